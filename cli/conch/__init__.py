@@ -1,0 +1,1 @@
+"""The command line: it ties the packages together and holds no logic of its own."""

@@ -1,0 +1,5 @@
+"""`python -m conch`."""
+
+from conch.app import main
+
+main()

@@ -1,0 +1,26 @@
+"""The `conch` command: one table of subcommands, each of which imports its package only when it is called."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Annotated
+
+import typer
+
+from conch.export import export
+
+app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(export)
+
+
+@app.callback(invoke_without_command=True)
+def conch(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """Embeddings and rerankers served from Triton."""
+    if version:
+        typer.echo(importlib.metadata.version("conch"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

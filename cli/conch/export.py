@@ -1,0 +1,98 @@
+"""`conch export`: a checkpoint becomes models in the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from conch_export import Exported, Options
+
+console = Console(stderr=True)
+OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")] = "all-minilm-l6-v2",
+    repository: Annotated[
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
+    ] = Path("model_repository"),
+    name: Annotated[OptionalStr, typer.Option(help="What the model is called when served.")] = None,
+    revision: Annotated[OptionalStr, typer.Option(help="Commit on the Hub.")] = None,
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Numbers of the matrix products.")] = "int8",
+    pooling: Annotated[
+        Optional[Literal["mean", "cls", "max", "last"]],  # noqa: UP045
+        typer.Option(help="How the checkpoint's authors pool, where it does not say."),
+    ] = None,
+    normalize: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--normalize/--no-normalize", help="Whether vectors leave with length 1, where it does not say."),
+    ] = None,
+    max_length: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Tokens at which texts are truncated, instead of what the checkpoint says."),
+    ] = None,
+    late_interaction: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--late-interaction/--no-late-interaction", help="Also serve a MaxSim reranker on the same encoder."
+        ),
+    ] = None,
+    cores: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Cores to plan for. [default: those of this machine; with --check, 2]"),
+    ] = None,
+    aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
+    missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has it already.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if the configurations are not what would be written.")
+    ] = False,
+) -> None:
+    """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
+    from conch_export import Aim, ExportError, Options, Overrides, Pooling, Precision, plan, usable_cores  # noqa: PLC0415
+
+    options = Options(
+        reference=model,
+        repository=repository,
+        name=name,
+        revision=revision,
+        precision=Precision(precision),
+        late_interaction=late_interaction,
+        plan=plan(cores or (2 if check else usable_cores()), Aim(aim)),
+        overrides=Overrides(pooling and Pooling(pooling), normalize, max_length),
+    )
+    try:
+        _run(options, missing=missing, check=check)
+    except ExportError as error:
+        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _run(options: Options, *, missing: bool, check: bool) -> None:
+    import conch_export  # noqa: PLC0415
+
+    if check:
+        conch_export.check(options)
+        console.print(f"{conch_export.public_name(options)}: the configurations are what an export writes")
+    elif missing and conch_export.is_complete(options):
+        console.print(f"{conch_export.public_name(options)}: already exported")
+    else:
+        with console.status("starting") as status:
+            exported = conch_export.export(options, lambda step: status.update(f"{step} …"))
+        _print(exported, options.repository)
+
+
+def _print(exported: Exported, repository: Path) -> None:
+    result, description = exported.verification, exported.description
+    table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
+    table.add_row("from", f"{description.source.origin} {description.source.revision}")
+    table.add_row("models", "\n".join(exported.models))
+    table.add_row("compared with PyTorch", f"{result.texts} texts, {result.tokens} tokens")
+    table.add_row("largest difference", f"{result.max_difference:.1e}")
+    table.add_row("cosine", f"mean {result.mean_cosine:.5f}, worst {result.min_cosine:.5f}")
+    table.add_row("merged against alone", f"{result.max_merged_difference:.1e}")
+    console.print(table)

@@ -1,0 +1,44 @@
+"""From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
+
+from conch_export.catalog import CATALOG, DEFAULT, Entry
+from conch_export.description import Description, Overrides, Precision, Task
+from conch_export.errors import (
+    ExportError,
+    OutdatedError,
+    SourceError,
+    UndecidedError,
+    UnsupportedError,
+    VerificationError,
+)
+from conch_export.graphs.heads import Pooling
+from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
+from conch_export.plan import Aim, Plan, plan, usable_cores
+from conch_export.verify import Verification
+
+__all__ = [
+    "CATALOG",
+    "DEFAULT",
+    "Aim",
+    "Description",
+    "Entry",
+    "ExportError",
+    "Exported",
+    "Options",
+    "OutdatedError",
+    "Overrides",
+    "Plan",
+    "Pooling",
+    "Precision",
+    "SourceError",
+    "Task",
+    "UndecidedError",
+    "UnsupportedError",
+    "Verification",
+    "VerificationError",
+    "check",
+    "export",
+    "is_complete",
+    "plan",
+    "public_name",
+    "usable_cores",
+]

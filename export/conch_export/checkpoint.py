@@ -1,0 +1,135 @@
+"""A checkpoint's files as values: configuration, weights, tokenizer. Hides file names and tensor prefixes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from conch_export.errors import SourceError, UnsupportedError
+from conch_export.graphs.encoder import Linear, Norm
+from conch_export.sources import weight_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What lies in a checkpoint's folder; nothing is read before it is asked for."""
+
+    folder: Path
+
+    def json(self, name: str) -> Any:
+        """The content of a JSON file, or None where there is no such file.
+
+        Raises:
+            SourceError: the file is damaged.
+        """
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            message = f"{path} is damaged ({error}): fetch the checkpoint again"
+            raise SourceError(message) from error
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        config = self.json("config.json")
+        if not isinstance(config, dict) or "model_type" not in config:
+            message = f"{self.folder} has no config.json with a model_type: is it a transformers checkpoint?"
+            raise SourceError(message)
+        return config
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as transformers calls it."""
+        return str(self.config["model_type"])
+
+    @cached_property
+    def tokenizer(self) -> bytes:
+        """tokenizer.json, byte for byte."""
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            fix = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            message = f"{self.folder} has no tokenizer.json: make one with {fix}"
+            raise UnsupportedError(message)
+        return path.read_bytes()
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The weights under the names of the base model."""
+        return Weights.load(weight_files(self.folder), self.model_type)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors; a missing one is an error that names it."""
+
+    tensors: dict[str, Path]
+    prefix: str
+    _open: dict[Path, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, files: Sequence[Path], model_type: str) -> Weights:
+        """Index the tensors of safetensors files.
+
+        Raises:
+            SourceError: a file is truncated or damaged.
+        """
+        tensors = {}
+        for path in files:
+            tensors.update(dict.fromkeys(_tensor_names(path), path))
+        candidates = (f"{model_type}.", f"{model_type.rsplit('-', maxsplit=1)[-1]}.", "model.", "")
+        prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
+        return cls(tensors, prefix)
+
+    def __contains__(self, name: str) -> bool:
+        return self._resolve(name) in self.tensors
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """One tensor as float32.
+
+        Raises:
+            SourceError: the checkpoint has no such tensor.
+        """
+        full = self._resolve(name)
+        if full not in self.tensors:
+            message = f"the checkpoint has no tensor {name!r}: it is not what its config.json says, fetch it again"
+            raise SourceError(message)
+        path = self.tensors[full]
+        file = self._open.setdefault(path, safe_open(path, "numpy"))
+        return cast("NDArray[np.float32]", file.get_tensor(full)).astype(np.float32)
+
+    def linear(self, *names: str) -> Linear:
+        """One or several torch `nn.Linear` side by side."""
+        weight = np.concatenate([self.array(f"{name}.weight").T for name in names], axis=1)
+        bias = np.concatenate([self.array(f"{name}.bias") for name in names])
+        return Linear(np.ascontiguousarray(weight), bias)
+
+    def norm(self, name: str, epsilon: float) -> Norm:
+        """A torch `nn.LayerNorm`."""
+        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), epsilon)
+
+    def _resolve(self, name: str) -> str:
+        prefixed = f"{self.prefix}{name}"
+        return prefixed if prefixed in self.tensors else name
+
+
+def _tensor_names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        message = f"{path} is truncated or damaged ({error}): fetch the checkpoint again"
+        raise SourceError(message) from error

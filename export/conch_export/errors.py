@@ -1,0 +1,33 @@
+"""What can go wrong in an export.
+
+ExportError
+├── SourceError          the checkpoint cannot be found, read or trusted
+├── UnsupportedError     the checkpoint asks for something that is not built
+├── UndecidedError       the checkpoint does not say something that must not be guessed; names the option to settle it
+├── VerificationError    the exported graphs differ from their reference by more than is allowed
+└── OutdatedError        the repository differs from what an export would write (`--check`)
+"""
+
+
+class ExportError(Exception):
+    """Root of this package's errors; the message names the fix. The repository is as it was before."""
+
+
+class SourceError(ExportError):
+    """The checkpoint cannot be found, read or trusted."""
+
+
+class UnsupportedError(ExportError):
+    """The checkpoint asks for something that is not built."""
+
+
+class UndecidedError(ExportError):
+    """The checkpoint does not say something that must not be guessed."""
+
+
+class VerificationError(ExportError):
+    """The exported graphs differ from their reference by more than is allowed."""
+
+
+class OutdatedError(ExportError):
+    """The repository differs from what an export would write."""

@@ -1,0 +1,41 @@
+"""RoBERTa and XLM-RoBERTa: BERT without segments, positions counted from the padding index (Liu et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from conch_export.families import bert
+from conch_export.graphs.heads import Classifier
+
+if TYPE_CHECKING:
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.graphs.encoder import Encoder
+
+MODEL_TYPES: tuple[str, ...] = ("roberta", "xlm-roberta")
+
+
+def read_encoder(checkpoint: Checkpoint) -> Encoder:
+    """The encoder with its weights; the unused first positions are cut off."""
+    encoder = bert.read_encoder(checkpoint)
+    return replace(encoder, positions=encoder.positions[_offset(checkpoint.config) :])
+
+
+def read_classifier(checkpoint: Checkpoint) -> Classifier:
+    """The two layers of `RobertaClassificationHead`."""
+    weights = checkpoint.weights
+    return Classifier(dense=weights.linear("classifier.dense"), output=weights.linear("classifier.out_proj"))
+
+
+def position_count(config: dict[str, Any]) -> int:
+    """The position table without its first, unused rows."""
+    return int(config["max_position_embeddings"]) - _offset(config)
+
+
+def has_segments(config: dict[str, Any]) -> bool:  # noqa: ARG001 - the families share this signature
+    """Never."""
+    return False
+
+
+def _offset(config: dict[str, Any]) -> int:
+    return int(config["pad_token_id"]) + 1

@@ -1,0 +1,146 @@
+"""Writing ONNX graphs by hand, readably. Hides node naming, constants and sub-graph plumbing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
+
+ONNX_OPSET = 18
+"""Old enough for the onnxruntime of every supported Triton release, new enough for n-ary reductions by input."""
+IR_VERSION = 10
+MICROSOFT = "com.microsoft"
+"""Domain of onnxruntime's contributed operators."""
+
+
+class GraphBuilder:
+    """Collects nodes and constants; every method that adds a node returns the name of what it computes.
+
+    A sub-graph (see `for_each`) is a builder with a parent: its nodes are its own, its constants live in the outermost
+    graph, where onnxruntime packs them once.
+
+    Args:
+        parent: the builder of the enclosing graph.
+        prefix: begins every generated name, for a builder that adds to a graph made before.
+    """
+
+    def __init__(self, parent: GraphBuilder | None = None, prefix: str = "") -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self._root: GraphBuilder = parent._root if parent else self
+        if parent is None:
+            self.constants: dict[str, onnx.TensorProto] = {}
+            self._count = 0
+            self._prefix = prefix
+
+    def _fresh(self, stem: str) -> str:
+        self._root._count += 1
+        return f"{self._root._prefix}{stem}_{self._root._count}"
+
+    def constant(self, value: ArrayLike, name: str | None = None, dtype: Any = None) -> str:
+        """A constant; equal names mean the same constant, unnamed scalars and small vectors are shared by value."""
+        array = np.asarray(value, dtype)
+        if name is None:
+            name = f"{self._root._prefix}{array.dtype}_{'x'.join(map(str, array.ravel().tolist()))}_{array.ndim}d"
+        if name not in self._root.constants:
+            self._root.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        return name
+
+    def node(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
+        """One node with one output, called `name` if that is given."""
+        output = name or self._fresh(op)
+        self.nodes.append(helper.make_node(op, list(inputs), [output], output, domain=domain, **attributes))
+        return output
+
+    def split(self, x: str, parts: int | Sequence[int], axis: int) -> list[str]:
+        """`x` cut along `axis` into equal parts, or into parts of the given sizes."""
+        count = parts if isinstance(parts, int) else len(parts)
+        outputs = [self._fresh("Split") for _ in range(count)]
+        if isinstance(parts, int):
+            node = helper.make_node("Split", [x], outputs, outputs[0], axis=axis, num_outputs=parts)
+        else:
+            node = helper.make_node("Split", [x, self.constant(parts, dtype=np.int64)], outputs, outputs[0], axis=axis)
+        self.nodes.append(node)
+        return outputs
+
+    def int64(self, value: ArrayLike) -> str:
+        """An INT64 constant."""
+        return self.constant(value, dtype=np.int64)
+
+    def cast(self, x: str, to: int) -> str:
+        """`x` as another element type (`onnx.TensorProto.INT64`, ...)."""
+        return self.node("Cast", x, to=to)
+
+    def size(self, x: str) -> str:
+        """The length of the vector `x`, as a scalar."""
+        return self.node("Squeeze", self.node("Shape", x))
+
+    def arange(self, count: str) -> str:
+        """0, 1, ..., count - 1."""
+        return self.node("Range", self.int64(0), count, self.int64(1))
+
+    def column(self, x: str) -> str:
+        """[n] as [n, 1]."""
+        return self.node("Unsqueeze", x, self.int64([1]))
+
+    def line(self, x: str) -> str:
+        """[...] as [1, ...]."""
+        return self.node("Unsqueeze", x, self.int64([0]))
+
+    def cumsum(self, x: str) -> str:
+        """Running sum, the element itself included."""
+        return self.node("CumSum", x, self.int64(0))
+
+    def for_each(self, count: str, body: Callable[[GraphBuilder, str], str], element: int, *, ragged: bool) -> str:
+        """Run `body(builder, i)` for i = 0 .. count - 1 and join what it returns.
+
+        Args:
+            count: scalar INT64, the number of runs.
+            body: adds the nodes of one run to the builder it is given; may use any name of the outer graph.
+            element: element type of the result.
+            ragged: True: results [n_i, ...] of any n_i are concatenated along the first axis (count must not be 0).
+                False: results of equal shape are stacked along a new first axis.
+        """
+        inner = GraphBuilder(self)
+        index, condition = self._fresh("i"), self._fresh("condition")
+        result = body(inner, index)
+        keep_on = inner.node("Identity", condition)
+        inputs = [
+            helper.make_tensor_value_info(index, onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info(condition, onnx.TensorProto.BOOL, []),
+        ]
+        outputs = [helper.make_tensor_value_info(keep_on, onnx.TensorProto.BOOL, [])]
+        true = self.constant(np.True_)
+        if not ragged:
+            outputs.append(helper.make_tensor_value_info(result, element, None))
+            return self.node("Loop", count, true, body=helper.make_graph(inner.nodes, index, inputs, outputs))
+        collected, longer = self._fresh("collected"), self._fresh("longer")
+        inner.nodes.append(helper.make_node("SequenceInsert", [collected, result], [longer], longer))
+        inputs.append(helper.make_tensor_sequence_value_info(collected, element, None))
+        outputs.append(helper.make_tensor_sequence_value_info(longer, element, None))
+        empty = self.node("SequenceEmpty", dtype=element)
+        sequence = self.node("Loop", count, true, empty, body=helper.make_graph(inner.nodes, index, inputs, outputs))
+        return self.node("ConcatFromSequence", sequence, axis=0)
+
+    def model(
+        self,
+        name: str,
+        inputs: Sequence[tuple[str, int, Sequence[int | str]]],
+        outputs: Sequence[tuple[str, int, Sequence[int | str]]],
+    ) -> onnx.ModelProto:
+        """The finished model; inputs and outputs are (name, element type, shape)."""
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info(*x) for x in inputs],
+            [helper.make_tensor_value_info(*x) for x in outputs],
+            list(self.constants.values()),
+        )
+        opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, producer_name="conch", opset_imports=opsets, ir_version=IR_VERSION)

@@ -1,0 +1,203 @@
+"""One export, from checkpoint to published models: resolve, describe, build, quantize, verify, publish."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from conch_export import catalog
+from conch_export.checkpoint import Checkpoint
+from conch_export.description import Description, Overrides, Precision, Task, describe
+from conch_export.errors import OutdatedError, UnsupportedError
+from conch_export.families import family_of
+from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.file import file_graph
+from conch_export.graphs.heads import classifier_graph, maxsim_graph, pooling_graph
+from conch_export.graphs.quantize import quantize
+from conch_export.plan import Plan
+from conch_export.publish import staged
+from conch_export.sources import resolve
+from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
+from conch_export.verify import Verification, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conch_export.families import Family
+
+REPORT = "report.json"
+_LARGE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be exported and how.
+
+    Attributes:
+        reference: catalog name, Hub id or folder.
+        repository: Triton's model repository.
+        name: public name; None takes the catalog's, or the last part of the reference in lower case.
+        revision: commit on the Hub; None takes the newest.
+        precision: of the encoder's matrix products.
+        late_interaction: publish a MaxSim reranker on the same encoder; None takes what the catalog says.
+        plan: instances, threads and rows.
+        overrides: what the checkpoint does not say, or says wrongly.
+    """
+
+    reference: str
+    repository: Path
+    name: str | None = None
+    revision: str | None = None
+    precision: Precision = Precision.INT8
+    late_interaction: bool | None = None
+    plan: Plan = field(default_factory=lambda: Plan(instances=2, threads=1))
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    description: Description
+    models: tuple[str, ...]
+    verification: Verification
+
+
+def export(options: Options, on_step: Callable[[str], None] = lambda _: None) -> Exported:
+    """Export, verify and publish one checkpoint.
+
+    Args:
+        options: what and how.
+        on_step: called with a few words before each long step.
+
+    Raises:
+        ExportError: nothing was published, the repository is as it was.
+    """
+    on_step("finding the checkpoint")
+    description, checkpoint = _describe(options)
+    late_interaction = _late_interaction(options, description)
+    configs = triton_models(description, options.plan, late_interaction=late_interaction)
+    with staged(options.repository) as folder:
+        for name, config in configs.items():
+            (folder / name / "1").mkdir(parents=True)
+            (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
+        on_step("building the graphs")
+        encoder, head = _write_graphs(folder, description, checkpoint, late_interaction=late_interaction)
+        on_step("verifying against PyTorch")
+        verification = verify(description, encoder, head)
+        report = _report(description, verification, folder)
+        (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        on_step("publishing")
+    return Exported(description, tuple(configs), verification)
+
+
+def check(options: Options) -> None:
+    """Compare the repository's configurations with what an export would write.
+
+    Raises:
+        OutdatedError: they differ; the message lists the files.
+    """
+    description, _ = _describe(options)
+    configs = triton_models(description, options.plan, late_interaction=_late_interaction(options, description))
+    paths = {options.repository / name / "config.pbtxt": to_text(config) for name, config in configs.items()}
+    differing = [str(path) for path, text in paths.items() if not path.exists() or path.read_text("utf-8") != text]
+    if differing:
+        message = (
+            f"{', '.join(differing)}: not what `conch export {options.reference}` writes; run it and commit the result"
+        )
+        raise OutdatedError(message)
+
+
+def is_complete(options: Options) -> bool:
+    """Whether the repository already holds this export, weights and report included."""
+    try:
+        check(options)
+    except OutdatedError:
+        return False
+    report = options.repository / public_name(options) / REPORT
+    if not report.exists():
+        return False
+    stated = json.loads(report.read_text("utf-8"))
+    files = stated["files"].items()
+    return stated["versions"]["conch"] == _version("conch") and all(
+        path.exists() and path.stat().st_size == size for path, size in ((options.repository / n, s) for n, s in files)
+    )
+
+
+def public_name(options: Options) -> str:
+    """What the exported model will be called."""
+    entry = catalog.find(options.reference)
+    return options.name or (entry.name if entry else options.reference.rstrip("/").rsplit("/", 1)[-1].lower())
+
+
+def _describe(options: Options) -> tuple[Description, Checkpoint]:
+    source = resolve(options.reference, options.revision)
+    checkpoint = Checkpoint(source.folder)
+    return describe(checkpoint, source, public_name(options), options.precision, options.overrides), checkpoint
+
+
+def _late_interaction(options: Options, description: Description) -> bool:
+    entry = catalog.find(options.reference)
+    wanted = options.late_interaction
+    if wanted and description.task is not Task.EMBEDDING:
+        message = "late interaction needs an embedding model: leave --late-interaction out for a cross-encoder"
+        raise UnsupportedError(message)
+    return bool(entry and entry.late_interaction) if wanted is None else wanted
+
+
+def _write_graphs(
+    folder: Path, description: Description, checkpoint: Checkpoint, *, late_interaction: bool
+) -> tuple[Path, Path]:
+    family = family_of(description.architecture)
+    if family is None:
+        message = f"architecture {description.architecture!r} is not built"
+        raise UnsupportedError(message)
+    encoder = encoder_graph(family.read_encoder(checkpoint), segments=description.segments)
+    if description.precision is Precision.INT8:
+        encoder = quantize(encoder)
+    head_name, head = _head(description, checkpoint, family)
+    graphs = {f"{description.name}.encoder": encoder, f"{description.name}.{head_name}": head}
+    if late_interaction:
+        graphs[f"{description.name}-maxsim.maxsim"] = maxsim_graph(description.hidden)
+    tokenizer = folder / f"{description.name}.tokenizer" / "1"
+    (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
+    (tokenizer / "model.onnx").write_bytes(file_graph(TOKENIZER_FILE, description.tokenizer_bytes).SerializeToString())
+    paths = [_save(graph, folder / name / "1" / "model.onnx") for name, graph in graphs.items()]
+    return paths[0], paths[1]
+
+
+def _head(description: Description, checkpoint: Checkpoint, family: Family) -> tuple[str, onnx.ModelProto]:
+    if description.pooling is None:
+        return "classifier", classifier_graph(description.hidden, family.read_classifier(checkpoint))
+    return "pooling", pooling_graph(description.hidden, description.pooling, normalize=description.normalize)
+
+
+def _save(graph: onnx.ModelProto, path: Path) -> Path:
+    large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
+    onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
+    return path
+
+
+def _report(description: Description, verification: Verification, folder: Path) -> dict[str, Any]:
+    packages = ("conch", "onnx", "onnxruntime", "transformers", "torch", "numpy")
+    return {
+        "name": description.name,
+        "task": description.task.value,
+        "precision": description.precision.value,
+        "source": description.source.origin,
+        "revision": description.source.revision,
+        "weights_sha256": description.source.weights_sha256,
+        "verification": verification.as_dict(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},
+    }
+
+
+def _version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)

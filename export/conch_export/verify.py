@@ -1,0 +1,116 @@
+"""Comparing exported graphs with the PyTorch model they come from, on real sentences, before anything is published."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from conch_export.description import Description, Precision, Task
+from conch_export.engine import Engine
+from conch_export.errors import VerificationError
+from conch_export.texts import docstrings, spread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TEXTS = 64
+MAX_DIFFERENCE_FP32 = 1e-5
+MAX_SCORE_DIFFERENCE_FP32 = 1e-4
+MIN_MEAN_COSINE_INT8 = 0.995
+MAX_MERGED_DIFFERENCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was measured.
+
+    Attributes:
+        texts: sentences compared.
+        tokens: of all of them.
+        max_difference: largest |difference| of a vector's number (normalised vectors) or of a raw score.
+        mean_cosine: of exported and reference vectors; for a cross-encoder of the first token's vectors.
+        min_cosine: the worst of them.
+        max_merged_difference: largest |difference| between a text alone and the same text merged with others.
+    """
+
+    texts: int
+    tokens: int
+    max_difference: float
+    mean_cosine: float
+    min_cosine: float
+    max_merged_difference: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def verify(description: Description, encoder: Path, head: Path) -> Verification:
+    """Measure the exported graphs against PyTorch.
+
+    Raises:
+        VerificationError: they differ by more than the precision allows.
+    """
+    # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
+    from conch_export.reference import Reference  # noqa: PLC0415
+
+    reference = Reference(description)
+    rows, types = _sample(description)
+    expected = reference(rows, types)
+    engine = Engine(encoder, head)
+    alone = np.concatenate([engine([row], [kind]) for row, kind in zip(rows, types, strict=True)])
+    merged = np.concatenate([engine(rows[i : i + 8], types[i : i + 8]) for i in range(0, len(rows), 8)])
+    if description.task is Task.EMBEDDING:
+        cosines = _cosines(alone, expected.output)
+    else:
+        firsts = np.stack([engine.tokens([row], [kind])[0] for row, kind in zip(rows, types, strict=True)])
+        cosines = _cosines(firsts, expected.first_tokens)
+    result = Verification(
+        texts=len(rows),
+        tokens=sum(map(len, rows)),
+        max_difference=float(np.abs(alone - expected.output).max()),
+        mean_cosine=float(cosines.mean()),
+        min_cosine=float(cosines.min()),
+        max_merged_difference=float(np.abs(alone - merged).max()),
+    )
+    _judge(description, result)
+    return result
+
+
+def _sample(description: Description) -> tuple[list[list[int]], list[list[int]]]:
+    tokenizer = Tokenizer.from_file(str(description.source.folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(description.max_length)
+    texts = spread(docstrings(), TEXTS)
+    if description.task is Task.CROSS_ENCODER:
+        encodings = tokenizer.encode_batch([(text.splitlines()[0], text) for text in texts])
+    else:
+        encodings = tokenizer.encode_batch(texts)
+    return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
+
+
+def _judge(description: Description, result: Verification) -> None:
+    embedding = description.task is Task.EMBEDDING
+    allowed = MAX_DIFFERENCE_FP32 if embedding else MAX_SCORE_DIFFERENCE_FP32
+    problems = []
+    if not np.isfinite(result.max_difference):
+        problems.append("the graphs return numbers that are not finite")
+    if description.precision is Precision.FP32 and result.max_difference > allowed:
+        problems.append(f"largest difference {result.max_difference:.1e}, allowed {allowed:.0e}")
+    if description.precision is Precision.INT8 and result.mean_cosine < MIN_MEAN_COSINE_INT8:
+        problems.append(f"mean cosine {result.mean_cosine:.4f}, needed {MIN_MEAN_COSINE_INT8} (use --precision fp32)")
+    if result.max_merged_difference > MAX_MERGED_DIFFERENCE:
+        problems.append(f"merging changes a vector by {result.max_merged_difference:.1e}")
+    if problems:
+        message = f"{description.name} is not published, it differs from its PyTorch reference: {'; '.join(problems)}"
+        raise VerificationError(message)
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / norms, np.float32)
