@@ -1,0 +1,37 @@
+"""REST over conch_client: OpenAI's embeddings and models, everybody's rerank, health and metrics.
+
+`Gateway` serves on a running event loop, `serve` as a whole process, `create_app` gives the ASGI application, and
+`app` is the factory for `uvicorn --factory conch_gateway:app`.
+"""
+
+from conch_gateway._app import app, create_app
+from conch_gateway._gateway import Gateway, serve
+from conch_gateway.errors import (
+    BodyTooLargeError,
+    CapacityError,
+    GatewayError,
+    InvalidValueError,
+    ListenError,
+    MalformedBodyError,
+    RequestError,
+    StoppingError,
+    WrongTypeError,
+)
+from conch_gateway.settings import GatewaySettings
+
+__all__ = [
+    "BodyTooLargeError",
+    "CapacityError",
+    "Gateway",
+    "GatewayError",
+    "GatewaySettings",
+    "InvalidValueError",
+    "ListenError",
+    "MalformedBodyError",
+    "RequestError",
+    "StoppingError",
+    "WrongTypeError",
+    "app",
+    "create_app",
+    "serve",
+]

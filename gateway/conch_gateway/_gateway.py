@@ -1,0 +1,135 @@
+"""The gateway as a server: uvicorn on the caller's event loop, started and stopped by the caller."""
+
+import asyncio
+import logging
+import signal
+import socket
+from contextlib import AsyncExitStack
+
+import uvicorn
+from conch_client import AsyncClient
+from typing_extensions import Self
+
+from conch_gateway._app import client_of, create_app
+from conch_gateway.errors import ListenError
+from conch_gateway.settings import GatewaySettings
+
+_log = logging.getLogger("conch_gateway")
+
+
+class Gateway:
+    """A gateway that listens from `start()` to `stop()`, beside whatever else runs on the event loop.
+
+    It takes no signals and configures no logging: both are the caller's. For the best throughput start the loop with
+    `uvloop.run(...)`.
+
+        async with Gateway(settings) as gateway:
+            print(gateway.url)
+            await something_else()
+    """
+
+    def __init__(self, settings: GatewaySettings, *, client: AsyncClient | None = None) -> None:
+        self._settings = settings
+        self._client = client
+        self._resources = AsyncExitStack()
+        self._port = settings.port
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for example `http://127.0.0.1:8080`; with port 0 known only after `start()`."""
+        host = self._settings.host
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen; return once requests are accepted. Triton may still be away: then they get 503.
+
+        Raises:
+            ListenError: the port is taken, or the address is not this machine's.
+        """
+        listener = _listen(self._settings.host, self._settings.port)
+        self._port = listener.getsockname()[1]
+        async with AsyncExitStack() as resources:
+            resources.callback(listener.close)
+            app = create_app(self._settings, self._client or client_of(self._settings))
+            await resources.enter_async_context(app.router.lifespan_context(app))
+            server = uvicorn.Server(self._configuration(app))
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            await server.startup(sockets=[listener])
+            ticking = asyncio.create_task(server.main_loop(), name="conch-gateway")
+            resources.push_async_callback(_shut_down, server, listener, ticking)
+            self._resources = resources.pop_all()
+
+    async def stop(self) -> None:
+        """Stop listening, let requests in flight finish for `shutdown_grace_s`, close the client. Idempotent."""
+        await self._resources.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    def _configuration(self, app: object) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            http="httptools",
+            ws="none",
+            lifespan="off",  # entered by start() itself: uvicorn would end the process when it fails
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=self._settings.shutdown_grace_s,
+        )
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serve until SIGINT or SIGTERM, or until cancelled; then stop gracefully. Configures logging.
+
+    To serve beside something else, or to stop otherwise, use `Gateway`.
+
+    Raises:
+        ListenError: the port is taken, or the address is not this machine's.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    try:
+        async with Gateway(settings) as gateway:
+            _log.info("listening on %s", gateway.url)
+            await told.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: "asyncio.Task[None]") -> None:
+    server.should_exit = True
+    await ticking
+    await server.shutdown(sockets=[listener])
+    # What outlasted the grace period was cancelled but not awaited, and still needs the client.
+    await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        msg = f"cannot listen on {host}: {error.strerror}; set CONCH_HOST to an address of this machine"
+        raise ListenError(msg) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        msg = f"cannot listen on {host}:{port}: {error.strerror}; choose another with CONCH_HOST and CONCH_PORT"
+        raise ListenError(msg) from error
+    listener.settimeout(0)
+    return listener

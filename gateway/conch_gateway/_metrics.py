@@ -1,0 +1,65 @@
+"""What Prometheus scrapes. One registry per app, so that several apps in one process do not count for each other.
+
+Labels come from fixed sets only (route templates, statuses, names of served models), never from what a user sent.
+"""
+
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from conch_gateway._admission import Admission
+from conch_gateway._trace import Trace
+from conch_gateway.errors import problem_of
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ABANDONED = 499  # nginx's status for a request that ended without an answer
+
+
+class Metrics:
+    """The gateway's metrics."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter("conch_gateway_requests", "Requests answered.", ("route", "status"), registry=registry)
+        self._errors = Counter(
+            "conch_gateway_errors", "Requests refused or failed, by code.", ("code",), registry=registry
+        )
+        self._tokens = Counter("conch_gateway_tokens", "Real tokens computed.", ("model",), registry=registry)
+        self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
+        self._seconds = Histogram(
+            "conch_gateway_request_seconds",
+            "From headers read to response sent.",
+            ("route",),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._phases = Histogram(
+            "conch_gateway_phase_seconds",
+            "Time within a request spent on one phase.",
+            ("phase",),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        in_flight = Gauge("conch_gateway_in_flight_requests", "Requests being computed or queued.", registry=registry)
+        in_flight.set_function(lambda: admission.requests)
+        texts = Gauge(
+            "conch_gateway_in_flight_texts", "Texts and documents being computed or queued.", registry=registry
+        )
+        texts.set_function(lambda: admission.texts)
+
+    def record(self, trace: Trace, route: str) -> None:
+        """Count a request that has ended."""
+        self._requests.labels(route, str(trace.status or _ABANDONED)).inc()
+        self._seconds.labels(route).observe(perf_counter() - trace.started)
+        if trace.error is not None:
+            self._errors.labels(problem_of(trace.error).code).inc()
+        elif trace.model is not None:
+            self._tokens.labels(trace.model).inc(trace.tokens)
+            self._texts.labels(trace.model).inc(trace.texts)
+        for phase, spent in (("tokenize", trace.tokenize_s), ("inference", trace.inference_s)):
+            if spent is not None:
+                self._phases.labels(phase).observe(spent)
+
+    def exposition(self) -> bytes:
+        """Return Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,82 @@
+"""Whether requests would be answered now: every model must say it is ready and then answer a tiny request in time.
+
+Triton's own readiness stays true while an instance hangs, so each model is asked to compute one word. A full queue
+counts as an answer: a busy server is not a broken one.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+
+from conch_client import AsyncClient, ConchError, ModelInfo, OverloadedError
+
+from conch_gateway._choice import EMBEDDING, RERANKING
+
+_KEEP_S = 1.0  # probes arriving faster than this share one answer
+_WORD = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`models` says of each model whether it answered; `reasons` says what is wrong."""
+
+    models: dict[str, bool]
+    reasons: list[str]
+
+    @property
+    def ready(self) -> bool:
+        """True if there is nothing against it."""
+        return not self.reasons
+
+
+class Readiness:
+    """Asks Triton's models, at most once a second."""
+
+    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._verdict = Verdict({}, ["not asked yet"])
+        self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def verdict(self) -> Verdict:
+        """Return the state of all models, at most a second old; never raises for a Triton that is away."""
+        async with self._asking:
+            if monotonic() - self._asked_at >= _KEEP_S:
+                self._verdict = await self._ask()
+                self._asked_at = monotonic()
+        return self._verdict
+
+    async def _ask(self) -> Verdict:
+        try:
+            models = await asyncio.wait_for(self._client.models(), self._timeout_s)
+        except asyncio.TimeoutError:
+            return Verdict({}, [f"Triton did not list its models within {self._timeout_s} s"])
+        except ConchError as error:
+            return Verdict({}, [f"Triton did not list its models: {error}"])
+        if not models:
+            return Verdict({}, ["Triton serves no model that conch exported"])
+        faults = await asyncio.gather(*map(self._fault, models))
+        return Verdict(
+            {info.name: fault is None for info, fault in zip(models, faults, strict=True)},
+            [f"{info.name}: {fault}" for info, fault in zip(models, faults, strict=True) if fault is not None],
+        )
+
+    async def _fault(self, info: ModelInfo) -> str | None:
+        if not info.ready:
+            return "not loaded"
+        try:
+            await asyncio.wait_for(self._compute(info), self._timeout_s)
+        except asyncio.TimeoutError:
+            return f"no answer within {self._timeout_s} s"
+        except OverloadedError:
+            return None
+        except ConchError as error:
+            return str(error)
+        return None
+
+    async def _compute(self, info: ModelInfo) -> None:
+        if info.task in EMBEDDING:
+            await self._client.embed([_WORD], model=info.name, timeout_s=self._timeout_s)
+        elif info.task in RERANKING:
+            await self._client.rerank(_WORD, [_WORD], model=info.name, timeout_s=self._timeout_s)

@@ -1,0 +1,70 @@
+"""The route class of all endpoints, and how a dialect brings its own error bodies.
+
+An endpoint takes the request and returns the response: no dependency solving on the hot path. A dialect with other
+error bodies subclasses `Route` and gives its class to its `APIRouter(route_class=...)`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway._trace import trace_of
+from conch_gateway.errors import Problem, problem_of
+
+_log = logging.getLogger("conch_gateway")
+
+
+class Route(APIRoute):
+    """A route that calls its endpoint directly and speaks of errors as OpenAI does."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Return the endpoint itself: `async (request) -> response`."""
+        return self.endpoint
+
+    @classmethod
+    def error_body(cls, problem: Problem) -> Mapping[str, Any]:
+        """Return the JSON body of an error, here OpenAI's envelope."""
+        error = {"message": problem.message, "type": problem.type, "param": problem.param, "code": problem.code}
+        return {"error": error}
+
+
+def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Serialise with orjson, numpy arrays included, in one pass."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Answer an error in the dialect of the route it happened in; failures of the server leave one line in the log."""
+    problem, trace = problem_of(error), trace_of(request)
+    trace.error = error
+    if problem.status >= 500:
+        _log_failure(request, problem, error)
+    route = request.scope.get("route")
+    dialect = route if isinstance(route, Route) else Route
+    headers = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
+    if problem.status == 405:
+        headers["allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
+    return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
+
+
+def _log_failure(request: Request, problem: Problem, error: Exception) -> None:
+    trace = trace_of(request)
+    line = {
+        "event": "request_failed",
+        "request_id": trace.request_id,
+        "method": request.method,
+        "path": request.scope["path"],
+        "status": problem.status,
+        "code": problem.code,
+        "model": trace.model,
+        "texts": trace.texts,
+        "error": f"{type(error).__name__}: {error}",
+    }
+    # A traceback only for what nobody foresaw: the others say all in their message.
+    _log.error(orjson.dumps(line).decode(), exc_info=error if problem.code == "internal_error" else None)

@@ -1,0 +1,47 @@
+"""What is learnt about one request: a single record that feeds the headers, the metrics and the log."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+_KEY = "conch.trace"
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request, from its headers to its last byte; durations in seconds."""
+
+    request_id: str
+    started: float = field(default_factory=perf_counter)
+    status: int | None = None
+    model: str | None = None
+    texts: int = 0
+    tokens: int = 0
+    tokenize_s: float | None = None
+    inference_s: float | None = None
+    error: Exception | None = None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """`x-request-id` and `server-timing` (milliseconds, as its specification says)."""
+        phases = {"tokenize": self.tokenize_s, "inference": self.inference_s, "total": perf_counter() - self.started}
+        timing = ", ".join(f"{name};dur={1e3 * spent:.2f}" for name, spent in phases.items() if spent is not None)
+        return [(b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode())]
+
+
+def begin_trace(scope: Scope) -> Trace:
+    """Start the record of a request; the caller's `x-request-id` is taken over if it is safe to log and return."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    trace = Trace(given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex())
+    scope[_KEY] = trace
+    return trace
+
+
+def trace_of(connection: HTTPConnection) -> Trace:
+    """Return the record that the middleware began for this request."""
+    trace: Trace = connection.scope[_KEY]
+    return trace

@@ -1,0 +1,144 @@
+"""The one way from texts to vectors, whatever dialect asked: check, admit, tokenise, infer, count."""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from conch_client import AsyncClient, ModelInfo, UnavailableError
+from numpy.typing import NDArray
+from typing_extensions import TypeIs
+
+from conch_gateway._admission import Admission
+from conch_gateway._choice import EMBEDDING, choose_model
+from conch_gateway._fields import Texts
+from conch_gateway._trace import Trace
+from conch_gateway.errors import InvalidValueError
+from conch_gateway.settings import GatewaySettings, Truncate
+
+# What callers say a text is for → names under which models' authors put the prompt, most usual first
+# (sentence-transformers' own order for queries and documents, then nomic's names).
+_PROMPT_NAMES = {
+    "query": ("query", "search_query"),
+    "passage": ("document", "passage", "corpus", "search_document"),
+    "document": ("document", "passage", "corpus", "search_document"),
+}
+_STARTS = 3  # how often a job may begin anew because its model was replaced
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingJob:
+    """Texts (or token ids, taken as they are) and what to do with them; None leaves it to the settings or the model."""
+
+    texts: Texts
+    model: str | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
+    dimensions: int | None = None
+    truncate: Truncate | None = None
+    normalize: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The answer: `vectors` is float32 [texts, dimension]; `tokens` counts real tokens, special ones included."""
+
+    model: str
+    vectors: NDArray[np.float32]
+    tokens: int
+
+
+class Embedder:
+    """Computes embedding jobs within the limits of the settings."""
+
+    def __init__(self, settings: GatewaySettings, client: AsyncClient, admission: Admission) -> None:
+        self._settings = settings
+        self._client = client
+        self._admission = admission
+
+    async def embed(self, job: EmbeddingJob, trace: Trace) -> Embedded:
+        """Compute one job and write what it took into the trace.
+
+        Raises:
+            InvalidValueError: too many texts, more dimensions than the model has, a prompt it lacks.
+            CapacityError: the gateway is full.
+            ConchError: as the client raises them.
+        """
+        self._check_count(len(job.texts))
+        name = self._settings.embedding_model if job.model is None else job.model
+        info = await choose_model(self._client, name, EMBEDDING)
+        _check_dimensions(job.dimensions, info)
+        trace.model, trace.texts = info.name, len(job.texts)
+        with self._admission.admit(len(job.texts)):
+            vectors = await self._vectors(job, info, trace)
+        return Embedded(info.name, vectors, trace.tokens)
+
+    async def _vectors(self, job: EmbeddingJob, info: ModelInfo, trace: Trace) -> NDArray[np.float32]:
+        if not _is_text(job.texts):
+            _check_no_prompt(job)
+            return await self._infer(job, job.texts, info, trace)
+        for _ in range(_STARTS):
+            ids = await self._tokenize(job, job.texts, info, trace)
+            vectors = await self._infer(job, ids, info, trace)
+            # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
+            served = await self._client.model(info.name)
+            if served == info:
+                return vectors
+            info = served
+        msg = f"model {info.name!r} was replaced again and again; retry when the deployment is over"
+        raise UnavailableError(msg)
+
+    async def _tokenize(self, job: EmbeddingJob, texts: list[str], info: ModelInfo, trace: Trace) -> list[list[int]]:
+        started = perf_counter()
+        ids = await self._client.tokenize(
+            texts,
+            model=info.name,
+            prompt_name=job.prompt_name or _prompt_name(job.input_type, info),
+            truncate=job.truncate or self._settings.truncate,
+            timeout_s=self._settings.timeout_s,
+        )
+        trace.tokenize_s = perf_counter() - started
+        return ids
+
+    async def _infer(
+        self, job: EmbeddingJob, ids: list[list[int]], info: ModelInfo, trace: Trace
+    ) -> NDArray[np.float32]:
+        started = perf_counter()
+        vectors = await self._client.embed(
+            ids,
+            model=info.name,
+            dimensions=job.dimensions,
+            normalize=job.normalize,
+            timeout_s=self._settings.timeout_s,
+        )
+        trace.inference_s = perf_counter() - started
+        trace.tokens = sum(map(len, ids))
+        return vectors
+
+    def _check_count(self, count: int) -> None:
+        if count > self._settings.max_inputs:
+            msg = f"{count} inputs are too many; send at most {self._settings.max_inputs} in one request"
+            raise InvalidValueError(msg, param="input")
+
+
+def _is_text(texts: Texts) -> TypeIs[list[str]]:
+    return isinstance(texts[0], str)
+
+
+def _prompt_name(input_type: str | None, info: ModelInfo) -> str | None:
+    """Find the model's prompt for a kind of input; None, its default, where its author gave none for that kind."""
+    if input_type is None:
+        return None
+    names = _PROMPT_NAMES.get(input_type, (input_type,))
+    return next((name for name in names if name in info.prompts), None)
+
+
+def _check_dimensions(dimensions: int | None, info: ModelInfo) -> None:
+    if dimensions is not None and info.dimension is not None and dimensions > info.dimension:
+        msg = f"dimensions: model {info.name!r} has {info.dimension}; ask for at most as many"
+        raise InvalidValueError(msg, param="dimensions")
+
+
+def _check_no_prompt(job: EmbeddingJob) -> None:
+    if job.prompt_name is not None:
+        msg = "prompt_name: a prompt can be put before text only, not before token ids; send text or leave it out"
+        raise InvalidValueError(msg, param="prompt_name")

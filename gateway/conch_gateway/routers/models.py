@@ -1,0 +1,84 @@
+"""`GET /v1/models`: what is served, in OpenAI's shape with the facts of the export added."""
+
+import time
+from typing import Any, Literal
+
+from conch_client import AsyncClient, ModelInfo
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway._openapi import ERRORS, path_parameter
+from conch_gateway._route import Route, json_response
+
+_FACTS = (
+    "task",
+    "architecture",
+    "precision",
+    "description",
+    "dimension",
+    "max_length",
+    "pooling",
+    "normalized",
+    "prompts",
+    "default_prompt_name",
+    "matryoshka_dimensions",
+    "source",
+    "revision",
+    "weights_sha256",
+    "tokenizer_sha256",
+    "ready",
+)
+
+
+class ModelEntry(BaseModel):
+    """A model; fields that do not apply to its task are left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    task: str
+    max_length: int
+    dimension: int | None = None
+    pooling: str | None = None
+    precision: str
+    source: str
+    revision: str
+
+
+class ModelsResponse(BaseModel):
+    """All models by name."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+def router(client: AsyncClient) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=Route, tags=["models"])
+    created = int(time.time())
+
+    @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **ERRORS})
+    async def list_models(_: Request) -> Response:
+        data = [_entry(info, created) for info in await client.models()]
+        return json_response({"object": "list", "data": data})
+
+    @routes.get(
+        "/v1/models/{model_id:path}",
+        summary="Describe a model",
+        responses={200: {"model": ModelEntry}, **ERRORS},
+        openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes."),
+    )
+    async def describe_model(request: Request) -> Response:
+        return json_response(_entry(await client.model(request.path_params["model_id"]), created))
+
+    return routes
+
+
+def _entry(info: ModelInfo, created: int) -> dict[str, Any]:
+    facts = {fact: getattr(info, fact) for fact in _FACTS if getattr(info, fact) is not None}
+    return {"id": info.name, "object": "model", "created": created, "owned_by": "conch", **facts}

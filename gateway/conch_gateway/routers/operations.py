@@ -1,0 +1,51 @@
+"""What operators and their machines ask: liveness, readiness, metrics, and the page that shows the API."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from conch_gateway._metrics import Metrics
+from conch_gateway._readiness import Readiness
+from conch_gateway._route import Route, json_response
+
+
+class Health(BaseModel):
+    """`status` in a word; for readiness also each model and what is wrong."""
+
+    status: str
+    models: dict[str, bool] | None = None
+    reasons: list[str] | None = None
+
+
+def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=Route, tags=["operations"])
+    page = files("conch_gateway").joinpath("docs.html").read_text(encoding="utf-8")
+
+    @routes.get("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
+    async def live(_: Request) -> Response:
+        return json_response({"status": "live"})
+
+    @routes.get(
+        "/health/ready",
+        summary="Would requests be answered",
+        responses={200: {"model": Health}, 503: {"model": Health}},
+    )
+    async def ready(_: Request) -> Response:
+        verdict = await readiness.verdict()
+        status, word = (200, "ready") if verdict.ready else (503, "unavailable")
+        return json_response({"status": word, "models": verdict.models, "reasons": verdict.reasons}, status=status)
+
+    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def scrape(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/docs", include_in_schema=False)
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(page)
+
+    return routes

@@ -1,0 +1,53 @@
+"""What an operator can set: one frozen object, built once at the edge and passed whole."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Truncate = Literal["none", "start", "end"]
+
+
+class GatewaySettings(BaseSettings):
+    """Settings of the REST gateway; the environment variable is the name in capitals after `CONCH_`."""
+
+    model_config = SettingsConfigDict(env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(8080, ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one.")
+    triton_url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint.")
+    embedding_model: str | None = Field(
+        None, description="Embedding model for requests that name none; unset takes the first by name."
+    )
+    rerank_model: str | None = Field(
+        None, description="Reranking model for requests that name none; unset takes the first by name."
+    )
+    truncate: Truncate = Field(
+        "end", description="What is cut from a text longer than the model's limit: end, start, or none (answer 400)."
+    )
+    max_body_bytes: int = Field(8 * 2**20, ge=1, description="Largest request body in bytes; a larger one gets 413.")
+    max_inputs: int = Field(2_048, ge=1, description="Most texts or documents in one request; more get 400.")
+    max_in_flight_requests: int = Field(
+        512, ge=1, description="Most requests computed or queued at once; further ones get 429."
+    )
+    max_in_flight_texts: int = Field(
+        16_384, ge=1, description="Most texts and documents computed or queued at once; further ones get 429."
+    )
+    timeout_s: float = Field(30.0, gt=0, description="Seconds a request may take in Triton before it gets 504.")
+    readiness_timeout_s: float = Field(
+        2.0, gt=0, description="Seconds every model has to answer a readiness probe before /health/ready says 503."
+    )
+    shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe message that is logged."
+    )
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> "GatewaySettings":
+        if self.max_in_flight_texts < self.max_inputs:
+            msg = (
+                f"max_in_flight_texts ({self.max_in_flight_texts}) is below max_inputs ({self.max_inputs}), so the "
+                "largest request could never be admitted; raise CONCH_MAX_IN_FLIGHT_TEXTS or lower CONCH_MAX_INPUTS"
+            )
+            raise ValueError(msg)
+        return self

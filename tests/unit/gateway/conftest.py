@@ -1,0 +1,133 @@
+"""A stand-in for the client: the gateway's own behaviour, and faults, without a server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking
+from conch_gateway import GatewaySettings, create_app
+from numpy.typing import NDArray
+
+DIMENSION = 8
+
+
+def model_info(name: str, task: str, **changes: Any) -> ModelInfo:
+    facts: dict[str, Any] = {
+        "name": name,
+        "task": task,
+        "ready": True,
+        "architecture": "bert",
+        "precision": "fp32",
+        "description": "a stand-in",
+        "max_length": 16,
+        "max_rows": 8,
+        "inputs": ("input_ids", "attention_mask"),
+        "output": "embedding",
+        "tokenizer": f"{name}.tokenizer",
+        "tokenizer_sha256": "0" * 64,
+        "tokenizer_bytes": 1,
+        "source": "test",
+        "revision": "1",
+        "weights_sha256": "1" * 64,
+        "dimension": DIMENSION if task == "embedding" else None,
+        "pooling": "mean" if task == "embedding" else None,
+        "normalized": True,
+        "prompts": {},
+        "default_prompt_name": None,
+        "matryoshka_dimensions": None,
+    }
+    return ModelInfo(**{**facts, **changes})
+
+
+class StandIn:
+    """Answers at once, deterministically; tokens are characters between 101 and 102."""
+
+    def __init__(self) -> None:
+        self.served = [
+            model_info("letters", "embedding", prompts={"query": "q: ", "document": "d: "}),
+            model_info("overlap", "late-interaction"),
+        ]
+        self.failure: Exception | None = None  # of everything: the server is away
+        self.busy: Exception | None = None  # of the models only
+        self.gate: asyncio.Event | None = None
+        self.entered = asyncio.Event()
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.opened = False
+
+    async def __aenter__(self) -> "StandIn":
+        self.opened = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.opened = False
+
+    def rename(self, old: str, new: str) -> None:
+        self.served = [replace(info, name=new) if info.name == old else info for info in self.served]
+
+    async def models(self) -> list[ModelInfo]:
+        if self.failure is not None:
+            raise self.failure
+        return self.served
+
+    async def model(self, name: str) -> ModelInfo:
+        for info in await self.models():
+            if info.name == name:
+                return info
+        msg = f"no model {name!r}; it has: {', '.join(info.name for info in self.served)}"
+        raise ModelNotFoundError(msg)
+
+    async def tokenize(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        self.calls.append(("tokenize", options))
+        return [[101, *map(ord, text[:14]), 102] for text in texts]
+
+    async def embed(self, texts: Sequence[Any], **options: Any) -> NDArray[np.float32]:
+        await self._work("embed", options)
+        rows = [np.resize(np.array(list(map(ord, row)) if isinstance(row, str) else row), DIMENSION) for row in texts]
+        vectors: NDArray[np.float32] = np.array(rows, dtype=np.float32)[:, : options.get("dimensions")]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    async def rerank(self, query: str, documents: Sequence[str], **options: Any) -> Ranking:
+        await self._work("rerank", options)
+        scores = [len(set(query) & set(document)) / len(set(query)) for document in documents]
+        ranked = sorted((Ranked(*pair) for pair in enumerate(scores)), key=lambda item: -item.score)
+        return Ranking(ranked[: options.get("top_n")], tokens=len(query) + sum(map(len, documents)))
+
+    async def _work(self, name: str, options: dict[str, Any]) -> None:
+        self.calls.append((name, options))
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        for fault in (self.failure, self.busy):
+            if fault is not None:
+                raise fault
+
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def client() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def http_with(client: StandIn) -> Serve:
+    """An HTTP client of a gateway with these settings."""
+
+    def serve(**settings: Any) -> httpx.AsyncClient:
+        app = create_app(GatewaySettings(**settings), cast("AsyncClient", client))
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+    return serve
+
+
+@pytest.fixture
+async def http(http_with: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    async with http_with() as connection:
+        yield connection

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+URL = "/v1/embeddings"
+
+
+async def vectors_of(http: httpx.AsyncClient, **body: Any) -> np.ndarray[Any, Any]:
+    response = await http.post(URL, json=body)
+    assert response.status_code == 200, response.text
+    rows = [item["embedding"] for item in response.json()["data"]]
+    if body.get("encoding_format") == "base64":
+        return np.array([np.frombuffer(base64.b64decode(row), dtype="<f4") for row in rows])
+    return np.array(rows, dtype=np.float32)
+
+
+async def test_the_answer_has_openais_shape_and_counts_real_tokens(http: httpx.AsyncClient) -> None:
+    response = await http.post(URL, json={"model": "letters", "input": ["ab", "c"]})
+
+    answer = response.json()
+    assert response.headers["content-type"] == "application/json"
+    assert {**answer, "data": None} == {
+        "object": "list",
+        "data": None,
+        "model": "letters",
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
+    }
+    assert [(item["object"], item["index"], len(item["embedding"])) for item in answer["data"]] == [
+        ("embedding", 0, 8),
+        ("embedding", 1, 8),
+    ]
+
+
+async def test_base64_holds_the_same_float32_as_the_numbers(http: httpx.AsyncClient) -> None:
+    body = {"input": ["some text", "another"]}
+
+    exact = await vectors_of(http, **body, encoding_format="base64")
+
+    assert np.array_equal(exact, await vectors_of(http, **body, encoding_format="float"))
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        pytest.param("ab", 1, id="string"),
+        pytest.param(["ab", "cd"], 2, id="strings"),
+        pytest.param([101, 97, 98, 102], 1, id="token ids"),
+        pytest.param([[101, 97, 102], [101, 98, 102]], 2, id="rows of token ids"),
+        pytest.param(" ", 1, id="blank"),
+        pytest.param("\0", 1, id="NUL byte"),
+        pytest.param("héllo 👋🏽 \u202e", 1, id="any Unicode"),
+        pytest.param(["ab"] * 2048, 2048, id="as many as allowed"),
+    ],
+)
+async def test_every_kind_of_input_is_embedded(http: httpx.AsyncClient, given: Any, rows: int) -> None:
+    assert (await vectors_of(http, input=given)).shape == (rows, 8)
+
+
+async def test_token_ids_give_the_vector_of_their_text(http: httpx.AsyncClient) -> None:
+    by_ids = await vectors_of(http, input=[101, ord("a"), ord("b"), 102])
+
+    assert np.array_equal(by_ids, await vectors_of(http, input="ab"))
+
+
+async def test_dimensions_shorten_the_vectors(http: httpx.AsyncClient) -> None:
+    assert (await vectors_of(http, input="ab", dimensions=4)).shape == (1, 4)
+
+
+async def test_null_and_unknown_fields_are_as_if_absent(http: httpx.AsyncClient) -> None:
+    fields = ("model", "encoding_format", "dimensions", "user", "prompt_name", "input_type", "truncate")
+    nulls: dict[str, Any] = dict.fromkeys(fields)
+
+    assert (await vectors_of(http, input="ab", **nulls, priority="high")).shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt_name"),
+    [
+        pytest.param({}, None, id="the model's default"),
+        pytest.param({"input_type": "query"}, "query", id="query"),
+        pytest.param({"input_type": "passage"}, "document", id="passage is called document here"),
+        pytest.param({"input_type": "document"}, "document", id="document"),
+        pytest.param({"input_type": "query", "prompt_name": "document"}, "document", id="the name wins"),
+    ],
+)
+async def test_what_a_text_is_for_picks_the_models_prompt(
+    http: httpx.AsyncClient, client: StandIn, fields: dict[str, str], prompt_name: str | None
+) -> None:
+    await vectors_of(http, input="ab", **fields)
+
+    assert client.calls[0][1]["prompt_name"] == prompt_name
+
+
+@pytest.mark.parametrize(
+    ("fields", "passed"),
+    [
+        pytest.param({}, "start", id="the setting"),
+        pytest.param({"truncate": "none"}, "none", id="the request"),
+        pytest.param({"truncate": "END"}, "end", id="capitals as NIM writes it"),
+    ],
+)
+async def test_truncation_follows_the_request_then_the_setting(
+    http_with: Serve, client: StandIn, fields: dict[str, str], passed: str
+) -> None:
+    async with http_with(truncate="start") as http:
+        await vectors_of(http, input="ab", **fields)
+
+    assert client.calls[0][1]["truncate"] == passed
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        pytest.param({}, 422, "input", id="no input"),
+        pytest.param({"input": None}, 422, "input", id="null"),
+        pytest.param({"input": 7}, 422, "input", id="number"),
+        pytest.param({"input": {"text": "a"}}, 422, "input", id="object"),
+        pytest.param({"input": ["a", 1]}, 422, "input", id="mixed"),
+        pytest.param({"input": [1, True]}, 422, "input", id="true is no token id"),
+        pytest.param({"input": [1.0]}, 422, "input", id="a float is no token id"),
+        pytest.param({"input": [2**64]}, 422, "input", id="an integer beyond 64 bits"),
+        pytest.param({"input": [[1], ["a"]]}, 422, "input", id="rows of strings"),
+        pytest.param({"input": [["a"]]}, 422, "input", id="nested strings"),
+        pytest.param({"input": [[[1]]]}, 422, "input", id="nested too deep"),
+        pytest.param({"input": "a", "dimensions": "4"}, 422, "dimensions", id="dimensions as string"),
+        pytest.param({"input": "a", "dimensions": True}, 422, "dimensions", id="dimensions as boolean"),
+        pytest.param({"input": "a", "dimensions": 4.0}, 422, "dimensions", id="dimensions as float"),
+        pytest.param({"input": "a", "encoding_format": 5}, 422, "encoding_format", id="format as number"),
+        pytest.param({"input": "a", "model": ["letters"]}, 422, "model", id="model as list"),
+        pytest.param({"input": ""}, 400, "input", id="empty string"),
+        pytest.param({"input": []}, 400, "input", id="empty list"),
+        pytest.param({"input": ["a", ""]}, 400, "input", id="an empty string among others"),
+        pytest.param({"input": [[1], []]}, 400, "input", id="an empty row of ids"),
+        pytest.param({"input": ["a"] * 2049}, 400, "input", id="too many"),
+        pytest.param({"input": [-1]}, 400, "input", id="negative id"),
+        pytest.param({"input": [2**31]}, 400, "input", id="id beyond 31 bits"),
+        pytest.param({"input": "a", "dimensions": -1}, 400, "dimensions", id="negative dimensions"),
+        pytest.param({"input": "a", "dimensions": 0}, 400, "dimensions", id="no dimensions"),
+        pytest.param({"input": "a", "dimensions": 9}, 400, "dimensions", id="more dimensions than there are"),
+        pytest.param({"input": "a", "dimensions": 10**18}, 400, "dimensions", id="absurd dimensions"),
+        pytest.param({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", id="unknown format"),
+        pytest.param({"input": "a", "input_type": "image"}, 400, "input_type", id="unknown input type"),
+        pytest.param({"input": "a", "truncate": "middle"}, 400, "truncate", id="unknown truncation"),
+        pytest.param({"input": [1], "prompt_name": "query"}, 400, "prompt_name", id="a prompt before ids"),
+        pytest.param({"input": "a", "model": "x" * 257}, 400, "model", id="a name too long to be one"),
+        pytest.param({"input": "a", "model": "overlap"}, 400, "model", id="a reranker"),
+        pytest.param({"input": "a", "model": "gpt-9"}, 404, "model", id="unknown model"),
+        pytest.param({"input": "a", "model": ""}, 404, "model", id="model without a name"),
+    ],
+)
+async def test_a_bad_request_gets_its_status_and_names_the_field(
+    http: httpx.AsyncClient, body: dict[str, Any], status: int, param: str
+) -> None:
+    response = await http.post(URL, json=body)
+
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["type"]) == (status, param, "invalid_request_error")
+    assert error["message"]
+
+
+async def test_ids_of_a_tokenizer_that_was_replaced_meanwhile_are_not_served(
+    http: httpx.AsyncClient, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = client.embed
+
+    async def embed_during_a_deployment(texts: list[list[int]], **options: Any) -> Any:
+        client.served[0] = replace(client.served[0], tokenizer_sha256="2" * 64)
+        return await embed(texts, **options)
+
+    monkeypatch.setattr(client, "embed", embed_during_a_deployment)
+    await vectors_of(http, input="ab")
+
+    assert [name for name, _ in client.calls] == ["tokenize", "embed", "tokenize", "embed"]
+
+
+async def test_a_wrong_item_is_named_by_its_place(http: httpx.AsyncClient) -> None:
+    response = await http.post(URL, json={"input": ["a", "b", ""]})
+
+    assert response.json()["error"]["message"] == "input: item 2 is empty; leave it out or send some text"

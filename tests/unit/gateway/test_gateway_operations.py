@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_client import DeadlineExceededError, OverloadedError, UnavailableError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+
+async def test_it_is_ready_when_every_model_answers(http: httpx.AsyncClient, client: StandIn) -> None:
+    response = await http.get("/health/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "models": {"letters": True, "overlap": True}, "reasons": []}
+    assert {name for name, _ in client.calls} == {"embed", "rerank"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        pytest.param(UnavailableError("nobody there"), "nobody there", id="Triton is away"),
+        pytest.param(DeadlineExceededError("too slow"), "too slow", id="Triton hangs"),
+    ],
+)
+async def test_it_is_not_ready_without_triton_but_alive(
+    http: httpx.AsyncClient, client: StandIn, failure: Exception, reason: str
+) -> None:
+    client.failure = failure
+
+    response = await http.get("/health/ready")
+
+    assert response.status_code == 503
+    assert reason in response.json()["reasons"][0]
+    assert (await http.get("/health/live")).status_code == 200
+
+
+async def test_it_is_not_ready_while_a_model_is_not_loaded(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served[1] = replace(client.served[1], ready=False)
+
+    response = await http.get("/health/ready")
+
+    assert (response.status_code, response.json()["models"]) == (503, {"letters": True, "overlap": False})
+
+
+async def test_it_is_not_ready_without_any_model(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served.clear()
+
+    assert (await http.get("/health/ready")).status_code == 503
+
+
+async def test_a_model_that_hangs_is_found_out(http_with: Serve, client: StandIn) -> None:
+    client.gate = asyncio.Event()
+
+    async with http_with(readiness_timeout_s=0.05) as http:
+        response = await http.get("/health/ready")
+
+    assert response.json()["reasons"] == ["letters: no answer within 0.05 s", "overlap: no answer within 0.05 s"]
+
+
+async def test_a_busy_server_is_still_ready(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.busy = OverloadedError("queue full")
+
+    assert (await http.get("/health/ready")).status_code == 200
+
+
+async def test_many_probes_share_one_look(http: httpx.AsyncClient, client: StandIn) -> None:
+    await asyncio.gather(*(http.get("/health/ready") for _ in range(10)))
+
+    assert len(client.calls) == len(client.served)
+
+
+async def test_metrics_count_requests_tokens_and_errors(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/embeddings", json={"input": ["ab", "c"]})
+    await http.post("/v1/embeddings", json={"input": ""})
+
+    samples = (await http.get("/metrics")).text.splitlines()
+
+    assert 'conch_gateway_requests_total{route="/v1/embeddings",status="200"} 1.0' in samples
+    assert 'conch_gateway_requests_total{route="/v1/embeddings",status="400"} 1.0' in samples
+    assert 'conch_gateway_tokens_total{model="letters"} 7.0' in samples
+    assert 'conch_gateway_texts_total{model="letters"} 2.0' in samples
+    assert 'conch_gateway_errors_total{code="invalid_value"} 1.0' in samples
+    assert 'conch_gateway_request_seconds_count{route="/v1/embeddings"} 2.0' in samples
+    assert 'conch_gateway_phase_seconds_count{phase="tokenize"} 1.0' in samples
+    assert "conch_gateway_in_flight_requests 0.0" in samples
+
+
+async def test_labels_never_hold_what_a_user_sent(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/embeddings", json={"input": "a", "model": "sent-by-user"})
+    await http.get("/v1/models/sent-by-user")
+    await http.get("/sent-by-user")
+    await http.request("SENTBYUSER", "/v1/embeddings")
+
+    exposition = (await http.get("/metrics")).text
+
+    assert not re.search("sent-?by-?user", exposition, re.IGNORECASE)
+    assert 'route="unmatched"' in exposition
+
+
+async def test_the_documentation_needs_no_other_host(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.search(r"(src|href)=\"?(https?:)?//", page.text)
+    assert (await http.get("/openapi.json")).json()["info"]["title"] == "conch"

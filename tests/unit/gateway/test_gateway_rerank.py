@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+DOCUMENTS = ["xyz", "abc", "a"]  # the stand-in scores shared letters
+URLS = ["/rerank", "/v1/rerank", "/v2/rerank"]
+
+
+async def ranked(http: httpx.AsyncClient, *, url: str = "/v2/rerank", **body: Any) -> Any:
+    response = await http.post(url, json={"query": "abcd", **body})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("url", URLS)
+async def test_documents_come_back_best_first_in_the_envelope(http: httpx.AsyncClient, url: str) -> None:
+    response = await http.post(url, json={"query": "abcd", "documents": DOCUMENTS, "model": "overlap"})
+
+    answer = response.json()
+    assert answer == {
+        "id": response.headers["x-request-id"],
+        "model": "overlap",
+        "results": [
+            {"index": 1, "relevance_score": 0.75},
+            {"index": 2, "relevance_score": 0.25},
+            {"index": 0, "relevance_score": 0.0},
+        ],
+        "usage": {"prompt_tokens": 11, "total_tokens": 11},
+        "meta": {
+            "api_version": {"version": "1" if url == "/v1/rerank" else "2"},
+            "billed_units": {"search_units": 1},
+        },
+    }
+
+
+async def test_texts_sent_to_rerank_get_teis_bare_list(http: httpx.AsyncClient) -> None:
+    assert await ranked(http, url="/rerank", texts=DOCUMENTS, return_text=True) == [
+        {"index": 1, "score": 0.75, "text": "abc"},
+        {"index": 2, "score": 0.25, "text": "a"},
+        {"index": 0, "score": 0.0, "text": "xyz"},
+    ]
+
+
+async def test_texts_sent_elsewhere_get_the_envelope(http: httpx.AsyncClient) -> None:
+    assert "results" in await ranked(http, url="/v1/rerank", texts=DOCUMENTS)
+
+
+@pytest.mark.parametrize("fields", [{"return_documents": True}, {"return_text": True}], ids=["documents", "text"])
+async def test_texts_are_returned_on_request(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
+    answer = await ranked(http, documents=[{"text": "abc"}, "a"], **fields)
+
+    assert [item["document"] for item in answer["results"]] == [{"text": "abc"}, {"text": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        pytest.param({}, 3, id="all"),
+        pytest.param({"top_n": 2}, 2, id="top_n"),
+        pytest.param({"top_k": 1}, 1, id="top_k"),
+        pytest.param({"top_n": 0}, 3, id="0 is all, as in vLLM"),
+        pytest.param({"top_n": 99}, 3, id="more than there are"),
+    ],
+)
+async def test_the_best_n_are_returned(http: httpx.AsyncClient, fields: dict[str, Any], count: int) -> None:
+    assert len((await ranked(http, documents=DOCUMENTS, **fields))["results"]) == count
+
+
+@pytest.mark.parametrize(
+    ("fields", "passed"),
+    [
+        pytest.param({}, "end", id="the setting"),
+        pytest.param({"truncate": "START"}, "start", id="a word"),
+        pytest.param({"truncate": True}, "end", id="TEI's true"),
+        pytest.param({"truncate": True, "truncation_direction": "Left"}, "start", id="TEI's true from the left"),
+        pytest.param({"truncate": False}, "none", id="TEI's false"),
+    ],
+)
+async def test_truncation_is_understood_in_every_dialect(
+    http: httpx.AsyncClient, client: StandIn, fields: dict[str, Any], passed: str
+) -> None:
+    await ranked(http, documents=DOCUMENTS, **fields)
+
+    assert client.calls[-1][1]["truncate"] == passed
+
+
+async def test_raw_scores_are_asked_of_the_model(http: httpx.AsyncClient, client: StandIn) -> None:
+    await ranked(http, documents=DOCUMENTS, raw_scores=True)
+
+    assert client.calls[-1][1]["raw_scores"] is True
+
+
+async def test_a_search_unit_is_a_hundred_documents(http: httpx.AsyncClient) -> None:
+    answer = await ranked(http, documents=["a"] * 101)
+
+    assert answer["meta"]["billed_units"] == {"search_units": 2}
+
+
+async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: Serve) -> None:
+    async with http_with(rerank_model="elsewhere") as http:
+        response = await http.post("/rerank", json={"query": "a", "documents": ["a"]})
+
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        pytest.param({"documents": ["a"]}, 422, "query", id="no query"),
+        pytest.param({"query": "a"}, 422, None, id="no documents"),
+        pytest.param({"query": ["a"], "documents": ["a"]}, 422, "query", id="query as list"),
+        pytest.param({"query": "a", "documents": "a"}, 422, "documents", id="documents as string"),
+        pytest.param({"query": "a", "documents": ["a", 1]}, 422, "documents", id="a number among documents"),
+        pytest.param({"query": "a", "documents": [{"body": "a"}]}, 422, "documents", id="an object without text"),
+        pytest.param({"query": "a", "texts": [{"text": None}]}, 422, "texts", id="an object with null text"),
+        pytest.param({"query": "a", "documents": ["a"], "top_n": "1"}, 422, "top_n", id="top_n as string"),
+        pytest.param(
+            {"query": "a", "documents": ["a"], "return_documents": 1}, 422, "return_documents", id="1 is not true"
+        ),
+        pytest.param({"query": "a", "documents": ["a"], "truncate": 5}, 422, "truncate", id="truncate as number"),
+        pytest.param(
+            {"query": "a", "documents": ["a"], "truncate": "middle"}, 400, "truncate", id="unknown truncation"
+        ),
+        pytest.param({"query": "", "documents": ["a"]}, 400, "query", id="empty query"),
+        pytest.param({"query": "a", "documents": []}, 400, "documents", id="no document"),
+        pytest.param({"query": "a", "documents": ["a"] * 2049}, 400, "documents", id="too many"),
+        pytest.param({"query": "a", "documents": ["a"], "top_n": -1}, 400, "top_n", id="negative top_n"),
+        pytest.param({"query": "a", "documents": ["a"], "texts": ["a"]}, 400, None, id="documents and texts"),
+        pytest.param({"query": "a", "documents": ["a"], "top_n": 1, "top_k": 1}, 400, None, id="top_n and top_k"),
+        pytest.param({"query": "a", "documents": ["a"], "model": "letters"}, 400, "model", id="an embedding model"),
+        pytest.param({"query": "a", "documents": ["a"], "model": "x"}, 404, "model", id="unknown model"),
+    ],
+)
+async def test_a_bad_request_gets_its_status_and_names_the_field(
+    http: httpx.AsyncClient, body: dict[str, Any], status: int, param: str | None
+) -> None:
+    response = await http.post("/v1/rerank", json=body)
+
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param)

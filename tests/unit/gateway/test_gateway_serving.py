@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, cast
+
+import httpx
+import pytest
+from conch_gateway import Gateway, GatewaySettings, ListenError, app, serve
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from conch_client import AsyncClient
+
+    from tests.unit.gateway.conftest import StandIn
+
+GOOD = {"input": "ab"}
+
+
+def gateway_of(client: StandIn, **settings: int) -> Gateway:
+    return Gateway(GatewaySettings.model_validate({"port": 0, **settings}), client=cast("AsyncClient", client))
+
+
+async def test_it_serves_between_start_and_stop_on_a_free_port(client: StandIn) -> None:
+    gateway = gateway_of(client)
+    await gateway.start()
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{gateway.url}/v1/embeddings", json=GOOD)
+        opened = client.opened
+        await gateway.stop()
+        await gateway.stop()
+
+        assert (answer.status_code, opened, client.opened) == (200, True, False)
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"{gateway.url}/health/live")
+
+
+async def test_stopping_lets_requests_in_flight_finish(client: StandIn) -> None:
+    client.gate = asyncio.Event()
+    gateway = gateway_of(client)
+    await gateway.start()
+    async with httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.post(f"{gateway.url}/v1/embeddings", json=GOOD))
+        await client.entered.wait()
+        stopping = asyncio.create_task(gateway.stop())
+        await until_refused(gateway.url)
+        client.gate.set()
+
+        assert (await running).status_code == 200
+        await stopping
+
+
+async def test_a_request_that_outlasts_the_grace_period_is_given_up(client: StandIn) -> None:
+    client.gate = asyncio.Event()
+    gateway = gateway_of(client, shutdown_grace_s=0)
+    await gateway.start()
+    async with httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.post(f"{gateway.url}/v1/embeddings", json=GOOD))
+        await client.entered.wait()
+        await asyncio.wait_for(gateway.stop(), timeout=5)
+
+        answer = await running
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+
+
+async def test_serve_runs_until_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = asyncio.Event()
+    monkeypatch.setattr(logging.getLogger("conch_gateway"), "info", lambda *_: listening.set())
+    serving = asyncio.create_task(serve(GatewaySettings(port=0)))
+    await listening.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    await asyncio.wait_for(serving, timeout=5)
+
+
+async def test_the_factory_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCH_MAX_BODY_BYTES", "10")
+    transport = httpx.ASGITransport(app())
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        assert (await http.post("/v1/embeddings", json=GOOD)).status_code == 413
+
+
+async def test_a_taken_port_is_one_clear_error(client: StandIn) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}: Address already in use; choose .* CONCH_PORT"):
+            await gateway_of(client, port=port).start()
+
+
+async def test_a_foreign_address_is_one_clear_error(client: StandIn) -> None:
+    gateway = Gateway(GatewaySettings(host="192.0.2.1", port=0), client=cast("AsyncClient", client))
+
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1"):
+        await gateway.start()
+
+
+def test_an_address_of_version_6_is_written_in_brackets() -> None:
+    assert Gateway(GatewaySettings(host="::1", port=8080)).url == "http://[::1]:8080"
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCH_MAX_INPUTS", "7")
+    monkeypatch.setenv("CONCH_TRUNCATE", "none")
+
+    settings = GatewaySettings()
+
+    assert (settings.max_inputs, settings.truncate, GatewaySettings(max_inputs=9).max_inputs) == (7, "none", 9)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        GatewaySettings().port = 1  # type: ignore[misc]
+
+
+def test_limits_that_no_request_could_meet_are_refused() -> None:
+    with pytest.raises(ValidationError, match="CONCH_MAX_IN_FLIGHT_TEXTS"):
+        GatewaySettings(max_inputs=100, max_in_flight_texts=99)
+
+
+async def until_refused(url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return
+        writer.close()
+        await asyncio.sleep(0)
