@@ -111,11 +111,9 @@ class Weights:
         file = self._open.setdefault(path, safe_open(path, "numpy"))
         return cast("NDArray[np.float32]", file.get_tensor(full)).astype(np.float32)
 
-    def linear(self, *names: str) -> Linear:
-        """One or several torch `nn.Linear` side by side."""
-        weight = np.concatenate([self.array(f"{name}.weight").T for name in names], axis=1)
-        bias = np.concatenate([self.array(f"{name}.bias") for name in names])
-        return Linear(np.ascontiguousarray(weight), bias)
+    def linear(self, name: str) -> Linear:
+        """A torch `nn.Linear`."""
+        return Linear(np.ascontiguousarray(self.array(f"{name}.weight").T), self.array(f"{name}.bias"))
 
     def norm(self, name: str, epsilon: float) -> Norm:
         """A torch `nn.LayerNorm`."""

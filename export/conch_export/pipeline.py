@@ -15,12 +15,14 @@ from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Overrides, Precision, Task, describe
 from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.families import family_of
-from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.calibrate import calibrate
+from conch_export.graphs.encoder import Encoder, encoder_graph
 from conch_export.graphs.file import file_graph
 from conch_export.graphs.heads import classifier_graph, maxsim_graph, pooling_graph
 from conch_export.graphs.quantize import quantize
 from conch_export.plan import Plan
 from conch_export.publish import staged
+from conch_export.rows import calibration_rows, feed
 from conch_export.sources import resolve
 from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
 from conch_export.verify import Verification, verify
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from conch_export.families import Family
 
 REPORT = "report.json"
+CALIBRATION_TEXTS = 128
 _LARGE = 1 << 30
 
 
@@ -158,9 +161,7 @@ def _write_graphs(
     if family is None:
         message = f"architecture {description.architecture!r} is not built"
         raise UnsupportedError(message)
-    encoder = encoder_graph(family.read_encoder(checkpoint), segments=description.segments)
-    if description.precision is Precision.INT8:
-        encoder = quantize(encoder)
+    encoder = _encoder(description, family.read_encoder(checkpoint))
     head_name, head = _head(description, checkpoint, family)
     graphs = {f"{description.name}.encoder": encoder, f"{description.name}.{head_name}": head}
     if late_interaction:
@@ -170,6 +171,15 @@ def _write_graphs(
     (tokenizer / "model.onnx").write_bytes(file_graph(TOKENIZER_FILE, description.tokenizer_bytes).SerializeToString())
     paths = [_save(graph, folder / name / "1" / "model.onnx") for name, graph in graphs.items()]
     return paths[0], paths[1]
+
+
+def _encoder(description: Description, encoder: Encoder) -> onnx.ModelProto:
+    graph = encoder_graph(encoder, segments=description.segments)
+    if description.precision is Precision.FP32:
+        return graph
+    rows = calibration_rows(description, CALIBRATION_TEXTS)
+    unchunked = encoder_graph(encoder, segments=description.segments, chunk_tokens=None)
+    return quantize(graph, calibrate(unchunked, (feed([row], segments=description.segments) for row in rows)))
 
 
 def _head(description: Description, checkpoint: Checkpoint, family: Family) -> tuple[str, onnx.ModelProto]:

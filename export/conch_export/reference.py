@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from conch_export.rows import Row
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -42,13 +44,13 @@ class Reference:
         ).eval()
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int]]) -> Expected:
-        """The outputs for rows of token ids and, where the model has segments, their types."""
+    def __call__(self, rows: Sequence[Row]) -> Expected:
+        """The outputs for every row alone."""
         outputs, firsts = [], []
-        for row, kind in zip(rows, types, strict=True):
-            inputs = {"input_ids": torch.tensor([row])}
+        for row in rows:
+            inputs = {"input_ids": torch.tensor([row.ids])}
             if self._description.segments:
-                inputs["token_type_ids"] = torch.tensor([kind])
+                inputs["token_type_ids"] = torch.tensor([row.types])
             result = self._model(**inputs, output_hidden_states=True)
             tokens = result.hidden_states[-1][0]
             firsts.append(tokens[0].numpy())

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from conch_export.description import Description, Precision, Task
 from conch_export.engine import Engine
 from conch_export.errors import VerificationError
-from conch_export.texts import docstrings, spread
+from conch_export.rows import verification_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,19 +59,19 @@ def verify(description: Description, encoder: Path, head: Path) -> Verification:
     from conch_export.reference import Reference  # noqa: PLC0415
 
     reference = Reference(description)
-    rows, types = _sample(description)
-    expected = reference(rows, types)
+    rows = verification_rows(description, TEXTS)
+    expected = reference(rows)
     engine = Engine(encoder, head)
-    alone = np.concatenate([engine([row], [kind]) for row, kind in zip(rows, types, strict=True)])
-    merged = np.concatenate([engine(rows[i : i + 8], types[i : i + 8]) for i in range(0, len(rows), 8)])
+    alone = np.concatenate([engine([row]) for row in rows])
+    merged = np.concatenate([engine(rows[i : i + 8]) for i in range(0, len(rows), 8)])
     if description.task is Task.EMBEDDING:
         cosines = _cosines(alone, expected.output)
     else:
-        firsts = np.stack([engine.tokens([row], [kind])[0] for row, kind in zip(rows, types, strict=True)])
+        firsts = np.stack([engine.tokens([row])[0] for row in rows])
         cosines = _cosines(firsts, expected.first_tokens)
     result = Verification(
         texts=len(rows),
-        tokens=sum(map(len, rows)),
+        tokens=sum(len(row.ids) for row in rows),
         max_difference=float(np.abs(alone - expected.output).max()),
         mean_cosine=float(cosines.mean()),
         min_cosine=float(cosines.min()),
@@ -80,18 +79,6 @@ def verify(description: Description, encoder: Path, head: Path) -> Verification:
     )
     _judge(description, result)
     return result
-
-
-def _sample(description: Description) -> tuple[list[list[int]], list[list[int]]]:
-    tokenizer = Tokenizer.from_file(str(description.source.folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(description.max_length)
-    texts = spread(docstrings(), TEXTS)
-    if description.task is Task.CROSS_ENCODER:
-        encodings = tokenizer.encode_batch([(text.splitlines()[0], text) for text in texts])
-    else:
-        encodings = tokenizer.encode_batch(texts)
-    return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
 
 
 def _judge(description: Description, result: Verification) -> None:

@@ -66,7 +66,9 @@ def read_layer(weights: Weights, index: int, epsilon: float) -> Layer:
     """One block, by the tensor names that BERT and its relatives share."""
     name = f"encoder.layer.{index}"
     return Layer(
-        query_key_value=weights.linear(*(f"{name}.attention.self.{part}" for part in ("query", "key", "value"))),
+        query=weights.linear(f"{name}.attention.self.query"),
+        key=weights.linear(f"{name}.attention.self.key"),
+        value=weights.linear(f"{name}.attention.self.value"),
         attention_output=weights.linear(f"{name}.attention.output.dense"),
         attention_norm=weights.norm(f"{name}.attention.output.LayerNorm", epsilon),
         up=weights.linear(f"{name}.intermediate.dense"),

@@ -1,7 +1,8 @@
 """A transformer encoder as a padding-free graph, built from a description that knows no framework.
 
 Only the T real tokens are computed: every token-wise operator works on [T, hidden], and attention runs row by row (on a
-CPU a padded [rows, longest] attention costs 2 to 5 times as much on mixed lengths).
+CPU a padded [rows, longest] attention costs 2 to 5 times as much on mixed lengths). A large batch runs in chunks of
+whole rows that fit a core's cache, so its size costs neither speed nor memory.
 
 Contract (see `ragged` for the layout):
     input_ids         INT64 [N]
@@ -21,11 +22,26 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
-from conch_export.graphs.ragged import ROW_LENGTHS, Tokens, any_by_row, locate_tokens, slice_row
+from conch_export.graphs.ragged import (
+    ROW_LENGTHS,
+    Spans,
+    Tokens,
+    any_by_row,
+    for_each_chunk,
+    for_each_row,
+    locate_tokens,
+    slice_rows,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx
     from numpy.typing import NDArray
+
+
+CHUNK_TOKENS = 512
+"""About as many tokens as a core's second-level cache holds activations for; measured, see docs/adr."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,9 @@ class Norm:
 class Layer:
     """One post-norm block: attention, add and norm, feed-forward, add and norm."""
 
-    query_key_value: Linear
+    query: Linear
+    key: Linear
+    value: Linear
     attention_output: Linear
     attention_norm: Norm
     up: Linear
@@ -88,22 +106,28 @@ class Encoder:
         return int(self.positions.shape[0])
 
 
-def encoder_graph(encoder: Encoder, *, segments: bool = False) -> onnx.ModelProto:
+def encoder_graph(
+    encoder: Encoder, *, segments: bool = False, chunk_tokens: int | None = CHUNK_TOKENS
+) -> onnx.ModelProto:
     """The encoder as an ONNX model.
 
     Args:
         encoder: what to compute.
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
+        chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
+            layers.
     """
     g = GraphBuilder()
     tokens = locate_tokens(g, max_length=encoder.max_length)
     ids = g.node("Gather", "input_ids", tokens.slots)
-    vocabulary = g.int64(encoder.words.shape[0])
-    x = _embed(g, encoder, _clamp(g, ids, encoder.words.shape[0]), tokens, segments=segments)
-    for index, layer in enumerate(encoder.layers):
-        x = _layer(g, f"layer.{index}", layer, x, tokens=tokens, heads=encoder.heads)
-    unknown = g.node("Or", g.node("Less", ids, g.int64(0)), g.node("GreaterOrEqual", ids, vocabulary))
-    refused = g.node("Or", any_by_row(g, unknown, tokens), tokens.malformed)
+    indices = [_clamp(g, ids, encoder.words.shape[0]), tokens.positions]
+    if segments:
+        indices.append(_clamp(g, g.node("Gather", "token_type_ids", tokens.slots), encoder.types.shape[0]))
+    if chunk_tokens is None:
+        x = _layers(g, encoder, indices, tokens.spans)
+    else:
+        x = for_each_chunk(g, tokens.spans, indices, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
+    refused = g.node("Or", any_by_row(g, _unknown(g, ids, encoder.words.shape[0]), tokens), tokens.malformed)
     x = g.node("Where", g.column(g.node("Gather", refused, tokens.rows)), g.constant(np.float32("nan")), x)
     _scatter(g, x, tokens, encoder.hidden)
     matrices = ["input_ids", "attention_mask", *(["token_type_ids"] if segments else [])]
@@ -114,37 +138,47 @@ def encoder_graph(encoder: Encoder, *, segments: bool = False) -> onnx.ModelProt
     )
 
 
+def _layers(g: GraphBuilder, encoder: Encoder, indices: Sequence[str], spans: Spans) -> str:
+    x = _embed(g, encoder, *indices)
+    for index, layer in enumerate(encoder.layers):
+        x = _layer(g, f"layer.{index}", layer, x, spans=spans, heads=encoder.heads)
+    return x
+
+
+def _unknown(g: GraphBuilder, ids: str, size: int) -> str:
+    return g.node("Or", g.node("Less", ids, g.int64(0)), g.node("GreaterOrEqual", ids, g.int64(size)))
+
+
 def _clamp(g: GraphBuilder, ids: str, size: int) -> str:
     return g.node("Clip", ids, g.int64(0), g.int64(size - 1))
 
 
-def _embed(g: GraphBuilder, encoder: Encoder, ids: str, tokens: Tokens, *, segments: bool) -> str:
+def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: str | None = None) -> str:
     words = g.node("Gather", g.constant(encoder.words, "embeddings.words"), ids)
-    if segments:
-        places = g.node("Gather", g.constant(encoder.positions, "embeddings.positions"), tokens.positions)
-        kinds = _clamp(g, g.node("Gather", "token_type_ids", tokens.slots), encoder.types.shape[0])
-        terms = [words, places, g.node("Gather", g.constant(encoder.types, "embeddings.types"), kinds)]
-    else:
+    if types is None:
         table = g.constant(encoder.positions + encoder.types[0], "embeddings.positions")
-        terms = [words, g.node("Gather", table, tokens.positions)]
-    return _add_and_norm(g, "embeddings.norm", encoder.norm, *terms)
+        return _add_and_norm(g, "embeddings.norm", encoder.norm, words, g.node("Gather", table, positions))
+    places = g.node("Gather", g.constant(encoder.positions, "embeddings.positions"), positions)
+    kinds = g.node("Gather", g.constant(encoder.types, "embeddings.types"), types)
+    return _add_and_norm(g, "embeddings.norm", encoder.norm, words, places, kinds)
 
 
-def _layer(g: GraphBuilder, name: str, layer: Layer, x: str, *, tokens: Tokens, heads: int) -> str:
-    qkv = g.node(
-        "Add", _matmul(g, f"{name}.qkv", layer.query_key_value, x), _bias(g, f"{name}.qkv", layer.query_key_value)
-    )
-    context = _attention(g, qkv, tokens, heads)
-    projected = _matmul(g, f"{name}.attention_output", layer.attention_output, context)
+def _layer(g: GraphBuilder, name: str, layer: Layer, x: str, *, spans: Spans, heads: int) -> str:
+    joined = _side_by_side(layer.query, layer.key, layer.value)
+    context = _attention(g, _linear(g, f"{name}.query_key_value", joined, x), spans=spans, heads=heads)
+    attended = _product(g, f"{name}.attention_output", layer.attention_output, context)
     bias = _bias(g, f"{name}.attention_output", layer.attention_output)
-    x = _add_and_norm(g, f"{name}.attention_norm", layer.attention_norm, projected, x, bias)
-    up = _matmul(g, f"{name}.up", layer.up, x)
-    activated = g.node("BiasGelu", up, _bias(g, f"{name}.up", layer.up), domain=MICROSOFT)
-    down = _matmul(g, f"{name}.down", layer.down, activated)
+    x = _add_and_norm(g, f"{name}.attention_norm", layer.attention_norm, attended, x, bias)
+    activated = g.node("Gelu", _linear(g, f"{name}.up", layer.up, x), domain=MICROSOFT)
+    down = _product(g, f"{name}.down", layer.down, activated)
     return _add_and_norm(g, f"{name}.output_norm", layer.output_norm, down, x, _bias(g, f"{name}.down", layer.down))
 
 
-def _matmul(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
+def _linear(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
+    return g.node("Add", _product(g, name, linear, x), _bias(g, name, linear))
+
+
+def _product(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
     return g.node("MatMul", x, g.constant(linear.weight, f"{name}.weight"))
 
 
@@ -159,17 +193,20 @@ def _add_and_norm(g: GraphBuilder, name: str, norm: Norm, *terms: str) -> str:
     return g.node("LayerNormalization", g.node("Sum", *terms), scale, bias, epsilon=norm.epsilon)
 
 
-def _attention(g: GraphBuilder, qkv: str, tokens: Tokens, heads: int) -> str:
-    q, k, v = g.split(qkv, 3, axis=1)
+def _side_by_side(*parts: Linear) -> Linear:
+    return Linear(
+        np.concatenate([part.weight for part in parts], axis=1), np.concatenate([part.bias for part in parts])
+    )
 
-    def one_row(inner: GraphBuilder, index: str) -> str:
-        begin, end = inner.node("Gather", tokens.first, index), inner.node("Gather", tokens.last, index)
-        parts = [inner.line(slice_row(inner, part, begin, end)) for part in (q, k, v)]
-        return inner.node(
-            "Squeeze", inner.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=heads), inner.int64([0])
-        )
 
-    return g.for_each(g.size(tokens.last), one_row, TensorProto.FLOAT, ragged=True)
+def _attention(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int) -> str:
+    def one_row(inner: GraphBuilder, begin: str, end: str) -> str:
+        # Split after slicing: the row is in the cache then.
+        parts = inner.split(inner.line(slice_rows(inner, query_key_value, begin, end)), 3, axis=2)
+        attended = inner.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=heads)
+        return inner.node("Squeeze", attended, inner.int64([0]))
+
+    return for_each_row(g, spans, one_row, ragged=True)
 
 
 def _scatter(g: GraphBuilder, x: str, tokens: Tokens, hidden: int) -> None:

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto
 
 from conch_export.graphs.builder import GraphBuilder
-from conch_export.graphs.ragged import ROW_LENGTHS, Tokens, locate_tokens, rows_of_requests, slice_row
+from conch_export.graphs.ragged import ROW_LENGTHS, Tokens, for_each_row, locate_tokens, rows_of_requests, slice_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx
 
     from conch_export.graphs.encoder import Linear
@@ -50,7 +48,7 @@ class Classifier:
 def pooling_graph(hidden: int, pooling: Pooling, *, normalize: bool) -> onnx.ModelProto:
     """Token vectors to one vector a row, of length 1 in the Euclidean norm if `normalize`."""
     g, tokens, x = _start(hidden)
-    vectors = _for_each_row(g, tokens, lambda inner, first, last: _pool(inner, x, first, last, pooling))
+    vectors = for_each_row(g, tokens.spans, lambda inner, *span: _pool(inner, x, span, pooling), ragged=False)
     if normalize:
         g.node("LpNormalization", vectors, name="embedding", axis=1, p=2)
     else:
@@ -61,7 +59,7 @@ def pooling_graph(hidden: int, pooling: Pooling, *, normalize: bool) -> onnx.Mod
 def classifier_graph(hidden: int, classifier: Classifier) -> onnx.ModelProto:
     """Token vectors to one raw score (logit) a row."""
     g, tokens, x = _start(hidden)
-    firsts = _for_each_row(g, tokens, lambda inner, first, last: _pool(inner, x, first, last, Pooling.CLS))
+    firsts = for_each_row(g, tokens.spans, lambda inner, *span: _pool(inner, x, span, Pooling.CLS), ragged=False)
     pooled = g.node("Tanh", _linear(g, "dense", classifier.dense, firsts))
     g.node("Identity", _linear(g, "output", classifier.output, pooled), name="score")
     return _finish(g, "classifier", hidden, ("score", 1))
@@ -77,13 +75,13 @@ def maxsim_graph(hidden: int) -> onnx.ModelProto:
     x = g.node("LpNormalization", x, axis=1, p=2)
     requests, first_rows = rows_of_requests(g, REQUEST_ELEMENTS)
     query_rows = g.node("Gather", first_rows, requests)
-    query_first, query_last = (g.node("Gather", ends, query_rows) for ends in (tokens.first, tokens.last))
+    spans = (tokens.spans.first, tokens.spans.last)
+    ends = [g.column(g.node("Gather", side, query_rows)) for side in spans] + [g.column(side) for side in spans]
 
     def one_row(inner: GraphBuilder, index: str) -> str:
-        bounds = (inner.node("Gather", ends, index) for ends in (query_first, query_last, tokens.first, tokens.last))
-        query_begin, query_end, begin, end = bounds
-        document = inner.node("Transpose", slice_row(inner, x, begin, end), perm=[1, 0])
-        cosines = inner.node("MatMul", slice_row(inner, x, query_begin, query_end), document)
+        query_begin, query_end, begin, end = (inner.node("Gather", side, index) for side in ends)
+        document = inner.node("Transpose", slice_rows(inner, x, begin, end), perm=[1, 0])
+        cosines = inner.node("MatMul", slice_rows(inner, x, query_begin, query_end), document)
         best = inner.node("ReduceMax", cosines, inner.int64([1]), keepdims=0)
         return inner.node("ReduceMean", best, inner.int64([0]), keepdims=1)
 
@@ -99,21 +97,14 @@ def _start(hidden: int) -> tuple[GraphBuilder, Tokens, str]:
     return g, tokens, g.node("Gather", slots, tokens.slots)
 
 
-def _for_each_row(g: GraphBuilder, tokens: Tokens, vector: Callable[[GraphBuilder, str, str], str]) -> str:
-    def one_row(inner: GraphBuilder, index: str) -> str:
-        return vector(inner, inner.node("Gather", tokens.first, index), inner.node("Gather", tokens.last, index))
-
-    return g.for_each(g.size(ROW_LENGTHS), one_row, TensorProto.FLOAT, ragged=False)
-
-
-def _pool(g: GraphBuilder, x: str, first: str, last: str, pooling: Pooling) -> str:
-    one = g.int64(1)
+def _pool(g: GraphBuilder, x: str, span: tuple[str, str], pooling: Pooling) -> str:
+    (first, last), one = span, g.int64([1])
     if pooling is Pooling.CLS:
-        return g.node("Squeeze", slice_row(g, x, first, g.node("Add", first, one)), g.int64([0]))
+        return g.node("Squeeze", slice_rows(g, x, first, g.node("Add", first, one)), g.int64([0]))
     if pooling is Pooling.LAST:
-        return g.node("Squeeze", slice_row(g, x, g.node("Sub", last, one), last), g.int64([0]))
+        return g.node("Squeeze", slice_rows(g, x, g.node("Sub", last, one), last), g.int64([0]))
     reduce = "ReduceMean" if pooling is Pooling.MEAN else "ReduceMax"
-    return g.node(reduce, slice_row(g, x, first, last), g.int64([0]), keepdims=0)
+    return g.node(reduce, slice_rows(g, x, first, last), g.int64([0]), keepdims=0)
 
 
 def _linear(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:

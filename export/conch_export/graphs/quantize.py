@@ -1,7 +1,6 @@
-"""int8 matrix products that do not depend on the batch: one activation scale a token, one weight scale a column.
+"""Rewriting a graph to int8: matrix products as `schemes` chose, embedding tables with one scale a row.
 
-onnxruntime's own dynamic quantisation takes one scale for the whole tensor, so that a text's vector depends on the
-texts it happens to share a batch with. Here no number crosses from one token to another.
+GELU is computed by its tanh form, which differs from the exact one by less than a quantization step.
 """
 
 from __future__ import annotations
@@ -10,67 +9,150 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-_LIMIT = 127
+    from conch_export.graphs.schemes import Int8Weight, Scheme
+
+_TABLE_ELEMENTS = 1 << 20
+"""Embedding tables smaller than this stay as they are."""
 
 
-def quantize(model: onnx.ModelProto, keep: Callable[[str], bool] = lambda _: False) -> onnx.ModelProto:
-    """Every product of tokens with a constant matrix as int8.
+def quantize(model: onnx.ModelProto, chosen: Mapping[str, tuple[Scheme, Int8Weight]]) -> onnx.ModelProto:
+    """The graph with its products and large tables as int8; the given one is left as it is.
 
     Args:
-        model: a graph; it is left as it is.
-        keep: names of weights that stay in float.
+        model: a graph, whose products may be inside loops.
+        chosen: by the name of the weight, see `calibrate`; others stay in float.
     """
-    g = GraphBuilder(prefix="int8.")
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    quantized: dict[str, tuple[str, str]] = {}
-    replaced = set()
-    for node in model.graph.node:
-        weight = weights.get(node.input[1]) if node.op_type == "MatMul" else None
-        if weight is None or len(weight.dims) != 2 or keep(weight.name):
-            g.nodes.append(node)
-            continue
-        x = node.input[0]
-        if x not in quantized:
-            quantized[x] = _quantize_tokens(g, x)
-        _multiply(g, quantized[x], weight.name, numpy_helper.to_array(weight), node.output[0])
-        replaced.add(weight.name)
-    kept = [tensor for name, tensor in weights.items() if name not in replaced]
-    graph = onnx.helper.make_graph(
-        g.nodes, model.graph.name, model.graph.input, model.graph.output, [*kept, *g.constants.values()]
-    )
-    return onnx.helper.make_model(
-        graph, producer_name=model.producer_name, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rewriter = _Rewriter(constants, chosen)
+    rewriter.rewrite(result.graph, rewriter.builder)
+    kept = [tensor for tensor in result.graph.initializer if tensor.name not in rewriter.replaced]
+    del result.graph.initializer[:]
+    result.graph.initializer.extend([*kept, *rewriter.builder.constants.values()])
+    return result
 
 
-def _quantize_tokens(g: GraphBuilder, x: str) -> tuple[str, str]:
-    """UINT8 [T, K] around 128, and the scale of each token as a column [T, 1]."""
-    largest = g.node("ReduceMax", g.node("Abs", x), g.int64([1]), keepdims=0)
-    scale = g.node("Max", g.node("Mul", largest, g.constant(np.float32(1 / _LIMIT))), g.constant(np.float32(1e-8)))
-    zero = g.node("Expand", g.constant(np.uint8(128)), g.node("Shape", scale))
-    return g.node("QuantizeLinear", x, scale, zero, axis=0), g.column(scale)
+class _Rewriter:
+    def __init__(
+        self, constants: Mapping[str, NDArray[np.float32]], chosen: Mapping[str, tuple[Scheme, Int8Weight]]
+    ) -> None:
+        self.builder = GraphBuilder(prefix="int8.")
+        self.replaced = set(chosen)
+        self._constants = constants
+        self._chosen = chosen
+
+    def rewrite(self, graph: onnx.GraphProto, g: GraphBuilder) -> None:
+        """Rewrite the graph and every graph inside it; `g` collects its nodes."""
+        biases = self._take_biases(graph)
+        inputs: dict[str, tuple[str, str]] = {}
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    self.rewrite(attribute.g, GraphBuilder(g))
+            if self._is_product(node):
+                self._multiply(g, node, inputs, biases.get(node.output[0], ""))
+            elif node.op_type == "Gather" and self._is_large(node.input[0]):
+                self._look_up(g, node)
+            elif node.op_type == "Gelu":
+                g.node("FastGelu", *node.input, name=node.output[0], domain=MICROSOFT)
+            else:
+                g.nodes.append(node)
+        _replace(graph, g.nodes)
+
+    def _is_product(self, node: onnx.NodeProto) -> bool:
+        return node.op_type == "MatMul" and node.input[1] in self._chosen
+
+    def _is_large(self, name: str) -> bool:
+        table = self._constants.get(name)
+        return table is not None and table.ndim == 2 and table.dtype == np.float32 and table.size > _TABLE_ELEMENTS
+
+    def _take_biases(self, graph: onnx.GraphProto) -> dict[str, str]:
+        """Move biases from the additions that follow products into those products, by the product's output.
+
+        A product with a scale a token keeps its addition, for the integers are scaled in between. An addition that has
+        nothing left to add goes.
+        """
+        products = {node.output[0]: node for node in graph.node if self._is_product(node)}
+        taken, nodes = {}, []
+        for node in graph.node:
+            product = next((name for name in node.input if name in products), None)
+            bias = next((name for name in node.input if name in self._constants), None)
+            if node.op_type not in ("Add", "Sum") or product is None or bias is None:
+                nodes.append(node)
+                continue
+            scheme, weight = self._chosen[products[product].input[1]]
+            corrected = self.builder.constant(self._constants[bias] + weight.correction, f"{bias}.corrected")
+            self.replaced.add(bias)
+            others = [name for name in node.input if name != bias]
+            if scheme.scale is None:
+                node.input[list(node.input).index(bias)] = corrected
+            elif len(others) == 1:
+                products[product].output[0] = node.output[0]
+                taken[node.output[0]] = corrected
+                continue
+            else:
+                node.input[:] = others
+                taken[product] = corrected
+            nodes.append(node)
+        _replace(graph, nodes)
+        return taken
+
+    def _multiply(self, g: GraphBuilder, node: onnx.NodeProto, inputs: dict[str, tuple[str, str]], bias: str) -> None:
+        x, name = node.input
+        scheme, weight = self._chosen[name]
+        if x not in inputs:
+            inputs[x] = _quantize_tokens(g, x, scheme)
+        integers, column = inputs[x]
+        operands = (
+            integers,
+            g.constant(weight.integers, f"{name}.int8"),
+            g.constant(np.float32(1 if scheme.scale is None else scheme.scale)),
+            g.constant(weight.scales, f"{name}.scales"),
+            g.constant(np.uint8(scheme.zero_point)),
+            *(("", bias) if bias else ()),
+        )
+        if scheme.scale is None:
+            product = g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
+            g.node("Mul", product, column, name=node.output[0])
+        else:
+            g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT, name=node.output[0])
+
+    def _look_up(self, g: GraphBuilder, node: onnx.NodeProto) -> None:
+        name, index = node.input
+        table = self._constants[name]
+        scales = np.maximum(np.abs(table).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny)
+        integers = g.constant(np.round(table / scales).astype(np.int8), f"{name}.int8")
+        rows = g.cast(g.node("Gather", integers, index), TensorProto.FLOAT)
+        row_scales = g.node("Gather", g.constant(scales.astype(np.float32), f"{name}.scales"), index)
+        g.node("Mul", rows, row_scales, name=node.output[0])
+        self.replaced.add(name)
 
 
-def _multiply(g: GraphBuilder, tokens: tuple[str, str], name: str, weight: NDArray[np.float32], output: str) -> None:
-    values, column = tokens
-    scale = np.maximum(np.abs(weight).max(axis=0) / _LIMIT, np.finfo(np.float32).tiny)
-    integers = np.clip(np.round(weight / scale), -_LIMIT, _LIMIT).astype(np.int8)
-    unscaled = g.node(
-        "MatMulIntegerToFloat",
-        values,
-        g.constant(integers, f"{name}.int8"),
-        g.constant(np.float32(1)),
-        g.constant(scale.astype(np.float32), f"{name}.scale"),
-        g.constant(np.uint8(128)),
-        domain=MICROSOFT,
-    )
-    g.node("Mul", unscaled, column, name=output)
+def _quantize_tokens(g: GraphBuilder, x: str, scheme: Scheme) -> tuple[str, str]:
+    """UINT8 [T, K], and for a scheme with a scale a token those scales as a column [T, 1]."""
+    if scheme.smoothing is not None:
+        x = g.node("Mul", x, g.constant(1 / scheme.smoothing, f"{x}.smoothing"))
+    zero_point = g.constant(np.uint8(scheme.zero_point))
+    if scheme.scale is not None:
+        return g.node("QuantizeLinear", x, g.constant(np.float32(scheme.scale)), zero_point), ""
+    largest = g.node("ReduceMax", g.node("Abs", x) if scheme.is_symmetric else x, g.int64([1]), keepdims=0)
+    scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
+    scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
+    zero_points = g.node("Expand", zero_point, g.node("Shape", scales))
+    return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
+
+
+def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)

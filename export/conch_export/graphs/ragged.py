@@ -15,9 +15,24 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from conch_export.graphs.builder import GraphBuilder
 
 ROW_LENGTHS = "row_lengths"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Names, in a graph, of where each row's tokens begin and end.
+
+    Attributes:
+        first: INT64 [R], the first token of every row.
+        last: INT64 [R], one past its last token.
+    """
+
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -28,8 +43,7 @@ class Tokens:
         slots: INT64 [T], the slot of every real token.
         rows: INT64 [T], the row it belongs to.
         positions: INT64 [T], its index among the real tokens of its row (padding on either side changes nothing).
-        first: INT64 [R], the first token of every row.
-        last: INT64 [R], one past its last token.
+        spans: from where to where each row's tokens go.
         malformed: BOOL [R], whether the row had no token (its first slot stands in for one) or more than `max_length`
             (the excess is dropped, so that a row cannot cost more than that).
     """
@@ -37,8 +51,7 @@ class Tokens:
     slots: str
     rows: str
     positions: str
-    first: str
-    last: str
+    spans: Spans
     malformed: str
 
 
@@ -67,21 +80,67 @@ def locate_tokens(g: GraphBuilder, max_length: int | None = None) -> Tokens:
         slots=slots,
         rows=g.node("Gather", slot_rows, slots),
         positions=g.node("Gather", ranks, slots),
-        first=g.node("Sub", last, counts),
-        last=last,
+        spans=Spans(g.node("Sub", last, counts), last),
         malformed=malformed,
     )
 
 
 def any_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
     """BOOL [T] to BOOL [R]: whether any token of the row has the flag."""
-    hits = _sum_by_row(g, g.cast(flags, TensorProto.INT64), tokens.rows, tokens.last)
+    hits = _sum_by_row(g, g.cast(flags, TensorProto.INT64), tokens.rows, tokens.spans.last)
     return g.node("Greater", hits, g.int64(0))
 
 
-def slice_row(g: GraphBuilder, x: str, begin: str, end: str) -> str:
-    """Rows begin .. end - 1 of the matrix `x`; begin and end are scalars."""
-    return g.node("Slice", x, g.line(begin), g.line(end), g.int64([0]))
+def slice_rows(g: GraphBuilder, x: str, begin: str, end: str) -> str:
+    """Elements begin .. end - 1 of `x` along its first axis; begin and end are of shape [1]."""
+    return g.node("Slice", x, begin, end, g.int64([0]))
+
+
+def for_each_row(g: GraphBuilder, spans: Spans, body: Callable[[GraphBuilder, str, str], str], *, ragged: bool) -> str:
+    """Run `body(builder, first, last)` for every row; see `GraphBuilder.for_each` for what becomes of the results.
+
+    First and last are of shape [1].
+    """
+    firsts, lasts = g.column(spans.first), g.column(spans.last)
+
+    def one_row(inner: GraphBuilder, index: str) -> str:
+        return body(inner, inner.node("Gather", firsts, index), inner.node("Gather", lasts, index))
+
+    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=ragged)
+
+
+def for_each_chunk(
+    g: GraphBuilder,
+    spans: Spans,
+    vectors: Sequence[str],
+    chunk_tokens: int,
+    body: Callable[[GraphBuilder, Sequence[str], Spans], str],
+) -> str:
+    """Run `body` on chunks of whole rows and concatenate its results.
+
+    Args:
+        g: the graph.
+        spans: of the rows; each has at least one token.
+        vectors: [T] each, cut along with the rows.
+        chunk_tokens: a chunk ends with the row that fills it, so it has fewer tokens than this plus one row's.
+        body: called with the builder, the cut vectors and the spans of the chunk's rows, counted from its first token.
+    """
+    windows = g.node("Div", spans.first, g.int64(chunk_tokens))
+    previous = g.node("Concat", g.int64([-1]), g.node("Slice", windows, g.int64([0]), g.int64([-1])), axis=0)
+    opens = g.node("Not", g.node("Equal", windows, previous))
+    begins = g.node("Transpose", g.node("NonZero", opens), perm=[1, 0])
+    followers = g.node("Slice", begins, g.int64([1]), g.int64([2**31]))
+    ends = g.node("Concat", followers, g.line(g.node("Shape", windows)), axis=0)
+
+    def one_chunk(inner: GraphBuilder, index: str) -> str:
+        begin, end = inner.node("Gather", begins, index), inner.node("Gather", ends, index)
+        first, last = (slice_rows(inner, side, begin, end) for side in (spans.first, spans.last))
+        origin = inner.node("Gather", spans.first, begin)
+        stop = inner.node("Gather", spans.last, inner.node("Sub", end, inner.int64([1])))
+        parts = [slice_rows(inner, vector, origin, stop) for vector in vectors]
+        return body(inner, parts, Spans(inner.node("Sub", first, origin), inner.node("Sub", last, origin)))
+
+    return g.for_each(g.node("Size", begins), one_chunk, TensorProto.FLOAT, ragged=True)
 
 
 def rows_of_requests(g: GraphBuilder, request_elements: str) -> tuple[str, str]:

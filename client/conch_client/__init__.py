@@ -1,0 +1,40 @@
+"""Client of a Triton that serves a conch repository: texts in, numpy vectors and rankings out.
+
+Needs numpy, tokenizers and tritonclient[grpc], and no checkpoint. ``Client`` is for threads, ``AsyncClient`` for an
+event loop. Whatever goes wrong is a ``ConchError``: InvalidInputError, ModelNotFoundError, UnavailableError,
+OverloadedError, DeadlineExceededError or ServerError.
+"""
+
+from conch_client._async_client import AsyncClient
+from conch_client._channel import TLS
+from conch_client._client import Client
+from conch_client._errors import (
+    ConchError,
+    DeadlineExceededError,
+    InvalidInputError,
+    ModelNotFoundError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+)
+from conch_client._inputs import Texts, Truncate
+from conch_client._model_info import ModelInfo
+from conch_client._rerank import Ranked, Ranking
+
+__all__ = [
+    "TLS",
+    "AsyncClient",
+    "Client",
+    "ConchError",
+    "DeadlineExceededError",
+    "InvalidInputError",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "Ranked",
+    "Ranking",
+    "ServerError",
+    "Texts",
+    "Truncate",
+    "UnavailableError",
+]

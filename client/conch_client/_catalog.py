@@ -1,0 +1,190 @@
+"""What the server serves, as last read: models by name, tokenizers by the hash of their file.
+
+A redeployment can give a name to another model, with another tokenizer, and ids of the old tokenizer would then give
+wrong vectors without any error. So what was read counts for ``TTL_S`` seconds only, and is void at once when the server
+could not be reached (it may have been replaced) or refused a request; a request is repeated only once the model it was
+made for was found unchanged, otherwise the call starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from conch_client._errors import InvalidInputError, ModelNotFoundError, ServerError, UnavailableError
+from conch_client._model_info import EMBEDDING, ModelInfo, is_conch_model, read_model_info
+from conch_client._tokenizer import TextTokenizer
+from conch_client._wire import range_request, read_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tritonclient.grpc import model_config_pb2
+    from tritonclient.grpc import service_pb2 as pb
+
+TTL_S = 10.0
+"""How long a reading counts: the longest that a silent redeployment goes unnoticed."""
+
+FILE_PART_BYTES = 2 * 1024 * 1024
+
+_STEP_SUFFIXES = (".encoder", ".pooling", ".classifier", ".maxsim", ".tokenizer")
+
+
+class ModelChangedError(Exception):
+    """The model is no longer the one that this job was made for. Internal: the call starts anew."""
+
+
+class Reading(NamedTuple):
+    """What one look at the server showed.
+
+    Attributes:
+        at: When it began, on the monotonic clock.
+        models: Every conch model, by name, in the order of names.
+        unreadable: Why a model's description could not be read, by name.
+    """
+
+    at: float
+    models: Mapping[str, ModelInfo]
+    unreadable: Mapping[str, str]
+
+
+class Catalog:
+    """The last reading and the tokenizers; replaced as a whole, so that any thread may look at any time."""
+
+    def __init__(self) -> None:
+        self._reading = Reading(-math.inf, {}, {})
+        self._valid = False
+        self._tokenizers: dict[str, TextTokenizer] = {}
+
+    @property
+    def models(self) -> list[ModelInfo]:
+        """All models, by name."""
+        return list(self._reading.models.values())
+
+    def is_current(self) -> bool:
+        """Whether the reading still counts."""
+        return self._valid and time.monotonic() - self._reading.at <= TTL_S
+
+    def is_newer_than(self, asked_at: float) -> bool:
+        """Whether the reading began after that moment of the monotonic clock."""
+        return self._valid and self._reading.at >= asked_at
+
+    def expire(self) -> None:
+        """Voids the reading: the next call looks at the server again."""
+        self._valid = False
+
+    def knows(self, name: str | None, tasks: Sequence[str], asked_at: float) -> bool:
+        """Whether the reading settles which model that is, for a call that began at ``asked_at``.
+
+        That a model is missing or not ready is believed only from a reading that is newer than the question.
+        """
+        found = self._find(name, tasks)
+        return self.is_current() and ((found is not None and found.ready) or self._reading.at >= asked_at)
+
+    def is_valid(self) -> bool:
+        """Whether nothing has voided the reading; age does not matter to a call that began with it."""
+        return self._valid
+
+    def confirm(self, info: ModelInfo) -> None:
+        """Raises ModelChangedError if the reading has another model by that name, or none."""
+        if self._reading.models.get(info.name) != info:
+            raise ModelChangedError
+
+    def find(self, name: str | None, tasks: Sequence[str]) -> ModelInfo:
+        """The model of that name, or the first of these tasks.
+
+        Raises:
+            ModelNotFoundError: There is none; the message lists what there is.
+            InvalidInputError: The model's task is another.
+            ServerError: Its description cannot be read.
+        """
+        info = self._find(name, tasks)
+        if info is None:
+            raise self._missing(name, tasks)
+        if info.task not in tasks:
+            call = "embed" if info.task == EMBEDDING else "rerank"
+            raise InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {self._listed(tasks)}")
+        return info
+
+    def update(
+        self, at: float, index: pb.RepositoryIndexResponse, configs: Iterable[model_config_pb2.ModelConfig]
+    ) -> None:
+        """Takes in a new reading: the server's index and the configurations of what it lists as ready."""
+        models: dict[str, ModelInfo] = {}
+        unreadable: dict[str, str] = {}
+        for config in filter(is_conch_model, configs):
+            try:
+                models[config.name] = read_model_info(config)
+            except ServerError as error:  # noqa: PERF203 - one bad model must not hide the others
+                unreadable[config.name] = str(error)
+        for name in {entry.name for entry in index.models} - models.keys():
+            if name in self._reading.models:  # what an unloaded model is cannot be asked, but was seen before
+                models[name] = replace(self._reading.models[name], ready=False)
+        self._reading = Reading(at, dict(sorted(models.items())), unreadable)
+        self._valid = True
+        kept = {info.tokenizer_sha256 for info in models.values()}
+        self._tokenizers = {digest: value for digest, value in self._tokenizers.items() if digest in kept}
+
+    def tokenizer(self, info: ModelInfo) -> TextTokenizer | None:
+        """The model's tokenizer, if it was fetched before (perhaps for another model)."""
+        return self._tokenizers.get(info.tokenizer_sha256)
+
+    def add_tokenizer(self, info: ModelInfo, parts: Iterable[pb.ModelInferResponse]) -> TextTokenizer:
+        """Takes in the answers to ``tokenizer_requests``.
+
+        Raises:
+            ServerError: The file is not the one that the model was exported with, or cannot be read.
+        """
+        content = b"".join(read_output(part, "content").tobytes() for part in parts)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != info.tokenizer_sha256:
+            self.expire()  # a redeployment may have come in between
+            raise ServerError(
+                f"{info.tokenizer} serves a file with SHA-256 {digest}, but {info.name} was exported with "
+                f"{info.tokenizer_sha256}: export it again"
+            )
+        tokenizer = TextTokenizer(content)
+        self._tokenizers = {**self._tokenizers, digest: tokenizer}
+        return tokenizer
+
+    def _find(self, name: str | None, tasks: Sequence[str]) -> ModelInfo | None:
+        if name is not None:
+            return self._reading.models.get(name)
+        fitting = (info for info in self._reading.models.values() if info.task in tasks)
+        return min(fitting, key=lambda info: (not info.ready, info.task != EMBEDDING, info.name), default=None)
+
+    def _missing(self, name: str | None, tasks: Sequence[str]) -> ModelNotFoundError | ServerError:
+        if name is None:
+            return ModelNotFoundError(f"the server has no model for this; {self._listed(tasks)}")
+        if name in self._reading.unreadable:
+            return ServerError(self._reading.unreadable[name])
+        return ModelNotFoundError(f"the server has no model {name!r}; {self._listed(tasks)}")
+
+    def _listed(self, tasks: Sequence[str]) -> str:
+        names = [info.name for info in self._reading.models.values() if info.task in tasks]
+        return f"it has: {', '.join(names) or 'none'} ({' or '.join(tasks)})"
+
+
+def require_ready(info: ModelInfo) -> ModelInfo:
+    """The model itself; raises UnavailableError when the server has not loaded it."""
+    if not info.ready:
+        raise UnavailableError(f"{info.name} is not loaded; see the server's log")
+    return info
+
+
+def names_to_read(index: pb.RepositoryIndexResponse) -> list[str]:
+    """Models that are ready and may be public ones; the parts of a conch model are told by their suffix."""
+    return sorted(
+        {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_STEP_SUFFIXES)}
+    )
+
+
+def tokenizer_requests(info: ModelInfo) -> list[pb.ModelInferRequest]:
+    """Requests for a model's ``tokenizer.json``, in parts that any message limit lets through."""
+    begins = range(0, info.tokenizer_bytes, FILE_PART_BYTES)
+    return [
+        range_request(info.tokenizer, begin, min(begin + FILE_PART_BYTES, info.tokenizer_bytes)) for begin in begins
+    ]

@@ -1,0 +1,76 @@
+"""gRPC channels: the options that make a connection survive restarts and idle hours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from conch_client._errors import InvalidInputError
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A restarted server is found again within half a second; gRPC's own back-off grows to two minutes. What gRPC calls
+    # the minimum is how long one attempt to connect may take, so it stays long enough for TLS across a slow network.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # Servers answer pings that come more often than every five minutes with GOAWAY. The timeout also becomes
+    # TCP_USER_TIMEOUT, which is what notices a peer that vanished while a request was under way.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # gRPC shares connections (and their back-off) between channels of a process; ours must not inherit another's.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True)
+class TLS:
+    """Certificates for an encrypted connection, as PEM files; without any, the system's roots are trusted.
+
+    Attributes:
+        root_certificates: Authorities to trust instead of the system's.
+        private_key: The client's own key, for mutual TLS.
+        certificate_chain: The client's own certificates, for mutual TLS.
+    """
+
+    root_certificates: str | Path | None = None
+    private_key: str | Path | None = None
+    certificate_chain: str | Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What gRPC wants to see; reads the files."""
+        paths = (self.root_certificates, self.private_key, self.certificate_chain)
+        return grpc.ssl_channel_credentials(*(None if path is None else Path(path).read_bytes() for path in paths))
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is and how to connect to it: ``host:port``, or any name that gRPC resolves."""
+
+    url: str
+    tls: TLS | bool = False
+
+    def __post_init__(self) -> None:
+        if not self.url or self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+            raise InvalidInputError(
+                f"url must be host:port of Triton's gRPC endpoint, as in '127.0.0.1:8001': {self.url!r}"
+            )
+
+    def channel(self) -> grpc.Channel:
+        """A channel for threads."""
+        if self.tls is False:
+            return grpc.insecure_channel(self.url, options=_OPTIONS)
+        return grpc.secure_channel(self.url, self._credentials(), options=_OPTIONS)
+
+    def aio_channel(self) -> grpc.aio.Channel:
+        """A channel for the running event loop."""
+        if self.tls is False:
+            return grpc.aio.insecure_channel(self.url, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.url, self._credentials(), options=_OPTIONS)
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        return (self.tls if isinstance(self.tls, TLS) else TLS()).credentials()

@@ -1,0 +1,204 @@
+"""The client for threads; ``_async_client`` is the same for an event loop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from conch_client._channel import TLS, Address
+from conch_client._deadline import Deadline
+from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
+from conch_client._errors import ConchError, DeadlineExceededError
+from conch_client._inputs import Texts, Truncate, check_inputs, check_text, check_texts
+from conch_client._model_info import ANY_TASK, EMBEDDINGS, RERANKERS, ModelInfo
+from conch_client._rerank import Ranking, RerankQuestion, rerank_job
+from conch_client._session import Session
+from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+
+class Client:
+    """Vectors and rankings from a Triton that serves a conch repository.
+
+        from conch_client import Client
+
+        with Client("127.0.0.1:8001") as client:
+            vectors = client.embed(["a text", "another"])  # float32 [2, dimension], length 1
+            best = client.rerank("a question", ["some", "documents"], top_n=1)[0]
+            print(vectors.shape, best.index, best.score)
+
+    No checkpoint is needed here: models and their tokenizers are read from the server. One client serves any number of
+    threads; it connects with the first call.
+
+    What was read from the server is read again after 10 s, when the server could not be reached, and when it refuses a
+    request or does not know a model. A model that was replaced by another of the same name (another tokenizer, say) is
+    therefore noticed at once where the server restarted under a running call, and within 10 s at the latest.
+
+    Args:
+        url: ``host:port`` of Triton's gRPC endpoint.
+        timeout_s: Seconds for a whole call, all its requests and retries included, unless the call says its own.
+        max_in_flight: Most requests of one call that are under way at once (long lists are split).
+        retries: How often a request is repeated, after growing waits, while the server cannot be reached.
+        tls: True for encryption with the system's authorities, or a ``TLS`` that says which.
+    """
+
+    def __init__(
+        self,
+        url: str = "127.0.0.1:8001",
+        *,
+        timeout_s: float = 30.0,
+        max_in_flight: int = 4,
+        retries: int = 3,
+        tls: TLS | bool = False,
+    ) -> None:
+        self._settings = Settings(timeout_s, max_in_flight, retries)
+        self._session = Session(Address(url, tls), self._settings)
+
+    def embed(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        truncate: Truncate = "end",
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> NDArray[np.float32]:
+        """One vector for each text.
+
+        Args:
+            texts: Texts, or token-id sequences that are taken as they are (special tokens included).
+            model: Name of an embedding model; None for the first by name.
+            prompt: Text to put before each text; ``""`` for none, even where the model has a default.
+            prompt_name: Name of one of the model's own prompts; without either its default applies.
+            dimensions: Cut the vectors to this length, for models trained for that (Matryoshka).
+            truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
+            normalize: Vectors of length 1; False only for models that were exported without normalisation.
+            timeout_s: Seconds for this call.
+
+        Returns:
+            float32 [n, dimension], in the order of ``texts``.
+
+        Raises:
+            InvalidInputError: An input cannot be served; the message has its index.
+            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+        """
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        vectors = VectorOptions(dimensions, normalize)
+        return self._session.run(model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str | None = None,
+        top_n: int | None = None,
+        raw_scores: bool = False,
+        truncate: Truncate = "end",
+        timeout_s: float | None = None,
+    ) -> Ranking:
+        """Documents by how well they answer a query, best first.
+
+        Args:
+            query: What is asked; where a cross-encoder has too little room, documents are cut before the query is.
+            documents: Texts to rank.
+            model: Name of a reranker, late-interaction or cross-encoder; None for the first by name.
+            top_n: Return only the best ones; None for all.
+            raw_scores: Cross-encoders: the logit instead of its sigmoid. Late interaction always scores as it does.
+            truncate: As in ``embed``.
+            timeout_s: Seconds for this call.
+
+        Returns:
+            A list of (index, score); equal scores keep the order of ``documents``.
+
+        Raises:
+            InvalidInputError: An input cannot be served; the message has its index.
+            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+        """
+        deadline = self._deadline(timeout_s)
+        question = RerankQuestion(
+            check_text(query, "query"), check_texts(documents, "documents"), top_n, raw_scores, truncate
+        )
+        return self._session.run(model, RERANKERS, lambda loaded: rerank_job(loaded, question), deadline)
+
+    def tokenize(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: Truncate = "end",
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[list[int]]:
+        """The token ids that ``embed`` would compute; given to it, they have the same vectors.
+
+        Args:
+            texts: As in ``embed``; token-id sequences come back as they are.
+            model: Any model's name; None for the first embedding model, or else the first reranker.
+            prompt: As in ``embed``.
+            prompt_name: As in ``embed``.
+            truncate: As in ``embed``.
+            add_special_tokens: Include those that the model's template adds.
+            timeout_s: Seconds for this call.
+        """
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        loaded = self._session.load(model, ANY_TASK, deadline)
+        return tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens).tolist()
+
+    def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
+        """All conch models of the server, by name."""
+        return self._session.models(self._deadline(timeout_s))
+
+    def model(self, name: str, *, timeout_s: float | None = None) -> ModelInfo:
+        """One model, loaded or not; raises ModelNotFoundError if the server has none of that name."""
+        return self._session.find(name, ANY_TASK, self._deadline(timeout_s))
+
+    def is_ready(self) -> bool:
+        """Whether the server answers and can run at least one conch model now; False if it says nothing for 5 s."""
+        return self._answers_ready(Deadline(READY_TIMEOUT_S))
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Returns as soon as ``is_ready``; raises DeadlineExceededError after ``timeout_s``."""
+        deadline = Deadline(timeout_s)
+        while not self._answers_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
+            if deadline.remaining_s() < READY_POLL_S:
+                raise DeadlineExceededError(NOT_READY)
+            time.sleep(READY_POLL_S)
+
+    def close(self) -> None:
+        """Closes the connection; calls under way fail, and so do later ones."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answers_ready(self, deadline: Deadline) -> bool:
+        try:
+            return any(info.ready for info in self._session.models_now(deadline))
+        except ConchError:
+            self._session.check_open()
+            return False
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self._settings.timeout_s if timeout_s is None else timeout_s)

@@ -1,0 +1,63 @@
+"""Time: one deadline for a whole call, and how long to wait between attempts within it."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+
+from conch_client._errors import DeadlineExceededError, InvalidInputError, UnavailableError
+
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 2.0
+
+
+def check_timeout(timeout_s: float) -> float:
+    """``timeout_s`` itself; raises InvalidInputError unless it is a positive, finite number of seconds."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
+        raise InvalidInputError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
+    return timeout_s
+
+
+class Deadline:
+    """The moment by which a call must be over, however many requests and retries it takes."""
+
+    __slots__ = ("_ends_at", "_timeout_s", "started_at")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.started_at = time.monotonic()
+        self._timeout_s = check_timeout(timeout_s)
+        self._ends_at = self.started_at + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left; raises DeadlineExceededError when there are none."""
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise self.exceeded()
+        return left
+
+    def exceeded(self) -> DeadlineExceededError:
+        """The error that says that this deadline has passed."""
+        return DeadlineExceededError(
+            f"the call did not finish within timeout_s={self._timeout_s:g}; raise it or send less at once"
+        )
+
+
+class Backoff:
+    """Waiting times between attempts: exponential, jittered so that clients do not return in step."""
+
+    __slots__ = ("_deadline", "_left", "_longest_s")
+
+    def __init__(self, retries: int, deadline: Deadline) -> None:
+        self._left = retries
+        self._deadline = deadline
+        self._longest_s = _FIRST_DELAY_S
+
+    def next_delay_s(self, failure: UnavailableError) -> float:
+        """Seconds to wait before the next attempt; raises ``failure`` when no attempt or no time is left for one."""
+        delay_s = random.uniform(0.5, 1.0) * self._longest_s  # noqa: S311 - nothing secret about it
+        if self._left == 0 or delay_s >= self._deadline.remaining_s():
+            raise failure
+        self._left -= 1
+        self._longest_s = min(2 * self._longest_s, _LONGEST_DELAY_S)
+        return delay_s

@@ -1,0 +1,86 @@
+"""Everything the client raises, and the one place where a gRPC status becomes an error.
+
+ConchError                      the root; also raised when a closed client is used
+├── InvalidInputError           the caller's input cannot be served as it is (also a ValueError)
+├── ModelNotFoundError          the server has no such model
+├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
+├── OverloadedError             the server's queue is full; not retried: come back later
+├── DeadlineExceededError       the call's time ran out
+└── ServerError                 the server failed, or answered what it must not
+"""
+
+from __future__ import annotations
+
+import grpc
+
+
+class ConchError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class InvalidInputError(ConchError, ValueError):
+    """The input cannot be served as it is; the message says which item and what to do."""
+
+
+class ModelNotFoundError(ConchError):
+    """The server has no such model; the message lists those it has."""
+
+
+class UnavailableError(ConchError):
+    """The server cannot be reached, is stopping, or the model is not loaded."""
+
+
+class OverloadedError(ConchError):
+    """The server's queue is full; slow down and try again later."""
+
+
+class DeadlineExceededError(ConchError):
+    """The call did not finish within its ``timeout_s``."""
+
+
+class ServerError(ConchError):
+    """The server failed, or answered something that no conch model answers."""
+
+
+# Triton says more in its message than in its status: a full queue, too long a wait in it and a model that is not loaded
+# are all UNAVAILABLE, and releases differ in what status an unknown model gets. The first match wins.
+_BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
+    ("Exceeds maximum queue size", OverloadedError, "the server's queue is full; try again later"),
+    ("Request timeout expired", OverloadedError, "the request waited too long in the server's queue; try again later"),
+    ("is not at ready state", UnavailableError, "the model is not loaded"),
+    ("has no available versions", UnavailableError, "the model is not loaded"),
+    ("unknown model", ModelNotFoundError, "the server has no such model"),
+)
+
+_BY_STATUS: dict[grpc.StatusCode, tuple[type[ConchError], str]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (InvalidInputError, "the server refused the request"),
+    grpc.StatusCode.OUT_OF_RANGE: (InvalidInputError, "the server refused the request"),
+    grpc.StatusCode.NOT_FOUND: (ModelNotFoundError, "the server has no such model"),
+    grpc.StatusCode.UNAVAILABLE: (UnavailableError, "the server cannot be reached or is stopping"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "the server has no room for the request; try again later"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (
+        DeadlineExceededError,
+        "no answer in time; raise timeout_s or send less at once",
+    ),
+    grpc.StatusCode.CANCELLED: (ConchError, "the call was cancelled, or the client was closed while it ran"),
+}
+
+
+def error_from_status(code: grpc.StatusCode, details: str | None) -> ConchError:
+    """The typed error for a gRPC status.
+
+    Args:
+        code: Status of the failed call.
+        details: The server's message; what it says is kept in the error's.
+    """
+    details = (details or "").strip()
+    for fragment, kind, meaning in _BY_MESSAGE:
+        if fragment in details:
+            return kind(f"{meaning} ({details})")
+    kind, meaning = _BY_STATUS.get(code, (ServerError, f"the server failed with {code.name}"))
+    return kind(f"{meaning} ({details or code.name})")
+
+
+def error_from_rpc(failure: grpc.RpcError) -> ConchError:
+    """The typed error for a failed call of either gRPC flavour (both carry ``code()`` and ``details()``)."""
+    return error_from_status(failure.code(), failure.details())

@@ -1,0 +1,135 @@
+"""The edge: what callers pass is checked here once, so that everything behind it works on known types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+
+from conch_client._errors import InvalidInputError
+from conch_client._rows import Rows
+
+Truncate = Literal["end", "start", "none"]
+"""Which end of a text that is too long is dropped; ``"none"`` refuses it instead."""
+
+Texts = Sequence[str] | Sequence[Sequence[int]]
+"""Texts, or token-id sequences that are taken as they are (special tokens included)."""
+
+_MAX_ID = 2**31 - 1
+_INLINE_TEXTS = 8
+_INLINE_SIZE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked input: either ``texts`` or token ``rows``.
+
+    Attributes:
+        texts: Texts that encode to UTF-8; None where rows were given.
+        rows: Token ids in range, none empty; None where texts were given.
+    """
+
+    texts: list[str] | None
+    rows: Rows | None
+
+    @property
+    def heavy(self) -> bool:
+        """Whether preparing it takes long enough (over a millisecond or so) to be kept off an event loop."""
+        if self.texts is None:
+            return self.rows is not None and len(self.rows.ids) > _INLINE_SIZE
+        return is_heavy(self.texts)
+
+
+def is_heavy(texts: list[str]) -> bool:
+    """Whether tokenising these takes long enough to be kept off an event loop."""
+    return len(texts) > _INLINE_TEXTS or sum(map(len, texts)) > _INLINE_SIZE
+
+
+def check_texts(values: object, name: str = "texts") -> list[str]:
+    """The values as a list, if each is a text that can be encoded.
+
+    Raises:
+        InvalidInputError: Empty, not a list, or an item is not such a text.
+    """
+    items = _items(values, name)
+    for index, item in enumerate(items):
+        check_text(item, f"{name}[{index}]")
+    return items
+
+
+def check_text(value: object, name: str) -> str:
+    """The value itself, if it is a text without lone surrogates (which no tokenizer takes)."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be a str, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(
+                f"{name} has a lone surrogate at character {error.start}; "
+                "clean it, for example with text.encode('utf-8', 'replace').decode()"
+            ) from error
+    return value
+
+
+def check_inputs(values: object) -> Inputs:
+    """Texts or token-id sequences, told apart by the first item.
+
+    Raises:
+        InvalidInputError: Empty, neither of the two, a mixture, or ids that are none; the message has the index.
+    """
+    items = _items(values, "texts")
+    if isinstance(items[0], str):
+        return Inputs(check_texts(items), None)
+    if isinstance(items[0], (int, np.integer)):
+        raise InvalidInputError("texts is one token-id sequence; wrap it: [ids]")
+    return Inputs(None, _token_rows(items))
+
+
+def check_truncate(truncate: object) -> None:
+    """Raises InvalidInputError for anything but a ``Truncate``."""
+    if truncate not in {"end", "start", "none"}:
+        raise InvalidInputError(f"truncate must be 'end', 'start' or 'none', not {truncate!r}")
+
+
+def check_count(value: object, name: str) -> None:
+    """Raises InvalidInputError unless the value is None or an integer of at least 1."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidInputError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _items(values: object, name: str) -> list[Any]:
+    if isinstance(values, (str, bytes)):
+        raise InvalidInputError(f"{name} must be a list; wrap the single text: [text]")
+    if isinstance(values, (Mapping, Set)) or not isinstance(values, Iterable):
+        raise InvalidInputError(f"{name} must be a list, not {type(values).__name__}")
+    items = list(values)
+    if not items:
+        raise InvalidInputError(f"{name} is empty; give at least one")
+    return items
+
+
+def _token_rows(items: list[Any]) -> Rows:
+    for index, item in enumerate(items):
+        if not isinstance(item, (list, tuple, np.ndarray)):
+            kind = type(item).__name__
+            raise InvalidInputError(f"texts[{index}] must be a list of token ids like the first item, not {kind}")
+        if len(item) == 0:
+            raise InvalidInputError(f"texts[{index}] is empty; a row needs at least one token id")
+    if not _are_ids(list(chain.from_iterable(items))):
+        index = next(i for i, item in enumerate(items) if not _are_ids(item))
+        raise InvalidInputError(f"texts[{index}] must hold integers from 0 to {_MAX_ID}, and nothing else")
+    return Rows.of(items)
+
+
+def _are_ids(values: Any) -> bool:
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):
+        return False
+    return array.ndim == 1 and array.dtype.kind in "iu" and array.min() >= 0 and bool(array.max() <= _MAX_ID)

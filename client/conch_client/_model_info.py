@@ -1,0 +1,152 @@
+"""What a served model says about itself: the ``parameters`` of its public ensemble, read into one record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conch_client._errors import InvalidInputError, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritonclient.grpc import model_config_pb2
+
+EMBEDDING = "embedding"
+LATE_INTERACTION = "late-interaction"
+CROSS_ENCODER = "cross-encoder"
+EMBEDDINGS = (EMBEDDING,)
+RERANKERS = (LATE_INTERACTION, CROSS_ENCODER)
+ANY_TASK = (*EMBEDDINGS, *RERANKERS)
+
+_FORMAT = "1"
+_KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One served model.
+
+    Attributes:
+        name: What to pass as ``model``.
+        task: ``embedding``, ``late-interaction`` or ``cross-encoder`` (the last two rerank).
+        ready: Whether the server can run it now.
+        architecture: The checkpoint's architecture, such as ``bert``.
+        precision: ``fp32`` or ``int8``.
+        description: One line for people.
+        max_length: Most tokens of a text, special tokens included; longer ones are truncated or refused.
+        max_rows: Most texts in one request to the server; longer lists are split.
+        inputs: Names of the tensors that the model takes.
+        output: Name of the tensor that it gives.
+        tokenizer: Name of the Triton model that serves ``tokenizer.json``.
+        tokenizer_sha256: SHA-256 of that file.
+        tokenizer_bytes: Its size.
+        source: Where the checkpoint came from.
+        revision: Which revision of it.
+        weights_sha256: SHA-256 of the original weights.
+        dimension: Length of a vector; None for rerankers.
+        pooling: How token vectors become one; None for rerankers.
+        normalized: Whether the model's vectors have length 1 as served.
+        prompts: Texts that may be put before the input, by name.
+        default_prompt_name: The prompt that is used when none is asked for; None for none.
+        matryoshka_dimensions: Lengths that vectors were trained to be cut to; None when they were not.
+    """
+
+    name: str
+    task: str
+    ready: bool
+    architecture: str
+    precision: str
+    description: str
+    max_length: int
+    max_rows: int
+    inputs: tuple[str, ...]
+    output: str
+    tokenizer: str
+    tokenizer_sha256: str
+    tokenizer_bytes: int
+    source: str
+    revision: str
+    weights_sha256: str
+    dimension: int | None
+    pooling: str | None
+    normalized: bool
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    matryoshka_dimensions: tuple[int, ...] | None
+
+    def prompt_text(self, prompt: str | None, prompt_name: str | None) -> str:
+        """The text to put before each input.
+
+        Args:
+            prompt: The text itself; ``""`` for none, even where the model has a default.
+            prompt_name: One of ``prompts``; with neither, the model's default applies.
+
+        Raises:
+            InvalidInputError: Both are given, or the name is unknown.
+        """
+        if prompt is not None and prompt_name is not None:
+            raise InvalidInputError("give prompt or prompt_name, not both")
+        if prompt is not None:
+            return prompt
+        name = prompt_name if prompt_name is not None else self.default_prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(sorted(self.prompts)) or "none"
+            raise InvalidInputError(
+                f"{self.name} has no prompt {name!r}; it has: {known}. Or pass prompt= with the text."
+            )
+        return self.prompts[name]
+
+
+def is_conch_model(config: model_config_pb2.ModelConfig) -> bool:
+    """Whether a Triton model is the public face of a conch model (and not one of its parts, or somebody else's)."""
+    return "conch_format" in config.parameters
+
+
+def read_model_info(config: model_config_pb2.ModelConfig) -> ModelInfo:
+    """Reads the ensemble's configuration of a model that is ready.
+
+    Raises:
+        ServerError: A parameter is missing or unreadable, or the format is another than this client's.
+    """
+    values = {key: value.string_value for key, value in config.parameters.items()}
+    if values["conch_format"] != _FORMAT:
+        raise ServerError(
+            f"{config.name} is in repository format {values['conch_format']}; this client reads {_FORMAT}: "
+            "use matching releases of the client and of the exporter"
+        )
+    inputs = tuple(tensor.name for tensor in config.input)
+    if not _KNOWN_INPUTS.issuperset(inputs):
+        raise ServerError(f"{config.name} takes inputs that this client does not know: {', '.join(inputs)}")
+    try:
+        return ModelInfo(
+            name=config.name,
+            ready=True,
+            max_rows=max(1, config.max_batch_size),
+            inputs=inputs,
+            output=config.output[0].name,
+            **_described(values),
+        )
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ServerError(f"{config.name} describes itself wrongly ({error!r}): export it again") from error
+
+
+def _described(values: Mapping[str, str]) -> dict[str, Any]:
+    sizes = values.get("matryoshka_dimensions")
+    return {
+        **{key: values[key] for key in ("task", "tokenizer", "tokenizer_sha256")},
+        **{key: int(values[key]) for key in ("max_length", "tokenizer_bytes")},
+        **{
+            key: values.get(key, "")
+            for key in ("architecture", "precision", "description", "source", "revision", "weights_sha256")
+        },
+        "dimension": int(values["dimension"]) if values["task"] == EMBEDDING else None,
+        "pooling": values.get("pooling"),
+        "normalized": values.get("normalize") == "true",
+        "prompts": dict(json.loads(values.get("prompts") or "{}")),
+        "default_prompt_name": values.get("default_prompt_name") or None,
+        "matryoshka_dimensions": tuple(map(int, json.loads(sizes))) if sizes else None,
+    }

@@ -1,0 +1,138 @@
+"""Reranking: a query and documents to a ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from conch_client._errors import InvalidInputError, ServerError
+from conch_client._inputs import Truncate, check_count, check_truncate
+from conch_client._model_info import CROSS_ENCODER
+from conch_client._plan import plan_batches
+from conch_client._wire import infer_request, read_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from tritonclient.grpc import service_pb2 as pb
+
+    from conch_client._jobs import LoadedModel
+    from conch_client._model_info import ModelInfo
+    from conch_client._rows import Rows
+
+
+class Ranked(NamedTuple):
+    """A document's place in a ranking: its ``index`` in the list that was given, and its ``score``."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a rank
+    score: float
+
+
+class Ranking(list[Ranked]):
+    """Documents by descending score; those with equal scores keep the order in which they were given.
+
+    Attributes:
+        tokens: Tokens that the server computed for it (the query counts once for each request it went with).
+    """
+
+    def __init__(self, ranked: Iterable[Ranked], tokens: int) -> None:
+        super().__init__(ranked)
+        self.tokens = tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RerankQuestion:
+    """What to rank and how; see ``Client.rerank``."""
+
+    query: str
+    documents: list[str]
+    top_n: int | None
+    raw_scores: bool
+    truncate: Truncate
+
+    def __post_init__(self) -> None:
+        check_count(self.top_n, "top_n")
+        check_truncate(self.truncate)
+
+
+class _RerankJob:
+    """What the two kinds of reranker share; see ``_jobs.Job``."""
+
+    def __init__(self, model: ModelInfo, question: RerankQuestion, rows: Rows, parts: list[NDArray[np.intp]]) -> None:
+        self._model = model
+        self._question = question
+        self._rows = rows
+        self.parts = parts
+
+    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
+        """The request for these rows."""
+        return infer_request(self._model, self._rows.matrix(part))
+
+    def _ranking(self, scores: NDArray[np.float64]) -> Ranking:
+        refused = np.flatnonzero(np.isnan(scores))
+        if refused.size:
+            raise InvalidInputError(f"{self._model.name} refused documents {refused.tolist()}, or the query")
+        order = np.argsort(-scores, kind="stable")[: self._question.top_n]
+        ranked = map(Ranked, order.tolist(), scores[order].tolist())
+        return Ranking(ranked, tokens=sum(int(self._rows.lengths[part].sum()) for part in self.parts))
+
+    def _scores(self, response: pb.ModelInferResponse, rows: int) -> NDArray[np.generic]:
+        return read_output(response, self._model.output, (rows, 1))[:, 0]
+
+
+class LateInteractionJob(_RerankJob):
+    """Row 0 of every request is the query, which the server compares the other rows with."""
+
+    def __init__(self, model: LoadedModel, question: RerankQuestion) -> None:
+        info = model.info
+        if info.max_rows < 2:
+            raise ServerError(f"{info.name} takes one row a request, but the query is one: export it with more rows")
+        texts = [question.query, *question.documents]
+        rows = model.tokenizer.encode(
+            texts, max_length=info.max_length, truncate=question.truncate, label=_label_after_query
+        )
+        query, documents = int(rows.lengths[0]), rows.lengths[1:]
+        batches = plan_batches(documents, max_rows=info.max_rows, lead=query)
+        super().__init__(info, question, rows, [np.append(0, batch + 1) for batch in batches])
+
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
+        """The ranking."""
+        scores = np.empty(len(self._rows) - 1)
+        for part, response in zip(self.parts, responses, strict=True):
+            scores[part[1:] - 1] = self._scores(response, len(part))[1:]
+        return self._ranking(scores)
+
+
+class CrossEncoderJob(_RerankJob):
+    """Every row is the query and a document together."""
+
+    def __init__(self, model: LoadedModel, question: RerankQuestion) -> None:
+        info = model.info
+        rows = model.tokenizer.encode_pairs(
+            question.query, question.documents, max_length=info.max_length, truncate=question.truncate
+        )
+        super().__init__(info, question, rows, plan_batches(rows.lengths, max_rows=info.max_rows))
+
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
+        """The ranking."""
+        scores = np.empty(len(self._rows))
+        for part, response in zip(self.parts, responses, strict=True):
+            scores[part] = self._scores(response, len(part))
+        return self._ranking(scores if self._question.raw_scores else _sigmoid(scores))
+
+
+def rerank_job(model: LoadedModel, question: RerankQuestion) -> LateInteractionJob | CrossEncoderJob:
+    """The job for the kind of reranker that ``model`` is."""
+    kind = CrossEncoderJob if model.info.task == CROSS_ENCODER else LateInteractionJob
+    return kind(model, question)
+
+
+def _label_after_query(row: int) -> str:
+    return f"documents[{row - 1}]" if row else "query"
+
+
+def _sigmoid(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)))  # 1 / (1 + e^-x) without its overflow

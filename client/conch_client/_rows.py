@@ -1,0 +1,71 @@
+"""Token rows: many token-id sequences of different lengths as one flat array, padded only when they are sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class Matrix(NamedTuple):
+    """Rows as a model takes them: int64 [rows, width], 0 where a row has ended.
+
+    The pad id does not matter: where ``attention_mask`` is 0 the server computes nothing.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """``n`` rows of token ids.
+
+    Attributes:
+        ids: int64 [total], row after row.
+        lengths: int64 [n].
+        segments: int64 [total], 1 for the tokens of a pair's second text; None when all are 0.
+    """
+
+    ids: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    segments: NDArray[np.int64] | None = None
+    _ends: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ends", np.cumsum(self.lengths))
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Rows:
+        """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return cls(_flat(rows), lengths, None if segments is None else _flat(segments))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tolist(self) -> list[list[int]]:
+        """The rows as lists of ids."""
+        return [row.tolist() for row in np.split(self.ids, self._ends[:-1])]
+
+    def matrix(self, index: NDArray[np.intp]) -> Matrix:
+        """The rows with these numbers, in this order, padded to the longest of them."""
+        lengths = self.lengths[index]
+        columns = np.arange(lengths.max())
+        real = columns < lengths[:, None]
+        positions = (self._ends[index] - lengths)[:, None] + columns
+        ids = np.where(real, self.ids.take(positions, mode="clip"), 0)
+        segments = np.zeros_like(ids) if self.segments is None else self.segments.take(positions, mode="clip") * real
+        return Matrix(ids, real.astype(np.int64), segments)
+
+
+def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(rows), np.int64)

