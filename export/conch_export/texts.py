@@ -11,10 +11,10 @@ _MODULES = (
     "fractions", "functools", "hashlib", "heapq", "hmac", "html", "http.client", "inspect", "io", "ipaddress",
     "itertools", "json", "locale", "logging", "math", "mimetypes", "multiprocessing", "operator", "os",
     "pathlib", "pickle", "platform", "pprint", "queue", "random", "re", "sched", "secrets", "selectors",
-    "shlex", "shutil", "signal", "smtplib", "socket", "sqlite3", "ssl", "statistics", "string", "struct",
-    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "traceback", "types",
-    "typing", "unicodedata", "unittest", "urllib.parse", "urllib.request", "uuid", "warnings", "wave",
-    "weakref", "xml.etree.ElementTree", "zipfile", "zlib",
+    "shlex", "shutil", "signal", "smtplib", "socket", "statistics", "string", "struct", "subprocess",
+    "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "traceback", "types", "unicodedata",
+    "unittest", "urllib.parse", "urllib.request", "uuid", "warnings", "wave", "weakref",
+    "xml.etree.ElementTree", "zipfile",
 )  # fmt: skip
 
 

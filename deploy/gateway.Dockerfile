@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+# The REST gateway alone: no torch, no onnxruntime, no Triton. Build with the repository's root as context.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python -m venv /opt/conch
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY cli cli
+COPY client client
+COPY export export
+COPY gateway gateway
+COPY server server
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/conch/bin/pip install --constraint constraints.txt '.[gateway]'
+
+FROM python:${PYTHON}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch
+COPY --from=build /opt/conch /opt/conch
+ENV PATH=/opt/conch/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    CONCH_HOST=0.0.0.0 \
+    CONCH_PORT=8080
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['CONCH_PORT'] + '/health/ready', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["conch", "serve"]
+CMD ["--triton-url", "triton:8001"]

@@ -1,0 +1,84 @@
+"""The one place where tritonserver's command line is made.
+
+`docker-compose.yml` is tested to start the official image with the same arguments, paths and hosts aside, so that what
+is served and what is refused is the same in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
+    from ._settings import ServerSettings
+
+# Neither the client nor the gateway uses these, and through them others could read or write memory and files. Model
+# repository is not among them: clients list the models with it, and loading is refused by model-control-mode none.
+RESTRICTED_PROTOCOLS = ("shared-memory", "trace", "logging")
+
+
+@dataclass(frozen=True)
+class TritonCommand:
+    """What tritonserver is to do.
+
+    `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`.
+    """
+
+    model_repository: PurePath
+    grpc_host: str
+    grpc_port: int
+    admin_key: str
+    metrics_host: str
+    metrics_port: int
+    exit_timeout_s: int
+    load_threads: int
+    backend_directory: PurePath
+    shm_prefix: str
+
+    @classmethod
+    def from_settings(
+        cls, settings: ServerSettings, *, admin_key: str, backend_directory: PurePath, shm_prefix: str
+    ) -> TritonCommand:
+        """Describe the Triton of the settings, and what is new at every start."""
+        return cls(
+            model_repository=settings.model_repository.absolute(),
+            grpc_host=settings.triton_host,
+            grpc_port=settings.triton_grpc_port,
+            admin_key=admin_key,
+            metrics_host=settings.triton_host,
+            metrics_port=settings.triton_metrics_port,
+            exit_timeout_s=settings.exit_timeout_s,
+            load_threads=settings.triton_load_threads,
+            backend_directory=backend_directory,
+            shm_prefix=shm_prefix,
+        )
+
+    def arguments(self) -> list[str]:
+        """Tritonserver's arguments, without the program."""
+        return [
+            f"--model-repository={self.model_repository}",
+            "--model-control-mode=none",
+            "--disable-auto-complete-config",
+            f"--model-load-thread-count={self.load_threads}",
+            f"--exit-timeout-secs={self.exit_timeout_s}",
+            "--log-format=ISO8601",
+            "--allow-http=false",
+            f"--grpc-address={self.grpc_host}",
+            f"--grpc-port={self.grpc_port}",
+            f"--grpc-restricted-protocol={','.join(RESTRICTED_PROTOCOLS)}:conch-admin={self.admin_key}",
+            *self._metrics(),
+            f"--backend-directory={self.backend_directory}",
+            # Triton hands the options of `python` on to python-based backends.
+            f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
+        ]
+
+    def _metrics(self) -> list[str]:
+        if not self.metrics_port:
+            return ["--allow-metrics=false"]
+        return [
+            f"--metrics-address={self.metrics_host}",
+            f"--metrics-port={self.metrics_port}",
+            "--allow-gpu-metrics=false",
+        ]

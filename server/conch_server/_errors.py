@@ -1,0 +1,28 @@
+"""What can keep Triton from serving.
+
+ServingError
+├── InstallationError   this machine or this environment lacks something
+├── RepositoryError     the model repository is missing or has no weights
+├── PortTakenError      somebody else listens where Triton should
+└── StartError          tritonserver ran and gave up; the message ends with its log
+"""
+
+
+class ServingError(Exception):
+    """Root of this package's errors; every message names the fix."""
+
+
+class InstallationError(ServingError):
+    """The platform, the C library, the wheel, the stub or a package that the backend needs is missing."""
+
+
+class RepositoryError(ServingError):
+    """The model repository cannot be served as it is."""
+
+
+class PortTakenError(ServingError):
+    """A port that Triton should listen on is in use."""
+
+
+class StartError(ServingError):
+    """Tritonserver ended, or was not ready in time, at its first start."""

@@ -1,0 +1,60 @@
+"""How the embedded Triton runs: flag > environment (`CONCH_` and the field's name) > default."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _loopback(host: str) -> str:
+    """Release 24.10 has known holes, so the wheel's Triton must not be reachable from other machines."""
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{host} is not a loopback address; to serve other machines use docker compose")
+    return host
+
+
+class ServerSettings(BaseSettings):
+    """Settings of the embedded Triton; its HTTP endpoint is always off."""
+
+    model_config = SettingsConfigDict(env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    model_repository: Path = Field(
+        default=Path("model_repository"), description="Folder of the models that Triton loads, all of them."
+    )
+    run_directory: Path = Field(
+        default=Path(".run"), description="Folder for Triton's log and for what only a running Triton needs."
+    )
+    triton_host: Annotated[str, AfterValidator(_loopback)] = Field(
+        default="127.0.0.1", description="Loopback address that Triton listens on."
+    )
+    triton_grpc_port: Port = Field(default=8001, description="TCP port of Triton's gRPC endpoint (KServe v2).")
+    triton_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8002, description="TCP port of Triton's Prometheus metrics; 0 turns them off."
+    )
+    triton_load_threads: PositiveInt = Field(default=4, description="Models that Triton loads at the same time.")
+    triton_log_files: PositiveInt = Field(default=5, description="Triton logs kept, the current one included.")
+    start_timeout_s: PositiveFloat = Field(
+        default=120.0, description="Seconds from the start of Triton until every model must answer ready."
+    )
+    exit_timeout_s: PositiveInt = Field(
+        default=30, description="Seconds that requests in flight get to finish when Triton is stopped."
+    )
+    probe_interval_s: PositiveFloat = Field(default=2.0, description="Seconds between two checks that Triton is alive.")
+    probe_timeout_s: PositiveFloat = Field(default=10.0, description="Seconds that Triton has to answer such a check.")
+    probe_failures: PositiveInt = Field(
+        default=3, description="Checks in a row without an answer after which Triton is killed and started again."
+    )
+    restart_backoff_s: PositiveFloat = Field(
+        default=0.5,
+        description="Seconds before the second restart in a row; doubled every time (the first is immediate).",
+    )
+    restart_backoff_max_s: PositiveFloat = Field(default=30.0, description="Longest wait in seconds before a restart.")
+    restart_forget_s: PositiveFloat = Field(
+        default=60.0, description="Seconds that Triton must have run for its earlier restarts to be forgotten."
+    )

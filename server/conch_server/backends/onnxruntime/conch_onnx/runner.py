@@ -1,0 +1,92 @@
+"""One model: requests in, an answer or an error for each of them out.
+
+Nobody pays for somebody else's mistake: a request that cannot be merged is refused by itself, and when a merged run
+fails every request is run alone, so that only the one that fails gets the error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .contract import ConfigError, Contract
+from .merge import merge
+from .session import open_session
+from .split import split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    import onnxruntime as ort
+    from numpy.typing import NDArray
+
+    Tensors = Mapping[str, NDArray[Any]]
+
+
+class RequestError(Exception):
+    """Why this request gets no answer; `invalid` tells a mistake of the caller from one of the server."""
+
+    def __init__(self, message: str, *, invalid: bool = False) -> None:
+        super().__init__(message)
+        self.invalid = invalid
+
+
+class GraphModel:
+    """A graph and its contract; not safe for concurrent calls (each Triton instance has its own)."""
+
+    def __init__(self, contract: Contract, session: ort.InferenceSession) -> None:
+        self.contract = contract
+        self._session = session
+
+    @classmethod
+    def open(cls, config: Mapping[str, Any], version_folder: Path) -> GraphModel:
+        """Load the model that Triton's JSON `config` describes; raises ConfigError, prefixed with the model's name."""
+        try:
+            contract = Contract.from_config(config)
+            return cls(contract, open_session(contract, version_folder))
+        except ConfigError as error:
+            raise ConfigError(f"model '{config.get('name')}': {error}") from error
+
+    def run(self, requests: Sequence[Tensors], wanted: AbstractSet[str]) -> list[Tensors | RequestError]:
+        """Answer every request, in order, with the outputs named in `wanted` (or all, if it is empty)."""
+        answers: list[Tensors | RequestError | None] = [self._objection(request) for request in requests]
+        good = [index for index, objection in enumerate(answers) if objection is None]
+        for index, answer in zip(good, self._run_merged([requests[index] for index in good], wanted), strict=True):
+            answers[index] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _run_merged(self, requests: list[Tensors], wanted: AbstractSet[str]) -> list[Tensors | RequestError]:
+        if not requests:
+            return []
+        if len(requests) > 1 and not self.contract.batched:
+            return [self._run_merged([request], wanted)[0] for request in requests]
+        names = [output.name for output in self.contract.outputs if not wanted or output.name in wanted]
+        try:
+            results = self._session.run(names, merge(self.contract, requests))
+            return list(split(self.contract, requests, dict(zip(names, results, strict=True))))
+        except Exception as error:  # noqa: BLE001  onnxruntime has no common base for what a graph can raise
+            if len(requests) == 1:
+                return [RequestError(f"model '{self.contract.name}' failed: {error}")]
+        return [self._run_merged([request], wanted)[0] for request in requests]
+
+    def _objection(self, request: Tensors) -> RequestError | None:
+        """Refuse what would shift or spoil the rows of other requests once it is flattened with them."""
+        leading: tuple[int, ...] | None = None
+        for declared in self.contract.inputs:
+            shape = request[declared.name].shape
+            if 0 in shape:
+                return RequestError(
+                    f"input '{declared.name}' has shape {list(shape)}; every row needs at least one element",
+                    invalid=True,
+                )
+            if declared.ragged:
+                leading = leading or shape
+                shared = min(len(leading), len(shape))
+                if leading[:shared] != shape[:shared]:
+                    return RequestError(
+                        f"input '{declared.name}' has shape {list(shape)} beside {list(leading)}; "
+                        "give all inputs the same rows and length",
+                        invalid=True,
+                    )
+        return None

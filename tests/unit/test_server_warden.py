@@ -1,0 +1,118 @@
+"""The warden: however its child or its parent ends, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from conch_server import _warden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Start = Callable[..., "subprocess.Popen[bytes]"]
+
+# A server with a helper of its own that would outlive it, and shared memory.
+FAMILY = "sleep 100 & echo $! > {helper}; touch {region}; exec sleep 100"
+
+
+@pytest.fixture
+def region() -> Iterator[Path]:
+    """A name in shared memory that the warden under test owns."""
+    path = _warden.SHARED_MEMORY / f"conch-test-{os.getpid()}-region"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def start(tmp_path: Path, region: Path) -> Iterator[Start]:
+    """Starts a warden for a shell script; its folder is `tmp_path / "run"`."""
+    wardens = []
+
+    def begin(script: str, *, exit_timeout_s: float = 5) -> subprocess.Popen[bytes]:
+        (tmp_path / "run").mkdir()
+        prefix = region.name.removesuffix("region")
+        command = ["/bin/sh", "-c", script.format(helper=tmp_path / "helper", region=region)]
+        warden = subprocess.Popen(
+            [
+                sys.executable, "-I", "-S", _warden.__file__, prefix, str(tmp_path / "run"), str(exit_timeout_s),
+                *command,
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        wardens.append(warden)
+        return warden
+
+    yield begin
+    for warden in wardens:
+        warden.kill()
+        warden.wait()
+        for pipe in (warden.stdin, warden.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def announced(warden: subprocess.Popen[bytes]) -> int:
+    assert warden.stdout is not None
+    return int(warden.stdout.readline())
+
+
+def ready(path: Path) -> None:
+    """Return once the script has written `path`; the test's own time limit ends a wait in vain."""
+    while not path.exists() or (path.name == "helper" and not path.read_text().strip()):
+        os.sched_yield()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda warden, _: warden.stdin.close(), id="its parent is gone"),
+        pytest.param(lambda warden, _: (warden.stdin.write(b"k"), warden.stdin.flush()), id="it is told to kill"),
+        pytest.param(lambda warden, _: warden.terminate(), id="it gets SIGTERM"),
+        pytest.param(lambda _, server: os.kill(server, signal.SIGKILL), id="the server is killed"),
+    ],
+)
+def test_nothing_is_left_when(
+    start: Start, tmp_path: Path, region: Path, end: Callable[[subprocess.Popen[bytes], int], object]
+) -> None:
+    warden = start(FAMILY)
+    server = announced(warden)
+    ready(tmp_path / "helper")
+    ready(region)
+    helper = int((tmp_path / "helper").read_text())
+    end(warden, server)
+    warden.wait(10)
+    assert not psutil.pid_exists(server)
+    assert not psutil.pid_exists(helper)
+    assert not region.exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_status_of_the_server_is_passed_on(start: Start) -> None:
+    assert start("exit 3").wait(10) == 3
+
+
+def test_a_death_by_signal_is_told_as_a_shell_does(start: Start) -> None:
+    assert start("kill -9 $$").wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_server_that_ignores_sigterm_is_killed_in_the_end(start: Start, region: Path) -> None:
+    warden = start("trap '' TERM; touch {region}; while true; do sleep 0.1; done", exit_timeout_s=0.1 - _warden.GRACE_S)
+    ready(region)
+    assert warden.stdin is not None
+    warden.stdin.close()
+    assert warden.wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_program_that_cannot_be_run_is_said_on_the_log(tmp_path: Path) -> None:
+    missing = tmp_path / "tritonserver"
+    arguments = [sys.executable, "-I", "-S", _warden.__file__, "conch-none-", str(tmp_path / "run"), "1", str(missing)]
+    ended = subprocess.run(arguments, stdin=subprocess.PIPE, capture_output=True, check=False)
+    assert ended.returncode == 127
+    assert f"cannot run {missing}" in ended.stderr.decode()
