@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from conch_export import Exported, Options
 
 console = Console(stderr=True)
+_PACKING = {
+    "packed": "share the token-wise products",
+    "row by row": "run one after the other through optimum's graph: this architecture has no family here, which costs"
+    " speed on short texts",
+}
 OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
 
 
@@ -68,7 +74,7 @@ def export(
     try:
         _run(options, missing=missing, check=check)
     except ExportError as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
 
 
@@ -91,6 +97,7 @@ def _print(exported: Exported, repository: Path) -> None:
     table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
     table.add_row("from", f"{description.source.origin} {description.source.revision}")
     table.add_row("models", "\n".join(exported.models))
+    table.add_row("merged texts", _PACKING[description.packing.value])
     table.add_row("compared with PyTorch", f"{result.texts} texts, {result.tokens} tokens")
     table.add_row("largest difference", f"{result.max_difference:.1e}")
     table.add_row("cosine", f"mean {result.mean_cosine:.5f}, worst {result.min_cosine:.5f}")

@@ -42,11 +42,23 @@ class Checkpoint:
             message = f"{path} is damaged ({error}): fetch the checkpoint again"
             raise SourceError(message) from error
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file that holds an object, empty where there is no such file.
+
+        Raises:
+            SourceError: the file is damaged.
+        """
+        content = self.json(name)
+        if not isinstance(content, dict | None):
+            message = f"{self.folder / name} is damaged (it holds no JSON object): fetch the checkpoint again"
+            raise SourceError(message)
+        return content or {}
+
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json."""
-        config = self.json("config.json")
-        if not isinstance(config, dict) or "model_type" not in config:
+        """config.json; asking it for something that it lacks is a SourceError."""
+        config = _Config(self.settings("config.json"))
+        if "model_type" not in config:
             message = f"{self.folder} has no config.json with a model_type: is it a transformers checkpoint?"
             raise SourceError(message)
         return config
@@ -59,17 +71,22 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> bytes:
         """tokenizer.json, byte for byte."""
-        path = self.folder / "tokenizer.json"
-        if not path.exists():
+        if not self.settings("tokenizer.json"):
             fix = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
             message = f"{self.folder} has no tokenizer.json: make one with {fix}"
             raise UnsupportedError(message)
-        return path.read_bytes()
+        return (self.folder / "tokenizer.json").read_bytes()
 
     @cached_property
     def weights(self) -> Weights:
         """The weights under the names of the base model."""
         return Weights.load(weight_files(self.folder), self.model_type)
+
+
+class _Config(dict[str, Any]):
+    def __missing__(self, key: str) -> Any:
+        message = f"config.json does not state {key!r}: it is not whole, fetch the checkpoint again"
+        raise SourceError(message)
 
 
 @dataclass(frozen=True)

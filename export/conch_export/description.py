@@ -34,6 +34,13 @@ class Precision(str, Enum):
     INT8 = "int8"
 
 
+class Packing(str, Enum):
+    """How texts that are merged share the encoder's work."""
+
+    PACKED = "packed"
+    ROW_BY_ROW = "row by row"
+
+
 @dataclass(frozen=True)
 class Overrides:
     """What the operator settles by hand; None takes what the checkpoint says."""
@@ -53,6 +60,7 @@ class Description:
         source: the checkpoint.
         architecture: transformers' `model_type`.
         precision: of the encoder's matrix products.
+        packing: packed where a family builds the architecture, else row by row.
         hidden: width of a token's vector.
         max_length: tokens at which the author truncates, special tokens included.
         segments: whether the graph takes `token_type_ids`.
@@ -69,6 +77,7 @@ class Description:
     source: Source
     architecture: str
     precision: Precision
+    packing: Packing
     hidden: int
     max_length: int
     segments: bool
@@ -92,21 +101,21 @@ def describe(
     """
     config = checkpoint.config
     family = family_of(checkpoint.model_type)
-    if family is None:
-        message = f"architecture {checkpoint.model_type!r} is not built"
-        raise UnsupportedError(message)
+    positions = family.position_count(config) if family else int(_config(checkpoint, "max_position_embeddings"))
     common: dict[str, Any] = {
         "name": name,
         "source": source,
         "architecture": checkpoint.model_type,
         "precision": precision,
-        "hidden": int(config["hidden_size"]),
-        "max_length": _max_length(checkpoint, family.position_count(config), overrides.max_length),
+        "packing": Packing.PACKED if family else Packing.ROW_BY_ROW,
+        "hidden": int(_config(checkpoint, "hidden_size")),
+        "max_length": _max_length(checkpoint, positions, overrides.max_length),
         "tokenizer_sha256": hashlib.sha256(checkpoint.tokenizer).hexdigest(),
         "tokenizer_bytes": len(checkpoint.tokenizer),
     }
     if _is_classifier(config):
-        return Description(task=Task.CROSS_ENCODER, segments=family.has_segments(config), **common)
+        segments = family is not None and family.has_segments(config)
+        return Description(task=Task.CROSS_ENCODER, segments=segments, **common)
     prompts, default_prompt_name = _prompts(checkpoint)
     return Description(
         task=Task.EMBEDDING,
@@ -117,6 +126,21 @@ def describe(
         default_prompt_name=default_prompt_name,
         **common,
     )
+
+
+def vocabulary_size(checkpoint: Checkpoint) -> int:
+    """How many token ids the encoder knows."""
+    return int(_config(checkpoint, "vocab_size"))
+
+
+def _config(checkpoint: Checkpoint, key: str) -> Any:
+    """A value of config.json under the name that most architectures give it."""
+    synonyms = {"hidden_size": ("dim", "d_model", "n_embd"), "max_position_embeddings": ("n_positions",)}
+    for name in (key, *synonyms.get(key, ())):
+        if name in checkpoint.config:
+            return checkpoint.config[name]
+    message = f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built"
+    raise UnsupportedError(message)
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:
@@ -135,8 +159,8 @@ def _max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -> in
             message = f"--max-length {asked} is outside 3 to {positions}, what the model has positions for"
             raise UnsupportedError(message)
         return asked
-    stated = (checkpoint.json("sentence_bert_config.json") or {}).get("max_seq_length")
-    stated = stated or (checkpoint.json("tokenizer_config.json") or {}).get("model_max_length")
+    stated = checkpoint.settings("sentence_bert_config.json").get("max_seq_length")
+    stated = stated or checkpoint.settings("tokenizer_config.json").get("model_max_length")
     return min(positions, int(stated)) if stated else positions
 
 
@@ -145,25 +169,35 @@ def _modules(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
 
 
+_POOLINGS = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "max": Pooling.MAX, "lasttoken": Pooling.LAST}
+"""By the name that sentence-transformers gives them."""
+
+
 def _pooling(checkpoint: Checkpoint, asked: Pooling | None) -> Pooling:
     if asked is not None:
         return asked
     paths = [path for kind, path in _modules(checkpoint) if kind == "Pooling"]
-    stated = checkpoint.json(f"{paths[0]}/config.json") if paths else None
-    if stated is None:
+    stated = checkpoint.settings(f"{paths[0]}/config.json") if paths else {}
+    if not stated:
         message = "the checkpoint does not say how to pool: state its authors' choice with --pooling mean|cls|max|last"
         raise UndecidedError(message)
-    modes = {
-        "pooling_mode_mean_tokens": Pooling.MEAN,
-        "pooling_mode_cls_token": Pooling.CLS,
-        "pooling_mode_max_tokens": Pooling.MAX,
-        "pooling_mode_lasttoken": Pooling.LAST,
-    }
-    chosen = [key for key, value in stated.items() if key.startswith("pooling_mode") and value is True]
-    if len(chosen) != 1 or chosen[0] not in modes:
-        message = f"pooling {' + '.join(chosen) or 'nothing'} is not built (known: {', '.join(modes)})"
+    if stated.get("include_prompt") is False:
+        message = "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built"
         raise UnsupportedError(message)
-    return modes[chosen[0]]
+    modes = _pooling_modes(stated)
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        message = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
+        raise UnsupportedError(message)
+    return _POOLINGS[modes[0]]
+
+
+def _pooling_modes(stated: dict[str, Any]) -> list[str]:
+    """Names of what is joined: `pooling_mode` since sentence-transformers 5.7, one flag for each before."""
+    named = stated.get("pooling_mode")
+    if named is not None:
+        return [named] if isinstance(named, str) else list(named)
+    flags = (key.removeprefix("pooling_mode_") for key, value in stated.items() if value is True)
+    return [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags if flag != "include_prompt"]
 
 
 def _normalize(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
@@ -183,7 +217,7 @@ def _normalize(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT
 
 
 def _prompts(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
-    stated = checkpoint.json("config_sentence_transformers.json") or {}
+    stated = checkpoint.settings("config_sentence_transformers.json")
     prompts = {str(name): str(text) for name, text in (stated.get("prompts") or {}).items()}
     default = str(stated.get("default_prompt_name") or "")
     if default and default not in prompts:

@@ -11,30 +11,23 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from conch_export import catalog
+from conch_export.build import build_encoder, build_head
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Overrides, Precision, Task, describe
 from conch_export.errors import OutdatedError, UnsupportedError
-from conch_export.families import family_of
-from conch_export.graphs.calibrate import calibrate
-from conch_export.graphs.encoder import Encoder, encoder_graph
 from conch_export.graphs.file import file_graph
-from conch_export.graphs.heads import classifier_graph, maxsim_graph, pooling_graph
-from conch_export.graphs.quantize import quantize
+from conch_export.graphs.heads import maxsim_graph
 from conch_export.plan import Plan
 from conch_export.publish import staged
-from conch_export.rows import calibration_rows, feed
 from conch_export.sources import resolve
-from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
+from conch_export.triton_models import TOKENIZER_FILE, head_name, to_text, triton_models
 from conch_export.verify import Verification, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conch_export.families import Family
-
 REPORT = "report.json"
-CALIBRATION_TEXTS = 128
 _LARGE = 1 << 30
 
 
@@ -157,38 +150,21 @@ def _late_interaction(options: Options, description: Description) -> bool:
 def _write_graphs(
     folder: Path, description: Description, checkpoint: Checkpoint, *, late_interaction: bool
 ) -> tuple[Path, Path]:
-    family = family_of(description.architecture)
-    if family is None:
-        message = f"architecture {description.architecture!r} is not built"
-        raise UnsupportedError(message)
-    encoder = _encoder(description, family.read_encoder(checkpoint))
-    head_name, head = _head(description, checkpoint, family)
-    graphs = {f"{description.name}.encoder": encoder, f"{description.name}.{head_name}": head}
-    if late_interaction:
-        graphs[f"{description.name}-maxsim.maxsim"] = maxsim_graph(description.hidden)
+    """Write all graphs; returns the paths of the encoder's and of the head's."""
     tokenizer = folder / f"{description.name}.tokenizer" / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
-    (tokenizer / "model.onnx").write_bytes(file_graph(TOKENIZER_FILE, description.tokenizer_bytes).SerializeToString())
-    paths = [_save(graph, folder / name / "1" / "model.onnx") for name, graph in graphs.items()]
-    return paths[0], paths[1]
+    _save(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
+    if late_interaction:
+        _save(maxsim_graph(description.hidden), folder / f"{description.name}-maxsim.maxsim" / "1")
+    head = _save(build_head(description, checkpoint), folder / head_name(description) / "1")
+    return _save(build_encoder(description, checkpoint), folder / f"{description.name}.encoder" / "1"), head
 
 
-def _encoder(description: Description, encoder: Encoder) -> onnx.ModelProto:
-    graph = encoder_graph(encoder, segments=description.segments)
-    if description.precision is Precision.FP32:
-        return graph
-    rows = calibration_rows(description, CALIBRATION_TEXTS)
-    unchunked = encoder_graph(encoder, segments=description.segments, chunk_tokens=None)
-    return quantize(graph, calibrate(unchunked, (feed([row], segments=description.segments) for row in rows)))
-
-
-def _head(description: Description, checkpoint: Checkpoint, family: Family) -> tuple[str, onnx.ModelProto]:
-    if description.pooling is None:
-        return "classifier", classifier_graph(description.hidden, family.read_classifier(checkpoint))
-    return "pooling", pooling_graph(description.hidden, description.pooling, normalize=description.normalize)
-
-
-def _save(graph: onnx.ModelProto, path: Path) -> Path:
+def _save(graph: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
+        path.write_bytes(graph.SerializeToString())
+        return path
     large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
     onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
     return path
@@ -200,6 +176,7 @@ def _report(description: Description, verification: Verification, folder: Path) 
         "name": description.name,
         "task": description.task.value,
         "precision": description.precision.value,
+        "packing": description.packing.value,
         "source": description.source.origin,
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,

@@ -32,23 +32,29 @@ def staged(repository: Path) -> Iterator[Path]:
     Raises:
         ExportError: another export is at work there, or the disk refused.
     """
-    staging = repository / STAGING
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        with _locked(staging):
-            _finish(repository)
-            new = staging / "new"
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir()
-            yield new
-            _sync(new)
-            new.rename(staging / "ready")
-            _finish(repository)
+        repository.mkdir(parents=True, exist_ok=True)
+        with _locked(repository):
+            yield from _published(repository)
     except OSError as error:
         message = f"cannot write to {repository}: {error.strerror or error}. The repository is as it was."
         raise ExportError(message) from error
+
+
+def _published(repository: Path) -> Iterator[Path]:
+    """Prepare the folder, and publish what was written into it; only what was published outlives an error."""
+    _finish(repository)
+    staging = repository / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    new, ready = staging / "new", staging / "ready"
+    try:
+        new.mkdir(parents=True)
+        yield new
+        _sync(new)
+        new.rename(ready)
+        _finish(repository)
     finally:
-        if not (staging / "ready").exists():
+        if not ready.exists():
             shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -69,13 +75,14 @@ def _finish(repository: Path) -> None:
 
 
 @contextmanager
-def _locked(staging: Path) -> Iterator[None]:
-    descriptor = os.open(staging, os.O_RDONLY)
+def _locked(repository: Path) -> Iterator[None]:
+    # The repository itself is locked: unlike a file inside, it is there for as long as anyone may want the lock.
+    descriptor = os.open(repository, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            message = f"another export is writing to {staging.parent}: wait for it to end"
+            message = f"another export is writing to {repository}: wait for it to end"
             raise ExportError(message) from error
         yield
     finally:

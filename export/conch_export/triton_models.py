@@ -25,12 +25,12 @@ LATE_INTERACTION = (
 
 def triton_models(description: Description, plan: Plan, *, late_interaction: bool) -> dict[str, pb.ModelConfig]:
     """Every Triton model of a description, by name."""
-    head = "pooling" if description.task is Task.EMBEDDING else "classifier"
+    head = head_name(description)
     configs = [
         _encoder(description, plan),
-        _head(description, plan, f"{description.name}.{head}"),
+        _head(description, plan, head),
         _file(f"{description.name}.tokenizer"),
-        _ensemble(description, plan, description.name, f"{description.name}.{head}", _parameters(description)),
+        _ensemble(description, plan, description.name, head, _parameters(description)),
     ]
     if late_interaction:
         name = f"{description.name}-maxsim"
@@ -39,6 +39,11 @@ def triton_models(description: Description, plan: Plan, *, late_interaction: boo
             _ensemble(description, plan, name, f"{name}.maxsim", _late_interaction_parameters(description)),
         ]
     return {config.name: config for config in configs}
+
+
+def head_name(description: Description) -> str:
+    """The Triton model that follows the encoder."""
+    return f"{description.name}.{'pooling' if description.task is Task.EMBEDDING else 'classifier'}"
 
 
 def to_text(config: pb.ModelConfig) -> str:

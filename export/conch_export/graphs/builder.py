@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -51,6 +51,10 @@ class GraphBuilder:
         if name not in self._root.constants:
             self._root.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
+
+    def adopt(self, constants: Iterable[onnx.TensorProto]) -> None:
+        """Take over the constants of another graph, under their names."""
+        self._root.constants.update({tensor.name: tensor for tensor in constants})
 
     def node(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
         """One node with one output, called `name` if that is given."""
@@ -128,15 +132,30 @@ class GraphBuilder:
         sequence = self.node("Loop", count, true, empty, body=helper.make_graph(inner.nodes, index, inputs, outputs))
         return self.node("ConcatFromSequence", sequence, axis=0)
 
+    def choose(
+        self,
+        condition: str,
+        then: Callable[[GraphBuilder], str],
+        otherwise: Callable[[GraphBuilder], str],
+        element: int,
+    ) -> str:
+        """Run one of two bodies, by the boolean `condition`; results are of the same element type, any shape."""
+        branches = {}
+        for name, body in (("then_branch", then), ("else_branch", otherwise)):
+            inner = GraphBuilder(self)
+            output = helper.make_tensor_value_info(body(inner), element, None)
+            branches[name] = helper.make_graph(inner.nodes, output.name, [], [output])
+        return self.node("If", condition, **branches)
+
     def model(
         self,
         name: str,
         inputs: Sequence[tuple[str, int, Sequence[int | str]]],
         outputs: Sequence[tuple[str, int, Sequence[int | str]]],
     ) -> onnx.ModelProto:
-        """The finished model; inputs and outputs are (name, element type, shape)."""
+        """The finished model, without nodes that nothing uses; inputs and outputs are (name, element type, shape)."""
         graph = helper.make_graph(
-            self.nodes,
+            _used(self.nodes, {name for name, _, _ in outputs}),
             name,
             [helper.make_tensor_value_info(*x) for x in inputs],
             [helper.make_tensor_value_info(*x) for x in outputs],
@@ -144,3 +163,18 @@ class GraphBuilder:
         )
         opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, producer_name="conch", opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def _used(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted |= reads(node)
+    return kept[::-1]
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Names the node reads, those of the graphs inside it included."""
+    inner = (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
+    return set(node.input).union(*(reads(child) for graph in inner for child in graph.node))

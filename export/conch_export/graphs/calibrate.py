@@ -22,23 +22,25 @@ _SAMPLES = 1024
 
 
 def calibrate(
-    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[np.int64 | np.int32]]]
+    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[np.int64 | np.int32]]], *, per_token: bool = True
 ) -> dict[str, tuple[Scheme, Int8Weight]]:
     """Choose how every product of tokens with a constant matrix is rounded, by the name of the matrix.
 
     Args:
         model: a graph whose products are not inside loops.
         feeds: inputs of the graph, about a thousand tokens or more in all.
+        per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     products: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
+        if node.op_type == "MatMul" and len(getattr(constants.get(node.input[1]), "dims", ())) == 2:
             products.setdefault(node.input[0], []).append(node.input[1])
     seen = _observe(model, list(products), feeds)
     chosen = {}
     for x, names in products.items():
-        scheme, weights = choose(seen.pop(x), {name: numpy_helper.to_array(constants[name]) for name in names})
+        matrices = {name: numpy_helper.to_array(constants[name]) for name in names}
+        scheme, weights = choose(seen.pop(x), matrices, per_token=per_token)
         chosen.update({name: (scheme, weight) for name, weight in weights.items()})
     return chosen
 
@@ -56,7 +58,8 @@ def _observe(
     stride = max(1, sum(feed["input_ids"].size for feed in feeds) // _SAMPLES)
     offset = 0
     for feed in feeds:
-        for name, values in zip(names, session.run(names, dict(feed)), strict=True):
+        for name, output in zip(names, session.run(names, dict(feed)), strict=True):
+            values = output.reshape(-1, output.shape[-1])
             seen[name].append(values[offset::stride].copy())
             bounds[name] += [values.min(0), values.max(0)]
         offset = (offset - feed["input_ids"].size) % stride

@@ -3,14 +3,6 @@
 Only the T real tokens are computed: every token-wise operator works on [T, hidden], and attention runs row by row (on a
 CPU a padded [rows, longest] attention costs 2 to 5 times as much on mixed lengths). A large batch runs in chunks of
 whole rows that fit a core's cache, so its size costs neither speed nor memory.
-
-Contract (see `ragged` for the layout):
-    input_ids         INT64 [N]
-    attention_mask    INT64 [N]
-    token_type_ids    INT64 [N], only where the caller asks for segments
-    row_lengths       INT32 [R]
-    token_embeddings  FP32 [N, hidden], zeros at pads; all NaN for a row that holds an id outside the vocabulary, no
-                      token at all or more than `max_length`. The graph itself cannot fail, so no row harms another.
 """
 
 from __future__ import annotations
@@ -19,19 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto
 
+from conch_export.graphs.attention import attention, query_scale
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
-from conch_export.graphs.ragged import (
-    ROW_LENGTHS,
-    Spans,
-    Tokens,
-    any_by_row,
-    for_each_chunk,
-    for_each_row,
-    locate_tokens,
-    slice_rows,
-)
+from conch_export.graphs.packed import Shape, packed_model
+from conch_export.graphs.ragged import Spans, for_each_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +93,7 @@ class Encoder:
 def encoder_graph(
     encoder: Encoder, *, segments: bool = False, chunk_tokens: int | None = CHUNK_TOKENS
 ) -> onnx.ModelProto:
-    """The encoder as an ONNX model.
+    """The encoder as an ONNX model; for its inputs and output see `packed`.
 
     Args:
         encoder: what to compute.
@@ -117,40 +101,21 @@ def encoder_graph(
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
             layers.
     """
-    g = GraphBuilder()
-    tokens = locate_tokens(g, max_length=encoder.max_length)
-    ids = g.node("Gather", "input_ids", tokens.slots)
-    indices = [_clamp(g, ids, encoder.words.shape[0]), tokens.positions]
-    if segments:
-        indices.append(_clamp(g, g.node("Gather", "token_type_ids", tokens.slots), encoder.types.shape[0]))
-    if chunk_tokens is None:
-        x = _layers(g, encoder, indices, tokens.spans)
-    else:
-        x = for_each_chunk(g, tokens.spans, indices, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
-    refused = g.node("Or", any_by_row(g, _unknown(g, ids, encoder.words.shape[0]), tokens), tokens.malformed)
-    x = g.node("Where", g.column(g.node("Gather", refused, tokens.rows)), g.constant(np.float32("nan")), x)
-    _scatter(g, x, tokens, encoder.hidden)
-    matrices = ["input_ids", "attention_mask", *(["token_type_ids"] if segments else [])]
-    return g.model(
-        "encoder",
-        [*((name, TensorProto.INT64, ["N"]) for name in matrices), (ROW_LENGTHS, TensorProto.INT32, ["R"])],
-        [("token_embeddings", TensorProto.FLOAT, ["N", encoder.hidden])],
-    )
+
+    def chunks(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
+        if chunk_tokens is None:
+            return _layers(g, encoder, vectors, spans)
+        return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
+
+    types = encoder.types.shape[0] if segments else 0
+    return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types), chunks)
 
 
-def _layers(g: GraphBuilder, encoder: Encoder, indices: Sequence[str], spans: Spans) -> str:
-    x = _embed(g, encoder, *indices)
-    for index, layer in enumerate(encoder.layers):
-        x = _layer(g, f"layer.{index}", layer, x, spans=spans, heads=encoder.heads)
+def _layers(g: GraphBuilder, encoder: Encoder, vectors: Sequence[str], spans: Spans) -> str:
+    x = _embed(g, encoder, *vectors)
+    for index in range(len(encoder.layers)):
+        x = _layer(g, encoder, index, x, spans)
     return x
-
-
-def _unknown(g: GraphBuilder, ids: str, size: int) -> str:
-    return g.node("Or", g.node("Less", ids, g.int64(0)), g.node("GreaterOrEqual", ids, g.int64(size)))
-
-
-def _clamp(g: GraphBuilder, ids: str, size: int) -> str:
-    return g.node("Clip", ids, g.int64(0), g.int64(size - 1))
 
 
 def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: str | None = None) -> str:
@@ -163,9 +128,11 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
     return _add_and_norm(g, "embeddings.norm", encoder.norm, words, places, kinds)
 
 
-def _layer(g: GraphBuilder, name: str, layer: Layer, x: str, *, spans: Spans, heads: int) -> str:
-    joined = _side_by_side(layer.query, layer.key, layer.value)
-    context = _attention(g, _linear(g, f"{name}.query_key_value", joined, x), spans=spans, heads=heads)
+def _layer(g: GraphBuilder, encoder: Encoder, index: int, x: str, spans: Spans) -> str:
+    name, layer = f"layer.{index}", encoder.layers[index]
+    queries = _scaled(layer.query, query_scale(encoder.hidden, encoder.heads))
+    joined = _linear(g, f"{name}.query_key_value", _side_by_side(queries, layer.key, layer.value), x)
+    context = attention(g, joined, spans=spans, heads=encoder.heads, width=encoder.hidden)
     attended = _product(g, f"{name}.attention_output", layer.attention_output, context)
     bias = _bias(g, f"{name}.attention_output", layer.attention_output)
     x = _add_and_norm(g, f"{name}.attention_norm", layer.attention_norm, attended, x, bias)
@@ -199,17 +166,5 @@ def _side_by_side(*parts: Linear) -> Linear:
     )
 
 
-def _attention(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int) -> str:
-    def one_row(inner: GraphBuilder, begin: str, end: str) -> str:
-        # Split after slicing: the row is in the cache then.
-        parts = inner.split(inner.line(slice_rows(inner, query_key_value, begin, end)), 3, axis=2)
-        attended = inner.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=heads)
-        return inner.node("Squeeze", attended, inner.int64([0]))
-
-    return for_each_row(g, spans, one_row, ragged=True)
-
-
-def _scatter(g: GraphBuilder, x: str, tokens: Tokens, hidden: int) -> None:
-    shape = g.node("Concat", g.node("Shape", "input_ids"), g.int64([hidden]), axis=0)
-    blank = g.node("Expand", g.constant(np.float32(0)), shape)
-    g.node("ScatterND", blank, g.column(tokens.slots), x, name="token_embeddings")
+def _scaled(linear: Linear, factor: np.float32) -> Linear:
+    return Linear(linear.weight * factor, linear.bias * factor)

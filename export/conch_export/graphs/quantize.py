@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from conch_export.graphs.builder import MICROSOFT, GraphBuilder
+from conch_export.graphs.builder import MICROSOFT, GraphBuilder, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,8 @@ def quantize(model: onnx.ModelProto, chosen: Mapping[str, tuple[Scheme, Int8Weig
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     rewriter = _Rewriter(constants, chosen)
     rewriter.rewrite(result.graph, rewriter.builder)
-    kept = [tensor for tensor in result.graph.initializer if tensor.name not in rewriter.replaced]
+    used = set().union(*(reads(node) for node in result.graph.node))
+    kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
     del result.graph.initializer[:]
     result.graph.initializer.extend([*kept, *rewriter.builder.constants.values()])
     return result
@@ -47,7 +48,6 @@ class _Rewriter:
         self, constants: Mapping[str, NDArray[np.float32]], chosen: Mapping[str, tuple[Scheme, Int8Weight]]
     ) -> None:
         self.builder = GraphBuilder(prefix="int8.")
-        self.replaced = set(chosen)
         self._constants = constants
         self._chosen = chosen
 
@@ -92,7 +92,6 @@ class _Rewriter:
                 continue
             scheme, weight = self._chosen[products[product].input[1]]
             corrected = self.builder.constant(self._constants[bias] + weight.correction, f"{bias}.corrected")
-            self.replaced.add(bias)
             others = [name for name in node.input if name != bias]
             if scheme.scale is None:
                 node.input[list(node.input).index(bias)] = corrected
@@ -135,7 +134,6 @@ class _Rewriter:
         rows = g.cast(g.node("Gather", integers, index), TensorProto.FLOAT)
         row_scales = g.node("Gather", g.constant(scales.astype(np.float32), f"{name}.scales"), index)
         g.node("Mul", rows, row_scales, name=node.output[0])
-        self.replaced.add(name)
 
 
 def _quantize_tokens(g: GraphBuilder, x: str, scheme: Scheme) -> tuple[str, str]:

@@ -41,6 +41,7 @@ class Tokens:
 
     Attributes:
         slots: INT64 [T], the slot of every real token.
+        slot_rows: INT64 [N], the row that every slot belongs to.
         rows: INT64 [T], the row it belongs to.
         positions: INT64 [T], its index among the real tokens of its row (padding on either side changes nothing).
         spans: from where to where each row's tokens go.
@@ -49,6 +50,7 @@ class Tokens:
     """
 
     slots: str
+    slot_rows: str
     rows: str
     positions: str
     spans: Spans
@@ -78,6 +80,7 @@ def locate_tokens(g: GraphBuilder, max_length: int | None = None) -> Tokens:
     last = g.cumsum(counts)
     return Tokens(
         slots=slots,
+        slot_rows=slot_rows,
         rows=g.node("Gather", slot_rows, slots),
         positions=g.node("Gather", ranks, slots),
         spans=Spans(g.node("Sub", last, counts), last),

@@ -102,17 +102,20 @@ class Int8Weight:
     correction: Floats
 
 
-def choose(samples: Samples, weights: Mapping[str, Floats]) -> tuple[Scheme, dict[str, Int8Weight]]:
+def choose(
+    samples: Samples, weights: Mapping[str, Floats], *, per_token: bool = True
+) -> tuple[Scheme, dict[str, Int8Weight]]:
     """The cheapest scheme that is nearly as exact as the best, for products that share their input.
 
     Args:
         samples: of the shared input.
         weights: [K, N] each, by name.
+        per_token: whether schemes with a scale a token may be taken.
     """
     joined = np.concatenate(list(weights.values()), axis=1)
     expected = samples.tokens @ joined
     errors = []
-    for scheme in _candidates(samples, joined):
+    for scheme in _candidates(samples, joined, per_token=per_token):
         smoothed = joined if scheme.smoothing is None else joined * scheme.smoothing[:, None]
         product = scheme.round(samples.tokens) @ _dequantized(smoothed)
         errors.append((scheme, float(np.square(product - expected).mean())))
@@ -121,13 +124,15 @@ def choose(samples: Samples, weights: Mapping[str, Floats]) -> tuple[Scheme, dic
     return scheme, {name: _weight(samples, scheme, weight) for name, weight in weights.items()}
 
 
-def _candidates(samples: Samples, weight: Floats) -> Iterator[Scheme]:
+def _candidates(samples: Samples, weight: Floats, *, per_token: bool) -> Iterator[Scheme]:
     """From the cheapest to compute to the dearest."""
     yield _fixed(samples, None)
     largest_in, largest_out = np.maximum(-samples.low, samples.high), np.abs(weight).max(1)
     for strength in _SMOOTHING:
         yield _fixed(samples, _smoothing(largest_in, largest_out, strength))
     low, high = float(samples.low.min()), float(samples.high.max())
+    if not per_token:
+        return
     if -low * 7 < high:
         yield Scheme(None, None, _SKEWED_ZERO, floor=max(-low, 1e-6) / _SKEWED_ZERO)
     else:

@@ -1,0 +1,99 @@
+"""HTTP/1.1 over one kept-alive connection, as cheap as Python allows: a load generator shares the server's cores."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HEADER_END = b"\r\n\r\n"
+
+
+class HttpError(Exception):
+    """The server answered with another status than 200, or not in HTTP that is understood here."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go, taken from a URL such as `http://127.0.0.1:8080/v1/embeddings`."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @classmethod
+    def of(cls, url: str) -> Target:
+        """Read a URL.
+
+        Raises:
+            ValueError: it is none for HTTP.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no HTTP address; give one as http://HOST:PORT")
+        tls = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path or "/", tls)
+
+    def request(self, method: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+        """The bytes of a request."""
+        fields = {"Host": f"{self.host}:{self.port}", "Content-Type": "application/json", **(headers or {})}
+        lines = [f"{method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join(lines).encode() + _HEADER_END + body
+
+
+class Connection:
+    """One connection; it is made at the first request and again after it was lost."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, request: bytes) -> bytes:
+        """The body of the answer to a request.
+
+        Raises:
+            HttpError: any status but 200; the message has the beginning of what the server said.
+            OSError: there is no server, or it hung up.
+        """
+        try:
+            return await self._exchange(request)
+        except BaseException:
+            self.close()  # what is left of a broken exchange would be taken for the next answer
+            raise
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def _exchange(self, request: bytes) -> bytes:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(
+                self._target.host, self._target.port, ssl=self._target.tls or None, limit=1 << 20
+            )
+        reader, writer = self._streams
+        writer.write(request)
+        try:
+            header = await reader.readuntil(_HEADER_END)
+            body = await reader.readexactly(_content_length(header))
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError("the server hung up") from error
+        if b" 200 " not in header[:14]:
+            status = header.split(b"\r\n", 1)[0].decode(errors="replace")
+            raise HttpError(f"{status}: {body[:200].decode(errors='replace')}")
+        return body
+
+
+def _content_length(header: bytes) -> int:
+    for line in header.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    raise HttpError("the answer has no Content-Length; what answers is no gateway of conch")

@@ -1,0 +1,88 @@
+"""The graphs of a description: encoder and head, in the precision asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from conch_export.convert import convert
+from conch_export.description import Description, Precision, vocabulary_size
+from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.families import family_of
+from conch_export.graphs.calibrate import calibrate
+from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.heads import classifier_graph, pooling_graph
+from conch_export.graphs.packed import Shape
+from conch_export.graphs.quantize import quantize
+from conch_export.graphs.row_by_row import padded_feed, row_by_row
+from conch_export.rows import calibration_rows, feed
+
+if TYPE_CHECKING:
+    import onnx
+
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.families import Family
+
+CALIBRATION_TEXTS = 128
+
+
+def build_encoder(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The encoder: packed where a family builds it, else optimum's graph row by row."""
+    family = family_of(description.architecture)
+    if family is None:
+        return _row_by_row(description, checkpoint)
+    encoder, segments = family.read_encoder(checkpoint), description.segments
+    graph = encoder_graph(encoder, segments=segments)
+    if description.precision is Precision.FP32:
+        return graph
+    feeds = (feed([row], segments=segments) for row in calibration_rows(description, CALIBRATION_TEXTS))
+    return quantize(graph, calibrate(encoder_graph(encoder, segments=segments, chunk_tokens=None), feeds))
+
+
+def build_head(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Pooling for an embedding model, the classifier for a cross-encoder."""
+    if description.pooling is not None:
+        return pooling_graph(description.hidden, description.pooling, normalize=description.normalize)
+    return classifier_graph(description.hidden, _family(description).read_classifier(checkpoint))
+
+
+def _family(description: Description) -> Family:
+    family = family_of(description.architecture)
+    if family is None:
+        message = f"cross-encoders of architecture {description.architecture!r} are not built"
+        raise UnsupportedError(message)
+    return family
+
+
+def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
+    converted = convert(checkpoint.folder)
+    _probe(converted, description)
+    shape = Shape(vocabulary_size(checkpoint), description.hidden, description.max_length)
+    graph = row_by_row(converted, shape)
+    if description.precision is Precision.FP32:
+        return graph
+    rows = calibration_rows(description, CALIBRATION_TEXTS)
+    feeds = (padded_feed(converted, row.ids) for row in rows)
+    return quantize(graph, calibrate(converted, feeds, per_token=False))
+
+
+def _probe(converted: onnx.ModelProto, description: Description) -> None:
+    """Run the longest row there can be: how many positions are usable is not said the same way by all architectures."""
+    session = ort.InferenceSession(converted.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+    # Any id but the first few, among which the padding id is, that some architectures count positions from.
+    try:
+        session.run(None, padded_feed(converted, [100] * description.max_length))
+    except InvalidArgument as error:
+        message = (
+            f"{description.architecture} fails on {description.max_length} tokens, the limit its checkpoint states: "
+            "give the real one with --max-length"
+        )
+        raise UndecidedError(message) from error
+
+
+def _quiet() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
