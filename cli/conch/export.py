@@ -29,7 +29,11 @@ def export(
     ] = Path("model_repository"),
     name: Annotated[OptionalStr, typer.Option(help="What the model is called when served.")] = None,
     revision: Annotated[OptionalStr, typer.Option(help="Commit on the Hub.")] = None,
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Numbers of the matrix products.")] = "int8",
+    precision: Annotated[
+        Optional[Literal["fp32", "fp16", "int8"]],  # noqa: UP045
+        typer.Option(help="Numbers of the matrix products. [default: int8, with --target cuda fp16]"),
+    ] = None,
+    target: Annotated[Literal["cpu", "cuda"], typer.Option(help="What the encoder will run on.")] = "cpu",
     pooling: Annotated[
         Optional[Literal["mean", "cls", "max", "last"]],  # noqa: UP045
         typer.Option(help="How the checkpoint's authors pool, where it does not say."),
@@ -59,16 +63,16 @@ def export(
     ] = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
-    from conch_export import Aim, ExportError, Options, Overrides, Pooling, Precision, plan, usable_cores  # noqa: PLC0415
+    from conch_export import Aim, ExportError, Options, Overrides, Pooling, Precision, Target, plan, usable_cores  # noqa: PLC0415
 
     options = Options(
         reference=model,
         repository=repository,
         name=name,
         revision=revision,
-        precision=Precision(precision),
+        precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=plan(cores or (2 if check else usable_cores()), Aim(aim)),
+        plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target)),
         overrides=Overrides(pooling and Pooling(pooling), normalize, max_length),
     )
     try:

@@ -10,6 +10,7 @@ from conch_export.errors import (
     UnsupportedError,
     VerificationError,
 )
+from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.plan import Aim, Plan, plan, usable_cores
@@ -30,6 +31,7 @@ __all__ = [
     "Pooling",
     "Precision",
     "SourceError",
+    "Target",
     "Task",
     "UndecidedError",
     "UnsupportedError",

@@ -12,7 +12,7 @@ from conch_export.description import Description, Precision, vocabulary_size
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.graphs.calibrate import calibrate
-from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.encoder import Target, as_float16, encoder_graph
 from conch_export.graphs.heads import classifier_graph, pooling_graph
 from conch_export.graphs.packed import Shape
 from conch_export.graphs.quantize import quantize
@@ -26,14 +26,26 @@ if TYPE_CHECKING:
     from conch_export.families import Family
 
 CALIBRATION_TEXTS = 128
+PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
 
 
-def build_encoder(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
-    """The encoder: packed where a family builds it, else optimum's graph row by row."""
+def build_encoder(description: Description, checkpoint: Checkpoint, target: Target = Target.CPU) -> onnx.ModelProto:
+    """The encoder: packed where a family builds it, else optimum's graph row by row.
+
+    Raises:
+        UnsupportedError: the target does not have the precision, or needs a family.
+    """
+    if description.precision not in PRECISIONS[target]:
+        known = ", ".join(precision.value for precision in PRECISIONS[target])
+        message = f"{target.value} has no {description.precision.value}: choose --precision {known}"
+        raise UnsupportedError(message)
     family = family_of(description.architecture)
     if family is None:
         return _row_by_row(description, checkpoint)
     encoder, segments = family.read_encoder(checkpoint), description.segments
+    if target is Target.CUDA:
+        weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
+        return encoder_graph(weights, segments=segments, target=target)
     graph = encoder_graph(encoder, segments=segments)
     if description.precision is Precision.FP32:
         return graph

@@ -31,6 +31,7 @@ class Precision(str, Enum):
     """Number format of the encoder's matrix products."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     INT8 = "int8"
 
 

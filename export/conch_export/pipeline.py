@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -25,7 +27,8 @@ from conch_export.verify import Verification, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from conch_export.graphs.encoder import Target
 
 REPORT = "report.json"
 _LARGE = 1 << 30
@@ -78,15 +81,15 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
     on_step("finding the checkpoint")
     description, checkpoint = _describe(options)
     late_interaction = _late_interaction(options, description)
-    configs = triton_models(description, options.plan, late_interaction=late_interaction)
+    configs, target = triton_models(description, options.plan, late_interaction=late_interaction), options.plan.target
     with staged(options.repository) as folder:
         for name, config in configs.items():
             (folder / name / "1").mkdir(parents=True)
             (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
         on_step("building the graphs")
-        encoder, head = _write_graphs(folder, description, checkpoint, late_interaction=late_interaction)
+        encoder, head = _write_graphs(folder, description, checkpoint, target, late_interaction=late_interaction)
         on_step("verifying against PyTorch")
-        verification = verify(description, encoder, head)
+        verification = verify(description, encoder, head, target)
         report = _report(description, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         on_step("publishing")
@@ -127,9 +130,18 @@ def is_complete(options: Options) -> bool:
 
 
 def public_name(options: Options) -> str:
-    """What the exported model will be called."""
-    entry = catalog.find(options.reference)
-    return options.name or (entry.name if entry else options.reference.rstrip("/").rsplit("/", 1)[-1].lower())
+    """What the exported model will be called.
+
+    Raises:
+        UnsupportedError: it cannot be the name of a folder in the repository.
+    """
+    entry, reference = catalog.find(options.reference), Path(options.reference)
+    folder = reference.resolve() if reference.is_dir() else reference
+    name = options.name or (entry.name if entry else folder.name.lower())
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        message = f"{name!r} cannot name a model: give letters, digits, '.', '_' and '-' with --name"
+        raise UnsupportedError(message)
+    return name
 
 
 def _describe(options: Options) -> tuple[Description, Checkpoint]:
@@ -148,7 +160,7 @@ def _late_interaction(options: Options, description: Description) -> bool:
 
 
 def _write_graphs(
-    folder: Path, description: Description, checkpoint: Checkpoint, *, late_interaction: bool
+    folder: Path, description: Description, checkpoint: Checkpoint, target: Target, *, late_interaction: bool
 ) -> tuple[Path, Path]:
     """Write all graphs; returns the paths of the encoder's and of the head's."""
     tokenizer = folder / f"{description.name}.tokenizer" / "1"
@@ -157,7 +169,7 @@ def _write_graphs(
     if late_interaction:
         _save(maxsim_graph(description.hidden), folder / f"{description.name}-maxsim.maxsim" / "1")
     head = _save(build_head(description, checkpoint), folder / head_name(description) / "1")
-    return _save(build_encoder(description, checkpoint), folder / f"{description.name}.encoder" / "1"), head
+    return _save(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1"), head
 
 
 def _save(graph: onnx.ModelProto, folder: Path) -> Path:

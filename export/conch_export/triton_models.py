@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.description import Description, Task
+from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import REQUEST_ELEMENTS
 from conch_export.graphs.ragged import ROW_LENGTHS
 
@@ -78,6 +79,8 @@ def _row_lengths(source: str) -> pb.BatchInput:
 
 def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
     config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads)
+    if plan.target is Target.CUDA:
+        config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     config.input.extend(_matrices(description, ragged=True))
     config.batch_input.append(_row_lengths("input_ids"))
     config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])

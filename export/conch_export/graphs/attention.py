@@ -1,7 +1,8 @@
 """Attention over packed rows: each row attends to itself, no pad is computed, and no row meets another.
 
-Short and long rows take different ways. Plain products are faster while a row's scores fit the cache; for longer rows
-onnxruntime's fused operator never holds all of them.
+On a CPU rows run one after the other, short and long ones in different ways: plain products are faster while a row's
+scores fit the cache; for longer rows onnxruntime's fused operator never holds all of them. On CUDA one operator takes
+all rows at once.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ SHORT_TOKENS = 160
 """Rows up to this length take the plain way; the two cross between 128 and 256 tokens (12 heads of 32, one core)."""
 
 
-def attention(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int, width: int) -> str:
-    """Attend within rows.
+def attend_row_by_row(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int, width: int) -> str:
+    """Attend within rows on a CPU.
 
     Args:
         g: the graph.
@@ -44,6 +45,32 @@ def attention(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int
         )
 
     return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=True)
+
+
+def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int) -> str:
+    """Attend within rows on CUDA, by the operator that takes packed rows; arguments as in `attend_row_by_row`."""
+    counts = g.node("Sub", spans.last, spans.first)
+    ends = g.node("Concat", g.int64([0]), spans.last, axis=0)
+    parts = g.split(query_key_value, 3, axis=1)
+    return g.node(
+        "PackedMultiHeadAttention",
+        *parts,
+        "",
+        g.cast(_padded_offsets(g, counts), TensorProto.INT32),
+        g.cast(ends, TensorProto.INT32),
+        domain=MICROSOFT,
+        num_heads=heads,
+        scale=1.0,
+    )
+
+
+def _padded_offsets(g: GraphBuilder, counts: str) -> str:
+    """[R, longest]: where each real token would lie in a padded matrix, then where the pads would."""
+    longest = g.node("ReduceMax", counts, keepdims=0)
+    is_real = g.node("Less", g.line(g.arange(longest)), g.column(counts))
+    flat = g.node("Reshape", is_real, g.int64([-1]))
+    places = [g.node("Squeeze", g.node("NonZero", x), g.int64([0])) for x in (flat, g.node("Not", flat))]
+    return g.node("Reshape", g.node("Concat", *places, axis=0), g.node("Shape", is_real))
 
 
 class _Rows:

@@ -7,21 +7,30 @@ whole rows that fit a core's cache, so its size costs neither speed nor memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from onnx import TensorProto
 
-from conch_export.graphs.attention import attention, query_scale
+from conch_export.graphs.attention import attend_packed, attend_row_by_row, query_scale
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
 from conch_export.graphs.packed import Shape, packed_model
 from conch_export.graphs.ragged import Spans, for_each_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import onnx
     from numpy.typing import NDArray
+
+
+class Target(str, Enum):
+    """What a graph is to run on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 CHUNK_TOKENS = 512
@@ -91,7 +100,11 @@ class Encoder:
 
 
 def encoder_graph(
-    encoder: Encoder, *, segments: bool = False, chunk_tokens: int | None = CHUNK_TOKENS
+    encoder: Encoder,
+    *,
+    segments: bool = False,
+    chunk_tokens: int | None = CHUNK_TOKENS,
+    target: Target = Target.CPU,
 ) -> onnx.ModelProto:
     """The encoder as an ONNX model; for its inputs and output see `packed`.
 
@@ -99,10 +112,13 @@ def encoder_graph(
         encoder: what to compute.
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
-            layers.
+            layers. CUDA always computes all at once.
+        target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
     """
 
     def chunks(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
+        if target is Target.CUDA:
+            return g.cast(_layers(g, encoder, vectors, spans, target), TensorProto.FLOAT)
         if chunk_tokens is None:
             return _layers(g, encoder, vectors, spans)
         return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
@@ -111,10 +127,17 @@ def encoder_graph(
     return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types), chunks)
 
 
-def _layers(g: GraphBuilder, encoder: Encoder, vectors: Sequence[str], spans: Spans) -> str:
+def _layers(
+    g: GraphBuilder, encoder: Encoder, vectors: Sequence[str], spans: Spans, target: Target = Target.CPU
+) -> str:
+    def attend(query_key_value: str) -> str:
+        if target is Target.CUDA:
+            return attend_packed(g, query_key_value, spans=spans, heads=encoder.heads)
+        return attend_row_by_row(g, query_key_value, spans=spans, heads=encoder.heads, width=encoder.hidden)
+
     x = _embed(g, encoder, *vectors)
     for index in range(len(encoder.layers)):
-        x = _layer(g, encoder, index, x, spans)
+        x = _layer(g, encoder, index, x, attend)
     return x
 
 
@@ -128,12 +151,11 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
     return _add_and_norm(g, "embeddings.norm", encoder.norm, words, places, kinds)
 
 
-def _layer(g: GraphBuilder, encoder: Encoder, index: int, x: str, spans: Spans) -> str:
+def _layer(g: GraphBuilder, encoder: Encoder, index: int, x: str, attend: Callable[[str], str]) -> str:
     name, layer = f"layer.{index}", encoder.layers[index]
     queries = _scaled(layer.query, query_scale(encoder.hidden, encoder.heads))
     joined = _linear(g, f"{name}.query_key_value", _side_by_side(queries, layer.key, layer.value), x)
-    context = attention(g, joined, spans=spans, heads=encoder.heads, width=encoder.hidden)
-    attended = _product(g, f"{name}.attention_output", layer.attention_output, context)
+    attended = _product(g, f"{name}.attention_output", layer.attention_output, attend(joined))
     bias = _bias(g, f"{name}.attention_output", layer.attention_output)
     x = _add_and_norm(g, f"{name}.attention_norm", layer.attention_norm, attended, x, bias)
     activated = g.node("Gelu", _linear(g, f"{name}.up", layer.up, x), domain=MICROSOFT)
@@ -167,4 +189,19 @@ def _side_by_side(*parts: Linear) -> Linear:
 
 
 def _scaled(linear: Linear, factor: np.float32) -> Linear:
-    return Linear(linear.weight * factor, linear.bias * factor)
+    return Linear(linear.weight * linear.weight.dtype.type(factor), linear.bias * linear.bias.dtype.type(factor))
+
+
+def as_float16(encoder: Encoder) -> Encoder:
+    """The encoder with its weights rounded to 16 bits, for targets that compute in them."""
+    return cast("Encoder", _rounded(encoder))
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float16)
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _rounded(getattr(value, field.name)) for field in fields(value)})
+    return value

@@ -1,0 +1,95 @@
+"""The CUDA graph, evaluated without a GPU: onnx's reference evaluator with the contributed operators written out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from conch_export.checkpoint import Checkpoint
+from conch_export.families import bert
+from conch_export.graphs.builder import MICROSOFT
+from conch_export.graphs.encoder import Target, as_float16, encoder_graph
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tests.checkpoints import Checkpoints
+
+
+class Gelu(OpRun):
+    op_domain = MICROSOFT
+
+    def _run(self, x: NDArray[Any], approximate: str = "none") -> tuple[NDArray[Any]]:
+        exact = np.vectorize(math.erf, otypes=[np.float64])
+        return ((x * 0.5 * (1 + exact(x / np.sqrt(2)))).astype(x.dtype),)
+
+
+class PackedMultiHeadAttention(OpRun):
+    """Unpacks by token_offset and packs again by the cumulated lengths, so both have to be right."""
+
+    op_domain = MICROSOFT
+
+    def _run(
+        self,
+        query: NDArray[Any],
+        key: NDArray[Any],
+        value: NDArray[Any],
+        _bias: None,
+        token_offset: NDArray[Any],
+        cumulative_sequence_length: NDArray[Any],
+        num_heads: int = 0,
+        scale: float = 0.0,
+    ) -> tuple[NDArray[Any]]:
+        rows, longest = token_offset.shape
+        padded = []
+        for packed in (query, key, value):
+            slots = np.zeros((rows * longest, packed.shape[1]))
+            slots[token_offset.ravel()[: len(packed)]] = packed
+            padded.append(slots.reshape(rows, longest, num_heads, -1))
+        result = []
+        for row, count in enumerate(np.diff(cumulative_sequence_length)):
+            q, k, v = (x[row, :count].transpose(1, 0, 2) for x in padded)
+            scores = scale * q @ k.transpose(0, 2, 1)
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            result.append(((weights / weights.sum(-1, keepdims=True)) @ v).transpose(1, 0, 2).reshape(count, -1))
+        return (np.concatenate(result).astype(query.dtype),)
+
+
+@pytest.fixture(scope="module")
+def feed() -> dict[str, NDArray[Any]]:
+    """Three rows of 5, 2 and 4 real tokens, the second padded to 6 on both sides."""
+    random = np.random.default_rng(0)
+    mask = np.array([1] * 5 + [0, 0, 1, 1, 0, 0] + [1] * 4)
+    return {
+        "input_ids": random.integers(0, 30000, mask.size),
+        "attention_mask": mask,
+        "row_lengths": np.array([5, 6, 4], np.int32),
+    }
+
+
+def test_it_computes_what_the_cpu_graph_computes(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
+    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    import onnxruntime as ort
+
+    cpu = ort.InferenceSession(encoder_graph(encoder).SerializeToString(), providers=["CPUExecutionProvider"])
+    cuda = ReferenceEvaluator(encoder_graph(encoder, target=Target.CUDA), new_ops=[Gelu, PackedMultiHeadAttention])
+
+    np.testing.assert_allclose(cuda.run(None, feed)[0], cpu.run(None, feed)[0], atol=1e-5)
+
+
+def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints) -> None:
+    encoder = as_float16(bert.read_encoder(Checkpoint(checkpoints.bert())))
+    graph = encoder_graph(encoder, target=Target.CUDA)
+    onnx.checker.check_model(graph)
+    operators = {node.op_type for node in graph.graph.node}
+    weights = [t for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims)]
+
+    assert "PackedMultiHeadAttention" in operators
+    assert not operators & {"Loop", "If", "MultiHeadAttention"}
+    assert weights == []
+    assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
