@@ -1,23 +1,34 @@
-"""Writes the generated pages of this folder, or with `--check` says which are out of date.
+"""Writes what is generated here, or with `--check` says what is out of date.
 
-A page is a function that returns its text; `PAGES` names the file of each.
+Whole pages come from `PAGES`. Pages written by hand may have generated parts, between `<!-- NAME -->` and
+`<!-- /NAME -->`; those come from `BLOCKS`. Both name files from the root of the repository.
 """
 
 import argparse
+import importlib
+import inspect
 import json
+import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import conch_gateway
-from conch_client import AsyncClient
+import typer
+from conch.app import app as command_line
+from conch_client import AsyncClient, ConchError
+from conch_export import families
 from conch_gateway import GatewaySettings
+from conch_gateway.errors import RULES
 from conch_server import ServerSettings
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-FOLDER = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
+CLIENT_LEFT = 499
+GENERATED = "Generated from the code by `make docs`."
 
 
 def openapi() -> str:
@@ -31,21 +42,19 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Generated from the code by `make docs`.",
+        GENERATED,
         "A command-line flag wins over the environment, the environment over the default.",
     ]
     for title, kind in (("Gateway", GatewaySettings), ("Server", ServerSettings)):
-        lines += ["", f"## {title}", "", "| variable | values | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += _rows(kind)
+        lines += ["", f"## {title}", "", *_table(("variable", "values", "default", "meaning"), _settings(kind))]
     return "\n".join(lines) + "\n"
 
 
-def _rows(kind: type[BaseSettings]) -> Iterator[str]:
+def _settings(kind: type[BaseSettings]) -> Iterator[tuple[str, ...]]:
     prefix = kind.model_config.get("env_prefix", "")
     for name, field in kind.model_fields.items():
         default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-        cells = (f"`{prefix}{name.upper()}`", _values(field), default, field.description or "")
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield f"`{prefix}{name.upper()}`", _values(field), default, field.description or ""
 
 
 def _values(field: FieldInfo) -> str:
@@ -61,9 +70,91 @@ def _shown(value: object) -> str:
     return "unset" if value is None else f"`{value}`"
 
 
+def commands() -> str:
+    """Return the page of the command line."""
+    group: Any = typer.main.get_command(command_line)
+    lines = ["# Command line", "", GENERATED]
+    for name, command in {"": group, **group.commands}.items():
+        context = typer.Context(command, info_name=f"conch {name}".strip())
+        usage = command.get_usage(context).removeprefix("Usage: ")
+        records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+        options = ((f"`{flags}`", " ".join(meaning.split())) for flags, meaning in filter(None, records))
+        lines += ["", f"## `{usage}`", "", command.help, "", *_table(("option", "meaning"), options)]
+    return "\n".join(lines) + "\n"
+
+
+def architectures() -> str:
+    """Return the list of what can be exported."""
+    names = (f"{families.__name__}.{module.name}" for module in pkgutil.iter_modules(families.__path__))
+    kinds = {kind for name in names for kind in importlib.import_module(name).MODEL_TYPES}
+    return ", ".join(f"`{kind}`" for kind in sorted(kinds))
+
+
+def errors() -> str:
+    """Return the table of what goes wrong, as the client raises it and as the gateway answers it."""
+    rows = []
+    for kind, rule in sorted(RULES.items(), key=lambda entry: entry[1].status):
+        meaning = "Whatever else goes wrong." if kind is Exception else (inspect.getdoc(kind) or "").split("\n")[0]
+        if rule.status != CLIENT_LEFT:
+            raised = f"`{kind.__name__}`" if issubclass(kind, ConchError) else ""
+            rows.append((str(rule.status), f"`{rule.code}`", raised, meaning))
+    return "\n".join(_table(("status", "code", "raised by the client", "meaning"), rows))
+
+
+def setup_times() -> str:
+    """Return the table of what `benchmarks/cold_start.py` measured last."""
+    path = ROOT / "benchmarks" / "results" / "setup.json"
+    if not path.exists():
+        return "Not measured yet: `python benchmarks/cold_start.py` does, and `make docs` puts it here."
+    result = json.loads(path.read_text(encoding="utf-8"))
+    until = {"make serve": "until every model answers", "make test": "until the last test has passed"}
+    rows = (
+        (f"`{command}`, {until[command]}", _minutes(seconds["cold_s"]), _minutes(seconds["again_s"]))
+        for command, seconds in result["commands"].items()
+    )
+    machine = result["machine"]
+    told = (
+        f"Cold is a bare clone with empty caches of pip and Hugging Face. Measured with `{result['command']}` on "
+        f"{result['date']} at commit {result['commit'][:10]}: {machine['cores']} cores ({machine['processor']}), "
+        f"{machine['memory_gib']} GiB, Python {result['versions']['python']}, packages from {machine['packages_from']}."
+    )
+    return "\n".join([*_table(("command", "cold", "again"), rows), "", told])
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    for cells in (heads, ("---",) * len(heads), *rows):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def with_blocks(name: str) -> str:
+    """Return a page written by hand with its generated parts renewed."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block, content in BLOCKS[name].items():
+        begin, end = f"<!-- {block} -->", f"<!-- /{block} -->"
+        head, opened, rest = text.partition(begin)
+        _, closed, foot = rest.partition(end)
+        if not (opened and closed):
+            message = f"{name} has no place for this part: write {begin} and {end} where it belongs"
+            raise ValueError(message)
+        text = f"{head}{begin}\n{content()}\n{end}{foot}"
+    return text
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"setup-times": setup_times},
+    "docs/clients.md": {"errors": errors},
+    "docs/export.md": {"architectures": architectures},
+}
 PAGES: dict[str, Callable[[], str]] = {
-    "openapi.json": openapi,
-    "settings.md": settings,
+    "docs/openapi.json": openapi,
+    "docs/settings.md": settings,
+    "docs/cli.md": commands,
+    **{name: partial(with_blocks, name) for name in BLOCKS},
 }
 
 
@@ -74,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     stale = []
     for name, page in PAGES.items():
-        path, text = FOLDER / name, page()
+        path, text = ROOT / name, page()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not check:

@@ -96,7 +96,7 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
         except (LocalEntryNotFoundError, SourceError):
             path = snapshot_download(hub_id, revision=revision, allow_patterns=_FILES)
     except HFValidationError as error:
-        message = f"{hub_id!r} is neither a folder, a known name (see `conch models`) nor a Hub id: {error}"
+        message = f"{hub_id!r} is neither a folder, a known name nor a Hub id: {error}"
         raise SourceError(message) from error
     except RepositoryNotFoundError as error:
         message = f"the Hub has no {hub_id!r}: check the name, or set HF_TOKEN if it is private"

