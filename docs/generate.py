@@ -26,6 +26,9 @@ from conch_server import ServerSettings
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import table as benchmarks
+
 ROOT = Path(__file__).parents[1]
 CLIENT_LEFT = 499
 GENERATED = "Generated from the code by `make docs`."
@@ -146,7 +149,7 @@ def with_blocks(name: str) -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"setup-times": setup_times},
+    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
 }
@@ -155,6 +158,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings,
     "docs/cli.md": commands,
     **{name: partial(with_blocks, name) for name in BLOCKS},
+    **benchmarks.pages(),
 }
 
 

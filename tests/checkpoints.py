@@ -12,6 +12,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    DistilBertConfig,
+    DistilBertModel,
     PreTrainedModel,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
@@ -64,6 +66,16 @@ class Checkpoints:
         """A one-label sequence classifier without segments."""
         folder = self._save(name, XLMRobertaForSequenceClassification, _xlm_roberta_config(num_labels=1))
         _add_roberta_tokenizer(folder)
+        return folder
+
+    def distilbert(self, name: str = "distilbert") -> Path:
+        """An embedding model of an architecture that no family reads."""
+        config = DistilBertConfig(
+            dim=48, hidden_dim=96, n_layers=2, n_heads=4, max_position_embeddings=128, initializer_range=0.2
+        )
+        folder = self._save(name, DistilBertModel, config)
+        _add_minilm_tokenizer(folder)
+        add_modules(folder, pooling=_MEAN_POOLING)
         return folder
 
     def _save(self, name: str, architecture: type[PreTrainedModel], config: Any) -> Path:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Tokenizer
+
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.graphs.heads import Pooling
@@ -101,6 +103,7 @@ def describe(
         SourceError: the checkpoint is damaged.
     """
     config = checkpoint.config
+    _refuse_lower_casing(checkpoint)
     family = family_of(checkpoint.model_type)
     positions = family.position_count(config) if family else int(_config(checkpoint, "max_position_embeddings"))
     common: dict[str, Any] = {
@@ -142,6 +145,15 @@ def _config(checkpoint: Checkpoint, key: str) -> Any:
             return checkpoint.config[name]
     message = f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built"
     raise UnsupportedError(message)
+
+
+def _refuse_lower_casing(checkpoint: Checkpoint) -> None:
+    # sentence-transformers lower-cases before it tokenises; clients have the tokenizer alone.
+    stated = checkpoint.settings("sentence_bert_config.json").get("do_lower_case")
+    normalizer = Tokenizer.from_buffer(checkpoint.tokenizer).normalizer
+    if stated and (normalizer is None or normalizer.normalize_str("A") != "a"):
+        message = "do_lower_case is set, but tokenizer.json does not lower-case: add a Lowercase normalizer to it"
+        raise UnsupportedError(message)
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:

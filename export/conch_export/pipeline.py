@@ -22,7 +22,7 @@ from conch_export.graphs.heads import maxsim_graph
 from conch_export.plan import Plan
 from conch_export.publish import staged
 from conch_export.sources import resolve
-from conch_export.triton_models import TOKENIZER_FILE, head_name, to_text, triton_models
+from conch_export.triton_models import TOKENIZER_FILE, head_name, model_names, to_text, triton_models
 from conch_export.verify import Verification, verify
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         verification = verify(description, encoder, head, target)
         report = _report(description, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        for name in model_names(description.name) - configs.keys():
+            (folder / name).mkdir()  # an earlier export under this name may have had it
         on_step("publishing")
     return Exported(description, tuple(configs), verification)
 
@@ -119,14 +121,12 @@ def is_complete(options: Options) -> bool:
         check(options)
     except OutdatedError:
         return False
-    report = options.repository / public_name(options) / REPORT
-    if not report.exists():
+    try:
+        stated = json.loads((options.repository / public_name(options) / REPORT).read_text("utf-8"))
+        sizes = {name: (options.repository / name).stat().st_size for name in stated["files"]}
+    except (OSError, ValueError, LookupError, TypeError):  # missing or damaged
         return False
-    stated = json.loads(report.read_text("utf-8"))
-    files = stated["files"].items()
-    return stated["versions"]["conch"] == _version("conch") and all(
-        path.exists() and path.stat().st_size == size for path, size in ((options.repository / n, s) for n, s in files)
-    )
+    return bool(stated["versions"].get("conch") == _version("conch") and sizes == stated["files"])
 
 
 def public_name(options: Options) -> str:

@@ -26,6 +26,8 @@ STAGING = ".staging"
 def staged(repository: Path) -> Iterator[Path]:
     """A folder to write models into; they are published when the block ends without an error.
 
+    An empty folder takes the model of that name out of the repository.
+
     Args:
         repository: Triton's model repository; made if it does not exist.
 
@@ -69,7 +71,10 @@ def _finish(repository: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
             place.rename(old)
-        model.rename(place)
+        if any(model.iterdir()):
+            model.rename(place)
+        else:
+            model.rmdir()
     shutil.rmtree(old, ignore_errors=True)
     ready.rmdir()
 

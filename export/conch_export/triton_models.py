@@ -47,6 +47,12 @@ def head_name(description: Description) -> str:
     return f"{description.name}.{'pooling' if description.task is Task.EMBEDDING else 'classifier'}"
 
 
+def model_names(name: str) -> set[str]:
+    """Every Triton model that an export under this name may make."""
+    parts = {f"{name}.{part}" for part in ("encoder", "pooling", "classifier", "tokenizer")}
+    return parts | {name, f"{name}-maxsim", f"{name}-maxsim.maxsim"}
+
+
 def to_text(config: pb.ModelConfig) -> str:
     """config.pbtxt, the same text for the same configuration."""
     text: str = text_format.MessageToString(config, as_utf8=True)

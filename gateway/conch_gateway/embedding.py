@@ -10,6 +10,7 @@ from typing_extensions import TypeIs
 
 from conch_gateway._admission import Admission
 from conch_gateway._choice import EMBEDDING, choose_model
+from conch_gateway._coalescer import Coalescer, Options
 from conch_gateway._fields import Texts
 from conch_gateway._trace import Trace
 from conch_gateway.errors import InvalidValueError
@@ -54,6 +55,7 @@ class Embedder:
         self._settings = settings
         self._client = client
         self._admission = admission
+        self._coalescer = Coalescer(client, settings.triton_calls, settings.timeout_s)
 
     async def embed(self, job: EmbeddingJob, trace: Trace) -> Embedded:
         """Compute one job and write what it took into the trace.
@@ -103,13 +105,8 @@ class Embedder:
         self, job: EmbeddingJob, ids: list[list[int]], info: ModelInfo, trace: Trace
     ) -> NDArray[np.float32]:
         started = perf_counter()
-        vectors = await self._client.embed(
-            ids,
-            model=info.name,
-            dimensions=job.dimensions,
-            normalize=job.normalize,
-            timeout_s=self._settings.timeout_s,
-        )
+        options = Options(info.name, job.dimensions, job.normalize)
+        vectors = await self._coalescer.embed(ids, options, info.max_rows)
         trace.inference_s = perf_counter() - started
         trace.tokens = sum(map(len, ids))
         return vectors

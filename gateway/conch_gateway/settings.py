@@ -1,5 +1,6 @@
 """What an operator can set: one frozen object, built once at the edge and passed whole."""
 
+import os
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -32,6 +33,12 @@ class GatewaySettings(BaseSettings):
     )
     max_in_flight_texts: int = Field(
         16_384, ge=1, description="Most texts and documents computed or queued at once; further ones get 429."
+    )
+    triton_calls: int = Field(
+        default_factory=lambda: 2 * (os.cpu_count() or 1),
+        ge=1,
+        description="Small requests that may be under way to Triton at once; texts that arrive meanwhile leave "
+        "together. Twice the encoder's instances keeps them busy. [default: twice the cores]",
     )
     timeout_s: float = Field(30.0, gt=0, description="Seconds a request may take in Triton before it gets 504.")
     readiness_timeout_s: float = Field(

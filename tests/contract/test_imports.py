@@ -1,0 +1,114 @@
+"""Which package may import which, and what importing each one costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "conch": ROOT / "cli" / "conch",
+    "conch_client": ROOT / "client" / "conch_client",
+    "conch_export": ROOT / "export" / "conch_export",
+    "conch_gateway": ROOT / "gateway" / "conch_gateway",
+    "conch_server": ROOT / "server" / "conch_server",
+}
+MAY_IMPORT = {
+    "conch": {"conch_client", "conch_export", "conch_gateway", "conch_server"},
+    "conch_client": set(),
+    "conch_export": set(),
+    "conch_gateway": {"conch_client"},
+    "conch_server": set(),
+}
+every_package = pytest.mark.parametrize("package", PACKAGES)
+
+
+def modules(package: str) -> list[Path]:
+    return sorted(PACKAGES[package].rglob("*.py"))
+
+
+def imports(module: Path, *, only_at_import: bool = False) -> Iterator[str]:
+    """Absolute names of what a module imports, inside functions and for type checkers too unless told otherwise."""
+    tree = ast.parse(module.read_text("utf-8"))
+    for node in _run_at_import(tree) if only_at_import else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not for_types and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from _run_at_import(child)
+
+
+def roots(names: Iterator[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@every_package
+def test_packages_import_each_other_in_one_direction_only(package: str) -> None:
+    for module in modules(package):
+        others = roots(imports(module)) & set(PACKAGES) - {package}
+        assert others <= MAY_IMPORT[package], module
+
+
+def test_the_command_line_imports_packages_only_when_a_subcommand_is_called() -> None:
+    for module in modules("conch"):
+        assert not roots(imports(module, only_at_import=True)) & set(PACKAGES) - {"conch"}, module
+
+
+@pytest.mark.parametrize("package", ["conch", "conch_client", "conch_gateway", "conch_server"])
+def test_nothing_that_serves_imports_a_training_framework(package: str) -> None:
+    for module in modules(package):
+        assert not roots(imports(module)) & {"torch", "transformers", "optimum", "sentence_transformers"}, module
+
+
+def test_only_the_reference_imports_torch() -> None:
+    found = {module.name for module in modules("conch_export") if roots(imports(module)) & {"torch", "transformers"}}
+    assert found == {"reference.py"}
+
+
+@pytest.mark.parametrize(
+    ("package", "without"),
+    [
+        ("conch.app", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "tritonclient", "conch_export"}),
+        ("conch_export", {"torch", "transformers", "optimum", "fastapi", "conch_client", "conch_gateway"}),
+        ("conch_gateway", {"torch", "transformers", "onnx", "onnxruntime", "huggingface_hub", "conch_export"}),
+        ("conch_server", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "conch_client", "conch_export"}),
+    ],
+)
+def test_importing_a_package_loads_nothing_that_it_does_not_need(package: str, without: set[str]) -> None:
+    code = f"import sys, {package}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert not roots(iter(run.stdout.split())) & without
+
+
+@pytest.mark.parametrize("package", ["conch_export", "conch_gateway", "conch_server"])
+def test_the_exported_names_are_all_that_is_public(package: str) -> None:
+    module = importlib.import_module(package)
+    public = {name for name, value in vars(module).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert sorted(public) == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.parametrize("package", ["conch_export", "conch_gateway", "conch_server"])
+def test_everything_exported_is_documented(package: str) -> None:
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert (value.__doc__ or "").strip(), name

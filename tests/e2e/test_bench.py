@@ -1,0 +1,78 @@
+"""`conch bench` against a real Triton and a real gateway, with a load too small to say anything about speed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from conch.bench import bench
+from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conch_server import Supervisor
+
+MODEL = "all-minilm-l6-v2-int8"
+TINY = ("--concurrency", "2", "--duration", "0.3", "--model", MODEL)
+
+
+@pytest.fixture
+def urls(triton: Supervisor, gateway_url: str) -> dict[str, str]:
+    return {"grpc": triton.grpc_url, "http": gateway_url}
+
+
+def run(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(bench)
+    return CliRunner().invoke(app, arguments)
+
+
+def measured(path: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+def test_a_served_model_is_measured(urls: dict[str, str], way: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+
+    done = run(urls[way], *TINY, "--lengths", "16", "--batch", "3", "--json", str(path))
+
+    assert done.exit_code == 0, done.output
+    report = measured(path)
+    assert (report["model"], report["batch"], report["errors"]) == (MODEL, 3, {})
+    assert report["texts"] > 0
+    assert report["tokens"] == 16 * report["texts"]
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
+    assert "texts/s" in done.output
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+def test_own_texts_are_sent_and_their_tokens_counted(urls: dict[str, str], way: str, tmp_path: Path) -> None:
+    texts, path = tmp_path / "texts", tmp_path / "result.json"
+    texts.write_text("hello world\n", encoding="utf-8")
+
+    assert run(urls[way], *TINY, "--texts", str(texts), "--json", str(path)).exit_code == 0
+
+    report = measured(path)
+    assert report["tokens"] == 4 * report["texts"]
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+def test_a_model_that_is_not_served_is_named_with_those_that_are(urls: dict[str, str], way: str) -> None:
+    done = run(urls[way], "--model", "gpt-9")
+
+    assert done.exit_code == 1
+    assert "gpt-9" in done.stderr
+    assert MODEL in done.stderr
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "http://127.0.0.1:1"], ids=["grpc", "http"])
+def test_a_server_that_is_not_there_is_said_to_be(url: str) -> None:
+    done = run(url)
+
+    assert done.exit_code == 1
+    assert url in done.stderr

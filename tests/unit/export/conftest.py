@@ -1,0 +1,55 @@
+"""Small checkpoints, exported as an operator would, each once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from conch_export import Options, Overrides, Pooling, Precision, export
+
+from tests.unit.export.merging import Published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.checkpoints import Checkpoints
+
+
+class Exports:
+    """Exports a kind of checkpoint when it is first asked for."""
+
+    def __init__(self, folder: Path, checkpoints: Checkpoints) -> None:
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._made: dict[str, Published] = {}
+
+    def __call__(
+        self, kind: str, precision: str = "fp32", pooling: str | None = None, *, normalize: bool | None = None
+    ) -> Published:
+        """The published model of `Checkpoints.KIND` in a repository of its own; embedders with a MaxSim reranker."""
+        name = "-".join(filter(None, [kind, precision, pooling, "raw" if normalize is False else ""]))
+        if name not in self._made:
+            checkpoint = getattr(self._checkpoints, kind)()
+            options = Options(
+                str(checkpoint),
+                self._folder / name,
+                name=name,
+                precision=Precision(precision),
+                late_interaction="cross_encoder" not in kind,
+                overrides=Overrides(pooling=Pooling(pooling) if pooling else None, normalize=normalize),
+            )
+            export(options)
+            self._made[name] = Published(self._folder / name, name)
+        return self._made[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """For models this small its threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Exports:
+    return Exports(tmp_path_factory.mktemp("models"), checkpoints)

@@ -1,0 +1,282 @@
+"""What a checkpoint says is read right, and what it does not say is asked for by the option that settles it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_export import (
+    Description,
+    ExportError,
+    Overrides,
+    Pooling,
+    Precision,
+    SourceError,
+    Task,
+    UndecidedError,
+    UnsupportedError,
+)
+from conch_export.checkpoint import Checkpoint
+from conch_export.description import describe
+from conch_export.families import bert
+from conch_export.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.checkpoints import Checkpoints
+
+    Change = Callable[[Path], Any]
+
+CONFIG = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_size": 48,
+    "max_position_embeddings": 128,
+    "vocab_size": 600,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+}
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+FLAGS = dict.fromkeys(("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken"), False)
+
+
+def flags(*chosen: str) -> dict[str, bool]:
+    """How sentence-transformers writes a pooling before version 5.7."""
+    return {f"pooling_mode_{name}": value for name, value in {**FLAGS, **dict.fromkeys(chosen, True)}.items()}
+
+
+def put(name: str, content: Any) -> Change:
+    def change(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+    return change
+
+
+def config(**changes: Any) -> Change:
+    return put("config.json", {**CONFIG, **changes})
+
+
+def without(name: str) -> Change:
+    return lambda folder: (folder / name).unlink()
+
+
+def cased(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": None}), "utf-8")
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Description]:
+    """Describes a plain embedding checkpoint after some changes to its files."""
+
+    def describe_changed(*changes: Change, **overrides: Any) -> Description:
+        pooling = {"word_embedding_dimension": 48, **flags("mean_tokens")}
+        plain = [config(), put("modules.json", MODULES), put("1_Pooling/config.json", pooling)]
+        for change in (*plain, put("tokenizer.json", {"model": {}}), *changes):
+            change(tmp_path)
+        source = Source(tmp_path, "folder:x", "", "0" * 64)
+        return describe(Checkpoint(tmp_path), source, "x", Precision.FP32, Overrides(**overrides))
+
+    return describe_changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        pytest.param([without("modules.json")], UndecidedError, "--pooling mean|cls|max|last", id="no modules.json"),
+        pytest.param([put("modules.json", MODULES[:1])], UndecidedError, "--pooling", id="no pooling module"),
+        pytest.param([without("1_Pooling/config.json")], UndecidedError, "--pooling", id="no pooling configuration"),
+        pytest.param(
+            [put("1_Pooling/config.json", flags("mean_tokens", "cls_token"))],
+            UnsupportedError, "pooling cls + mean is not built", id="two poolings",
+        ),
+        pytest.param(
+            [put("1_Pooling/config.json", flags())], UnsupportedError, "pooling nothing is not built", id="all off"
+        ),
+        pytest.param(
+            [put("1_Pooling/config.json", flags("mean_sqrt_len_tokens"))],
+            UnsupportedError, "pooling mean_sqrt_len is not built", id="an unknown pooling",
+        ),
+        pytest.param(
+            [put("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]})],
+            UnsupportedError, "pooling cls + mean is not built", id="two poolings by name",
+        ),
+        pytest.param(
+            [put("1_Pooling/config.json", {"pooling_mode": "weightedmean"})],
+            UnsupportedError, "pooling weightedmean is not built", id="an unknown pooling by name",
+        ),
+        pytest.param(
+            [put("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})],
+            UnsupportedError, "include_prompt", id="a pooling that leaves the prompt out",
+        ),
+        pytest.param([put("modules.json", [*MODULES[:2], DENSE])], UnsupportedError, "Dense", id="a Dense module"),
+        pytest.param(
+            [put("config_sentence_transformers.json", {"prompts": {"query": "q: "}, "default_prompt_name": "passage"})],
+            UnsupportedError, "'passage' is not among the checkpoint's prompts ['query']", id="a wrong default prompt",
+        ),
+        pytest.param(
+            [config(architectures=["BertForSequenceClassification"], id2label={"0": "A", "1": "B"})],
+            UnsupportedError, "2 labels is no reranker", id="two labels",
+        ),
+        pytest.param(
+            [config(architectures=["BertForSequenceClassification"])],
+            UnsupportedError, "2 labels is no reranker", id="labels unsaid, which means two",
+        ),
+        pytest.param([without("config.json")], SourceError, "no config.json with a model_type", id="no config.json"),
+        pytest.param([put("config.json", '{"model_type": "be')], SourceError, "config.json is damaged", id="cut off"),
+        pytest.param([put("config.json", [])], SourceError, "config.json is damaged", id="config.json is a list"),
+        pytest.param([put("config.json", {})], SourceError, "model_type", id="config.json says nothing"),
+        pytest.param([put("config.json", {"model_type": "bert"})], ExportError, "does not s", id="no sizes"),
+        pytest.param([without("tokenizer.json")], UnsupportedError, "save_pretrained", id="no tokenizer.json"),
+        pytest.param([put("tokenizer.json", '{"a')], SourceError, "tokenizer.json is damaged", id="tokenizer cut off"),
+        pytest.param(
+            [put("sentence_bert_config.json", {"do_lower_case": True}), cased],
+            UnsupportedError, "add a Lowercase normalizer", id="lower-casing outside the tokenizer",
+        ),
+        pytest.param([put("sentence_bert_config.json", "[]")], SourceError, "is damaged", id="a list of settings"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_decided_or_built_is_said(
+    read: Callable[..., Description], changes: list[Change], error: type[ExportError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        read(*changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "pooling"),
+    [
+        (flags("mean_tokens"), Pooling.MEAN),
+        (flags("cls_token"), Pooling.CLS),
+        (flags("max_tokens"), Pooling.MAX),
+        (flags("lasttoken"), Pooling.LAST),
+        ({"pooling_mode": "mean", "include_prompt": True}, Pooling.MEAN),
+        ({"pooling_mode": ["cls"]}, Pooling.CLS),
+        ({"pooling_mode": "max"}, Pooling.MAX),
+        ({"pooling_mode": "lasttoken"}, Pooling.LAST),
+    ],
+    ids=str,
+)
+def test_the_pooling_is_read_from_either_form(
+    read: Callable[..., Description], stated: dict[str, Any], pooling: Pooling
+) -> None:
+    assert read(put("1_Pooling/config.json", stated)).pooling is pooling
+
+
+def test_options_settle_what_the_checkpoint_does_not_say(read: Callable[..., Description]) -> None:
+    description = read(without("modules.json"), pooling=Pooling.CLS, normalize=True)
+    assert (description.pooling, description.normalize) == (Pooling.CLS, True)
+    with pytest.raises(UndecidedError, match="--normalize or --no-normalize"):
+        read(without("modules.json"), pooling=Pooling.CLS)
+
+
+def test_a_dense_module_is_refused_whatever_the_options_say(read: Callable[..., Description]) -> None:
+    with pytest.raises(UnsupportedError, match="Dense"):
+        read(put("modules.json", [*MODULES[:2], DENSE]), pooling=Pooling.MEAN, normalize=True)
+
+
+def test_vectors_are_normalised_only_where_a_module_says_so(read: Callable[..., Description]) -> None:
+    assert read().normalize
+    assert not read(put("modules.json", MODULES[:2])).normalize
+    assert not read(normalize=False).normalize
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, 128, id="as many as there are positions"),
+        pytest.param({"sentence_bert_config.json": {"max_seq_length": 64}}, 64, id="sentence-transformers'"),
+        pytest.param({"tokenizer_config.json": {"model_max_length": 100}}, 100, id="the tokenizer's"),
+        pytest.param({"tokenizer_config.json": {"model_max_length": 10**30}}, 128, id="no limit of the tokenizer's"),
+        pytest.param(
+            {"sentence_bert_config.json": {"max_seq_length": 64}, "tokenizer_config.json": {"model_max_length": 100}},
+            64,
+            id="sentence-transformers' before the tokenizer's",
+        ),
+        pytest.param(
+            {"sentence_bert_config.json": {"max_seq_length": None}, "tokenizer_config.json": {"model_max_length": 9}},
+            9,
+            id="sentence-transformers' left open",
+        ),
+    ],
+)
+def test_texts_are_truncated_where_the_authors_do(
+    read: Callable[..., Description], files: dict[str, Any], expected: int
+) -> None:
+    assert read(*(put(name, content) for name, content in files.items())).max_length == expected
+
+
+def test_positions_that_a_family_does_not_use_are_not_counted(read: Callable[..., Description]) -> None:
+    roberta = config(model_type="xlm-roberta", max_position_embeddings=130, pad_token_id=1)
+    assert read(roberta).max_length == 128
+
+
+@pytest.mark.parametrize("asked", [-1, 0, 2, 129, 10**9])
+def test_a_max_length_without_positions_is_refused(read: Callable[..., Description], asked: int) -> None:
+    with pytest.raises(UnsupportedError, match=rf"--max-length {asked} is outside 3 to 128"):
+        read(max_length=asked)
+
+
+@pytest.mark.parametrize("asked", [3, 50, 128])
+def test_a_max_length_with_positions_is_taken(read: Callable[..., Description], asked: int) -> None:
+    assert read(put("sentence_bert_config.json", {"max_seq_length": 64}), max_length=asked).max_length == asked
+
+
+def test_prompts_are_read(read: Callable[..., Description]) -> None:
+    stated = {"prompts": {"query": "query: ", "größe": "日本語: "}, "default_prompt_name": "query"}
+    description = read(put("config_sentence_transformers.json", stated))
+    assert description.prompts == stated["prompts"]
+    assert description.default_prompt_name == "query"
+
+
+def test_no_prompts_are_no_prompts(read: Callable[..., Description]) -> None:
+    stated: dict[str, Any] = {"prompts": {}, "default_prompt_name": None}
+    description = read(put("config_sentence_transformers.json", stated))
+    assert (description.prompts, description.default_prompt_name) == ({}, "")
+
+
+def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description]) -> None:
+    description = read(
+        without("modules.json"), config(architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"})
+    )
+    assert (description.task, description.segments, description.pooling) == (Task.CROSS_ENCODER, True, None)
+
+
+def test_what_sentence_transformers_saves_today_is_understood(
+    read: Callable[..., Description], checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(str(checkpoints.bert()), device="cpu").save_pretrained(str(tmp_path / "saved"))
+    checkpoint = Checkpoint(tmp_path / "saved")
+    source = Source(checkpoint.folder, "folder:saved", "", "0" * 64)
+    description = describe(checkpoint, source, "saved", Precision.FP32, Overrides())
+    assert (description.pooling, description.normalize, description.max_length) == (Pooling.MEAN, True, 128)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [{"hidden_act": "relu"}, {"position_embedding_type": "relative_key"}, {"is_decoder": True}],
+    ids=lambda variant: next(iter(variant)),
+)
+def test_a_variant_that_is_not_built_is_named(
+    tmp_path: Path, checkpoints: Checkpoints, variant: dict[str, Any]
+) -> None:
+    original = checkpoints.bert()
+    (tmp_path / "model.safetensors").symlink_to(original / "model.safetensors")
+    settings = json.loads((original / "config.json").read_text())
+    put("config.json", {**settings, **variant})(tmp_path)
+    (key, value), *_ = variant.items()
+    with pytest.raises(UnsupportedError, match=f"{key} = {value!r} is not built for bert"):
+        bert.read_encoder(Checkpoint(tmp_path))

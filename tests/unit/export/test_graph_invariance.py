@@ -1,0 +1,102 @@
+"""A text's vector or score is its own: the order, the split, the padding and the company of texts change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conch_export.checkpoint import Checkpoint
+from conch_export.families import bert
+from conch_export.graphs.encoder import encoder_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.export.merging import Graphs, Layout, layouts, padded, session
+
+if TYPE_CHECKING:
+    from tests.checkpoints import Checkpoints
+    from tests.unit.export.conftest import Exports
+
+VOCABULARY = 600
+TOLERANCE = {"fp32": 1e-6, "int8": 2e-6}
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "int8"])
+examples = settings(max_examples=25, deadline=None)
+
+
+def assert_each_as_alone(graphs: Graphs, layout: Layout, tolerance: float) -> None:
+    merged = graphs(*(request for _, request in layout.requests))
+    for (chosen, _), answers in zip(layout.requests, merged, strict=True):
+        alone = [graphs.alone(layout.rows[index]) for index in chosen]
+        np.testing.assert_allclose(answers, alone, rtol=0, atol=tolerance)
+
+
+@both_precisions
+@pytest.mark.parametrize("kind", ["bert", "xlm_roberta", "distilbert"])
+@examples
+@given(layout=layouts(VOCABULARY))
+def test_an_embedding_depends_on_nothing_but_its_text(
+    exports: Exports, kind: str, precision: str, layout: Layout
+) -> None:
+    assert_each_as_alone(exports(kind, precision).embedder, layout, TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "max", "last"])
+@examples
+@given(layout=layouts(VOCABULARY))
+def test_that_holds_for_every_pooling(exports: Exports, pooling: str, layout: Layout) -> None:
+    assert_each_as_alone(exports("bert", pooling=pooling).embedder, layout, TOLERANCE["fp32"])
+
+
+@both_precisions
+@pytest.mark.parametrize("kind", ["bert_cross_encoder", "xlm_roberta_cross_encoder"])
+@examples
+@given(layout=layouts(VOCABULARY))
+def test_a_pairs_score_depends_on_nothing_but_the_pair(
+    exports: Exports, kind: str, precision: str, layout: Layout
+) -> None:
+    graphs = exports(kind, precision).classifier
+    size = max(1.0, *(float(np.abs(graphs.alone(row)).max()) for row in layout.rows))
+    assert_each_as_alone(graphs, layout, TOLERANCE[precision] * size)
+
+
+@both_precisions
+@examples
+@given(layout=layouts(VOCABULARY))
+def test_merged_late_interaction_requests_score_as_each_alone(exports: Exports, precision: str, layout: Layout) -> None:
+    graphs = exports("bert", precision).maxsim
+    requests = [request for _, request in layout.requests]
+    for request, scores in zip(requests, graphs(*requests), strict=True):
+        np.testing.assert_allclose(scores, graphs(request)[0], rtol=0, atol=TOLERANCE[precision])
+
+
+@examples
+@given(layout=layouts(VOCABULARY, most=60), chunk_tokens=st.sampled_from([1, 7, 16, 64]))
+def test_computing_in_chunks_changes_nothing(checkpoints: Checkpoints, layout: Layout, chunk_tokens: int) -> None:
+    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    whole, chunked = (
+        session(encoder_graph(encoder, chunk_tokens=size).SerializeToString()) for size in (None, chunk_tokens)
+    )
+    request = padded(layout.rows)
+    feed: dict[str, Any] = {
+        "input_ids": request.ids.ravel(),
+        "attention_mask": request.mask.ravel(),
+        "row_lengths": np.full(len(request.ids), request.ids.shape[1], np.int32),
+    }
+    np.testing.assert_allclose(chunked.run(None, feed)[0], whole.run(None, feed)[0], rtol=0, atol=1e-5)
+
+
+@both_precisions
+def test_one_token_and_the_longest_row_can_share_a_run(exports: Exports, precision: str) -> None:
+    graphs = exports("bert", precision).embedder
+    rows = [[7], list(range(128)), [9, 9], list(range(300, 428))]
+    together = np.concatenate(graphs(*(padded([row], length=128) for row in rows)))
+    np.testing.assert_allclose(together, [graphs.alone(row) for row in rows], rtol=0, atol=TOLERANCE[precision])
+
+
+def test_any_mask_but_0_marks_a_real_token(exports: Exports) -> None:
+    graphs = exports("bert").embedder
+    request = padded([[5, 6, 7]], length=5, before=[1])
+    np.testing.assert_array_equal(
+        graphs(type(request)(request.ids, request.mask * 3, request.types))[0][0], graphs.alone([5, 6, 7])
+    )

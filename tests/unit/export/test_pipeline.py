@@ -1,0 +1,209 @@
+"""An export from end to end: what it publishes, what it refuses to, and what it says about either."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_export import (
+    ExportError,
+    Options,
+    OutdatedError,
+    Precision,
+    UnsupportedError,
+    VerificationError,
+    check,
+    export,
+    is_complete,
+    public_name,
+)
+from conch_export.publish import STAGING
+from safetensors.numpy import load_file, save_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def options(checkpoints: Checkpoints, tmp_path: Path) -> Options:
+    """A small model that takes a fraction of a second to export."""
+    return Options(str(checkpoints.xlm_roberta()), tmp_path / "repository", precision=Precision.FP32)
+
+
+def digests(repository: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(repository)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in repository.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_an_export_is_complete_and_as_checked(options: Options) -> None:
+    steps: list[str] = []
+    exported = export(options, steps.append)
+    assert exported.models == ("xlm-roberta.encoder", "xlm-roberta.pooling", "xlm-roberta.tokenizer", "xlm-roberta")
+    assert sorted(path.name for path in options.repository.iterdir()) == sorted(exported.models)
+    assert is_complete(options)
+    check(options)
+    assert len(steps) >= 4
+
+
+def test_what_an_earlier_export_under_the_name_had_more_is_gone(options: Options) -> None:
+    export(replace(options, late_interaction=True))
+    assert (options.repository / "xlm-roberta-maxsim").is_dir()
+    exported = export(options)
+    assert sorted(path.name for path in options.repository.iterdir()) == sorted(exported.models)
+
+
+def test_the_same_export_writes_the_same_bytes(options: Options) -> None:
+    export(options)
+    first = digests(options.repository)
+    export(options)
+    assert digests(options.repository) == first
+
+
+def test_the_report_says_what_was_measured_and_what_was_written(options: Options) -> None:
+    verification = export(options).verification
+    report = json.loads((options.repository / "xlm-roberta" / "report.json").read_text())
+    assert report["verification"] == verification.as_dict()
+    assert report["verification"]["texts"] >= 64
+    assert report["verification"]["max_difference"] <= 1e-5
+    written = {str(path.relative_to(options.repository)): path.stat().st_size for path in written_by(options)}
+    assert report["files"] == written
+    assert all(written.values())
+
+
+def written_by(options: Options) -> list[Path]:
+    return list(options.repository.glob("*/1/*"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "precision", "problem"),
+    [
+        ("MAX_DIFFERENCE_FP32", -1.0, Precision.FP32, "largest difference .*, allowed"),
+        ("MAX_MERGED_DIFFERENCE", -1.0, Precision.FP32, "merging changes a vector"),
+        (
+            "MIN_MEAN_COSINE",
+            {Precision.INT8: 2.0},
+            Precision.INT8,
+            r"mean cosine .*, needed 2.* \(use --precision fp32",
+        ),
+    ],
+    ids=["difference", "merging", "cosine"],
+)
+def test_what_differs_from_its_reference_is_not_published(
+    options: Options, monkeypatch: pytest.MonkeyPatch, limit: str, value: Any, precision: Precision, problem: str
+) -> None:
+    export(options)
+    before = digests(options.repository)
+    monkeypatch.setattr(f"conch_export.verify.{limit}", value)
+    with pytest.raises(VerificationError, match=f"xlm-roberta is not published.*{problem}"):
+        export(replace(options, precision=precision))
+    assert digests(options.repository) == before
+    assert not (options.repository / STAGING).exists()
+
+
+def test_weights_that_are_not_numbers_are_not_published(options: Options, tmp_path: Path) -> None:
+    folder = changed(options, tmp_path, lambda name, tensor: tensor * float("nan") if "layer.1" in name else tensor)
+    with pytest.raises(VerificationError, match="not finite"):
+        export(replace(options, reference=str(folder)))
+    assert not list(options.repository.iterdir())
+
+
+def test_a_model_of_long_vectors_is_judged_by_their_direction(options: Options, tmp_path: Path) -> None:
+    folder = changed(
+        options, tmp_path, lambda name, tensor: tensor * 200 if "layer.1.output.LayerNorm" in name else tensor
+    )
+    (folder / "modules.json").write_text(json.dumps(json.loads((folder / "modules.json").read_text())[:2]))
+    exported = export(replace(options, reference=str(folder)))
+    assert not exported.description.normalize
+    assert exported.verification.max_difference < 1e-6
+
+
+def changed(options: Options, tmp_path: Path, change: Any) -> Path:
+    """A copy of the checkpoint with other weights."""
+    folder = tmp_path / "changed"
+    shutil.copytree(options.reference, folder)
+    tensors = {name: change(name, tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_changed_configurations_are_outdated_by_name(options: Options) -> None:
+    export(options)
+    config = options.repository / "xlm-roberta.pooling" / "config.pbtxt"
+    config.write_text(config.read_text() + "# edited\n")
+    with pytest.raises(OutdatedError, match=r"xlm-roberta\.pooling/config\.pbtxt: not what"):
+        check(options)
+    assert not is_complete(options)
+
+
+@pytest.mark.parametrize("lost", ["xlm-roberta.encoder/1/model.onnx", "xlm-roberta/report.json"])
+def test_an_export_that_lost_a_file_is_not_complete(options: Options, lost: str) -> None:
+    export(options)
+    (options.repository / lost).unlink()
+    assert not is_complete(options)
+
+
+def test_another_plan_or_precision_is_another_export(options: Options) -> None:
+    export(options)
+    assert not is_complete(replace(options, precision=Precision.INT8))
+    assert not is_complete(replace(options, plan=replace(options.plan, threads=7)))
+    assert not is_complete(replace(options, late_interaction=True))
+
+
+def test_late_interaction_needs_an_embedding_model(options: Options, checkpoints: Checkpoints) -> None:
+    cross_encoder = str(checkpoints.xlm_roberta_cross_encoder())
+    with pytest.raises(UnsupportedError, match="--late-interaction"):
+        export(replace(options, reference=cross_encoder, late_interaction=True))
+
+
+def test_a_classifier_of_several_labels_is_no_reranker(options: Options, checkpoints: Checkpoints) -> None:
+    classifier = checkpoints.bert_cross_encoder("bert-three-labels", labels=3)
+    with pytest.raises(UnsupportedError, match="3 labels"):
+        export(replace(options, reference=str(classifier)))
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "../escaped", ".hidden", "a b", "ä", "-x"])
+def test_a_name_that_cannot_be_a_folder_of_the_repository_is_refused(options: Options, name: str) -> None:
+    with pytest.raises(UnsupportedError, match="--name"):
+        export(replace(options, name=name))
+    assert not options.repository.exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("all-minilm-l6-v2", "all-minilm-l6-v2"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "all-minilm-l6-v2"),
+        ("BAAI/bge-small-en-v1.5", "bge-small-en-v1.5"),
+    ],
+)
+def test_models_are_named_as_their_authors_do(options: Options, reference: str, name: str) -> None:
+    assert public_name(replace(options, reference=reference)) == name
+
+
+def test_a_folder_gives_its_name_however_it_is_written(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "My-Model"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for reference in (".", "./", str(folder), f"{folder}/", "../My-Model"):
+        assert public_name(replace(options, reference=reference)) == "my-model"
+
+
+def test_an_architecture_that_nothing_knows_is_refused(options: Options, tmp_path: Path) -> None:
+    folder = tmp_path / "strange"
+    shutil.copytree(options.reference, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "abacus"}))
+    with pytest.raises(ExportError, match="abacus"):
+        export(replace(options, reference=str(folder)))
+    assert not list(options.repository.glob("*"))

@@ -1,0 +1,176 @@
+"""Publishing is all or nothing: whatever happens in between, the repository is what it was or what it was to become."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_export import ExportError
+from conch_export.publish import STAGING, staged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODELS = ["model-a", "model-b", "model-c"]
+
+
+def publish(repository: Path, content: str, models: list[str] = MODELS) -> None:
+    with staged(repository) as folder:
+        write(folder, content, models)
+
+
+def write(folder: Path, content: str, models: list[str] = MODELS) -> None:
+    for model in models:
+        (folder / model).mkdir()
+        (folder / model / "config.pbtxt").write_text(content)
+        (folder / model / "weights").write_bytes(content.encode() * 10_000)
+
+
+def content_of(repository: Path) -> dict[str, bytes]:
+    """Every file of the repository, hidden ones too."""
+    return {str(path.relative_to(repository)): path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+
+def assert_wholly(repository: Path, content: str) -> None:
+    assert sorted(path.name for path in repository.iterdir()) == MODELS
+    assert {path.read_text() for path in repository.glob("*/config.pbtxt")} == {content}
+    assert {path.read_bytes() for path in repository.glob("*/weights")} == {content.encode() * 10_000}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    publish(folder, "old")
+    return folder
+
+
+def test_models_appear_together_and_nothing_else_is_left(repository: Path) -> None:
+    publish(repository, "new")
+    assert_wholly(repository, "new")
+
+
+def test_nothing_is_visible_before_the_block_ends(repository: Path) -> None:
+    with staged(repository) as folder:
+        write(folder, "new")
+        assert {path.read_text() for path in repository.glob("*/config.pbtxt")} == {"old"}
+
+
+def test_other_models_are_left_alone(repository: Path) -> None:
+    before = content_of(repository)
+    publish(repository, "mine", ["another"])
+    assert {name: content for name, content in content_of(repository).items() if "another" not in name} == before
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_an_error_inside_leaves_the_repository_as_it_was(repository: Path, error: BaseException) -> None:
+    def fail() -> None:
+        with staged(repository) as folder:
+            write(folder, "new", MODELS[:2])
+            raise error
+
+    before = content_of(repository)
+    with pytest.raises(type(error)):
+        fail()
+    assert content_of(repository) == before
+    assert not (repository / STAGING).exists()
+
+
+def test_a_second_export_is_refused_and_the_first_is_not_disturbed(repository: Path) -> None:
+    with staged(repository) as folder:
+        write(folder, "new", MODELS[:2])
+        with pytest.raises(ExportError, match=r"another export is writing to .*: wait"), staged(repository):
+            pytest.fail("two exports at once")
+        write(folder, "new", MODELS[2:])
+    assert_wholly(repository, "new")
+
+
+def test_after_a_refusal_or_an_error_the_next_export_succeeds(repository: Path) -> None:
+    with contextlib.suppress(ValueError), staged(repository):
+        raise ValueError
+    publish(repository, "new")
+    assert_wholly(repository, "new")
+
+
+def test_killed_at_any_moment_the_repository_is_wholly_old_or_wholly_new_after_the_next_export(
+    repository: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("killed_publishers.py")
+    subprocess.run([sys.executable, str(script), str(repository), str(tmp_path / "killed")], check=True, timeout=60)
+    killed = sorted((tmp_path / "killed").iterdir())
+    assert len(killed) > 6 * len(MODELS)
+
+    outcomes = [recovered(folder) for folder in killed]
+
+    assert outcomes == sorted(outcomes, key=["old", "new"].index)
+    assert set(outcomes) == {"old", "new"}
+
+
+def recovered(repository: Path) -> str:
+    """What the repository holds, wholly, after another export."""
+    publish(repository, "other", ["another"])
+    shutil.rmtree(repository / "another")
+    content = (repository / MODELS[0] / "config.pbtxt").read_text()
+    assert_wholly(repository, content)
+    return content
+
+
+def test_a_full_disk_is_told_and_changes_nothing(repository: Path) -> None:
+    before = content_of(repository)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(ExportError, match=r"cannot write to .*: File too large\. The repository is as it was"):
+            publish(repository, "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert content_of(repository) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    with pytest.raises(ExportError, match="cannot write to"), staged(occupied / "repository"):
+        pytest.fail("nothing can be written there")
+
+
+def test_a_read_only_folder_is_told() -> None:
+    # Not in `tmp_path`, which only its owner may enter: where root runs the tests, this one runs as nobody.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        with as_nobody(), pytest.raises(ExportError, match=r"cannot write to .*: Permission denied"):
+            publish(Path(folder), "new")
+        assert not list(Path(folder).iterdir())
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the rights of root, if there are any to lose."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_a_missing_repository_is_made(tmp_path: Path) -> None:
+    publish(tmp_path / "a" / "b", "new")
+    assert_wholly(tmp_path / "a" / "b", "new")
+
+
+def test_an_empty_folder_takes_its_model_out(tmp_path: Path) -> None:
+    for models in ({"kept", "gone"}, {"kept"}):
+        with staged(tmp_path) as folder:
+            for name in ("kept", "gone", "never"):
+                (folder / name).mkdir()
+            for name in models:
+                (folder / name / "config.pbtxt").write_text("")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]

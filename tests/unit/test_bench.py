@@ -1,0 +1,307 @@
+"""What the benchmarks compute from their measurements, and the parts of `conch bench` that need no server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from benchmarks import check, plot, results, retrieval, table, workloads
+from benchmarks.peers.protocol import InProcess, Item, batches, mean_pooled, padded
+from benchmarks.workers import merged
+from conch._bench_report import report_of
+from conch._bench_texts import Lengths, file_texts, synthetic_texts
+from conch._closed_loop import Done, Load, closed_loop, percentile
+from conch._http import Address, Connection, HttpError
+from hypothesis import given
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ITEMS = [Item(f"text {length}", list(range(length))) for length in (3, 5, 4, 8, 2)]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
+def test_percentiles_are_those_of_numpy(values: list[float], percent: float) -> None:
+    assert percentile(values, percent) == pytest.approx(np.percentile(values, percent), rel=1e-9, abs=1e-9)
+
+
+def test_there_is_no_percentile_of_nothing() -> None:
+    assert math.isnan(percentile([], 50))
+
+
+async def test_a_closed_loop_keeps_every_client_busy_and_counts_what_is_answered() -> None:
+    under_way, most = 0, 0
+
+    async def send(number: int) -> Done:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001)
+        under_way -= 1
+        if number % 10 == 3:
+            raise ConnectionResetError("lost")
+        return Done(2, 30)
+
+    load = await closed_loop(send, clients=4, seconds=0.2)
+
+    assert most == 4
+    assert load.texts == 2 * len(load.latencies_s)
+    assert load.tokens == 15 * load.texts
+    assert load.errors["ConnectionResetError: lost"] > 0
+    assert load.tokens_per_s == pytest.approx(load.tokens / load.seconds)
+
+
+def test_a_report_without_an_answer_is_valid_json() -> None:
+    report = report_of(Load(), url="u", model="m", concurrency=1, batch=1)
+
+    assert json.loads(json.dumps(asdict(report), allow_nan=False))["latency_ms"] == {
+        "p50": None,
+        "p95": None,
+        "p99": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"), [("16", 16, 16), ("8-256", 8, 256), ("mixed", 4, 512)], ids=["number", "range", "mixed"]
+)
+def test_synthetic_texts_have_as_many_words_as_asked_for(text: str, low: int, high: int) -> None:
+    counts = [len(text.split()) + 2 for text in synthetic_texts(Lengths.parse(text))]
+
+    assert low <= min(counts) <= max(counts) <= high
+    assert len(counts) == 1024
+
+
+@pytest.mark.parametrize("text", ["", "a", "9-", "2", "9-8", "-4"])
+def test_lengths_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="--lengths"):
+        Lengths.parse(text)
+
+
+def test_a_file_of_texts_has_one_in_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_text("one\n\n two \n", encoding="utf-8")
+
+    assert file_texts(path) == ["one", "two"]
+
+
+def test_an_empty_file_of_texts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_text("\n", encoding="utf-8")
+
+    with pytest.raises(ValueError, match="no text"):
+        file_texts(path)
+
+
+def test_mixed_lengths_are_log_normal_within_limits() -> None:
+    lengths = np.array(workloads.lengths("mixed", 20_000))
+
+    assert np.median(lengths) == pytest.approx(40, abs=2)
+    inner = np.log(lengths[(lengths > 4) & (lengths < 512)])
+    assert inner.std() == pytest.approx(0.9, abs=0.05)
+    assert (lengths.min(), lengths.max()) == (4, 512)
+    assert workloads.lengths("mixed") == workloads.lengths("mixed")
+
+
+def test_padding_is_left_out_of_the_mean() -> None:
+    inputs = padded(ITEMS[:2])
+    hidden = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+
+    vector = mean_pooled(hidden, inputs["attention_mask"])[0]
+
+    expected = hidden[0, :3].mean(axis=0)
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+class Counting:
+    def prepare(self, items: Sequence[Item]) -> Sequence[Item]:
+        return items
+
+    def run(self, prepared: Any) -> NDArray[np.float32]:
+        return np.ones((len(prepared), 2), np.float32)
+
+
+def test_processes_share_a_workload_without_overlap() -> None:
+    shares = [InProcess(Counting(), 1, index, 2).measure(ITEMS, 0.0)["seconds"] for index in range(2)]
+
+    assert shares == [0.0, 0.0]
+    assert batches(ITEMS, 2) == [ITEMS[:2], ITEMS[2:4], ITEMS[4:]]
+
+
+def test_a_measurement_counts_the_tokens_of_the_texts_it_computed() -> None:
+    measured = InProcess(Counting(), 2).measure(ITEMS, 0.005)
+
+    repeats, rest = divmod(measured["texts"], len(ITEMS))
+    assert rest in (0, 2, 4)
+    assert measured["tokens"] == repeats * 22 + sum(len(item.ids) for item in ITEMS[:rest])
+
+
+def test_rates_of_processes_side_by_side_are_added() -> None:
+    one = {"texts": 10, "tokens": 100, "seconds": 2.0, "errors": 0, "latency_ms": {"p50": 3.0}}
+    two = {"texts": 10, "tokens": 100, "seconds": 4.0, "errors": 1, "latency_ms": {"p50": 5.0}}
+
+    both = merged([one, two])
+
+    assert both["tokens_per_s"] == 75
+    assert both["texts_per_s"] == 7.5
+    assert (both["errors"], both["latency_ms"]["p50"]) == (1, 5.0)
+
+
+def test_ndcg_rewards_the_first_places() -> None:
+    assert retrieval.ndcg([1]) == 1
+    assert retrieval.ndcg([2]) == pytest.approx(1 / math.log2(3))
+    assert retrieval.ndcg([11]) == 0
+    assert retrieval.ndcg([0, 1]) == 0.5
+
+
+def test_the_retrieval_set_is_large_and_the_same_every_time() -> None:
+    queries, documents = retrieval.pairs()
+
+    assert len(queries) == len(set(queries)) == len(set(documents)) >= 1000
+    assert retrieval.pairs() == (queries, documents)
+
+
+def test_ranks_count_from_one() -> None:
+    assert retrieval.ranks_of(np.array([[2, 0, 1], [1, 0, 2], [0, 1, 3]])) == [2, 1, 0]
+
+
+def record(round_: int, system: str, workload: str, rate: float, latency_ms: float = 1.0) -> results.Record:
+    return {
+        "round": round_,
+        "system": system,
+        "workload": workload,
+        "texts": 10,
+        "tokens": 100,
+        "seconds": 1.0,
+        "errors": 0,
+        "texts_per_s": rate / 10,
+        "tokens_per_s": rate,
+        "latency_ms": {"p50": latency_ms, "p95": latency_ms, "p99": latency_ms},
+    }
+
+
+@pytest.fixture
+def result() -> results.Result:
+    """Three rounds: Triton at 10, 30, 20 thousand tokens a second, infinity at 2 thousand, OpenVINO not to be had."""
+    return {
+        "schema": results.SCHEMA,
+        "date": "2026-01-02T03:04:05+00:00",
+        "command": "python benchmarks/run.py",
+        "git": {"revision": "0" * 40, "dirty": False},
+        "machine": {"cpu": "A & B", "cores": 2, "avx512_vnni": True, "flags": ["avx512_vnni"]},
+        "versions": {peer: {peer: "1.0"} for peer in table.PEERS},
+        "seconds_per_measurement": 4.0,
+        "workloads": {name: {"texts": 1, "tokens": 40, "median": 40.0, "max": 40} for name in workloads.NAMES},
+        "systems": {
+            "triton": {"label": "conch on Triton", "peer": False, "cosine_to_fp32": {"mean": 0.999, "min": 0.998}},
+            "infinity": {"label": "infinity", "peer": True},
+            "openvino": {"label": "OpenVINO", "peer": True, "not_measured": "no wheel"},
+            "triton-one": {"label": "one client", "peer": False},
+        },
+        "rounds": [
+            *(record(n, "triton", "real", rate) for n, rate in enumerate((10_000, 30_000, 20_000), 1)),
+            *(record(n, "infinity", "real", 2_000) for n in (1, 2, 3)),
+            record(1, "graphs-one", "short", 1, latency_ms=3.0),
+            record(1, "gateway-one", "short", 1, latency_ms=7.0),
+        ],
+        "studies": {"fidelity": {"int8_mean_cosine": 0.9985}},
+    }
+
+
+def test_results_are_medians_of_the_rounds(result: results.Result) -> None:
+    assert results.tokens_per_s(result, "triton", "real") == 20_000
+    assert math.isnan(results.tokens_per_s(result, "openvino", "real"))
+
+
+def test_a_result_is_read_as_it_was_written(result: results.Result, tmp_path: Path) -> None:
+    path = tmp_path / "2026-01-02-0304.json"
+    results.save(result, path)
+    (tmp_path / "setup.json").write_text("{}", encoding="utf-8")
+
+    assert results.newest(tmp_path) == path
+    assert results.load(path) == result
+
+
+def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text('{"schema": 0}', encoding="utf-8")
+
+    with pytest.raises(ValueError, match="measure anew"):
+        results.load(path)
+
+
+def test_bars_are_passed_missed_or_not_measured(result: results.Result) -> None:
+    verdicts = {bar.what: (bar.verdict, bar.measured) for bar in check.bars(result)}
+
+    assert verdicts["Triton / infinity, real"] == ("pass", 10.0)
+    assert verdicts["one client: gateway and Triton add, ms"] == ("miss", 4.0)
+    assert verdicts["int8 against fp32, mean cosine"] == ("pass", 0.9985)
+    assert verdicts["Triton / OpenVINO, mixed"][0] == "not measured"
+    assert verdicts["requests that failed"] == ("pass", 0)
+
+
+def test_the_table_has_the_medians_and_says_what_was_not_measured(result: results.Result) -> None:
+    text = table.table(result, "r.json")
+
+    assert "| **conch on Triton** |  |  |  | 20 000 | 0.9990 |" in text
+    assert "| infinity |  |  |  | 2 000 |  |" in text
+    assert "Not measured: openvino: no wheel" in text
+    assert "one client" not in text
+    assert "benchmarks/results/r.json" in text
+
+
+def test_the_plot_is_well_formed_and_fastest_first(result: results.Result) -> None:
+    svg = plot.chart(result)
+
+    assert svg.startswith("<svg") and svg.endswith("</svg>\n")
+    assert svg.count("<rect") == 2
+    assert svg.index("conch on Triton") < svg.index("infinity<")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://a", "http://"])
+def test_what_is_no_http_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="http://HOST:PORT"):
+        Address.of(url)
+
+
+async def answering(*answers: bytes) -> asyncio.Server:
+    """A server that gives these answers to the requests of a connection, then hangs up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for one in answers:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(one)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0)
+
+
+async def test_a_connection_is_kept_and_made_again_when_lost() -> None:
+    server = await answering(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    )
+    address = Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    connection, request = Connection(address), address.request("GET")
+    async with server:
+        assert [await connection.send(request), await connection.send(request)] == [b"ab", b""]
+        with pytest.raises(ConnectionResetError):
+            await connection.send(request)
+        assert await connection.send(request) == b"ab"
+        connection.close()
+
+
+async def test_another_status_than_200_is_an_error_that_says_why() -> None:
+    server = await answering(b"HTTP/1.1 429 Too Many\r\ncontent-length: 4\r\n\r\nfull")
+    address = Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    async with server:
+        with pytest.raises(HttpError, match="429 Too Many: full"):
+            await Connection(address).send(address.request("GET"))
