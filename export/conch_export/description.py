@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
-
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.graphs.heads import Pooling
@@ -150,10 +148,15 @@ def _config(checkpoint: Checkpoint, key: str) -> Any:
 def _refuse_lower_casing(checkpoint: Checkpoint) -> None:
     # sentence-transformers lower-cases before it tokenises; clients have the tokenizer alone.
     stated = checkpoint.settings("sentence_bert_config.json").get("do_lower_case")
-    normalizer = Tokenizer.from_buffer(checkpoint.tokenizer).normalizer
-    if stated and (normalizer is None or normalizer.normalize_str("A") != "a"):
+    if stated and not _lower_cases(checkpoint.settings("tokenizer.json").get("normalizer") or {}):
         message = "do_lower_case is set, but tokenizer.json does not lower-case: add a Lowercase normalizer to it"
         raise UnsupportedError(message)
+
+
+def _lower_cases(normalizer: dict[str, Any]) -> bool:
+    if normalizer.get("type") == "Lowercase" or normalizer.get("lowercase"):
+        return True
+    return any(map(_lower_cases, normalizer.get("normalizers") or ()))
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:
