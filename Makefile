@@ -25,10 +25,12 @@ serve: $(STAMP) ## set up, export the default models, serve them and say where
 test: $(STAMP) check ## set up and run every test
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## style, types, import directions, generated files
+check: $(STAMP) ## style, types, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/conch export --check
 
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py

@@ -95,6 +95,7 @@ def add_modules(folder: Path, pooling: dict[str, Any] | None, *, normalize: bool
         for i, (path, kind) in enumerate(kinds)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"__version__": {}}))
     if pooling:
         (folder / "1_Pooling").mkdir(exist_ok=True)
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))

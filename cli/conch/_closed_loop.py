@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+REFUSED_PAUSE_S = 0.01
+
 
 @dataclass(frozen=True)
 class Done:
@@ -22,12 +24,12 @@ class Done:
 
 @dataclass
 class Load:
-    """What happened between the first and the last answer after warming up.
+    """What happened from the first request to the last answer.
 
     Attributes:
         texts: answered.
         tokens: of those texts.
-        seconds: in which they were.
+        seconds: until the last of them.
         latencies_s: of every request that was answered.
         errors: what went wrong, and how often.
     """
@@ -54,45 +56,35 @@ async def closed_loop(
     *,
     clients: int,
     seconds: float,
-    warm_up_s: float = 0.0,
     on_answer: Callable[[Load], None] = lambda _: None,
 ) -> Load:
-    """Run the load.
+    """Run the load. What is under way when the time is up is waited for and counted, with the time it takes.
 
     Args:
         send: sends request number 0, 1, 2, … and returns when it is answered; what it raises is counted.
         clients: how many send at the same time.
-        seconds: measured time.
-        warm_up_s: time before that, which is not counted.
-        on_answer: called after every request with what there is so far.
+        seconds: time in which requests are sent.
+        on_answer: called after every answer with what there is so far.
     """
-    load, numbers = Load(), iter(range(1 << 62))
-    begin = time.perf_counter() + warm_up_s
-    end = begin + seconds
+    load, numbers, begin = Load(), iter(range(1 << 62)), time.perf_counter()
 
     async def client() -> None:
-        while (sent := time.perf_counter()) < end:
+        while (sent := time.perf_counter()) < begin + seconds:
             try:
                 done = await send(next(numbers))
             except Exception as error:  # noqa: BLE001 - every failure is a result here
                 load.errors[f"{type(error).__name__}: {error}"] += 1
-                await asyncio.sleep(0.01)  # a server that refuses at once is not asked in a tight loop
+                await asyncio.sleep(REFUSED_PAUSE_S)  # who refuses at once is not asked in a tight loop
                 continue
             now = time.perf_counter()
-            if begin <= now <= end:
-                _count(load, done, now - sent, now - begin)
-                on_answer(load)
+            load.texts += done.texts
+            load.tokens += done.tokens
+            load.seconds = now - begin
+            load.latencies_s.append(now - sent)
+            on_answer(load)
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    load.seconds = seconds
     return load
-
-
-def _count(load: Load, done: Done, latency_s: float, elapsed_s: float) -> None:
-    load.texts += done.texts
-    load.tokens += done.tokens
-    load.seconds = elapsed_s
-    load.latencies_s.append(latency_s)
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -18,7 +18,7 @@ class HttpError(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class Address:
     """Where requests go, taken from a URL such as `http://127.0.0.1:8080/v1/embeddings`."""
 
     host: str
@@ -27,7 +27,7 @@ class Target:
     tls: bool
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def of(cls, url: str) -> Address:
         """Read a URL.
 
         Raises:
@@ -50,8 +50,8 @@ class Target:
 class Connection:
     """One connection; it is made at the first request and again after it was lost."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> bytes:
@@ -76,7 +76,7 @@ class Connection:
     async def _exchange(self, request: bytes) -> bytes:
         if self._streams is None:
             self._streams = await asyncio.open_connection(
-                self._target.host, self._target.port, ssl=self._target.tls or None, limit=1 << 20
+                self._address.host, self._address.port, ssl=self._address.tls or None, limit=1 << 20
             )
         reader, writer = self._streams
         writer.write(request)

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from conch.bench import bench
 from conch.export import export
 from conch.serve import serve
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(export)
 app.command()(serve)
+app.command()(bench)
 
 
 @app.callback(invoke_without_command=True)

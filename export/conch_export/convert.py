@@ -34,7 +34,9 @@ def convert(folder: Path) -> ModelProto:
         for library in ("optimum", "transformers"):
             logging.getLogger(library).setLevel(logging.ERROR)
         try:
-            main_export(str(folder), scratch, task="feature-extraction", opset=ONNX_OPSET, do_validation=False)
+            # As a transformers model even where sentence-transformers saved it: pooling is not optimum's here.
+            kind = {"task": "feature-extraction", "library_name": "transformers"}
+            main_export(str(folder), scratch, **kind, opset=ONNX_OPSET, do_validation=False)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             message = f"optimum cannot convert {folder.name}: {error}"
             raise UnsupportedError(message) from error

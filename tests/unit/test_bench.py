@@ -187,6 +187,7 @@ def record(round_: int, system: str, workload: str, rate: float, latency_ms: flo
         "round": round_,
         "system": system,
         "workload": workload,
+        "others_cores": 0.1,
         "texts": 10,
         "tokens": 100,
         "seconds": 1.0,

@@ -80,7 +80,8 @@ def _outside(g: GraphBuilder, ids: str, size: int) -> str:
 
 def _scatter(g: GraphBuilder, x: str, tokens: Tokens, hidden: int, *, refused: str) -> None:
     shape = g.node("Concat", g.node("Shape", "input_ids"), g.int64([hidden]), axis=0)
-    blank = g.node("Expand", g.constant(np.float32(0)), shape)
-    spread = g.node("ScatterND", blank, g.column(tokens.slots), x)
-    is_refused = g.column(g.node("Gather", refused, tokens.slot_rows))
-    g.node("Where", is_refused, g.constant(np.float32("nan")), spread, name="token_embeddings")
+    nan, zero = g.constant(np.float32("nan")), g.constant(np.float32(0))
+    pads = g.node("Where", g.node("Gather", refused, tokens.slot_rows), nan, zero)
+    x = g.node("Where", g.column(g.node("Gather", refused, tokens.rows)), nan, x)
+    blank = g.node("Expand", g.column(pads), shape)
+    g.node("ScatterND", blank, g.column(tokens.slots), x, name="token_embeddings")

@@ -1,0 +1,63 @@
+"""The two servers of a run: what they are started with and how they are asked whether they serve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import venvs
+from benchmarks.models import NAME
+from benchmarks.servers import HOST, Server
+
+if TYPE_CHECKING:
+    from benchmarks.models import Models
+
+
+def conch(models: Models, work: Path, grpc_port: int, http_port: int) -> Server:
+    """The default deployment, as `make serve` starts it: Triton, the gateway, the int8 model and its reranker."""
+    command = [
+        *(str(Path(sys.executable).parent / "conch"), "serve"),
+        *("--repository", str(models.int8)),
+        *("--port", str(http_port)),
+        *("--triton-grpc-port", str(grpc_port)),
+        *("--triton-metrics-port", "0"),
+        *("--run-directory", str(work / "conch")),
+    ]
+    body = json.dumps({"model": NAME, "input": "ready"}).encode()
+    question = (f"http://{HOST}:{http_port}/v1/embeddings", body)
+    return Server(command, work / "conch.log", question, work, {})
+
+
+def infinity(models: Models, folder: Path, port: int, *options: str) -> Server:
+    """Infinity's own server with its own defaults, but no cache of answers on disk.
+
+    By default it optimises the int8 model by itself at start and pads batches of up to 32. Batches of 8 are what it was
+    fastest with here, of 4, 8 and 32, each with its own optimisation and with optimum's O2 instead.
+
+    Args:
+        models: where its model is.
+        folder: for its log and cache.
+        port: where it listens.
+        options: of its command line, beside the defaults.
+    """
+    folder.mkdir(exist_ok=True)
+    interpreter = venvs.python("infinity")
+    command = [
+        *(str(interpreter.parent / "infinity_emb"), "v2"),
+        *("--model-id", ".", "--served-model-name", NAME),
+        *("--engine", "optimum", "--device", "cpu", "--pooling-method", "mean"),
+        *("--no-vector-disk-cache", "--no-bettertransformer"),
+        *("--host", HOST, "--port", str(port), "--log-level", "warning"),
+        *options,
+    ]
+    environment = {
+        "DO_NOT_TRACK": "1",
+        "INFINITY_ANONYMOUS_USAGE_STATS": "0",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    question = (f"http://{HOST}:{port}/health", None)
+    return Server(command, folder / "log", question, models.onnx / "plain-int8", environment)

@@ -1,0 +1,36 @@
+"""How much of the machine others took while something was measured: without it a slow number explains nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import psutil
+
+
+class Disturbance:
+    """Watches from its making on; what this process and its descendants compute is no disturbance."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._all, self._ours = _all_busy_s(), _ours_busy_s()
+
+    def cores(self) -> float:
+        """Cores that others kept busy on average, other guests of the same host (steal) included."""
+        others = _all_busy_s() - self._all - (_ours_busy_s() - self._ours)
+        return round(max(0.0, others / (time.perf_counter() - self._began)), 2)
+
+
+def _all_busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+
+
+def _ours_busy_s() -> float:
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total

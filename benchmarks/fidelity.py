@@ -1,0 +1,66 @@
+"""How close the exported graphs are: to transformers (fp32), to fp32 (int8), and to themselves among other texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from conch_export import Overrides, Precision
+from conch_export.checkpoint import Checkpoint
+from conch_export.description import describe
+from conch_export.reference import Reference
+from conch_export.rows import verification_rows
+from conch_export.sources import resolve
+
+if TYPE_CHECKING:
+    from conch_export.engine import Engine
+    from conch_export.rows import Row
+    from numpy.typing import NDArray
+
+TEXTS = 300
+LONGEST = 512
+
+
+def fidelity(fp32: Engine, int8: Engine, reference: str) -> dict[str, Any]:
+    """Compare on 300 real texts of up to 512 tokens that calibration has not seen.
+
+    Args:
+        fp32: the packed graphs in full precision.
+        int8: the same, quantized.
+        reference: the checkpoint they come from, as `conch export` takes it.
+    """
+    source = resolve(reference)
+    overrides = Overrides(max_length=LONGEST)
+    description = describe(Checkpoint(source.folder), source, "reference", Precision.FP32, overrides)
+    rows = verification_rows(description, TEXTS)
+    expected = Reference(description)(rows).output
+    exact, quantized = alone(fp32, rows), alone(int8, rows)
+    cosines = (exact * quantized).sum(axis=1)
+    return {
+        "texts": len(rows),
+        "tokens_min": min(len(row.ids) for row in rows),
+        "tokens_max": max(len(row.ids) for row in rows),
+        "fp32_max_difference": float(np.abs(exact - expected).max()),
+        "int8_mean_cosine": float(cosines.mean()),
+        "int8_min_cosine": float(cosines.min()),
+        "fp32_neighbours_max_difference": neighbours(fp32, rows, exact),
+        "int8_neighbours_max_difference": neighbours(int8, rows, quantized),
+    }
+
+
+def alone(engine: Engine, rows: list[Row]) -> NDArray[np.float32]:
+    """float32 [rows, dimension], every text by itself."""
+    return np.concatenate([engine([row]) for row in rows])
+
+
+def neighbours(engine: Engine, rows: list[Row], expected: NDArray[np.float32], times: int = 2) -> float:
+    """Largest |difference| that batch mates make: random orders, cut into random batches of 1 to 16."""
+    random, worst = np.random.default_rng(5), 0.0
+    for _ in range(times):
+        order, start = random.permutation(len(rows)), 0
+        while start < len(rows):
+            part = order[start : start + random.integers(1, 17)]
+            vectors = engine([rows[i] for i in part])
+            worst = max(worst, float(np.abs(vectors - expected[part]).max()))
+            start += len(part)
+    return worst

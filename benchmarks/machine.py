@@ -1,0 +1,66 @@
+"""What a result says about where it was measured: machine, versions, revision."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+from conch_export import usable_cores
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = (
+    "conch",
+    "fastapi",
+    "grpcio",
+    "numpy",
+    "nvidia-pytriton",
+    "onnx",
+    "onnxruntime",
+    "tokenizers",
+    "tritonclient",
+)
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its cores that this process may use, memory, system."""
+    fields = _cpuinfo()
+    flags = fields.get("flags", "").split()
+    return {
+        "cpu": fields.get("model name", platform.processor()),
+        "cpu_family_model": f"{fields.get('cpu family', '?')}/{fields.get('model', '?')}",
+        "flags": [flag for flag in FLAGS if flag in flags],
+        "avx512_vnni": "avx512_vnni" in flags,
+        "cores": usable_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "load_before": psutil.getloadavg()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what conch runs on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def revision() -> dict[str, Any]:
+    """The git revision and whether the tree differs from it."""
+    return {"revision": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _cpuinfo() -> dict[str, str]:
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,1 @@
+"""Workers that run in a peer's own virtual environment; they import nothing of conch."""

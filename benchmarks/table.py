@@ -1,0 +1,79 @@
+"""The README's table and the plot's numbers, computed from the newest result and never typed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from benchmarks import plot, results
+from benchmarks.results import latency_ms, tokens_per_s
+from benchmarks.workloads import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.results import Result
+
+PEERS = ("infinity", "openvino", "onnxruntime", "sentence-transformers")
+
+
+def block() -> str:
+    """What the README says between its markers."""
+    newest = results.newest()
+    if newest is None:
+        return "Not measured yet: `make bench` does, and `make docs` puts it here."
+    return table(results.load(newest), newest.name)
+
+
+def pages() -> dict[str, Callable[[], str]]:
+    """Files made from the newest result, by their path in the repository; none without one."""
+    newest = results.newest()
+    return {} if newest is None else {"docs/benchmarks.svg": lambda: plot.chart(results.load(newest))}
+
+
+def table(result: Result, name: str) -> str:
+    """Tokens per second of every system that was under full load, and where and when that was."""
+    head = ["tokens per second", *(_headed(result, workload) for workload in NAMES), "cosine to fp32"]
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for system, info in result["systems"].items():
+        rates = [tokens_per_s(result, system, workload) for workload in NAMES]
+        if system not in plot.systems(result) or all(map(math.isnan, rates)):
+            continue
+        label = info["label"] if info["peer"] else f"**{info['label']}**"
+        cosine = info.get("cosine_to_fp32", {}).get("mean", math.nan)
+        lines.append(_row([label, *map(_rate, rates), "" if math.isnan(cosine) else f"{cosine:.4f}"]))
+    missing = [f"{s}: {i['not_measured']}" for s, i in result["systems"].items() if "not_measured" in i]
+    picture = "![Tokens per second on docstrings](docs/benchmarks.svg)"
+    return "\n".join([picture, "", *lines, "", _about(result, name), *(f"\nNot measured: {line}" for line in missing)])
+
+
+def _about(result: Result, name: str) -> str:
+    machine, rounds = result["machine"], max((record["round"] for record in result["rounds"]), default=0)
+    vnni = ", AVX-512 VNNI" if machine["avx512_vnni"] else ""
+    where = f"all-MiniLM-L6-v2 on {machine['cores']} cores ({machine['cpu']}{vnni}), {result['date'][:10]}: "
+    how = f"medians of {rounds} rounds of one run (`{result['command']}`; [raw numbers](benchmarks/results/{name})). "
+    versions = ", ".join(f"{peer} {_version(result['versions'][peer], peer)}" for peer in PEERS)
+    return f"{where}{how}{_one_client(result)}Versions: {versions}."
+
+
+def _one_client(result: Result) -> str:
+    named = {"graphs-one": "the graphs alone", "triton-one": "Triton", "gateway-one": "the gateway"}
+    medians = {label: latency_ms(result, system, "short") for system, label in named.items()}
+    said = [f"{label} {value:.1f} ms" for label, value in medians.items() if not math.isnan(value)]
+    return f"One client, one short text, median: {', '.join(said)}. " if said else ""
+
+
+def _version(versions: dict[str, str], peer: str) -> str:
+    return versions.get(peer) or versions.get(f"{peer}-emb") or versions.get(f"{peer}_emb") or "?"
+
+
+def _headed(result: Result, workload: str) -> str:
+    return f"{workload} ({result['workloads'][workload]['median']:.0f})"
+
+
+def _rate(value: float) -> str:
+    return "" if math.isnan(value) else f"{round(value, -2):,.0f}".replace(",", " ")
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

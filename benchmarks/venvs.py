@@ -1,0 +1,49 @@
+"""The peers' virtual environments: one each, pinned, made when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+PEERS = Path(__file__).parent / "peers"
+INSTALL_TIMEOUT_S = 1200
+
+
+class InstallError(Exception):
+    """A peer cannot be installed here; the message ends with what pip said."""
+
+
+def python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which is made or brought up to date first.
+
+    Raises:
+        InstallError: pip failed, or took too long.
+    """
+    requirements, folder = PEERS / f"{peer}.txt", PEERS / f".venv-{peer}"
+    interpreter, stamp = folder / "bin" / "python", folder / ".installed"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:
+        _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+        # Pinned in full, so nothing is resolved: two pins may disagree in what they say, not in what they do.
+        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        _run([*pip, "--requirement", str(requirements)])
+        stamp.write_text(wanted, encoding="ascii")
+    return interpreter
+
+
+def versions(peer: str) -> dict[str, str]:
+    """What a peer's requirements pin, by distribution."""
+    lines = (PEERS / f"{peer}.txt").read_text(encoding="utf-8").split()
+    return dict(line.split("==") for line in lines)
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise InstallError(f"{' '.join(command[:4])} failed: {' '.join(said)}") from error
+    except subprocess.TimeoutExpired as error:
+        raise InstallError(f"{' '.join(command[:4])} took more than {INSTALL_TIMEOUT_S} s") from error

@@ -1,0 +1,76 @@
+"""Load over HTTP in the OpenAI dialect, in a process of its own: conch's gateway and infinity both speak it.
+
+python worker_http.py URL MODEL CLIENTS TEXTS_PER_REQUEST
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import uvloop
+from conch._closed_loop import Done, closed_loop
+from conch._http import Address, Connection
+
+from benchmarks.peers.protocol import batches, serve
+from benchmarks.workers import WARM_UP_S, load_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from benchmarks.peers.protocol import Item
+
+
+class HttpWorker:
+    """Clients with a connection each; all requests are made before the time runs."""
+
+    def __init__(self, url: str, model: str, clients: int, texts_per_request: int) -> None:
+        self._address, self._model = Address.of(url), model
+        self._clients, self._size = clients, texts_per_request
+
+    def embed(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        return uvloop.run(self._embed(items))
+
+    def measure(self, items: Sequence[Item], seconds: float) -> dict[str, Any]:
+        return load_report(uvloop.run(self._measure(items, seconds)))
+
+    async def _embed(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        connection = Connection(self._address)
+        answers = [json.loads(await connection.send(self._request([item])))["data"][0] for item in items]
+        connection.close()
+        return np.stack([np.frombuffer(base64.b64decode(answer["embedding"]), "<f4") for answer in answers])
+
+    async def _measure(self, items: Sequence[Item], seconds: float) -> Any:
+        parts = batches(items, self._size)
+        requests = [self._request(part) for part in parts]
+        contents = [Done(len(part), sum(len(item.ids) for item in part)) for part in parts]
+        free = [Connection(self._address) for _ in range(self._clients)]
+
+        async def send(number: int) -> Done:
+            connection = free.pop()
+            try:
+                await connection.send(requests[number % len(requests)])
+            finally:
+                free.append(connection)
+            return contents[number % len(requests)]
+
+        await closed_loop(send, clients=self._clients, seconds=WARM_UP_S)
+        load = await closed_loop(send, clients=self._clients, seconds=seconds)
+        for connection in free:
+            connection.close()
+        return load
+
+    def _request(self, items: Sequence[Item]) -> bytes:
+        texts: str | list[str] = items[0].text if len(items) == 1 else [item.text for item in items]
+        body = {"model": self._model, "input": texts, "encoding_format": "base64"}
+        return self._address.request("POST", json.dumps(body).encode())
+
+
+if __name__ == "__main__":
+    url, model, *numbers = sys.argv[1:]
+    serve(lambda: HttpWorker(url, model, *map(int, numbers)))
