@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("conch_server")
 # Between two looks at a server that is starting.
 START_POLL_S = 0.02
+STUBS_POLL_S = 0.25  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
 
 
 class State(enum.Enum):
@@ -58,6 +59,7 @@ class Supervisor:
         self._backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s, settings.restart_forget_s)
         self._run: TritonRun | None = None
         self._probe: Probe | None = None
+        self._stubs: frozenset[int] = frozenset()
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -122,6 +124,7 @@ class Supervisor:
         except BaseException:
             await asyncio.shield(self._end(run, kill=True))
             raise
+        self._stubs = stubs_of(run.pid)  # now, while all are known to live: one may die before the watch begins
         return run
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
@@ -150,19 +153,21 @@ class Supervisor:
     async def _until_lost(self, run: TritonRun) -> None:
         """Return once Triton has ended, lost a stub, or answered none of the checks."""
         ended = asyncio.ensure_future(run.wait())
-        stubs, failures = stubs_of(run.pid), 0
+        failures, probed = 0, time.monotonic()
         try:
             while failures < self.settings.probe_failures:
-                await asyncio.wait({ended}, timeout=self.settings.probe_interval_s)
+                await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
                 if ended.done():
                     logger.error(
                         "Triton ended with status %s and is started again\n%s", ended.result(), self.log.tail()
                     )
                     return
-                if not all(lives(stub, run.pid) for stub in stubs):
+                if not all(lives(stub, run.pid) for stub in self._stubs):
                     logger.error("a model instance has died; Triton is started again\n%s", self.log.tail())
                     return
-                failures = 0 if self._probe and await self._probe.alive() else failures + 1
+                if time.monotonic() - probed >= self.settings.probe_interval_s:
+                    failures = 0 if self._probe and await self._probe.alive() else failures + 1
+                    probed = time.monotonic()
             logger.error("Triton answered none of %s health checks; it is killed and started again", failures)
         finally:
             ended.cancel()

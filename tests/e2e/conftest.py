@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,6 +58,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
     export(Options("all-minilm-l6-v2", folder, name="all-minilm-l6-v2-int8", late_interaction=False, plan=one_core))
     cross_encoder = checkpoints.bert_cross_encoder()
     export(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default deployment alone: the embedding model and its late-interaction reranker."""
+    folder = tmp_path_factory.mktemp("default")
+    for model in repository.glob("all-minilm-l6-v2*"):
+        if not model.name.startswith("all-minilm-l6-v2-int8"):
+            shutil.copytree(model, folder / model.name, copy_function=os.link)
     return folder
 
 

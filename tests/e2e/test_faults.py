@@ -17,6 +17,7 @@ from conch_server import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -63,10 +64,10 @@ def vector_of(response: httpx.Response) -> NDArray[np.float32]:
 
 
 async def test_a_killed_triton_costs_503s_for_less_than_five_seconds_and_no_wrong_vector(
-    server_settings: Callable[..., Any],
+    server_settings: Callable[..., Any], default_repository: Path
 ) -> None:
     async with (
-        Supervisor(server_settings()) as triton,
+        Supervisor(server_settings(model_repository=default_repository)) as triton,
         Gateway(GatewaySettings(port=0, triton_url=triton.grpc_url)) as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
     ):

@@ -80,9 +80,9 @@ IDS = np.array([[101, 7592, 2088, 102]])
 
 
 async def test_it_comes_back_within_five_seconds_when_killed_and_leaves_nothing_when_stopped(
-    server_settings: Callable[..., ServerSettings],
+    server_settings: Callable[..., ServerSettings], default_repository: Path
 ) -> None:
-    settings = server_settings()
+    settings = server_settings(model_repository=default_repository)
     async with Supervisor(settings) as supervisor:
         expected = await embed(supervisor.grpc_url, IDS)
         first, began = supervisor.pid, time.monotonic()
@@ -151,9 +151,9 @@ async def test_nothing_survives_a_supervisor_that_is_killed(
 
 
 async def test_a_warden_that_is_killed_takes_triton_with_it_and_both_come_back(
-    server_settings: Callable[..., ServerSettings],
+    server_settings: Callable[..., ServerSettings], default_repository: Path
 ) -> None:
-    async with Supervisor(server_settings()) as supervisor:
+    async with Supervisor(server_settings(model_repository=default_repository)) as supervisor:
         assert supervisor.pid is not None
         triton = psutil.Process(supervisor.pid)
         stubs = triton.children(recursive=True)
@@ -200,9 +200,9 @@ async def test_a_port_of_another_machine_is_no_place_for_it(server_settings: Cal
 
 
 async def test_it_comes_back_within_five_seconds_when_a_model_instance_dies(
-    server_settings: Callable[..., ServerSettings],
+    server_settings: Callable[..., ServerSettings], default_repository: Path
 ) -> None:
-    async with Supervisor(server_settings()) as supervisor:
+    async with Supervisor(server_settings(model_repository=default_repository)) as supervisor:
         assert supervisor.pid is not None
         for stub in psutil.Process(supervisor.pid).children():
             if any(argument.endswith("encoder_0_0") for argument in stub.cmdline()):
