@@ -44,7 +44,7 @@ class Engine:
             FP32 [rows, dimension] or [rows, 1].
         """
         inputs = self._feed(rows)
-        tokens = self.tokens(rows)
+        tokens = self._encoder.run(["token_embeddings"], inputs)[0]
         head = {"token_embeddings": tokens.ravel(), **{name: inputs[name] for name in ("attention_mask", ROW_LENGTHS)}}
         if REQUEST_ELEMENTS in _inputs(self._head):
             head[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
