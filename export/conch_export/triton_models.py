@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 """Version of the meaning of the public models' parameters."""
+_LAST_IN_TURN = 1000
 TOKENIZER_FILE = "tokenizer.json"
 LATE_INTERACTION = (
     "Late interaction: MaxSim over the token vectors of {name}, an embedding model; not trained for reranking."
@@ -70,12 +71,25 @@ def _input(name: str, data_type: int, dims: list[int], *, ragged: bool = False) 
 
 def _onnx(name: str, max_rows: int, instances: int, threads: int) -> pb.ModelConfig:
     config = pb.ModelConfig(name=name, backend="onnxruntime", max_batch_size=max_rows)
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=instances)
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    if instances > 1:
+        _prefer_the_first(config, instances - 1)
     for key, value in (("intra_op_thread_count", threads), ("inter_op_thread_count", 1)):
         config.parameters[key].string_value = str(value)
     if max_rows:
         config.dynamic_batching.SetInParent()
     return config
+
+
+def _prefer_the_first(config: pb.ModelConfig, others: int) -> None:
+    """Let requests that come one by one meet the same instance, whose weights are still in the processor's cache.
+
+    Triton takes turns otherwise. Its rate limiter gives an instance the next batch by executions times priority.
+    """
+    config.instance_group[0].name = "first"
+    config.instance_group[0].rate_limiter.priority = 1
+    config.instance_group.add(name="others", kind=pb.ModelInstanceGroup.KIND_CPU, count=others)
+    config.instance_group[1].rate_limiter.priority = _LAST_IN_TURN
 
 
 def _row_lengths(source: str) -> pb.BatchInput:

@@ -61,6 +61,7 @@ class TritonCommand:
             f"--model-repository={self.model_repository}",
             "--model-control-mode=none",
             "--disable-auto-complete-config",
+            "--rate-limit=execution_count",
             f"--model-load-thread-count={self.load_threads}",
             f"--exit-timeout-secs={self.exit_timeout_s}",
             "--log-format=ISO8601",

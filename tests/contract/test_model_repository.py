@@ -69,11 +69,18 @@ def test_every_model_says_how_many_instances_and_threads_it_takes(name: str) -> 
         assert not config.HasField("dynamic_batching")
         return
     assert config.backend == "onnxruntime"
-    assert [group.kind for group in config.instance_group] == [pb.ModelInstanceGroup.KIND_CPU]
-    assert config.instance_group[0].count >= 1
+    assert {group.kind for group in config.instance_group} == {pb.ModelInstanceGroup.KIND_CPU}
+    assert sum(group.count for group in config.instance_group) == (2 if name.endswith(".encoder") else 1)
     assert int(parameters(name)["intra_op_thread_count"]) >= 1
     assert config.HasField("dynamic_batching") == bool(config.max_batch_size)
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.endswith(".encoder")])
+def test_requests_that_come_one_by_one_meet_the_same_instance(name: str) -> None:
+    first, *others = CONFIGS[name].instance_group
+    assert first.count == 1
+    assert all(group.rate_limiter.priority > 100 * first.rate_limiter.priority for group in others)
 
 
 @every_ensemble

@@ -79,9 +79,11 @@ def _outside(g: GraphBuilder, ids: str, size: int) -> str:
 
 
 def _scatter(g: GraphBuilder, x: str, tokens: Tokens, hidden: int, *, refused: str) -> None:
-    shape = g.node("Concat", g.node("Shape", "input_ids"), g.int64([hidden]), axis=0)
-    nan, zero = g.constant(np.float32("nan")), g.constant(np.float32(0))
-    pads = g.node("Where", g.node("Gather", refused, tokens.slot_rows), nan, zero)
-    x = g.node("Where", g.column(g.node("Gather", refused, tokens.rows)), nan, x)
-    blank = g.node("Expand", g.column(pads), shape)
-    g.node("ScatterND", blank, g.column(tokens.slots), x, name="token_embeddings")
+    """Every slot takes its vector from one table: the tokens' vectors, then zeros for pads, then NaN for refusals."""
+    table = g.node("Concat", x, g.constant(np.array([[0.0], [np.nan]], np.float32).repeat(hidden, axis=1)), axis=0)
+    pad = g.size(tokens.slots)
+    places = g.node("Expand", pad, g.node("Shape", "input_ids"))
+    places = g.node("ScatterElements", places, tokens.slots, g.arange(pad), axis=0)
+    is_refused = g.node("Gather", refused, tokens.slot_rows)
+    places = g.node("Where", is_refused, g.node("Add", pad, g.int64(1)), places)
+    g.node("Gather", table, places, name="token_embeddings")
