@@ -39,7 +39,7 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
         known = ", ".join(precision.value for precision in PRECISIONS[target])
         message = f"{target.value} has no {description.precision.value}: choose --precision {known}"
         raise UnsupportedError(message)
-    family = family_of(description.architecture)
+    family = family_of(checkpoint.config)
     if family is None:
         return _row_by_row(description, checkpoint)
     encoder, segments = family.read_encoder(checkpoint), description.segments
@@ -57,13 +57,13 @@ def build_head(description: Description, checkpoint: Checkpoint) -> onnx.ModelPr
     """Pooling for an embedding model, the classifier for a cross-encoder."""
     if description.pooling is not None:
         return pooling_graph(description.hidden, description.pooling, normalize=description.normalize)
-    return classifier_graph(description.hidden, _family(description).read_classifier(checkpoint))
+    return classifier_graph(description.hidden, _family(checkpoint).read_classifier(checkpoint))
 
 
-def _family(description: Description) -> Family:
-    family = family_of(description.architecture)
+def _family(checkpoint: Checkpoint) -> Family:
+    family = family_of(checkpoint.config)
     if family is None:
-        message = f"cross-encoders of architecture {description.architecture!r} are not built"
+        message = f"cross-encoders of architecture {checkpoint.model_type!r} are not built"
         raise UnsupportedError(message)
     return family
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.graphs.encoder import Linear, Norm
+from conch_export.graphs.network import Linear, Norm
 from conch_export.sources import weight_files
 
 if TYPE_CHECKING:
@@ -129,12 +129,26 @@ class Weights:
         return cast("NDArray[np.float32]", file.get_tensor(full)).astype(np.float32)
 
     def linear(self, name: str) -> Linear:
-        """A torch `nn.Linear`."""
-        return Linear(np.ascontiguousarray(self.array(f"{name}.weight").T), self.array(f"{name}.bias"))
+        """A torch `nn.Linear`, with or without a bias."""
+        return Linear(np.ascontiguousarray(self.array(f"{name}.weight").T), self._bias(name))
+
+    def split_linear(self, name: str, parts: int) -> list[Linear]:
+        """A torch `nn.Linear` whose outputs are those of several, joined."""
+        joined = self.linear(name)
+        weights = np.split(joined.weight, parts, axis=1)
+        biases = [None] * parts if joined.bias is None else np.split(joined.bias, parts)
+        return [Linear(np.ascontiguousarray(w), b) for w, b in zip(weights, biases, strict=True)]
 
     def norm(self, name: str, epsilon: float) -> Norm:
-        """A torch `nn.LayerNorm`."""
-        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), epsilon)
+        """A torch `nn.LayerNorm`, with or without a bias."""
+        return Norm(self.array(f"{name}.weight"), self._bias(name), epsilon)
+
+    def rms_norm(self, name: str, epsilon: float) -> Norm:
+        """A torch `nn.RMSNorm`."""
+        return Norm(self.array(f"{name}.weight"), None, epsilon, rms=True)
+
+    def _bias(self, name: str) -> NDArray[np.float32] | None:
+        return self.array(f"{name}.bias") if f"{name}.bias" in self else None
 
     def _resolve(self, name: str) -> str:
         prefixed = f"{self.prefix}{name}"

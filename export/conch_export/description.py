@@ -102,7 +102,7 @@ def describe(
     """
     config = checkpoint.config
     _refuse_lower_casing(checkpoint)
-    family = family_of(checkpoint.model_type)
+    family = family_of(checkpoint.config)
     positions = family.position_count(config) if family else int(_config(checkpoint, "max_position_embeddings"))
     common: dict[str, Any] = {
         "name": name,

@@ -1,8 +1,8 @@
-"""Encoder families: one module each, found by the `MODEL_TYPES` it names.
+"""Encoder families: one module each; adding one is adding its file.
 
 A module reads a checkpoint of its family into the family-neutral description that `graphs.encoder` builds from:
 
-    MODEL_TYPES: tuple[str, ...]                      transformers' `model_type`s
+    reads(config) -> bool                             whether this config.json is of the family
     read_encoder(checkpoint) -> Encoder               raises UnsupportedError for variants it does not know
     read_classifier(checkpoint) -> Classifier         the head of a one-label sequence classifier
     position_count(config) -> int                     most tokens that a row may have
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.encoder import Encoder
     from conch_export.graphs.heads import Classifier
+    from conch_export.graphs.network import Encoder
 
 
 class Family(Protocol):
     """What each module of this package offers."""
 
-    MODEL_TYPES: tuple[str, ...]
+    def reads(self, config: dict[str, Any], /) -> bool:
+        """Whether this config.json is of the family."""
 
     def read_encoder(self, checkpoint: Checkpoint, /) -> Encoder:
         """The encoder with its weights."""
@@ -39,10 +40,10 @@ class Family(Protocol):
         """Whether text pairs are told apart by token_type_ids."""
 
 
-def family_of(model_type: str) -> Family | None:
-    """The family that reads this `model_type`, if there is one."""
+def family_of(config: dict[str, Any]) -> Family | None:
+    """The family that reads this config.json, if there is one."""
     for module in pkgutil.iter_modules(__path__):
         family = cast("Family", importlib.import_module(f"{__name__}.{module.name}"))
-        if model_type in family.MODEL_TYPES:
+        if family.reads(config):
             return family
     return None

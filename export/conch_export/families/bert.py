@@ -5,27 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.encoder import Encoder, Layer
 from conch_export.graphs.heads import Classifier
+from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint, Weights
 
-MODEL_TYPES: tuple[str, ...] = ("bert",)
+
+def reads(config: dict[str, Any]) -> bool:
+    """BERT, but not those that only call themselves so (see `jina_bert`)."""
+    return bool(config["model_type"] == "bert" and config.get("position_embedding_type") != "alibi")
 
 
 def read_encoder(checkpoint: Checkpoint) -> Encoder:
     """The encoder with its weights."""
     config, weights = checkpoint.config, checkpoint.weights
     refuse_variants(config)
-    epsilon = float(config["layer_norm_eps"])
+    positions = weights.array("embeddings.position_embeddings.weight")
     return Encoder(
         words=weights.array("embeddings.word_embeddings.weight"),
-        positions=weights.array("embeddings.position_embeddings.weight"),
+        layers=tuple(_read_layer(config, weights, index) for index in range(config["num_hidden_layers"])),
+        max_length=len(positions),
+        positions=positions,
         types=weights.array("embeddings.token_type_embeddings.weight"),
-        norm=weights.norm("embeddings.LayerNorm", epsilon),
-        layers=tuple(read_layer(weights, index, epsilon) for index in range(config["num_hidden_layers"])),
-        heads=config["num_attention_heads"],
+        norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
 
 
@@ -62,16 +65,25 @@ def refuse_variants(config: dict[str, Any]) -> None:
             raise UnsupportedError(message)
 
 
-def read_layer(weights: Weights, index: int, epsilon: float) -> Layer:
-    """One block, by the tensor names that BERT and its relatives share."""
-    name = f"encoder.layer.{index}"
+def read_attention(config: dict[str, Any], weights: Weights, name: str) -> Attention:
+    """Attention by the tensor names that BERT and its relatives share."""
+    heads = int(config["num_attention_heads"])
+    return Attention(
+        query=weights.linear(f"{name}.self.query"),
+        key=weights.linear(f"{name}.self.key"),
+        value=weights.linear(f"{name}.self.value"),
+        output=weights.linear(f"{name}.output.dense"),
+        heads=heads,
+        key_heads=heads,
+    )
+
+
+def _read_layer(config: dict[str, Any], weights: Weights, index: int) -> Layer:
+    name, epsilon = f"encoder.layer.{index}", config["layer_norm_eps"]
+    up, down = weights.linear(f"{name}.intermediate.dense"), weights.linear(f"{name}.output.dense")
     return Layer(
-        query=weights.linear(f"{name}.attention.self.query"),
-        key=weights.linear(f"{name}.attention.self.key"),
-        value=weights.linear(f"{name}.attention.self.value"),
-        attention_output=weights.linear(f"{name}.attention.output.dense"),
+        attention=read_attention(config, weights, f"{name}.attention"),
         attention_norm=weights.norm(f"{name}.attention.output.LayerNorm", epsilon),
-        up=weights.linear(f"{name}.intermediate.dense"),
-        down=weights.linear(f"{name}.output.dense"),
-        output_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+        feed_forward=FeedForward(up, down, Activation.GELU),
+        feed_forward_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
     )

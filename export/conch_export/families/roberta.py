@@ -10,15 +10,19 @@ from conch_export.graphs.heads import Classifier
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.encoder import Encoder
+    from conch_export.graphs.network import Encoder
 
-MODEL_TYPES: tuple[str, ...] = ("roberta", "xlm-roberta")
+
+def reads(config: dict[str, Any]) -> bool:
+    """Both have the same tensors."""
+    return config["model_type"] in ("roberta", "xlm-roberta")
 
 
 def read_encoder(checkpoint: Checkpoint) -> Encoder:
     """The encoder with its weights; the unused first positions are cut off."""
-    encoder = bert.read_encoder(checkpoint)
-    return replace(encoder, positions=encoder.positions[_offset(checkpoint.config) :])
+    encoder, offset = bert.read_encoder(checkpoint), _offset(checkpoint.config)
+    positions = None if encoder.positions is None else encoder.positions[offset:]
+    return replace(encoder, positions=positions, max_length=encoder.max_length - offset)
 
 
 def read_classifier(checkpoint: Checkpoint) -> Classifier:

@@ -1,54 +1,75 @@
 """Attention over packed rows: each row attends to itself, no pad is computed, and no row meets another.
 
-On a CPU rows run one after the other, short and long ones in different ways: plain products are faster while a row's
-scores fit the cache; for longer rows onnxruntime's fused operator never holds all of them. On CUDA one operator takes
-all rows at once.
+On a CPU rows run one after the other, short and long ones in different ways: whole products are faster while a row's
+scores fit the cache; for longer rows the scores of some queries at a time are enough, so that memory grows with the
+length and not with its square. On CUDA one operator takes all rows at once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import TensorProto
 
+from conch_export.errors import UnsupportedError
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
-from conch_export.graphs.ragged import slice_rows
+from conch_export.graphs.distances import score_matrix, score_name, score_tile
 
 if TYPE_CHECKING:
+    from conch_export.graphs.network import Attention
     from conch_export.graphs.ragged import Spans
 
 SHORT_TOKENS = 160
 """Rows up to this length take the plain way; the two cross between 128 and 256 tokens (12 heads of 32, one core)."""
+TILE_TOKENS = 64
+"""Queries whose scores are held at a time in long rows: 12 heads against 8,192 keys take 25 MB."""
 
 
-def attend_row_by_row(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int, width: int) -> str:
-    """Attend within rows on a CPU.
+@dataclass(frozen=True)
+class Columns:
+    """The part of FP32 [T, width] that begins at column `first`."""
+
+    name: str
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Queries (scaled already), keys and values of all tokens, positions included."""
+
+    query: Columns
+    key: Columns
+    value: Columns
+
+
+def attend_row_by_row(g: GraphBuilder, projections: Projections, *, spans: Spans, attention: Attention) -> str:
+    """Attend within rows on a CPU; returns FP32 [T, heads * head width]."""
+    rows = _Rows(g, projections, spans, attention)
+    is_short = g.node("LessOrEqual", g.node("Sub", spans.last, spans.first), g.int64(SHORT_TOKENS))
+
+    def one_row(inner: GraphBuilder, index: str) -> str:
+        condition = inner.node("Gather", is_short, index)
+        return inner.choose(condition, lambda b: rows.short(b, index), lambda b: rows.long(b, index), TensorProto.FLOAT)
+
+    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=True)
+
+
+def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attention: Attention) -> str:
+    """Attend within rows on CUDA, by the operator that takes packed rows.
 
     Args:
         g: the graph.
         query_key_value: [T, 3 * width], the three side by side, queries scaled already.
         spans: of the rows.
-        heads: parts of the width that attend independently.
-        width: of query, key and value each.
+        attention: what to compute.
 
-    Returns:
-        [T, width].
+    Raises:
+        UnsupportedError: for attention that is not plain.
     """
-    rows = _Rows(g, query_key_value, spans, heads, width)
-    is_short = g.node("LessOrEqual", g.node("Sub", spans.last, spans.first), g.int64(SHORT_TOKENS))
-
-    def one_row(inner: GraphBuilder, index: str) -> str:
-        condition = inner.node("Gather", is_short, index)
-        return inner.choose(
-            condition, lambda b: rows.plain(b, index), lambda b: rows.fused(b, index), TensorProto.FLOAT
-        )
-
-    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=True)
-
-
-def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads: int) -> str:
-    """Attend within rows on CUDA, by the operator that takes packed rows; arguments as in `attend_row_by_row`."""
+    if not attention.is_plain or attention.rotary or attention.query_norm:
+        message = "only attention without rotary positions, biases, windows and shared keys is lowered for CUDA"
+        raise UnsupportedError(message)
     counts = g.node("Sub", spans.last, spans.first)
     ends = g.node("Concat", g.int64([0]), spans.last, axis=0)
     parts = g.split(query_key_value, 3, axis=1)
@@ -59,7 +80,7 @@ def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, heads:
         g.cast(_padded_offsets(g, counts), TensorProto.INT32),
         g.cast(ends, TensorProto.INT32),
         domain=MICROSOFT,
-        num_heads=heads,
+        num_heads=attention.heads,
         scale=1.0,
     )
 
@@ -74,43 +95,116 @@ def _padded_offsets(g: GraphBuilder, counts: str) -> str:
 
 
 class _Rows:
-    """The rows of one layer; what is the same for all of them is computed once, outside the loop."""
+    """The rows of one layer; what is the same for all of them is computed once, outside the loop.
 
-    def __init__(self, g: GraphBuilder, query_key_value: str, spans: Spans, heads: int, width: int) -> None:
-        self._packed, self._heads, self._width = query_key_value, heads, width
+    Heads come first: queries are [heads, n, width], keys [heads, width, n], values [heads, n, width]; where query heads
+    share keys, [key heads, queries of each, n, width], with a 1 in that place for keys and values.
+    """
+
+    def __init__(self, g: GraphBuilder, projections: Projections, spans: Spans, attention: Attention) -> None:
+        self._attention = attention
         self._first, self._last = g.column(spans.first), g.column(spans.last)
-        self._corners = [
-            (self._corner(g, self._first, part * width), self._corner(g, self._last, (part + 1) * width))
-            for part in range(3)
-        ]
+        self._counts = g.node("Sub", self._last, self._first)
+        width, shared = attention.head_width, attention.heads // attention.key_heads
+        self._grouped = shared > 1
+        self._parts = []
+        for columns, heads, group in (
+            (projections.query, attention.heads, shared),
+            (projections.key, attention.key_heads, 1),
+            (projections.value, attention.key_heads, 1),
+        ):
+            begins = _corner(g, self._first, columns.first)
+            ends = _corner(g, self._last, columns.first + heads * width)
+            self._parts.append((columns.name, begins, ends, group))
 
-    def plain(self, g: GraphBuilder, index: str) -> str:
-        """softmax(q k) v, head by head."""
-        query, key, value = (
-            self._part(g, index, part, order) for part, order in enumerate(([1, 0, 2], [1, 2, 0], [1, 0, 2]))
-        )
-        weights = g.node("Softmax", g.node("MatMul", query, key), axis=-1)
-        context = g.node("Transpose", g.node("MatMul", weights, value), perm=[1, 0, 2])
-        return g.node("Reshape", context, g.int64([0, -1]))
+    def short(self, g: GraphBuilder, index: str) -> str:
+        """softmax(q k + bias) v, all of it at once."""
+        query, key, value = self._query(g, index), self._key(g, index), self._value(g, index)
+        return self._context(g, self._weights(g, g.node("MatMul", query, key), self._corner_of_scores(g, index)), value)
 
-    def fused(self, g: GraphBuilder, index: str) -> str:
-        """The same by onnxruntime's operator, block by block."""
-        row = slice_rows(g, self._packed, g.node("Gather", self._first, index), g.node("Gather", self._last, index))
-        parts = g.split(g.line(row), 3, axis=2)
-        context = g.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=self._heads, scale=1.0)
+    def long(self, g: GraphBuilder, index: str) -> str:
+        """The same without ever holding all scores."""
+        return self._fused(g, index) if self._attention.is_plain else self._tiled(g, index)
+
+    def _fused(self, g: GraphBuilder, index: str) -> str:
+        parts = [g.line(self._slice(g, index, part)) for part in range(3)]
+        heads = self._attention.heads
+        context = g.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=heads, scale=1.0)
         return g.node("Squeeze", context, g.int64([0]))
 
-    def _part(self, g: GraphBuilder, index: str, part: int, order: list[int]) -> str:
-        begin, end = (g.node("Gather", corner, index) for corner in self._corners[part])
-        matrix = g.node("Slice", self._packed, begin, end, g.int64([0, 1]))
-        by_head = g.node("Reshape", matrix, g.int64([0, self._heads, self._width // self._heads]))
-        return g.node("Transpose", by_head, perm=order)
+    def _tiled(self, g: GraphBuilder, index: str) -> str:
+        query, key, value = self._query(g, index), self._key(g, index), self._value(g, index)
+        count = g.node("Gather", self._counts, index)
+        tiles = g.node("Div", g.node("Add", count, g.int64([TILE_TOKENS - 1])), g.int64([TILE_TOKENS]))
+
+        def one_tile(inner: GraphBuilder, tile: str) -> str:
+            begin = inner.node("Mul", inner.line(tile), inner.int64([TILE_TOKENS]))
+            end = inner.node("Min", inner.node("Add", begin, inner.int64([TILE_TOKENS])), count)
+            key_begin, key_end = self._visible(inner, begin, end, count)
+            scores = inner.node(
+                "MatMul", _slice(inner, query, begin, end, axis=-2), _slice(inner, key, key_begin, key_end, axis=-1)
+            )
+            distances = inner.node(
+                "Sub", inner.line(_range(inner, key_begin, key_end)), inner.column(_range(inner, begin, end))
+            )
+            added = score_tile(inner, self._attention, distances)
+            weights = self._weights(inner, scores, added)
+            return self._context(inner, weights, _slice(inner, value, key_begin, key_end, axis=-2))
+
+        return g.for_each(g.node("Squeeze", tiles), one_tile, TensorProto.FLOAT, ragged=True)
+
+    def _visible(self, g: GraphBuilder, begin: str, end: str, count: str) -> tuple[str, str]:
+        """From which key to which one the queries begin .. end - 1 can see."""
+        first, last = g.int64([0]), count
+        if self._attention.window is not None:
+            reach = g.int64([self._attention.window])
+            first = g.node("Max", g.node("Sub", begin, reach), first)
+            last = g.node("Min", g.node("Add", end, reach), count)
+        return first, end if self._attention.causal else last
+
+    def _corner_of_scores(self, g: GraphBuilder, index: str) -> str | None:
+        if self._attention.bias is None and self._attention.window is None and not self._attention.causal:
+            return None
+        scores = g.constant(score_matrix(self._attention, SHORT_TOKENS), score_name(self._attention))
+        count = g.node("Gather", self._counts, index)
+        return g.node("Slice", scores, g.int64([0, 0]), g.node("Concat", count, count, axis=0), g.int64([1, 2]))
 
     @staticmethod
-    def _corner(g: GraphBuilder, rows: str, column: int) -> str:
-        return g.node("Concat", rows, g.node("Expand", g.int64([[column]]), g.node("Shape", rows)), axis=1)
+    def _weights(g: GraphBuilder, scores: str, added: str | None) -> str:
+        return g.node("Softmax", g.node("Add", scores, added) if added else scores, axis=-1)
+
+    def _context(self, g: GraphBuilder, weights: str, value: str) -> str:
+        order = [2, 0, 1, 3] if self._grouped else [1, 0, 2]
+        context = g.node("Transpose", g.node("MatMul", weights, value), perm=order)
+        return g.node("Reshape", context, g.int64([0, -1]))
+
+    def _query(self, g: GraphBuilder, index: str) -> str:
+        return self._by_head(g, index, 0, [1, 2, 0, 3] if self._grouped else [1, 0, 2])
+
+    def _key(self, g: GraphBuilder, index: str) -> str:
+        return self._by_head(g, index, 1, [1, 2, 3, 0] if self._grouped else [1, 2, 0])
+
+    def _value(self, g: GraphBuilder, index: str) -> str:
+        return self._by_head(g, index, 2, [1, 2, 0, 3] if self._grouped else [1, 0, 2])
+
+    def _by_head(self, g: GraphBuilder, index: str, part: int, order: list[int]) -> str:
+        group, width = self._parts[part][3], self._attention.head_width
+        shape = [0, self._attention.key_heads, group, width] if self._grouped else [0, self._attention.heads, width]
+        return g.node("Transpose", g.node("Reshape", self._slice(g, index, part), g.int64(shape)), perm=order)
+
+    def _slice(self, g: GraphBuilder, index: str, part: int) -> str:
+        name, begins, ends, _ = self._parts[part]
+        begin, end = (g.node("Gather", corner, index) for corner in (begins, ends))
+        return g.node("Slice", name, begin, end, g.int64([0, 1]))
 
 
-def query_scale(width: int, heads: int) -> np.float32:
-    """What queries are multiplied by before they meet keys: 1 / sqrt(width of a head)."""
-    return np.float32((width // heads) ** -0.5)
+def _corner(g: GraphBuilder, rows: str, column: int) -> str:
+    return g.node("Concat", rows, g.node("Expand", g.int64([[column]]), g.node("Shape", rows)), axis=1)
+
+
+def _slice(g: GraphBuilder, x: str, begin: str, end: str, *, axis: int) -> str:
+    return g.node("Slice", x, begin, end, g.int64([axis]))
+
+
+def _range(g: GraphBuilder, begin: str, end: str) -> str:
+    return g.node("Range", g.node("Squeeze", begin), g.node("Squeeze", end), g.int64(1))

@@ -23,7 +23,7 @@ from conch_export.graphs.ragged import ROW_LENGTHS, Tokens, for_each_row, locate
 if TYPE_CHECKING:
     import onnx
 
-    from conch_export.graphs.encoder import Linear
+    from conch_export.graphs.network import Linear
 
 REQUEST_ELEMENTS = "request_elements"
 
@@ -108,7 +108,8 @@ def _pool(g: GraphBuilder, x: str, span: tuple[str, str], pooling: Pooling) -> s
 
 
 def _linear(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
-    return g.node("Gemm", x, g.constant(linear.weight, f"{name}.weight"), g.constant(linear.bias, f"{name}.bias"))
+    bias = [] if linear.bias is None else [g.constant(linear.bias, f"{name}.bias")]
+    return g.node("Gemm", x, g.constant(linear.weight, f"{name}.weight"), *bias)
 
 
 def _finish(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import onnx
 
 
+_OTHERS = "pad_and_refusal"
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of an encoder.
@@ -80,7 +83,8 @@ def _outside(g: GraphBuilder, ids: str, size: int) -> str:
 
 def _scatter(g: GraphBuilder, x: str, tokens: Tokens, hidden: int, *, refused: str) -> None:
     """Every slot takes its vector from one table: the tokens' vectors, then zeros for pads, then NaN for refusals."""
-    table = g.node("Concat", x, g.constant(np.array([[0.0], [np.nan]], np.float32).repeat(hidden, axis=1)), axis=0)
+    others = np.array([[0.0], [np.nan]], np.float32).repeat(hidden, axis=1)
+    table = g.node("Concat", x, g.constant(others, _OTHERS), axis=0)
     pad = g.size(tokens.slots)
     places = g.node("Expand", pad, g.node("Shape", "input_ids"))
     places = g.node("ScatterElements", places, tokens.slots, g.arange(pad), axis=0)

@@ -80,16 +80,17 @@ class _Rewriter:
         """Move biases from the additions that follow products into those products, by the product's output.
 
         A product with a scale a token keeps its addition, for the integers are scaled in between. An addition that has
-        nothing left to add goes.
+        nothing left to add goes. Where there is no bias, the correction of the rounding is one.
         """
         products = {node.output[0]: node for node in graph.node if self._is_product(node)}
-        taken, nodes = {}, []
+        taken, nodes, alone = {}, [], dict(products)
         for node in graph.node:
             product = next((name for name in node.input if name in products), None)
             bias = next((name for name in node.input if name in self._constants), None)
             if node.op_type not in ("Add", "Sum") or product is None or bias is None:
                 nodes.append(node)
                 continue
+            del alone[product]
             scheme, weight = self._chosen[products[product].input[1]]
             corrected = self.builder.constant(self._constants[bias] + weight.correction, f"{bias}.corrected")
             others = [name for name in node.input if name != bias]
@@ -104,7 +105,15 @@ class _Rewriter:
                 taken[product] = corrected
             nodes.append(node)
         _replace(graph, nodes)
-        return taken
+        return taken | self._corrections(alone)
+
+    def _corrections(self, products: Mapping[str, onnx.NodeProto]) -> dict[str, str]:
+        corrections = {}
+        for output, node in products.items():
+            scheme, weight = self._chosen[node.input[1]]
+            if scheme.scale is not None:
+                corrections[output] = self.builder.constant(weight.correction, f"{node.input[1]}.correction")
+        return corrections
 
     def _multiply(self, g: GraphBuilder, node: onnx.NodeProto, inputs: dict[str, tuple[str, str]], bias: str) -> None:
         x, name = node.input

@@ -1,0 +1,89 @@
+"""MPNet: BERT with relative positions on top of absolute ones counted from the padding index (Song et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conch_export.errors import UnsupportedError
+from conch_export.graphs.distances import RelativeBias
+from conch_export.graphs.heads import Classifier
+from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_export.checkpoint import Checkpoint, Weights
+
+_FARTHEST = 128
+"""Distances from here on share a bucket."""
+
+
+def reads(config: dict[str, Any]) -> bool:
+    """All of them."""
+    return bool(config["model_type"] == "mpnet")
+
+
+def read_encoder(checkpoint: Checkpoint) -> Encoder:
+    """The encoder with its weights; the unused first positions are cut off."""
+    config, weights = checkpoint.config, checkpoint.weights
+    if config["hidden_act"] != "gelu":
+        message = f"hidden_act = {config['hidden_act']!r} is not built for mpnet (known: 'gelu')"
+        raise UnsupportedError(message)
+    positions = weights.array("embeddings.position_embeddings.weight")[_offset(config) :]
+    bias = _relative_bias(weights.array("encoder.relative_attention_bias.weight"))
+    return Encoder(
+        words=weights.array("embeddings.word_embeddings.weight"),
+        layers=tuple(_read_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
+        max_length=len(positions),
+        positions=positions,
+        norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
+    )
+
+
+def read_classifier(checkpoint: Checkpoint) -> Classifier:
+    """The two layers of `MPNetClassificationHead`."""
+    weights = checkpoint.weights
+    return Classifier(dense=weights.linear("classifier.dense"), output=weights.linear("classifier.out_proj"))
+
+
+def position_count(config: dict[str, Any]) -> int:
+    """The position table without its first, unused rows."""
+    return int(config["max_position_embeddings"]) - _offset(config)
+
+
+def has_segments(config: dict[str, Any]) -> bool:  # noqa: ARG001 - the families share this signature
+    """Never."""
+    return False
+
+
+def _offset(config: dict[str, Any]) -> int:
+    return int(config.get("pad_token_id", 1)) + 1
+
+
+def _read_layer(config: dict[str, Any], weights: Weights, bias: RelativeBias, index: int) -> Layer:
+    name, epsilon, heads = f"encoder.layer.{index}", config["layer_norm_eps"], int(config["num_attention_heads"])
+    query, key, value, output = (weights.linear(f"{name}.attention.attn.{part}") for part in "qkvo")
+    up, down = weights.linear(f"{name}.intermediate.dense"), weights.linear(f"{name}.output.dense")
+    return Layer(
+        attention=Attention(query, key, value, output, heads, heads, bias=bias),
+        attention_norm=weights.norm(f"{name}.attention.LayerNorm", epsilon),
+        feed_forward=FeedForward(up, down, Activation.GELU),
+        feed_forward_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+    )
+
+
+def _relative_bias(embeddings: NDArray[np.float32]) -> RelativeBias:
+    """From [buckets, heads]: half of the buckets to either side, in each half one a distance, then logarithmic."""
+    side = len(embeddings) // 2
+    exact = side // 2
+    distances = np.arange(-_FARTHEST, _FARTHEST + 1)
+    lengths = np.abs(distances)
+    # In single precision as T5 has it, from whom MPNet took it: a bucket's edge must not move by a rounding.
+    logarithms = np.log(np.maximum(lengths, 1).astype(np.float32) / np.float32(exact)) / np.float32(
+        np.log(_FARTHEST / exact)
+    )
+    far = np.minimum(exact + (logarithms * np.float32(side - exact)).astype(np.int64), side - 1)
+    buckets = np.where(lengths < exact, lengths, far) + np.where(distances > 0, side, 0)
+    return RelativeBias(np.ascontiguousarray(embeddings[buckets].T))
