@@ -20,6 +20,7 @@ from conch_client._errors import (
 from conch_client._inputs import Texts, Truncate
 from conch_client._model_info import ModelInfo
 from conch_client._rerank import Ranked, Ranking
+from conch_client._vectors import SparseVector
 
 __all__ = [
     "TLS",
@@ -34,6 +35,7 @@ __all__ = [
     "Ranked",
     "Ranking",
     "ServerError",
+    "SparseVector",
     "Texts",
     "Truncate",
     "UnavailableError",

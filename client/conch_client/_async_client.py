@@ -11,9 +11,10 @@ from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
 from conch_client._inputs import Texts, Truncate, check_inputs, check_text, check_texts, is_heavy
-from conch_client._model_info import ANY_TASK, EMBEDDINGS, RERANKERS, ModelInfo
+from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
+from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,47 @@ class AsyncClient:
         vectors = VectorOptions(dimensions, normalize)
         return await self._session.run(
             model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline, heavy=inputs.heavy
+        )
+
+    async def embed_tokens(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: Truncate = "end",
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """A vector for every token of each text; see ``Client.embed_tokens``."""
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        return await self._session.run(
+            model,
+            (MULTI_VECTOR,),
+            lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
+            deadline,
+            heavy=inputs.heavy,
+        )
+
+    async def embed_sparse(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: Truncate = "end",
+        timeout_s: float | None = None,
+    ) -> list[SparseVector]:
+        """A sparse vector for each text; see ``Client.embed_sparse``."""
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        return await self._session.run(
+            model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline, heavy=inputs.heavy
         )
 
     async def rerank(

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from conch_client._errors import InvalidInputError, ModelNotFoundError, ServerError, UnavailableError
-from conch_client._model_info import EMBEDDING, ModelInfo, is_conch_model, read_model_info
+from conch_client._model_info import EMBEDDING, MULTI_VECTOR, SPARSE, ModelInfo, is_conch_model, read_model_info
 from conch_client._tokenizer import TextTokenizer
 from conch_client._wire import range_request, read_output
 
@@ -30,7 +30,8 @@ TTL_S = 10.0
 
 FILE_PART_BYTES = 2 * 1024 * 1024
 
-_STEP_SUFFIXES = (".encoder", ".pooling", ".classifier", ".maxsim", ".tokenizer")
+_STEP_SUFFIXES = (".encoder", ".pooling", ".classifier", ".maxsim", ".projection", ".sparse", ".tokenizer")
+_CALLS = {EMBEDDING: "embed", MULTI_VECTOR: "embed_tokens", SPARSE: "embed_sparse"}
 
 
 class ModelChangedError(Exception):
@@ -105,7 +106,7 @@ class Catalog:
         if info is None:
             raise self._missing(name, tasks)
         if info.task not in tasks:
-            call = "embed" if info.task == EMBEDDING else "rerank"
+            call = _CALLS.get(info.task, "rerank")
             raise InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {self._listed(tasks)}")
         return info
 

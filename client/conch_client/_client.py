@@ -10,10 +10,11 @@ from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
 from conch_client._inputs import Texts, Truncate, check_inputs, check_text, check_texts
-from conch_client._model_info import ANY_TASK, EMBEDDINGS, RERANKERS, ModelInfo
+from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._session import Session
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
+from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +98,51 @@ class Client:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         vectors = VectorOptions(dimensions, normalize)
         return self._session.run(model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline)
+
+    def embed_tokens(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: Truncate = "end",
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """A vector for every token of each text, special tokens included.
+
+        ``model`` is a multi-vector model's name, None for the first; ``normalize=False`` leaves lengths as they come.
+        Else arguments and errors are those of ``embed``. Returns float32 [tokens, dimension] for each text.
+        """
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        return self._session.run(
+            model,
+            (MULTI_VECTOR,),
+            lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
+            deadline,
+        )
+
+    def embed_sparse(
+        self,
+        texts: Texts,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: Truncate = "end",
+        timeout_s: float | None = None,
+    ) -> list[SparseVector]:
+        """How much each token of the vocabulary says about a text.
+
+        ``model`` is a sparse model's name, None for the first; else arguments and errors are those of ``embed``.
+        """
+        deadline = self._deadline(timeout_s)
+        inputs = check_inputs(texts)
+        tokens = TokenOptions(prompt, prompt_name, truncate)
+        return self._session.run(model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline)
 
     def rerank(
         self,

@@ -103,13 +103,18 @@ class EmbedJob:
         vectors = np.empty((len(self._rows), dimension), np.float32)
         for part, response in zip(self.parts, responses, strict=True):
             vectors[part] = read_output(response, self._model.output, (len(part), dimension))
-        refused = np.flatnonzero(np.isnan(vectors).any(axis=1))
-        if refused.size:
-            raise InvalidInputError(
-                f"{self._model.name} refused text(s) {refused.tolist()}: a token id is outside its vocabulary; "
-                "use its own tokenizer (Client.tokenize), or send the text"
-            )
+        refuse_rows(self._model, np.isnan(vectors).any(axis=1))
         return self._vectors.apply(vectors, self._model)
+
+
+def refuse_rows(model: ModelInfo, spoilt: NDArray[np.bool_]) -> None:
+    """Raises InvalidInputError for rows that the server could not compute, told by their NaN: bool [n]."""
+    refused = np.flatnonzero(spoilt)
+    if refused.size:
+        raise InvalidInputError(
+            f"{model.name} refused text(s) {refused.tolist()}: a token id is outside its vocabulary; "
+            "use its own tokenizer (Client.tokenize), or send the text"
+        )
 
 
 def _check_rows(rows: Rows, options: TokenOptions, max_length: int) -> Rows:

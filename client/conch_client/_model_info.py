@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 EMBEDDING = "embedding"
 LATE_INTERACTION = "late-interaction"
 CROSS_ENCODER = "cross-encoder"
+MULTI_VECTOR = "multi-vector"
+SPARSE = "sparse"
 EMBEDDINGS = (EMBEDDING,)
 RERANKERS = (LATE_INTERACTION, CROSS_ENCODER)
-ANY_TASK = (*EMBEDDINGS, *RERANKERS)
+ANY_TASK = (*EMBEDDINGS, *RERANKERS, MULTI_VECTOR, SPARSE)
 
 _FORMAT = "1"
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
@@ -30,7 +32,9 @@ class ModelInfo:
 
     Attributes:
         name: What to pass as ``model``.
-        task: ``embedding``, ``late-interaction`` or ``cross-encoder`` (the last two rerank).
+        task: ``embedding``, ``multi-vector`` (a vector for each token), ``sparse``, or, to rerank, ``late-interaction``
+            or ``cross-encoder``.
+        base: Name of the model that shares its encoder and was there first; None for one that stands for itself.
         ready: Whether the server can run it now.
         architecture: The checkpoint's architecture, such as ``bert``.
         precision: ``fp32`` or ``int8``.
@@ -38,15 +42,15 @@ class ModelInfo:
         max_length: Most tokens of a text, special tokens included; longer ones are truncated or refused.
         max_rows: Most texts in one request to the server; longer lists are split.
         inputs: Names of the tensors that the model takes.
-        output: Name of the tensor that it gives.
+        output: Name of the tensor that it gives (the first, where it gives two).
         tokenizer: Name of the Triton model that serves ``tokenizer.json``.
         tokenizer_sha256: SHA-256 of that file.
         tokenizer_bytes: Its size.
         source: Where the checkpoint came from.
         revision: Which revision of it.
         weights_sha256: SHA-256 of the original weights.
-        dimension: Length of a vector; None for rerankers.
-        pooling: How token vectors become one; None for rerankers.
+        dimension: Length of a vector, a sparse one's zeros included; None for rerankers.
+        pooling: How token vectors become one; None where they do not.
         normalized: Whether the model's vectors have length 1 as served.
         prompts: Texts that may be put before the input, by name.
         default_prompt_name: The prompt that is used when none is asked for; None for none.
@@ -55,6 +59,7 @@ class ModelInfo:
 
     name: str
     task: str
+    base: str | None
     ready: bool
     architecture: str
     precision: str
@@ -138,12 +143,13 @@ def _described(values: Mapping[str, str]) -> dict[str, Any]:
     sizes = values.get("matryoshka_dimensions")
     return {
         **{key: values[key] for key in ("task", "tokenizer", "tokenizer_sha256")},
+        "base": values.get("base"),
         **{key: int(values[key]) for key in ("max_length", "tokenizer_bytes")},
         **{
             key: values.get(key, "")
             for key in ("architecture", "precision", "description", "source", "revision", "weights_sha256")
         },
-        "dimension": int(values["dimension"]) if values["task"] == EMBEDDING else None,
+        "dimension": None if values["task"] in RERANKERS else int(values["dimension"]),
         "pooling": values.get("pooling"),
         "normalized": values.get("normalize") == "true",
         "prompts": dict(json.loads(values.get("prompts") or "{}")),

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from conch_client._model_info import ModelInfo
     from conch_client._rows import Matrix
 
-_DTYPES: Mapping[str, np.dtype[np.generic]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_DTYPES: Mapping[str, np.dtype[np.generic]] = {
+    "FP32": np.dtype("<f4"),
+    "INT32": np.dtype("<i4"),
+    "UINT8": np.dtype("u1"),
+}
 
 
 def infer_request(model: ModelInfo, matrix: Matrix) -> pb.ModelInferRequest:
@@ -46,21 +50,29 @@ def _request(model: str, tensors: Mapping[str, NDArray[np.int64]]) -> pb.ModelIn
 
 
 def read_output(
-    response: pb.ModelInferResponse, name: str, shape: tuple[int, ...] | None = None
+    response: pb.ModelInferResponse, name: str, shape: tuple[int | None, ...] | None = None
 ) -> NDArray[np.generic]:
     """The output of that name, read-only.
 
     Args:
         response: What the server answered.
         name: Output to read.
-        shape: The shape it must have; None for any.
+        shape: The shape it must have, None for any length of an axis; None for any shape.
 
     Raises:
         ServerError: The output is missing or is not what it must be.
     """
     for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
-        if output.name == name and output.datatype in _DTYPES and shape in {None, tuple(output.shape)}:
+        if output.name == name and output.datatype in _DTYPES and _fits(tuple(output.shape), shape):
             return np.frombuffer(content, _DTYPES[output.datatype]).reshape(tuple(output.shape))
     got = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs) or "nothing"
     wanted = name if shape is None else f"{name} {list(shape)}"
     raise ServerError(f"{response.model_name} answered {got} instead of {wanted}; was it just replaced?")
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
+    if wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(
+        length in {None, given} for given, length in zip(shape, wanted, strict=True)
+    )

@@ -24,7 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from conch_client._model_info import CROSS_ENCODER, EMBEDDING, LATE_INTERACTION
+from conch_client._model_info import CROSS_ENCODER, EMBEDDING, LATE_INTERACTION, MULTI_VECTOR, SPARSE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,7 +50,7 @@ class FakeModel:
     """A model of a ``FakeServer``.
 
     Attributes:
-        task: ``embedding``, ``late-interaction`` or ``cross-encoder``.
+        task: ``embedding``, ``multi-vector``, ``sparse``, ``late-interaction`` or ``cross-encoder``.
         max_rows: Most rows in a request.
         dimension: Length of a vector.
         parameters: What it says about itself beyond (or instead of) the usual.
@@ -70,31 +70,47 @@ class FakeModel:
     tokenizer_json: bytes = field(default_factory=fake_tokenizer_json)
 
     @property
-    def output(self) -> str:
-        """Name of what it gives."""
-        return "embedding" if self.task == EMBEDDING else "score"
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        named = {EMBEDDING: ("embedding",), MULTI_VECTOR: ("token_embeddings",), SPARSE: ("indices", "weights")}
+        return named.get(self.task, ("score",))
 
     def config(self, name: str) -> model_config_pb2.ModelConfig:
         """Its Triton configuration under that name."""
         config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
         config.input.extend(model_config_pb2.ModelInput(name=tensor) for tensor in self.inputs)
-        config.output.add(name=self.output)
+        config.output.extend(model_config_pb2.ModelOutput(name=tensor) for tensor in self.outputs)
         for key, value in {**self._usual_parameters(name), **self.parameters}.items():
             config.parameters[key].string_value = value
         return config
 
-    def compute(self, tensors: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Its output, float32 [rows, dimension] or [rows, 1]; NaN in rows with an unknown token."""
+    def compute(self, tensors: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+        """Its outputs by name, row by row as real models have them; NaN in rows with an unknown token."""
         ids, mask = tensors["input_ids"], tensors["attention_mask"]
-        size = Tokenizer.from_str(self.tokenizer_json.decode()).get_vocab_size()
-        counts = np.stack(
-            [np.bincount(row[real > 0] % size, minlength=size) for row, real in zip(ids, mask, strict=True)]
-        )
-        output = {EMBEDDING: self._vectors, LATE_INTERACTION: self._overlaps, CROSS_ENCODER: self._logits}[self.task](
-            counts.astype(np.float32)
-        )
-        output[(((ids >= size) | (ids == self.refused_token)) & (mask > 0)).any(axis=1)] = np.nan
+        counts = np.stack([self._counts(row[real > 0]) for row, real in zip(ids, mask, strict=True)])
+        output = self._outputs(ids, mask, counts)
+        spoilt = (((ids >= counts.shape[1]) | (ids == self.refused_token)) & (mask > 0)).any(axis=1)
+        output[self.outputs[-1]][spoilt] = np.nan
         return output
+
+    def _outputs(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], counts: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
+        if self.task == SPARSE:
+            found = np.flatnonzero(counts.any(axis=0)).astype(np.int32)
+            return {"indices": np.tile(found, (len(ids), 1)), "weights": counts[:, found]}
+        if self.task == MULTI_VECTOR:
+            return {"token_embeddings": self._token_vectors(ids) * mask[..., None].astype(np.float32)}
+        rows = {EMBEDDING: self._vectors, LATE_INTERACTION: self._overlaps, CROSS_ENCODER: self._logits}
+        return {self.outputs[0]: rows[self.task](counts)}
+
+    def _counts(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        size = Tokenizer.from_str(self.tokenizer_json.decode()).get_vocab_size()
+        return np.bincount(ids % size, minlength=size).astype(np.float32)
+
+    def _token_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        each = np.stack([self._counts(row[:1]) for row in ids.reshape(-1, 1)])
+        return self._vectors(each).reshape(*ids.shape, self.dimension)
 
     def _vectors(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         table = np.random.default_rng(0).normal(size=(counts.shape[1], self.dimension)).astype(np.float32)
@@ -193,10 +209,10 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         }
         if "range" in tensors:
             begin, end = tensors["range"].tolist()
-            return _response("content", "UINT8", np.frombuffer(model.tokenizer_json[begin:end], np.uint8))
+            return _response(content=np.frombuffer(model.tokenizer_json[begin:end], np.uint8))
         if len(tensors["input_ids"]) > model.max_rows:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"inference request batch-size must be <= {model.max_rows}")
-        return _response(model.output, "FP32", model.compute(tensors))
+        return _response(**model.compute(tensors))
 
     def _model(self, name: str, context: grpc.ServicerContext) -> FakeModel:
         if name not in self.models:
@@ -204,7 +220,9 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return self.models[name]
 
 
-def _response(name: str, datatype: str, array: NDArray[Any]) -> service_pb2.ModelInferResponse:
-    response = service_pb2.ModelInferResponse(raw_output_contents=[array.tobytes()])
-    response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+def _response(**tensors: NDArray[Any]) -> service_pb2.ModelInferResponse:
+    datatypes = {"f": "FP32", "i": "INT32", "u": "UINT8"}
+    response = service_pb2.ModelInferResponse(raw_output_contents=[array.tobytes() for array in tensors.values()])
+    for name, array in tensors.items():
+        response.outputs.add(name=name, datatype=datatypes[array.dtype.kind], shape=array.shape)
     return response

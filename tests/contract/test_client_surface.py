@@ -25,11 +25,15 @@ SURFACE = {
     "Ranked",
     "Ranking",
     "ServerError",
+    "SparseVector",
     "Texts",
     "Truncate",
     "UnavailableError",
 }
-CALLS = ["close", "embed", "is_ready", "model", "models", "rerank", "tokenize", "wait_until_ready"]
+CALLS = [
+    "close", "embed", "embed_sparse", "embed_tokens", "is_ready", "model", "models", "rerank", "tokenize",
+    "wait_until_ready",
+]  # fmt: skip
 
 MAY_IMPORT = {
     "conch_client",

@@ -20,6 +20,7 @@ def model_info(name: str, task: str, **changes: Any) -> ModelInfo:
     facts: dict[str, Any] = {
         "name": name,
         "task": task,
+        "base": None,
         "ready": True,
         "architecture": "bert",
         "precision": "fp32",
