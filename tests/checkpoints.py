@@ -14,11 +14,19 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
     PreTrainedModel,
+    Qwen3Config,
+    Qwen3Model,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaModel,
 )
+
+from tests import hub_checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +84,55 @@ class Checkpoints:
         folder = self._save(name, DistilBertModel, config)
         _add_minilm_tokenizer(folder)
         add_modules(folder, pooling=_MEAN_POOLING)
+        return folder
+
+    def mpnet(self, name: str = "mpnet") -> Path:
+        """An embedding model with relative positions."""
+        config = MPNetConfig(**_SMALL, vocab_size=30522, max_position_embeddings=402)
+        return self._embedding(self._save(name, MPNetModel, config))
+
+    def modernbert(self, name: str = "modernbert") -> Path:
+        """An embedding model with local and global attention."""
+        special = {
+            "pad_token_id": 0,
+            "bos_token_id": 101,
+            "eos_token_id": 102,
+            "cls_token_id": 101,
+            "sep_token_id": 102,
+        }
+        layers = {"num_hidden_layers": 4, "local_attention": 32, "initializer_cutoff_factor": 3.0}
+        config = ModernBertConfig(**{**_SMALL, **layers}, vocab_size=30522, max_position_embeddings=400, **special)
+        return self._embedding(self._save(name, ModernBertModel, config))
+
+    def qwen3(self, name: str = "qwen3") -> Path:
+        """A decoder that embeds by its last token."""
+        heads = {"num_key_value_heads": 2, "head_dim": 16}
+        config = Qwen3Config(**_SMALL, **heads, vocab_size=30522, max_position_embeddings=400)
+        folder = self._embedding(self._save(name, Qwen3Model, config))
+        add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
+        return folder
+
+    def nomic_bert(self, name: str = "nomic-bert") -> Path:
+        """An embedding model with rotary positions, as the Hub has it."""
+        return self._published(name, hub_checkpoints.NOMIC_BERT)
+
+    def gte(self, name: str = "gte") -> Path:
+        """An embedding model with stretched rotary positions, as the Hub has it."""
+        return self._published(name, hub_checkpoints.GTE)
+
+    def jina_bert(self, name: str = "jina-bert") -> Path:
+        """An embedding model with ALiBi, as the Hub has it."""
+        return self._published(name, hub_checkpoints.JINA_BERT)
+
+    def _published(self, name: str, config: dict[str, Any]) -> Path:
+        folder = self._folder / name
+        if not folder.exists():
+            hub_checkpoints.save(folder, config)
+        return self._embedding(folder)
+
+    def _embedding(self, folder: Path) -> Path:
+        _add_minilm_tokenizer(folder)
+        add_modules(folder, _MEAN_POOLING)
         return folder
 
     def _save(self, name: str, architecture: type[PreTrainedModel], config: Any) -> Path:

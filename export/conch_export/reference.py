@@ -1,4 +1,7 @@
-"""The PyTorch model a checkpoint was published for, run plainly: one text at a time, float32, eager attention."""
+"""The PyTorch model a checkpoint was published for, run plainly: one text at a time, float32, eager attention.
+
+Where transformers does not implement an architecture, conch's own plain reading of it takes its place for embeddings.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
+from conch_export.families import family_of
 from conch_export.graphs.heads import Pooling
+from conch_export.plain import PlainEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +41,21 @@ class Expected:
 
 
 class Reference:
-    """transformers' own implementation of a description's checkpoint."""
+    """A description's checkpoint as transformers runs it, or else as `plain` does.
+
+    Attributes:
+        name: who computes.
+    """
 
     def __init__(self, description: Description) -> None:
+        checkpoint = Checkpoint(description.source.folder)
+        family = family_of(checkpoint.config)
+        self._plain: PlainEncoder | None = None
+        if family is not None and not family.IN_TRANSFORMERS:
+            self.name = "conch's plain PyTorch"
+            self._plain, self._description = PlainEncoder(family.read_encoder(checkpoint)), description
+            return
+        self.name = f"transformers {transformers.__version__}"
         kind = AutoModel if description.task is Task.EMBEDDING else AutoModelForSequenceClassification
         self._description = description
         self._model = kind.from_pretrained(
@@ -48,14 +67,20 @@ class Reference:
         """The outputs for every row alone."""
         outputs, firsts = [], []
         for row in rows:
-            inputs = {"input_ids": torch.tensor([row.ids])}
-            if self._description.segments:
-                inputs["token_type_ids"] = torch.tensor([row.types])
-            result = self._model(**inputs, output_hidden_states=True)
-            tokens = result.hidden_states[-1][0]
+            tokens, logits = self._run(row)
             firsts.append(tokens[0].numpy())
-            outputs.append(self._pool(tokens) if self._description.pooling else result.logits[0].numpy())
+            outputs.append(self._pool(tokens) if logits is None else logits.numpy())
         return Expected(np.stack(outputs), np.stack(firsts))
+
+    def _run(self, row: Row) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Vectors of the tokens and, of a sequence classifier, its logits."""
+        if self._plain is not None:
+            return self._plain(row.ids, row.types), None
+        inputs = {"input_ids": torch.tensor([row.ids])}
+        if self._description.segments:
+            inputs["token_type_ids"] = torch.tensor([row.types])
+        result = self._model(**inputs, output_hidden_states=True)
+        return result.hidden_states[-1][0], None if self._description.pooling else result.logits[0]
 
     def _pool(self, tokens: torch.Tensor) -> NDArray[np.float32]:
         pooled = {

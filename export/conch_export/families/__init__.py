@@ -2,6 +2,7 @@
 
 A module reads a checkpoint of its family into the family-neutral description that `graphs.encoder` builds from:
 
+    IN_TRANSFORMERS: bool                             whether transformers itself implements it, to compare with
     reads(config) -> bool                             whether this config.json is of the family
     read_encoder(checkpoint) -> Encoder               raises UnsupportedError for variants it does not know
     read_classifier(checkpoint) -> Classifier         the head of a one-label sequence classifier
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class Family(Protocol):
     """What each module of this package offers."""
+
+    IN_TRANSFORMERS: bool
 
     def reads(self, config: dict[str, Any], /) -> bool:
         """Whether this config.json is of the family."""

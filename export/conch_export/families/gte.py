@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from conch_export.checkpoint import Checkpoint, Weights
 
+IN_TRANSFORMERS = False
+
 
 def reads(config: dict[str, Any]) -> bool:
     """The authors' code calls its architecture `new`."""
@@ -56,7 +58,7 @@ def has_segments(config: dict[str, Any]) -> bool:
 
 
 def _frequencies(config: dict[str, Any]) -> NDArray[np.float64]:
-    """Fixed NTK scaling: a larger base, and all slower by what keeps the fastest as it was (kexue.fm/archives/9706)."""
+    """Those of a longer range by fixed NTK scaling: a larger base, and all a little slower (kexue.fm/archives/9706)."""
     width = config["hidden_size"] // config["num_attention_heads"]
     scaling = config.get("rope_scaling")
     if scaling is None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 
+IN_TRANSFORMERS = False
+
 
 def reads(config: dict[str, Any]) -> bool:
     """What calls itself BERT and has ALiBi."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = {"gelu": Activation.GELU, "gelu_pytorch_tanh": Activation.GELU_TANH, "silu": Activation.SILU}
 
+IN_TRANSFORMERS = True
+
 
 def reads(config: dict[str, Any]) -> bool:
     """All of them."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _FARTHEST = 128
 """Distances from here on share a bucket."""
 
+IN_TRANSFORMERS = True
+
 
 def reads(config: dict[str, Any]) -> bool:
     """All of them."""

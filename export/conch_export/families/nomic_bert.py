@@ -30,6 +30,8 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "causal": (False, None),
 }
 
+IN_TRANSFORMERS = False
+
 
 def reads(config: dict[str, Any]) -> bool:
     """As the Hub's checkpoints are; the mixture-of-experts variant has other tensors."""

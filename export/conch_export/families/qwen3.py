@@ -10,6 +10,8 @@ from conch_export.graphs.network import Activation, Attention, Encoder, FeedForw
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint, Weights
 
+IN_TRANSFORMERS = True
+
 
 def reads(config: dict[str, Any]) -> bool:
     """All of them."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
     from conch_export.graphs.network import Encoder
 
+IN_TRANSFORMERS = True
+
 
 def reads(config: dict[str, Any]) -> bool:
     """Both have the same tensors."""

@@ -1,0 +1,149 @@
+"""Small checkpoints of architectures that transformers 4.57 lacks: tensors and config.json as the Hub has them.
+
+The numbers come from numpy's seeded generator, so that other environments make the very same files
+(tests/golden/make.py does, to compute what newer implementations answer).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+HIDDEN, INNER, LAYERS, HEADS, VOCABULARY, LENGTH = 48, 96, 2, 4, 30522, 400
+
+NOMIC_BERT: dict[str, Any] = {
+    "model_type": "nomic_bert",
+    "architectures": ["NomicBertModel"],
+    "vocab_size": VOCABULARY,
+    "n_embd": HIDDEN,
+    "n_inner": INNER,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "n_positions": LENGTH,
+    "type_vocab_size": 2,
+    "layer_norm_epsilon": 1e-12,
+    "activation_function": "swiglu",
+    "prenorm": False,
+    "parallel_block": False,
+    "qkv_proj_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "use_rms_norm": False,
+}
+GTE: dict[str, Any] = {
+    "model_type": "new",
+    "architectures": ["NewModel"],
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": LENGTH,
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-12,
+    "layer_norm_type": "layer_norm",
+    "hidden_act": "gelu",
+    "position_embedding_type": "rope",
+    "rope_theta": 500000,
+    "rope_scaling": {"type": "ntk", "factor": 2.0},
+    "pack_qkv": True,
+    "logn_attention_scale": False,
+}
+JINA_BERT: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["JinaBertForMaskedLM"],
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 6,
+    "max_position_embeddings": LENGTH,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "position_embedding_type": "alibi",
+    "feed_forward_type": "geglu",
+}
+
+
+def save(folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json and model.safetensors; the same numbers at every call."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(0)
+    save_file({name: _numbers(random, name, shape) for name, shape in _shapes(config)}, folder / "model.safetensors")
+
+
+def _numbers(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    around = 1.0 if _is_norm(name) and name.endswith("weight") else 0.0
+    return (around + 0.2 * random.standard_normal(shape)).astype(np.float32)
+
+
+def _is_norm(name: str) -> bool:
+    return any(part in name.lower() for part in ("norm", "_ln"))
+
+
+def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
+    types = [("embeddings.token_type_embeddings.weight", (2, HIDDEN))] if config["type_vocab_size"] else []
+    embeddings = [("embeddings.word_embeddings.weight", (VOCABULARY, HIDDEN)), *types]
+    kinds = {"nomic_bert": (_nomic, "emb_ln"), "new": (_gte, "embeddings.LayerNorm")}
+    layer, norm = kinds.get(config["model_type"], (_jina, "embeddings.LayerNorm"))
+    return embeddings + _norm(norm) + [shape for index in range(LAYERS) for shape in layer(index)]
+
+
+def _nomic(index: int) -> list[tuple[str, tuple[int, ...]]]:
+    name = f"encoder.layers.{index}"
+    return [
+        (f"{name}.attn.Wqkv.weight", (3 * HIDDEN, HIDDEN)),
+        (f"{name}.attn.out_proj.weight", (HIDDEN, HIDDEN)),
+        (f"{name}.mlp.fc11.weight", (INNER, HIDDEN)),
+        (f"{name}.mlp.fc12.weight", (INNER, HIDDEN)),
+        (f"{name}.mlp.fc2.weight", (HIDDEN, INNER)),
+        *_norm(f"{name}.norm1"),
+        *_norm(f"{name}.norm2"),
+    ]
+
+
+def _gte(index: int) -> list[tuple[str, tuple[int, ...]]]:
+    name = f"encoder.layer.{index}"
+    return [
+        *_linear(f"{name}.attention.qkv_proj", HIDDEN, 3 * HIDDEN),
+        *_linear(f"{name}.attention.o_proj", HIDDEN, HIDDEN),
+        (f"{name}.mlp.up_gate_proj.weight", (2 * INNER, HIDDEN)),
+        *_linear(f"{name}.mlp.down_proj", INNER, HIDDEN),
+        *_norm(f"{name}.attn_ln"),
+        *_norm(f"{name}.mlp_ln"),
+    ]
+
+
+def _jina(index: int) -> list[tuple[str, tuple[int, ...]]]:
+    name = f"encoder.layer.{index}"
+    return [
+        *_linear(f"{name}.attention.self.query", HIDDEN, HIDDEN),
+        *_linear(f"{name}.attention.self.key", HIDDEN, HIDDEN),
+        *_linear(f"{name}.attention.self.value", HIDDEN, HIDDEN),
+        *_linear(f"{name}.attention.output.dense", HIDDEN, HIDDEN),
+        *_norm(f"{name}.attention.output.LayerNorm"),
+        (f"{name}.mlp.gated_layers.weight", (2 * INNER, HIDDEN)),
+        *_linear(f"{name}.mlp.wo", INNER, HIDDEN),
+        *_norm(f"{name}.mlp.layernorm"),
+    ]
+
+
+def _linear(name: str, inputs: int, outputs: int) -> list[tuple[str, tuple[int, ...]]]:
+    return [(f"{name}.weight", (outputs, inputs)), (f"{name}.bias", (outputs,))]
+
+
+def _norm(name: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(f"{name}.weight", (HIDDEN,)), (f"{name}.bias", (HIDDEN,))]

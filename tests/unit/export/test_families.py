@@ -1,0 +1,159 @@
+"""Every encoder family computes what its authors' implementation computes, at every length, and in int8 nearly so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from conch_export.checkpoint import Checkpoint
+from conch_export.errors import UnsupportedError
+from conch_export.families import family_of
+from conch_export.graphs.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.plain import PlainEncoder
+from transformers import AutoModel
+
+from tests.unit.export.merging import padded
+
+if TYPE_CHECKING:
+    from tests.checkpoints import Checkpoints
+    from tests.unit.export.conftest import Exports
+    from tests.unit.export.merging import Floats
+
+IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3"]
+GOLDEN = ["nomic_bert", "gte"]
+FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert"]
+LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
+random = np.random.default_rng(0)
+ROWS = [random.integers(105, 30000, length).tolist() for length in LENGTHS]
+
+
+def units(vectors: Any) -> Floats:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def pooled(tokens: Floats, family: str) -> Floats:
+    return tokens[-1] if family == "qwen3" else tokens.mean(axis=0)
+
+
+@pytest.mark.parametrize("family", IN_TRANSFORMERS)
+def test_vectors_are_those_of_transformers(exports: Exports, checkpoints: Checkpoints, family: str) -> None:
+    model = AutoModel.from_pretrained(getattr(checkpoints, family)(), attn_implementation="eager").eval()
+    with torch.inference_mode():
+        tokens = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
+    expected = units(np.stack([pooled(each, family) for each in tokens]))
+    np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", GOLDEN)
+def test_vectors_are_those_of_newer_transformers(exports: Exports, family: str) -> None:
+    golden = json.loads(Path(__file__).parents[2].joinpath("golden/token_means.json").read_text())
+    vectors = exports(family).embedder(padded(golden["rows"]))[0]
+    np.testing.assert_allclose(vectors, units(np.array(golden["means"][family])), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_are_those_of_the_plain_computation(exports: Exports, checkpoints: Checkpoints, family: str) -> None:
+    checkpoint = Checkpoint(getattr(checkpoints, family)())
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encoder = PlainEncoder(reader.read_encoder(checkpoint))
+    expected = units(np.stack([pooled(encoder(row, [0] * len(row)).numpy(), family) for row in ROWS]))
+    np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_keeps_the_direction_of_vectors(exports: Exports, family: str) -> None:
+    exact, rounded = (exports(family, precision).embedder(padded(ROWS))[0] for precision in ("fp32", "int8"))
+    assert float((exact * rounded).sum(axis=1).mean()) >= 0.99
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_vector_is_the_same_alone_and_among_others(exports: Exports, family: str, precision: str) -> None:
+    embedder = exports(family, precision).embedder
+    together = embedder(padded(ROWS))[0]
+    alone = np.concatenate([embedder(padded([row]))[0] for row in ROWS])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6 if precision == "fp32" else 2e-6)
+
+
+class JinaBert:
+    """jina-embeddings-v2 written down once more, from its paper and its tensors' names, and sharing no code."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._config, self._weights = checkpoint.config, checkpoint.weights
+
+    def _at(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self._weights.array(name))
+
+    def _linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        bias = self._at(f"{name}.bias") if f"{name}.bias" in self._weights else None
+        return torch.nn.functional.linear(x, self._at(f"{name}.weight"), bias)
+
+    def _norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        parts = self._at(f"{name}.weight"), self._at(f"{name}.bias")
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], *parts, eps=1e-12)
+
+    def __call__(self, ids: list[int]) -> torch.Tensor:
+        words, types = (
+            self._at("embeddings.word_embeddings.weight"),
+            self._at("embeddings.token_type_embeddings.weight"),
+        )
+        x = self._norm("embeddings.LayerNorm", words[torch.tensor(ids)] + types[0])
+        heads = self._config["num_attention_heads"]
+        places = torch.arange(len(ids))
+        # Six heads: the slopes of four, then every second of those of eight.
+        slopes = torch.tensor([2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3])[:, None, None]
+        bias = -slopes * (places[None, :] - places[:, None]).abs()
+        for index in range(self._config["num_hidden_layers"]):
+            name = f"encoder.layer.{index}"
+            query, key, value = (
+                self._linear(f"{name}.attention.self.{part}", x).view(len(ids), heads, -1).transpose(0, 1)
+                for part in ("query", "key", "value")
+            )
+            weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias, dim=-1)
+            context = (weights @ value).transpose(0, 1).reshape(len(ids), -1)
+            x = self._norm(
+                f"{name}.attention.output.LayerNorm", x + self._linear(f"{name}.attention.output.dense", context)
+            )
+            gated, up = self._linear(f"{name}.mlp.gated_layers", x).chunk(2, dim=-1)
+            x = self._norm(
+                f"{name}.mlp.layernorm",
+                x + self._linear(f"{name}.mlp.wo", torch.nn.functional.gelu(gated) * up),
+            )
+        return x
+
+
+def test_jina_vectors_are_those_of_its_paper(exports: Exports, checkpoints: Checkpoints) -> None:
+    model = JinaBert(Checkpoint(checkpoints.jina_bert()))
+    with torch.inference_mode():
+        expected = units(np.stack([model(row).mean(0).numpy() for row in ROWS]))
+    np.testing.assert_allclose(exports("jina_bert").embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "setting", "value"),
+    [
+        ("mpnet", "hidden_act", "relu"),
+        ("modernbert", "hidden_activation", "relu"),
+        ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("nomic_bert", "rotary_scaling_factor", 2),
+        ("gte", "rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("jina_bert", "feed_forward_type", "original"),
+    ],
+)
+def test_a_variant_that_is_not_built_is_refused_by_name(
+    checkpoints: Checkpoints, tmp_path: Path, family: str, setting: str, value: object
+) -> None:
+    folder = getattr(checkpoints, family)()
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, setting: value}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    checkpoint = Checkpoint(tmp_path)
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    with pytest.raises(UnsupportedError, match=setting):
+        reader.read_encoder(checkpoint)
