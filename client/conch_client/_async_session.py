@@ -14,9 +14,17 @@ from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._catalog import Catalog, ModelChangedError, names_to_read, require_ready, tokenizer_requests
 from conch_client._deadline import Backoff, Deadline
-from conch_client._errors import ConchError, InvalidInputError, ModelNotFoundError, UnavailableError, error_from_rpc
+from conch_client._errors import (
+    ConchError,
+    InvalidInputError,
+    ModelNotFoundError,
+    RestrictedError,
+    UnavailableError,
+    error_from_rpc,
+)
 from conch_client._jobs import LoadedModel
 from conch_client._settings import MODEL_KEEPS_CHANGING, SESSION_CLOSED, STARTS
+from conch_client._wire import index_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -122,9 +130,16 @@ class AsyncSession:
 
     async def _read(self, deadline: Deadline) -> None:
         at = time.monotonic()
-        index = await self._call(self._stub.RepositoryIndex, pb.RepositoryIndexRequest(), deadline)
+        index = await self._index(deadline)
         configs = await self._each(names_to_read(index), lambda name: self._config(name, deadline))
         self._catalog.update(at, index, [config for config in configs if config is not None])
+
+    async def _index(self, deadline: Deadline) -> pb.RepositoryIndexResponse:
+        try:
+            return await self._call(self._stub.RepositoryIndex, pb.RepositoryIndexRequest(), deadline)
+        except RestrictedError:  # models are loaded and unloaded there, and the index is for who does that
+            statistics = await self._call(self._stub.ModelStatistics, pb.ModelStatisticsRequest(), deadline)
+            return index_of(statistics)
 
     async def _config(self, name: str, deadline: Deadline) -> Any:
         try:

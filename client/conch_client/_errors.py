@@ -42,11 +42,16 @@ class ServerError(ConchError):
     """The server failed, or answered something that no conch model answers."""
 
 
+class RestrictedError(ServerError):
+    """The server answers this only to who has its key. Internal: the client then asks something else."""
+
+
 # Triton says more in its message than in its status: a full queue, too long a wait in it and a model that is not loaded
 # are all UNAVAILABLE, and releases differ in what status an unknown model gets. The first match wins.
 _BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
     ("Exceeds maximum queue size", OverloadedError, "the server's queue is full; try again later"),
     ("Request timeout expired", OverloadedError, "the request waited too long in the server's queue; try again later"),
+    ("This protocol is restricted", RestrictedError, "the server wants its key for this"),
     ("is not at ready state", UnavailableError, "the model is not loaded"),
     ("has no available versions", UnavailableError, "the model is not loaded"),
     ("unknown model", ModelNotFoundError, "the server has no such model"),

@@ -76,3 +76,10 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool
     return len(shape) == len(wanted) and all(
         length in {None, given} for given, length in zip(shape, wanted, strict=True)
     )
+
+
+def index_of(statistics: pb.ModelStatisticsResponse) -> pb.RepositoryIndexResponse:
+    """The index of what is loaded, for servers that show theirs to nobody; it has nothing of what is not."""
+    entry = pb.RepositoryIndexResponse.ModelIndex
+    names = {model.name for model in statistics.model_stats}
+    return pb.RepositoryIndexResponse(models=[entry(name=name, state="READY") for name in names])
