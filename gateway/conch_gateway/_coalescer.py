@@ -1,22 +1,28 @@
-"""Small requests leave together while Triton is busy, and at once while it is not.
+"""Texts of several requests share calls to Triton while it is busy, and a lone text leaves at once.
 
-At most `calls` requests of the gateway are under way at a time. What arrives meanwhile waits for the first of them to
-return and then leaves in one request of up to `max_rows` texts, so that under load a text costs a fraction of a call
-and a lone text never waits.
+A request is taken apart into its texts, and each call takes up to `max_rows` of those whose turn is next, whoever sent
+them. So under load a text costs a fraction of a call, and a long list does not hold up what arrives after it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 from conch_client import AsyncClient, InvalidInputError
 from numpy.typing import NDArray
 
+from conch_gateway._turns import Ticket, Turns
+
 Ids = Sequence[Sequence[int]]
 Vectors = NDArray[np.float32]
+
+# Cells of a call, padding included. A call cannot be interrupted: this bounds how long a text waits for another's.
+CALL_TOKENS = 512
 
 
 class Options(NamedTuple):
@@ -27,74 +33,123 @@ class Options(NamedTuple):
     normalize: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+@dataclass(slots=True, eq=False)
+class _Request:
     ids: Ids
-    vectors: "asyncio.Future[Vectors]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: "asyncio.Future[Vectors]"
+    left: int
+    vectors: Vectors | None = None
+    context: Context = field(default_factory=copy_context)
+    tickets: list[Ticket] = field(default_factory=list)
+
+    def take(self, index: int, vector: Vectors) -> None:
+        if self.vectors is None:
+            self.vectors = np.empty((len(self.ids), len(vector)), np.float32)
+        self.vectors[index] = vector
+        self.left -= 1
+        if not self.left and not self.answer.done():
+            self.answer.set_result(self.vectors)
+
+    def fail(self, error: BaseException) -> None:
+        self.drop()
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def drop(self) -> None:
+        for ticket in self.tickets:
+            ticket.waits = False
+
+
+class _Row(NamedTuple):
+    request: _Request
+    place: int
+    ticket: Ticket
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.request.ids[self.place]
 
 
 class Coalescer:
-    """Embeds token ids through a client, several callers' at a time; belongs to one event loop."""
+    """Embeds token ids through a client, several requests' at a time; belongs to one event loop."""
 
-    def __init__(self, client: AsyncClient, calls: int, timeout_s: float) -> None:
+    def __init__(self, client: AsyncClient, turns: Turns, timeout_s: float) -> None:
         self._client = client
-        self._calls = calls
+        self._turns = turns
         self._timeout_s = timeout_s
-        self._waiting: dict[Options, deque[_Waiting]] = {}
-        self._senders: set[asyncio.Task[None]] = set()
+        self._numbers = count()
+        self._waiting: dict[tuple[Options, int, bool], list[tuple[float, int, _Row]]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
 
-    async def embed(self, ids: Ids, options: Options, max_rows: int) -> Vectors:
-        """Return the vectors of one caller's token ids, float32 [n, dimension].
+    async def embed(self, ids: Ids, options: Options, max_rows: int, caller: str = "") -> Vectors:
+        """Return the vectors of one request's token ids, float32 [n, dimension].
 
         Args:
-            ids: of one caller; when they fill a request by themselves they leave by themselves.
-            options: texts with equal options may share a request.
+            ids: of one request.
+            options: texts with equal options may share a call.
             max_rows: most texts that the model takes at a time.
+            caller: whose request it is; turns are shared fairly between callers.
 
         Raises:
-            ConchError: as the client raises it; a mistake of one caller is that caller's alone.
+            ConchError: as the client raises it; a mistake in one request is that request's alone.
         """
-        if len(ids) >= max_rows:
-            return await self._send(ids, options)
-        waiting = _Waiting(ids)
-        self._waiting.setdefault(options, deque()).append(waiting)
-        if len(self._senders) < self._calls:
-            sender = asyncio.create_task(self._send_waiting(max_rows))
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
-        return await waiting.vectors
+        request = _Request(ids, asyncio.get_running_loop().create_future(), len(ids))
+        large = len(ids) > max_rows or sum(map(len, ids)) > CALL_TOKENS
+        key = (options, max_rows, large)
+        queue = self._waiting.setdefault(key, [])
+        with self._turns.share(caller, large=large) as share:
+            # Texts of similar length travel together, so that little is padded.
+            for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
+                ticket = self._turns.queue(share, len(ids[index]), lambda: self._start(key))
+                request.tickets.append(ticket)
+                heappush(queue, (ticket.tag, next(self._numbers), _Row(request, index, ticket)))
+            self._turns.grant()
+            try:
+                return await request.answer
+            finally:
+                request.drop()
 
-    async def _send_waiting(self, max_rows: int) -> None:
-        while self._waiting:
-            options = next(iter(self._waiting))
-            group = _take(self._waiting[options], max_rows)
-            # Options take turns: those with more waiting go behind the others.
-            rest = self._waiting.pop(options)
-            if rest:
-                self._waiting[options] = rest
-            if group:
-                await self._answer(group, options)
+    def _start(self, key: tuple[Options, int, bool]) -> None:
+        """Use a turn for those who are next."""
+        options, max_rows, large = key
+        group = _take(self._waiting[key], max_rows)
+        if not self._waiting[key]:
+            del self._waiting[key]
+        if not group:  # who it was for left this very moment
+            self._turns.release(large=large)
+            return
+        call = group[0].request.context.run(asyncio.create_task, self._call(group, options))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(lambda _: self._turns.release(large=large))
 
-    async def _answer(self, group: list[_Waiting], options: Options) -> None:
+    async def _call(self, group: list[_Row], options: Options) -> None:
         try:
-            vectors = await self._send([row for waiting in group for row in waiting.ids], options)
-        except InvalidInputError as error:
-            if len(group) == 1:
-                _fail(group, error)
-            else:  # one of them made the mistake, and the others must not pay for it
-                for waiting in group:
-                    await self._answer([waiting], options)
+            vectors = await self._send([row.ids for row in group], options)
+        except InvalidInputError:
+            # One of them made the mistake, and the others must not pay for it. Whole, so that errors count right.
+            for request in dict.fromkeys(row.request for row in group):
+                await self._call_alone(request, options)
         except BaseException as error:
-            _fail(group, error if isinstance(error, Exception) else asyncio.CancelledError())
+            for row in group:
+                row.request.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
             if not isinstance(error, Exception):
                 raise
         else:
-            begin = 0
-            for waiting in group:
-                end = begin + len(waiting.ids)
-                if not waiting.vectors.done():
-                    waiting.vectors.set_result(vectors[begin:end])
-                begin = end
+            for row, vector in zip(group, vectors, strict=True):
+                row.request.take(row.place, vector)
+
+    async def _call_alone(self, request: _Request, options: Options) -> None:
+        request.drop()
+        if request.answer.done():
+            return
+        try:
+            vectors = await self._send(request.ids, options)
+        except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
+            request.fail(error)
+        else:
+            if not request.answer.done():
+                request.answer.set_result(vectors)
 
     async def _send(self, ids: Ids, options: Options) -> Vectors:
         return await self._client.embed(
@@ -106,19 +161,19 @@ class Coalescer:
         )
 
 
-def _take(queue: deque[_Waiting], max_rows: int) -> list[_Waiting]:
-    """Take what fits a request from the head of the queue; who has gone in the meantime is left out."""
-    group: list[_Waiting] = []
-    rows = 0
-    while queue and rows + len(queue[0].ids) <= max_rows:
-        waiting = queue.popleft()
-        if not waiting.vectors.done():
-            group.append(waiting)
-            rows += len(waiting.ids)
+def _take(queue: list[tuple[float, int, _Row]], max_rows: int) -> list[_Row]:
+    """Take what fits a call from the head of the queue; the first always does. Who has gone is left out."""
+    group: list[_Row] = []
+    longest = 0
+    while queue and len(group) < max_rows:
+        row = queue[0][-1]
+        if row.request.answer.done() or not row.ticket.waits:
+            heappop(queue)
+            continue
+        longest = max(longest, len(row.ids))
+        if group and (len(group) + 1) * longest > CALL_TOKENS:
+            break
+        heappop(queue)
+        row.ticket.waits = False
+        group.append(row)
     return group
-
-
-def _fail(group: list[_Waiting], error: BaseException) -> None:
-    for waiting in group:
-        if not waiting.vectors.done():
-            waiting.vectors.set_exception(error)

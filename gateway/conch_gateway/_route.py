@@ -6,6 +6,7 @@ error bodies subclasses `Route` and gives its class to its `APIRouter(route_clas
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 from typing import Any
 
 import orjson
@@ -47,10 +48,15 @@ async def error_response(request: Request, error: Exception) -> Response:
         _log_failure(request, problem, error)
     route = request.scope.get("route")
     dialect = route if isinstance(route, Route) else Route
-    headers = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
+    headers = {} if problem.retry_after_s is None else _retry_headers(problem.retry_after_s)
     if problem.status == 405:
         headers["allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
     return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
+
+
+def _retry_headers(seconds: float) -> dict[str, str]:
+    """Whole seconds, as HTTP has them, and the milliseconds that OpenAI's clients read first."""
+    return {"retry-after": str(ceil(seconds)), "retry-after-ms": str(ceil(1e3 * seconds))}
 
 
 def _log_failure(request: Request, problem: Problem, error: Exception) -> None:

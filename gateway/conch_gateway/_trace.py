@@ -17,6 +17,7 @@ class Trace:
     """One request, from its headers to its last byte; durations in seconds."""
 
     request_id: str
+    caller: str = ""
     started: float = field(default_factory=perf_counter)
     status: int | None = None
     model: str | None = None
@@ -36,7 +37,8 @@ class Trace:
 def begin_trace(scope: Scope) -> Trace:
     """Start the record of a request; the caller's `x-request-id` is taken over if it is safe to log and return."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    trace = Trace(given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex())
+    address = scope.get("client")
+    trace = Trace(given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex(), address[0] if address else "")
     scope[_KEY] = trace
     return trace
 

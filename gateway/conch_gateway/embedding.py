@@ -8,7 +8,7 @@ from conch_client import AsyncClient, ModelInfo, UnavailableError
 from numpy.typing import NDArray
 from typing_extensions import TypeIs
 
-from conch_gateway._admission import Admission
+from conch_gateway._admission import Admission, Hold
 from conch_gateway._choice import EMBEDDING, choose_model
 from conch_gateway._coalescer import Coalescer, Options
 from conch_gateway._fields import Texts
@@ -55,7 +55,7 @@ class Embedder:
         self._settings = settings
         self._client = client
         self._admission = admission
-        self._coalescer = Coalescer(client, settings.triton_calls, settings.timeout_s)
+        self._coalescer = Coalescer(client, admission.turns, settings.timeout_s)
 
     async def embed(self, job: EmbeddingJob, trace: Trace) -> Embedded:
         """Compute one job and write what it took into the trace.
@@ -70,16 +70,17 @@ class Embedder:
         info = await choose_model(self._client, name, EMBEDDING)
         _check_dimensions(job.dimensions, info)
         trace.model, trace.texts = info.name, len(job.texts)
-        with self._admission.admit(len(job.texts)):
-            vectors = await self._vectors(job, info, trace)
+        with self._admission.admit(job.texts) as hold:
+            vectors = await self._vectors(job, info, trace, hold)
         return Embedded(info.name, vectors, trace.tokens)
 
-    async def _vectors(self, job: EmbeddingJob, info: ModelInfo, trace: Trace) -> NDArray[np.float32]:
+    async def _vectors(self, job: EmbeddingJob, info: ModelInfo, trace: Trace, hold: Hold) -> NDArray[np.float32]:
         if not _is_text(job.texts):
             _check_no_prompt(job)
             return await self._infer(job, job.texts, info, trace)
         for _ in range(_STARTS):
             ids = await self._tokenize(job, job.texts, info, trace)
+            hold.correct(sum(map(len, ids)))
             vectors = await self._infer(job, ids, info, trace)
             # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
             served = await self._client.model(info.name)
@@ -106,7 +107,7 @@ class Embedder:
     ) -> NDArray[np.float32]:
         started = perf_counter()
         options = Options(info.name, job.dimensions, job.normalize)
-        vectors = await self._coalescer.embed(ids, options, info.max_rows)
+        vectors = await self._coalescer.embed(ids, options, info.max_rows, trace.caller)
         trace.inference_s = perf_counter() - started
         trace.tokens = sum(map(len, ids))
         return vectors

@@ -48,7 +48,11 @@ class BodyTooLargeError(RequestError):
 
 
 class CapacityError(GatewayError):
-    """As many requests or texts are in flight as the settings allow."""
+    """As many requests, texts or tokens are in flight as the settings allow; there is room after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoppingError(GatewayError):
@@ -81,7 +85,7 @@ RULES: dict[type[Exception], Rule] = {
     cc.ModelNotFoundError: Rule(404, INVALID, "model_not_found"),
     BodyTooLargeError: Rule(413, INVALID, "body_too_large"),
     WrongTypeError: Rule(422, INVALID, "wrong_type"),
-    CapacityError: Rule(429, "rate_limit_error", "overloaded", retry_after_s=1),
+    CapacityError: Rule(429, "rate_limit_error", "overloaded"),
     cc.OverloadedError: Rule(
         429, "rate_limit_error", "overloaded", retry_after_s=1, message="the models' queues are full; retry later"
     ),
@@ -107,7 +111,7 @@ class Problem:
     code: str
     message: str
     param: str | None = None
-    retry_after_s: int | None = None
+    retry_after_s: float | None = None
 
 
 def problem_of(error: Exception) -> Problem:
@@ -118,7 +122,8 @@ def problem_of(error: Exception) -> Problem:
     param: str | None = getattr(error, "param", None)
     if param is None and isinstance(error, cc.ModelNotFoundError):
         param = "model"
-    return Problem(rule.status, rule.type, rule.code, rule.message or str(error), param, rule.retry_after_s)
+    retry_after_s = getattr(error, "retry_after_s", rule.retry_after_s)
+    return Problem(rule.status, rule.type, rule.code, rule.message or str(error), param, retry_after_s)
 
 
 def _routing_problem(error: HTTPException) -> Problem:

@@ -1,13 +1,18 @@
 """The one way from a query and documents to their ranking, whatever dialect asked."""
 
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
+from typing import Any
 
-from conch_client import AsyncClient, Ranking
+from conch_client import AsyncClient, InvalidInputError, ModelInfo, Ranked, Ranking
 
-from conch_gateway._admission import Admission
+from conch_gateway._admission import Admission, estimated_tokens
 from conch_gateway._choice import RERANKING, choose_model
 from conch_gateway._trace import Trace
+from conch_gateway._turns import Share
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings, Truncate
 
@@ -40,6 +45,7 @@ class Reranker:
         self._settings = settings
         self._client = client
         self._admission = admission
+        self._turns = admission.turns
 
     async def rerank(self, job: RerankJob, trace: Trace) -> Reranked:
         """Compute one job and write what it took into the trace.
@@ -53,22 +59,62 @@ class Reranker:
         name = self._settings.rerank_model if job.model is None else job.model
         info = await choose_model(self._client, name, RERANKING)
         trace.model, trace.texts = info.name, len(job.documents)
-        with self._admission.admit(len(job.documents)):
+        with self._admission.admit(job.documents) as hold:
             started = perf_counter()
+            ranking = await self._rank(job, info, trace)
+            trace.inference_s = perf_counter() - started
+            hold.correct(ranking.tokens)
+        trace.tokens = ranking.tokens
+        return Reranked(info.name, ranking, ranking.tokens)
+
+    async def _rank(self, job: RerankJob, info: ModelInfo, trace: Trace) -> Ranking:
+        """Rank part by part, so that others get a turn in between."""
+        parts = _parts(job.documents, info)
+        with self._turns.share(trace.caller, large=len(parts) > 1) as share:
+            try:
+                rankings = await _all(self._rank_part(job, part, info, share) for part in parts)
+            except InvalidInputError:
+                if len(parts) == 1:
+                    raise
+                # Documents were counted within their part; of the whole, the client says which it is.
+                rankings = [await self._rank_part(job, range(len(job.documents)), info, share)]
+        best = sorted(chain.from_iterable(rankings), key=lambda ranked: (-ranked.score, ranked.index))
+        return Ranking(best[: job.top_n], sum(ranking.tokens for ranking in rankings))
+
+    async def _rank_part(self, job: RerankJob, part: Sequence[int], info: ModelInfo, share: Share) -> Ranking:
+        documents = [job.documents[index] for index in part]
+        async with self._turns.turn(share, estimated_tokens([job.query, *documents], info.max_length)):
             ranking = await self._client.rerank(
                 job.query,
-                job.documents,
+                documents,
                 model=info.name,
-                top_n=job.top_n,
                 raw_scores=job.raw_scores,
                 truncate=job.truncate or self._settings.truncate,
                 timeout_s=self._settings.timeout_s,
             )
-            trace.inference_s = perf_counter() - started
-        trace.tokens = ranking.tokens
-        return Reranked(info.name, ranking, ranking.tokens)
+        return Ranking((Ranked(part[place], score) for place, score in ranking), ranking.tokens)
 
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:
             msg = f"{count} documents are too many; send at most {self._settings.max_inputs} in one request"
             raise InvalidValueError(msg, param="documents")
+
+
+def _parts(documents: list[str], info: ModelInfo) -> list[Sequence[int]]:
+    """Split documents into calls, those of similar length together; in late interaction the query is a row too."""
+    rows = max(1, info.max_rows - (info.task == "late-interaction"))
+    if len(documents) <= rows:
+        return [range(len(documents))]
+    order = sorted(range(len(documents)), key=lambda index: len(documents[index]))
+    return [order[begin : begin + rows] for begin in range(0, len(order), rows)]
+
+
+async def _all(parts: Iterable[Coroutine[Any, Any, Ranking]]) -> list[Ranking]:
+    """Run all at once; what one raises ends the others."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,11 +34,18 @@ class GatewaySettings(BaseSettings):
     max_in_flight_texts: int = Field(
         16_384, ge=1, description="Most texts and documents computed or queued at once; further ones get 429."
     )
+    max_in_flight_tokens: int = Field(
+        262_144,
+        ge=1,
+        description="Most tokens computed or queued at once, estimated until texts are tokenised; further ones get "
+        "429. A request that has more by itself is taken when there is no other.",
+    )
     triton_calls: int = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1),
         ge=1,
-        description="Small requests that may be under way to Triton at once; texts that arrive meanwhile leave "
-        "together. Twice the encoder's instances keeps them busy. [default: twice the cores]",
+        description="Calls that may be under way to Triton at once; what arrives meanwhile waits in the gateway, where "
+        "texts leave together and long lists let short ones pass. Twice the encoder's instances keeps them busy. "
+        "[default: twice the cores]",
     )
     timeout_s: float = Field(30.0, gt=0, description="Seconds a request may take in Triton before it gets 504.")
     readiness_timeout_s: float = Field(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
-from conch_gateway._coalescer import Coalescer, Options
+from conch_gateway._coalescer import CALL_TOKENS, Coalescer, Options
+from conch_gateway._turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,9 @@ class Counting:
         await self.may_answer.wait()
         if self.failure is not None:
             raise self.failure
-        if any(BAD in row for row in ids):
-            raise InvalidInputError("an id is unknown")
+        for place, row in enumerate(ids):
+            if BAD in row:
+                raise InvalidInputError(f"id {place} is unknown")
         return np.array([[sum(row)] for row in ids], np.float32)
 
 
@@ -44,7 +46,7 @@ def client() -> Counting:
 
 @pytest.fixture
 def coalescer(client: Counting) -> Coalescer:
-    return Coalescer(cast("AsyncClient", client), calls=2, timeout_s=1)
+    return Coalescer(cast("AsyncClient", client), Turns(calls=2), timeout_s=1)
 
 
 async def start(coalescer: Coalescer, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
@@ -121,11 +123,92 @@ async def test_a_failure_reaches_everyone_who_was_sent_and_nobody_after(coalesce
     assert (await afterwards).tolist() == [[5]]
 
 
-async def test_a_request_that_fills_a_call_does_not_wait(coalescer: Coalescer, client: Counting) -> None:
-    busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(20)], OPTIONS, 8))
-    await asyncio.sleep(0)
-
-    assert len(client.sent[2]) == 20
+async def test_a_long_list_is_sent_in_several_calls_and_answered_in_its_order(
+    coalescer: Coalescer, client: Counting
+) -> None:
     client.may_answer.set()
-    await asyncio.gather(*busy, bulk)
+    vectors = await coalescer.embed([[number, *[0] * (number % 5)] for number in range(20)], OPTIONS, 8)
+
+    assert vectors.tolist() == [[number] for number in range(20)]
+    assert [len(call) for call in client.sent] == [8, 8, 4]
+
+
+async def test_texts_of_similar_length_travel_together(coalescer: Coalescer, client: Counting) -> None:
+    client.may_answer.set()
+    await coalescer.embed([[1], [2] * 9, [3], [4] * 9], OPTIONS, 2)
+
+    assert [list(map(len, call)) for call in client.sent] == [[1, 1], [9, 9]]
+
+
+async def test_a_call_holds_no_more_tokens_than_it_may(coalescer: Coalescer, client: Counting) -> None:
+    client.may_answer.set()
+    await coalescer.embed([[1] * (CALL_TOKENS // 2)] * 3 + [[1] * (CALL_TOKENS + 1)], OPTIONS, 8)
+
+    assert sorted(map(len, client.sent)) == [1, 1, 2]
+
+
+async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer, client: Counting) -> None:
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8))
+    await asyncio.sleep(0)
+    (late,) = await start(coalescer, [99])
+    client.may_answer.set()
+    await asyncio.gather(bulk, late)
+
+    assert [len(call) for call in client.sent[:2]] == [8, 8]
+    assert client.sent.index([[99]]) == 2
+
+
+async def test_while_texts_come_one_by_one_long_lists_leave_half_of_the_calls_free(
+    coalescer: Coalescer, client: Counting
+) -> None:
+    (first,) = await start(coalescer, [99])
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8))
+    await asyncio.sleep(0)
+    client.may_answer.set()
+    await first
+    client.may_answer.clear()
+    await asyncio.sleep(0)
+    (second,) = await start(coalescer, [98])
+
+    assert client.sent[-1] == [[98]]
+    client.may_answer.set()
+    await asyncio.gather(bulk, second)
+
+
+async def test_who_asks_for_four_things_at_once_is_not_given_four_times_as_much(
+    coalescer: Coalescer, client: Counting
+) -> None:
+    busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
+    greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, OPTIONS, 8, "greedy")) for _ in range(4)]
+    await asyncio.sleep(0)
+    modest = asyncio.create_task(coalescer.embed([[8]] * 80, OPTIONS, 8, "modest"))
+    await asyncio.sleep(0)
+    client.may_answer.set()
+    await modest
+    shares = [sum(row == [id_] for call in client.sent for row in call) for id_ in (7, 8)]
+    await asyncio.gather(*busy, *greedy)
+
+    assert shares[1] == 80
+    assert shares[0] < 200  # of 320: four requests are not given four times as much
+
+
+async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalescer: Coalescer, client: Counting) -> None:
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(80)], OPTIONS, 8))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    bulk.cancel()
+    await asyncio.sleep(0)
+    client.may_answer.set()
+    (after,) = await start(coalescer, [99])
+    await after
+
+    assert [len(call) for call in client.sent] == [8, 8, 1]
+
+
+async def test_a_mistake_in_a_long_list_is_told_with_its_place(coalescer: Coalescer, client: Counting) -> None:
+    client.may_answer.set()
+    ids = [[number] for number in range(20)]
+    ids[11] = [BAD]
+
+    with pytest.raises(InvalidInputError, match="id 11 is unknown"):
+        await coalescer.embed(ids, OPTIONS, 8)

@@ -152,7 +152,9 @@ async def test_a_caller_who_hangs_up_while_sending_is_no_failure_of_the_server(
 
 
 @pytest.mark.parametrize(
-    "limit", [{"max_in_flight_requests": 1}, {"max_in_flight_texts": 2, "max_inputs": 2}], ids=["requests", "texts"]
+    "limit",
+    [{"max_in_flight_requests": 1}, {"max_in_flight_texts": 2, "max_inputs": 2}, {"max_in_flight_tokens": 5}],
+    ids=["requests", "texts", "tokens"],
 )
 async def test_a_full_gateway_answers_429_at_once_and_recovers(
     http_with: Serve, client: StandIn, limit: dict[str, int]
@@ -167,6 +169,7 @@ async def test_a_full_gateway_answers_429_at_once_and_recovers(
         client.gate.set()
 
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert refused.headers["retry-after-ms"] == "1000"
         assert (await running).status_code == 200
         assert (await http.post(URL, json=two)).status_code == 200
 

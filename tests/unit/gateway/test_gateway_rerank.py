@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conch_client import InvalidInputError
 
 if TYPE_CHECKING:
     import httpx
@@ -144,3 +146,29 @@ async def test_a_bad_request_gets_its_status_and_names_the_field(
     response = await http.post("/v1/rerank", json=body)
 
     assert (response.status_code, response.json()["error"]["param"]) == (status, param)
+
+
+async def test_a_long_list_is_ranked_in_several_calls_as_in_one(http: httpx.AsyncClient, client: StandIn) -> None:
+    documents = ["abcd"[: number % 5] + "x" * number for number in range(30)]
+
+    answer = await ranked(http, documents=documents, top_n=12)
+
+    assert len(client.calls) == 5  # of 7 documents: the query is the eighth row
+    expected = sorted(range(30), key=lambda index: (-(index % 5), index))[:12]
+    assert [item["index"] for item in answer["results"]] == expected
+    assert answer["usage"]["total_tokens"] == 5 * len("abcd") + sum(map(len, documents))
+
+
+async def test_what_is_wrong_with_a_document_of_a_long_list_is_told_with_its_place(
+    http: httpx.AsyncClient, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: str, documents: list[str], **__: Any) -> None:
+        if "bad" in documents:
+            raise InvalidInputError(f"documents[{documents.index('bad')}] is too long")
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(client, "rerank", refuse)
+
+    response = await http.post("/rerank", json={"query": "q", "documents": [*["document"] * 20, "bad"]})
+
+    assert (response.status_code, "documents[20]" in response.text) == (400, True)
