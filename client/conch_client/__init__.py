@@ -20,6 +20,7 @@ from conch_client._errors import (
 from conch_client._inputs import Texts, Truncate
 from conch_client._model_info import ModelInfo
 from conch_client._rerank import Ranked, Ranking
+from conch_client._tokenizer import Token
 from conch_client._vectors import SparseVector
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ServerError",
     "SparseVector",
     "Texts",
+    "Token",
     "Truncate",
     "UnavailableError",
 ]

@@ -10,7 +10,7 @@ from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import Texts, Truncate, check_inputs, check_text, check_texts, is_heavy
+from conch_client._inputs import Texts, Truncate, check_ids, check_inputs, check_text, check_texts, is_heavy
 from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
+
+    from conch_client._tokenizer import Token
 
 
 class AsyncClient:
@@ -159,6 +161,41 @@ class AsyncClient:
         loaded = await self._session.load(model, ANY_TASK, deadline)
         return await self._session.compute(
             lambda: tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens).tolist(), heavy=inputs.heavy
+        )
+
+    async def tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[list[Token]]:
+        """All tokens of each text with their places in it; see ``Client.tokens``."""
+        deadline = self._deadline(timeout_s)
+        options = TokenOptions(prompt, prompt_name)
+        checked = check_texts(texts)
+        loaded = await self._session.load(model, ANY_TASK, deadline)
+        return await self._session.compute(
+            lambda: options.tokens(loaded, checked, add_special_tokens=add_special_tokens), heavy=is_heavy(checked)
+        )
+
+    async def decode(
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        model: str | None = None,
+        skip_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[str]:
+        """The text of each row of token ids; see ``Client.decode``."""
+        deadline = self._deadline(timeout_s)
+        rows = check_ids(ids)
+        tokenizer = (await self._session.load(model, ANY_TASK, deadline)).tokenizer
+        return await self._session.compute(
+            lambda: tokenizer.decode(rows, skip_special_tokens=skip_special_tokens), heavy=True
         )
 
     async def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:

@@ -9,7 +9,7 @@ from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import Texts, Truncate, check_inputs, check_text, check_texts
+from conch_client._inputs import Texts, Truncate, check_ids, check_inputs, check_text, check_texts
 from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._session import Session
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
+
+    from conch_client._tokenizer import Token
 
 
 class Client:
@@ -206,6 +208,49 @@ class Client:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         loaded = self._session.load(model, ANY_TASK, deadline)
         return tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens).tolist()
+
+    def tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[list[Token]]:
+        """All tokens of each text with their places in it, counted from the start of the prompt; nothing is cut.
+
+        Arguments and errors are those of ``tokenize``.
+        """
+        deadline = self._deadline(timeout_s)
+        options = TokenOptions(prompt, prompt_name)
+        loaded = self._session.load(model, ANY_TASK, deadline)
+        return options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens)
+
+    def decode(
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        model: str | None = None,
+        skip_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[str]:
+        """The text of each row of token ids, as far as the tokenizer keeps it.
+
+        Args:
+            ids: Rows of token ids, none empty.
+            model: Name of a model; None for the first by name.
+            skip_special_tokens: Leave out what the tokenizer's template put there.
+            timeout_s: Seconds for this call.
+
+        Raises:
+            InvalidInputError: Something else than rows of ids.
+        """
+        deadline = self._deadline(timeout_s)
+        rows = check_ids(ids)
+        tokenizer = self._session.load(model, ANY_TASK, deadline).tokenizer
+        return tokenizer.decode(rows, skip_special_tokens=skip_special_tokens)
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""

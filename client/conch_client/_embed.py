@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conch_client._jobs import LoadedModel
     from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
+    from conch_client._tokenizer import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class TokenOptions:
 
     def __post_init__(self) -> None:
         check_truncate(self.truncate)
+
+    def tokens(self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool) -> list[list[Token]]:
+        """All tokens of the texts with their prompt, however many."""
+        prompt = model.info.prompt_text(self.prompt, self.prompt_name)
+        return model.tokenizer.tokens([prompt + text for text in texts], add_special_tokens=add_special_tokens)
 
     def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Rows:
         """Token rows of the input; ids that were given stay as they are."""

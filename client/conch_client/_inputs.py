@@ -89,6 +89,14 @@ def check_inputs(values: object) -> Inputs:
     return Inputs(None, _token_rows(items))
 
 
+def check_ids(values: object) -> Rows:
+    """Rows of token ids; raises InvalidInputError for anything else."""
+    rows = check_inputs(values).rows
+    if rows is None:
+        raise InvalidInputError("ids must be a list of lists of token ids, not of texts")
+    return rows
+
+
 def check_truncate(truncate: object) -> None:
     """Raises InvalidInputError for anything but a ``Truncate``."""
     if truncate not in {"end", "start", "none"}:

@@ -5,7 +5,7 @@ The tokenizer is never mutated (its own truncation and padding are switched off 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from conch_client._inputs import Truncate
 
     Label = Callable[[int], str]
+
+
+class Token(NamedTuple):
+    """A token of a text.
+
+    Attributes:
+        id: Its number in the vocabulary.
+        text: What it stands for in the text; special tokens' own names.
+        special: Whether the tokenizer's template put it there.
+        start: The first character that it stands for; None for special tokens.
+        stop: The first character after it; None for special tokens.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
 
 
 class TextTokenizer:
@@ -68,6 +86,16 @@ class TextTokenizer:
         _refuse_empty(rows, label)
         return Rows.of(rows)
 
+    def tokens(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[Token]]:
+        """All tokens of each text, however many, with their places in it."""
+        found = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+        return [_described(text, encoding) for text, encoding in zip(texts, found, strict=True)]
+
+    def decode(self, rows: Rows, *, skip_special_tokens: bool) -> list[str]:
+        """The text of each row of ids; ids outside the vocabulary have none."""
+        texts: list[str] = self._tokenizer.decode_batch(rows.tolist(), skip_special_tokens=skip_special_tokens)
+        return texts
+
     def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Rows:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
 
@@ -99,6 +127,16 @@ class TextTokenizer:
         copy = self._tokenizer.encode(text, add_special_tokens=False)
         _cut(copy, length, truncate)
         return copy
+
+
+def _described(text: str, encoding: Encoding) -> list[Token]:
+    parts = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    return [
+        Token(number, name, special=True, start=None, stop=None)
+        if special
+        else Token(number, text[start:stop], special=False, start=start, stop=stop)
+        for number, name, special, (start, stop) in parts
+    ]
 
 
 def _cut(encoding: Encoding, length: int, truncate: Truncate) -> None:

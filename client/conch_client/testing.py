@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from conch_client._model_info import CROSS_ENCODER, EMBEDDING, LATE_INTERACTION, MULTI_VECTOR, SPARSE
@@ -40,8 +40,10 @@ def fake_tokenizer_json(special_tokens: tuple[str, ...] = _SPECIAL_TOKENS) -> by
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*special_tokens, *letters])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.add_special_tokens(list(special_tokens))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    tokenizer.decoder = decoders.ByteLevel()
     return str(tokenizer.to_str()).encode()
 
 

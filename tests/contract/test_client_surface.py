@@ -27,12 +27,13 @@ SURFACE = {
     "ServerError",
     "SparseVector",
     "Texts",
+    "Token",
     "Truncate",
     "UnavailableError",
 }
 CALLS = [
-    "close", "embed", "embed_sparse", "embed_tokens", "is_ready", "model", "models", "rerank", "tokenize",
-    "wait_until_ready",
+    "close", "decode", "embed", "embed_sparse", "embed_tokens", "is_ready", "model", "models", "rerank", "tokenize",
+    "tokens", "wait_until_ready",
 ]  # fmt: skip
 
 MAY_IMPORT = {
