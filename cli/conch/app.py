@@ -10,10 +10,12 @@ import typer
 
 from conch.bench import bench
 from conch.export import export
+from conch.preload import preload
 from conch.serve import serve
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(export)
+app.command()(preload)
 app.command()(serve)
 app.command()(bench)
 

@@ -28,7 +28,10 @@ def export(
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
     ] = Path("model_repository"),
     name: Annotated[OptionalStr, typer.Option(help="What the model is called when served.")] = None,
-    revision: Annotated[OptionalStr, typer.Option(help="Commit on the Hub.")] = None,
+    revision: Annotated[
+        OptionalStr,
+        typer.Option(help="Commit, branch or tag on the Hub."),
+    ] = None,
     precision: Annotated[
         Optional[Literal["fp32", "fp16", "int8"]],  # noqa: UP045
         typer.Option(help="Numbers of the matrix products. [default: int8, with --target cuda fp16]"),
@@ -61,6 +64,9 @@ def export(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the configurations are not what would be written.")
     ] = False,
+    update_lock: Annotated[
+        bool, typer.Option("--update-lock", help="Take the checkpoint as it is now, whatever conch.lock says.")
+    ] = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
     from conch_export import Aim, ExportError, Options, Overrides, Pooling, Precision, Target, plan, usable_cores  # noqa: PLC0415
@@ -74,6 +80,7 @@ def export(
         late_interaction=late_interaction,
         plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target)),
         overrides=Overrides(pooling and Pooling(pooling), normalize, max_length),
+        update_lock=update_lock,
     )
     try:
         _run(options, missing=missing, check=check)

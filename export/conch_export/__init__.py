@@ -14,6 +14,8 @@ from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.plan import Aim, Plan, plan, usable_cores
+from conch_export.provenance import preload
+from conch_export.sources import Source
 from conch_export.verify import Verification
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Plan",
     "Pooling",
     "Precision",
+    "Source",
     "SourceError",
     "Target",
     "Task",
@@ -41,6 +44,7 @@ __all__ = [
     "export",
     "is_complete",
     "plan",
+    "preload",
     "public_name",
     "usable_cores",
 ]

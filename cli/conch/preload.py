@@ -1,0 +1,69 @@
+"""`conch preload`: checkpoints are fetched, verified and locked, for an image or a machine that will export later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from conch_export import Source
+
+console = Console(stderr=True)
+OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
+
+
+def preload(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Known names, Hub ids or folders.")],
+    repository: Annotated[
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock they go into.")
+    ] = Path("model_repository"),
+    revision: Annotated[
+        OptionalStr,
+        typer.Option(help="Commit, branch or tag on the Hub."),
+    ] = None,
+    update_lock: Annotated[
+        bool, typer.Option("--update-lock", help="Take the checkpoints as they are now, whatever conch.lock says.")
+    ] = False,
+) -> None:
+    """Fetch checkpoints into the cache and record them in conch.lock, without exporting them."""
+    from conch_export import ExportError  # noqa: PLC0415
+    from conch_export import preload as fetch  # noqa: PLC0415
+
+    try:
+        with transfers() as progress:
+            bars = {model: progress.add_task(model, total=None) for model in models}
+            sources = fetch(
+                models,
+                repository,
+                revision=revision,
+                update_lock=update_lock,
+                on_bytes=lambda model, done, total: progress.update(bars[model], completed=done, total=total),
+            )
+    except ExportError as error:
+        console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+        raise typer.Exit(1) from error
+    console.print(checkpoints(sources))
+
+
+def transfers() -> Progress:
+    """A bar of bytes for each of several things that are moved, gone when all are there."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def checkpoints(sources: list[Source]) -> Table:
+    """What was found, a row for each checkpoint."""
+    table = Table(title="checkpoints", title_justify="left")
+    for heading in ("from", "revision", "files", "MB", "SHA-256 of the weights"):
+        table.add_column(heading, overflow="fold")
+    for source in sources:
+        megabytes = sum(file.size for file in source.files.values()) / 1e6
+        row = (source.origin, source.revision, str(len(source.files)), f"{megabytes:.1f}", source.weights_sha256)
+        table.add_row(*row)
+    return table

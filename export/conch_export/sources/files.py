@@ -1,0 +1,125 @@
+"""The files of a checkpoint. Hides which names those are, and how one is known again: by size and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from conch_export.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+WEIGHTS = "model.safetensors"
+BLOCK_BYTES = 1 << 20
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_SETTINGS = {".json", ".txt", ".model"}
+_MODULE_FILES = {"config.json", WEIGHTS}
+"""Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
+_MODULE_FOLDER = re.compile(r"\d+_\w+")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file's content.
+
+    Attributes:
+        sha256: in hexadecimal digits.
+        size: in bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """Those of a checkpoint's files that an export reads, sorted; weights only as safetensors, and once."""
+    names = set(names)
+    weights = set(weight_names(names))
+    return sorted(weights | {name for name in names if _is_setting(PurePosixPath(name))})
+
+
+def weight_names(names: Iterable[str]) -> list[str]:
+    """The encoder's weights: one file, or several shards in order."""
+    names = set(names)
+    return [WEIGHTS] if WEIGHTS in names else sorted(name for name in names if _SHARD.fullmatch(name))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The checkpoint's safetensors files, one or several shards.
+
+    Raises:
+        SourceError: there are none.
+    """
+    there = [path.name for path in folder.glob("*") if path.is_file()]
+    refuse_without_weights(str(folder), there)
+    return [folder / name for name in weight_names(there)]
+
+
+def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
+    """Say what to do about a checkpoint that has no safetensors among its files.
+
+    Raises:
+        SourceError: there are none.
+    """
+    names = list(names)
+    if weight_names(names):
+        return
+    pickles = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))))
+    message = (
+        f"{checkpoint} has no {WEIGHTS} (found: {pickles or 'no other weights'}). Pickled weights can run code and are "
+        "never loaded: look for a revision that has safetensors, or convert them (`save_file`) on a machine you can "
+        "afford to lose."
+    )
+    raise SourceError(message)
+
+
+def record(folder: Path, names: Iterable[str]) -> dict[str, File]:
+    """Size and hash of the folder's files of these names, in order of their names.
+
+    Raises:
+        SourceError: one is not there or cannot be read.
+    """
+    return {name: file(folder / name) for name in sorted(names)}
+
+
+def file(path: Path) -> File:
+    """Size and hash of a file.
+
+    Raises:
+        SourceError: it is not there or cannot be read.
+    """
+    try:
+        return File(_digest(path, hashlib.sha256()), path.stat().st_size)
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror or error}): fetch the checkpoint again"
+        raise SourceError(message) from error
+
+
+def weights_sha256(files: Mapping[str, File]) -> str:
+    """SHA-256 of the weight file; of several shards, of their SHA-256 in order."""
+    digests = [files[name].sha256 for name in weight_names(files)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def git_sha1(path: Path) -> str:
+    """The name that git gives to a file's content."""
+    return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+
+
+def _is_setting(path: PurePosixPath) -> bool:
+    if len(path.parts) == 1:
+        return path.suffix in _SETTINGS
+    folder, *rest = path.parts
+    return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as content:
+        while block := content.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""Checkpoints of the Hugging Face Hub, or of the mirror in `HF_ENDPOINT`, by way of the local cache.
+
+Hides the Hub's protocol and the cache's layout. What arrives is compared with the hash that the Hub states for it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.file_download import repo_folder_name
+from requests.exceptions import ChunkedEncodingError, RequestException
+
+from conch_export.errors import SourceError
+from conch_export.sources.arrival import watched
+from conch_export.sources.files import file, git_sha1, needed, refuse_without_weights
+from conch_export.sources.hub_errors import NotFoundError, explained, is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from conch_export.sources.files import File
+
+__all__ = ["NotFoundError", "fetch", "fetch_locked"]
+
+_ATTEMPTS = 5
+
+
+def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None]) -> Path:
+    """The folder of a commit, or of the newest one of a branch or tag; its name is the commit.
+
+    The Hub is asked which commit that is and what it consists of; where it cannot be reached, the cache answers.
+
+    Raises:
+        NotFoundError: the cache does not have it, and the Hub does not either or cannot be reached.
+        SourceError: it has no safetensors, or did not arrive as the Hub has it.
+    """
+    with explained(hub_id, revision):
+        try:
+            commit, sizes = _list(hub_id, revision)
+        except (HfHubHTTPError, RequestException, OfflineModeIsEnabled) as error:
+            if is_refusal(error):
+                raise
+            return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+        return _fetch(hub_id, commit, sizes, on_bytes)
+
+
+def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: Callable[[int, int], None]) -> Path:
+    """The folder of a commit whose files are known; nothing that is in the cache is asked for.
+
+    Raises:
+        NotFoundError, SourceError: as `fetch`.
+    """
+    with explained(hub_id, commit):
+        return _fetch(hub_id, commit, {name: file.size for name, file in files.items()}, on_bytes)
+
+
+def _list(hub_id: str, revision: str | None) -> tuple[str, dict[str, int]]:
+    """The commit, and the sizes in bytes of those of its files that an export reads."""
+    timeout_s = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=timeout_s)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    refuse_without_weights(hub_id, sizes)
+    if info.sha is None:
+        message = f"the Hub does not say which commit of {hub_id} it has: set HF_ENDPOINT to a mirror that does"
+        raise SourceError(message)
+    return info.sha, {name: sizes[name] for name in needed(sizes)}
+
+
+def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callable[[int, int], None]) -> Path:
+    cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model")
+    absent = [name for name in sizes if not isinstance(try_to_load_from_cache(hub_id, name, revision=commit), str)]
+    _refuse_without_room(cache, sum(sizes[name] for name in absent))
+    # One after the other, so that Ctrl-C ends a download at once; the weights of most checkpoints are one file anyway.
+    with watched(cache / "blobs", sum(sizes[name] for name in absent), on_bytes) as arrived:
+        for name in absent:
+            _check(_download(hub_id, commit, name))
+            arrived(sizes[name])
+    return cache / "snapshots" / commit
+
+
+def _download(hub_id: str, commit: str, name: str, attempts: int = _ATTEMPTS) -> Path:
+    try:
+        return Path(hf_hub_download(hub_id, name, revision=commit))
+    except ChunkedEncodingError:  # huggingface_hub goes on after other broken connections, but not after this one
+        if attempts == 1:
+            raise
+    return _download(hub_id, commit, name, attempts - 1)
+
+
+def _check(path: Path) -> None:
+    """Compare a file that has just arrived with its name in the cache, which is the hash that the Hub states."""
+    content = path.resolve()
+    if content.name not in {path.name, _digest_like(content)}:
+        content.unlink()
+        path.unlink()
+        message = f"{path.name} arrived damaged and was thrown away: run it again, or set HF_ENDPOINT to another mirror"
+        raise SourceError(message)
+
+
+def _digest_like(content: Path) -> str:
+    """The file's hash of the kind that its name is: SHA-256 if it is large, else git's; some mirrors state neither."""
+    if re.fullmatch(r"[0-9a-f]{64}", content.name):
+        return file(content).sha256
+    return git_sha1(content) if re.fullmatch(r"[0-9a-f]{40}", content.name) else content.name
+
+
+def _refuse_without_room(cache: Path, needed_bytes: int) -> None:
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed_bytes > free:
+        sizes = f"{needed_bytes / 1e6:.0f} MB are to come, {there} has room for {free / 1e6:.0f}"
+        message = f"{sizes}: make room, or set HF_HOME"
+        raise SourceError(message)

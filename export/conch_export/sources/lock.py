@@ -1,0 +1,158 @@
+"""`conch.lock`: which checkpoints a model repository was made from, recorded the first time and enforced afterwards.
+
+Hides the file's format. What stands in it was computed where a checkpoint was first seen: what is not known is trusted
+once, what is known must be what it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from conch_export.errors import SourceError
+from conch_export.sources.files import File, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE = "conch.lock"
+_FORMAT = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a checkpoint was.
+
+    Attributes:
+        origin: `hub:ID`, `pypi:DISTRIBUTION`, or `folder:NAME` of what was carried here in a bundle.
+        revision: commit or version, empty for a folder.
+        files: what it consists of, by path.
+    """
+
+    origin: str
+    revision: str
+    files: Mapping[str, File]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The checkpoints of a model repository, by what they are called (`sources.key_of`).
+
+    Attributes:
+        sources: what each was.
+    """
+
+    sources: Mapping[str, Locked] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Lock:
+        """The lock file in the folder; knows nothing where there is none.
+
+        Raises:
+            SourceError: it is damaged.
+        """
+        path = folder / FILE
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            message = f"{path} is damaged ({error}): restore it, or delete it to record anew what is found"
+            raise SourceError(message) from error
+
+    def to_text(self) -> str:
+        """The file's content, the same for the same checkpoints."""
+        return json.dumps(self.to_json(), indent=2) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads, sorted."""
+        sources = {key: asdict(self.sources[key]) for key in sorted(self.sources)}
+        for locked in sources.values():
+            locked["files"] = dict(sorted(locked["files"].items()))
+        return {"format": _FORMAT, "sources": sources}
+
+    @classmethod
+    def from_json(cls, stated: Mapping[str, Any]) -> Lock:
+        """The checkpoints that a lock file or a bundle's manifest states.
+
+        Raises:
+            ValueError: it is of another format, or names files that no checkpoint of ours has.
+            LookupError, TypeError, AttributeError: it has another shape.
+        """
+        if stated["format"] != _FORMAT:
+            message = f"format {stated['format']} is of another version of conch"
+            raise ValueError(message)
+        return cls({str(key): _locked(source) for key, source in stated["sources"].items()})
+
+    def adding(self, key: str, locked: Locked) -> Lock:
+        """The same with another checkpoint, or with what is known about this one replaced."""
+        return Lock({**self.sources, key: locked})
+
+    def without(self, key: str) -> Lock:
+        """The same, but ignorant of one checkpoint."""
+        return Lock({other: locked for other, locked in self.sources.items() if other != key})
+
+    def check(self, key: str, found: Locked) -> None:
+        """Compare a checkpoint with what it was.
+
+        Raises:
+            SourceError: it has changed.
+        """
+        known = self.sources.get(key)
+        if known is not None and known != found:
+            message = (
+                f"{key} is not what {FILE} says: {_difference(known, found)}. Restore what it was, or accept what it "
+                "is with --update-lock"
+            )
+            raise SourceError(message)
+
+
+def parse_files(stated: Mapping[str, Any]) -> dict[str, File]:
+    """Files of a lock or manifest; every path is relative and stays inside its folder.
+
+    Raises:
+        ValueError: a path leads elsewhere, or a hash or size cannot be.
+        LookupError, TypeError, AttributeError: it has another shape.
+    """
+    return {_inner(path): _file(file) for path, file in stated.items()}
+
+
+def _locked(stated: Mapping[str, Any]) -> Locked:
+    files = parse_files(stated["files"])
+    strange = sorted(set(files) - set(needed(files)))
+    if strange:
+        message = f"{strange[0]!r} is no file of a checkpoint"
+        raise ValueError(message)
+    return Locked(str(stated["origin"]), str(stated["revision"]), files)
+
+
+def _inner(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or "/".join(parts) != path or ".." in parts or "\\" in path or "\0" in path or path.startswith("/"):
+        message = f"{path!r} is no path inside a folder"
+        raise ValueError(message)
+    return path
+
+
+def _file(stated: Mapping[str, Any]) -> File:
+    sha256, size = stated["sha256"], stated["size"]
+    if not (isinstance(sha256, str) and _SHA256.fullmatch(sha256) and type(size) is int and size >= 0):
+        message = f"{stated} is no size and SHA-256"
+        raise ValueError(message)
+    return File(sha256, size)
+
+
+def _difference(known: Locked, found: Locked) -> str:
+    if (known.origin, known.revision) != (found.origin, found.revision):
+        return f"it was {known.origin} {known.revision}".rstrip() + f" and is {found.origin} {found.revision}".rstrip()
+    changed = sorted(name for name in {*known.files, *found.files} if known.files.get(name) != found.files.get(name))
+    name = changed[0]
+    more = f" (and {len(changed) - 1} more files differ)" if len(changed) > 1 else ""
+    if name not in found.files:
+        return f"{name} is missing{more}"
+    if name not in known.files:
+        return f"{name} is new{more}"
+    return f"{name} had SHA-256 {known.files[name].sha256} and has {found.files[name].sha256}{more}"
