@@ -152,13 +152,16 @@ async def _triton(settings: GatewaySettings, server: ServerSettings | None) -> A
 
 
 async def _models_that_answer(url: str) -> list[dict[str, Any]]:
-    """Wait until all models are ready, then ask one of them something, as any client would."""
-    status = 0
+    """Wait until all models are ready, then ask one of Triton's something, as any client would."""
+    status, health = 0, None
     while status != 200:
-        status, _ = await asyncio.to_thread(_http, f"{url}/health/ready")
+        status, health = await asyncio.to_thread(_http, f"{url}/health/ready")
         await asyncio.sleep(0 if status == 200 else POLL_S)
     models: list[dict[str, Any]] = (await asyncio.to_thread(_http, f"{url}/v1/models"))[1]["data"]
-    path, body = _question(models)
+    loaded = [model for model in models if model["id"] in health["models"]]
+    if not loaded:
+        return models
+    path, body = _question(loaded)
     status, answer = await asyncio.to_thread(_http, f"{url}{path}", body)
     if status != 200:
         raise _NoAnswerError(f"the gateway answered {status} to its first request: {answer}")

@@ -1,19 +1,20 @@
 """Whether requests would be answered now: every model must say it is ready and then answer a tiny request in time.
 
 Triton's own readiness stays true while an instance hangs, so each model is asked to compute one word. A full queue
-counts as an answer: a busy server is not a broken one.
+counts as an answer: a busy server is not a broken one. Models of other servers are not asked: that may cost money, and
+one that is away must not take this gateway out of service.
 """
 
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
 
-from conch_client import AsyncClient, ConchError, ModelInfo, OverloadedError
+from conch_client import ConchError, ModelInfo, OverloadedError
 
-from conch_gateway._choice import EMBEDDING, RERANKING
+from conch_gateway._choice import Models
+from conch_gateway._probe import ask_a_word
 
 _KEEP_S = 1.0  # probes arriving faster than this share one answer
-_WORD = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ class Verdict:
 class Readiness:
     """Asks Triton's models, at most once a second."""
 
-    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
-        self._client = client
+    def __init__(self, models: Models, timeout_s: float) -> None:
+        self._client = models.client
+        self._models = models
         self._timeout_s = timeout_s
         self._verdict = Verdict({}, ["not asked yet"])
         self._asked_at = float("-inf")
@@ -49,24 +51,25 @@ class Readiness:
 
     async def _ask(self) -> Verdict:
         try:
-            models = await asyncio.wait_for(self._client.models(), self._timeout_s)
+            infos = await asyncio.wait_for(self._client.models(), self._timeout_s)
         except asyncio.TimeoutError:
             return Verdict({}, [f"Triton did not list its models within {self._timeout_s} s"])
         except ConchError as error:
             return Verdict({}, [f"Triton did not list its models: {error}"])
-        if not models:
+        faults = dict(zip((info.name for info in infos), await asyncio.gather(*map(self._fault, infos)), strict=True))
+        faults |= self._models.missing()
+        if not (faults or self._models.may_be_empty):
             return Verdict({}, ["Triton serves no model that conch exported"])
-        faults = await asyncio.gather(*map(self._fault, models))
         return Verdict(
-            {info.name: fault is None for info, fault in zip(models, faults, strict=True)},
-            [f"{info.name}: {fault}" for info, fault in zip(models, faults, strict=True) if fault is not None],
+            {name: fault is None for name, fault in faults.items()},
+            [f"{name}: {fault}" for name, fault in faults.items() if fault is not None],
         )
 
     async def _fault(self, info: ModelInfo) -> str | None:
         if not info.ready:
             return "not loaded"
         try:
-            await asyncio.wait_for(self._compute(info), self._timeout_s)
+            await asyncio.wait_for(ask_a_word(self._client, info, self._timeout_s), self._timeout_s)
         except asyncio.TimeoutError:
             return f"no answer within {self._timeout_s} s"
         except OverloadedError:
@@ -74,9 +77,3 @@ class Readiness:
         except ConchError as error:
             return str(error)
         return None
-
-    async def _compute(self, info: ModelInfo) -> None:
-        if info.task in EMBEDDING:
-            await self._client.embed([_WORD], model=info.name, timeout_s=self._timeout_s)
-        elif info.task in RERANKING:
-            await self._client.rerank(_WORD, [_WORD], model=info.name, timeout_s=self._timeout_s)

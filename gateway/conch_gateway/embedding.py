@@ -4,25 +4,20 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from conch_client import AsyncClient, ModelInfo, UnavailableError
+from conch_client import ModelInfo, UnavailableError
 from numpy.typing import NDArray
-from typing_extensions import TypeIs
 
 from conch_gateway._admission import Admission, Hold
-from conch_gateway._choice import EMBEDDING, choose_model
+from conch_gateway._choice import Models
 from conch_gateway._coalescer import Coalescer, Options
-from conch_gateway._fields import Texts
+from conch_gateway._fields import Texts, is_text
+from conch_gateway._prompts import choose_prompt
+from conch_gateway._tasks import EMBEDDING
 from conch_gateway._trace import Trace
+from conch_gateway._upstream import Upstream
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings, Truncate
 
-# What callers say a text is for → names under which models' authors put the prompt, most usual first
-# (sentence-transformers' own order for queries and documents, then nomic's names).
-_PROMPT_NAMES = {
-    "query": ("query", "search_query"),
-    "passage": ("document", "passage", "corpus", "search_document"),
-    "document": ("document", "passage", "corpus", "search_document"),
-}
 _STARTS = 3  # how often a job may begin anew because its model was replaced
 
 
@@ -51,9 +46,10 @@ class Embedded:
 class Embedder:
     """Computes embedding jobs within the limits of the settings."""
 
-    def __init__(self, settings: GatewaySettings, client: AsyncClient, admission: Admission) -> None:
+    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
         self._settings = settings
-        self._client = client
+        self._client = client = models.client
+        self._models = models
         self._admission = admission
         self._coalescer = Coalescer(client, admission.turns, settings.timeout_s)
 
@@ -67,15 +63,18 @@ class Embedder:
         """
         self._check_count(len(job.texts))
         name = self._settings.embedding_model if job.model is None else job.model
-        info = await choose_model(self._client, name, EMBEDDING)
-        _check_dimensions(job.dimensions, info)
-        trace.model, trace.texts = info.name, len(job.texts)
+        # Admitted first: who waits for a model to be loaded takes up room as well.
         with self._admission.admit(job.texts) as hold:
-            vectors = await self._vectors(job, info, trace, hold)
-        return Embedded(info.name, vectors, trace.tokens)
+            async with self._models.use(name, EMBEDDING) as info:
+                _check_dimensions(job.dimensions, info)
+                trace.model, trace.texts = info.name, len(job.texts)
+                vectors = await self._vectors(job, info, trace, hold)
+                return Embedded(info.name, vectors, trace.tokens)
 
     async def _vectors(self, job: EmbeddingJob, info: ModelInfo, trace: Trace, hold: Hold) -> NDArray[np.float32]:
-        if not _is_text(job.texts):
+        if info.name in self._models.upstreams:
+            return await self._forward(job, self._models.upstreams[info.name], trace)
+        if not is_text(job.texts):
             _check_no_prompt(job)
             return await self._infer(job, job.texts, info, trace)
         for _ in range(_STARTS):
@@ -92,10 +91,12 @@ class Embedder:
 
     async def _tokenize(self, job: EmbeddingJob, texts: list[str], info: ModelInfo, trace: Trace) -> list[list[int]]:
         started = perf_counter()
+        prompt = choose_prompt(info, job.prompt_name, job.input_type)
         ids = await self._client.tokenize(
             texts,
             model=info.name,
-            prompt_name=job.prompt_name or _prompt_name(job.input_type, info),
+            prompt=prompt.prompt,
+            prompt_name=prompt.prompt_name,
             truncate=job.truncate or self._settings.truncate,
             timeout_s=self._settings.timeout_s,
         )
@@ -112,22 +113,24 @@ class Embedder:
         trace.tokens = sum(map(len, ids))
         return vectors
 
+    async def _forward(self, job: EmbeddingJob, upstream: Upstream, trace: Trace) -> NDArray[np.float32]:
+        """Ask the other server that has the model; what a text is for is its to know."""
+        started = perf_counter()
+        answer = await upstream.embed(
+            job.texts,
+            job.dimensions,
+            input_type=job.input_type,
+            prompt_name=job.prompt_name,
+            truncate=job.truncate,
+        )
+        trace.inference_s = perf_counter() - started
+        trace.tokens = answer.tokens
+        return answer.vectors
+
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:
             msg = f"{count} inputs are too many; send at most {self._settings.max_inputs} in one request"
             raise InvalidValueError(msg, param="input")
-
-
-def _is_text(texts: Texts) -> TypeIs[list[str]]:
-    return isinstance(texts[0], str)
-
-
-def _prompt_name(input_type: str | None, info: ModelInfo) -> str | None:
-    """Find the model's prompt for a kind of input; None, its default, where its author gave none for that kind."""
-    if input_type is None:
-        return None
-    names = _PROMPT_NAMES.get(input_type, (input_type,))
-    return next((name for name in names if name in info.prompts), None)
 
 
 def _check_dimensions(dimensions: int | None, info: ModelInfo) -> None:

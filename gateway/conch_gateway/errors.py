@@ -8,6 +8,10 @@ GatewayError
 │ └ BodyTooLargeError     more bytes than the gateway reads
 ├ CapacityError           the gateway is full
 ├ StoppingError           the gateway stopped before the request was done
+├ LoadingError            the model is being loaded
+├ UpstreamError           the other server that has the model failed
+├ UpstreamBusyError       the other server that has the model takes no more
+├ ModelsFileError         the models file is wrong
 └ ListenError             the port cannot be had (never on the wire)
 """
 
@@ -59,6 +63,26 @@ class StoppingError(GatewayError):
     """The gateway is stopping, and the request outlasted the grace period."""
 
 
+class LoadingError(GatewayError):
+    """The model is being loaded, and the request cannot wait for it any longer."""
+
+
+class UpstreamError(GatewayError):
+    """The other server that has the model cannot be reached, failed, or answered nonsense."""
+
+
+class UpstreamBusyError(GatewayError):
+    """The other server that has the model takes no more requests now."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelsFileError(GatewayError):
+    """The models file cannot be read, or says what cannot be."""
+
+
 class ListenError(GatewayError):
     """The address and port of the settings cannot be listened on."""
 
@@ -83,12 +107,16 @@ RULES: dict[type[Exception], Rule] = {
     InvalidValueError: Rule(400, INVALID, "invalid_value"),
     cc.InvalidInputError: Rule(400, INVALID, "invalid_value"),
     cc.ModelNotFoundError: Rule(404, INVALID, "model_not_found"),
+    ModelsFileError: Rule(400, INVALID, "models_file"),
     BodyTooLargeError: Rule(413, INVALID, "body_too_large"),
     WrongTypeError: Rule(422, INVALID, "wrong_type"),
     CapacityError: Rule(429, "rate_limit_error", "overloaded"),
     cc.OverloadedError: Rule(
         429, "rate_limit_error", "overloaded", retry_after_s=1, message="the models' queues are full; retry later"
     ),
+    UpstreamBusyError: Rule(429, "rate_limit_error", "upstream_overloaded", retry_after_s=1),
+    UpstreamError: Rule(502, SERVER, "upstream_failed", retry_after_s=2),
+    LoadingError: Rule(503, SERVER, "model_loading", retry_after_s=2),
     StoppingError: Rule(503, SERVER, "stopping", retry_after_s=1),
     cc.UnavailableError: Rule(
         503, SERVER, "unavailable", retry_after_s=2, message="the inference server cannot be reached; retry later"

@@ -1,16 +1,16 @@
 """The one way from a query and documents to their ranking, whatever dialect asked."""
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
-from typing import Any
 
-from conch_client import AsyncClient, InvalidInputError, ModelInfo, Ranked, Ranking
+from conch_client import InvalidInputError, ModelInfo, Ranked, Ranking
 
 from conch_gateway._admission import Admission, estimated_tokens
-from conch_gateway._choice import RERANKING, choose_model
+from conch_gateway._choice import Models
+from conch_gateway._concurrency import all_of
+from conch_gateway._tasks import RERANKING
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Share
 from conch_gateway.errors import InvalidValueError
@@ -41,9 +41,9 @@ class Reranked:
 class Reranker:
     """Computes reranking jobs within the limits of the settings."""
 
-    def __init__(self, settings: GatewaySettings, client: AsyncClient, admission: Admission) -> None:
+    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
         self._settings = settings
-        self._client = client
+        self._models = models
         self._admission = admission
         self._turns = admission.turns
 
@@ -57,22 +57,22 @@ class Reranker:
         """
         self._check_count(len(job.documents))
         name = self._settings.rerank_model if job.model is None else job.model
-        info = await choose_model(self._client, name, RERANKING)
-        trace.model, trace.texts = info.name, len(job.documents)
         with self._admission.admit(job.documents) as hold:
-            started = perf_counter()
-            ranking = await self._rank(job, info, trace)
-            trace.inference_s = perf_counter() - started
-            hold.correct(ranking.tokens)
-        trace.tokens = ranking.tokens
-        return Reranked(info.name, ranking, ranking.tokens)
+            async with self._models.use(name, RERANKING) as info:
+                trace.model, trace.texts = info.name, len(job.documents)
+                started = perf_counter()
+                ranking = await self._rank(job, info, trace)
+                trace.inference_s = perf_counter() - started
+                trace.tokens = ranking.tokens
+                hold.correct(ranking.tokens)
+                return Reranked(info.name, ranking, ranking.tokens)
 
     async def _rank(self, job: RerankJob, info: ModelInfo, trace: Trace) -> Ranking:
         """Rank part by part, so that others get a turn in between."""
         parts = _parts(job.documents, info)
         with self._turns.share(trace.caller, large=len(parts) > 1) as share:
             try:
-                rankings = await _all(self._rank_part(job, part, info, share) for part in parts)
+                rankings = await all_of(self._rank_part(job, part, info, share) for part in parts)
             except InvalidInputError:
                 if len(parts) == 1:
                     raise
@@ -84,7 +84,7 @@ class Reranker:
     async def _rank_part(self, job: RerankJob, part: Sequence[int], info: ModelInfo, share: Share) -> Ranking:
         documents = [job.documents[index] for index in part]
         async with self._turns.turn(share, estimated_tokens([job.query, *documents], info.max_length)):
-            ranking = await self._client.rerank(
+            ranking = await self._models.client.rerank(
                 job.query,
                 documents,
                 model=info.name,
@@ -107,14 +107,3 @@ def _parts(documents: list[str], info: ModelInfo) -> list[Sequence[int]]:
         return [range(len(documents))]
     order = sorted(range(len(documents)), key=lambda index: len(documents[index]))
     return [order[begin : begin + rows] for begin in range(0, len(order), rows)]
-
-
-async def _all(parts: Iterable[Coroutine[Any, Any, Ranking]]) -> list[Ranking]:
-    """Run all at once; what one raises ends the others."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,9 +1,10 @@
 """What an operator can set: one frozen object, built once at the edge and passed whole."""
 
 import os
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Truncate = Literal["none", "start", "end"]
@@ -22,6 +23,20 @@ class GatewaySettings(BaseSettings):
     )
     rerank_model: str | None = Field(
         None, description="Reranking model for requests that name none; unset takes the first by name."
+    )
+    models_file: Path | None = Field(
+        None, description="TOML file of aliases, of models that are loaded later, and of models of other servers."
+    )
+    load: Literal["start", "lazy", "demand"] = Field(
+        "start",
+        description="When models are loaded that the models file does not mention: at the start, by their first "
+        "request, or by an administrator only. All but start need triton_admin_key.",
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="Key that opens /admin, where models are loaded and unloaded; unset, it stays shut."
+    )
+    triton_admin_key: SecretStr | None = Field(
+        None, description="What Triton wants to be told before it loads or unloads a model; unset, it does neither."
     )
     truncate: Truncate = Field(
         "end", description="What is cut from a text longer than the model's limit: end, start, or none (answer 400)."

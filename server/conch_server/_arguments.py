@@ -14,22 +14,26 @@ if TYPE_CHECKING:
 
     from ._settings import ServerSettings
 
-# Neither the client nor the gateway uses these, and through them others could read or write memory and files. Model
-# repository is not among them: clients list the models with it, and loading is refused by model-control-mode none.
+# Neither the client nor the gateway uses these, and through them others could read or write memory and files.
 RESTRICTED_PROTOCOLS = ("shared-memory", "trace", "logging")
+# A load may bring files along, which are then run. Where models can be loaded at all, that takes the key; the list of
+# the repository is in the same group, so clients list the loaded models by their statistics there.
+MODEL_CONTROL = "model-repository"
 
 
 @dataclass(frozen=True)
 class TritonCommand:
     """What tritonserver is to do.
 
-    `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`.
+    `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`. With
+    `explicit`, no model is loaded at the start, and the key lets its bearer load and unload.
     """
 
     model_repository: PurePath
     grpc_host: str
     grpc_port: int
     admin_key: str
+    explicit: bool
     metrics_host: str
     metrics_port: int
     exit_timeout_s: int
@@ -47,6 +51,7 @@ class TritonCommand:
             grpc_host=settings.triton_host,
             grpc_port=settings.triton_grpc_port,
             admin_key=admin_key,
+            explicit=settings.triton_admin_key is not None,
             metrics_host=settings.triton_host,
             metrics_port=settings.triton_metrics_port,
             exit_timeout_s=settings.exit_timeout_s,
@@ -59,7 +64,7 @@ class TritonCommand:
         """Tritonserver's arguments, without the program."""
         return [
             f"--model-repository={self.model_repository}",
-            "--model-control-mode=none",
+            f"--model-control-mode={'explicit' if self.explicit else 'none'}",
             "--disable-auto-complete-config",
             "--rate-limit=execution_count",
             f"--model-load-thread-count={self.load_threads}",
@@ -68,12 +73,15 @@ class TritonCommand:
             "--allow-http=false",
             f"--grpc-address={self.grpc_host}",
             f"--grpc-port={self.grpc_port}",
-            f"--grpc-restricted-protocol={','.join(RESTRICTED_PROTOCOLS)}:conch-admin={self.admin_key}",
+            f"--grpc-restricted-protocol={self._restricted()}:conch-admin={self.admin_key}",
             *self._metrics(),
             f"--backend-directory={self.backend_directory}",
             # Triton hands the options of `python` on to python-based backends.
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
         ]
+
+    def _restricted(self) -> str:
+        return ",".join((*RESTRICTED_PROTOCOLS, MODEL_CONTROL) if self.explicit else RESTRICTED_PROTOCOLS)
 
     def _metrics(self) -> list[str]:
         if not self.metrics_port:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROC = Path("/proc")
 
 
 def stubs_of(leader: int) -> frozenset[int]:
     """Process ids in the group of the tritonserver `leader`, without its own and those of the dead."""
-    candidates = (int(process.name) for process in PROC.glob("[0-9]*"))
-    return frozenset(pid for pid in candidates if pid != leader and lives(pid, leader))
+    return frozenset(pid for pid, state in _group(leader) if state not in "ZX")
 
 
-def lives(pid: int, leader: int) -> bool:
-    """Whether process `pid` still runs in the group of `leader`; Triton never notices that a stub has died."""
-    fields = _stat(pid)
-    return fields is not None and fields[0] not in "ZX" and int(fields[2]) == leader
+def dead_stubs_of(leader: int) -> frozenset[int]:
+    """Process ids of stubs that have ended and that nobody waits for.
+
+    Triton waits for the stubs of a model that it unloads, and never notices that another one has died.
+    """
+    return frozenset(pid for pid, state in _group(leader) if state == "Z")
+
+
+def _group(leader: int) -> Iterator[tuple[int, str]]:
+    for process in PROC.glob("[0-9]*"):
+        fields = _stat(int(process.name))
+        if fields is not None and int(fields[2]) == leader and int(process.name) != leader:
+            yield int(process.name), fields[0]
 
 
 def busy_s(pids: frozenset[int]) -> float:

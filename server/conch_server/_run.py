@@ -38,8 +38,7 @@ class TritonRun:
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = TritonCommand.from_settings(
             settings,
-            # Nobody is told: what is restricted stays closed until the next start.
-            admin_key=secrets.token_hex(16),
+            admin_key=_admin_key(settings),
             backend_directory=assemble_backends(wheel, folder),
             shm_prefix=f"{name}-",
         )
@@ -85,6 +84,12 @@ class TritonRun:
         if self._warden.stdin is not None:
             self._warden.stdin.write(b"k")
         return await self.wait()
+
+
+def _admin_key(settings: ServerSettings) -> str:
+    """The key of the settings, or one that nobody is told: what is restricted then stays closed."""
+    key = settings.triton_admin_key
+    return secrets.token_hex(16) if key is None else key.get_secret_value()
 
 
 async def _announced(warden: asyncio.subprocess.Process, log: TritonLog) -> int:

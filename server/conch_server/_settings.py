@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+KEY = re.compile(r"[A-Za-z0-9_-]{16,128}")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -17,6 +19,13 @@ def _loopback(host: str) -> str:
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"{host} is not a loopback address; to serve other machines use docker compose")
     return host
+
+
+def _strong(key: SecretStr) -> SecretStr:
+    """It is put into Triton's command line, between a comma, a colon and an equals sign."""
+    if not KEY.fullmatch(key.get_secret_value()):
+        raise ValueError("write at least 16 letters, digits, - or _, as `openssl rand -hex 16` does")
+    return key
 
 
 class ServerSettings(BaseSettings):
@@ -36,6 +45,10 @@ class ServerSettings(BaseSettings):
     triton_grpc_port: Port = Field(default=8001, description="TCP port of Triton's gRPC endpoint (KServe v2).")
     triton_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8002, description="TCP port of Triton's Prometheus metrics; 0 turns them off."
+    )
+    triton_admin_key: Annotated[SecretStr, AfterValidator(_strong)] | None = Field(
+        default=None,
+        description="Key with which the gateway loads and unloads models; unset, Triton loads all at the start.",
     )
     triton_load_threads: PositiveInt = Field(default=4, description="Models that Triton loads at the same time.")
     triton_log_files: PositiveInt = Field(default=5, description="Triton logs kept, the current one included.")

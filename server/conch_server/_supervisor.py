@@ -15,7 +15,7 @@ from ._errors import ServingError, StartError
 from ._log import TritonLog
 from ._ports import check_free
 from ._probe import Probe
-from ._processes import lives, stubs_of
+from ._processes import dead_stubs_of
 from ._repository import check_repository
 from ._run import TritonRun
 from ._wheel import find_wheel
@@ -59,7 +59,6 @@ class Supervisor:
         self._backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s, settings.restart_forget_s)
         self._run: TritonRun | None = None
         self._probe: Probe | None = None
-        self._stubs: frozenset[int] = frozenset()
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -73,11 +72,11 @@ class Supervisor:
         return self._run.pid if self._run else None
 
     async def ready(self) -> bool:
-        """Whether every model of the repository answers ready now."""
-        return self._probe is not None and not await self._probe.unready()
+        """Whether Triton answers now, and every model that it loads at the start is ready."""
+        return self._probe is not None and await self._probe.alive() and not await self._probe.unready()
 
     async def __aenter__(self) -> Self:
-        """Start Triton and return when every model is ready."""
+        """Start Triton and return when it is ready, with every model unless the gateway loads them."""
         self.state = State.STARTING
         try:
             self._preflight()
@@ -104,7 +103,8 @@ class Supervisor:
     def _preflight(self) -> None:
         settings = self.settings
         self._wheel = find_wheel()
-        self.models = check_repository(settings.model_repository)
+        models = check_repository(settings.model_repository)
+        self.models = models if settings.triton_admin_key is None else []
         check_free(settings.triton_host, settings.triton_grpc_port, "CONCH_TRITON_GRPC_PORT")
         if settings.triton_metrics_port:
             check_free(settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_METRICS_PORT")
@@ -124,20 +124,19 @@ class Supervisor:
         except BaseException:
             await asyncio.shield(self._end(run, kill=True))
             raise
-        self._stubs = stubs_of(run.pid)  # now, while all are known to live: one may die before the watch begins
         return run
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
         deadline = time.monotonic() + self.settings.start_timeout_s
         ended = asyncio.ensure_future(run.wait())
         try:
-            while unready := await probe.unready():
+            while (unready := await probe.unready()) or not await probe.alive():
                 await asyncio.wait({ended}, timeout=START_POLL_S)
                 if ended.done():
                     raise StartError(f"Triton ended with status {ended.result()}:\n{self.log.tail()}")
                 if time.monotonic() > deadline:
                     late = f"after {self.settings.start_timeout_s:g} s (CONCH_START_TIMEOUT_S)"
-                    raise StartError(f"Triton has not loaded {', '.join(unready)} {late}:\n{self.log.tail()}")
+                    raise StartError(f"Triton has not loaded {', '.join(unready) or '-'} {late}:\n{self.log.tail()}")
         finally:
             ended.cancel()
 
@@ -153,7 +152,7 @@ class Supervisor:
     async def _until_lost(self, run: TritonRun) -> None:
         """Return once Triton has ended, lost a stub, or answered none of the checks."""
         ended = asyncio.ensure_future(run.wait())
-        failures, probed = 0, time.monotonic()
+        failures, probed, dead = 0, time.monotonic(), dead_stubs_of(run.pid)
         try:
             while failures < self.settings.probe_failures:
                 await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
@@ -162,7 +161,8 @@ class Supervisor:
                         "Triton ended with status %s and is started again\n%s", ended.result(), self.log.tail()
                     )
                     return
-                if not all(lives(stub, run.pid) for stub in self._stubs):
+                dead, before = dead_stubs_of(run.pid), dead
+                if dead & before:  # one that Triton has unloaded is not seen twice
                     logger.error("a model instance has died; Triton is started again\n%s", self.log.tail())
                     return
                 if time.monotonic() - probed >= self.settings.probe_interval_s:

@@ -72,11 +72,15 @@ def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def server_settings(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ServerSettings]:
+def server_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ServerSettings]:
     """Makes settings with free ports and a run directory of their own; keyword arguments override."""
 
     def make(**overrides: Any) -> ServerSettings:
         grpc_port, metrics_port = _free_ports(2)
+        # Exported only for tests that bring no repository of their own.
+        repository = overrides.get("model_repository") or request.getfixturevalue("repository")
         chosen: dict[str, Any] = {
             "model_repository": repository,
             "run_directory": tmp_path_factory.mktemp("run"),

@@ -1,0 +1,76 @@
+"""`/admin`: what the operator's own tools ask for; shut unless there is a key for it, and no part of the public API."""
+
+import hmac
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway._choice import Models
+from conch_gateway._loader import Loader
+from conch_gateway._local_model import LocalModel
+from conch_gateway._route import Route, json_response
+from conch_gateway.errors import InvalidValueError
+
+
+def router(models: Models, key: SecretStr | None) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=Route, prefix="/admin", include_in_schema=False)
+
+    @routes.get("/models")
+    async def list_models(request: Request) -> Response:
+        _check_key(request, key)
+        local = models.loader.models if models.loader is not None else []
+        return json_response(
+            {
+                "models": [_entry(model) for model in local],
+                "aliases": models.aliases,
+                "upstreams": sorted(models.upstreams),
+            }
+        )
+
+    @routes.post("/models/{model_id:path}/load")
+    async def load(request: Request) -> Response:
+        _check_key(request, key)
+        return json_response(_entry(await _loader_of(models).load(request.path_params["model_id"])))
+
+    @routes.post("/models/{model_id:path}/unload")
+    async def unload(request: Request) -> Response:
+        _check_key(request, key)
+        return json_response(_entry(await _loader_of(models).unload(request.path_params["model_id"])))
+
+    @routes.post("/reload")
+    async def reload(request: Request) -> Response:
+        _check_key(request, key)
+        await models.reload()
+        return json_response({"aliases": models.aliases, "upstreams": sorted(models.upstreams)})
+
+    return routes
+
+
+def _check_key(request: Request, key: SecretStr | None) -> None:
+    if key is None:
+        raise HTTPException(403, "administration is shut; set CONCH_ADMIN_KEY to open it to who has that key")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+        raise HTTPException(401, "this takes the administrator's key: authorization: Bearer KEY")
+
+
+def _loader_of(models: Models) -> Loader:
+    if models.loader is None:
+        msg = "Triton has loaded all models and lets none be changed; set CONCH_TRITON_ADMIN_KEY for it and the gateway"
+        raise InvalidValueError(msg)
+    return models.loader
+
+
+def _entry(model: LocalModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "state": model.state,
+        "load": model.policy,
+        "in_use": model.users,
+        "reason": model.fault,
+    }

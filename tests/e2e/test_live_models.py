@@ -1,0 +1,249 @@
+"""Models that come, go and are replaced while a real Triton and a real gateway serve."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from conch_client import AsyncClient
+from conch_export import Options, Precision, export, plan
+from conch_gateway import Gateway, GatewaySettings
+from conch_server import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from conch_server import ServerSettings
+    from numpy.typing import NDArray
+
+    from tests.checkpoints import Checkpoints
+
+KEYS: dict[str, Any] = {"triton_admin_key": "key-of-triton-in-tests", "admin_key": "key-of-the-administrator"}
+ADMIN = {"authorization": f"Bearer {KEYS['admin_key']}"}
+TEXT = "a cat sat on the mat"
+CLIENTS = 32
+
+
+def export_as(name: str, checkpoint: Path, repository: Path) -> None:
+    export(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`old` and `new`: small models with different weights and different tokenizers."""
+    folder = tmp_path_factory.mktemp("live")
+    export_as("old", checkpoints.bert(), folder)
+    export_as("new", checkpoints.xlm_roberta(), folder)
+    return folder
+
+
+@pytest.fixture
+def models(exported: Path, tmp_path: Path) -> Path:
+    """A repository that the test may change."""
+    return shutil.copytree(exported, tmp_path / "models")
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
+    """Return when the condition holds; fail when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition never held"
+        await asyncio.sleep(0.05)
+
+
+class Deployment:
+    """A Triton that loads nothing by itself, a gateway that has it load, and the two ends of them that tests need."""
+
+    def __init__(self, triton: Supervisor, http: httpx.AsyncClient, models_file: Path) -> None:
+        self.triton = triton
+        self.http = http
+        self.models_file = models_file
+
+    async def embed(self, model: str) -> NDArray[np.float32]:
+        answer = await self.http.post("/v1/embeddings", json={"model": model, "input": TEXT})
+        assert answer.status_code == 200, answer.text
+        return np.array(answer.json()["data"][0]["embedding"], np.float32)
+
+    async def administer(self, path: str) -> Any:
+        answer = await self.http.post(f"/admin/{path}", headers=ADMIN)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def states(self) -> dict[str, str]:
+        models = (await self.http.get("/admin/models", headers=ADMIN)).json()["models"]
+        return {model["id"]: model["state"] for model in models}
+
+    async def until_ready(self) -> None:
+        await eventually(self._is_ready)
+
+    async def _is_ready(self) -> bool:
+        return (await self.http.get("/health/ready")).status_code == 200
+
+    def memory(self) -> tuple[int, int]:
+        """Processes of model instances, and the memory that they do not share, in bytes."""
+        stubs = psutil.Process(self.triton.pid).children(recursive=True)
+        return len(stubs), sum(stub.memory_full_info().uss for stub in stubs)
+
+    def loads_of(self, model: str) -> int:
+        """How often Triton has begun to load it."""
+        return self.triton.log.path.read_text().count(f"loading: {model}:1")
+
+
+@pytest.fixture
+def deploy(
+    server_settings: Callable[..., ServerSettings], models: Path, tmp_path: Path
+) -> Callable[[str], contextlib.AbstractAsyncContextManager[Deployment]]:
+    @contextlib.asynccontextmanager
+    async def deployed(tables: str) -> AsyncIterator[Deployment]:
+        models_file = tmp_path / "models.toml"
+        models_file.write_text(tables)
+        server = server_settings(model_repository=models, triton_admin_key=KEYS["triton_admin_key"])
+        async with Supervisor(server) as triton:
+            settings = GatewaySettings(port=0, triton_url=triton.grpc_url, models_file=models_file, **KEYS)
+            async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
+                yield Deployment(triton, http, models_file)
+
+    return deployed
+
+
+async def test_a_lazy_model_is_loaded_once_by_its_first_requests(deploy: Any) -> None:
+    async with deploy('old = {load = "start"}\nnew = {load = "lazy"}') as deployment:
+        await deployment.until_ready()
+        assert await deployment.states() == {"old": "loaded", "new": "unloaded"}
+        vectors = await asyncio.gather(*(deployment.embed("new") for _ in range(CLIENTS)))
+        assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
+        assert deployment.loads_of("new.encoder") == 1
+        assert await deployment.states() == {"old": "loaded", "new": "loaded"}
+
+
+async def test_unloading_frees_the_memory_and_the_next_request_of_a_lazy_model_loads_it_again(deploy: Any) -> None:
+    async with deploy('old = {load = "demand"}\nnew = {load = "lazy"}') as deployment:
+        await deployment.until_ready()
+        expected = await deployment.embed("new")
+        assert deployment.memory()[1] > 10 * 2**20
+        await deployment.administer("models/new/unload")
+        assert deployment.memory() == (0, 0)
+        np.testing.assert_allclose(await deployment.embed("new"), expected, atol=1e-6)
+
+
+async def test_a_model_on_demand_is_not_found_until_an_administrator_loads_it(deploy: Any) -> None:
+    async with deploy('old = {load = "start"}\nnew = {load = "demand"}') as deployment:
+        await deployment.until_ready()
+        refused = await deployment.http.post("/v1/embeddings", json={"model": "new", "input": TEXT})
+        assert refused.status_code == 404
+        assert "POST /admin/models/new/load" in refused.json()["error"]["message"]
+        await deployment.administer("models/new/load")
+        assert (await deployment.embed("new")).shape == (48,)
+
+
+async def test_an_unknown_model_is_not_waited_for(deploy: Any) -> None:
+    async with deploy('new = {load = "lazy"}') as deployment:
+        await deployment.until_ready()
+        refused = await deployment.http.post("/v1/embeddings", json={"model": "nobody", "input": TEXT}, timeout=1)
+        assert refused.status_code == 404
+
+
+async def test_clients_without_a_key_see_what_is_loaded_and_cannot_change_it(deploy: Any) -> None:
+    async with deploy('new = {load = "lazy"}') as deployment, AsyncClient(deployment.triton.grpc_url) as client:
+        await deployment.until_ready()
+        assert [info.name for info in await client.models() if info.base is None] == ["old"]
+        assert (await client.embed([TEXT])).shape == (1, 48)
+        for headers, status in (({}, 401), ({"authorization": "Bearer wrong"}, 401), (ADMIN, 200)):
+            assert (await deployment.http.post("/admin/models/old/load", headers=headers)).status_code == status
+
+
+async def under_load(deployment: Deployment, model: str, change: Callable[[], Any]) -> list[NDArray[np.float32]]:
+    """What 32 clients were answered from before a change until after it; none may be refused."""
+    answers: list[NDArray[np.float32]] = []
+    changed = asyncio.Event()
+
+    async def ask() -> None:
+        while not changed.is_set():
+            answers.append(await deployment.embed(model))
+        answers.append(await deployment.embed(model))
+
+    async def make_the_change() -> None:
+        await asyncio.sleep(0.5)
+        await change()
+        changed.set()
+
+    await asyncio.gather(make_the_change(), *(ask() for _ in range(CLIENTS)))
+    return answers
+
+
+def assert_all_are_one_of(answers: list[NDArray[np.float32]], old: NDArray[Any], new: NDArray[Any]) -> None:
+    """And the last ones, one of each client, are the new one."""
+    from_old = [bool(np.allclose(answer, old, atol=1e-5)) for answer in answers]
+    from_new = [bool(np.allclose(answer, new, atol=1e-5)) for answer in answers]
+    assert all(one != other for one, other in zip(from_old, from_new, strict=True))
+    assert all(from_new[-CLIENTS:])
+    assert any(from_old)
+
+
+async def test_an_alias_moves_to_another_model_under_load_without_a_failed_request(deploy: Any) -> None:
+    async with deploy('live = {model = "old"}\nnew = {load = "lazy"}') as deployment:
+        await deployment.until_ready()
+        old = await deployment.embed("old")
+        np.testing.assert_array_equal(await deployment.embed("live"), old)
+
+        async def move() -> None:
+            deployment.models_file.write_text('live = {model = "new"}\nold = {load = "demand"}')
+            await deployment.administer("reload")
+            await deployment.administer("models/old/unload")
+
+        answers = await under_load(deployment, "live", move)
+        assert_all_are_one_of(answers, old, await deployment.embed("new"))
+        assert await deployment.states() == {"old": "unloaded", "new": "loaded"}
+
+
+async def test_a_new_export_under_the_same_name_replaces_the_old_under_load_without_a_failed_request(
+    deploy: Any, models: Path, checkpoints: Checkpoints
+) -> None:
+    async with deploy("") as deployment:
+        await deployment.until_ready()
+        old, new = await deployment.embed("old"), await deployment.embed("new")
+        await asyncio.to_thread(export_as, "old", checkpoints.xlm_roberta(), models)
+        answers = await under_load(deployment, "old", lambda: deployment.administer("models/old/load"))
+        assert_all_are_one_of(answers, old, new)
+
+
+async def test_a_wrong_models_file_changes_nothing(deploy: Any) -> None:
+    async with deploy('live = {model = "old"}') as deployment:
+        await deployment.until_ready()
+        expected = await deployment.embed("live")
+        for wrong in ("live = {model = 3}", "live = {model =", 'live = {model = "nobody"}'):
+            deployment.models_file.write_text(wrong)
+            refused = await deployment.http.post("/admin/reload", headers=ADMIN)
+            assert refused.status_code in {400, 404}
+        np.testing.assert_array_equal(await deployment.embed("live"), expected)
+
+
+async def test_models_are_loaded_again_when_triton_was_started_again(deploy: Any) -> None:
+    async with deploy("") as deployment:
+        await deployment.until_ready()
+        expected = await deployment.embed("old")
+        psutil.Process(deployment.triton.pid).kill()
+
+        async def restarted() -> bool:
+            return bool(deployment.triton.restarts)
+
+        await eventually(restarted)
+        await deployment.until_ready()
+        np.testing.assert_allclose(await deployment.embed("old"), expected, atol=1e-6)
+
+
+async def test_two_names_cost_one_copy(deploy: Any) -> None:
+    async with deploy('tools = {model = "old"}\ncode = {model = "old"}\nnew = {load = "demand"}') as deployment:
+        await deployment.until_ready()
+        np.testing.assert_array_equal(await deployment.embed("tools"), await deployment.embed("code"))
+        assert deployment.loads_of("old.encoder") == 1
+        listed = (await deployment.http.get("/v1/models")).json()["data"]
+        assert {"tools", "code", "old"} <= {model["id"] for model in listed}

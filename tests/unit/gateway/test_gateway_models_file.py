@@ -1,0 +1,123 @@
+"""What the models file may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_gateway import GatewayError, GatewaySettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+ADMIN = {"authorization": "Bearer key-of-the-administrator"}
+
+
+def write(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+@pytest.fixture
+def models_file(tmp_path: Path) -> Path:
+    path = tmp_path / "models.toml"
+    path.write_text('[code-search]\nmodel = "letters"\n["tool/selection"]\nmodel = "letters"\n')
+    return path
+
+
+async def test_an_alias_is_answered_by_its_model_under_the_models_own_name(http_with: Serve, models_file: Path) -> None:
+    async with http_with(models_file=models_file) as http:
+        aliased, direct = [
+            (await http.post("/v1/embeddings", json={"model": name, "input": "abc"})).json()
+            for name in ("tool/selection", "letters")
+        ]
+    assert aliased == direct
+    assert aliased["model"] == "letters"
+
+
+async def test_aliases_are_listed_with_the_facts_of_their_model(http_with: Serve, models_file: Path) -> None:
+    async with http_with(models_file=models_file) as http:
+        listed = (await http.get("/v1/models")).json()["data"]
+        described = (await http.get("/v1/models/code-search")).json()
+    assert [model["id"] for model in listed] == ["code-search", "letters", "overlap", "tool/selection"]
+    assert described == listed[0]
+
+
+async def test_a_default_model_may_be_an_alias(http_with: Serve, models_file: Path) -> None:
+    async with http_with(models_file=models_file, embedding_model="code-search") as http:
+        assert (await http.post("/v1/embeddings", json={"input": "abc"})).json()["model"] == "letters"
+
+
+async def test_an_alias_of_nothing_is_not_found(http_with: Serve, models_file: Path) -> None:
+    write(models_file, '[code-search]\nmodel = "nobody"')
+    async with http_with(models_file=models_file) as http:
+        refused = await http.post("/v1/embeddings", json={"model": "code-search", "input": "abc"})
+    assert refused.status_code == 404
+    assert "nobody" in refused.json()["error"]["message"]
+
+
+async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, client: StandIn) -> None:
+    client.derive("overlap", base="letters")
+    async with http_with() as http:
+        ranked = await http.post("/v1/rerank", json={"model": "letters", "query": "a", "documents": ["a", "b"]})
+    assert ranked.json()["model"] == "overlap"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param("[a\n", "is wrong", id="no TOML"),
+        pytest.param("a = 3", "stands outside of a table", id="no table"),
+        pytest.param("[a]", r"\[a\] model: Field required", id="nothing said"),
+        pytest.param('[a]\nmodel = "b"\nsize = 1', r"\[a\] size: Extra inputs", id="unknown key"),
+        pytest.param('[a]\nmodel = "b"\n[b]\nmodel = "c"', "alias of an alias", id="alias of an alias"),
+        pytest.param('[a]\nload = "never"', r"\[a\] load: Input should be 'start', 'lazy' or 'demand'", id="load"),
+        pytest.param('[a]\nload = "lazy"', "a: .* set CONCH_TRITON_ADMIN_KEY", id="lazy without control"),
+        pytest.param('[a]\nurl = "vllm:8000"\nmodel = "b"', r"\[a\] url: ", id="no scheme"),
+        pytest.param('[a]\nurl = "http://b/v1"\nmodel = "b"\napi_key_env = "NONE"', "has no NONE", id="no key"),
+    ],
+)
+def test_a_file_that_says_this_is_refused_at_the_start(
+    http_with: Serve, models_file: Path, content: str, told: str
+) -> None:
+    models_file.write_text(content)
+    with pytest.raises(GatewayError, match=told):
+        http_with(models_file=models_file)
+
+
+def test_a_file_that_is_not_there_is_named_with_its_setting(http_with: Serve, tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match=r"nowhere.toml \(CONCH_MODELS_FILE\)"):
+        http_with(models_file=tmp_path / "nowhere.toml")
+
+
+async def test_the_file_is_read_again_when_an_administrator_says_so(http_with: Serve, models_file: Path) -> None:
+    async with http_with(models_file=models_file, admin_key="key-of-the-administrator") as http:
+        write(models_file, '[code-search]\nmodel = "overlap"')
+        assert (await http.get("/v1/models/code-search")).json()["task"] == "embedding"
+        assert (await http.post("/admin/reload", headers=ADMIN)).status_code == 200
+        assert (await http.get("/v1/models/code-search")).json()["task"] == "late-interaction"
+        write(models_file, "nonsense")
+        assert (await http.post("/admin/reload", headers=ADMIN)).status_code == 400
+        assert (await http.get("/v1/models/code-search")).json()["task"] == "late-interaction"
+
+
+async def test_administration_is_shut_to_who_has_no_key(http_with: Serve) -> None:
+    async with http_with() as http:
+        assert (await http.get("/admin/models", headers=ADMIN)).status_code == 403
+    async with http_with(admin_key="key-of-the-administrator") as http:
+        assert (await http.get("/admin/models")).status_code == 401
+        assert (await http.get("/admin/models", headers={"authorization": "Bearer key"})).status_code == 401
+        assert (await http.get("/admin/models", headers=ADMIN)).status_code == 200
+
+
+async def test_models_of_a_triton_that_lets_none_be_changed_are_not_loaded(http_with: Serve) -> None:
+    async with http_with(admin_key="key-of-the-administrator") as http:
+        refused = await http.post("/admin/models/letters/load", headers=ADMIN)
+    assert refused.status_code == 400
+    assert "CONCH_TRITON_ADMIN_KEY" in refused.json()["error"]["message"]
+
+
+def test_keys_are_not_shown() -> None:
+    settings = GatewaySettings(admin_key="secret-one", triton_admin_key="secret-two")
+    assert "secret" not in repr(settings)

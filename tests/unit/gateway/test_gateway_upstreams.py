@@ -1,0 +1,198 @@
+"""Models of another server, which may be slow, wrong or gone: what its faults become for who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve
+
+KEY = "sk-of-the-other-server"
+VECTOR = [0.6, 0.0, 0.8]
+
+
+class OtherServer:
+    """Answers one embeddings request after another with what `script` says, or else rightly."""
+
+    def __init__(self) -> None:
+        self.script: list[Any] = []  # status, body and headers; or "reset"
+        self.requests: list[dict[str, Any]] = []
+        self.heads: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.url = ""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not reader.at_eof():
+                await self._answer_one(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        body = json.loads(await reader.readexactly(length))
+        self.heads.append(head)
+        self.requests.append(body)
+        await self.gate.wait()
+        planned = self.script.pop(0) if self.script else (200, answer_to(body), {})
+        if planned == "reset":
+            writer.transport.abort()
+            return
+        status, content, headers = planned
+        payload = content if isinstance(content, bytes) else json.dumps(content).encode()
+        lines = [f"HTTP/1.1 {status} -", f"content-length: {len(payload)}", *map(": ".join, headers.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
+        await writer.drain()
+
+
+def answer_to(body: dict[str, Any], vector: list[float] | None = None) -> dict[str, Any]:
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    encoded = base64.b64encode(np.array(vector or VECTOR, "<f4").tobytes()).decode()
+    return answer_with([encoded] * len(texts))
+
+
+def answer_with(embeddings: list[Any]) -> dict[str, Any]:
+    data = [{"index": index, "embedding": value} for index, value in enumerate(embeddings)]
+    return {"data": data[::-1], "usage": {"total_tokens": 7}}
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[OtherServer]:
+    stand_in = OtherServer()
+    server = await asyncio.start_server(stand_in.answer, "127.0.0.1", 0)
+    stand_in.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    yield stand_in
+    server.close()
+
+
+@pytest.fixture
+async def http(other: OtherServer, http_with: Serve, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "models.toml").write_text(f"""
+        [far]
+        url = "{other.url}"
+        model = "organisation/model-of-4096"
+        api_key_file = "{tmp_path / "key"}"
+        dimension = 3
+        timeout_s = 2
+        retries = 1
+
+        [further]
+        model = "far"
+        """)
+    async with http_with(models_file=tmp_path / "models.toml") as connection:
+        yield connection
+
+
+async def ask(http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+    return await http.post("/v1/embeddings", json={"model": "far", "input": ["one", "two"], **fields})
+
+
+async def test_its_vectors_are_handed_on_with_its_count_of_tokens(http: httpx.AsyncClient) -> None:
+    answer = (await ask(http)).json()
+    assert answer["model"] == "far"
+    assert [item["index"] for item in answer["data"]] == [0, 1]
+    np.testing.assert_allclose(answer["data"][1]["embedding"], VECTOR, rtol=1e-6)
+    assert answer["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+
+
+async def test_lists_of_numbers_are_understood_as_well(http: httpx.AsyncClient, other: OtherServer) -> None:
+    other.script = [(200, answer_with([VECTOR, VECTOR]), {})]
+    np.testing.assert_allclose((await ask(http)).json()["data"][0]["embedding"], VECTOR, rtol=1e-6)
+
+
+async def test_it_is_asked_by_its_own_name_with_its_own_key(http: httpx.AsyncClient, other: OtherServer) -> None:
+    await ask(http, model="further", dimensions=3, input_type="query")
+    assert other.requests[0]["model"] == "organisation/model-of-4096"
+    assert other.requests[0]["input"] == ["one", "two"]
+    assert other.requests[0]["dimensions"] == 3
+    assert other.requests[0]["input_type"] == "query"
+    assert f"authorization: bearer {KEY}" in other.heads[0]
+
+
+async def test_it_is_listed_under_every_name(http: httpx.AsyncClient) -> None:
+    listed = {model["id"]: model for model in (await http.get("/v1/models")).json()["data"]}
+    assert {"far", "further", "letters", "overlap"} <= set(listed)
+    assert listed["further"]["dimension"] == 3
+    assert (await http.get("/v1/models/far")).json()["task"] == "embedding"
+
+
+async def test_it_is_no_reason_to_be_unready(http: httpx.AsyncClient, other: OtherServer) -> None:
+    other.script = ["reset"]
+    assert (await http.get("/health/ready")).status_code == 200
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("fault", ["reset", (503, {}, {}), (500, b"oops", {})], ids=["reset", "503", "500"])
+async def test_what_passes_is_tried_again(http: httpx.AsyncClient, other: OtherServer, fault: Any) -> None:
+    other.script = [fault]
+    assert (await ask(http)).status_code == 200
+    assert len(other.requests) == 2
+
+
+FAULTS: dict[str, tuple[list[Any], int, str]] = {
+    "resets every connection": (["reset"] * 2, 502, "cannot be reached"),
+    "fails every time": ([(500, {}, {})] * 2, 502, "answered 500"),
+    "refuses the key": ([(401, {"error": {"message": f"wrong key {KEY}"}}, {})], 502, "refused the gateway's key"),
+    "lacks the model": ([(404, {}, {})], 502, "no such model"),
+    "redirects": ([(302, {}, {"location": "http://127.0.0.1:1"})], 502, "answered 302"),
+    "refuses the request": ([(400, {"error": {"message": "too many tokens"}}, {})], 400, "too many tokens"),
+    "answers no JSON": ([(200, b"<html>", {})], 502, "cannot be read"),
+    "answers other JSON": ([(200, {"data": [1]}, {})], 502, "cannot be read"),
+    "answers nothing": ([(200, {"data": []}, {})], 502, "cannot be read"),
+    "leaves one out": ([(200, answer_with([VECTOR]), {})], 502, "1 vectors for 2 texts"),
+    "answers another length": ([(200, answer_with([[1.0, 0.0]] * 2), {})], 502, "2 numbers instead of 3"),
+    "answers unequal lengths": ([(200, answer_with([VECTOR, [1.0]]), {})], 502, "cannot be read"),
+    "answers bad base64": ([(200, answer_with(["%%%%"] * 2), {})], 502, "cannot be read"),
+    "answers NaN": ([(200, answer_to({"input": ["", ""]}, [np.nan] * 3), {})], 502, "not finite"),
+}
+
+
+@pytest.mark.parametrize(("script", "status", "told"), FAULTS.values(), ids=FAULTS.keys())
+async def test_a_server_that_does_this_gets_an_error_that_says_so(
+    http: httpx.AsyncClient, other: OtherServer, script: list[Any], status: int, told: str
+) -> None:
+    other.script = list(script)
+    answer = await ask(http)
+    assert answer.status_code == status
+    assert told in answer.json()["error"]["message"]
+    assert KEY not in answer.text
+
+
+async def test_a_busy_server_passes_on_when_to_come_again(http: httpx.AsyncClient, other: OtherServer) -> None:
+    other.script = [(429, {}, {"retry-after": "17"})]
+    answer = await ask(http)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "17")
+    assert len(other.requests) == 1
+
+
+async def test_a_slow_server_is_waited_for_no_longer_than_its_table_says(
+    http: httpx.AsyncClient, other: OtherServer
+) -> None:
+    other.gate.clear()
+    answer = await ask(http)
+    assert answer.status_code == 504
+    assert len(other.requests) == 1
+
+
+async def test_more_dimensions_than_it_has_are_refused_here(http: httpx.AsyncClient, other: OtherServer) -> None:
+    assert (await ask(http, dimensions=4)).status_code == 400
+    assert other.requests == []
+
+
+async def test_what_it_computed_is_counted_under_its_public_name(http: httpx.AsyncClient) -> None:
+    await ask(http)
+    assert 'conch_gateway_tokens_total{model="far"} 7.0' in (await http.get("/metrics")).text
