@@ -9,34 +9,65 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from conch_gateway._admission import Admission
+from conch_gateway._choice import Models
 from conch_gateway._metrics import Metrics
 from conch_gateway._middleware import BodyLimit, Observer
 from conch_gateway._readiness import Readiness
 from conch_gateway._route import error_response
 from conch_gateway.embedding import Embedder
 from conch_gateway.errors import GatewayError
+from conch_gateway.pair_scoring import PairScorer
+from conch_gateway.representing import Representer
 from conch_gateway.reranking import Reranker
-from conch_gateway.routers import embeddings, models, operations, rerank
+from conch_gateway.routers import (
+    admin,
+    cohere,
+    embeddings,
+    models,
+    nim,
+    ollama,
+    operations,
+    pages,
+    rerank,
+    tei,
+    tei_server,
+    vllm,
+)
 from conch_gateway.settings import GatewaySettings
 
 
 def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     """Return the gateway as an ASGI application; its lifespan opens and closes the client."""
+    served = Models(settings, client)
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
         version=version("conch"),
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan_of(client),
+        lifespan=_lifespan_of(served),
     )
     admission = Admission(settings)
     metrics = Metrics(admission)
 
-    app.include_router(embeddings.router(Embedder(settings, client, admission)))
-    app.include_router(rerank.router(Reranker(settings, client, admission)))
-    app.include_router(models.router(client))
-    app.include_router(operations.router(Readiness(client, settings.readiness_timeout_s), metrics))
+    embedder = Embedder(settings, served, admission)
+    representer = Representer(settings, served, admission)
+    reranker = Reranker(settings, served, admission)
+    scorer = PairScorer(settings, reranker)
+    readiness = Readiness(served, settings.readiness_timeout_s)
+
+    app.include_router(embeddings.router(embedder, representer))
+    app.include_router(cohere.router(embedder))
+    app.include_router(rerank.router(reranker))
+    app.include_router(tei.router(embedder, representer, scorer))
+    app.include_router(tei_server.router(settings, served, readiness))
+    app.include_router(nim.router(reranker, readiness))
+    app.include_router(vllm.router(scorer, embedder, representer))
+    app.include_router(ollama.router(embedder, served))
+    app.include_router(models.router(served))
+    app.include_router(admin.router(served, settings.admin_key))
+    app.include_router(operations.router(readiness, metrics))
+    app.include_router(pages.router())
 
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
@@ -59,10 +90,10 @@ def client_of(settings: GatewaySettings) -> AsyncClient:
     return AsyncClient(settings.triton_url, timeout_s=settings.timeout_s)
 
 
-def _lifespan_of(client: AsyncClient) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan_of(models: Models) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with models.served():
             yield
 
     return lifespan

@@ -1,45 +1,39 @@
 """What FastAPI cannot see, since endpoints read their bodies themselves: request bodies and errors, described once."""
 
-from typing import Any, Literal
-
-from pydantic import BaseModel
+from collections.abc import Mapping
+from typing import Any
 
 from conch_gateway._body import RequestBody
+from conch_gateway._route import Route
+
+Responses = dict[int | str, dict[str, Any]]
+
+_REFUSED = "The request cannot be served as it is: 400, 401, 403, 404, 413, 422, 429."
+_FAILED = "The server failed or cannot answer now: 500, 502, 503, 504."
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong, and how to set it right."""
-
-    message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
-    param: str | None
-    code: str
-
-
-class ErrorEnvelope(BaseModel):
-    """OpenAI's shape of an error."""
-
-    error: ErrorDetail
+def errors(dialect: type[Route] = Route) -> Responses:
+    """Describe the errors of a dialect for `responses`."""
+    return {
+        "4XX": {"model": dialect.error_model, "description": _REFUSED},
+        "5XX": {"model": dialect.error_model, "description": _FAILED},
+    }
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorEnvelope, "description": "The request cannot be served as it is: 400, 404, 413, 422, 429."},
-    "5XX": {"model": ErrorEnvelope, "description": "The server failed or cannot answer now: 500, 503, 504."},
-}
+def takes(model: type[RequestBody], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a JSON request body for `openapi_extra`; the example is one that the default models can answer."""
+    content = {"schema": model.model_json_schema(), "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def takes(model: type[RequestBody]) -> dict[str, Any]:
-    """Describe a JSON request body for `openapi_extra`."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
-def path_parameter(name: str, description: str) -> dict[str, Any]:
+def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
     """Describe a parameter in the path for `openapi_extra`."""
     parameter = {
         "name": name,
         "in": "path",
         "required": True,
         "description": description,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "minLength": 1},
+        "example": example,
     }
     return {"parameters": [parameter]}

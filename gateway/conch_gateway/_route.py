@@ -7,10 +7,11 @@ error bodies subclasses `Route` and gives its class to its `APIRouter(route_clas
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import orjson
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,8 +21,29 @@ from conch_gateway.errors import Problem, problem_of
 _log = logging.getLogger("conch_gateway")
 
 
+class ErrorDetail(BaseModel):
+    """What went wrong, and how to set it right."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class ErrorEnvelope(BaseModel):
+    """OpenAI's shape of an error."""
+
+    error: ErrorDetail
+
+
 class Route(APIRoute):
-    """A route that calls its endpoint directly and speaks of errors as OpenAI does."""
+    """A route that calls its endpoint directly and speaks of errors as OpenAI does.
+
+    Attributes:
+        error_model: Describes what `error_body` returns.
+    """
+
+    error_model: ClassVar[type[BaseModel]] = ErrorEnvelope
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return the endpoint itself: `async (request) -> response`."""

@@ -1,19 +1,22 @@
 """`GET /v1/models`: what is served, in OpenAI's shape with the facts of the export added."""
 
 import time
+from dataclasses import replace
 from typing import Any, Literal
 
-from conch_client import AsyncClient, ModelInfo
+from conch_client import ModelInfo
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway._openapi import ERRORS, path_parameter
+from conch_gateway._choice import Models
+from conch_gateway._openapi import errors, path_parameter
 from conch_gateway._route import Route, json_response
 
 _FACTS = (
     "task",
+    "base",
     "architecture",
     "precision",
     "description",
@@ -57,24 +60,25 @@ class ModelsResponse(BaseModel):
     data: list[ModelEntry]
 
 
-def router(client: AsyncClient) -> APIRouter:
+def router(models: Models) -> APIRouter:
     """Return the routes of this resource."""
     routes = APIRouter(route_class=Route, tags=["models"])
     created = int(time.time())
 
-    @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **ERRORS})
+    @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
     async def list_models(_: Request) -> Response:
-        data = [_entry(info, created) for info in await client.models()]
+        data = [_entry(info, created) for info in await models.listed()]
         return json_response({"object": "list", "data": data})
 
     @routes.get(
         "/v1/models/{model_id:path}",
         summary="Describe a model",
-        responses={200: {"model": ModelEntry}, **ERRORS},
-        openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes."),
+        responses={200: {"model": ModelEntry}, **errors()},
+        openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2"),
     )
     async def describe_model(request: Request) -> Response:
-        return json_response(_entry(await client.model(request.path_params["model_id"]), created))
+        name = request.path_params["model_id"]
+        return json_response(_entry(replace(await models.describe(name), name=name), created))
 
     return routes
 

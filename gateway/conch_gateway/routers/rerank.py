@@ -1,7 +1,10 @@
-"""`/rerank`, `/v1/rerank`, `/v2/rerank`: one superset of Cohere's, Jina's, TEI's, infinity's, vLLM's and Voyage's."""
+"""`/rerank`, `/v1/rerank`, `/v2/rerank`: one superset of Cohere's, Jina's, TEI's, infinity's, vLLM's and Voyage's.
+
+The paths differ in how they speak of errors, and `/rerank` answers `texts` as TEI does.
+"""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from conch_client import Ranked
 from fastapi import APIRouter
@@ -11,14 +14,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
-from conch_gateway._fields import DocumentsField, Name, TruncationField
-from conch_gateway._openapi import ERRORS, takes
+from conch_gateway._dialects import CohereRoute, JinaRoute, TeiRoute
+from conch_gateway._fields import Direction, DocumentsField, Name, TruncationField, truncation
+from conch_gateway._openapi import errors, takes
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
 from conch_gateway.reranking import Reranked, Reranker, RerankJob
-from conch_gateway.settings import Truncate
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
+_EXAMPLE = {
+    "model": "all-minilm-l6-v2-maxsim",
+    "query": "How do I reverse a list?",
+    "documents": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
+    "top_n": 1,
+}
+_DIALECTS: dict[str, type[Route]] = {"/rerank": TeiRoute, "/v1/rerank": JinaRoute, "/v2/rerank": CohereRoute}
 
 
 class RerankRequest(RequestBody):
@@ -36,9 +46,7 @@ class RerankRequest(RequestBody):
     truncate: TruncationField | None = Field(
         None, description="What to cut beyond the model's limit: none, start, end; TEI's true and false mean end, none."
     )
-    truncation_direction: Literal["Left", "Right"] = Field(
-        "Right", description="TEI's: Left makes `truncate: true` cut the start."
-    )
+    truncation_direction: Direction = Field("Right", description="TEI's: Left makes `truncate: true` cut the start.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "RerankRequest":
@@ -57,15 +65,8 @@ class RerankRequest(RequestBody):
             model=self.model,
             top_n=self.top_n or self.top_k or None,
             raw_scores=self.raw_scores,
-            truncate=self._truncation(),
+            truncate=truncation(self.truncate, self.truncation_direction),
         )
-
-    def _truncation(self) -> Truncate | None:
-        if isinstance(self.truncate, str) or self.truncate is None:
-            return self.truncate
-        if not self.truncate:
-            return "none"
-        return "start" if self.truncation_direction == "Left" else "end"
 
 
 class RerankedDocument(BaseModel):
@@ -82,8 +83,16 @@ class RerankResult(BaseModel):
     document: RerankedDocument | None = None
 
 
+class TeiRerankResult(BaseModel):
+    """One document as TEI tells it."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
 class RerankResponse(BaseModel):
-    """The ranking, best first; `/rerank` answers requests with `texts` as TEI does, with the bare list."""
+    """The ranking, best first."""
 
     id: str
     model: str
@@ -94,7 +103,7 @@ class RerankResponse(BaseModel):
 
 def router(reranker: Reranker) -> APIRouter:
     """Return the routes of this resource."""
-    routes = APIRouter(route_class=Route, tags=["rerank"])
+    routes = APIRouter(tags=["rerank"])
 
     async def rerank(request: Request) -> Response:
         body = await read_body(request, RerankRequest)
@@ -108,16 +117,21 @@ def router(reranker: Reranker) -> APIRouter:
         version = "1" if path == "/v1/rerank" else "2"
         return json_response(_envelope(reranked, job, shown, trace.request_id, version))
 
-    for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+    for path, dialect in _DIALECTS.items():
         routes.add_api_route(
             path,
             rerank,
             methods=["POST"],
             summary="Rank documents for a query",
-            responses={200: {"model": RerankResponse}, **ERRORS},
-            openapi_extra=takes(RerankRequest),
+            responses={200: {"model": _answer_model(path)}, **errors(dialect)},
+            openapi_extra=takes(RerankRequest, _EXAMPLE),
+            route_class_override=dialect,
         )
     return routes
+
+
+def _answer_model(path: str) -> Any:
+    return RerankResponse | list[TeiRerankResult] if path == "/rerank" else RerankResponse
 
 
 def _envelope(

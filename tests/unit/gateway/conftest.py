@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx
 import numpy as np
 import pytest
-from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking
+from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking, SparseVector, Token
 from conch_gateway import GatewaySettings, create_app
 from numpy.typing import NDArray
 
@@ -70,6 +70,9 @@ class StandIn:
     def rename(self, old: str, new: str) -> None:
         self.served = [replace(info, name=new) if info.name == old else info for info in self.served]
 
+    def derive(self, name: str, base: str) -> None:
+        self.served = [replace(info, base=base) if info.name == name else info for info in self.served]
+
     async def models(self) -> list[ModelInfo]:
         if self.failure is not None:
             raise self.failure
@@ -85,6 +88,23 @@ class StandIn:
     async def tokenize(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
         self.calls.append(("tokenize", options))
         return [[101, *map(ord, text[:14]), 102] for text in texts]
+
+    async def tokens(self, texts: Sequence[str], **options: Any) -> list[list[Token]]:
+        self.calls.append(("tokens", options))
+        return [[Token(ord(letter), letter, False, at, at + 1) for at, letter in enumerate(text)] for text in texts]
+
+    async def decode(self, ids: Sequence[Sequence[int]], **options: Any) -> list[str]:
+        self.calls.append(("decode", options))
+        return ["".join(map(chr, row)) for row in ids]
+
+    async def embed_tokens(self, texts: Sequence[Any], **options: Any) -> list[NDArray[np.float32]]:
+        await self._work("embed_tokens", options)
+        return [np.full((len(text), 2), 0.5, np.float32) for text in texts]
+
+    async def embed_sparse(self, texts: Sequence[Any], **options: Any) -> list[SparseVector]:
+        await self._work("embed_sparse", options)
+        terms = [sorted(set(map(ord, text))) for text in texts]
+        return [SparseVector(np.array(row, np.int64), np.full(len(row), 0.5, np.float32)) for row in terms]
 
     async def embed(self, texts: Sequence[Any], **options: Any) -> NDArray[np.float32]:
         await self._work("embed", options)
@@ -115,6 +135,16 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 @pytest.fixture
 async def client() -> StandIn:
     return StandIn()
+
+
+@pytest.fixture
+def every_kind(client: StandIn) -> StandIn:
+    """The stand-in with a model of each task, those derived from `letters` among them."""
+    client.served += [
+        model_info("letters-sparse", "sparse", base="letters"),
+        model_info("letters-tokens", "multi-vector", base="letters"),
+    ]
+    return client
 
 
 @pytest.fixture

@@ -113,10 +113,10 @@ async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: S
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "param"),
+    ("body", "status", "field"),
     [
         pytest.param({"documents": ["a"]}, 422, "query", id="no query"),
-        pytest.param({"query": "a"}, 422, None, id="no documents"),
+        pytest.param({"query": "a"}, 422, "documents", id="no documents"),
         pytest.param({"query": ["a"], "documents": ["a"]}, 422, "query", id="query as list"),
         pytest.param({"query": "a", "documents": "a"}, 422, "documents", id="documents as string"),
         pytest.param({"query": "a", "documents": ["a", 1]}, 422, "documents", id="a number among documents"),
@@ -134,18 +134,34 @@ async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: S
         pytest.param({"query": "a", "documents": []}, 400, "documents", id="no document"),
         pytest.param({"query": "a", "documents": ["a"] * 2049}, 400, "documents", id="too many"),
         pytest.param({"query": "a", "documents": ["a"], "top_n": -1}, 400, "top_n", id="negative top_n"),
-        pytest.param({"query": "a", "documents": ["a"], "texts": ["a"]}, 400, None, id="documents and texts"),
-        pytest.param({"query": "a", "documents": ["a"], "top_n": 1, "top_k": 1}, 400, None, id="top_n and top_k"),
+        pytest.param({"query": "a", "documents": ["a"], "texts": ["a"]}, 400, "texts", id="documents and texts"),
+        pytest.param({"query": "a", "documents": ["a"], "top_n": 1, "top_k": 1}, 400, "top_k", id="top_n and top_k"),
         pytest.param({"query": "a", "documents": ["a"], "model": "letters"}, 400, "model", id="an embedding model"),
         pytest.param({"query": "a", "documents": ["a"], "model": "x"}, 404, "model", id="unknown model"),
     ],
 )
 async def test_a_bad_request_gets_its_status_and_names_the_field(
-    http: httpx.AsyncClient, body: dict[str, Any], status: int, param: str | None
+    http: httpx.AsyncClient, body: dict[str, Any], status: int, field: str
 ) -> None:
-    response = await http.post("/v1/rerank", json=body)
+    response = await http.post("/v2/rerank", json=body)
 
-    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
+    assert response.status_code == status
+    assert field in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("url", "keys"),
+    [
+        pytest.param("/rerank", {"error", "error_type"}, id="TEI"),
+        pytest.param("/v1/rerank", {"message", "detail"}, id="Jina and Cohere's first version"),
+        pytest.param("/v2/rerank", {"message"}, id="Cohere"),
+    ],
+)
+async def test_each_path_speaks_of_errors_in_its_own_dialect(http: httpx.AsyncClient, url: str, keys: set[str]) -> None:
+    answer = (await http.post(url, json={"query": "a", "documents": []})).json()
+
+    assert set(answer) == keys
+    assert "documents" in answer[min(keys & {"error", "message"})]
 
 
 async def test_a_long_list_is_ranked_in_several_calls_as_in_one(http: httpx.AsyncClient, client: StandIn) -> None:

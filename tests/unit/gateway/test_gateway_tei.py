@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import conch_client as cc
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+SENTENCES = {"source_sentence": "ab", "sentences": ["ab", "xy"]}
+
+
+async def answer(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
+    response = await http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("path", ["/embed", "/"])
+@pytest.mark.parametrize(
+    ("inputs", "rows"), [("ab", 1), (["ab", "c"], 2), ([101, 102], 1), ([[101], [102]], 2)], ids=str
+)
+async def test_vectors_are_a_bare_list(http: httpx.AsyncClient, path: str, inputs: Any, rows: int) -> None:
+    assert np.shape(await answer(http, path, inputs=inputs)) == (rows, 8)
+
+
+async def test_options_are_passed_on(http: httpx.AsyncClient, client: StandIn) -> None:
+    vectors = await answer(
+        http,
+        "/embed",
+        inputs="ab",
+        prompt_name="query",
+        dimensions=4,
+        normalize=False,
+        truncate=True,
+        truncation_direction="Left",
+    )
+
+    (_, tokenized), (_, computed) = client.calls
+    assert np.shape(vectors) == (1, 4)
+    assert (tokenized["prompt_name"], tokenized["truncate"]) == ("query", "start")
+    assert computed["normalize"] is False
+
+
+async def test_options_may_be_parameters_as_hugging_face_sends_them(http: httpx.AsyncClient, client: StandIn) -> None:
+    await answer(http, "/similarity", inputs=SENTENCES, parameters={"prompt_name": "query", "truncate": False})
+
+    assert (client.calls[0][1]["prompt_name"], client.calls[0][1]["truncate"]) == ("query", "none")
+
+
+async def test_every_token_has_its_vector_as_the_model_gives_it(http: httpx.AsyncClient, every_kind: StandIn) -> None:
+    vectors = await answer(http, "/embed_all", inputs=["ab", "cde"])
+
+    assert [np.shape(rows) for rows in vectors] == [(2, 2), (3, 2)]
+    assert every_kind.calls[-1][1]["normalize"] is False
+
+
+async def test_sparse_vectors_are_lists_of_terms(http: httpx.AsyncClient, every_kind: StandIn) -> None:
+    assert await answer(http, "/embed_sparse", inputs="ba") == [
+        [{"index": 97, "value": 0.5}, {"index": 98, "value": 0.5}]
+    ]
+
+
+@pytest.mark.parametrize("path", ["/similarity", "/"])
+async def test_a_sentence_is_compared_with_others(http: httpx.AsyncClient, path: str) -> None:
+    same, other = await answer(http, path, inputs=SENTENCES)
+
+    assert same == pytest.approx(1.0)
+    assert other < same
+
+
+async def test_similarity_is_a_cosine_whatever_is_asked(http: httpx.AsyncClient, client: StandIn) -> None:
+    await answer(http, "/similarity", inputs=SENTENCES, normalize=False)
+
+    assert client.calls[-1][1]["normalize"] is True
+
+
+@pytest.mark.parametrize(
+    ("inputs", "scores"),
+    [
+        pytest.param(["ab", "a"], [{"score": 0.5, "label": "LABEL_0"}], id="a pair"),
+        pytest.param(
+            [["ab", "a"], ["a", "a"], ["ab", "ab"]],
+            [[{"score": score, "label": "LABEL_0"}] for score in (0.5, 1.0, 1.0)],
+            id="pairs",
+        ),
+    ],
+)
+async def test_pairs_are_scored_by_the_reranker(http: httpx.AsyncClient, inputs: Any, scores: Any) -> None:
+    assert await answer(http, "/predict", inputs=inputs) == scores
+
+
+async def test_tokens_tell_their_place(http: httpx.AsyncClient) -> None:
+    assert await answer(http, "/tokenize", inputs="ab") == [
+        [
+            {"id": 97, "text": "a", "special": False, "start": 0, "stop": 1},
+            {"id": 98, "text": "b", "special": False, "start": 1, "stop": 2},
+        ]
+    ]
+
+
+@pytest.mark.parametrize(("ids", "texts"), [([97, 98], ["ab"]), ([[97], [98]], ["a", "b"])], ids=str)
+async def test_token_ids_become_texts(http: httpx.AsyncClient, ids: Any, texts: list[str]) -> None:
+    assert await answer(http, "/decode", ids=ids) == texts
+
+
+async def test_the_model_and_the_limits_are_told(http: httpx.AsyncClient) -> None:
+    info = (await http.get("/info")).json()
+
+    assert info.pop("version")
+    assert info == {
+        "model_id": "letters",
+        "model_sha": "1" * 64,
+        "model_dtype": "fp32",
+        "model_type": {"embedding": {"pooling": "mean"}},
+        "max_concurrent_requests": 512,
+        "max_input_length": 16,
+        "max_batch_tokens": 128,
+        "max_client_batch_size": 2048,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+    }
+
+
+@pytest.mark.parametrize("path", ["/health", "/ping"])
+async def test_health_is_a_bare_status(http: httpx.AsyncClient, client: StandIn, http_with: Serve, path: str) -> None:
+    well = await http.get(path)
+    client.failure = cc.UnavailableError("away")
+    async with http_with() as elsewhere:
+        ill = await elsewhere.get(path)
+
+    assert [(response.status_code, response.content) for response in (well, ill)] == [(200, b""), (503, b"")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param("/embed", {}, 422, id="no inputs"),
+        pytest.param("/embed", {"inputs": ""}, 400, id="an empty text"),
+        pytest.param("/embed", {"inputs": SENTENCES}, 422, id="sentences where texts belong"),
+        pytest.param("/embed", {"inputs": "a", "parameters": 1}, 422, id="parameters of another type"),
+        pytest.param("/embed", {"inputs": "a", "truncation_direction": "Up"}, 400, id="an unknown direction"),
+        pytest.param("/embed_all", {"inputs": "a"}, 404, id="no model for token vectors"),
+        pytest.param("/similarity", {"inputs": "a"}, 422, id="a text where sentences belong"),
+        pytest.param("/similarity", {"inputs": {**SENTENCES, "sentences": []}}, 400, id="nothing to compare with"),
+        pytest.param("/similarity", {"inputs": {**SENTENCES, "sentences": [1]}}, 422, id="a number to compare with"),
+        pytest.param("/predict", {"inputs": "a"}, 400, id="one text to classify"),
+        pytest.param("/predict", {"inputs": [["a"]]}, 400, id="texts to classify"),
+        pytest.param("/predict", {"inputs": ["", "a"]}, 400, id="an empty query"),
+        pytest.param("/predict", {"inputs": [["a", "b", "c"]]}, 422, id="three texts in a pair"),
+        pytest.param("/predict", {"inputs": []}, 422, id="no pair"),
+        pytest.param("/tokenize", {"inputs": [1]}, 422, id="ids to tokenise"),
+        pytest.param("/decode", {"ids": "a"}, 422, id="text to decode"),
+        pytest.param("/decode", {"ids": [-1]}, 400, id="a negative id"),
+    ],
+)
+async def test_a_bad_request_gets_teis_error(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], status: int
+) -> None:
+    response = await http.post(path, json=body)
+
+    assert (response.status_code, response.json()["error_type"]) == (status, "Validation")
+    assert response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind"),
+    [
+        pytest.param(cc.OverloadedError("full"), 429, "Overloaded", id="full"),
+        pytest.param(cc.UnavailableError("away"), 503, "Unhealthy", id="away"),
+        pytest.param(cc.ServerError("broken"), 500, "Backend", id="broken"),
+    ],
+)
+async def test_a_failure_has_its_kind(
+    http: httpx.AsyncClient, client: StandIn, failure: Exception, status: int, kind: str
+) -> None:
+    client.busy = failure
+
+    response = await http.post("/embed", json={"inputs": "a"})
+
+    assert (response.status_code, response.json()["error_type"]) == (status, kind)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import conch_client as cc
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+
+async def answer(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
+    response = await http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+async def test_a_text_is_scored_with_each_of_several(http: httpx.AsyncClient, path: str) -> None:
+    told = await answer(http, path, text_1="abcd", text_2=["xyz", "abc"], model="overlap")
+
+    assert isinstance(told.pop("created"), int)
+    assert told.pop("id")
+    assert told == {
+        "object": "list",
+        "model": "overlap",
+        "data": [
+            {"index": 0, "object": "score", "score": 0.0},
+            {"index": 1, "object": "score", "score": 0.75},
+        ],
+        "usage": {"prompt_tokens": 10, "total_tokens": 10},
+    }
+
+
+async def test_as_many_with_as_many_are_scored_in_pairs(http: httpx.AsyncClient, client: StandIn) -> None:
+    told = await answer(http, "/score", text_1=["ab", "xy", "ab"], text_2=["a", "xy", "b"])
+
+    assert [item["score"] for item in told["data"]] == [0.5, 1.0, 0.5]
+    assert len(client.calls) == 2  # pairs with the same first text are one ranking
+
+
+async def test_its_newer_names_are_understood(http: httpx.AsyncClient) -> None:
+    told = await answer(http, "/score", queries="ab", documents=["a"])
+
+    assert [item["score"] for item in told["data"]] == [0.5]
+
+
+async def test_raw_scores_are_asked_of_the_model(http: httpx.AsyncClient, client: StandIn) -> None:
+    await answer(http, "/score", text_1="a", text_2="b", use_activation=False)
+
+    assert client.calls[0][1]["raw_scores"] is True
+
+
+async def test_many_different_queries_do_not_fill_the_gateway(http_with: Serve) -> None:
+    async with http_with(max_in_flight_requests=4) as http:
+        told = await answer(http, "/score", text_1=[f"{n}" for n in range(40)], text_2=[f"{n}" for n in range(40)])
+
+    assert [item["score"] for item in told["data"]] == [1.0] * 40
+
+
+async def test_a_failure_of_one_ranking_is_the_failure_of_all(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.busy = cc.OverloadedError("full")
+
+    assert (await http.post("/score", json={"text_1": ["a", "b"], "text_2": ["a", "b"]})).status_code == 429
+
+
+async def test_texts_are_pooled(http: httpx.AsyncClient) -> None:
+    told = await answer(http, "/pooling", input=["ab", "c"], model="letters", dimensions=4)
+
+    assert [(item["object"], np.shape(item["data"])) for item in told["data"]] == [("pooling", (4,))] * 2
+
+
+async def test_tokens_are_left_apart_on_request(http: httpx.AsyncClient, every_kind: StandIn) -> None:
+    told = await answer(http, "/pooling", input="abc", task="token_embed")
+
+    assert (told["model"], np.shape(told["data"][0]["data"])) == ("letters-tokens", (3, 2))
+
+
+async def test_base64_holds_the_same_numbers(http: httpx.AsyncClient) -> None:
+    listed = await answer(http, "/pooling", input="ab")
+    packed = await answer(http, "/pooling", input="ab", encoding_format="base64")
+
+    assert np.frombuffer(base64.b64decode(packed["data"][0]["data"]), "<f4") == pytest.approx(listed["data"][0]["data"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param("/score", {"text_1": "a"}, 422, id="one side"),
+        pytest.param("/score", {"text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 400, id="two with three"),
+        pytest.param("/score", {"text_1": "a", "queries": "a", "text_2": "b"}, 400, id="a side twice"),
+        pytest.param("/score", {"text_1": "a", "text_2": [1]}, 422, id="token ids"),
+        pytest.param("/score", {"text_1": "a", "text_2": ["b"] * 2049}, 400, id="too many"),
+        pytest.param("/score", {"text_1": "a", "text_2": "b", "truncate_prompt_tokens": 9}, 400, id="another length"),
+        pytest.param("/score", {"text_1": "a", "text_2": "b", "model": "letters"}, 400, id="an embedding model"),
+        pytest.param("/pooling", {"input": "a", "task": "classify"}, 400, id="an unknown task"),
+        pytest.param("/pooling", {}, 422, id="no input"),
+    ],
+)
+async def test_a_bad_request_gets_openais_error(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], status: int
+) -> None:
+    response = await http.post(path, json=body)
+
+    assert (response.status_code, response.json()["error"]["type"]) == (status, "invalid_request_error")
