@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from conch_gateway import GatewaySettings
 from conch_server import ServerSettings, TritonCommand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 # What differs between a container and a process on this machine: where things are, and what only our backend needs.
@@ -28,13 +30,25 @@ def services() -> dict[str, Any]:
     return found
 
 
-def triton_arguments(service: dict[str, Any]) -> dict[str, str]:
-    """Option to value, from the shell line of the entrypoint and the command that takes the place of its "$@"."""
-    shell = service["entrypoint"][2].replace("$(cat /proc/sys/kernel/random/uuid)", "KEY")
-    words = shlex.split(shell)
-    assert words[:2] == ["exec", "tritonserver"]
-    assert words[-1] == "$@"
-    return options([*words[2:-1], *service["command"]])
+@pytest.fixture
+def triton_arguments(services: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Runs the entrypoint of compose with a tritonserver that only says what it was told: option to value."""
+    program = tmp_path / "tritonserver"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    triton = services["triton"]
+
+    def run(**environment: str) -> dict[str, str]:
+        told = subprocess.run(
+            [*triton["entrypoint"], *triton["command"]],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return options(told.stdout.splitlines())
+
+    return run
 
 
 def options(arguments: list[str]) -> dict[str, str]:
@@ -43,35 +57,46 @@ def options(arguments: list[str]) -> dict[str, str]:
     return pairs
 
 
-def embedded_arguments(settings: ServerSettings) -> dict[str, str]:
+def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
     command = TritonCommand.from_settings(
-        settings, admin_key="KEY", backend_directory=PurePosixPath("/run/backends"), shm_prefix="conch-"
+        settings, admin_key=key, backend_directory=PurePosixPath("/run/backends"), shm_prefix="conch-"
     )
     return options(command.arguments())
 
 
+@pytest.mark.parametrize("key", [None, "key-of-triton-in-tests"], ids=["all models at the start", "the gateway loads"])
 def test_triton_gets_the_arguments_of_the_embedded_one(
-    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    triton_arguments: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     for name in ServerSettings.model_fields:
         monkeypatch.delenv(f"CONCH_{name.upper()}", raising=False)
-    composed, embedded = triton_arguments(services["triton"]), embedded_arguments(ServerSettings())
+    environment = {} if key is None else {"CONCH_TRITON_ADMIN_KEY": key}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    composed = triton_arguments(**environment)
+    closed_with = composed["--grpc-restricted-protocol"].rpartition("=")[2]
+    embedded = embedded_arguments(ServerSettings(), closed_with)
+    assert closed_with == key or (key is None and len(closed_with) == 36)
     assert {name for name in composed if name in PLACES} == PLACES - {"--backend-directory", "--backend-config"}
     assert {n: v for n, v in composed.items() if n not in PLACES} == {
         n: v for n, v in embedded.items() if n not in PLACES
     }
 
 
-def test_triton_reads_the_volume_that_export_writes(services: dict[str, Any]) -> None:
-    repository = triton_arguments(services["triton"])["--model-repository"]
+def test_triton_reads_the_volume_that_export_writes(
+    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
+) -> None:
+    repository = triton_arguments()["--model-repository"]
     assert f"models:{repository}:ro" in services["triton"]["volumes"]
     assert "models:/models" in services["export"]["volumes"]
     dockerfile = (ROOT / services["export"]["build"]["dockerfile"]).read_text(encoding="utf-8")
     assert "CONCH_MODEL_REPOSITORY=/models" in dockerfile
 
 
-def test_the_gateway_finds_triton_and_is_published_where_it_listens(services: dict[str, Any]) -> None:
-    arguments, gateway = triton_arguments(services["triton"]), services["gateway"]
+def test_the_gateway_finds_triton_and_is_published_where_it_listens(
+    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
+) -> None:
+    arguments, gateway = triton_arguments(), services["gateway"]
     assert gateway["command"] == ["--triton-url", f"triton:{arguments['--grpc-port']}"]
     port = gateway["environment"]["CONCH_PORT"]
     assert int(port) == GatewaySettings.model_fields["port"].default
@@ -85,12 +110,12 @@ def test_only_the_gateway_can_be_reached(services: dict[str, Any]) -> None:
     assert networks["inside"] == {"internal": True}
 
 
-def test_every_service_waits_for_what_it_needs(services: dict[str, Any]) -> None:
+def test_every_service_waits_for_what_it_needs(
+    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
+) -> None:
     assert services["triton"]["depends_on"] == {"export": {"condition": "service_completed_successfully"}}
     assert services["gateway"]["depends_on"] == {"triton": {"condition": "service_healthy"}}
-    assert (
-        f":{triton_arguments(services['triton'])['--metrics-port']}/" in services["triton"]["healthcheck"]["test"][-1]
-    )
+    assert f":{triton_arguments()['--metrics-port']}/" in services["triton"]["healthcheck"]["test"][-1]
 
 
 @pytest.mark.parametrize("name", ["export", "triton", "gateway"])
