@@ -79,8 +79,8 @@ class Reference:
         inputs = {"input_ids": torch.tensor([row.ids])}
         if self._description.segments:
             inputs["token_type_ids"] = torch.tensor([row.types])
-        result = self._model(**inputs, output_hidden_states=True)
-        return result.hidden_states[-1][0], None if self._description.pooling else result.logits[0]
+        tokens = self._model.base_model(**inputs).last_hidden_state[0]
+        return tokens, None if self._description.pooling else self._model(**inputs).logits[0]
 
     def _pool(self, tokens: torch.Tensor) -> NDArray[np.float32]:
         pooled = {

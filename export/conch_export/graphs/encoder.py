@@ -151,10 +151,12 @@ class _Block:
 
     def _activated(self, x: str) -> str:
         network, g = self._layer.feed_forward, self._g
+        up = self._linear("up", network.up, x)
         if network.gate is None:
-            return _activation(g, network.activation, self._linear("up", network.up, x))
-        gate, up = g.split(self._linear("gate_up", side_by_side(network.gate, network.up), x), 2, axis=1)
-        return g.node("Mul", _activation(g, network.activation, gate), up)
+            return _activation(g, network.activation, up)
+        # Two products and not one that is split: the copies of the parts cost more than the second product.
+        gate = _activation(g, network.activation, self._linear("gate", network.gate, x))
+        return g.node("Mul", gate, up)
 
     def _add(self, x: str, inner: str, name: str, linear: Linear) -> str:
         # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and

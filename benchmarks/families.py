@@ -1,0 +1,206 @@
+"""How fast each encoder family runs for the arithmetic it needs, against BERT: one core, mixed lengths, random weights.
+
+python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import numpy as np
+import onnxruntime as ort
+from conch_export.graphs.calibrate import calibrate
+from conch_export.graphs.distances import Alibi, RelativeBias
+from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.network import (
+    Activation,
+    Attention,
+    Encoder,
+    FeedForward,
+    Layer,
+    Linear,
+    Norm,
+    Rotary,
+    rotary_frequencies,
+)
+from conch_export.graphs.quantize import quantize
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.machine import machine
+from benchmarks.workloads import lengths
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HIDDEN, INNER, LAYERS, HEADS, VOCABULARY, LENGTH = 384, 1536, 6, 12, 30522, 512
+ROWS, ROUNDS, SECONDS = 8, 5, 1.5
+_random = np.random.default_rng(0)
+
+
+def _linear(inputs: int, outputs: int) -> Linear:
+    weight = _random.standard_normal((inputs, outputs)) / np.sqrt(inputs)
+    return Linear(weight.astype(np.float32), np.zeros(outputs, np.float32))
+
+
+def _norm(width: int = HIDDEN, *, rms: bool = False) -> Norm:
+    return Norm(np.ones(width, np.float32), None if rms else np.zeros(width, np.float32), 1e-6, rms=rms)
+
+
+def _bert() -> Encoder:
+    def layer() -> Layer:
+        attention = Attention(*(_linear(HIDDEN, HIDDEN) for _ in range(4)), heads=HEADS, key_heads=HEADS)
+        network = FeedForward(_linear(HIDDEN, INNER), _linear(INNER, HIDDEN), Activation.GELU)
+        return Layer(attention, _norm(), network, _norm())
+
+    words = _random.standard_normal((VOCABULARY, HIDDEN)).astype(np.float32)
+    positions = _random.standard_normal((LENGTH, HIDDEN)).astype(np.float32)
+    return Encoder(words, tuple(layer() for _ in range(LAYERS)), LENGTH, positions, norm=_norm())
+
+
+def _gated(layer: Layer, activation: Activation) -> Layer:
+    network = replace(layer.feed_forward, gate=_linear(HIDDEN, INNER), activation=activation)
+    return replace(layer, feed_forward=network)
+
+
+def _changed(layer: Layer, **attention: object) -> Layer:
+    return replace(layer, attention=replace(layer.attention, **attention))
+
+
+def encoders() -> dict[str, Encoder]:
+    """One encoder of every family's kind, all of the same width and depth."""
+    bert, width = _bert(), HIDDEN // HEADS
+    rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
+    relative = RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
+
+    def of(*layers: Layer, **changes: object) -> Encoder:
+        return replace(bert, layers=layers, **changes)
+
+    nomic = [_changed(_gated(layer, Activation.SILU), rotary=rotary) for layer in bert.layers]
+    modern = [
+        replace(
+            _changed(_gated(layer, Activation.GELU), rotary=rotary, window=64 if index % 3 else None), pre_norm=True
+        )
+        for index, layer in enumerate(bert.layers)
+    ]
+    shared = {"key": _linear(HIDDEN, HIDDEN // 2), "value": _linear(HIDDEN, HIDDEN // 2), "key_heads": HEADS // 2}
+    norms = {"query_norm": _norm(width, rms=True), "key_norm": _norm(width, rms=True)}
+    qwen = [
+        replace(
+            _changed(_gated(layer, Activation.SILU), rotary=rotary, causal=True, **shared, **norms),
+            attention_norm=_norm(rms=True),
+            feed_forward_norm=_norm(rms=True),
+            pre_norm=True,
+        )
+        for layer in bert.layers
+    ]
+    return {
+        "bert": bert,
+        "mpnet": of(*(_changed(layer, bias=relative) for layer in bert.layers)),
+        "nomic_bert": of(*nomic, positions=None),
+        "jina_bert": of(
+            *(_changed(_gated(layer, Activation.GELU), bias=Alibi.of(HEADS)) for layer in bert.layers), positions=None
+        ),
+        "gte": of(*(_changed(_gated(layer, Activation.GELU), rotary=rotary) for layer in bert.layers), positions=None),
+        "modernbert": of(*modern, positions=None, final_norm=_norm()),
+        "qwen3": of(*qwen, positions=None, norm=None, final_norm=_norm(rms=True)),
+    }
+
+
+def operations(encoder: Encoder, rows: list[int]) -> float:
+    """Multiplications and additions of all matrix products for rows of these lengths, no hidden score counted."""
+    total = 0.0
+    for layer in encoder.layers:
+        attention, network = layer.attention, layer.feed_forward
+        linears = [attention.query, attention.key, attention.value, attention.output, network.up, network.down]
+        linears += [network.gate] if network.gate else []
+        total += 2 * sum(rows) * sum(linear.weight.size for linear in linears)
+        total += sum(4 * _seen(attention, row) * attention.heads * attention.head_width for row in rows)
+    return total
+
+
+def _seen(attention: Attention, length: int) -> float:
+    """Pairs of tokens of which one sees the other."""
+    places = np.arange(length)
+    distances = places[None, :] - places[:, None]
+    seen = np.ones(distances.shape, np.bool_)
+    if attention.causal:
+        seen &= distances <= 0
+    if attention.window is not None:
+        seen &= np.abs(distances) <= attention.window
+    return float(seen.sum())
+
+
+@dataclass
+class Runner:
+    """A graph and the batches it is fed."""
+
+    session: ort.InferenceSession
+    feeds: list[dict[str, NDArray[np.int64 | np.int32]]]
+    operations: float
+
+    def rate(self) -> float:
+        """Operations a second."""
+        begin, done = time.perf_counter(), 0
+        while (now := time.perf_counter()) < begin + SECONDS or done % len(self.feeds):
+            self.session.run(None, self.feeds[done % len(self.feeds)])
+            done += 1
+        return self.operations * (done / len(self.feeds)) / (now - begin)
+
+
+def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
+    """The encoder's graph with the rows in batches."""
+    batches = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
+    feeds = [_feed(batch) for batch in batches]
+    graph = encoder_graph(encoder)
+    if precision == "int8":
+        graph = quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Runner(session, feeds, operations(encoder, rows))
+
+
+def _feed(batch: list[int]) -> dict[str, NDArray[np.int64 | np.int32]]:
+    ids = _random.integers(0, VOCABULARY, sum(batch))
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "row_lengths": np.array(batch, np.int32)}
+
+
+def main() -> None:
+    """Measure in turns, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="int8")
+    precision = parser.parse_args().precision
+    rows = lengths("mixed", 64)
+    runners = {name: runner(encoder, precision, rows) for name, encoder in encoders().items()}
+    rates: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(ROUNDS):
+        for name, each in runners.items():
+            rates[name].append(each.rate())
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    table = Table("family", "GOP/s", "of BERT's")
+    for name, rate in medians.items():
+        table.add_row(name, f"{rate / 1e9:.1f}", f"{rate / medians['bert']:.2f}")
+    Console().print(table)
+    result = {
+        "command": f"python benchmarks/families.py --precision {precision}",
+        "machine": machine(),
+        "gop_per_s": {name: rate / 1e9 for name, rate in medians.items()},
+        "of_bert": {name: rate / medians["bert"] for name, rate in medians.items()},
+    }
+    path = Path(__file__).parent / "results" / f"families-{precision}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
