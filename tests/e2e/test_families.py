@@ -1,0 +1,74 @@
+"""A checkpoint of every encoder family, exported and served: vectors through Triton and the gateway are its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+from conch_client import Client
+from conch_export import Options, Precision, export, plan
+from conch_export.checkpoint import Checkpoint
+from conch_export.families import family_of
+from conch_export.plain import PlainEncoder
+from conch_gateway import Gateway, GatewaySettings
+from conch_server import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tests.checkpoints import Checkpoints
+
+FAMILIES = ["mpnet", "nomic_bert", "jina_bert", "gte", "modernbert", "qwen3"]
+TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy dog " * 30, "größer, 日本語 and 🐚"]
+
+
+@pytest.fixture(scope="module")
+def served(
+    checkpoints: Checkpoints,
+    server_settings: Callable[..., Any],
+    background: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, str]]:
+    """Where Triton and a gateway over it listen, with one model of each family by its name."""
+    repository: Path = tmp_path_factory.mktemp("families")
+    for family in FAMILIES:
+        checkpoint = getattr(checkpoints, family)()
+        export(Options(str(checkpoint), repository, name=family, precision=Precision.FP32, plan=plan(cores=1)))
+    supervisor = Supervisor(server_settings(model_repository=repository))
+    background.run(supervisor.__aenter__())
+    gateway = Gateway(GatewaySettings(port=0, triton_url=supervisor.grpc_url))
+    background.run(gateway.start())
+    yield supervisor.grpc_url, gateway.url
+    background.run(gateway.stop())
+    background.run(supervisor.__aexit__(None, None, None))
+
+
+def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArray[np.float32]:
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encoder = PlainEncoder(reader.read_encoder(checkpoint))
+    tokens = [encoder(row, [0] * len(row)).numpy() for row in ids]
+    pooled = np.stack([each[-1] if family == "qwen3" else each.mean(axis=0) for each in tokens])
+    return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_served_with_its_own_vectors(
+    served: tuple[str, str], checkpoints: Checkpoints, family: str
+) -> None:
+    triton, gateway = served
+    with Client(triton) as client:
+        ids = client.tokenize(TEXTS, model=family)
+        vectors = client.embed(TEXTS, model=family)
+    assert max(map(len, ids)) > 256  # longer than one tile of attention
+    wanted = expected(Checkpoint(getattr(checkpoints, family)()), ids, family)
+    np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
+
+    answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": family, "input": TEXTS}, timeout=60).json()
+    np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)
+    assert answer["usage"]["prompt_tokens"] == sum(map(len, ids))
