@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args, get_origin
 
 import conch_gateway
@@ -87,10 +88,26 @@ def commands() -> str:
 
 
 def architectures() -> str:
-    """Return the list of what can be exported."""
+    """Return the list of encoder families."""
+    rows = ((f"`{module.__name__.rsplit('.', 1)[-1]}`", _first_line(module)) for module in _families())
+    return "\n".join(_table(("family", "what it is"), rows))
+
+
+def smallest_family() -> str:
+    """Return the change that added the smallest family: its file."""
+    module = min(_families(), key=lambda module: len(inspect.getsource(module)))
+    path = Path(str(module.__file__)).relative_to(ROOT)
+    lines = inspect.getsource(module).splitlines()
+    return "\n".join(["```diff", "--- /dev/null", f"+++ {path}", *(f"+{line}" for line in lines), "```"])
+
+
+def _families() -> list[ModuleType]:
     names = (f"{families.__name__}.{module.name}" for module in pkgutil.iter_modules(families.__path__))
-    kinds = {kind for name in names for kind in importlib.import_module(name).MODEL_TYPES}
-    return ", ".join(f"`{kind}`" for kind in sorted(kinds))
+    return [importlib.import_module(name) for name in names]
+
+
+def _first_line(module: ModuleType) -> str:
+    return (inspect.getdoc(module) or "").splitlines()[0]
 
 
 def errors() -> str:
@@ -152,6 +169,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
+    "docs/families.md": {"smallest-family": smallest_family},
 }
 PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
