@@ -53,7 +53,7 @@ class CohereEmbedRequest(RequestBody):
 class EmbeddingsByType(BaseModel):
     """The vectors in the order of the texts, once for each type that was asked for."""
 
-    float: list[list[float]] | None = None
+    float_: list[list[float]] | None = Field(None, alias="float")  # the bare name would hide the type
     base64: list[str] | None = None
     int8: list[list[int]] | None = None
     uint8: list[list[int]] | None = None
