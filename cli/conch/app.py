@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from conch.bench import bench
+from conch.bundle import bundle, unbundle
 from conch.export import export
 from conch.preload import preload
 from conch.serve import serve
@@ -16,6 +17,8 @@ from conch.serve import serve
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(export)
 app.command()(preload)
+app.command()(bundle)
+app.command()(unbundle)
 app.command()(serve)
 app.command()(bench)
 

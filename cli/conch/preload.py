@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from conch_export import Source
 
 console = Console(stderr=True)
@@ -23,47 +26,51 @@ def preload(
     repository: Annotated[
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock they go into.")
     ] = Path("model_repository"),
-    revision: Annotated[
-        OptionalStr,
-        typer.Option(help="Commit, branch or tag on the Hub."),
-    ] = None,
+    revision: Annotated[OptionalStr, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
     update_lock: Annotated[
         bool, typer.Option("--update-lock", help="Take the checkpoints as they are now, whatever conch.lock says.")
     ] = False,
 ) -> None:
     """Fetch checkpoints into the cache and record them in conch.lock, without exporting them."""
-    from conch_export import ExportError  # noqa: PLC0415
     from conch_export import preload as fetch  # noqa: PLC0415
 
+    with refused(), transfers() as on_bytes:
+        sources = fetch(models, repository, revision=revision, update_lock=update_lock, on_bytes=on_bytes)
+    console.print(_checkpoints(sources))
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """One line and status 1 for what cannot be done."""
+    from conch_export import ExportError  # noqa: PLC0415
+
     try:
-        with transfers() as progress:
-            bars = {model: progress.add_task(model, total=None) for model in models}
-            sources = fetch(
-                models,
-                repository,
-                revision=revision,
-                update_lock=update_lock,
-                on_bytes=lambda model, done, total: progress.update(bars[model], completed=done, total=total),
-            )
+        yield
     except ExportError as error:
         console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
-    console.print(checkpoints(sources))
 
 
-def transfers() -> Progress:
-    """A bar of bytes for each of several things that are moved, gone when all are there."""
+@contextmanager
+def transfers() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for everything that is moved, gone in the end; told by name, bytes that are done, and bytes in all."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield tell
 
 
-def checkpoints(sources: list[Source]) -> Table:
-    """What was found, a row for each checkpoint."""
+def _checkpoints(sources: list[Source]) -> Table:
     table = Table(title="checkpoints", title_justify="left")
     for heading in ("from", "revision", "files", "MB", "SHA-256 of the weights"):
         table.add_column(heading, overflow="fold")
     for source in sources:
         megabytes = sum(file.size for file in source.files.values()) / 1e6
-        row = (source.origin, source.revision, str(len(source.files)), f"{megabytes:.1f}", source.weights_sha256)
-        table.add_row(*row)
+        table.add_row(source.origin, source.revision, str(len(source.files)), f"{megabytes:.1f}", source.weights_sha256)
     return table

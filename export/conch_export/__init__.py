@@ -1,5 +1,6 @@
 """From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
 
+from conch_export.bundle import Bundle, make_bundle, open_bundle
 from conch_export.catalog import CATALOG, DEFAULT, Entry
 from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import (
@@ -22,6 +23,7 @@ __all__ = [
     "CATALOG",
     "DEFAULT",
     "Aim",
+    "Bundle",
     "Description",
     "Entry",
     "ExportError",
@@ -43,6 +45,8 @@ __all__ = [
     "check",
     "export",
     "is_complete",
+    "make_bundle",
+    "open_bundle",
     "plan",
     "preload",
     "public_name",

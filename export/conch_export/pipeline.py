@@ -6,24 +6,25 @@ import importlib.metadata
 import json
 import platform
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from conch_export import catalog
-from conch_export.build import build_encoder, build_head
+from conch_export.build import build_encoder, build_step
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Overrides, Precision, Task, describe
 from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.graphs.file import file_graph
-from conch_export.graphs.heads import maxsim_graph
+from conch_export.parts import model_names, parts
 from conch_export.plan import Plan
 from conch_export.provenance import find, lock_text, write_lock
 from conch_export.publish import staged
+from conch_export.report import REPORT, read_report
 from conch_export.sources.lock import FILE as LOCK_FILE
-from conch_export.triton_models import TOKENIZER_FILE, head_name, model_names, to_text, triton_models
+from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
 from conch_export.verify import Verification, verify
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from conch_export.graphs.encoder import Target
 
-REPORT = "report.json"
 _LARGE = 1 << 30
 
 
@@ -45,7 +45,8 @@ class Options:
         name: public name; None takes the catalog's, or the last part of the reference in lower case.
         revision: commit on the Hub; None takes the newest.
         precision: of the encoder's matrix products.
-        late_interaction: publish a MaxSim reranker on the same encoder; None takes what the catalog says.
+        late_interaction: publish a MaxSim reranker on the same encoder, and an embedding model's token vectors; None
+            does what the catalog says, and does it for every multi-vector model.
         plan: instances, threads and rows.
         overrides: what the checkpoint does not say, or says wrongly.
         update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
@@ -64,11 +65,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made."""
+    """What an export made.
+
+    Attributes:
+        description: of the model.
+        models: names of all Triton models that serve it.
+        verification: what was measured of its public models, by name, its own first.
+    """
 
     description: Description
     models: tuple[str, ...]
-    verification: Verification
+    verification: dict[str, Verification]
 
 
 def export(options: Options, on_step: Callable[[str], None] = lambda _: None) -> Exported:
@@ -83,16 +90,15 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
     """
     on_step("finding the checkpoint")
     description, checkpoint = _describe(options, on_step)
-    late_interaction = _late_interaction(options, description)
-    configs, target = triton_models(description, options.plan, late_interaction=late_interaction), options.plan.target
+    configs, target = triton_models(description, options.plan), options.plan.target
     with staged(options.repository) as folder:
         for name, config in configs.items():
             (folder / name / "1").mkdir(parents=True)
             (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
         on_step("building the graphs")
-        encoder, head = _write_graphs(folder, description, checkpoint, target, late_interaction=late_interaction)
+        _write_graphs(folder, description, checkpoint, target)
         on_step("verifying against PyTorch")
-        verification = verify(description, encoder, head, target)
+        verification = verify(description, folder, target)
         report = _report(description, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in model_names(description.name) - configs.keys():
@@ -109,7 +115,7 @@ def check(options: Options) -> None:
         OutdatedError: they differ; the message lists the files.
     """
     description, _ = _describe(options)
-    configs = triton_models(description, options.plan, late_interaction=_late_interaction(options, description))
+    configs = triton_models(description, options.plan)
     paths = {options.repository / name / "config.pbtxt": to_text(config) for name, config in configs.items()}
     if description.source.key:
         paths[options.repository / LOCK_FILE] = lock_text(options.repository, [description.source])
@@ -129,12 +135,8 @@ def is_complete(options: Options) -> bool:
         check(options)
     except OutdatedError:
         return False
-    try:
-        stated = json.loads((options.repository / public_name(options) / REPORT).read_text("utf-8"))
-        sizes = {name: (options.repository / name).stat().st_size for name in stated["files"]}
-    except (OSError, ValueError, LookupError, TypeError):  # missing or damaged
-        return False
-    return bool(stated["versions"].get("conch") == _version("conch") and sizes == stated["files"])
+    report = read_report(options.repository, public_name(options))
+    return report is not None and report.get("versions", {}).get("conch") == _version("conch")
 
 
 def public_name(options: Options) -> str:
@@ -161,42 +163,42 @@ def _describe(options: Options, on_step: Callable[[str], None] = lambda _: None)
         on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
     )
     checkpoint = Checkpoint(source.folder)
-    return describe(checkpoint, source, public_name(options), options.precision, options.overrides), checkpoint
+    description = describe(checkpoint, source, public_name(options), options.precision, options.overrides)
+    late_interaction = _late_interaction(options, description)
+    return replace(description, late_interaction=late_interaction), checkpoint
 
 
 def _late_interaction(options: Options, description: Description) -> bool:
     entry = catalog.find(options.reference)
     wanted = options.late_interaction
-    if wanted and description.task is not Task.EMBEDDING:
-        message = "late interaction needs an embedding model: leave --late-interaction out for a cross-encoder"
+    if wanted and description.task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
+        message = f"late interaction needs token vectors: leave --late-interaction out for a {description.task.value}"
         raise UnsupportedError(message)
-    return bool(entry and entry.late_interaction) if wanted is None else wanted
+    if wanted is None:
+        return description.task is Task.MULTI_VECTOR or bool(entry and entry.late_interaction)
+    return wanted
 
 
-def _write_graphs(
-    folder: Path, description: Description, checkpoint: Checkpoint, target: Target, *, late_interaction: bool
-) -> tuple[Path, Path]:
-    """Write all graphs; returns the paths of the encoder's and of the head's."""
+def _write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
     tokenizer = folder / f"{description.name}.tokenizer" / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
     _save(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
-    if late_interaction:
-        _save(maxsim_graph(description.hidden), folder / f"{description.name}-maxsim.maxsim" / "1")
-    head = _save(build_head(description, checkpoint), folder / head_name(description) / "1")
-    return _save(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1"), head
+    for part in parts(description):
+        if part.step is not None:
+            _save(build_step(description, part, checkpoint), folder / part.step / "1")
+    _save(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
 
 
-def _save(graph: onnx.ModelProto, folder: Path) -> Path:
+def _save(graph: onnx.ModelProto, folder: Path) -> None:
     path = folder / "model.onnx"
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
         path.write_bytes(graph.SerializeToString())
-        return path
+        return
     large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
     onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
-    return path
 
 
-def _report(description: Description, verification: Verification, folder: Path) -> dict[str, Any]:
+def _report(description: Description, verification: dict[str, Verification], folder: Path) -> dict[str, Any]:
     packages = ("conch", "onnx", "onnxruntime", "transformers", "torch", "numpy")
     return {
         "name": description.name,
@@ -206,7 +208,7 @@ def _report(description: Description, verification: Verification, folder: Path) 
         "source": description.source.origin,
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
-        "verification": verification.as_dict(),
+        "verification": {name: measured.as_dict() for name, measured in verification.items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
         "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},
     }

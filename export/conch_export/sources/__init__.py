@@ -19,7 +19,7 @@ from conch_export.sources.lock import Lock, Locked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["File", "Lock", "Locked", "Source", "key_of", "needed", "record", "resolve", "weight_files"]
+__all__ = ["File", "Lock", "Locked", "Source", "carried", "key_of", "needed", "record", "resolve", "weight_files"]
 
 
 @dataclass(frozen=True)
