@@ -78,13 +78,19 @@ def commands() -> str:
     """Return the page of the command line."""
     group: Any = typer.main.get_command(command_line)
     lines = ["# Command line", "", GENERATED]
-    for name, command in {"": group, **group.commands}.items():
+    for name, command in _flattened("", group):
         context = typer.Context(command, info_name=f"conch {name}".strip())
         usage = command.get_usage(context).removeprefix("Usage: ")
         records = (parameter.get_help_record(context) for parameter in command.get_params(context))
         options = ((f"`{flags}`", " ".join(meaning.split())) for flags, meaning in filter(None, records))
         lines += ["", f"## `{usage}`", "", command.help, "", *_table(("option", "meaning"), options)]
     return "\n".join(lines) + "\n"
+
+
+def _flattened(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for child, its in getattr(command, "commands", {}).items():
+        yield from _flattened(f"{name} {child}".strip(), its)
 
 
 def architectures() -> str:

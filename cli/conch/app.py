@@ -11,6 +11,7 @@ import typer
 from conch.bench import bench
 from conch.bundle import bundle, unbundle
 from conch.export import export
+from conch.keys import keys
 from conch.preload import preload
 from conch.serve import serve
 
@@ -21,6 +22,7 @@ app.command()(bundle)
 app.command()(unbundle)
 app.command()(serve)
 app.command()(bench)
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

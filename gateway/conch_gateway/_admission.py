@@ -15,7 +15,7 @@ from conch_gateway.errors import CapacityError
 from conch_gateway.settings import GatewaySettings
 
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
-_LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
+LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
 _MEMORY_S = 10.0  # throughput is that of about so many busy seconds
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # what callers are told
 
@@ -128,7 +128,7 @@ class Throughput:
         return tokens * self._seconds / self._tokens if self._tokens else None
 
 
-def estimated_tokens(texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = _LONGEST_ROW) -> int:
+def estimated_tokens(texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = LONGEST_ROW) -> int:
     """Return about how many tokens texts have, each at most `max_length`; rows of token ids are counted."""
     sizes = (len(text) // CHARACTERS_PER_TOKEN + 2 if isinstance(text, str) else len(text) for text in texts)
     return sum(min(size, max_length) for size in sizes)

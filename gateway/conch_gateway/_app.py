@@ -3,13 +3,17 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from conch_client import AsyncClient, ConchError
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from conch_gateway._admission import Admission
 from conch_gateway._choice import Models
+from conch_gateway._guard import Guard
+from conch_gateway._keyring import Keyring
 from conch_gateway._metrics import Metrics
 from conch_gateway._middleware import BodyLimit, Observer
 from conch_gateway._readiness import Readiness
@@ -35,6 +39,8 @@ from conch_gateway.routers import (
 )
 from conch_gateway.settings import GatewaySettings
 
+_CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
+
 
 def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     """Return the gateway as an ASGI application; its lifespan opens and closes the client."""
@@ -56,22 +62,31 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     scorer = PairScorer(settings, reranker)
     readiness = Readiness(served, settings.readiness_timeout_s)
 
-    app.include_router(embeddings.router(embedder, representer))
-    app.include_router(cohere.router(embedder))
-    app.include_router(rerank.router(reranker))
-    app.include_router(tei.router(embedder, representer, scorer))
-    app.include_router(tei_server.router(settings, served, readiness))
-    app.include_router(nim.router(reranker, readiness))
-    app.include_router(vllm.router(scorer, embedder, representer))
-    app.include_router(ollama.router(embedder, served))
-    app.include_router(models.router(served))
-    app.include_router(admin.router(served, settings.admin_key))
-    app.include_router(operations.router(readiness, metrics))
-    app.include_router(pages.router())
+    routers = (
+        embeddings.router(embedder, representer),
+        cohere.router(embedder),
+        rerank.router(reranker),
+        tei.router(embedder, representer, scorer),
+        tei_server.router(settings, served, readiness),
+        nim.router(reranker, readiness),
+        vllm.router(scorer, embedder, representer),
+        ollama.router(embedder, served),
+        models.router(served),
+        admin.router(served),
+        operations.router(readiness, metrics),
+        pages.router(),
+    )
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
 
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
+    app.state.keyring = Keyring(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, keyring=app.state.keyring, admission=admission)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     app.add_middleware(Observer, metrics=metrics)
     return app
 
@@ -88,6 +103,10 @@ def app() -> FastAPI:
 def client_of(settings: GatewaySettings) -> AsyncClient:
     """Return a client for the Triton of the settings."""
     return AsyncClient(settings.triton_url, timeout_s=settings.timeout_s)
+
+
+def _listed(origins: str) -> list[str]:
+    return [origin.strip() for origin in origins.split(",")]
 
 
 def _lifespan_of(models: Models) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import uvicorn
 from conch_client import AsyncClient
+from pydantic import SecretStr
 from typing_extensions import Self
 
 from conch_gateway._app import client_of, create_app
@@ -33,12 +35,19 @@ class Gateway:
         self._client = client
         self._resources = AsyncExitStack()
         self._port = settings.port
+        self._own_key = ""
 
     @property
     def url(self) -> str:
         """Where it listens, for example `http://127.0.0.1:8080`; with port 0 known only after `start()`."""
         host = self._settings.host
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        scheme = "https" if self._settings.tls_certificate is not None else "http"
+        return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What lets this process's own requests in where keys are needed; known only after `start()`."""
+        return {"authorization": f"Bearer {self._own_key}"}
 
     async def start(self) -> None:
         """Listen; return once requests are accepted. Triton may still be away: then they get 503.
@@ -51,9 +60,10 @@ class Gateway:
         async with AsyncExitStack() as resources:
             resources.callback(listener.close)
             app = create_app(self._settings, self._client or client_of(self._settings))
+            self._own_key = app.state.keyring.own
             await resources.enter_async_context(app.router.lifespan_context(app))
             server = uvicorn.Server(self._configuration(app))
-            server.config.load()
+            _load(server.config)
             server.lifespan = server.config.lifespan_class(server.config)
             await server.startup(sockets=[listener])
             ticking = asyncio.create_task(server.main_loop(), name="conch-gateway")
@@ -83,6 +93,9 @@ class Gateway:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=self._settings.shutdown_grace_s,
+            ssl_certfile=self._settings.tls_certificate,
+            ssl_keyfile=self._settings.tls_key,
+            ssl_keyfile_password=_revealed(self._settings.tls_key_password),
         )
 
 
@@ -114,6 +127,18 @@ async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: "
     await server.shutdown(sockets=[listener])
     # What outlasted the grace period was cancelled but not awaited, and still needs the client.
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+
+
+def _load(config: uvicorn.Config) -> None:
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"cannot use the certificate: {error}; see CONCH_TLS_CERTIFICATE, CONCH_TLS_KEY, CONCH_TLS_KEY_PASSWORD"
+        raise ListenError(msg) from error
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from conch_gateway._trace import trace_of
 from conch_gateway.errors import Problem, problem_of
@@ -68,12 +69,22 @@ async def error_response(request: Request, error: Exception) -> Response:
     trace.error = error
     if problem.status >= 500:
         _log_failure(request, problem, error)
-    route = request.scope.get("route")
-    dialect = route if isinstance(route, Route) else Route
+    dialect = _dialect_of(request)
     headers = {} if problem.retry_after_s is None else _retry_headers(problem.retry_after_s)
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
     if problem.status == 405:
         headers["allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
     return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
+
+
+def _dialect_of(request: Request) -> Route | type[Route]:
+    """Find the route that the request has been given, or would have been had it not been turned away before."""
+    route = request.scope.get("route")
+    if route is None:
+        matches = (one for one in request.app.state.routes if one.matches(request.scope)[0] is not Match.NONE)
+        request.scope["route"] = route = next(matches, None)
+    return route if isinstance(route, Route) else Route
 
 
 def _retry_headers(seconds: float) -> dict[str, str]:

@@ -8,6 +8,9 @@ from time import perf_counter
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from conch_gateway.errors import ForbiddenError
+from conch_gateway.keys import Key
+
 _KEY = "conch.trace"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -18,6 +21,7 @@ class Trace:
 
     request_id: str
     caller: str = ""
+    key: Key | None = None
     started: float = field(default_factory=perf_counter)
     status: int | None = None
     model: str | None = None
@@ -26,6 +30,17 @@ class Trace:
     tokenize_s: float | None = None
     inference_s: float | None = None
     error: Exception | None = None
+
+    def enter(self, model: str, texts: int) -> None:
+        """Note what the request turned out to want.
+
+        Raises:
+            ForbiddenError: the caller's key is not for this model.
+        """
+        if self.key is not None and self.key.models is not None and model not in self.key.models:
+            msg = f"key {self.key.name!r} is not for model {model!r}, but for: {', '.join(sorted(self.key.models))}"
+            raise ForbiddenError(msg)
+        self.model, self.texts = model, texts
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """`x-request-id` and `server-timing` (milliseconds, as its specification says)."""

@@ -67,7 +67,7 @@ class Embedder:
         with self._admission.admit(job.texts) as hold:
             async with self._models.use(name, EMBEDDING) as info:
                 _check_dimensions(job.dimensions, info)
-                trace.model, trace.texts = info.name, len(job.texts)
+                trace.enter(info.name, len(job.texts))
                 vectors = await self._vectors(job, info, trace, hold)
                 return Embedded(info.name, vectors, trace.tokens)
 

@@ -6,12 +6,16 @@ GatewayError
 │ ├ WrongTypeError        JSON of another shape than the endpoint takes
 │ ├ InvalidValueError     the right type, but a value that cannot be served
 │ └ BodyTooLargeError     more bytes than the gateway reads
+├ UnauthenticatedError    no API key, or an unknown one
+├ ForbiddenError          the API key is not for this
+├ QuotaError              the API key has used what it may in a minute
 ├ CapacityError           the gateway is full
 ├ StoppingError           the gateway stopped before the request was done
 ├ LoadingError            the model is being loaded
 ├ UpstreamError           the other server that has the model failed
 ├ UpstreamBusyError       the other server that has the model takes no more
 ├ ModelsFileError         the models file is wrong
+├ KeysError               the file of API keys cannot be read or written (never on the wire)
 └ ListenError             the port cannot be had (never on the wire)
 """
 
@@ -51,6 +55,22 @@ class BodyTooLargeError(RequestError):
     """The body has more bytes than `max_body_bytes`."""
 
 
+class UnauthenticatedError(GatewayError):
+    """No API key came with the request, or one that is unknown or was revoked."""
+
+
+class ForbiddenError(GatewayError):
+    """The API key is good, but not for this."""
+
+
+class QuotaError(GatewayError):
+    """The API key has used its requests or tokens of this minute; there are more after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class CapacityError(GatewayError):
     """As many requests, texts or tokens are in flight as the settings allow; there is room after `retry_after_s`."""
 
@@ -83,6 +103,10 @@ class ModelsFileError(GatewayError):
     """The models file cannot be read, or says what cannot be."""
 
 
+class KeysError(GatewayError):
+    """The file of API keys, or the setting, cannot be read, or says what cannot be."""
+
+
 class ListenError(GatewayError):
     """The address and port of the settings cannot be listened on."""
 
@@ -99,6 +123,9 @@ class Rule:
 
 
 INVALID = "invalid_request_error"
+UNAUTHENTICATED = "authentication_error"
+FORBIDDEN = "permission_error"
+BUSY = "rate_limit_error"
 SERVER = "server_error"
 _SEE_LOG = "the request failed inside the server; the server's log says why under this answer's x-request-id"
 
@@ -106,15 +133,18 @@ RULES: dict[type[Exception], Rule] = {
     MalformedBodyError: Rule(400, INVALID, "malformed_json"),
     InvalidValueError: Rule(400, INVALID, "invalid_value"),
     cc.InvalidInputError: Rule(400, INVALID, "invalid_value"),
+    UnauthenticatedError: Rule(401, UNAUTHENTICATED, "invalid_api_key"),
+    ForbiddenError: Rule(403, FORBIDDEN, "forbidden"),
     cc.ModelNotFoundError: Rule(404, INVALID, "model_not_found"),
     ModelsFileError: Rule(400, INVALID, "models_file"),
     BodyTooLargeError: Rule(413, INVALID, "body_too_large"),
     WrongTypeError: Rule(422, INVALID, "wrong_type"),
-    CapacityError: Rule(429, "rate_limit_error", "overloaded"),
+    QuotaError: Rule(429, BUSY, "quota_exceeded"),
+    CapacityError: Rule(429, BUSY, "overloaded"),
     cc.OverloadedError: Rule(
-        429, "rate_limit_error", "overloaded", retry_after_s=1, message="the models' queues are full; retry later"
+        429, BUSY, "overloaded", retry_after_s=1, message="the models' queues are full; retry later"
     ),
-    UpstreamBusyError: Rule(429, "rate_limit_error", "upstream_overloaded", retry_after_s=1),
+    UpstreamBusyError: Rule(429, BUSY, "upstream_overloaded", retry_after_s=1),
     UpstreamError: Rule(502, SERVER, "upstream_failed", retry_after_s=2),
     LoadingError: Rule(503, SERVER, "model_loading", retry_after_s=2),
     StoppingError: Rule(503, SERVER, "stopping", retry_after_s=1),

@@ -72,7 +72,7 @@ class Representer:
         name = self._settings.embedding_model if job.model is None else job.model
         with self._admission.admit(job.texts) as hold:
             async with self._models.use(name, tasks) as info:
-                trace.model, trace.texts = info.name, len(job.texts)
+                trace.enter(info.name, len(job.texts))
                 ask = partial(ask, **self._options(job, info))
                 trace.tokens = await self._count_tokens(job, info, trace)
                 hold.correct(trace.tokens)

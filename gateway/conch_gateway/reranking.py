@@ -59,7 +59,7 @@ class Reranker:
         name = self._settings.rerank_model if job.model is None else job.model
         with self._admission.admit(job.documents) as hold:
             async with self._models.use(name, RERANKING) as info:
-                trace.model, trace.texts = info.name, len(job.documents)
+                trace.enter(info.name, len(job.documents))
                 started = perf_counter()
                 ranking = await self._rank(job, info, trace)
                 trace.inference_s = perf_counter() - started

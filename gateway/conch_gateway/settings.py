@@ -13,7 +13,9 @@ Truncate = Literal["none", "start", "end"]
 class GatewaySettings(BaseSettings):
     """Settings of the REST gateway; the environment variable is the name in capitals after `CONCH_`."""
 
-    model_config = SettingsConfigDict(env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(8080, ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one.")
@@ -33,11 +35,25 @@ class GatewaySettings(BaseSettings):
         "request, or by an administrator only. All but start need triton_admin_key.",
     )
     admin_key: SecretStr | None = Field(
-        None, description="Key that opens /admin, where models are loaded and unloaded; unset, it stays shut."
+        None, description="Key that opens /admin, where models are loaded and unloaded, beside the admin API keys."
     )
     triton_admin_key: SecretStr | None = Field(
         None, description="What Triton wants to be told before it loads or unloads a model; unset, it does neither."
     )
+    api_keys_file: Path | None = Field(
+        None, description="File of API keys, made with `conch keys create`; read again when it changes."
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="API keys beside those of the file: NAME:KEY or NAME:KEY:admin, divided by commas. With neither, "
+        "no key is needed.",
+    )
+    cors_origins: str = Field(
+        "", description="Origins, divided by commas, whose pages may call the gateway from a browser; * for all."
+    )
+    tls_certificate: Path | None = Field(None, description="Certificate chain in PEM; set, the gateway speaks HTTPS.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate in PEM, where it is another file.")
+    tls_key_password: SecretStr | None = Field(None, description="Password of the private key.")
     truncate: Truncate = Field(
         "end", description="What is cut from a text longer than the model's limit: end, start, or none (answer 400)."
     )
@@ -70,6 +86,13 @@ class GatewaySettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe message that is logged."
     )
+
+    @model_validator(mode="after")
+    def _a_certificate_for_the_key(self) -> "GatewaySettings":
+        if self.tls_key is not None and self.tls_certificate is None:
+            msg = "tls_key without tls_certificate; set CONCH_TLS_CERTIFICATE too"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> "GatewaySettings":

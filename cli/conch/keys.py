@@ -1,0 +1,85 @@
+"""`conch keys`: the API keys that the gateway lets in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console()
+errors = Console(stderr=True)
+# typer evaluates these on Python 3.10
+OptionalInt = Optional[int]  # noqa: UP045
+OptionalStrings = Optional[list[str]]  # noqa: UP045
+File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="Where the keys are; made if there is none.")]
+Name = Annotated[str, typer.Argument(help="Of the key: stands for its holder in logs and limits.")]
+DEFAULT = Path("keys.json")
+
+keys = typer.Typer(no_args_is_help=True)
+
+
+@keys.callback()
+def group() -> None:
+    """Make, list and revoke API keys; a gateway that runs with the file notices within a second."""
+
+
+@keys.command()
+def create(
+    name: Name,
+    file: File = DEFAULT,
+    admin: Annotated[bool, typer.Option("--admin", help="May administrate too.")] = False,
+    model: Annotated[OptionalStrings, typer.Option(help="May ask for this model only; repeat for more.")] = None,
+    requests_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most requests in a minute.")] = None,
+    tokens_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most tokens in a minute.")] = None,
+) -> None:
+    """Make a key and print it: the file keeps a hash only, so it cannot be shown again."""
+    secret = _call(
+        "create_key",
+        file,
+        name,
+        admin=admin,
+        models=model or (),
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
+    errors.print(f"serve with CONCH_API_KEYS_FILE={file}; this is shown once:", soft_wrap=True)
+    typer.echo(secret)
+
+
+@keys.command("list")
+def show(file: File = DEFAULT) -> None:
+    """List the keys and what they may, but not the keys themselves."""
+    table = Table("name", "created", "admin", "models", "requests/min", "tokens/min")
+    for key in _call("read_keys", file):
+        limits = (str(limit or "-") for limit in (key.requests_per_minute, key.tokens_per_minute))
+        models = ", ".join(sorted(key.models)) if key.models else "all"
+        table.add_row(key.name, str(key.created), "yes" if key.admin else "", models, *limits)
+    console.print(table)
+
+
+@keys.command()
+def revoke(name: Name, file: File = DEFAULT) -> None:
+    """Take a key out of the file."""
+    _call("revoke_key", file, name)
+    errors.print(f"revoked {name}")
+
+
+def _call(what: str, *arguments: object, **options: object) -> Any:
+    """What a function of `conch_gateway.keys` returns; its errors end the command in one line."""
+    try:
+        from conch_gateway import KeysError, keys  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        _fail(f"{error}; install what the gateway needs: pip install 'conch[gateway]'")
+    try:
+        return getattr(keys, what)(*arguments, **options)
+    except KeysError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    errors.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
+    raise typer.Exit(1)

@@ -1,0 +1,149 @@
+"""API keys in a file: made, listed and revoked here; what the file holds is decided here and nowhere else.
+
+The file has a hash of each key and never the key. SHA-256 without salt or stretching is enough, because the keys are
+256 random bits made here and not somebody's words.
+"""
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conch_gateway.errors import KeysError
+
+_PREFIX = "conch-"  # so that scanners for leaked secrets can know one
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+
+
+class Key(BaseModel):
+    """Who may ask for what; None is no limit.
+
+    Attributes:
+        name: stands for its holder in logs and in the gateway's accounts.
+        sha256: of the key, in hexadecimal.
+        created: when it was made.
+        admin: whether it may administrate.
+        models: what it may ask for, by name.
+        requests_per_minute: how many requests it may send.
+        tokens_per_minute: how many tokens it may have computed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=NAME)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", repr=False)
+    created: date = Field(default_factory=date.today)
+    admin: bool = False
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    keys: list[Key]
+
+
+def digest(secret: str) -> str:
+    """Return what the file has instead of a key."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Read all keys.
+
+    Raises:
+        KeysError: there is no such file, or it holds something else, or a name twice.
+    """
+    try:
+        keys = _File.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        msg = f"cannot read the keys in {path}: {error.strerror}; make one with: conch keys create NAME"
+        raise KeysError(msg) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        msg = f"{path} is no file of keys ({'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']})"
+        raise KeysError(msg) from error
+    names = [key.name for key in keys]
+    if len(set(names)) != len(names):
+        msg = f"{path} has two keys of one name; revoke one with: conch keys revoke NAME"
+        raise KeysError(msg)
+    return keys
+
+
+def create_key(
+    path: Path,
+    name: str,
+    *,
+    admin: bool = False,
+    models: Iterable[str] = (),
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+) -> str:
+    """Add a key to the file, which is made if there is none, and return the key: it cannot be had again.
+
+    Raises:
+        KeysError: the name is taken or cannot be one, or the file cannot be written.
+    """
+    known = read_keys(path) if path.exists() else []
+    if any(key.name == name for key in known):
+        msg = f"{path} has a key named {name!r} already; revoke it first, or take another name"
+        raise KeysError(msg)
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    try:
+        key = Key(
+            name=name,
+            sha256=digest(secret),
+            admin=admin,
+            models=frozenset(models) or None,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise KeysError(msg) from error
+    _write(path, [*known, key])
+    return secret
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Take a key out of the file; a gateway that runs notices within a second.
+
+    Raises:
+        KeysError: there is no key of that name, or the file cannot be read or written.
+    """
+    known = read_keys(path)
+    left = [key for key in known if key.name != name]
+    if len(left) == len(known):
+        msg = f"{path} has no key named {name!r}; it has: {', '.join(key.name for key in known) or 'none'}"
+        raise KeysError(msg)
+    _write(path, left)
+
+
+def _write(path: Path, keys: list[Key]) -> None:
+    """Replace the file in one step; nobody but its owner may read it."""
+    content = _File(keys=keys).model_dump_json(indent=2, exclude_none=True) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise KeysError(msg) from error

@@ -1,0 +1,243 @@
+"""API keys: who is let in, to what, how often, and that no secret is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch.app import app as command_line
+from conch_gateway import GatewaySettings, KeysError, _keyring, _quota
+from conch_gateway._keyring import Keyring
+from conch_gateway.keys import create_key, read_keys, revoke_key
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+URL = "/v1/embeddings"
+GOOD = {"input": "ab"}
+SECRET = "opensesame"
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_keyring, "_LOOK_AGAIN_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"authorization": f"Bearer {SECRET}"}, id="bearer"),
+        pytest.param({"authorization": f"bearer  {SECRET}"}, id="bearer in small letters"),
+        pytest.param({"api-key": SECRET}, id="api-key"),
+        pytest.param({"x-api-key": SECRET}, id="x-api-key"),
+    ],
+)
+async def test_a_key_is_taken_from_the_headers_that_clients_use(http_with: Serve, headers: dict[str, str]) -> None:
+    async with http_with(api_keys=f"alice:{SECRET}") as http:
+        assert (await http.post(URL, json=GOOD, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param(bearer("wrong"), id="unknown"),
+        pytest.param(bearer("wr\u00f6ng"), id="not ASCII"),
+        pytest.param({"authorization": f"Basic {SECRET}"}, id="another scheme"),
+        pytest.param({"authorization": "Bearer"}, id="empty"),
+    ],
+)
+@pytest.mark.parametrize("path", [URL, "/v1/models", "/metrics", "/docs", "/openapi.json", "/nowhere"])
+async def test_without_a_good_key_everything_is_shut(http_with: Serve, path: str, headers: dict[str, str]) -> None:
+    async with http_with(api_keys=f"alice:{SECRET}") as http:
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        response = await http.get(path, headers=raw)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert "wrong" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_probes_need_no_key(http_with: Serve, path: str) -> None:
+    async with http_with(api_keys=f"alice:{SECRET}") as http:
+        assert (await http.get(path)).status_code == 200
+
+
+async def test_a_stranger_is_counted_under_the_route_that_was_asked_for(http_with: Serve) -> None:
+    async with http_with(api_keys=f"alice:{SECRET}") as http:
+        await http.post(URL, json=GOOD)
+        exposition = (await http.get("/metrics", headers=bearer(SECRET))).text
+
+    assert f'conch_gateway_requests_total{{route="{URL}",status="401"}} 1.0' in exposition
+
+
+async def test_administration_takes_an_administrators_key(http_with: Serve) -> None:
+    async with http_with(api_keys="alice:a,root:b:admin") as http:
+        statuses = [(await http.get("/admin/x", headers=bearer(secret))).status_code for secret in ("", "a", "b")]
+
+    assert statuses == [401, 403, 404]
+
+
+async def test_without_any_key_administration_is_shut_and_the_rest_is_open(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/admin/x", headers=bearer(SECRET))).status_code == 403
+    assert (await http.post(URL, json=GOOD)).status_code == 200
+
+
+async def test_a_key_of_the_file_works_until_it_is_revoked(http_with: Serve, file: Path, impatient: None) -> None:
+    secret, other = create_key(file, "alice"), create_key(file, "bob")
+    async with http_with(api_keys_file=file) as http:
+        before = (await http.post(URL, json=GOOD, headers=bearer(secret))).status_code
+        revoke_key(file, "alice")
+        after = (await http.post(URL, json=GOOD, headers=bearer(secret))).status_code
+        new = create_key(file, "carol")
+        others = [(await http.post(URL, json=GOOD, headers=bearer(key))).status_code for key in (other, new)]
+
+    assert (before, after, others) == (200, 401, [200, 200])
+
+
+async def test_a_file_that_was_spoilt_lets_in_whom_it_let_in_before(
+    http_with: Serve, file: Path, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = create_key(file, "alice")
+    async with http_with(api_keys_file=file) as http:
+        await asyncio.to_thread(file.write_text, "{")
+        statuses = [(await http.post(URL, json=GOOD, headers=bearer(key))).status_code for key in (secret, "no")]
+
+    assert statuses == [200, 401]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_the_file_has_no_key_and_is_its_owners_alone(file: Path) -> None:
+    secret = create_key(file, "alice")
+
+    assert secret not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"keys": [{"name": "a"}]}', '{"keys": [], "other": 1}'])
+def test_a_file_of_something_else_is_one_clear_error(file: Path, content: str) -> None:
+    file.write_text(content)
+
+    with pytest.raises(KeysError, match=re.escape(str(file))):
+        Keyring(GatewaySettings(api_keys_file=file))
+
+
+def test_a_missing_file_is_not_taken_for_no_keys(file: Path) -> None:
+    with pytest.raises(KeysError, match="conch keys create"):
+        Keyring(GatewaySettings(api_keys_file=file))
+
+
+@pytest.mark.parametrize("setting", [SECRET, f"alice:{SECRET},", f":{SECRET}", f"a b:{SECRET}", f"a:{SECRET}:boss"])
+def test_a_setting_that_is_no_list_of_keys_is_told_without_them(setting: str) -> None:
+    with pytest.raises(KeysError, match="CONCH_API_KEYS: entry") as refused:
+        Keyring(GatewaySettings.model_validate({"api_keys": setting}))
+
+    assert SECRET not in str(refused.value)
+
+
+def test_settings_show_no_secret() -> None:
+    settings = GatewaySettings.model_validate(
+        {"api_keys": f"a:{SECRET}", "tls_key_password": SECRET, "tls_certificate": "c"}
+    )
+
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+async def test_a_key_for_some_models_opens_no_other(http_with: Serve, client: StandIn, file: Path) -> None:
+    secret = create_key(file, "alice", models=["letters"])
+    async with http_with(api_keys_file=file) as http:
+        mine = await http.post(URL, json=GOOD, headers=bearer(secret))
+        other = await http.post("/rerank", json={"query": "q", "documents": ["d"]}, headers=bearer(secret))
+
+    assert (mine.status_code, other.status_code) == (200, 403)
+    assert "letters" in other.text
+    assert "rerank" not in {name for name, _ in client.calls}
+
+
+async def test_requests_beyond_those_of_a_minute_wait_for_the_next(
+    http_with: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(_quota, "monotonic", lambda: now)
+    alice, bob = create_key(file, "alice", requests_per_minute=2), create_key(file, "bob")
+    async with http_with(api_keys_file=file) as http:
+        answers = [await http.post(URL, json=GOOD, headers=bearer(alice)) for _ in range(3)]
+        beside = await http.post(URL, json=GOOD, headers=bearer(bob))
+        now += 30.0
+        later = await http.post(URL, json=GOOD, headers=bearer(alice))
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert (answers[2].json()["error"]["code"], answers[2].headers["retry-after-ms"]) == ("quota_exceeded", "30000")
+    assert (beside.status_code, later.status_code) == (200, 200)
+
+
+async def test_tokens_are_counted_when_they_are_known(
+    http_with: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_quota, "monotonic", lambda: 0.0)
+    secret = create_key(file, "alice", tokens_per_minute=10)
+    async with http_with(api_keys_file=file) as http:
+        answers = [await http.post(URL, json={"input": "abcd"}, headers=bearer(secret)) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]  # 6 tokens each
+    assert answers[2].headers["retry-after"] == "18"  # for three tokens at ten a minute
+
+
+async def test_a_browser_of_another_origin_is_let_in_only_if_it_is_listed(http_with: Serve) -> None:
+    asked = {"origin": "https://here.example", "access-control-request-method": "POST"}
+    async with http_with() as http:
+        shut = await http.options(URL, headers=asked)
+    async with http_with(cors_origins="https://here.example, https://there.example", api_keys="a:b") as http:
+        opened = await http.options(URL, headers=asked)
+        foreign = await http.options(URL, headers={**asked, "origin": "https://evil.example"})
+        refused = await http.post(URL, json=GOOD, headers={"origin": "https://here.example"})
+
+    allowed = "access-control-allow-origin"
+    assert allowed not in shut.headers
+    assert opened.headers[allowed] == "https://here.example"
+    assert allowed not in foreign.headers
+    assert (refused.status_code, refused.headers[allowed]) == (401, "https://here.example")
+
+
+def test_a_private_key_without_a_certificate_is_refused() -> None:
+    with pytest.raises(ValidationError, match="CONCH_TLS_CERTIFICATE"):
+        GatewaySettings.model_validate({"tls_key": "key.pem"})
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(command_line, ["keys", *arguments])
+
+
+def test_the_command_makes_lists_and_revokes_keys(file: Path) -> None:
+    made = run("create", "alice", "--file", str(file), "--model", "letters", "--tokens-per-minute", "10")
+    listed = run("list", "--file", str(file))
+    taken = run("create", "alice", "--file", str(file))
+    (key,) = read_keys(file)
+    revoked = run("revoke", "alice", "--file", str(file))
+
+    assert (made.exit_code, made.stdout.startswith("conch-"), len(made.stdout.splitlines())) == (0, True, 1)
+    assert (key.models, key.tokens_per_minute, key.admin) == (frozenset({"letters"}), 10, False)
+    assert "alice" in listed.stdout
+    assert made.stdout.strip() not in listed.stdout
+    assert (taken.exit_code, "already" in taken.stderr) == (1, True)
+    assert (revoked.exit_code, read_keys(file)) == (0, [])
