@@ -33,7 +33,7 @@ def fidelity(fp32: Engine, int8: Engine, reference: str) -> dict[str, Any]:
     overrides = Overrides(max_length=LONGEST)
     description = describe(Checkpoint(source.folder), source, "reference", Precision.FP32, overrides)
     rows = verification_rows(description, TEXTS)
-    expected = Reference(description)(rows).output
+    expected = Reference(description)(rows).answers[description.name]
     exact, quantized = alone(fp32, rows), alone(int8, rows)
     cosines = (exact * quantized).sum(axis=1)
     return {

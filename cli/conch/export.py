@@ -104,7 +104,8 @@ def _run(options: Options, *, missing: bool, check: bool) -> None:
 
 
 def _print(exported: Exported, repository: Path) -> None:
-    result, description = exported.verification, exported.description
+    description = exported.description
+    result = exported.verification[description.name]
     table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
     table.add_row("from", f"{description.source.origin} {description.source.revision}")
     table.add_row("models", "\n".join(exported.models))

@@ -8,22 +8,29 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from conch_export.convert import convert
-from conch_export.description import Description, Precision, vocabulary_size
+from conch_export.description import Description, Precision, Task
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.encoder import Target, as_float16, encoder_graph
-from conch_export.graphs.heads import classifier_graph, pooling_graph
+from conch_export.graphs.heads import (
+    lexical_graph,
+    maxsim_graph,
+    pooled_graph,
+    projection_graph,
+    vocabulary_graph,
+)
 from conch_export.graphs.packed import Shape
 from conch_export.graphs.quantize import quantize
 from conch_export.graphs.row_by_row import padded_feed, row_by_row
+from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
 from conch_export.rows import calibration_rows, feed
 
 if TYPE_CHECKING:
     import onnx
 
     from conch_export.checkpoint import Checkpoint
-    from conch_export.families import Family
+    from conch_export.parts import Part
 
 CALIBRATION_TEXTS = 128
 PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
@@ -53,25 +60,27 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
     return quantize(graph, calibrate(encoder_graph(encoder, segments=segments, chunk_tokens=None), feeds))
 
 
-def build_head(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
-    """Pooling for an embedding model, the classifier for a cross-encoder."""
-    if description.pooling is not None:
-        return pooling_graph(description.hidden, description.pooling, normalize=description.normalize)
-    return classifier_graph(description.hidden, _family(checkpoint).read_classifier(checkpoint))
-
-
-def _family(checkpoint: Checkpoint) -> Family:
-    family = family_of(checkpoint.config)
-    if family is None:
-        message = f"cross-encoders of architecture {checkpoint.model_type!r} are not built"
-        raise UnsupportedError(message)
-    return family
+def build_step(description: Description, part: Part, checkpoint: Checkpoint) -> onnx.ModelProto:
+    """What a part puts behind the encoder."""
+    hidden = description.hidden
+    if part.task is Task.EMBEDDING:
+        return pooled_graph(hidden, read_pooled(description, checkpoint), "embedding", description.dimension)
+    if part.task is Task.CROSS_ENCODER:
+        return pooled_graph(hidden, read_pooled(description, checkpoint), "score", 1)
+    if part.task is Task.LATE_INTERACTION:
+        return maxsim_graph(hidden, read_projection(description, checkpoint))
+    if part.task is Task.MULTI_VECTOR:
+        width = description.projected if part.base else description.dimension
+        return projection_graph(hidden, read_projection(description, checkpoint), width)
+    if part.base is not None:
+        return lexical_graph(hidden, read_lexical(checkpoint))
+    return vocabulary_graph(hidden, read_vocabulary(description, checkpoint))
 
 
 def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
     converted = convert(checkpoint.folder)
     _probe(converted, description)
-    shape = Shape(vocabulary_size(checkpoint), description.hidden, description.max_length)
+    shape = Shape(description.vocabulary, description.hidden, description.max_length)
     graph = row_by_row(converted, shape)
     if description.precision is Precision.FP32:
         return graph

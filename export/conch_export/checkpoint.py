@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.graphs.network import Linear, Norm
@@ -77,6 +78,23 @@ class Checkpoint:
             raise UnsupportedError(message)
         return (self.folder / "tokenizer.json").read_bytes()
 
+    def token_id(self, token: str) -> int:
+        """The id of a token of the vocabulary.
+
+        Raises:
+            UnsupportedError: the tokenizer has no such token.
+        """
+        found = Tokenizer.from_str(self.tokenizer.decode()).token_to_id(token)
+        if found is None:
+            message = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(message)
+        return int(found)
+
+    def special_ids(self) -> list[int]:
+        """Ids of tokens that stand for no text."""
+        tokens = Tokenizer.from_str(self.tokenizer.decode()).get_added_tokens_decoder()
+        return [number for number, token in tokens.items() if token.special]
+
     @cached_property
     def weights(self) -> Weights:
         """The weights under the names of the base model."""
@@ -98,7 +116,7 @@ class Weights:
     _open: dict[Path, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, files: Sequence[Path], model_type: str) -> Weights:
+    def load(cls, files: Sequence[Path], model_type: str = "") -> Weights:
         """Index the tensors of safetensors files.
 
         Raises:

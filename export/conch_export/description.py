@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.errors import UnsupportedError
+from conch_export.extras import COLBERT, has_lexical, read_extra
 from conch_export.families import family_of
-from conch_export.graphs.heads import Pooling
+from conch_export.modules import DenseModule, Modules
+from conch_export.usage import known_usage, read_matryoshka, read_max_length, read_prompts, refuse_lower_casing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conch_export.catalog import Usage
     from conch_export.checkpoint import Checkpoint
+    from conch_export.graphs.heads import Pooling
     from conch_export.sources import Source
 
 
@@ -25,6 +31,8 @@ class Task(str, Enum):
     EMBEDDING = "embedding"
     LATE_INTERACTION = "late-interaction"
     CROSS_ENCODER = "cross-encoder"
+    MULTI_VECTOR = "multi-vector"
+    SPARSE = "sparse"
 
 
 class Precision(str, Enum):
@@ -44,11 +52,31 @@ class Packing(str, Enum):
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the operator settles by hand; None takes what the checkpoint says."""
+    """What the operator settles by hand; None takes what the checkpoint says.
+
+    Attributes:
+        pooling: how its authors pool.
+        normalize: whether vectors leave with length 1.
+        max_length: tokens at which texts are truncated.
+        task: what kind of model it is.
+        prompts: by name, instead of the checkpoint's.
+        default_prompt: name of the one used when none is asked for.
+        matryoshka: lengths that vectors may be cut to.
+        lexical: whether the weights of a text's words are served beside it.
+        score_tokens: the words for yes and no of a reranker that answers in words.
+        pair_template: how such a reranker reads a pair, with `{query}` and `{document}`.
+    """
 
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_length: int | None = None
+    task: Task | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    matryoshka: tuple[int, ...] | None = None
+    lexical: bool | None = None
+    score_tokens: tuple[str, str] | None = None
+    pair_template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Description:
 
     Attributes:
         name: of the public Triton model.
-        task: embedding or cross-encoder (a late-interaction reranker is served beside an embedding model).
+        task: what it answers itself (models derived from it are served beside it, see `parts`).
         source: the checkpoint.
         architecture: transformers' `model_type`.
         precision: of the encoder's matrix products.
@@ -65,12 +93,22 @@ class Description:
         hidden: width of a token's vector.
         max_length: tokens at which the author truncates, special tokens included.
         segments: whether the graph takes `token_type_ids`.
-        pooling: embedding only.
-        normalize: embedding only; whether vectors leave with length 1.
-        prompts: embedding only; name to text put before the input.
-        default_prompt_name: the prompt used when none is asked for; empty for none.
         tokenizer_sha256: of tokenizer.json.
         tokenizer_bytes: its size.
+        dimension: length of a vector as it leaves; 0 for a cross-encoder.
+        pooling: embedding only.
+        dense: layers after the pooling, or over every token's vector of a multi-vector model.
+        normalize: embedding only; whether vectors leave with length 1.
+        matryoshka: embedding only; lengths that vectors may be cut to, empty for none.
+        prompts: name to text put before the input.
+        default_prompt_name: the prompt used when none is asked for; empty for none.
+        score_tokens: of a cross-encoder that answers in words, those for yes and no; empty for a classifier.
+        pair_template: how such a cross-encoder reads a pair; empty for one whose tokenizer joins pairs.
+        logarithms: sparse only; see `graphs.heads`.
+        vocabulary: ids are below it.
+        late_interaction: whether a MaxSim reranker is served beside it.
+        projected: length of the vectors that late interaction compares, where a layer makes them; 0 for none.
+        lexical: whether the weights of a text's words are served beside it.
     """
 
     name: str
@@ -84,10 +122,20 @@ class Description:
     segments: bool
     tokenizer_sha256: str
     tokenizer_bytes: int
+    dimension: int = 0
     pooling: Pooling | None = None
+    dense: tuple[DenseModule, ...] = ()
     normalize: bool = False
-    prompts: dict[str, str] = field(default_factory=dict)
+    matryoshka: tuple[int, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
+    score_tokens: tuple[str, ...] = ()
+    pair_template: str = ""
+    logarithms: int = 1
+    vocabulary: int = 0
+    late_interaction: bool = False
+    projected: int = 0
+    lexical: bool = False
 
 
 def describe(
@@ -101,32 +149,44 @@ def describe(
         SourceError: the checkpoint is damaged.
     """
     config = checkpoint.config
-    _refuse_lower_casing(checkpoint)
-    family = family_of(checkpoint.config)
+    refuse_lower_casing(checkpoint)
+    family = family_of(config)
     positions = family.position_count(config) if family else int(_config(checkpoint, "max_position_embeddings"))
+    modules, usage = Modules(checkpoint), known_usage(source)
+    task = overrides.task or _task(checkpoint, modules, usage, overrides)
     common: dict[str, Any] = {
         "name": name,
+        "task": task,
         "source": source,
         "architecture": checkpoint.model_type,
         "precision": precision,
         "packing": Packing.PACKED if family else Packing.ROW_BY_ROW,
         "hidden": int(_config(checkpoint, "hidden_size")),
-        "max_length": _max_length(checkpoint, positions, overrides.max_length),
+        "max_length": read_max_length(checkpoint, positions, overrides.max_length),
+        "segments": False,
         "tokenizer_sha256": hashlib.sha256(checkpoint.tokenizer).hexdigest(),
         "tokenizer_bytes": len(checkpoint.tokenizer),
+        "vocabulary": vocabulary_size(checkpoint),
     }
-    if _is_classifier(config):
-        segments = family is not None and family.has_segments(config)
-        return Description(task=Task.CROSS_ENCODER, segments=segments, **common)
-    prompts, default_prompt_name = _prompts(checkpoint)
+    if task is Task.CROSS_ENCODER:
+        score_tokens = tuple(overrides.score_tokens or usage.score_tokens)
+        segments = not score_tokens and family is not None and family.has_segments(config)
+        template = _pair_template(overrides.pair_template or usage.pair_template, needed=bool(score_tokens))
+        return Description(**{**common, "segments": segments}, score_tokens=score_tokens, pair_template=template)
+    prompts, default_prompt_name = read_prompts(checkpoint, usage, overrides)
+    common |= {"prompts": prompts, "default_prompt_name": default_prompt_name}
+    if task is Task.SPARSE:
+        return Description(**common, dimension=common["vocabulary"], logarithms=_logarithms(modules))
+    dense = modules.dense()
+    common |= {"dense": dense, "dimension": dense[-1].width if dense else common["hidden"]}
+    colbert = read_extra(checkpoint, COLBERT)
     return Description(
-        task=Task.EMBEDDING,
-        segments=False,
-        pooling=_pooling(checkpoint, overrides.pooling),
-        normalize=_normalize(checkpoint, overrides.normalize),
-        prompts=prompts,
-        default_prompt_name=default_prompt_name,
         **common,
+        pooling=modules.pooling(overrides.pooling),
+        normalize=modules.normalize(overrides.normalize),
+        matryoshka=read_matryoshka(common["dimension"], usage, overrides.matryoshka),
+        projected=0 if colbert is None else int(colbert.weight.shape[1]),
+        lexical=has_lexical(checkpoint, overrides.lexical),
     )
 
 
@@ -145,18 +205,12 @@ def _config(checkpoint: Checkpoint, key: str) -> Any:
     raise UnsupportedError(message)
 
 
-def _refuse_lower_casing(checkpoint: Checkpoint) -> None:
-    # sentence-transformers lower-cases before it tokenises; clients have the tokenizer alone.
-    stated = checkpoint.settings("sentence_bert_config.json").get("do_lower_case")
-    if stated and not _lower_cases(checkpoint.settings("tokenizer.json").get("normalizer") or {}):
-        message = "do_lower_case is set, but tokenizer.json does not lower-case: add a Lowercase normalizer to it"
-        raise UnsupportedError(message)
-
-
-def _lower_cases(normalizer: dict[str, Any]) -> bool:
-    if normalizer.get("type") == "Lowercase" or normalizer.get("lowercase"):
-        return True
-    return any(map(_lower_cases, normalizer.get("normalizers") or ()))
+def _task(checkpoint: Checkpoint, modules: Modules, usage: Usage, overrides: Overrides) -> Task:
+    if overrides.score_tokens or usage.score_tokens or _is_classifier(checkpoint.config):
+        return Task.CROSS_ENCODER
+    if "SpladePooling" in modules.kinds:
+        return Task.SPARSE
+    return Task.EMBEDDING
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:
@@ -169,74 +223,18 @@ def _is_classifier(config: dict[str, Any]) -> bool:
     return True
 
 
-def _max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -> int:
-    if asked is not None:
-        if not 2 < asked <= positions:
-            message = f"--max-length {asked} is outside 3 to {positions}, what the model has positions for"
-            raise UnsupportedError(message)
-        return asked
-    stated = checkpoint.settings("sentence_bert_config.json").get("max_seq_length")
-    stated = stated or checkpoint.settings("tokenizer_config.json").get("model_max_length")
-    return min(positions, int(stated)) if stated else positions
-
-
-def _modules(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    modules = checkpoint.json("modules.json") or []
-    return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
-
-
-_POOLINGS = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "max": Pooling.MAX, "lasttoken": Pooling.LAST}
-"""By the name that sentence-transformers gives them."""
-
-
-def _pooling(checkpoint: Checkpoint, asked: Pooling | None) -> Pooling:
-    if asked is not None:
-        return asked
-    paths = [path for kind, path in _modules(checkpoint) if kind == "Pooling"]
-    stated = checkpoint.settings(f"{paths[0]}/config.json") if paths else {}
-    if not stated:
-        message = "the checkpoint does not say how to pool: state its authors' choice with --pooling mean|cls|max|last"
-        raise UndecidedError(message)
-    if stated.get("include_prompt") is False:
-        message = "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built"
+def _pair_template(template: str, *, needed: bool) -> str:
+    if needed and not all(template.count(place) == 1 for place in ("{query}", "{document}")):
+        message = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
         raise UnsupportedError(message)
-    modes = _pooling_modes(stated)
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
-        message = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
+    return template
+
+
+def _logarithms(modules: Modules) -> int:
+    """How often SPLADE's pooling takes log(1 + x)."""
+    stated = modules.settings("SpladePooling")
+    pooling, activation = stated.get("pooling_strategy", "max"), stated.get("activation_function", "relu")
+    if pooling != "max" or activation not in ("relu", "log1p_relu"):
+        message = f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built (known: 'max', 'relu')"
         raise UnsupportedError(message)
-    return _POOLINGS[modes[0]]
-
-
-def _pooling_modes(stated: dict[str, Any]) -> list[str]:
-    """Names of what is joined: `pooling_mode` since sentence-transformers 5.7, one flag for each before."""
-    named = stated.get("pooling_mode")
-    if named is not None:
-        return [named] if isinstance(named, str) else list(named)
-    flags = (key.removeprefix("pooling_mode_") for key, value in stated.items() if value is True)
-    return [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags if flag != "include_prompt"]
-
-
-def _normalize(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-    modules = _modules(checkpoint)
-    unknown = [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]
-    if unknown:
-        message = f"the checkpoint ends in {', '.join(unknown)}, which is not built"
-        raise UnsupportedError(message)
-    if asked is not None:
-        return asked
-    if not modules:
-        message = (
-            "the checkpoint does not say whether vectors are normalised: state it with --normalize or --no-normalize"
-        )
-        raise UndecidedError(message)
-    return any(kind == "Normalize" for kind, _ in modules)
-
-
-def _prompts(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
-    stated = checkpoint.settings("config_sentence_transformers.json")
-    prompts = {str(name): str(text) for name, text in (stated.get("prompts") or {}).items()}
-    default = str(stated.get("default_prompt_name") or "")
-    if default and default not in prompts:
-        message = f"the default prompt {default!r} is not among the checkpoint's prompts {sorted(prompts)}"
-        raise UnsupportedError(message)
-    return prompts, default
+    return 1 if activation == "relu" else 2

@@ -9,7 +9,6 @@ import onnxruntime as ort
 
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import REQUEST_ELEMENTS
-from conch_export.graphs.ragged import ROW_LENGTHS
 from conch_export.rows import feed
 
 _PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
@@ -34,28 +33,43 @@ class Engine:
     """
 
     def __init__(self, encoder: Path, head: Path, threads: int = 1, target: Target = Target.CPU) -> None:
-        self._encoder = _session(encoder, threads, _PROVIDERS[target])
-        self._head = _session(head, threads)
+        self._encoder = EncoderGraph(encoder, threads, target)
+        self._head = HeadGraph(head, threads)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """One merged run over rows, one request for all of them.
 
         Returns:
-            FP32 [rows, dimension] or [rows, 1].
+            The head's first output, FP32 [rows, dimension] or [rows, 1].
         """
-        inputs = self._feed(rows)
-        tokens = self._encoder.run(["token_embeddings"], inputs)[0]
-        head = {"token_embeddings": tokens.ravel(), **{name: inputs[name] for name in ("attention_mask", ROW_LENGTHS)}}
-        if REQUEST_ELEMENTS in _inputs(self._head):
-            head[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
-        return cast("NDArray[np.float32]", self._head.run(None, head)[0])
+        return next(iter(self._head(rows, self._encoder(rows)).values()))
 
-    def tokens(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        """The encoder alone: FP32 [tokens of all rows, hidden]."""
-        return cast("NDArray[np.float32]", self._encoder.run(["token_embeddings"], self._feed(rows))[0])
 
-    def _feed(self, rows: Sequence[Row]) -> dict[str, Any]:
-        return dict(feed(rows, segments="token_type_ids" in _inputs(self._encoder)))
+class EncoderGraph:
+    """An encoder alone; see `Engine`."""
+
+    def __init__(self, path: Path, threads: int = 1, target: Target = Target.CPU) -> None:
+        self._session = _session(path, threads, _PROVIDERS[target])
+
+    def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """FP32 [tokens of all rows, hidden]."""
+        inputs = feed(rows, segments="token_type_ids" in _inputs(self._session))
+        return cast("NDArray[np.float32]", self._session.run(["token_embeddings"], dict(inputs))[0])
+
+
+class HeadGraph:
+    """A head alone; see `Engine`."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = _session(path, threads)
+
+    def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """All outputs by name, from FP32 [tokens of all rows, hidden] of rows that are one request."""
+        inputs: dict[str, Any] = {**feed(rows, segments=False), "token_embeddings": tokens.ravel()}
+        inputs[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
+        taken = {name: inputs[name] for name in _inputs(self._session)}
+        names = [tensor.name for tensor in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, taken), strict=True))
 
 
 def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> ort.InferenceSession:

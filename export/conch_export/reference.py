@@ -1,29 +1,34 @@
 """The PyTorch model a checkpoint was published for, run plainly: one text at a time, float32, eager attention.
 
-Where transformers does not implement an architecture, conch's own plain reading of it takes its place for embeddings.
+Where transformers does not implement an architecture or a head, conch's own plain reading of it takes its place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import transformers
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from conch_export import plain_heads
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
 from conch_export.families import family_of
-from conch_export.graphs.heads import Pooling
+from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
+from conch_export.parts import parts
 from conch_export.plain import PlainEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from conch_export.graphs.heads import Lexical, Pooled, Vocabulary
+    from conch_export.parts import Part
     from conch_export.rows import Row
 
 
@@ -32,64 +37,105 @@ class Expected:
     """What the reference computed.
 
     Attributes:
-        output: [rows, dimension] vectors, or [rows, 1] raw scores.
+        answers: by public model: [rows, dimension] vectors, [rows, 1] raw scores (late interaction: of every row as a
+            document for the first one), [tokens of all rows, dimension] token vectors or [rows, words] weights.
         first_tokens: [rows, hidden], the last layer's vector of every row's first token.
     """
 
-    output: NDArray[np.float32]
+    answers: dict[str, NDArray[np.float32]]
     first_tokens: NDArray[np.float32]
 
 
 class Reference:
-    """A description's checkpoint as transformers runs it, or else as `plain` does.
+    """A description's checkpoint as transformers runs it, or else as `plain` and `plain_heads` do.
 
     Attributes:
         name: who computes.
     """
 
     def __init__(self, description: Description) -> None:
-        checkpoint = Checkpoint(description.source.folder)
-        family = family_of(checkpoint.config)
+        self._description = description
+        self._checkpoint = Checkpoint(description.source.folder)
+        family = family_of(self._checkpoint.config)
         self._plain: PlainEncoder | None = None
         if family is not None and not family.IN_TRANSFORMERS:
             self.name = "conch's plain PyTorch"
-            self._plain, self._description = PlainEncoder(family.read_encoder(checkpoint)), description
+            self._plain = PlainEncoder(family.read_encoder(self._checkpoint))
             return
         self.name = f"transformers {transformers.__version__}"
-        kind = AutoModel if description.task is Task.EMBEDDING else AutoModelForSequenceClassification
-        self._description = description
-        self._model = kind.from_pretrained(
-            description.source.folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
-        ).eval()
+        self._model = (
+            _kind(description)
+            .from_pretrained(
+                description.source.folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
+            )
+            .eval()
+        )
 
     @torch.inference_mode()
     def __call__(self, rows: Sequence[Row]) -> Expected:
-        """The outputs for every row alone."""
-        outputs, firsts = [], []
-        for row in rows:
-            tokens, logits = self._run(row)
-            firsts.append(tokens[0].numpy())
-            outputs.append(self._pool(tokens) if logits is None else logits.numpy())
-        return Expected(np.stack(outputs), np.stack(firsts))
+        """The answers for every row alone."""
+        tokens = [self._tokens(row) for row in rows]
+        answers = {part.name: self._answer(part, rows, tokens).numpy() for part in parts(self._description)}
+        return Expected(answers, torch.stack([each[0] for each in tokens]).numpy())
 
-    def _run(self, row: Row) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Vectors of the tokens and, of a sequence classifier, its logits."""
+    @cached_property
+    def _pooled_head(self) -> Pooled:
+        return read_pooled(self._description, self._checkpoint)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return read_vocabulary(self._description, self._checkpoint)
+
+    @cached_property
+    def _lexical(self) -> Lexical:
+        return read_lexical(self._checkpoint)
+
+    def _tokens(self, row: Row) -> torch.Tensor:
+        """FP32 [tokens, hidden], as they leave the last layer."""
         if self._plain is not None:
-            return self._plain(row.ids, row.types), None
-        inputs = {"input_ids": torch.tensor([row.ids])}
-        if self._description.segments:
-            inputs["token_type_ids"] = torch.tensor([row.types])
-        tokens = self._model.base_model(**inputs).last_hidden_state[0]
-        return tokens, None if self._description.pooling else self._model(**inputs).logits[0]
+            return self._plain(row.ids, row.types)
+        vectors: torch.Tensor = self._model.base_model(**self._inputs(row)).last_hidden_state[0]
+        return vectors
 
-    def _pool(self, tokens: torch.Tensor) -> NDArray[np.float32]:
-        pooled = {
-            Pooling.MEAN: lambda: tokens.mean(0),
-            Pooling.CLS: lambda: tokens[0],
-            Pooling.MAX: lambda: tokens.amax(0),
-            Pooling.LAST: lambda: tokens[-1],
-        }[self._description.pooling or Pooling.MEAN]()
-        if self._description.normalize:
-            pooled = torch.nn.functional.normalize(pooled, dim=0)
-        vector: NDArray[np.float32] = pooled.numpy()
-        return vector
+    def _inputs(self, row: Row) -> dict[str, torch.Tensor]:
+        inputs = {"input_ids": torch.tensor([row.ids])}
+        return inputs | ({"token_type_ids": torch.tensor([row.types])} if self._description.segments else {})
+
+    def _answer(self, part: Part, rows: Sequence[Row], tokens: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What one public model answers."""
+        if part.task is Task.MULTI_VECTOR and part.step is None:
+            return torch.cat(list(tokens))
+        if part.task in (Task.MULTI_VECTOR, Task.LATE_INTERACTION):
+            steps = read_projection(self._description, self._checkpoint).whole
+            vectors = [plain_heads.through(steps, each) for each in tokens]
+            if part.task is Task.MULTI_VECTOR:
+                return torch.cat(vectors)
+            return torch.stack([plain_heads.maxsim(vectors[0], document) for document in vectors])[:, None]
+        if part.task is Task.SPARSE:
+            return torch.stack([self._weights(part, row, each) for row, each in zip(rows, tokens, strict=True)])
+        return torch.stack([self._pooled(row, each) for row, each in zip(rows, tokens, strict=True)])
+
+    def _weights(self, part: Part, row: Row, tokens: torch.Tensor) -> torch.Tensor:
+        if part.base is not None:
+            return plain_heads.lexical(self._lexical, tokens, row.ids)
+        if self._plain is not None:
+            logits = plain_heads.logits(self._vocabulary, tokens)
+        else:
+            logits = self._model(**self._inputs(row)).logits[0]
+        return plain_heads.splade(logits, self._description.logarithms)
+
+    def _pooled(self, row: Row, tokens: torch.Tensor) -> torch.Tensor:
+        if self._description.task is Task.CROSS_ENCODER and self._plain is None:
+            logits: torch.Tensor = self._model(**self._inputs(row)).logits[0]
+            if not self._description.score_tokens:
+                return logits
+            yes, no = map(self._checkpoint.token_id, self._description.score_tokens)
+            return (logits[-1, yes] - logits[-1, no])[None]
+        head = self._pooled_head
+        return plain_heads.through(head.steps, plain_heads.pool(head.pooling, tokens)[None])[0]
+
+
+def _kind(description: Description) -> Any:
+    if description.task is Task.CROSS_ENCODER:
+        return AutoModelForCausalLM if description.score_tokens else AutoModelForSequenceClassification
+    return AutoModelForMaskedLM if description.task is Task.SPARSE else AutoModel

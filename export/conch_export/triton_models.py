@@ -10,8 +10,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.description import Description, Task
 from conch_export.graphs.encoder import Target
-from conch_export.graphs.heads import REQUEST_ELEMENTS
+from conch_export.graphs.heads import REQUEST_ELEMENTS, VECTORS, Pooling
 from conch_export.graphs.ragged import ROW_LENGTHS
+from conch_export.parts import Part, parts
 
 if TYPE_CHECKING:
     from conch_export.plan import Plan
@@ -20,38 +21,23 @@ FORMAT = "1"
 """Version of the meaning of the public models' parameters."""
 _LAST_IN_TURN = 1000
 TOKENIZER_FILE = "tokenizer.json"
-LATE_INTERACTION = (
-    "Late interaction: MaxSim over the token vectors of {name}, an embedding model; not trained for reranking."
-)
+_DESCRIPTIONS = {
+    Task.EMBEDDING: "Text embeddings ({0.architecture}, {0.pooling.value} pooling).",
+    Task.CROSS_ENCODER: "Cross-encoder ({0.architecture}).",
+    Task.MULTI_VECTOR: "A vector for every token ({0.architecture}).",
+    Task.SPARSE: "Weights of words ({0.architecture}).",
+    Task.LATE_INTERACTION: "Late interaction: MaxSim over the token vectors of {0.name}",
+}
+_NOT_TRAINED = ", an embedding model; not trained for reranking."
 
 
-def triton_models(description: Description, plan: Plan, *, late_interaction: bool) -> dict[str, pb.ModelConfig]:
+def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelConfig]:
     """Every Triton model of a description, by name."""
-    head = head_name(description)
-    configs = [
-        _encoder(description, plan),
-        _head(description, plan, head),
-        _file(f"{description.name}.tokenizer"),
-        _ensemble(description, plan, description.name, head, _parameters(description)),
-    ]
-    if late_interaction:
-        name = f"{description.name}-maxsim"
-        configs += [
-            _maxsim(description, plan, f"{name}.maxsim"),
-            _ensemble(description, plan, name, f"{name}.maxsim", _late_interaction_parameters(description)),
-        ]
+    configs = [_encoder(description, plan), _file(f"{description.name}.tokenizer")]
+    for part in parts(description):
+        configs += [] if part.step is None else [_step(description, plan, part, part.step)]
+        configs.append(_ensemble(description, plan, part))
     return {config.name: config for config in configs}
-
-
-def head_name(description: Description) -> str:
-    """The Triton model that follows the encoder."""
-    return f"{description.name}.{'pooling' if description.task is Task.EMBEDDING else 'classifier'}"
-
-
-def model_names(name: str) -> set[str]:
-    """Every Triton model that an export under this name may make."""
-    parts = {f"{name}.{part}" for part in ("encoder", "pooling", "classifier", "tokenizer")}
-    return parts | {name, f"{name}-maxsim", f"{name}-maxsim.maxsim"}
 
 
 def to_text(config: pb.ModelConfig) -> str:
@@ -104,41 +90,57 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
     config.input.extend(_matrices(description, ragged=True))
     config.batch_input.append(_row_lengths("input_ids"))
     config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
-    config.batch_output.add(
-        kind=pb.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE, target_name=["token_embeddings"], source_input=["input_ids"]
-    )
+    config.batch_output.append(_scattered("token_embeddings", "input_ids"))
     return config
 
 
-def _head(description: Description, plan: Plan, name: str) -> pb.ModelConfig:
-    config = _onnx(name, plan.max_rows, instances=1, threads=1)
+def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
+    # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
+    instances = plan.instances if description.task is Task.SPARSE else 1
+    config = _onnx(name, plan.max_rows, instances, threads=1)
     config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
+    if _takes_ids(part):
+        config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
     config.batch_input.append(_row_lengths("attention_mask"))
-    config.output.append(_output(description))
+    config.output.extend(_outputs(description, part))
+    if part.task is Task.MULTI_VECTOR:
+        config.output[0].name = VECTORS
+        config.batch_output.append(_scattered(VECTORS, "attention_mask"))
+    if part.task is Task.LATE_INTERACTION:
+        kind, source = pb.BatchInput.BATCH_ELEMENT_COUNT, ["attention_mask"]
+        config.batch_input.add(kind=kind, target_name=[REQUEST_ELEMENTS], data_type=pb.TYPE_INT32, source_input=source)
     return config
 
 
-def _output(description: Description) -> pb.ModelOutput:
-    if description.task is Task.EMBEDDING:
-        return pb.ModelOutput(name="embedding", data_type=pb.TYPE_FP32, dims=[description.hidden])
-    return _score()
+def _takes_ids(part: Part) -> bool:
+    """Whether the step needs to know the words: to name them, or to leave some out."""
+    return part.task is Task.SPARSE and part.base is not None
 
 
-def _score() -> pb.ModelOutput:
-    return pb.ModelOutput(name="score", data_type=pb.TYPE_FP32, dims=[1])
+def _outputs(description: Description, part: Part) -> list[pb.ModelOutput]:
+    if part.task is Task.SPARSE:
+        kinds = {"indices": pb.TYPE_INT32, "weights": pb.TYPE_FP32}
+        return [pb.ModelOutput(name=name, data_type=kind, dims=[-1]) for name, kind in kinds.items()]
+    name, dims = {
+        Task.EMBEDDING: ("embedding", [description.dimension]),
+        Task.MULTI_VECTOR: ("token_embeddings", [-1, _dimension(description, part)]),
+    }.get(part.task, ("score", [1]))
+    return [pb.ModelOutput(name=name, data_type=pb.TYPE_FP32, dims=dims)]
 
 
-def _maxsim(description: Description, plan: Plan, name: str) -> pb.ModelConfig:
-    config = _head(description, plan, name)
-    config.output[0].CopyFrom(_score())
-    config.batch_input.add(
-        kind=pb.BatchInput.BATCH_ELEMENT_COUNT,
-        target_name=[REQUEST_ELEMENTS],
-        data_type=pb.TYPE_INT32,
-        source_input=["attention_mask"],
-    )
-    return config
+def _dimension(description: Description, part: Part) -> int:
+    """Length of the part's vectors."""
+    if part.task is Task.SPARSE:
+        return description.vocabulary
+    if part.base is not None:
+        return description.projected or description.hidden
+    return description.dimension
+
+
+def _scattered(name: str, source: str) -> pb.BatchOutput:
+    kind = pb.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE
+    return pb.BatchOutput(kind=kind, target_name=[name], source_input=[source])
 
 
 def _file(name: str) -> pb.ModelConfig:
@@ -148,24 +150,30 @@ def _file(name: str) -> pb.ModelConfig:
     return config
 
 
-def _ensemble(description: Description, plan: Plan, name: str, head: str, parameters: dict[str, str]) -> pb.ModelConfig:
-    config = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=plan.max_rows)
+def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=part.name, platform="ensemble", max_batch_size=plan.max_rows)
     config.input.extend(_matrices(description, ragged=False))
-    config.output.append(_score() if head.endswith(".maxsim") else _output(description))
+    config.output.extend(_outputs(description, part))
+    encoded = "token_embeddings" if part.step is None or part.task is not Task.MULTI_VECTOR else "encoded"
     encoder = config.ensemble_scheduling.step.add(model_name=f"{description.name}.encoder", model_version=-1)
     encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
-    encoder.output_map.update({"token_embeddings": "token_embeddings"})
-    step = config.ensemble_scheduling.step.add(model_name=head, model_version=-1)
-    step.input_map.update({"token_embeddings": "token_embeddings", "attention_mask": "attention_mask"})
-    step.output_map[config.output[0].name] = config.output[0].name
-    for key, value in parameters.items():
+    encoder.output_map["token_embeddings"] = encoded
+    if part.step is not None:
+        step = config.ensemble_scheduling.step.add(model_name=part.step, model_version=-1)
+        step.input_map.update({"token_embeddings": encoded, "attention_mask": "attention_mask"})
+        step.input_map.update({"input_ids": "input_ids"} if _takes_ids(part) else {})
+        names = {VECTORS: "token_embeddings"} if encoded == "encoded" else {o.name: o.name for o in config.output}
+        step.output_map.update(names)
+    for key, value in _parameters(description, part).items():
         config.parameters[key].string_value = value
     return config
 
 
-def _common_parameters(description: Description) -> dict[str, str]:
-    return {
+def _parameters(description: Description, part: Part) -> dict[str, str]:
+    common = {
         "conch_format": FORMAT,
+        "task": part.task.value,
+        "description": _described(description, part),
         "architecture": description.architecture,
         "precision": description.precision.value,
         "max_length": str(description.max_length),
@@ -176,24 +184,31 @@ def _common_parameters(description: Description) -> dict[str, str]:
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
     }
+    common |= {"base": part.base} if part.base else {}
+    if part.task is Task.CROSS_ENCODER:
+        return common | ({"pair_template": description.pair_template} if description.pair_template else {})
+    return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)
 
 
-def _parameters(description: Description) -> dict[str, str]:
-    common = _common_parameters(description) | {"task": description.task.value}
-    if description.pooling is None:
-        return common | {"description": f"Cross-encoder ({description.architecture})."}
-    return common | {
-        "description": f"Text embeddings ({description.architecture}, {description.pooling.value} pooling).",
-        "pooling": description.pooling.value,
-        "normalize": str(description.normalize).lower(),
-        "dimension": str(description.hidden),
-        "prompts": json.dumps(description.prompts, sort_keys=True, ensure_ascii=False),
+def _described(description: Description, part: Part) -> str:
+    text = _DESCRIPTIONS[part.task].format(description)
+    if part.task is not Task.LATE_INTERACTION:
+        return text
+    trained = description.task is Task.MULTI_VECTOR or description.projected
+    return text + ("." if trained else _NOT_TRAINED)
+
+
+def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
+    """What a client must know to ask for vectors."""
+    stated = {
+        "dimension": str(_dimension(description, part)),
+        "prompts": json.dumps(dict(description.prompts), sort_keys=True, ensure_ascii=False),
         "default_prompt_name": description.default_prompt_name,
     }
-
-
-def _late_interaction_parameters(description: Description) -> dict[str, str]:
-    return _common_parameters(description) | {
-        "task": Task.LATE_INTERACTION.value,
-        "description": LATE_INTERACTION.format(name=description.name),
-    }
+    if part.task is Task.SPARSE:
+        return stated
+    if part.task is Task.MULTI_VECTOR:
+        return stated | {"normalize": str(part.step is not None).lower()}
+    stated |= {"pooling": (description.pooling or Pooling.MEAN).value, "normalize": str(description.normalize).lower()}
+    matryoshka = {"matryoshka_dimensions": json.dumps(description.matryoshka)} if description.matryoshka else {}
+    return stated | matryoshka

@@ -13,7 +13,7 @@ from conch_export.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.graphs.encoder import encoder_graph
 from conch_export.graphs.file import file_graph
-from conch_export.graphs.heads import maxsim_graph, pooling_graph
+from conch_export.graphs.heads import Pooled, Unit, maxsim_graph, pooled_graph
 from conch_export.sources import resolve
 from conch_export.triton_models import to_text
 from google.protobuf import text_format
@@ -33,7 +33,12 @@ PUBLIC = {
     "conch_format", "task", "architecture", "precision", "description", "max_length", "tokenizer", "tokenizer_sha256",
     "tokenizer_bytes", "source", "revision", "weights_sha256",
 }  # fmt: skip
-EMBEDDING = {"pooling", "normalize", "dimension", "prompts", "default_prompt_name"}
+VECTORS = {"normalize", "dimension", "prompts", "default_prompt_name"}
+OF_TASK = {
+    "embedding": VECTORS | {"pooling"},
+    "multi-vector": VECTORS | {"base"},
+    "late-interaction": {"base"},
+}
 ELEMENTS = {
     pb.TYPE_INT64: TensorProto.INT64,
     pb.TYPE_INT32: TensorProto.INT32,
@@ -52,7 +57,11 @@ def test_every_known_model_is_there_with_all_its_parts() -> None:
     expected = set()
     for entry in CATALOG.values():
         expected |= {entry.name, *(f"{entry.name}.{part}" for part in ("encoder", "pooling", "tokenizer"))}
-        expected |= {f"{entry.name}-maxsim", f"{entry.name}-maxsim.maxsim"} if entry.late_interaction else set()
+        expected |= (
+            {f"{entry.name}-tokens", f"{entry.name}-maxsim", f"{entry.name}-maxsim.maxsim"}
+            if entry.late_interaction
+            else set()
+        )
     assert set(CONFIGS) == expected
 
 
@@ -109,12 +118,13 @@ def test_clients_take_what_tokenizers_give(name: str) -> None:
 @every_ensemble
 def test_public_models_tell_a_client_all_it_needs(name: str) -> None:
     told = parameters(name)
-    assert set(told) - {"matryoshka_dimensions"} == PUBLIC | (EMBEDDING if told["task"] == "embedding" else set())
+    assert set(told) - {"matryoshka_dimensions"} == PUBLIC | OF_TASK[told["task"]]
     assert told["conch_format"] == "1"
     assert told["tokenizer"] in CONFIGS
     assert int(told["max_length"]) > 2
-    if told["task"] == "embedding":
-        assert int(told["dimension"]) == CONFIGS[name].output[0].dims[0]
+    assert told.get("base") in {None, *(base for base in ENSEMBLES if "base" not in parameters(base))}
+    if told["task"] != "late-interaction":
+        assert int(told["dimension"]) == CONFIGS[name].output[0].dims[-1]
         assert told["normalize"] in {"true", "false"}
         assert isinstance(json.loads(told["prompts"]), dict)
         assert told["default_prompt_name"] in {"", *json.loads(told["prompts"])}
@@ -136,10 +146,11 @@ def graphs() -> dict[str, onnx.ModelProto]:
     """Every graph of the default model; the encoder without its layers, which change no input or output."""
     name, told = DEFAULT.name, parameters(DEFAULT.name)
     encoder = replace(bert.read_encoder(Checkpoint(resolve(name).folder)), layers=())
-    pooling, normalize = Pooling(told["pooling"]), told["normalize"] == "true"
+    assert told["normalize"] == "true"
+    pooled = Pooled(Pooling(told["pooling"]), (Unit(),))
     return {
         f"{name}.encoder": encoder_graph(encoder),
-        f"{name}.pooling": pooling_graph(encoder.hidden, pooling, normalize=normalize),
+        f"{name}.pooling": pooled_graph(encoder.hidden, pooled, "embedding", encoder.hidden),
         f"{name}.tokenizer": file_graph("tokenizer.json", int(told["tokenizer_bytes"])),
         f"{name}-maxsim.maxsim": maxsim_graph(encoder.hidden),
     }

@@ -5,7 +5,6 @@ A module reads a checkpoint of its family into the family-neutral description th
     IN_TRANSFORMERS: bool                             whether transformers itself implements it, to compare with
     reads(config) -> bool                             whether this config.json is of the family
     read_encoder(checkpoint) -> Encoder               raises UnsupportedError for variants it does not know
-    read_classifier(checkpoint) -> Classifier         the head of a one-label sequence classifier
     position_count(config) -> int                     most tokens that a row may have
     has_segments(config) -> bool                      whether text pairs are told apart by token_type_ids
 """
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.heads import Classifier
     from conch_export.graphs.network import Encoder
 
 
@@ -32,9 +30,6 @@ class Family(Protocol):
 
     def read_encoder(self, checkpoint: Checkpoint, /) -> Encoder:
         """The encoder with its weights."""
-
-    def read_classifier(self, checkpoint: Checkpoint, /) -> Classifier:
-        """The classification head with its weights."""
 
     def position_count(self, config: dict[str, Any], /) -> int:
         """Most tokens that a row may have."""

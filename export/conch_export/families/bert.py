@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.heads import Classifier
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
@@ -32,12 +31,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         types=weights.array("embeddings.token_type_embeddings.weight"),
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The pooler and the output layer of `BertForSequenceClassification`."""
-    weights = checkpoint.weights
-    return Classifier(dense=weights.linear("pooler.dense"), output=weights.linear("classifier"))
 
 
 def position_count(config: dict[str, Any]) -> int:

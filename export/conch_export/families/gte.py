@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.heads import Classifier
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
@@ -39,12 +38,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         types=weights.array("embeddings.token_type_embeddings.weight") if config.get("type_vocab_size") else None,
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The pooler and the output layer of `NewForSequenceClassification`."""
-    weights = checkpoint.weights
-    return Classifier(dense=weights.linear("pooler.dense"), output=weights.linear("classifier"))
 
 
 def position_count(config: dict[str, Any]) -> int:

@@ -11,7 +11,6 @@ from conch_export.graphs.network import Activation, Attention, Encoder, FeedForw
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint, Weights
-    from conch_export.graphs.heads import Classifier
 
 _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 
@@ -39,11 +38,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         types=weights.array("embeddings.token_type_embeddings.weight"),
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The same as BERT's."""
-    return bert.read_classifier(checkpoint)
 
 
 def position_count(config: dict[str, Any]) -> int:

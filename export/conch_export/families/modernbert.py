@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
@@ -43,12 +43,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         norm=weights.norm("embeddings.norm", config["norm_eps"]),
         final_norm=weights.norm("final_norm", config["norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> NoReturn:
-    """Refused until its head of dense, norm and classifier is built."""
-    message = f"{checkpoint.folder}: cross-encoders of architecture modernbert are not built"
-    raise UnsupportedError(message)
 
 
 def position_count(config: dict[str, Any]) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.distances import RelativeBias
-from conch_export.graphs.heads import Classifier
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
@@ -42,12 +41,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         positions=positions,
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The two layers of `MPNetClassificationHead`."""
-    weights = checkpoint.weights
-    return Classifier(dense=weights.linear("classifier.dense"), output=weights.linear("classifier.out_proj"))
 
 
 def position_count(config: dict[str, Any]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import (
@@ -55,12 +55,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         types=weights.array("embeddings.token_type_embeddings.weight") if has_segments(config) else None,
         norm=weights.norm("emb_ln", epsilon),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> NoReturn:
-    """Refused: no published reranker of this family is known to compare with."""
-    message = f"{checkpoint.folder}: cross-encoders of architecture nomic_bert are not built"
-    raise UnsupportedError(message)
 
 
 def position_count(config: dict[str, Any]) -> int:

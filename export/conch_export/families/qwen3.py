@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
@@ -37,12 +37,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         max_length=position_count(config),
         final_norm=weights.rms_norm("norm", config["rms_norm_eps"]),
     )
-
-
-def read_classifier(checkpoint: Checkpoint) -> NoReturn:
-    """Refused: its rerankers answer with the logits of words, not with a classifier."""
-    message = f"{checkpoint.folder}: sequence classifiers of architecture qwen3 are not built"
-    raise UnsupportedError(message)
 
 
 def position_count(config: dict[str, Any]) -> int:

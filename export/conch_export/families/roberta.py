@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conch_export.families import bert
-from conch_export.graphs.heads import Classifier
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
@@ -25,12 +24,6 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
     encoder, offset = bert.read_encoder(checkpoint), _offset(checkpoint.config)
     positions = None if encoder.positions is None else encoder.positions[offset:]
     return replace(encoder, positions=positions, max_length=encoder.max_length - offset)
-
-
-def read_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The two layers of `RobertaClassificationHead`."""
-    weights = checkpoint.weights
-    return Classifier(dense=weights.linear("classifier.dense"), output=weights.linear("classifier.out_proj"))
 
 
 def position_count(config: dict[str, Any]) -> int:

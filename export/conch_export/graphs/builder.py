@@ -73,6 +73,12 @@ class GraphBuilder:
         self.nodes.append(node)
         return outputs
 
+    def largest(self, x: str, count: str) -> tuple[str, str]:
+        """The `count` (INT64 [1]) largest numbers of every row of [n, m], in any order, and their INT64 places."""
+        values, places = self._fresh("TopK"), self._fresh("TopK")
+        self.nodes.append(helper.make_node("TopK", [x, count], [values, places], values, axis=1, sorted=0))
+        return values, places
+
     def int64(self, value: ArrayLike) -> str:
         """An INT64 constant."""
         return self.constant(value, dtype=np.int64)

@@ -44,7 +44,8 @@ MODULES = [
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
 ]
-DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+DENSE = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+LSTM = {"idx": 3, "name": "3", "path": "3_LSTM", "type": "sentence_transformers.models.LSTM"}
 FLAGS = dict.fromkeys(("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken"), False)
 
 
@@ -103,22 +104,25 @@ def read(tmp_path: Path) -> Callable[..., Description]:
             [put("1_Pooling/config.json", flags())], UnsupportedError, "pooling nothing is not built", id="all off"
         ),
         pytest.param(
-            [put("1_Pooling/config.json", flags("mean_sqrt_len_tokens"))],
-            UnsupportedError, "pooling mean_sqrt_len is not built", id="an unknown pooling",
-        ),
-        pytest.param(
             [put("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]})],
             UnsupportedError, "pooling cls + mean is not built", id="two poolings by name",
         ),
         pytest.param(
-            [put("1_Pooling/config.json", {"pooling_mode": "weightedmean"})],
-            UnsupportedError, "pooling weightedmean is not built", id="an unknown pooling by name",
+            [put("1_Pooling/config.json", {"pooling_mode": "median"})],
+            UnsupportedError, "pooling median is not built", id="an unknown pooling by name",
         ),
         pytest.param(
             [put("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})],
             UnsupportedError, "include_prompt", id="a pooling that leaves the prompt out",
         ),
-        pytest.param([put("modules.json", [*MODULES[:2], DENSE])], UnsupportedError, "Dense", id="a Dense module"),
+        pytest.param([put("modules.json", [*MODULES[:2], LSTM])], UnsupportedError, "LSTM", id="an unknown module"),
+        pytest.param(
+            [put("modules.json", [*MODULES, DENSE])], UnsupportedError, "Normalize, Dense", id="Dense after Normalize"
+        ),
+        pytest.param(
+            [put("modules.json", [*MODULES[:2], DENSE]), put("3_Dense/config.json", {"in_features": 48})],
+            UnsupportedError, "3_Dense/config.json describes a Dense module", id="a Dense module without a width",
+        ),
         pytest.param(
             [put("config_sentence_transformers.json", {"prompts": {"query": "q: "}, "default_prompt_name": "passage"})],
             UnsupportedError, "'passage' is not among the checkpoint's prompts ['query']", id="a wrong default prompt",
@@ -165,6 +169,10 @@ def test_what_cannot_be_decided_or_built_is_said(
         ({"pooling_mode": ["cls"]}, Pooling.CLS),
         ({"pooling_mode": "max"}, Pooling.MAX),
         ({"pooling_mode": "lasttoken"}, Pooling.LAST),
+        (flags("mean_sqrt_len_tokens"), Pooling.MEAN_SQRT_LENGTH),
+        (flags("weightedmean_tokens"), Pooling.WEIGHTED_MEAN),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, Pooling.MEAN_SQRT_LENGTH),
+        ({"pooling_mode": "weightedmean"}, Pooling.WEIGHTED_MEAN),
     ],
     ids=str,
 )
@@ -181,9 +189,21 @@ def test_options_settle_what_the_checkpoint_does_not_say(read: Callable[..., Des
         read(without("modules.json"), pooling=Pooling.CLS)
 
 
-def test_a_dense_module_is_refused_whatever_the_options_say(read: Callable[..., Description]) -> None:
-    with pytest.raises(UnsupportedError, match="Dense"):
-        read(put("modules.json", [*MODULES[:2], DENSE]), pooling=Pooling.MEAN, normalize=True)
+def test_an_unknown_module_is_refused_whatever_the_options_say(read: Callable[..., Description]) -> None:
+    with pytest.raises(UnsupportedError, match="LSTM"):
+        read(put("modules.json", [*MODULES[:2], LSTM]), pooling=Pooling.MEAN, normalize=True)
+
+
+def test_a_dense_module_sets_the_length_of_vectors(read: Callable[..., Description]) -> None:
+    stated = {"in_features": 48, "out_features": 16, "activation_function": "torch.nn.modules.activation.Tanh"}
+    description = read(put("modules.json", [*MODULES[:2], DENSE, MODULES[2]]), put("3_Dense/config.json", stated))
+    assert (description.dimension, description.normalize) == (16, True)
+    assert [(layer.folder, layer.activation) for layer in description.dense] == [("3_Dense", "tanh")]
+
+
+def test_what_is_only_for_training_is_left_out(read: Callable[..., Description]) -> None:
+    dropout = {"idx": 3, "name": "3", "path": "3_Dropout", "type": "sentence_transformers.models.Dropout"}
+    assert read(put("modules.json", [*MODULES[:2], dropout, MODULES[2]])).normalize
 
 
 def test_vectors_are_normalised_only_where_a_module_says_so(read: Callable[..., Description]) -> None:

@@ -1,0 +1,145 @@
+"""A checkpoint's head as data. Hides what its weights are called, which is told by the tensors that are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from conch_export.checkpoint import Weights
+from conch_export.description import Description, Task, vocabulary_size
+from conch_export.errors import SourceError, UnsupportedError
+from conch_export.extras import COLBERT, LEXICAL, read_extra
+from conch_export.graphs.heads import Dense, Lexical, Pooled, Pooling, Projection, Unit, Vocabulary
+from conch_export.graphs.network import Linear
+from conch_export.sources import weight_files
+
+if TYPE_CHECKING:
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.graphs.heads import Step
+    from conch_export.graphs.network import Norm
+
+
+class _Layout(NamedTuple):
+    """Names of a head's layers: dense, activation, norm, and the last one; `activation` may name a setting."""
+
+    dense: str | None
+    norm: str | None
+    output: str
+    activation: str = "tanh"
+    pooling: str = "cls"
+
+
+_CLASSIFIERS = (
+    _Layout("classifier.dense", None, "classifier.out_proj"),  # RoBERTa and those after it
+    _Layout("head.dense", "head.norm", "classifier", activation="classifier_activation", pooling="classifier_pooling"),
+    _Layout("pooler.dense", None, "classifier"),  # BERT and those after it
+    _Layout(None, None, "score", pooling="last"),  # decoders
+)
+_VOCABULARIES = (
+    _Layout("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"),
+    _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+    _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+    _Layout("head.dense", "head.norm", "decoder", activation="classifier_activation"),
+)
+_WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
+"""Where words' vectors are, which many a decoder shares."""
+
+
+def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
+    """The head of an embedding model or a cross-encoder."""
+    if description.task is Task.EMBEDDING:
+        steps = (*_dense(description, checkpoint), *([Unit()] if description.normalize else []))
+        return Pooled(description.pooling or Pooling.MEAN, steps)
+    if description.score_tokens:
+        return Pooled(Pooling.LAST, (Dense(_word_difference(checkpoint, *description.score_tokens)),))
+    return _read_classifier(checkpoint)
+
+
+def read_projection(description: Description, checkpoint: Checkpoint) -> Projection:
+    """What comes between the encoder and late interaction."""
+    if description.task is Task.EMBEDDING:
+        layer = read_extra(checkpoint, COLBERT)
+        return Projection((Dense(layer),) if layer else ())
+    if description.dense:
+        return Projection(_dense(description, checkpoint))
+    return Projection((Dense(checkpoint.weights.linear("linear")),))
+
+
+def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabulary:
+    """The head of a masked language model."""
+    weights, config = checkpoint.weights, checkpoint.config
+    layout = next((layout for layout in _VOCABULARIES if f"{layout.dense}.weight" in weights), None)
+    if layout is None:
+        message = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
+        raise UnsupportedError(message)
+    activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
+    norm = _norm(checkpoint, str(layout.norm))
+    decoder = Linear(_vocabulary(weights, layout.output), _vocabulary_bias(weights, layout.output))
+    steps = (Dense(weights.linear(str(layout.dense)), activation), norm)
+    return Vocabulary(steps, decoder, description.logarithms)
+
+
+def read_lexical(checkpoint: Checkpoint) -> Lexical:
+    """The lexical head of BGE-M3."""
+    layer = read_extra(checkpoint, LEXICAL)
+    if layer is None:
+        message = f"the checkpoint has no {LEXICAL}.safetensors: fetch it again"
+        raise SourceError(message)
+    return Lexical(layer, vocabulary_size(checkpoint), tuple(checkpoint.special_ids()))
+
+
+def _dense(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]:
+    return tuple(
+        Dense(Weights.load(weight_files(checkpoint.folder / module.folder)).linear("linear"), module.activation)
+        for module in description.dense
+    )
+
+
+def _read_classifier(checkpoint: Checkpoint) -> Pooled:
+    weights, config = checkpoint.weights, checkpoint.config
+    for layout in _CLASSIFIERS:
+        if f"{layout.output}.weight" in weights and (layout.dense is None or f"{layout.dense}.weight" in weights):
+            break
+    else:
+        message = f"cross-encoders of architecture {checkpoint.model_type!r} are not built"
+        raise UnsupportedError(message)
+    steps: list[Step] = []
+    if layout.dense is not None:
+        steps.append(Dense(weights.linear(layout.dense), str(config.get(layout.activation, layout.activation))))
+    if layout.norm is not None:
+        steps.append(_norm(checkpoint, layout.norm))
+    steps.append(Dense(weights.linear(layout.output)))
+    return Pooled(Pooling(config.get(layout.pooling, layout.pooling)), tuple(steps))
+
+
+def _norm(checkpoint: Checkpoint, name: str) -> Norm:
+    epsilon = _setting(checkpoint.config, "layer_norm_eps", "norm_eps", default=1e-12)
+    return checkpoint.weights.norm(name, float(epsilon))
+
+
+def _word_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
+    """The logit of one word less that of the other, as one layer."""
+    ids = [checkpoint.token_id(word) for word in (yes, no)]
+    weight = _vocabulary(checkpoint.weights, "lm_head")
+    return Linear(np.ascontiguousarray(weight[:, ids[:1]] - weight[:, ids[1:]]))
+
+
+def _vocabulary(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[hidden, vocabulary]: a decoder's weight, which is that of the words' vectors where it has none of its own."""
+    for candidate in (name, *_WORDS):
+        if f"{candidate}.weight" in weights:
+            return np.ascontiguousarray(weights.array(f"{candidate}.weight").T)
+    message = f"the checkpoint has no tensor '{name}.weight' and no words' vectors: fetch it again"
+    raise SourceError(message)
+
+
+def _vocabulary_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    for candidate in (f"{name}.bias", f"{name.rpartition('.')[0]}.bias"):
+        if candidate in weights:
+            return weights.array(candidate)
+    return None
+
+
+def _setting(config: dict[str, Any], *names: str, default: Any) -> Any:
+    return next((config[name] for name in names if name in config), default)
