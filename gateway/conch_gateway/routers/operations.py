@@ -1,12 +1,10 @@
-"""What operators and their machines ask: liveness, readiness, metrics, and the page that shows the API."""
-
-from importlib.resources import files
+"""What operators and their machines ask: liveness, readiness, metrics."""
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from conch_gateway._metrics import Metrics
 from conch_gateway._readiness import Readiness
@@ -24,7 +22,6 @@ class Health(BaseModel):
 def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
     """Return the routes of this resource."""
     routes = APIRouter(route_class=Route, tags=["operations"])
-    page = files("conch_gateway").joinpath("docs.html").read_text(encoding="utf-8")
 
     @routes.get("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
     async def live(_: Request) -> Response:
@@ -43,9 +40,5 @@ def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def scrape(_: Request) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-    @routes.get("/docs", include_in_schema=False)
-    async def docs(_: Request) -> Response:
-        return HTMLResponse(page)
 
     return routes
