@@ -72,6 +72,23 @@ def test_our_own_fields_pass_through_extra_body(sdk: openai.OpenAI) -> None:
         sdk.embeddings.create(model=MODEL, input="long " * 300, extra_body={"truncate": "none"})
 
 
+def test_quantized_vectors_point_where_the_exact_ones_do(sdk: openai.OpenAI, reference: NDArray[np.float32]) -> None:
+    answer = sdk.embeddings.create(model=MODEL, input=TEXTS, extra_body={"embedding_type": "int8"})
+
+    steps = np.array([item.embedding for item in answer.data])
+    assert steps.min() >= -127
+    assert ((steps * reference).sum(axis=1) / np.linalg.norm(steps, axis=1)).min() >= 0.998
+
+
+def test_token_vectors_are_read_by_their_shape(sdk: openai.OpenAI) -> None:
+    answer = sdk.embeddings.create(model=MODEL, input=["hello world"], extra_body={"vector_type": "late"})
+
+    (item,) = answer.data
+    vectors = np.array(item.embedding).reshape(item.shape)  # type: ignore[attr-defined]
+    assert vectors.shape == (4, 384)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
 def test_models_are_listed_and_described(sdk: openai.OpenAI) -> None:
     assert MODEL in [model.id for model in sdk.models.list()]
     assert sdk.models.retrieve(MODEL).owned_by == "conch"
