@@ -1,7 +1,8 @@
 """Who may pass: a pure-ASGI layer that asks for a key, and turns away what there is no room for before it is read.
 
-Once there are keys, everything but liveness and readiness takes one, pages and metrics too. Administration always takes
-an administrator's key. Whoever is turned away is answered in the dialect of the path.
+Once there are keys, everything takes one, metrics too, but liveness, readiness, and the pages, which hold nothing and
+ask for the key themselves. Administration always takes an administrator's key. Whoever is turned away is answered in
+the dialect of the path.
 """
 
 import re
@@ -16,6 +17,7 @@ from conch_gateway._route import error_response
 from conch_gateway._trace import Trace, trace_of
 from conch_gateway.errors import ForbiddenError, GatewayError, UnauthenticatedError
 from conch_gateway.keys import Key
+from conch_gateway.routers.pages import PAGES
 
 _OPEN = re.compile(r"(/v1)?/health(/live|/ready)?|/ping")
 _ADMIN = re.compile(r"/admin(/.*)?")
@@ -33,7 +35,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http" or _OPEN.fullmatch(scope["path"]):
+        if scope["type"] != "http" or _is_open(scope):
             await self._app(scope, receive, send)
             return
         trace = trace_of(Request(scope))
@@ -75,6 +77,10 @@ class Guard:
             msg = f"the API key is unknown or was revoked; ask the operator for another and {_HOW}"
             raise UnauthenticatedError(msg)
         return key
+
+
+def _is_open(scope: Scope) -> bool:
+    return bool(_OPEN.fullmatch(scope["path"])) or (scope["method"] == "GET" and scope["path"] in PAGES)
 
 
 def _least_tokens(content_length: bytes) -> int:

@@ -107,7 +107,7 @@ class Embedder:
         self, job: EmbeddingJob, ids: list[list[int]], info: ModelInfo, trace: Trace
     ) -> NDArray[np.float32]:
         started = perf_counter()
-        options = Options(info.name, job.dimensions, job.normalize)
+        options = Options(info.name, job.dimensions, normalize=job.normalize or info.normalized)
         vectors = await self._coalescer.embed(ids, options, info.max_rows, trace.caller)
         trace.inference_s = perf_counter() - started
         trace.tokens = sum(map(len, ids))

@@ -1,7 +1,8 @@
 """The pages for people: `/`, where models are tried, and `/docs`, which shows the API.
 
-Each is one file without anything from another host. Its policy lets exactly the script and the style in it run, and
-lets it talk to this gateway only: a text that gets into the page cannot become code, nor send a key elsewhere.
+They hold nothing but themselves; what they show they ask for, with the key that was typed into them where one is
+needed. Each is one file without anything from another host. Its policy lets exactly the script and the style in it run,
+and lets it talk to this gateway only: a text that gets into the page cannot become code, nor send a key elsewhere.
 """
 
 import base64
@@ -16,13 +17,13 @@ from starlette.responses import HTMLResponse, Response
 
 from conch_gateway._route import Route
 
-_PAGES = {"/": "playground.html", "/docs": "docs.html"}
+PAGES = {"/": "playground.html", "/docs": "docs.html"}
 
 
 def router() -> APIRouter:
     """Return the routes of the pages."""
     routes = APIRouter(route_class=Route, include_in_schema=False)
-    for path, name in _PAGES.items():
+    for path, name in PAGES.items():
         routes.add_api_route(path, _endpoint(name), methods=["GET"])
     return routes
 

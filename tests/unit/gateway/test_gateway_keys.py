@@ -65,7 +65,7 @@ async def test_a_key_is_taken_from_the_headers_that_clients_use(http_with: Serve
         pytest.param({"authorization": "Bearer"}, id="empty"),
     ],
 )
-@pytest.mark.parametrize("path", [URL, "/v1/models", "/metrics", "/docs", "/openapi.json", "/nowhere"])
+@pytest.mark.parametrize("path", [URL, "/v1/models", "/metrics", "/openapi.json", "/nowhere"])
 async def test_without_a_good_key_everything_is_shut(http_with: Serve, path: str, headers: dict[str, str]) -> None:
     async with http_with(api_keys=f"alice:{SECRET}") as http:
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

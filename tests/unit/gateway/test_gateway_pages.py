@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
+    from tests.unit.gateway.conftest import Serve
+
 both_pages = pytest.mark.parametrize("path", ["/", "/docs"])
 
 
@@ -72,3 +74,10 @@ async def test_the_playground_asks_only_for_what_there_is(http: httpx.AsyncClien
     described = (await http.get("/openapi.json")).json()["paths"]
     assert asked
     assert {f"/{path}" for path in asked} <= set(described)
+
+
+@both_pages
+async def test_a_page_is_open_where_all_it_asks_for_takes_a_key(http_with: Serve, path: str) -> None:
+    async with http_with(api_keys="alice:secret") as http:
+        assert (await http.get(path)).status_code == 200
+        assert (await http.post(path, json={"inputs": "a"})).status_code == 401

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import conch_client as cc
@@ -43,7 +44,18 @@ async def test_options_are_passed_on(http: httpx.AsyncClient, client: StandIn) -
     (_, tokenized), (_, computed) = client.calls
     assert np.shape(vectors) == (1, 4)
     assert (tokenized["prompt_name"], tokenized["truncate"]) == ("query", "start")
-    assert computed["normalize"] is False
+    assert computed["dimensions"] == 4
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+async def test_vectors_that_are_not_to_be_normalised_are_as_the_model_gives_them(
+    http: httpx.AsyncClient, client: StandIn, normalized: bool
+) -> None:
+    client.served[0] = replace(client.served[0], normalized=normalized)
+
+    await answer(http, "/embed", inputs="ab", normalize=False)
+
+    assert client.calls[-1][1]["normalize"] is normalized
 
 
 async def test_options_may_be_parameters_as_hugging_face_sends_them(http: httpx.AsyncClient, client: StandIn) -> None:
