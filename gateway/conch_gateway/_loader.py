@@ -121,8 +121,7 @@ class Loader:
     async def _find(self, name: str) -> LocalModel | None:
         if not self._index:
             await self._look()
-        candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
-        return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
+        return self._root(name) if name in self._index else None
 
     async def _until_loaded(self, model: LocalModel) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
@@ -148,7 +147,7 @@ class Loader:
         return model
 
     async def _load(self, model: LocalModel) -> None:
-        for part in self._parts(model):
+        for part in self._parts(model):  # one by one: of an ensemble's steps Triton does not say that one failed
             await self._control.load(part, _CHANGE_TIMEOUT_S)
         await self._client.is_ready()  # makes the client read anew what is served
         for info in await self._client.models():
@@ -158,20 +157,29 @@ class Loader:
 
     async def _unload(self, model: LocalModel) -> None:
         parts = self._parts(model)
-        for part in parts:
+        for part in reversed(parts):
             await self._control.unload(part, _CHANGE_TIMEOUT_S)
-        steps = [name for name in self._index if name.rpartition(".")[0] in parts and await self._find(name) is None]
         index = await self._control.index(_CALL_TIMEOUT_S)
-        while any(index.get(name) in _ALIVE for name in (*parts, *steps)):
+        while any(index.get(part) in _ALIVE for part in parts):
             await asyncio.sleep(_POLL_S)
             index = await self._control.index(_CALL_TIMEOUT_S)
         await self._client.is_ready()
         _log.info("unloaded %s", model.name)
 
     def _parts(self, model: LocalModel) -> list[str]:
-        """Triton's names of a model's tokenizer and public faces; loading those loads their steps."""
-        names = [f"{model.name}{_TOKENIZER}", *(f"{model.name}{suffix}" for suffix in _DERIVED)]
-        return [name for name in names if name in self._index]
+        """Triton's names of all that belongs to a model: steps before the ensembles that have them.
+
+        The tokenizer comes after the steps: should an encoder not load, the old one still has its own.
+        """
+        faces = [f"{model.name}{suffix}" for suffix in _DERIVED]
+        steps = [name for name in self._index if name.rpartition(".")[0] in faces and self._root(name) is None]
+        steps.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
+        return [*steps, *(face for face in faces if face in self._index)]
+
+    def _root(self, name: str) -> LocalModel | None:
+        """The model that a public name is a face of."""
+        candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
+        return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
 
 
 def loader_of(settings: GatewaySettings, client: AsyncClient, policy_of: Callable[[str], Load]) -> Loader | None:

@@ -69,7 +69,7 @@ class LocalModel:
             await self._unused.wait()
             await work(self)
         except Exception as error:
-            self.loaded, self.fault = False, str(error)
+            self.fault = str(error)  # what Triton had loaded before, it keeps
             self._failures, self._failed_at = self._failures + 1, monotonic()
             raise
         else:

@@ -37,7 +37,7 @@ class TritonControl:
         return {entry.name: entry.state for entry in answer.models}
 
     async def load(self, name: str, timeout_s: float) -> None:
-        """Load a model, with its steps if it is an ensemble, or anew what changed on the disk since it was loaded.
+        """Load a model, or anew if it has changed on the disk since; then the loaded one stays should the new one fail.
 
         Raises:
             ServerError: it cannot be loaded; the message is Triton's.
@@ -47,10 +47,8 @@ class TritonControl:
         await self._call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=name), timeout_s)
 
     async def unload(self, name: str, timeout_s: float) -> None:
-        """Begin to unload a model and those of its steps that no other loaded model has; raises as `load` does."""
-        request = pb.RepositoryModelUnloadRequest(model_name=name)
-        request.parameters["unload_dependents"].bool_param = True
-        await self._call("RepositoryModelUnload", request, timeout_s)
+        """Begin to unload a model; raises as `load` does."""
+        await self._call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=name), timeout_s)
 
     async def close(self) -> None:
         """Close the connection."""

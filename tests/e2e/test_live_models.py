@@ -62,8 +62,9 @@ async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float 
 class Deployment:
     """A Triton that loads nothing by itself, a gateway that has it load, and the two ends of them that tests need."""
 
-    def __init__(self, triton: Supervisor, http: httpx.AsyncClient, models_file: Path) -> None:
+    def __init__(self, triton: Supervisor, url: str, http: httpx.AsyncClient, models_file: Path) -> None:
         self.triton = triton
+        self.url = url
         self.http = http
         self.models_file = models_file
 
@@ -77,9 +78,12 @@ class Deployment:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    async def models(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = (await self.http.get("/admin/models", headers=ADMIN)).json()["models"]
+        return listed
+
     async def states(self) -> dict[str, str]:
-        models = (await self.http.get("/admin/models", headers=ADMIN)).json()["models"]
-        return {model["id"]: model["state"] for model in models}
+        return {model["id"]: model["state"] for model in await self.models()}
 
     async def until_ready(self) -> None:
         await eventually(self._is_ready)
@@ -97,6 +101,25 @@ class Deployment:
         return self.triton.log.path.read_text().count(f"loading: {model}:1")
 
 
+def break_graph(model: Path) -> None:
+    (model / "1" / "model.onnx").write_bytes(b"no graph")
+
+
+@pytest.fixture
+def gateway_of(tmp_path: Path) -> Callable[[str, str], contextlib.AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """Another gateway of a Triton, with a models file of its own."""
+
+    @contextlib.asynccontextmanager
+    async def serving(triton_url: str, tables: str) -> AsyncIterator[httpx.AsyncClient]:
+        models_file = tmp_path / "other.toml"
+        models_file.write_text(tables)
+        gateway = Gateway(GatewaySettings(port=0, triton_url=triton_url, models_file=models_file))
+        async with gateway as started, httpx.AsyncClient(base_url=started.url) as http:
+            yield http
+
+    return serving
+
+
 @pytest.fixture
 def deploy(
     server_settings: Callable[..., ServerSettings], models: Path, tmp_path: Path
@@ -109,7 +132,7 @@ def deploy(
         async with Supervisor(server) as triton:
             settings = GatewaySettings(port=0, triton_url=triton.grpc_url, models_file=models_file, **KEYS)
             async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
-                yield Deployment(triton, http, models_file)
+                yield Deployment(triton, gateway.url, http, models_file)
 
     return deployed
 
@@ -215,6 +238,31 @@ async def test_a_new_export_under_the_same_name_replaces_the_old_under_load_with
         assert_all_are_one_of(answers, old, new)
 
 
+async def test_a_new_export_that_cannot_be_loaded_leaves_the_old_one_serving(deploy: Any, models: Path) -> None:
+    async with deploy("") as deployment:
+        await deployment.until_ready()
+        expected = await deployment.embed("old")
+        break_graph(models / "old.encoder")
+        assert (await deployment.http.post("/admin/models/old/load", headers=ADMIN)).status_code == 500
+        np.testing.assert_array_equal(await deployment.embed("old"), expected)
+        reasons = {model["id"]: model["reason"] for model in await deployment.models()}
+        assert "old.encoder" in reasons["old"]
+        assert reasons["new"] is None
+
+
+async def test_a_model_of_another_gateway_is_served_like_one_of_this(deploy: Any, gateway_of: Any) -> None:
+    async with deploy("") as deployment:
+        await deployment.until_ready()
+        table = f'[far]\nurl = "{deployment.url}/v1"\nmodel = "new"\ndimension = 48'
+        async with gateway_of(deployment.triton.grpc_url, table) as http:
+            answer = await http.post("/v1/embeddings", json={"model": "far", "input": [TEXT, "another"]})
+            refused = await http.post("/v1/embeddings", json={"model": "far", "input": "a" * 9000, "truncate": "none"})
+        assert answer.json()["usage"]["total_tokens"] > 4
+        np.testing.assert_allclose(answer.json()["data"][0]["embedding"], await deployment.embed("new"), atol=1e-6)
+        assert refused.status_code == 400
+        assert "token" in refused.json()["error"]["message"]
+
+
 async def test_a_wrong_models_file_changes_nothing(deploy: Any) -> None:
     async with deploy('live = {model = "old"}') as deployment:
         await deployment.until_ready()
@@ -235,8 +283,14 @@ async def test_models_are_loaded_again_when_triton_was_started_again(deploy: Any
         async def restarted() -> bool:
             return bool(deployment.triton.restarts)
 
+        async def loaded_again() -> bool:
+            return deployment.loads_of("old.encoder") == 2 and await deployment.states() == {
+                "old": "loaded",
+                "new": "loaded",
+            }
+
         await eventually(restarted)
-        await deployment.until_ready()
+        await eventually(loaded_again)
         np.testing.assert_allclose(await deployment.embed("old"), expected, atol=1e-6)
 
 
