@@ -49,6 +49,7 @@ class EmbeddingsRequest(RequestBody):
         None,
         description="What to cut from a text beyond the model's limit: none (answer 400), start or end; true is end.",
     )
+    truncation: bool | None = Field(None, description="Voyage's name for `truncate`.")
     truncate_prompt_tokens: PromptTokensField | None = Field(
         None, description="vLLM's: -1 cuts the end of a text beyond the model's limit; other lengths are refused."
     )
@@ -94,7 +95,7 @@ class EmbeddingsRequest(RequestBody):
             prompt_name=self.prompt_name,
             input_type=self.input_type or self.task,
             dimensions=self.dimensions or self.output_dimension,
-            truncate=truncation(self.truncate) or self.truncate_prompt_tokens,
+            truncate=truncation(self.truncate) or truncation(self.truncation) or self.truncate_prompt_tokens,
         )
 
 

@@ -22,9 +22,10 @@ PAGES = {"/": "playground.html", "/docs": "docs.html"}
 
 def router() -> APIRouter:
     """Return the routes of the pages."""
-    routes = APIRouter(route_class=Route, include_in_schema=False)
+    routes = APIRouter(route_class=Route, tags=["pages"], default_response_class=HTMLResponse)
     for path, name in PAGES.items():
-        routes.add_api_route(path, _endpoint(name), methods=["GET"])
+        summary = f"Page for people: {name.removesuffix('.html')}"
+        routes.add_api_route(path, _endpoint(name), methods=["GET"], summary=summary)
     return routes
 
 

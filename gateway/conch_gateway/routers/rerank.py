@@ -4,7 +4,7 @@ The paths differ in how they speak of errors, and `/rerank` answers `texts` as T
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from conch_client import Ranked
 from fastapi import APIRouter
@@ -48,6 +48,10 @@ class RerankRequest(RequestBody):
     )
     truncation_direction: Direction = Field("Right", description="TEI's: Left makes `truncate: true` cut the start.")
 
+    truncation: bool | None = Field(
+        None, description="Voyage's name for `truncate`; who sends it is answered as Voyage does, with `data`."
+    )
+
     @model_validator(mode="after")
     def _one_of_each(self) -> "RerankRequest":
         for one, other in (("documents", "texts"), ("top_n", "top_k")):
@@ -65,7 +69,7 @@ class RerankRequest(RequestBody):
             model=self.model,
             top_n=self.top_n or self.top_k or None,
             raw_scores=self.raw_scores,
-            truncate=truncation(self.truncate, self.truncation_direction),
+            truncate=truncation(self.truncation if self.truncate is None else self.truncate, self.truncation_direction),
         )
 
 
@@ -92,11 +96,13 @@ class TeiRerankResult(BaseModel):
 
 
 class RerankResponse(BaseModel):
-    """The ranking, best first."""
+    """The ranking, best first: as `results`, or as `data` for Voyage's clients."""
 
     id: str
     model: str
-    results: list[RerankResult]
+    results: list[RerankResult] | None = None
+    object: Literal["list"] | None = None
+    data: list[RerankResult] | None = None
     usage: dict[str, int]
     meta: dict[str, Any]
 
@@ -115,7 +121,9 @@ def router(reranker: Reranker) -> APIRouter:
         if body.texts is not None and path == "/rerank":
             return json_response([_tei_item(ranked, shown) for ranked in reranked.ranking])
         version = "1" if path == "/v1/rerank" else "2"
-        return json_response(_envelope(reranked, job, shown, trace.request_id, version))
+        results = [_item(ranked, shown) for ranked in reranked.ranking]
+        named = {"results": results} if body.truncation is None else {"object": "list", "data": results}
+        return json_response({**named, **_envelope(reranked, job, trace.request_id, version)})
 
     for path, dialect in _DIALECTS.items():
         routes.add_api_route(
@@ -134,14 +142,11 @@ def _answer_model(path: str) -> Any:
     return RerankResponse | list[TeiRerankResult] if path == "/rerank" else RerankResponse
 
 
-def _envelope(
-    reranked: Reranked, job: RerankJob, shown: list[str] | None, request_id: str, version: str
-) -> dict[str, Any]:
+def _envelope(reranked: Reranked, job: RerankJob, request_id: str, version: str) -> dict[str, Any]:
     search_units = math.ceil(len(job.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return {
         "id": request_id,
         "model": reranked.model,
-        "results": [_item(ranked, shown) for ranked in reranked.ranking],
         "usage": {"prompt_tokens": reranked.tokens, "total_tokens": reranked.tokens},
         "meta": {"api_version": {"version": version}, "billed_units": {"search_units": search_units}},
     }

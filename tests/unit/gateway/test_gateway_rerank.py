@@ -50,6 +50,14 @@ async def test_texts_sent_to_rerank_get_teis_bare_list(http: httpx.AsyncClient) 
     ]
 
 
+async def test_who_sends_voyages_truncation_gets_voyages_envelope(http: httpx.AsyncClient, client: StandIn) -> None:
+    answer = await ranked(http, url="/v1/rerank", documents=DOCUMENTS, top_k=1, truncation=False)
+
+    assert (answer["object"], answer["data"]) == ("list", [{"index": 1, "relevance_score": 0.75}])
+    assert "results" not in answer
+    assert client.calls[-1][1]["truncate"] == "none"
+
+
 async def test_texts_sent_elsewhere_get_the_envelope(http: httpx.AsyncClient) -> None:
     assert "results" in await ranked(http, url="/v1/rerank", texts=DOCUMENTS)
 

@@ -176,6 +176,7 @@ async def test_a_model_that_is_called_so_is_that_model(http: httpx.AsyncClient, 
     [
         pytest.param({"truncate": False}, "none", id="Jina's false"),
         pytest.param({"truncate": True}, "end", id="Jina's true"),
+        pytest.param({"truncation": False}, "none", id="Voyage's false"),
         pytest.param({"truncate_prompt_tokens": -1}, "end", id="vLLM's -1"),
     ],
 )
