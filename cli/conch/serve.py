@@ -153,7 +153,8 @@ async def _triton(settings: GatewaySettings, server: ServerSettings | None) -> A
 
 async def _models_that_answer(url: str) -> list[dict[str, Any]]:
     """Wait until all models are ready, then ask one of Triton's something, as any client would."""
-    status, health = 0, None
+    status: int = 0
+    health: Any = None
     while status != 200:
         status, health = await asyncio.to_thread(_http, f"{url}/health/ready")
         await asyncio.sleep(0 if status == 200 else POLL_S)
