@@ -69,7 +69,7 @@ class Archive:
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self._path = path
         self._tar = tar
-        content = self._content(self._entry(MANIFEST), _MAX_MANIFEST_BYTES).read()
+        content = self._read(self._content(self._entry(MANIFEST), _MAX_MANIFEST_BYTES), _MAX_MANIFEST_BYTES)
         try:
             self.manifest = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -115,7 +115,7 @@ class Archive:
         digest, size = hashlib.sha256(), 0
         with ExitStack() as stack:
             copies = [stack.enter_context(_new(place)) for place in places]
-            while block := self._read(content):
+            while block := self._read(content, _BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
                 for copy in copies:
@@ -124,9 +124,9 @@ class Archive:
         if (digest.hexdigest(), size) != (file.sha256, file.size):
             raise self._damaged(f"{_BLOBS}{file.sha256} is not what its name says")
 
-    def _read(self, content: BinaryIO) -> bytes:
+    def _read(self, content: BinaryIO, size: int) -> bytes:
         try:
-            return content.read(_BLOCK_BYTES)
+            return content.read(size)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise self._damaged(str(error)) from error
 

@@ -117,7 +117,7 @@ def make_bundle(
         exported = record(repository, _exported_files(repository, source))
         contents |= {one.sha256: repository / path for path, one in exported.items()}
         models |= exported
-    bundle = Bundle(lock, models)
+    bundle = Bundle.from_json(Bundle(lock, models).to_json())  # what could not be opened is not written
     archive.write(output, bundle.to_json(), contents, _counted(output.name, bundle.size, on_bytes))
     return bundle
 

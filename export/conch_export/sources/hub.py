@@ -46,7 +46,9 @@ def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None
             if is_refusal(error):
                 raise
             return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        return _fetch(hub_id, commit, sizes, on_bytes)
+        folder = _fetch(hub_id, commit, sizes, on_bytes)
+        _remember(folder, revision or constants.DEFAULT_REVISION)
+        return folder
 
 
 def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: Callable[[int, int], None]) -> Path:
@@ -77,10 +79,18 @@ def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callabl
     _refuse_without_room(cache, sum(sizes[name] for name in absent))
     # One after the other, so that Ctrl-C ends a download at once; the weights of most checkpoints are one file anyway.
     with watched(cache / "blobs", sum(sizes[name] for name in absent), on_bytes) as arrived:
-        for name in absent:
+        for name in sorted(absent, key=lambda name: sizes[name]):
             _check(_download(hub_id, commit, name))
             arrived(sizes[name])
     return cache / "snapshots" / commit
+
+
+def _remember(folder: Path, revision: str) -> None:
+    """Tell the cache which commit a branch or tag has, for when the Hub cannot be asked."""
+    if revision != folder.name:
+        ref = folder.parents[1] / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(folder.name, encoding="utf-8")
 
 
 def _download(hub_id: str, commit: str, name: str, attempts: int = _ATTEMPTS) -> Path:

@@ -71,7 +71,7 @@ def _refusal(error: HfHubHTTPError, hub_id: str, revision: str | None) -> Source
     if isinstance(error, EntryNotFoundError):
         return SourceError(f"the Hub has lost a file of {hub_id!r}: set HF_ENDPOINT to another mirror")
     if is_refusal(error):
-        return SourceError(f"the Hub refuses {hub_id!r} ({_status(error)}): set HF_TOKEN to a token that may read it")
+        return SourceError(f"the Hub refuses {hub_id!r} ({_status(error)}): check the name, or set HF_TOKEN")
     return SourceError(f"the Hub failed with {_status(error)} while {hub_id!r} was fetched: run it again later")
 
 

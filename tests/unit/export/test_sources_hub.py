@@ -1,0 +1,324 @@
+"""Fetching from a Hub: what is fetched, what is refused, what goes wrong on the way, and how it goes on afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import huggingface_hub
+import pytest
+from conch_export import Options, Precision, SourceError, export, is_complete, preload
+from huggingface_hub import file_download
+from huggingface_hub.utils._http import reset_sessions
+from safetensors.numpy import load_file, save_file
+
+from tests.hub import Faults, LocalHub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.checkpoints import Checkpoints
+
+ID = "somebody/some-model"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
+    """A Hub that this process takes for the only one, and an empty cache."""
+    with LocalHub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+        monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept when it breaks
+        go_online(monkeypatch)
+        yield server
+    reset_sessions()
+
+
+def go_online(monkeypatch: pytest.MonkeyPatch, *, online: bool = True) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", not online)
+    reset_sessions()
+
+
+@pytest.fixture
+def checkpoint(checkpoints: Checkpoints) -> Path:
+    return checkpoints.bert()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A model repository with something in it that nothing here may touch."""
+    folder = tmp_path / "repository"
+    (folder / "served" / "1").mkdir(parents=True)
+    (folder / "served" / "config.pbtxt").write_text('name: "served"')
+    return folder
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def empty_cache() -> None:
+    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
+
+
+def locked(repository: Path, key: str = ID) -> dict[str, object]:
+    entry: dict[str, object] = json.loads((repository / "conch.lock").read_text())["sources"][key]
+    return entry
+
+
+def test_what_is_recorded_is_what_arrived(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    commit = hub.push(ID, checkpoint)
+    (source,) = preload([ID], repository)
+    assert (source.origin, source.revision, source.folder.name) == (f"hub:{ID}", commit, commit)
+    assert locked(repository) == {
+        "origin": f"hub:{ID}",
+        "revision": commit,
+        "files": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            for name, content in sorted(content_of(checkpoint).items())
+        },
+    }
+
+
+def test_only_what_an_export_reads_is_fetched(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    more = (
+        "pytorch_model.bin onnx/model.onnx onnx/config.json openvino/model.safetensors README.md modeling_evil.py "
+        "model.fp16.safetensors .gitattributes training_args.bin tf_model.h5"
+    )
+    hub.push_files(ID, content_of(checkpoint) | dict.fromkeys(more.split(), b"x"))
+    preload([ID], repository)
+    assert sorted(hub.fetched()) == sorted(content_of(checkpoint))
+
+
+def test_shards_are_all_fetched(hub: LocalHub, checkpoint: Path, repository: Path, tmp_path: Path) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    shards = {}
+    for number, names in enumerate((sorted(tensors)[:9], sorted(tensors)[9:]), 1):
+        save_file({name: tensors[name] for name in names}, tmp_path / "shard")
+        shards[f"model-0000{number}-of-00002.safetensors"] = (tmp_path / "shard").read_bytes()
+    files = {name: content for name, content in content_of(checkpoint).items() if name != "model.safetensors"}
+    hub.push_files(ID, files | shards)
+    (source,) = preload([ID], repository)
+    assert set(shards) < set(source.files)
+
+
+def test_pickles_are_refused_before_anything_is_fetched(hub: LocalHub, repository: Path) -> None:
+    hub.push_files(ID, {"config.json": b"{}", "pytorch_model.bin": b"cos\nsystem"})
+    with pytest.raises(
+        SourceError, match=r"somebody/some-model has no model\.safetensors \(found: pytorch_model\.bin\)"
+    ):
+        preload([ID], repository)
+    assert hub.fetched() == []
+
+
+def test_a_branch_that_moves_changes_nothing_until_the_lock_is_updated(
+    hub: LocalHub, checkpoint: Path, repository: Path
+) -> None:
+    old = hub.push(ID, checkpoint)
+    preload([ID], repository)
+    new = hub.push(ID, checkpoint, config_sentence_transformers__json=b"{}")
+    empty_cache()
+    assert preload([ID], repository)[0].revision == old
+    assert preload([ID], repository, update_lock=True)[0].revision == new
+    assert locked(repository)["revision"] == new
+
+
+def test_what_is_locked_and_in_the_cache_asks_the_hub_nothing(
+    hub: LocalHub, checkpoint: Path, repository: Path
+) -> None:
+    hub.push(ID, checkpoint)
+    preload([ID], repository)
+    hub.requests.clear()
+    preload([ID], repository)
+    assert hub.requests == []
+
+
+def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_told(
+    hub: LocalHub, checkpoint: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit = hub.push(ID, checkpoint)
+    preload([ID], repository)
+    go_online(monkeypatch, online=False)
+    assert preload([ID], repository)[0].revision == commit
+    assert preload([ID], tmp_path / "another")[0].revision == commit  # nothing is locked there
+    before = content_of(repository)
+    empty_cache()
+    with pytest.raises(
+        SourceError, match=r"not in the local cache and the Hub cannot be reached \(Offline.*HF_ENDPOINT"
+    ):
+        preload([ID], repository)
+    assert content_of(repository) == before
+
+
+def test_revisions_are_locked_side_by_side(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    old = hub.push(ID, checkpoint, branch="v1")
+    new = hub.push(ID, checkpoint, config_sentence_transformers__json=b"{}")
+    for revision, commit in (("v1", old), (None, new), (old, old)):
+        assert preload([ID], repository, revision=revision)[0].revision == commit
+    assert locked(repository, f"{ID}@v1")["revision"] == old
+    assert locked(repository)["revision"] == new
+
+
+def test_another_file_behind_the_same_commit_is_refused(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    commit = hub.push(ID, checkpoint)
+    preload([ID], repository)
+    before = content_of(repository)
+    hub.repos[ID].commits[commit]["tokenizer.json"] += b" "
+    empty_cache()
+    with pytest.raises(SourceError, match=r"not what conch\.lock says: tokenizer\.json had SHA-256 .*--update-lock"):
+        preload([ID], repository)
+    assert content_of(repository) == before
+    preload([ID], repository, update_lock=True)
+    assert preload([ID], repository)
+
+
+def test_a_file_that_was_changed_in_the_cache_is_refused(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    hub.push(ID, checkpoint)
+    (source,) = preload([ID], repository)
+    before = content_of(repository)
+    with (source.folder / "model.safetensors").open("ab") as weights:
+        weights.write(b"\0")
+    with pytest.raises(SourceError, match=r"model\.safetensors had SHA-256 \w+ and has"):
+        preload([ID], repository)
+    assert content_of(repository) == before
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    hub.push(ID, checkpoint)
+    hub.faults = Faults(break_after=100_000, breaks=2)
+    preload([ID], repository)
+    ranges = [asked for method, path, asked in hub.requests if method == "GET" and path.endswith("model.safetensors")]
+    assert ranges == ["", "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_download_that_is_given_up_is_taken_up_by_the_next(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    hub.push(ID, checkpoint)
+    hub.faults = Faults(break_after=1000)
+    with pytest.raises(SourceError, match=r"the connection broke off .*: run it again, it goes on where it stopped"):
+        preload([ID], repository)
+    hub.faults = Faults()
+    hub.requests.clear()
+    preload([ID], repository)
+    assert hub.fetched() == ["model.safetensors"]
+    assert hub.requests[-1][-1] == "bytes=5000-"
+
+
+def refused(status: int, code: str = "") -> Faults:
+    return Faults(status=status, code=code)
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        pytest.param(Faults(break_after=1000), "broke off .*: run it again", id="the connection keeps breaking"),
+        pytest.param(Faults(cut=1000), "arrived incomplete: run it again", id="a file is truncated"),
+        pytest.param(Faults(corrupt=True), "damaged and was thrown away: run it again", id="a file is corrupted"),
+        pytest.param(Faults(claimed_size=10**15), "has room for .*: make room, or set HF_HOME", id="it would not fit"),
+        pytest.param(refused(403, "GatedRepo"), "is gated: accept its terms .* HF_TOKEN", id="it is gated"),
+        pytest.param(refused(401, "RepoNotFound"), r"has no .*HF_TOKEN if it is private", id="it is private"),
+        pytest.param(refused(403), r"refuses .*\(403\): .*set HF_TOKEN", id="the token may not"),
+        pytest.param(refused(404, "RepoNotFound"), "the Hub has no 'somebody/some-model'", id="it is not there"),
+        pytest.param(refused(404, "RevisionNotFound"), "no revision None: check --revision", id="no such revision"),
+        pytest.param(refused(500), r"cannot be reached \(HTTPError\)", id="the Hub is down"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_told_with_its_fix_and_changes_nothing(
+    hub: LocalHub, checkpoint: Path, repository: Path, faults: Faults, told: str
+) -> None:
+    hub.push(ID, checkpoint)
+    before = content_of(repository)
+    hub.faults = faults
+    options = Options(ID, repository, precision=Precision.FP32)
+    for attempt in (lambda: preload([ID], repository), lambda: export(options)):
+        with pytest.raises(SourceError, match=told) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+        assert content_of(repository) == before
+    hub.faults = Faults()
+    assert preload([ID], repository)[0].weights_sha256 == sha256(checkpoint / "model.safetensors")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_full_disk_is_told_and_what_has_arrived_is_kept(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    hub.push(ID, checkpoint)
+    before = content_of(repository)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
+    try:
+        with pytest.raises(SourceError, match=r"cannot write to .*cache: File too large; make room or set HF_HOME"):
+            preload([ID], repository)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert content_of(repository) == before
+    assert preload([ID], repository)
+
+
+def test_ctrl_c_ends_a_download_at_once_and_the_next_goes_on(
+    hub: LocalHub, checkpoint: Path, repository: Path, tmp_path: Path
+) -> None:
+    hub.push(ID, checkpoint, model__safetensors=bytes(30_000_000))  # huggingface_hub writes 10 MB at a time
+    before = content_of(repository)
+    stalled = threading.Event()
+    hub.faults = Faults(stall=stalled)
+    home = tmp_path / "home"
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    command = [str(Path(sys.executable).with_name("conch")), "preload", ID, "--repository", str(repository)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(path.stat().st_size for path in home.rglob("*.incomplete")))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert content_of(repository) == before
+    stalled.set()
+    hub.faults = Faults()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert hub.requests[-1][-1].startswith("bytes=")
+    assert locked(repository)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_an_export_of_what_the_hub_has_records_it_and_missing_keeps_to_it(
+    hub: LocalHub, checkpoint: Path, repository: Path
+) -> None:
+    commit = hub.push(ID, checkpoint)
+    options = Options(ID, repository, precision=Precision.FP32)
+    export(options)
+    assert locked(repository)["revision"] == commit
+    assert commit in (repository / "some-model" / "config.pbtxt").read_text()
+    hub.push(ID, checkpoint, config_sentence_transformers__json=b"{}")
+    assert is_complete(options)
+    hub.repos[ID].commits[commit]["config.json"] += b" "
+    empty_cache()
+    with pytest.raises(SourceError, match=r"not what conch\.lock says: config\.json"):
+        is_complete(options)
+
+
+def test_how_much_has_arrived_is_told_while_it_does(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
+    hub.push(ID, checkpoint)
+    told: list[tuple[int, int]] = []
+    preload([ID], repository, on_bytes=lambda _, done, total: told.append((done, total)))
+    size = sum(len(content) for content in content_of(checkpoint).values())
+    assert told[-1] == (size, size)
