@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -9,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from conch._quantities import TOKENS, tokens
 
 if TYPE_CHECKING:
     from conch_export import Exported, Options
@@ -38,7 +41,7 @@ def export(
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="What the encoder will run on.")] = "cpu",
     pooling: Annotated[
-        Optional[Literal["mean", "cls", "max", "last"]],  # noqa: UP045
+        Optional[Literal["mean", "cls", "max", "last", "weighted-mean", "mean-sqrt-length"]],  # noqa: UP045
         typer.Option(help="How the checkpoint's authors pool, where it does not say."),
     ] = None,
     normalize: Annotated[
@@ -47,13 +50,42 @@ def export(
     ] = None,
     max_length: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Tokens at which texts are truncated, instead of what the checkpoint says."),
+        typer.Option(
+            parser=tokens,
+            metavar=TOKENS,
+            help="Tokens at which texts are truncated, instead of what the checkpoint says.",
+        ),
     ] = None,
     late_interaction: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option(
-            "--late-interaction/--no-late-interaction", help="Also serve a MaxSim reranker on the same encoder."
+            "--late-interaction/--no-late-interaction",
+            help="Also serve token vectors and a MaxSim reranker on the same encoder.",
         ),
+    ] = None,
+    lexical: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--lexical/--no-lexical", help="Also serve the weights of words, of checkpoints that have them."),
+    ] = None,
+    task: Annotated[
+        Optional[Literal["embedding", "cross-encoder", "multi-vector", "sparse"]],  # noqa: UP045
+        typer.Option(help="What kind of model it is, where the checkpoint does not say."),
+    ] = None,
+    prompts: Annotated[
+        OptionalStr, typer.Option(help="Prompts by name, instead of the checkpoint's: JSON, or a file with JSON.")
+    ] = None,
+    default_prompt: Annotated[
+        OptionalStr, typer.Option(help="Name of the prompt used when none is asked for; '' for none.")
+    ] = None,
+    matryoshka: Annotated[
+        OptionalStr, typer.Option(help="Lengths that the model was trained to be cut to, as 64,128,256.")
+    ] = None,
+    score_tokens: Annotated[
+        OptionalStr, typer.Option(help="Words for yes and no of a reranker that answers in words, as yes,no.")
+    ] = None,
+    pair_template: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="File with the text that such a reranker reads, with {query} and {document} in it."),
     ] = None,
     cores: Annotated[
         Optional[int],  # noqa: UP045
@@ -69,8 +101,31 @@ def export(
     ] = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
-    from conch_export import Aim, ExportError, Options, Overrides, Pooling, Precision, Target, plan, usable_cores  # noqa: PLC0415
+    from conch_export import (  # noqa: PLC0415
+        Aim,
+        ExportError,
+        Options,
+        Overrides,
+        Pooling,
+        Precision,
+        Target,
+        Task,
+        plan,
+        usable_cores,
+    )
 
+    overrides = Overrides(
+        pooling=pooling and Pooling(pooling),
+        normalize=normalize,
+        max_length=max_length,
+        task=task and Task(task),
+        prompts=_prompts(prompts),
+        default_prompt=default_prompt,
+        matryoshka=_lengths(matryoshka),
+        lexical=lexical,
+        score_tokens=_words(score_tokens),
+        pair_template=pair_template.read_text(encoding="utf-8") if pair_template else None,
+    )
     options = Options(
         reference=model,
         repository=repository,
@@ -79,7 +134,7 @@ def export(
         precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
         plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target)),
-        overrides=Overrides(pooling and Pooling(pooling), normalize, max_length),
+        overrides=overrides,
         update_lock=update_lock,
     )
     try:
@@ -87,6 +142,38 @@ def export(
     except ExportError as error:
         console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def _prompts(stated: str | None) -> dict[str, str] | None:
+    if stated is None:
+        return None
+    try:
+        found = json.loads(stated if stated.lstrip().startswith("{") else Path(stated).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f'--prompts takes JSON such as {{"query": "query: "}}, or a file with it: {error}'
+        raise typer.BadParameter(message) from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        message = "--prompts takes one JSON object, with a text for each name"
+        raise typer.BadParameter(message)
+    return found
+
+
+def _lengths(stated: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if stated is None else tuple(int(size) for size in stated.split(",") if size)
+    except ValueError as error:
+        message = f"--matryoshka takes lengths such as 64,128,256, not {stated!r}"
+        raise typer.BadParameter(message) from error
+
+
+def _words(stated: str | None) -> tuple[str, str] | None:
+    if stated is None:
+        return None
+    yes, comma, no = stated.partition(",")
+    if not (yes and comma and no):
+        message = f"--score-tokens takes two words such as yes,no, not {stated!r}"
+        raise typer.BadParameter(message)
+    return yes, no
 
 
 def _run(options: Options, *, missing: bool, check: bool) -> None:

@@ -84,7 +84,7 @@ class Checkpoint:
         Raises:
             UnsupportedError: the tokenizer has no such token.
         """
-        found = Tokenizer.from_str(self.tokenizer.decode()).token_to_id(token)
+        found = self._tokenizer.token_to_id(token)
         if found is None:
             message = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
             raise UnsupportedError(message)
@@ -92,8 +92,11 @@ class Checkpoint:
 
     def special_ids(self) -> list[int]:
         """Ids of tokens that stand for no text."""
-        tokens = Tokenizer.from_str(self.tokenizer.decode()).get_added_tokens_decoder()
-        return [number for number, token in tokens.items() if token.special]
+        return [number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.tokenizer.decode())
 
     @cached_property
     def weights(self) -> Weights:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.extras import COLBERT, has_lexical, read_extra
+from conch_export.extras import COLBERT, extra_width, has_lexical
 from conch_export.families import family_of
 from conch_export.modules import DenseModule, Modules
 from conch_export.usage import known_usage, read_matryoshka, read_max_length, read_prompts, refuse_lower_casing
@@ -179,13 +179,12 @@ def describe(
         return Description(**common, dimension=common["vocabulary"], logarithms=_logarithms(modules))
     dense = modules.dense()
     common |= {"dense": dense, "dimension": dense[-1].width if dense else common["hidden"]}
-    colbert = read_extra(checkpoint, COLBERT)
     return Description(
         **common,
         pooling=modules.pooling(overrides.pooling),
         normalize=modules.normalize(overrides.normalize),
         matryoshka=read_matryoshka(common["dimension"], usage, overrides.matryoshka),
-        projected=0 if colbert is None else int(colbert.weight.shape[1]),
+        projected=extra_width(checkpoint, COLBERT),
         lexical=has_lexical(checkpoint, overrides.lexical),
     )
 

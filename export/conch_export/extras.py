@@ -40,6 +40,12 @@ def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:
     return None
 
 
+def extra_width(checkpoint: Checkpoint, name: str) -> int:
+    """Numbers that the layer of that name gives; 0 where there is no file that can be read."""
+    layer = read_extra(checkpoint, name) if (checkpoint.folder / f"{name}.safetensors").exists() else None
+    return 0 if layer is None else int(layer.weight.shape[1])
+
+
 def has_lexical(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
     """Whether the weights of words are served: as the operator says, or else if the layer is there.
 
@@ -47,7 +53,7 @@ def has_lexical(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FB
         UnsupportedError: they are asked for and there is no layer.
     """
     if asked is None:
-        return (checkpoint.folder / f"{LEXICAL}.safetensors").exists()
+        return extra_width(checkpoint, LEXICAL) > 0
     if asked and read_extra(checkpoint, LEXICAL) is None:
         message = (
             f"--lexical needs {LEXICAL}.safetensors beside the checkpoint; from the pickle that its authors publish: "

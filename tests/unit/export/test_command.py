@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from conch.app import app
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner, Result
 
 if TYPE_CHECKING:
@@ -101,7 +104,34 @@ def test_what_the_checkpoint_does_not_say_is_settled_by_options(checkpoints: Che
     assert '"mean"' in (tmp_path / "models" / "unsaid" / "config.pbtxt").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--precision", "int4"], ["--pooling", "median"], ["--cores", "0"]])
+def test_prompts_and_shorter_vectors_are_stated_by_options(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"query": "Frage: ", "passage": "Text: "}', encoding="utf-8")
+    stated = ("--prompts", prompts, "--default-prompt", "passage", "--matryoshka", "16,32")
+    result = run(checkpoints.xlm_roberta(), "--repository", tmp_path / "models", "--precision", "fp32", *stated)
+    assert result.exit_code == 0, result.output
+    config = text_format.Parse((tmp_path / "models/xlm-roberta/config.pbtxt").read_text("utf-8"), ModelConfig())
+    told = {key: value.string_value for key, value in config.parameters.items()}
+    assert json.loads(told["prompts"]) == {"query": "Frage: ", "passage": "Text: "}
+    assert told["default_prompt_name"] == "passage"
+    assert json.loads(told["matryoshka_dimensions"]) == [48, 32, 16]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--precision", "int4"],
+        ["--pooling", "median"],
+        ["--cores", "0"],
+        ["--task", "poetry"],
+        ["--prompts", "no-such-file"],
+        ["--prompts", '{"query": 1}'],
+        ["--prompts", '{"query'],
+        ["--matryoshka", "many"],
+        ["--score-tokens", "yes"],
+    ],
+    ids=" ".join,
+)
 def test_an_option_that_cannot_be_is_refused_before_anything_is_read(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2

@@ -79,12 +79,12 @@ def cased(folder: Path) -> None:
 def read(tmp_path: Path) -> Callable[..., Description]:
     """Describes a plain embedding checkpoint after some changes to its files."""
 
-    def describe_changed(*changes: Change, **overrides: Any) -> Description:
+    def describe_changed(*changes: Change, origin: str = "folder:x", **overrides: Any) -> Description:
         pooling = {"word_embedding_dimension": 48, **flags("mean_tokens")}
         plain = [config(), put("modules.json", MODULES), put("1_Pooling/config.json", pooling)]
         for change in (*plain, put("tokenizer.json", {"model": {}}), *changes):
             change(tmp_path)
-        source = Source(tmp_path, "folder:x", "", "0" * 64)
+        source = Source(tmp_path, origin, "", "0" * 64)
         return describe(Checkpoint(tmp_path), source, "x", Precision.FP32, Overrides(**overrides))
 
     return describe_changed
@@ -264,6 +264,70 @@ def test_no_prompts_are_no_prompts(read: Callable[..., Description]) -> None:
     stated: dict[str, Any] = {"prompts": {}, "default_prompt_name": None}
     description = read(put("config_sentence_transformers.json", stated))
     assert (description.prompts, description.default_prompt_name) == ({}, "")
+
+
+def test_prompts_stated_by_the_operator_replace_the_checkpoints(read: Callable[..., Description]) -> None:
+    stated = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    change = put("config_sentence_transformers.json", stated)
+    description = read(change, prompts={"ask": "Q: "})
+    assert (description.prompts, description.default_prompt_name) == ({"ask": "Q: "}, "")
+    assert read(change, default_prompt="").default_prompt_name == ""
+    with pytest.raises(UnsupportedError, match="'query' is not among"):
+        read(change, prompts={"ask": "Q: "}, default_prompt="query")
+
+
+@pytest.mark.parametrize(
+    ("origin", "prompts", "default"),
+    [
+        ("hub:intfloat/e5-small-v2", {"query": "query: ", "passage": "passage: "}, "query"),
+        ("hub:BAAI/bge-small-en-v1.5", {"query": "Represent this sentence for searching relevant passages: "}, ""),
+        ("hub:somebody/e5-small-v2", {}, ""),
+        ("folder:intfloat/e5-small-v2", {}, ""),
+    ],
+)
+def test_prompts_of_known_models_go_by_where_they_come_from(
+    read: Callable[..., Description], origin: str, prompts: dict[str, str], default: str
+) -> None:
+    description = read(origin=origin)
+    assert (description.prompts, description.default_prompt_name) == (prompts, default)
+
+
+def test_a_checkpoints_own_prompts_come_before_what_is_known(read: Callable[..., Description]) -> None:
+    own = put("config_sentence_transformers.json", {"prompts": {"query": "own: "}})
+    assert read(own, origin="hub:intfloat/e5-small-v2").prompts == {"query": "own: "}
+
+
+def test_lengths_of_shorter_vectors_are_stated_or_known_and_never_guessed(read: Callable[..., Description]) -> None:
+    assert read().matryoshka == ()
+    assert read(matryoshka=(16, 32)).matryoshka == (48, 32, 16)
+    with pytest.raises(UnsupportedError, match="--matryoshka 49: lengths must be from 1 to 48"):
+        read(matryoshka=(49,))
+
+
+def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[..., Description]) -> None:
+    with pytest.raises(UnsupportedError, match=r"needs --pair-template with \{query\} and"):
+        read(score_tokens=("yes", "no"))
+    template = "{query} fits {document}?"
+    description = read(score_tokens=("yes", "no"), pair_template=template)
+    assert (description.task, description.pair_template, description.segments) == (Task.CROSS_ENCODER, template, False)
+    assert read(origin="hub:Qwen/Qwen3-Reranker-0.6B").score_tokens == ("yes", "no")
+
+
+def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None:
+    splade = {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": "x.SpladePooling"}
+    listed = put("modules.json", [{**MODULES[0], "type": "x.MLMTransformer"}, splade])
+    description = read(listed)
+    assert (description.task, description.dimension, description.pooling) == (Task.SPARSE, 600, None)
+    with pytest.raises(UnsupportedError, match="pooling 'sum'"):
+        read(listed, put("1_SpladePooling/config.json", {"pooling_strategy": "sum"}))
+
+
+def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Callable[..., Description]) -> None:
+    with pytest.raises(UnsupportedError, match=r"--lexical needs sparse_linear.safetensors.*save_file"):
+        read(lexical=True)
+    assert not read(put("sparse_linear.pt", "pickled")).lexical
+    with pytest.raises(UnsupportedError, match=r"sparse_linear.pt is a pickle.*save_file"):
+        read(lexical=True)
 
 
 def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description]) -> None:

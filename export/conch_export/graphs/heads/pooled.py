@@ -63,4 +63,4 @@ def _pool(g: GraphBuilder, x: str, span: tuple[str, str], pooling: Pooling) -> s
     places = g.node("Range", g.int64(1), g.node("Squeeze", g.node("Add", count, one)), g.int64(1))
     weights = g.cast(g.column(places), TensorProto.FLOAT)
     weighed = g.node("ReduceSum", g.node("Mul", row, weights), axis, keepdims=0)
-    return g.node("Div", weighed, g.node("ReduceSum", weights))
+    return g.node("Div", weighed, g.node("ReduceSum", weights, keepdims=0))

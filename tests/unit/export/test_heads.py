@@ -1,0 +1,194 @@
+"""What follows the encoder computes what its authors' libraries compute, for every kind of answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError, export
+from conch_export.engine import EncoderGraph, HeadGraph
+from conch_export.rows import Row
+from sentence_transformers import SentenceTransformer
+
+from tests import head_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+random = np.random.default_rng(0)
+ROWS = [Row(random.integers(999, 30000, length).tolist(), [0] * length) for length in (3, 120, 17, 1, 64, 65, 2)]
+
+
+@dataclass(frozen=True)
+class Served:
+    """An exported model in process."""
+
+    repository: Path
+    name: str
+
+    def __call__(self, step: str) -> dict[str, NDArray[Any]]:
+        """What the Triton model `step` gives for all rows in one run."""
+        tokens = EncoderGraph(self.repository / f"{self.name}.encoder" / "1" / "model.onnx")(ROWS)
+        return HeadGraph(self.repository / step / "1" / "model.onnx")(ROWS, tokens)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Callable[..., Served]:
+    """Exports a checkpoint, which verifies every public model of it."""
+
+    def serve(checkpoint: Path, precision: str = "fp32", **options: Any) -> Served:
+        overrides = Overrides(**options.pop("overrides", {}))
+        repository = tmp_path / f"repository-{precision}"
+        chosen = Options(str(checkpoint), repository, precision=Precision(precision), overrides=overrides, **options)
+        return Served(repository, export(chosen).description.name)
+
+    return serve
+
+
+@torch.inference_mode()
+def outputs(checkpoint: Path, head: str, row: Row) -> Any:
+    """What transformers' class for that head gives for one row."""
+    model = getattr(transformers, f"AutoModel{head}").from_pretrained(checkpoint, attn_implementation="eager").eval()
+    return model(input_ids=torch.tensor([row.ids]))
+
+
+def dense(answer: dict[str, NDArray[Any]], size: int) -> Floats:
+    """[rows, size] of what sparse models give."""
+    weights = np.zeros((len(answer["indices"]), size), np.float32)
+    np.put_along_axis(weights, answer["indices"].astype(np.int64), answer["weights"], axis=1)
+    return weights
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "distilbert", "modernbert"])
+def test_splade_gives_the_largest_logarithm_of_every_word(
+    serve: Callable[..., Served], tmp_path: Path, kind: str
+) -> None:
+    checkpoint = head_checkpoints.splade(tmp_path / "splade", kind)
+    answer = serve(checkpoint)("splade.sparse")
+    logits = [outputs(checkpoint, "ForMaskedLM", row).logits[0] for row in ROWS]
+    expected = torch.stack([torch.log1p(torch.relu(each)).amax(0) for each in logits]).numpy()
+    np.testing.assert_allclose(dense(answer, expected.shape[1]), expected, rtol=0, atol=1e-5)
+    assert answer["weights"].shape[1] == (expected > 0).sum(axis=1).max()
+    assert answer["indices"].dtype == np.int32
+
+
+def test_splade_with_two_logarithms(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.splade(tmp_path / "splade", activation_function="log1p_relu")
+    logits = [outputs(checkpoint, "ForMaskedLM", row).logits[0] for row in ROWS]
+    expected = torch.stack([torch.log1p(torch.log1p(torch.relu(each))).amax(0) for each in logits]).numpy()
+    np.testing.assert_allclose(dense(serve(checkpoint)("splade.sparse"), 30522), expected, rtol=0, atol=1e-5)
+
+
+def test_int8_keeps_the_direction_of_sparse_vectors(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.splade(tmp_path / "splade")
+    exact, rounded = (dense(serve(checkpoint, precision)("splade.sparse"), 30522) for precision in ("fp32", "int8"))
+    cosines = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+    assert cosines.min() > 0.99
+
+
+@pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"])
+def test_pooling_and_dense_layers_are_those_of_sentence_transformers(
+    serve: Callable[..., Served], tmp_path: Path, pooling: str
+) -> None:
+    layers = ("torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity")
+    checkpoint = head_checkpoints.with_dense(tmp_path / "dense", *layers, pooling=pooling)
+    model = SentenceTransformer(str(checkpoint), device="cpu")
+    with torch.inference_mode():
+        expected = [
+            model({"input_ids": torch.tensor([row.ids]), "attention_mask": torch.tensor([[1] * len(row.ids)])})
+            for row in ROWS
+        ]
+    vectors = serve(checkpoint)("dense.pooling")["embedding"]
+    assert vectors.shape == (len(ROWS), 16)
+    np.testing.assert_allclose(
+        vectors, np.concatenate([each["sentence_embedding"] for each in expected]), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert", "qwen3"])
+def test_scores_of_cross_encoders_are_those_of_transformers(
+    serve: Callable[..., Served], tmp_path: Path, kind: str
+) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "scores", kind, "ForSequenceClassification", num_labels=1)
+    expected = [outputs(checkpoint, "ForSequenceClassification", row).logits.numpy() for row in ROWS]
+    scores = serve(checkpoint)("scores.classifier")["score"]
+    np.testing.assert_allclose(scores, np.concatenate(expected), rtol=0, atol=1e-5)
+
+
+def test_a_reranker_that_answers_in_words_scores_by_their_logits(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "words", "qwen3", "ForCausalLM")
+    yes, no = map(head_checkpoints.tokenizer_of(checkpoint).token_to_id, ("yes", "no"))
+    logits = [outputs(checkpoint, "ForCausalLM", row).logits[0, -1] for row in ROWS]
+    overrides = {"score_tokens": ("yes", "no"), "pair_template": "{query} [SEP] {document} [SEP]"}
+    scores = serve(checkpoint, overrides=overrides)("words.classifier")["score"][:, 0]
+    np.testing.assert_allclose(scores, [float(each[yes] - each[no]) for each in logits], rtol=0, atol=1e-5)
+
+
+def test_token_vectors_of_a_dense_model_are_its_last_hidden_states(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "plain", "bert", "Model")
+    settled = {"pooling": Pooling.MEAN, "normalize": True}
+    served = serve(checkpoint, late_interaction=True, overrides=settled)
+    assert not (served.repository / "plain-tokens" / "1" / "model.onnx").exists()
+    tokens = EncoderGraph(served.repository / "plain.encoder" / "1" / "model.onnx")(ROWS)
+    expected = [outputs(checkpoint, "", row).last_hidden_state[0].numpy() for row in ROWS]
+    np.testing.assert_allclose(tokens, np.concatenate(expected), rtol=0, atol=1e-5)
+
+
+def test_words_of_bge_m3_weigh_what_their_heaviest_token_does(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.bge_m3(tmp_path / "m3")
+    layer = head_checkpoints.layer_of(checkpoint / "sparse_linear.safetensors")
+    expected = np.zeros((len(ROWS), 30522), np.float32)
+    for weights, row in zip(expected, ROWS, strict=True):
+        with torch.inference_mode():
+            numbers = torch.relu(layer(outputs(checkpoint, "", row).last_hidden_state[0]))[:, 0].tolist()
+        for word, number in zip(row.ids, numbers, strict=True):
+            weights[word] = max(weights[word], number)
+    np.testing.assert_allclose(dense(serve(checkpoint)("m3-sparse.sparse"), 30522), expected, rtol=0, atol=1e-5)
+
+
+def test_token_vectors_of_bge_m3_go_through_its_layer(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.bge_m3(tmp_path / "m3")
+    layer = head_checkpoints.layer_of(checkpoint / "colbert_linear.safetensors")
+    with torch.inference_mode():
+        vectors = [layer(outputs(checkpoint, "", row).last_hidden_state[0]) for row in ROWS]
+    units = [torch.nn.functional.normalize(each, dim=1).numpy() for each in vectors]
+    served = serve(checkpoint, late_interaction=True)
+    np.testing.assert_allclose(served("m3-tokens.projection")["vectors"], np.concatenate(units), rtol=0, atol=1e-5)
+    scores = [float((units[0] @ document.T).max(axis=1).mean()) for document in units]
+    np.testing.assert_allclose(served("m3-maxsim.maxsim")["score"][:, 0], scores, rtol=0, atol=1e-5)
+
+
+def test_a_pickled_layer_is_refused_where_it_is_needed(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.bge_m3(tmp_path / "m3")
+    (checkpoint / "colbert_linear.safetensors").rename(checkpoint / "colbert_linear.pt")
+    with pytest.raises(UnsupportedError, match=r"colbert_linear.pt is a pickle.*save_file"):
+        serve(checkpoint, late_interaction=True)
+    assert serve(checkpoint)("m3.pooling")["embedding"].shape == (len(ROWS), 48)
+
+
+def test_special_tokens_weigh_nothing(serve: Callable[..., Served], tmp_path: Path) -> None:
+    served = serve(head_checkpoints.bge_m3(tmp_path / "m3"))
+    special = [Row([101, 2003, 102], [0, 0, 0])]
+    tokens = EncoderGraph(served.repository / "m3.encoder" / "1" / "model.onnx")(special)
+    answer = HeadGraph(served.repository / "m3-sparse.sparse" / "1" / "model.onnx")(special, np.abs(tokens))
+    assert set(answer["indices"][answer["weights"] > 0]) <= {2003}
+
+
+def test_task_can_be_said_where_the_checkpoint_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "silent", "bert", "ForMaskedLM")
+    logits = outputs(checkpoint, "ForMaskedLM", ROWS[1]).logits[0]
+    answer = serve(checkpoint, overrides={"task": Task.SPARSE})("silent.sparse")
+    np.testing.assert_allclose(
+        dense(answer, 30522)[1], torch.log1p(torch.relu(logits)).amax(0).numpy(), rtol=0, atol=1e-5
+    )
