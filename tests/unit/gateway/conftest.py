@@ -103,7 +103,7 @@ class StandIn:
 
     async def embed_sparse(self, texts: Sequence[Any], **options: Any) -> list[SparseVector]:
         await self._work("embed_sparse", options)
-        terms = [sorted(set(map(ord, text))) for text in texts]
+        terms = [sorted(set(map(ord, text) if isinstance(text, str) else text)) for text in texts]
         return [SparseVector(np.array(row, np.int64), np.full(len(row), 0.5, np.float32)) for row in terms]
 
     async def embed(self, texts: Sequence[Any], **options: Any) -> NDArray[np.float32]:
