@@ -186,3 +186,14 @@ async def test_truncation_is_understood_in_every_dialect(
     await answer(http, **fields)
 
     assert client.calls[0][1]["truncate"] == passed
+
+
+async def test_a_long_list_is_computed_in_several_calls_and_keeps_its_order(
+    http: httpx.AsyncClient, every_kind: StandIn
+) -> None:
+    texts = ["a" * (1 + number % 5) for number in range(20)]
+
+    told = await answer(http, input=texts, vector_type="late")
+
+    assert [name for name, _ in every_kind.calls].count("embed_tokens") == 3  # of at most 8 rows
+    assert [item["shape"][0] for item in told["data"]] == list(map(len, texts))
