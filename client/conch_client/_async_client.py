@@ -72,6 +72,7 @@ class AsyncClient:
         truncate: Truncate = "end",
         normalize: bool = True,
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> NDArray[np.float32]:
         """One vector for each text: float32 [n, dimension]; see ``Client.embed``."""
         deadline = self._deadline(timeout_s)
@@ -79,7 +80,12 @@ class AsyncClient:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         vectors = VectorOptions(dimensions, normalize)
         return await self._session.run(
-            model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline, heavy=inputs.heavy
+            model,
+            EMBEDDINGS,
+            lambda loaded: EmbedJob(loaded, inputs, tokens, vectors),
+            deadline,
+            heavy=inputs.heavy,
+            request_id=request_id,
         )
 
     async def embed_tokens(
@@ -92,6 +98,7 @@ class AsyncClient:
         truncate: Truncate = "end",
         normalize: bool = True,
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> list[NDArray[np.float32]]:
         """A vector for every token of each text; see ``Client.embed_tokens``."""
         deadline = self._deadline(timeout_s)
@@ -103,6 +110,7 @@ class AsyncClient:
             lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
             deadline,
             heavy=inputs.heavy,
+            request_id=request_id,
         )
 
     async def embed_sparse(
@@ -114,13 +122,19 @@ class AsyncClient:
         prompt_name: str | None = None,
         truncate: Truncate = "end",
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> list[SparseVector]:
         """A sparse vector for each text; see ``Client.embed_sparse``."""
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return await self._session.run(
-            model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline, heavy=inputs.heavy
+            model,
+            (SPARSE,),
+            lambda loaded: SparseJob(loaded, inputs, tokens),
+            deadline,
+            heavy=inputs.heavy,
+            request_id=request_id,
         )
 
     async def rerank(
@@ -133,6 +147,7 @@ class AsyncClient:
         raw_scores: bool = False,
         truncate: Truncate = "end",
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> Ranking:
         """Documents by how well they answer a query, best first; see ``Client.rerank``."""
         deadline = self._deadline(timeout_s)
@@ -140,7 +155,12 @@ class AsyncClient:
             check_text(query, "query"), check_texts(documents, "documents"), top_n, raw_scores, truncate
         )
         return await self._session.run(
-            model, RERANKERS, lambda loaded: rerank_job(loaded, question), deadline, heavy=is_heavy(question.documents)
+            model,
+            RERANKERS,
+            lambda loaded: rerank_job(loaded, question),
+            deadline,
+            heavy=is_heavy(question.documents),
+            request_id=request_id,
         )
 
     async def tokenize(

@@ -29,6 +29,9 @@ from conch_client._wire import index_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from conch_client._channel import Address
     from conch_client._jobs import Prepare
     from conch_client._model_info import ModelInfo
@@ -52,12 +55,20 @@ class AsyncSession:
         self._closed = False
 
     async def run(
-        self, name: str | None, tasks: Sequence[str], prepare: Prepare[Result], deadline: Deadline, *, heavy: bool
+        self,
+        name: str | None,
+        tasks: Sequence[str],
+        prepare: Prepare[Result],
+        deadline: Deadline,
+        *,
+        heavy: bool,
+        request_id: str,
     ) -> Result:
         """Runs a job on a model: the named one, or the first of these tasks; ``heavy`` ones are prepared in threads."""
         for _ in range(STARTS):
             with suppress(ModelChangedError):
-                return await self._run_on(await self._load(name, tasks, deadline), prepare, deadline, heavy=heavy)
+                model = await self._load(name, tasks, deadline)
+                return await self._run_on(model, prepare, deadline, heavy=heavy, request_id=request_id)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
     async def load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
@@ -116,11 +127,17 @@ class AsyncSession:
         info = require_ready(await self.find(name, tasks, deadline))
         return LoadedModel(info, self._catalog.tokenizer(info) or await self._fetch_tokenizer(info, deadline))
 
-    async def _run_on(self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, heavy: bool) -> Result:
+    async def _run_on(
+        self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, heavy: bool, request_id: str
+    ) -> Result:
         job = await self.compute(lambda: prepare(model), heavy=heavy)
-        return job.result(
-            await self._each(job.parts, lambda part: self._infer(model.info, job.request(part), deadline))
-        )
+
+        def send(part: NDArray[np.intp]) -> Awaitable[pb.ModelInferResponse]:
+            request = job.request(part)
+            request.id = request_id
+            return self._infer(model.info, request, deadline)
+
+        return job.result(await self._each(job.parts, send))
 
     async def _read_unless(self, enough: Callable[[], bool], deadline: Deadline) -> None:
         if not enough():

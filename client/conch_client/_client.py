@@ -75,6 +75,7 @@ class Client:
         truncate: Truncate = "end",
         normalize: bool = True,
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> NDArray[np.float32]:
         """One vector for each text.
 
@@ -87,6 +88,7 @@ class Client:
             truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
             normalize: Vectors of length 1; False only for models that were exported without normalisation.
             timeout_s: Seconds for this call.
+            request_id: What Triton's logs and traces shall call the requests.
 
         Returns:
             float32 [n, dimension], in the order of ``texts``.
@@ -99,7 +101,9 @@ class Client:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         vectors = VectorOptions(dimensions, normalize)
-        return self._session.run(model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline)
+        return self._session.run(
+            model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline, request_id=request_id
+        )
 
     def embed_tokens(
         self,
@@ -111,6 +115,7 @@ class Client:
         truncate: Truncate = "end",
         normalize: bool = True,
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> list[NDArray[np.float32]]:
         """A vector for every token of each text, special tokens included.
 
@@ -125,6 +130,7 @@ class Client:
             (MULTI_VECTOR,),
             lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
             deadline,
+            request_id=request_id,
         )
 
     def embed_sparse(
@@ -136,6 +142,7 @@ class Client:
         prompt_name: str | None = None,
         truncate: Truncate = "end",
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> list[SparseVector]:
         """How much each token of the vocabulary says about a text.
 
@@ -144,7 +151,9 @@ class Client:
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
-        return self._session.run(model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline)
+        return self._session.run(
+            model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline, request_id=request_id
+        )
 
     def rerank(
         self,
@@ -156,6 +165,7 @@ class Client:
         raw_scores: bool = False,
         truncate: Truncate = "end",
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> Ranking:
         """Documents by how well they answer a query, best first.
 
@@ -167,6 +177,7 @@ class Client:
             raw_scores: Cross-encoders: the logit instead of its sigmoid. Late interaction always scores as it does.
             truncate: As in ``embed``.
             timeout_s: Seconds for this call.
+            request_id: What Triton's logs and traces shall call the requests.
 
         Returns:
             A list of (index, score); equal scores keep the order of ``documents``.
@@ -179,7 +190,9 @@ class Client:
         question = RerankQuestion(
             check_text(query, "query"), check_texts(documents, "documents"), top_n, raw_scores, truncate
         )
-        return self._session.run(model, RERANKERS, lambda loaded: rerank_job(loaded, question), deadline)
+        return self._session.run(
+            model, RERANKERS, lambda loaded: rerank_job(loaded, question), deadline, request_id=request_id
+        )
 
     def tokenize(
         self,

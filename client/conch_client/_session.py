@@ -32,6 +32,9 @@ from conch_client._wire import index_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from conch_client._channel import Address
     from conch_client._jobs import Prepare
     from conch_client._model_info import ModelInfo
@@ -53,11 +56,13 @@ class Session:
         self._fetching = threading.Lock()
         self._closed = False
 
-    def run(self, name: str | None, tasks: Sequence[str], prepare: Prepare[Result], deadline: Deadline) -> Result:
+    def run(
+        self, name: str | None, tasks: Sequence[str], prepare: Prepare[Result], deadline: Deadline, *, request_id: str
+    ) -> Result:
         """Runs a job on a model: the named one, or the first of these tasks."""
         for _ in range(STARTS):
             with suppress(ModelChangedError):
-                return self._run_on(self._load(name, tasks, deadline), prepare, deadline)
+                return self._run_on(self._load(name, tasks, deadline), prepare, deadline, request_id=request_id)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
     def load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
@@ -101,9 +106,15 @@ class Session:
         info = require_ready(self.find(name, tasks, deadline))
         return LoadedModel(info, self._catalog.tokenizer(info) or self._fetch_tokenizer(info, deadline))
 
-    def _run_on(self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline) -> Result:
+    def _run_on(self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, request_id: str) -> Result:
         job = prepare(model)
-        return job.result(self._each(job.parts, lambda part: self._infer(model.info, job.request(part), deadline)))
+
+        def send(part: NDArray[np.intp]) -> pb.ModelInferResponse:
+            request = job.request(part)
+            request.id = request_id
+            return self._infer(model.info, request, deadline)
+
+        return job.result(self._each(job.parts, send))
 
     def _read_unless(self, enough: Callable[[], bool], deadline: Deadline) -> None:
         if not enough():

@@ -10,12 +10,13 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from conch_gateway._access_log import log_access
 from conch_gateway._admission import Admission
 from conch_gateway._choice import Models
 from conch_gateway._guard import Guard
 from conch_gateway._keyring import Keyring
 from conch_gateway._metrics import Metrics
-from conch_gateway._middleware import BodyLimit, Observer
+from conch_gateway._middleware import BodyLimit, Observer, Presence
 from conch_gateway._readiness import Readiness
 from conch_gateway._route import error_response
 from conch_gateway.embedding import Embedder
@@ -83,11 +84,18 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
     app.state.keyring = Keyring(settings)
+    app.add_middleware(Presence)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, keyring=app.state.keyring, admission=admission)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
-    app.add_middleware(Observer, metrics=metrics)
+    recorders = (metrics.record, log_access) if settings.access_log else (metrics.record,)
+    app.add_middleware(Observer, recorders=recorders)
+    if settings.otlp_endpoint is not None:
+        from conch_gateway._tracing import Tracing, exporting_provider  # noqa: PLC0415 - imports what few need
+
+        app.state.spans = exporting_provider(settings.otlp_endpoint)
+        app.add_middleware(Tracing, provider=app.state.spans)
     return app
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from conch_client import AsyncClient, InvalidInputError
 from numpy.typing import NDArray
 
+from conch_gateway._trace import Trace
 from conch_gateway._turns import Ticket, Turns
 
 Ids = Sequence[Sequence[int]]
@@ -35,6 +36,7 @@ class Options(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Request:
+    name: str
     ids: Ids
     answer: "asyncio.Future[Vectors]"
     left: int
@@ -81,23 +83,23 @@ class Coalescer:
         self._waiting: dict[tuple[Options, int, bool], list[tuple[float, int, _Row]]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def embed(self, ids: Ids, options: Options, max_rows: int, caller: str = "") -> Vectors:
+    async def embed(self, ids: Ids, options: Options, max_rows: int, trace: Trace) -> Vectors:
         """Return the vectors of one request's token ids, float32 [n, dimension].
 
         Args:
             ids: of one request.
             options: texts with equal options may share a call.
             max_rows: most texts that the model takes at a time.
-            caller: whose request it is; turns are shared fairly between callers.
+            trace: the request's; says whose it is, since turns are shared fairly between callers.
 
         Raises:
             ConchError: as the client raises it; a mistake in one request is that request's alone.
         """
-        request = _Request(ids, asyncio.get_running_loop().create_future(), len(ids))
+        request = _Request(trace.request_id, ids, asyncio.get_running_loop().create_future(), len(ids))
         large = len(ids) > max_rows or sum(map(len, ids)) > CALL_TOKENS
         key = (options, max_rows, large)
         queue = self._waiting.setdefault(key, [])
-        with self._turns.share(caller, large=large) as share:
+        with self._turns.share(trace, large=large) as share:
             # Texts of similar length travel together, so that little is padded.
             for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
                 ticket = self._turns.queue(share, len(ids[index]), lambda: self._start(key))
@@ -125,7 +127,8 @@ class Coalescer:
 
     async def _call(self, group: list[_Row], options: Options) -> None:
         try:
-            vectors = await self._send([row.ids for row in group], options)
+            names = dict.fromkeys(row.request.name for row in group)
+            vectors = await self._send([row.ids for row in group], options, ",".join(names))
         except InvalidInputError:
             # One of them made the mistake, and the others must not pay for it. Whole, so that errors count right.
             for request in dict.fromkeys(row.request for row in group):
@@ -144,20 +147,21 @@ class Coalescer:
         if request.answer.done():
             return
         try:
-            vectors = await self._send(request.ids, options)
+            vectors = await self._send(request.ids, options, request.name)
         except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
             request.fail(error)
         else:
             if not request.answer.done():
                 request.answer.set_result(vectors)
 
-    async def _send(self, ids: Ids, options: Options) -> Vectors:
+    async def _send(self, ids: Ids, options: Options, request_id: str) -> Vectors:
         return await self._client.embed(
             ids,
             model=options.model,
             dimensions=options.dimensions,
             normalize=options.normalize,
             timeout_s=self._timeout_s,
+            request_id=request_id,
         )
 
 

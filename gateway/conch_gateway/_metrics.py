@@ -3,6 +3,7 @@
 Labels come from fixed sets only (route templates, statuses, names of served models), never from what a user sent.
 """
 
+from functools import partial
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,12 +21,20 @@ class Metrics:
 
     def __init__(self, admission: Admission) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter("conch_gateway_requests", "Requests answered.", ("route", "status"), registry=registry)
+        self._requests = Counter(
+            "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
+        )
         self._errors = Counter(
             "conch_gateway_errors", "Requests refused or failed, by code.", ("code",), registry=registry
         )
         self._tokens = Counter("conch_gateway_tokens", "Real tokens computed.", ("model",), registry=registry)
         self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
+        self._cache = Counter(
+            "conch_gateway_cache_texts",
+            "Texts that were looked for in the cache.",
+            ("model", "result"),
+            registry=registry,
+        )
         self._seconds = Histogram(
             "conch_gateway_request_seconds",
             "From headers read to response sent.",
@@ -40,25 +49,24 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        in_flight = Gauge("conch_gateway_in_flight_requests", "Requests being computed or queued.", registry=registry)
-        in_flight.set_function(lambda: admission.requests)
-        texts = Gauge(
-            "conch_gateway_in_flight_texts", "Texts and documents being computed or queued.", registry=registry
-        )
-        texts.set_function(lambda: admission.texts)
+        for what, meaning in (("requests", "Requests"), ("texts", "Texts and documents"), ("tokens", "Tokens")):
+            gauge = Gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.", registry=registry)
+            gauge.set_function(partial(getattr, admission, what))
 
     def record(self, trace: Trace, route: str) -> None:
         """Count a request that has ended."""
-        self._requests.labels(route, str(trace.status or _ABANDONED)).inc()
+        self._requests.labels(route, trace.model or "", str(trace.status or _ABANDONED)).inc()
         self._seconds.labels(route).observe(perf_counter() - trace.started)
         if trace.error is not None:
             self._errors.labels(problem_of(trace.error).code).inc()
         elif trace.model is not None:
             self._tokens.labels(trace.model).inc(trace.tokens)
             self._texts.labels(trace.model).inc(trace.texts)
-        for phase, spent in (("tokenize", trace.tokenize_s), ("inference", trace.inference_s)):
-            if spent is not None:
-                self._phases.labels(phase).observe(spent)
+        if trace.cache_hits is not None and trace.model is not None:
+            self._cache.labels(trace.model, "hit").inc(trace.cache_hits)
+            self._cache.labels(trace.model, "miss").inc(trace.texts - trace.cache_hits)
+        for phase, spent in trace.phases.items():
+            self._phases.labels(phase).observe(spent)
 
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""

@@ -1,22 +1,27 @@
-"""Two pure-ASGI layers around every endpoint: one observes, one limits the body while it streams in."""
+"""Pure-ASGI layers around every endpoint: one observes, one limits the body, one notices that the caller has gone."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conch_gateway._metrics import Metrics
 from conch_gateway._route import error_response
-from conch_gateway._trace import Trace, begin_trace
+from conch_gateway._trace import Trace, begin_trace, trace_of
 from conch_gateway.errors import BodyTooLargeError, StoppingError
+
+Recorder = Callable[[Trace, str], None]
+"""Takes what is known of a request that has ended, and its route."""
+
+_PATIENCE_S = 0.05  # a request that is answered sooner is not watched
 
 
 class Observer:
-    """Gives each request its id, timing headers, metrics, and an answer even to errors that nobody foresaw."""
+    """Gives each request its id, timing headers, records, and an answer even to errors that nobody foresaw."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, recorders: Sequence[Recorder]) -> None:
         self._app = app
-        self._metrics = metrics
+        self._recorders = recorders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
@@ -34,7 +39,9 @@ class Observer:
         try:
             await self._answer(trace, scope, receive, send_marked)
         finally:
-            self._metrics.record(trace, getattr(scope.get("route"), "path", "unmatched"))
+            route = getattr(scope.get("route"), "path", "unmatched")
+            for record in self._recorders:
+                record(trace, route)
 
     async def _answer(self, trace: Trace, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -42,10 +49,57 @@ class Observer:
         except (Exception, asyncio.CancelledError) as error:
             if trace.status is not None:  # the answer has begun; only breaking the connection tells the truth
                 raise
-            # uvicorn cancels what outlasts the grace period: this task's last act is to tell the caller to come again.
-            told = error if isinstance(error, Exception) else StoppingError("the gateway is stopping; retry elsewhere")
-            response = await error_response(Request(scope), told)
+            response = await error_response(Request(scope), _told(error, trace))
             await response(scope, receive, send)
+
+
+def _told(error: BaseException, trace: Trace) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    if trace.left:
+        return ClientDisconnect()
+    # uvicorn cancels what outlasts the grace period: this task's last act is to tell the caller to come again.
+    return StoppingError("the gateway is stopping; retry elsewhere")
+
+
+class Presence:
+    """Cancels the work for a caller who hangs up, so that what has not been sent to Triton never is.
+
+    Listening for that costs a task, which a request that is over soon does not need.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        loop, working = asyncio.get_running_loop(), asyncio.current_task()
+        if scope["type"] != "http" or working is None:
+            await self._app(scope, receive, send)
+            return
+        timers: list[asyncio.TimerHandle] = []
+        listening: list[asyncio.Task[None]] = []
+
+        async def listen() -> None:
+            message = await receive()
+            trace = trace_of(Request(scope))
+            if message["type"] == "http.disconnect" and trace.status is None:
+                trace.left = True
+                working.cancel()
+
+        async def receive_until_whole() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                timers.append(loop.call_later(_PATIENCE_S, lambda: listening.append(loop.create_task(listen()))))
+            return message
+
+        try:
+            await self._app(scope, receive_until_whole, send)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            for listener in listening:
+                listener.cancel()
 
 
 class BodyLimit:

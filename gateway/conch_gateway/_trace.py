@@ -12,12 +12,35 @@ from conch_gateway.errors import ForbiddenError
 from conch_gateway.keys import Key
 
 _KEY = "conch.trace"
+_TEI_NAMES = {
+    "tokenize": b"x-tokenization-time",
+    "queue": b"x-queue-time",
+    "inference": b"x-inference-time",
+    "total": b"x-total-time",
+}
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(slots=True)
 class Trace:
-    """One request, from its headers to its last byte; durations in seconds."""
+    """One request, from its headers to its last byte; durations in seconds.
+
+    Attributes:
+        request_id: the caller's, or one made here.
+        caller: who asks: the name of the key, or the address.
+        key: what the caller has identified with.
+        started: when the headers had been read.
+        status: of the answer, once it has begun.
+        model: that was asked.
+        texts: in the request.
+        tokens: of the texts.
+        cache_hits: how many of the texts were known from before; None without a cache.
+        tokenize_s: spent on turning texts into tokens.
+        queue_s: until the first call to Triton had its turn.
+        inference_s: from there to the last answer of Triton.
+        error: what went wrong.
+        left: whether the caller hung up.
+    """
 
     request_id: str
     caller: str = ""
@@ -27,9 +50,12 @@ class Trace:
     model: str | None = None
     texts: int = 0
     tokens: int = 0
+    cache_hits: int | None = None
     tokenize_s: float | None = None
+    queue_s: float | None = None
     inference_s: float | None = None
     error: Exception | None = None
+    left: bool = False
 
     def enter(self, model: str, texts: int) -> None:
         """Note what the request turned out to want.
@@ -42,11 +68,21 @@ class Trace:
             raise ForbiddenError(msg)
         self.model, self.texts = model, texts
 
+    @property
+    def phases(self) -> dict[str, float]:
+        """What the time was spent on, as far as it is known."""
+        phases = {"tokenize": self.tokenize_s, "queue": self.queue_s, "inference": self.inference_s}
+        return {phase: spent for phase, spent in phases.items() if spent is not None}
+
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """`x-request-id` and `server-timing` (milliseconds, as its specification says)."""
-        phases = {"tokenize": self.tokenize_s, "inference": self.inference_s, "total": perf_counter() - self.started}
-        timing = ", ".join(f"{name};dur={1e3 * spent:.2f}" for name, spent in phases.items() if spent is not None)
-        return [(b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode())]
+        """`x-request-id`, `server-timing`, and the headers of text-embeddings-inference; all times in milliseconds."""
+        phases = {**self.phases, "total": perf_counter() - self.started}
+        timing = ", ".join(f"{phase};dur={1e3 * spent:.2f}" for phase, spent in phases.items())
+        headers = [(b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode())]
+        if self.model is not None:
+            headers += [(_TEI_NAMES[phase], b"%d" % (1e3 * spent)) for phase, spent in phases.items()]
+            headers.append((b"x-compute-tokens", b"%d" % self.tokens))
+        return headers
 
 
 def begin_trace(scope: Scope) -> Trace:

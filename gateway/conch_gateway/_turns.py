@@ -17,33 +17,37 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
-from time import monotonic
+from time import monotonic, perf_counter
+
+from conch_gateway._trace import Trace
 
 _ABOUT_S = 1.0  # small requests are about for so long after the last one
+
+
+@dataclass(slots=True)
+class Share:
+    """One request's part of the clock; when its first call may start, its trace is told how long it waited."""
+
+    trace: Trace
+    tag: float
+    weight: int
+    large: bool
+    began: float
+
+    def advance(self, tokens: int) -> float:
+        """Return the tag of the request's next call."""
+        self.tag += tokens * self.weight
+        return self.tag
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A call's place in the queue; `start` is called when its turn has come, if it still waits then."""
 
+    share: Share
     tag: float
-    large: bool
     start: Callable[[], None]
     waits: bool = True
-
-
-@dataclass(slots=True)
-class Share:
-    """One request's part of the clock."""
-
-    tag: float
-    weight: int
-    large: bool
-
-    def advance(self, tokens: int) -> float:
-        """Return the tag of the request's next call."""
-        self.tag += tokens * self.weight
-        return self.tag
 
 
 class Turns:
@@ -60,11 +64,12 @@ class Turns:
         self._small_at = float("-inf")
 
     @contextmanager
-    def share(self, caller: str, *, large: bool) -> Iterator[Share]:
+    def share(self, trace: Trace, *, large: bool) -> Iterator[Share]:
         """Count a request among its caller's until it is done; its calls take their tags from the share."""
+        caller = trace.caller
         self._requests[caller] += 1
         try:
-            yield Share(self._clock, self._requests[caller], large)
+            yield Share(trace, self._clock, self._requests[caller], large, perf_counter())
         finally:
             self._requests[caller] -= 1
             if not self._requests[caller]:
@@ -72,7 +77,7 @@ class Turns:
 
     def queue(self, share: Share, tokens: int, start: Callable[[], None]) -> Ticket:
         """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
-        ticket = Ticket(share.advance(tokens), share.large, start)
+        ticket = Ticket(share, share.advance(tokens), start)
         heappush(self._queues[share.large], (ticket.tag, next(self._numbers), ticket))
         if not share.large:
             self._small_at = monotonic()
@@ -81,8 +86,11 @@ class Turns:
     def grant(self) -> None:
         """Start what may start."""
         while (ticket := self._next()) is not None:
+            share = ticket.share
             self._clock = max(self._clock, ticket.tag)
-            self._under_way[ticket.large] += 1
+            self._under_way[share.large] += 1
+            if share.trace.queue_s is None:
+                share.trace.queue_s = perf_counter() - share.began
             ticket.start()
             ticket.waits = False
 

@@ -1,13 +1,15 @@
 """The one way from texts to vectors, whatever dialect asked: check, admit, tokenise, infer, count."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
-from conch_client import ModelInfo, UnavailableError
+from conch_client import InvalidInputError, ModelInfo, UnavailableError
 from numpy.typing import NDArray
 
 from conch_gateway._admission import Admission, Hold
+from conch_gateway._cache import VectorCache
 from conch_gateway._choice import Models
 from conch_gateway._coalescer import Coalescer, Options
 from conch_gateway._fields import Texts, is_text
@@ -52,6 +54,7 @@ class Embedder:
         self._models = models
         self._admission = admission
         self._coalescer = Coalescer(client, admission.turns, settings.timeout_s)
+        self._cache = VectorCache(settings.cache_mb * 2**20)
 
     async def embed(self, job: EmbeddingJob, trace: Trace) -> Embedded:
         """Compute one job and write what it took into the trace.
@@ -76,41 +79,55 @@ class Embedder:
             return await self._forward(job, self._models.upstreams[info.name], trace)
         if not is_text(job.texts):
             _check_no_prompt(job)
+            trace.tokens = hold.tokens
             return await self._infer(job, job.texts, info, trace)
         for _ in range(_STARTS):
-            ids = await self._tokenize(job, job.texts, info, trace)
+            lookup = self._cache.look_up(job.texts, self._variant(job, info))
+            trace.cache_hits = lookup.hits
+            ids = await self._tokenize(job, job.texts, lookup.missing, info, trace)
             hold.correct(sum(map(len, ids)))
             vectors = await self._infer(job, ids, info, trace)
             # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
             served = await self._client.model(info.name)
             if served == info:
+                vectors, trace.tokens = lookup.complete(vectors, list(map(len, ids)))
                 return vectors
             info = served
         msg = f"model {info.name!r} was replaced again and again; retry when the deployment is over"
         raise UnavailableError(msg)
 
-    async def _tokenize(self, job: EmbeddingJob, texts: list[str], info: ModelInfo, trace: Trace) -> list[list[int]]:
+    async def _tokenize(
+        self, job: EmbeddingJob, given: list[str], missing: list[str], info: ModelInfo, trace: Trace
+    ) -> list[list[int]]:
+        if not missing:
+            return []
         started = perf_counter()
         prompt = choose_prompt(info, job.prompt_name, job.input_type)
-        ids = await self._client.tokenize(
-            texts,
+        tokenize = partial(
+            self._client.tokenize,
             model=info.name,
             prompt=prompt.prompt,
             prompt_name=prompt.prompt_name,
             truncate=job.truncate or self._settings.truncate,
             timeout_s=self._settings.timeout_s,
         )
+        try:
+            ids = await tokenize(missing)
+        except InvalidInputError:
+            await tokenize(given)  # says which of the texts that were given it is
+            raise
         trace.tokenize_s = perf_counter() - started
         return ids
 
     async def _infer(
         self, job: EmbeddingJob, ids: list[list[int]], info: ModelInfo, trace: Trace
     ) -> NDArray[np.float32]:
+        if not ids:
+            return np.empty((0, 0), np.float32)
         started = perf_counter()
         options = Options(info.name, job.dimensions, normalize=job.normalize or info.normalized)
-        vectors = await self._coalescer.embed(ids, options, info.max_rows, trace.caller)
-        trace.inference_s = perf_counter() - started
-        trace.tokens = sum(map(len, ids))
+        vectors = await self._coalescer.embed(ids, options, info.max_rows, trace)
+        trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
         return vectors
 
     async def _forward(self, job: EmbeddingJob, upstream: Upstream, trace: Trace) -> NDArray[np.float32]:
@@ -126,6 +143,10 @@ class Embedder:
         trace.inference_s = perf_counter() - started
         trace.tokens = answer.tokens
         return answer.vectors
+
+    def _variant(self, job: EmbeddingJob, info: ModelInfo) -> object:
+        """All that a text's vector depends on beside the text."""
+        return info, replace(job, texts=[], truncate=job.truncate or self._settings.truncate)
 
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:

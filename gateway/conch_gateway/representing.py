@@ -73,18 +73,18 @@ class Representer:
         with self._admission.admit(job.texts) as hold:
             async with self._models.use(name, tasks) as info:
                 trace.enter(info.name, len(job.texts))
-                ask = partial(ask, **self._options(job, info))
+                ask = partial(ask, **self._options(job, info), request_id=trace.request_id)
                 trace.tokens = await self._count_tokens(job, info, trace)
                 hold.correct(trace.tokens)
                 started = perf_counter()
                 vectors = await self._in_turns(job.texts, info, trace, ask)
-                trace.inference_s = perf_counter() - started
+                trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
                 return Represented(info.name, vectors, trace.tokens)
 
     async def _in_turns(self, texts: Texts, info: ModelInfo, trace: Trace, ask: Ask[Vector]) -> list[Vector]:
         """Compute call by call, so that others get a turn in between."""
         parts = [texts[begin : begin + info.max_rows] for begin in range(0, len(texts), info.max_rows)]
-        with self._turns.share(trace.caller, large=len(parts) > 1) as share:
+        with self._turns.share(trace, large=len(parts) > 1) as share:
 
             async def compute(part: Texts) -> list[Vector]:
                 async with self._turns.turn(share, estimated_tokens(part, info.max_length)):

@@ -62,7 +62,7 @@ class Reranker:
                 trace.enter(info.name, len(job.documents))
                 started = perf_counter()
                 ranking = await self._rank(job, info, trace)
-                trace.inference_s = perf_counter() - started
+                trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
                 trace.tokens = ranking.tokens
                 hold.correct(ranking.tokens)
                 return Reranked(info.name, ranking, ranking.tokens)
@@ -70,7 +70,7 @@ class Reranker:
     async def _rank(self, job: RerankJob, info: ModelInfo, trace: Trace) -> Ranking:
         """Rank part by part, so that others get a turn in between."""
         parts = _parts(job.documents, info)
-        with self._turns.share(trace.caller, large=len(parts) > 1) as share:
+        with self._turns.share(trace, large=len(parts) > 1) as share:
             try:
                 rankings = await all_of(self._rank_part(job, part, info, share) for part in parts)
             except InvalidInputError:
@@ -91,6 +91,7 @@ class Reranker:
                 raw_scores=job.raw_scores,
                 truncate=job.truncate or self._settings.truncate,
                 timeout_s=self._settings.timeout_s,
+                request_id=share.trace.request_id,
             )
         return Ranking((Ranked(part[place], score) for place, score in ranking), ranking.tokens)
 

@@ -78,11 +78,20 @@ class GatewaySettings(BaseSettings):
         "texts leave together and long lists let short ones pass. Twice the encoder's instances keeps them busy. "
         "[default: twice the cores]",
     )
+    cache_mb: int = Field(
+        0, ge=0, description="MiB of vectors that are remembered, so that a text is computed once; 0 remembers none."
+    )
     timeout_s: float = Field(30.0, gt=0, description="Seconds a request may take in Triton before it gets 504.")
     readiness_timeout_s: float = Field(
         2.0, gt=0, description="Seconds every model has to answer a readiness probe before /health/ready says 503."
     )
     shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
+    access_log: bool = Field(default=False, description="Log a JSON object for each request.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector that gets spans over gRPC, for example http://127.0.0.1:4317; "
+        "unset, none are made.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe message that is logged."
     )

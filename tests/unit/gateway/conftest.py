@@ -58,6 +58,7 @@ class StandIn:
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.embedded: list[Sequence[Any]] = []
         self.opened = False
 
     async def __aenter__(self) -> "StandIn":
@@ -108,6 +109,7 @@ class StandIn:
 
     async def embed(self, texts: Sequence[Any], **options: Any) -> NDArray[np.float32]:
         await self._work("embed", options)
+        self.embedded.append(texts)
         rows = [np.resize(np.array(list(map(ord, row)) if isinstance(row, str) else row), DIMENSION) for row in texts]
         vectors: NDArray[np.float32] = np.array(rows, dtype=np.float32)[:, : options.get("dimensions")]
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
 from conch_gateway._coalescer import CALL_TOKENS, Coalescer, Options
+from conch_gateway._trace import Trace
 from conch_gateway._turns import Turns
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Counting:
         return np.array([[sum(row)] for row in ids], np.float32)
 
 
+def caller(name: str = "somebody") -> Trace:
+    return Trace("a-request", name)
+
+
 @pytest.fixture
 def client() -> Counting:
     return Counting()
@@ -50,7 +55,7 @@ def coalescer(client: Counting) -> Coalescer:
 
 
 async def start(coalescer: Coalescer, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
-    tasks = [asyncio.create_task(coalescer.embed([text], options, 8)) for text in texts]
+    tasks = [asyncio.create_task(coalescer.embed([text], options, 8, caller())) for text in texts]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -127,7 +132,7 @@ async def test_a_long_list_is_sent_in_several_calls_and_answered_in_its_order(
     coalescer: Coalescer, client: Counting
 ) -> None:
     client.may_answer.set()
-    vectors = await coalescer.embed([[number, *[0] * (number % 5)] for number in range(20)], OPTIONS, 8)
+    vectors = await coalescer.embed([[number, *[0] * (number % 5)] for number in range(20)], OPTIONS, 8, caller())
 
     assert vectors.tolist() == [[number] for number in range(20)]
     assert [len(call) for call in client.sent] == [8, 8, 4]
@@ -135,20 +140,20 @@ async def test_a_long_list_is_sent_in_several_calls_and_answered_in_its_order(
 
 async def test_texts_of_similar_length_travel_together(coalescer: Coalescer, client: Counting) -> None:
     client.may_answer.set()
-    await coalescer.embed([[1], [2] * 9, [3], [4] * 9], OPTIONS, 2)
+    await coalescer.embed([[1], [2] * 9, [3], [4] * 9], OPTIONS, 2, caller())
 
     assert [list(map(len, call)) for call in client.sent] == [[1, 1], [9, 9]]
 
 
 async def test_a_call_holds_no_more_tokens_than_it_may(coalescer: Coalescer, client: Counting) -> None:
     client.may_answer.set()
-    await coalescer.embed([[1] * (CALL_TOKENS // 2)] * 3 + [[1] * (CALL_TOKENS + 1)], OPTIONS, 8)
+    await coalescer.embed([[1] * (CALL_TOKENS // 2)] * 3 + [[1] * (CALL_TOKENS + 1)], OPTIONS, 8, caller())
 
     assert sorted(map(len, client.sent)) == [1, 1, 2]
 
 
 async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer, client: Counting) -> None:
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8))
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8, caller()))
     await asyncio.sleep(0)
     (late,) = await start(coalescer, [99])
     client.may_answer.set()
@@ -162,7 +167,7 @@ async def test_while_texts_come_one_by_one_long_lists_leave_half_of_the_calls_fr
     coalescer: Coalescer, client: Counting
 ) -> None:
     (first,) = await start(coalescer, [99])
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8))
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8, caller()))
     await asyncio.sleep(0)
     client.may_answer.set()
     await first
@@ -179,9 +184,9 @@ async def test_who_asks_for_four_things_at_once_is_not_given_four_times_as_much(
     coalescer: Coalescer, client: Counting
 ) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
-    greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, OPTIONS, 8, "greedy")) for _ in range(4)]
+    greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, OPTIONS, 8, caller("greedy"))) for _ in range(4)]
     await asyncio.sleep(0)
-    modest = asyncio.create_task(coalescer.embed([[8]] * 80, OPTIONS, 8, "modest"))
+    modest = asyncio.create_task(coalescer.embed([[8]] * 80, OPTIONS, 8, caller("modest")))
     await asyncio.sleep(0)
     client.may_answer.set()
     await modest
@@ -193,7 +198,7 @@ async def test_who_asks_for_four_things_at_once_is_not_given_four_times_as_much(
 
 
 async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalescer: Coalescer, client: Counting) -> None:
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(80)], OPTIONS, 8))
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(80)], OPTIONS, 8, caller()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     bulk.cancel()
@@ -211,4 +216,4 @@ async def test_a_mistake_in_a_long_list_is_told_with_its_place(coalescer: Coales
     ids[11] = [BAD]
 
     with pytest.raises(InvalidInputError, match="id 11 is unknown"):
-        await coalescer.embed(ids, OPTIONS, 8)
+        await coalescer.embed(ids, OPTIONS, 8, caller())

@@ -87,7 +87,7 @@ async def test_a_stranger_is_counted_under_the_route_that_was_asked_for(http_wit
         await http.post(URL, json=GOOD)
         exposition = (await http.get("/metrics", headers=bearer(SECRET))).text
 
-    assert f'conch_gateway_requests_total{{route="{URL}",status="401"}} 1.0' in exposition
+    assert f'conch_gateway_requests_total{{model="",route="{URL}",status="401"}} 1.0' in exposition
 
 
 async def test_administration_takes_an_administrators_key(http_with: Serve) -> None:
