@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PROC = Path("/proc")
 
 
 def stubs_of(leader: int) -> frozenset[int]:
-    """Process ids in the group of the tritonserver `leader`, without its own and those of the dead."""
-    return frozenset(pid for pid, state in _group(leader) if state not in "ZX")
+    """Process ids in the group of the tritonserver `leader`, without its own; looks at every process of the machine."""
+    return frozenset(
+        int(process.name)
+        for process in PROC.glob("[0-9]*")
+        if int(process.name) != leader and _is_in(_stat(int(process.name)), leader)
+    )
 
 
-def dead_stubs_of(leader: int) -> frozenset[int]:
-    """Process ids of stubs that have ended and that nobody waits for.
+def dead_among(stubs: frozenset[int], leader: int) -> frozenset[int]:
+    """Those that have ended and that nobody waits for.
 
     Triton waits for the stubs of a model that it unloads, and never notices that another one has died.
     """
-    return frozenset(pid for pid, state in _group(leader) if state == "Z")
-
-
-def _group(leader: int) -> Iterator[tuple[int, str]]:
-    for process in PROC.glob("[0-9]*"):
-        fields = _stat(int(process.name))
-        if fields is not None and int(fields[2]) == leader and int(process.name) != leader:
-            yield int(process.name), fields[0]
+    seen = {pid: _stat(pid) for pid in stubs}
+    return frozenset(pid for pid, fields in seen.items() if fields and fields[0] == "Z" and _is_in(fields, leader))
 
 
 def busy_s(pids: frozenset[int]) -> float:
     """Processor time in seconds that these processes have used so far."""
     used = [int(fields[11]) + int(fields[12]) for fields in map(_stat, pids) if fields]
     return sum(used) / os.sysconf("SC_CLK_TCK")
+
+
+def _is_in(fields: list[str] | None, group: int) -> bool:
+    return fields is not None and int(fields[2]) == group
 
 
 def _stat(pid: int) -> list[str] | None:

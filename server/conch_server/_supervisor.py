@@ -15,7 +15,7 @@ from ._errors import ServingError, StartError
 from ._log import TritonLog
 from ._ports import check_free
 from ._probe import Probe
-from ._processes import dead_stubs_of
+from ._processes import dead_among, stubs_of
 from ._repository import check_repository
 from ._run import TritonRun
 from ._wheel import find_wheel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("conch_server")
 # Between two looks at a server that is starting.
 START_POLL_S = 0.02
-STUBS_POLL_S = 0.25  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
+STUBS_POLL_S = 0.1  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
 
 
 class State(enum.Enum):
@@ -152,7 +152,8 @@ class Supervisor:
     async def _until_lost(self, run: TritonRun) -> None:
         """Return once Triton has ended, lost a stub, or answered none of the checks."""
         ended = asyncio.ensure_future(run.wait())
-        failures, probed, dead = 0, time.monotonic(), dead_stubs_of(run.pid)
+        failures, probed = 0, time.monotonic()
+        stubs, dead = stubs_of(run.pid), frozenset[int]()
         try:
             while failures < self.settings.probe_failures:
                 await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
@@ -161,13 +162,13 @@ class Supervisor:
                         "Triton ended with status %s and is started again\n%s", ended.result(), self.log.tail()
                     )
                     return
-                dead, before = dead_stubs_of(run.pid), dead
+                dead, before = dead_among(stubs, run.pid), dead
                 if dead & before:  # one that Triton has unloaded is not seen twice
                     logger.error("a model instance has died; Triton is started again\n%s", self.log.tail())
                     return
                 if time.monotonic() - probed >= self.settings.probe_interval_s:
                     failures = 0 if self._probe and await self._probe.alive() else failures + 1
-                    probed = time.monotonic()
+                    probed, stubs = time.monotonic(), stubs_of(run.pid)
             logger.error("Triton answered none of %s health checks; it is killed and started again", failures)
         finally:
             ended.cancel()
