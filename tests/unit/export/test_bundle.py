@@ -8,6 +8,7 @@ import json
 import resource
 import shutil
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
@@ -18,7 +19,6 @@ from conch_export.sources import Lock, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.checkpoints import Checkpoints
 
@@ -53,7 +53,7 @@ def made(exported: Path, checkpoints: Checkpoints) -> Path:
 @pytest.fixture
 def bundle(made: Path, tmp_path: Path) -> Path:
     """A copy, to do with as one likes."""
-    return shutil.copy(made, tmp_path / "bundle.tar")
+    return Path(shutil.copy(made, tmp_path / "bundle.tar"))
 
 
 def options(reference: str, repository: Path) -> Options:
