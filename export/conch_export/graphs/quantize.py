@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from conch_export.graphs.schemes import Int8Weight, Scheme
 
-_TABLE_ELEMENTS = 1 << 20
+TABLE_ELEMENTS = 1 << 20
 """Embedding tables smaller than this stay as they are."""
 
 
@@ -74,7 +74,7 @@ class _Rewriter:
 
     def _is_large(self, name: str) -> bool:
         table = self._constants.get(name)
-        return table is not None and table.ndim == 2 and table.dtype == np.float32 and table.size > _TABLE_ELEMENTS
+        return table is not None and table.ndim == 2 and table.dtype == np.float32 and table.size > TABLE_ELEMENTS
 
     def _take_biases(self, graph: onnx.GraphProto) -> dict[str, str]:
         """Move biases from the additions that follow products into those products, by the product's output.

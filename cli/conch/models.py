@@ -1,0 +1,64 @@
+"""`conch models`: what is known, and what of it the repository has."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from conch_export import Entry
+
+_HEADINGS = ("model", "task", "dimension", "tokens", "languages", "licence", "million", "verified", "exported as")
+_WIDE = 160
+
+
+def models(
+    repository: Annotated[
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
+    ] = Path("model_repository"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """List the known models, as their authors describe them, and those that the repository has."""
+    from conch_export import CATALOG, exported_from  # noqa: PLC0415
+
+    exported = exported_from(repository)
+    known = [_known(entry, exported) for entry in CATALOG.values()]
+    others = sorted(name for names in exported.values() for name in names)
+    if as_json:
+        typer.echo(json.dumps({"models": known, "others": others}, indent=2))
+        return
+    # What is read by another program, or paged, is as wide as it needs to be.
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console.print(_table(known))
+    if others:
+        console.print(f"also exported to {repository}: {', '.join(others)}", markup=False)
+
+
+def _known(entry: Entry, exported: dict[str, list[str]]) -> dict[str, Any]:
+    """The entry's facts; its exports are taken out of `exported`."""
+    facts = {"name": entry.name, **asdict(entry)}
+    package = facts.pop("package")
+    origins = [f"hub:{entry.hub_id}", *([f"pypi:{package.distribution}"] if package else [])]
+    return facts | {"exported_as": sorted(name for origin in origins for name in exported.pop(origin, []))}
+
+
+def _table(known: list[dict[str, Any]]) -> Table:
+    table = Table(title="known models, as their authors describe them", title_justify="left", box=SIMPLE, padding=0)
+    for heading in _HEADINGS:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "model")
+    keys = ("task", "dimension", "max_length", "languages", "licence", "parameters_m", "verified")
+    for facts in known:
+        cells = ["?" if facts[key] is None else str(facts[key]) for key in keys]
+        if facts["task"] == "cross-encoder":
+            cells[1] = ""  # it answers scores
+        table.add_row(facts["hub_id"], *cells, Text(", ".join(facts["exported_as"]), "green"))
+    return table

@@ -1,0 +1,111 @@
+"""`conch plan`: the memory that a model will take, line by line, before it is exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from conch._quantities import TOKENS, size, tokens
+from conch.preload import refused
+
+if TYPE_CHECKING:
+    from conch_export import Capacity
+
+OptionalInt = Optional[int]  # noqa: UP045 - typer evaluates it on Python 3.10
+OptionalStr = Optional[str]  # noqa: UP045
+
+
+def plan(
+    model: Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")] = "all-minilm-l6-v2",
+    repository: Annotated[
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock is enforced.")
+    ] = Path("model_repository"),
+    revision: Annotated[OptionalStr, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
+    max_length: Annotated[
+        OptionalInt,
+        typer.Option(parser=tokens, metavar=TOKENS, help="Tokens of a text, instead of what the checkpoint says."),
+    ] = None,
+    memory: Annotated[
+        OptionalInt, typer.Option(parser=size, metavar="SIZE", help="Say which length fits, such as 2GB.")
+    ] = None,
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Numbers of the matrix products.")] = "int8",
+    cores: Annotated[
+        OptionalInt, typer.Option(min=1, help="Cores to plan for. [default: those of this machine]")
+    ] = None,
+    aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
+    rows: Annotated[int, typer.Option(min=1, help="Texts of that length in one run; Triton merges up to 8.")] = 1,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run the graph once in a process of its own and show what it took.")
+    ] = False,
+) -> None:
+    """Say how much memory a model will take when it is served on a CPU, and which length fits."""
+    from conch_export import Aim, Options, Overrides, Precision, capacity, usable_cores  # noqa: PLC0415
+    from conch_export import plan as plan_for  # noqa: PLC0415
+
+    options = Options(
+        reference=model,
+        repository=repository,
+        revision=revision,
+        precision=Precision(precision),
+        plan=plan_for(cores or usable_cores(), Aim(aim)),
+        overrides=Overrides(max_length=max_length),
+    )
+    with refused():
+        planned = capacity(options, rows)
+    console = Console()
+    console.print(_table(model, planned))
+    if memory is not None:
+        console.print(_advice(planned, memory), soft_wrap=True, highlight=False)
+    if measure:
+        with refused(), Console(stderr=True).status("running the graph …"):
+            taken = planned.measure()
+        off = planned.budget.total / taken - 1
+        console.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
+    if memory is not None and planned.total > memory:
+        raise typer.Exit(1)
+
+
+def _table(model: str, planned: Capacity) -> Table:
+    budget, length = planned.budget, planned.length
+    title = f"{model}, {planned.precision.value}, {planned.rows} x {length} tokens"
+    table = Table("part", "MB", "", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    whole = planned.footprint.whole_scores(length) / 1e6
+    for part, count, why in (
+        ("process", budget.runtime, "Python and onnxruntime"),
+        ("weights", budget.weights, "as the graph holds them"),
+        ("while loading", budget.loading, "the largest weight once more, before anything is computed"),
+        ("packed weights", budget.packed, "of matrix products, once more, in the processor's order"),
+        ("activations", budget.activations, f"{planned.footprint.widest} numbers a token"),
+        ("attention scores", budget.scores, f"in tiles; {whole:,.0f} MB if all of a row's were held at once"),
+        (
+            "outputs",
+            budget.outputs,
+            f"{planned.footprint.hidden} numbers a token of every further row",
+        ),
+    ):
+        table.add_row(part, f"{count / 1e6:,.0f}", why)
+    table.add_section()
+    table.add_row("an instance", f"{budget.total / 1e6:,.0f}", "")
+    beside = planned.total - planned.instances * budget.total
+    table.add_row("beside", f"{beside / 1e6:,.0f}", "Triton, head and tokenizer")
+    table.add_row("in all", f"{planned.total / 1e6:,.0f}", f"of {planned.instances} instances at their peak")
+    return table
+
+
+def _advice(planned: Capacity, memory: int) -> str:
+    fitting = planned.longest(memory)
+    if not fitting:
+        fewer = "fewer --cores, --precision int8 or more memory"
+        return f"{_megabytes(memory)} are too little for {planned.instances} instances at any length: {fewer}"
+    most = " (all that it has positions for)" if fitting == planned.footprint.max_length else ""
+    verdict = "fits" if planned.total <= memory else f"does not fit: choose --max-length {fitting} or fewer --cores"
+    return f"{_megabytes(memory)}: up to {fitting} tokens{most}; {planned.length} {verdict}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

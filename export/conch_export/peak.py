@@ -1,0 +1,27 @@
+"""The memory that a graph really takes: measured in a process of its own (`peak_process.py`), as a served one has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conch_export.errors import ExportError
+
+_PROCESS = Path(__file__).with_name("peak_process.py")
+
+
+def measured_peak(graph: Path, length: int, rows: int = 1) -> int:
+    """Bytes that were resident at most while an encoder's graph ran on rows of this many tokens, on one thread.
+
+    Raises:
+        ExportError: the graph could not be run, for want of memory perhaps.
+    """
+    # Isolated, and by its path: what importing this package takes is no part of what serving takes.
+    command = [sys.executable, "-I", str(_PROCESS), str(graph), str(length), str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        message = f"{graph} could not be run on {rows} x {length} tokens ({said}): try a smaller --max-length"
+        raise ExportError(message)
+    return int(done.stdout)
