@@ -7,8 +7,10 @@ import contextlib
 import json
 import logging
 import signal
+import ssl
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -18,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from conch_gateway import Gateway, GatewaySettings
     from conch_server import ServerSettings
@@ -30,6 +32,7 @@ OptionalInt = Optional[int]  # noqa: UP045
 OptionalPath = Optional[Path]  # noqa: UP045
 OptionalStr = Optional[str]  # noqa: UP045
 POLL_S = 0.5
+VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
 
 
 class _NoAnswerError(Exception):
@@ -129,7 +132,7 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
         # Left in the opposite order: the gateway finishes its requests while Triton still answers them.
         async with _triton(settings, server), Gateway(settings) as gateway:
             with console.status("waiting for the models"):
-                models = await _models_that_answer(_loopback(gateway.url))
+                models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
             _announce(gateway, settings.triton_url, models)
             await asyncio.Event().wait()
 
@@ -151,36 +154,41 @@ async def _triton(settings: GatewaySettings, server: ServerSettings | None) -> A
         await supervisor.__aexit__(None, None, None)
 
 
-async def _models_that_answer(url: str) -> list[dict[str, Any]]:
+async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     """Wait until all models are ready, then ask one of Triton's something, as any client would."""
+    ask = partial(asyncio.to_thread, partial(_http, headers))
     status: int = 0
     health: Any = None
     while status != 200:
-        status, health = await asyncio.to_thread(_http, f"{url}/health/ready")
+        status, health = await ask(f"{url}/health/ready")
         await asyncio.sleep(0 if status == 200 else POLL_S)
-    models: list[dict[str, Any]] = (await asyncio.to_thread(_http, f"{url}/v1/models"))[1]["data"]
+    models: list[dict[str, Any]] = (await ask(f"{url}/v1/models"))[1]["data"]
     loaded = [model for model in models if model["id"] in health["models"]]
     if not loaded:
         return models
-    path, body = _question(loaded)
-    status, answer = await asyncio.to_thread(_http, f"{url}{path}", body)
+    path, body = _question(loaded[0])
+    status, answer = await ask(f"{url}{path}", body)
     if status != 200:
         raise _NoAnswerError(f"the gateway answered {status} to its first request: {answer}")
     return models
 
 
-def _question(models: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    for model in models:
-        if model["task"] == "embedding":
-            return "/v1/embeddings", {"model": model["id"], "input": "ready"}
-    return "/v1/rerank", {"model": models[0]["id"], "query": "ready", "documents": ["ready"]}
+def _question(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if model["task"] in VECTOR_TYPES:
+        vector_type = VECTOR_TYPES[model["task"]]
+        return "/v1/embeddings", {"model": model["id"], "input": "ready", "vector_type": vector_type}
+    return "/v1/rerank", {"model": model["id"], "query": "ready", "documents": ["ready"]}
 
 
-def _http(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Return status and JSON of one request; the address is the gateway's own."""
+def _http(headers: Mapping[str, str], url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Return status and JSON of one request; the address is the gateway's own, so its certificate proves nothing."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})  # noqa: S310
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+    )
     try:
         with opener.open(request, timeout=60) as answer:
             return answer.status, json.load(answer)
