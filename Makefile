@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 EXTRAS := export,server,gateway,dev
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve test check bench docs clean
+.PHONY: help serve test test-clients fuzz check bench docs clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,13 @@ serve: $(STAMP) ## set up, export the default models, serve them and say where
 test: $(STAMP) check ## set up and run every test
 	$(BIN)/python -m pytest
 
+test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
+	$(BIN)/conch export --missing
+	$(BIN)/python -m pytest tests/clients
+
+fuzz: $(STAMP) ## thousands of good, bad and mangled requests: no 5xx, no answer that docs/openapi.json does not allow
+	$(BIN)/python -m pytest tests/fuzzing
+
 check: $(STAMP) ## style, types, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,4 +46,4 @@ docs: $(STAMP) ## write the generated pages and tables
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)
-	rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients .run .mypy_cache .pytest_cache .ruff_cache .hypothesis

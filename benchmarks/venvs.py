@@ -1,4 +1,4 @@
-"""The peers' virtual environments: one each, pinned, made when first needed."""
+"""Virtual environments of what must not share ours, peers before all: pinned in full, made when first needed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ class InstallError(Exception):
 
 
 def python(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is made or brought up to date first.
+    """The interpreter of a peer's environment, which is made or brought up to date first; raises as `made` does."""
+    return made(PEERS / f".venv-{peer}", PEERS / f"{peer}.txt")
+
+
+def made(folder: Path, requirements: Path) -> Path:
+    """The interpreter of the environment in a folder, after making it hold what is required and nothing else.
 
     Raises:
         InstallError: pip failed, or took too long.
     """
-    requirements, folder = PEERS / f"{peer}.txt", PEERS / f".venv-{peer}"
     interpreter, stamp = folder / "bin" / "python", folder / ".installed"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:

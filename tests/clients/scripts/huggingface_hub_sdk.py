@@ -1,0 +1,20 @@
+"""Hugging Face's InferenceClient, which takes the address of a server for the name of a model."""
+
+import json
+import sys
+
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+url, work = sys.argv[1], json.load(sys.stdin)
+client = InferenceClient(model=url, token=work["key"])
+
+vectors = client.feature_extraction(work["texts"])
+similarities = client.sentence_similarity(work["query"], other_sentences=work["documents"])
+try:
+    client.feature_extraction("")
+except HfHubHTTPError as error:
+    refusal = error
+
+said = {"vectors": vectors.tolist(), "similarities": similarities, "refusal": str(refusal)}
+print(json.dumps(said))

@@ -1,0 +1,48 @@
+"""LlamaIndex: embeddings over two dialects, rerankers over two, and retrieval from local files with both."""
+
+import json
+import sys
+
+import openai
+from llama_index.core import SimpleDirectoryReader, VectorStoreIndex
+from llama_index.core.llms import MockLLM
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
+from llama_index.postprocessor.cohere_rerank import CohereRerank
+from llama_index.postprocessor.tei_rerank import TextEmbeddingInference as TeiRerank
+
+url, work = sys.argv[1], json.load(sys.stdin)
+documents = work["documents"]
+
+embedding = OpenAILikeEmbedding(model_name=work["model"], api_base=f"{url}/v1", api_key=work["key"], max_retries=0)
+of_tei = TextEmbeddingsInference(model_name=work["model"], base_url=url, auth_token=work["key"])
+by_cohere = CohereRerank(model=work["reranker"], base_url=url, api_key=work["key"], top_n=len(documents))
+by_tei = TeiRerank(base_url=url, auth_token=f"Bearer {work['key']}", top_n=len(documents))
+
+
+def ranking(reranker):
+    nodes = [NodeWithScore(node=TextNode(text=text, id_=str(index))) for index, text in enumerate(documents)]
+    return [int(node.node_id) for node in reranker.postprocess_nodes(nodes, query_str=work["query"])]
+
+
+index = VectorStoreIndex.from_documents(SimpleDirectoryReader(work["folder"]).load_data(), embed_model=embedding)
+engine = index.as_query_engine(llm=MockLLM(), similarity_top_k=3, node_postprocessors=[by_tei])
+sources = engine.query(work["query"]).source_nodes
+
+try:
+    OpenAILikeEmbedding(
+        model_name="no-such-model", api_base=f"{url}/v1", api_key=work["key"], max_retries=0
+    ).get_text_embedding("a")
+except openai.NotFoundError as error:
+    refusal = error
+
+said = {
+    "vectors": embedding.get_text_embedding_batch(work["texts"]),
+    "vectors over TEI": of_tei.get_text_embedding_batch(work["texts"]),
+    "ranking": ranking(by_cohere),
+    "ranking over TEI": ranking(by_tei),
+    "found": sources[0].text,
+    "refusal": refusal.message,
+}
+print(json.dumps(said))

@@ -1,0 +1,144 @@
+"""Other people's clients, unmodified and current, get what our own client gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conch_client import Client
+
+    from tests.clients.conftest import Served, Work
+
+    SaidBy = Callable[[str], dict[str, Any]]
+
+pytestmark = pytest.mark.timeout(900)  # the first test of a client makes its environment
+
+CLIENTS = [
+    "openai_sdk",
+    "cohere_sdk",
+    "huggingface_hub_sdk",
+    "ollama_sdk",
+    "tritonclient_sdk",
+    "langchain_sdk",
+    "llama_index_sdk",
+    "haystack_sdk",
+]
+DIALECTS = [
+    *((client, "vectors") for client in CLIENTS),
+    ("langchain_sdk", "vectors over TEI"),
+    ("llama_index_sdk", "vectors over TEI"),
+]
+RERANKERS = [
+    ("cohere_sdk", "ranking"),
+    ("llama_index_sdk", "ranking"),
+    ("llama_index_sdk", "ranking over TEI"),
+    ("haystack_sdk", "ranking"),
+]
+
+
+@pytest.mark.parametrize(("client", "vectors"), DIALECTS)
+def test_vectors_are_those_of_our_own_client(
+    client: str, vectors: str, said_by: SaidBy, triton: Client, work: Work
+) -> None:
+    expected = triton.embed(work["texts"], model=work["model"])
+
+    np.testing.assert_allclose(np.array(said_by(client)[vectors]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("client", "ranking"), RERANKERS)
+def test_documents_are_ranked_as_by_our_own_client(
+    client: str, ranking: str, said_by: SaidBy, triton: Client, work: Work
+) -> None:
+    expected = triton.rerank(work["query"], work["documents"], model=work["reranker"])
+
+    assert said_by(client)[ranking] == [ranked.index for ranked in expected]
+
+
+@pytest.mark.parametrize("client", ["langchain_sdk", "llama_index_sdk", "haystack_sdk"])
+def test_retrieval_finds_the_document(client: str, said_by: SaidBy, work: Work) -> None:
+    assert said_by(client)["found"] == work["documents"][1]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_is_wrong_reaches_the_user_as_the_clients_own_exception(client: str, said_by: SaidBy) -> None:
+    # Each script catches its client's class of errors, so the class is right; here is what it says.
+    refusal = said_by(client)["refusal"]
+    assert "no-such-model" in refusal or "item 0 is empty" in refusal
+
+
+@pytest.mark.parametrize("client", ["openai_sdk", "ollama_sdk"])
+def test_the_other_way_to_ask_gives_the_same_vector(client: str, said_by: SaidBy) -> None:
+    said = said_by(client)
+    assert said["first vector as floats"] == pytest.approx(said["vectors"][0], abs=1e-6)
+
+
+@pytest.mark.parametrize("client", ["openai_sdk", "ollama_sdk"])
+def test_models_are_listed(client: str, said_by: SaidBy, work: Work) -> None:
+    assert work["model"] in said_by(client)["models"]
+
+
+def test_smaller_types_are_made_of_the_same_numbers(said_by: SaidBy) -> None:
+    said = said_by("cohere_sdk")
+    vectors = np.array(said["vectors"])
+
+    np.testing.assert_allclose(np.array(said["int8"]) / 127, vectors, atol=0.5 / 127 + 1e-6)
+    assert (np.unpackbits(np.array(said["ubinary"], np.uint8), axis=1) == (vectors >= 0)).all()
+
+
+def test_sentences_are_compared_by_their_vectors(said_by: SaidBy, triton: Client, work: Work) -> None:
+    query, *documents = triton.embed([work["query"], *work["documents"]], model=work["model"])
+
+    assert said_by("huggingface_hub_sdk")["similarities"] == pytest.approx(documents @ query, abs=1e-5)
+
+
+def test_curl_needs_nothing_but_json(served: Served, triton: Client, work: Work) -> None:
+    headers = ["--header", f"Authorization: Bearer {work['key']}"]
+    curl = ["curl", "--silent", "--fail-with-body", *headers, f"{served.url}/v1/embeddings", "--data"]
+    good = subprocess.run([*curl, json.dumps({"input": work["query"]})], capture_output=True, check=True)
+    bad = subprocess.run([*curl, '{"input": ""}'], capture_output=True, check=False)
+
+    vector = json.loads(good.stdout)["data"][0]["embedding"]
+    np.testing.assert_allclose(vector, triton.embed([work["query"]])[0], atol=1e-5)
+    assert bad.returncode == 22  # what --fail-with-body makes of a 4xx
+    assert "item 0 is empty" in json.loads(bad.stdout)["error"]["message"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the PATH")
+class TestThePageInChromium:
+    def test_it_shows_models_and_limits(self, said_by: SaidBy, work: Work) -> None:
+        said = said_by("browser")
+
+        assert work["reranker"] in said["models"]
+        assert "2,048" in said["limits"]
+        assert said["operations"] > 10
+
+    def test_it_embeds_compares_and_ranks(self, said_by: SaidBy, triton: Client, work: Work) -> None:
+        said = said_by("browser")
+
+        left, right = triton.embed([work["query"], work["documents"][1]], model=work["model"])
+        assert "384 numbers, length 1.0000" in said["embed"]
+        assert said["compare"].startswith(f"{left @ right:.4f}"[:5])
+        (best,) = [line for line in said["rerank"].splitlines() if line.endswith(work["documents"][1])]
+        assert said["rerank"].splitlines()[1] == best
+
+    def test_it_tells_timings_and_what_is_wrong(self, said_by: SaidBy) -> None:
+        said = said_by("browser")
+
+        assert "inference" in said["embed"]
+        assert "round trip" in said["embed"]
+        assert "item 0 is empty" in said["empty text"]
+
+    def test_it_asks_nobody_else_keeps_nothing_and_breaks_no_rule(self, said_by: SaidBy, served: Served) -> None:
+        said = said_by("browser")
+
+        assert all(asked.startswith(served.url) for asked in said["asked"])
+        assert said["kept"] == '["",{},{}]'
+        assert said["complaints"] == []
