@@ -16,11 +16,13 @@ from conch.models import models
 from conch.plan import plan
 from conch.preload import preload
 from conch.serve import serve
+from conch.verify import verify
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(models)
 app.command()(plan)
 app.command()(export)
+app.command()(verify)
 app.command()(preload)
 app.command()(bundle)
 app.command()(unbundle)

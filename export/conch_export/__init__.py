@@ -14,6 +14,7 @@ from conch_export.errors import (
 )
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
+from conch_export.inspection import Inspection, inspect
 from conch_export.memory import Budget
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.plan import Aim, Plan, plan, usable_cores
@@ -33,6 +34,7 @@ __all__ = [
     "Entry",
     "ExportError",
     "Exported",
+    "Inspection",
     "Options",
     "OutdatedError",
     "Overrides",
@@ -51,6 +53,7 @@ __all__ = [
     "check",
     "export",
     "exported_from",
+    "inspect",
     "is_complete",
     "make_bundle",
     "open_bundle",

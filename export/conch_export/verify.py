@@ -104,6 +104,21 @@ def verify(description: Description, folder: Path, target: Target = Target.CPU) 
     return measured
 
 
+def merging(description: Description, folder: Path, target: Target = Target.CPU) -> dict[str, float]:
+    """By public model, the largest |difference| between a text alone and the same text merged with others.
+
+    For the arguments see `verify`; nothing but the graphs and the tokenizer is needed.
+    """
+    rows = verification_rows(description, TEXTS)
+    encoded = _Encoded(EncoderGraph(folder / f"{description.name}.encoder" / _GRAPH, target=target), rows)
+    differences = {}
+    for part in parts(description):
+        answers = encoded.answers(part, folder)
+        alone, merged = map(_units, answers) if part.task in _UNIT_VECTORS else answers
+        differences[part.name] = float(np.abs(alone - merged).max())
+    return differences
+
+
 class _Encoded:
     """The token vectors of rows, each computed alone and among others, and what heads make of them."""
 

@@ -1,0 +1,69 @@
+"""`conch verify`: the model card of what a repository has, measured again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conch.preload import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conch_export import Inspection
+
+
+def verify(
+    model: Annotated[str, typer.Argument(help="Name of a served model.")] = "all-minilm-l6-v2",
+    repository: Annotated[
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
+    ] = Path("model_repository"),
+    checkpoint: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Option(help="What it was exported from, where that is not found by itself: a folder or a Hub id."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Verify a model that was exported, and print what was measured; status 1 if anything does not hold."""
+    from conch_export import inspect  # noqa: PLC0415
+
+    with refused(), Console(stderr=True).status("starting") as status:
+        found = inspect(model, repository, checkpoint, lambda step: status.update(f"{step} …"))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print(found)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _print(found: Inspection) -> None:
+    table = Table(title=found.name, title_justify="left", show_header=False)
+    for what, measured in _card(found):
+        table.add_row(Text(what), Text(measured))
+    Console().print(table)
+
+
+def _card(found: Inspection) -> Iterator[tuple[str, str]]:
+    yield "what it is", f"{found.task}, {found.precision}, up to {found.max_length} tokens"
+    yield "from", f"{found.source} {found.revision}"
+    yield "licence", found.licence or "? (not in the catalog)"
+    yield "exported with", ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    yield "size on disk", f"{found.disk_bytes / 1e6:,.1f} MB"
+    if found.peak_bytes is not None:
+        yield "memory", f"{found.peak_bytes / 1e6:,.0f} MB an instance, on {found.max_length} tokens"
+    yield "speed", f"{found.texts_per_s:,.0f} texts/s, {found.tokens_per_s:,.0f} tokens/s on one core"
+    for name, each in found.verification.items():
+        cosines = f"cosine mean {each.mean_cosine:.5f}, worst {each.min_cosine:.5f}"
+        yield f"{name} against PyTorch", f"difference {each.max_difference:.1e}, {cosines}"
+    if found.not_compared:
+        yield "against PyTorch", f"not compared: {found.not_compared}"
+    for name, difference in found.merging.items():
+        yield f"{name} merged against alone", f"difference {difference:.1e}"
+    yield "verdict", "; ".join(found.problems) or "all that was compared holds"

