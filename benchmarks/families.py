@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
@@ -59,7 +59,8 @@ def _norm(width: int = HIDDEN, *, rms: bool = False) -> Norm:
 
 def _bert() -> Encoder:
     def layer() -> Layer:
-        attention = Attention(*(_linear(HIDDEN, HIDDEN) for _ in range(4)), heads=HEADS, key_heads=HEADS)
+        query, key, value, output = (_linear(HIDDEN, HIDDEN) for _ in range(4))
+        attention = Attention(query, key, value, output, heads=HEADS, key_heads=HEADS)
         network = FeedForward(_linear(HIDDEN, INNER), _linear(INNER, HIDDEN), Activation.GELU)
         return Layer(attention, _norm(), network, _norm())
 
@@ -73,7 +74,7 @@ def _gated(layer: Layer, activation: Activation) -> Layer:
     return replace(layer, feed_forward=network)
 
 
-def _changed(layer: Layer, **attention: object) -> Layer:
+def _changed(layer: Layer, **attention: Any) -> Layer:
     return replace(layer, attention=replace(layer.attention, **attention))
 
 
@@ -83,7 +84,7 @@ def encoders() -> dict[str, Encoder]:
     rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
     relative = RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
 
-    def of(*layers: Layer, **changes: object) -> Encoder:
+    def of(*layers: Layer, **changes: Any) -> Encoder:
         return replace(bert, layers=layers, **changes)
 
     nomic = [_changed(_gated(layer, Activation.SILU), rotary=rotary) for layer in bert.layers]
@@ -93,7 +94,11 @@ def encoders() -> dict[str, Encoder]:
         )
         for index, layer in enumerate(bert.layers)
     ]
-    shared = {"key": _linear(HIDDEN, HIDDEN // 2), "value": _linear(HIDDEN, HIDDEN // 2), "key_heads": HEADS // 2}
+    shared: dict[str, Any] = {
+        "key": _linear(HIDDEN, HIDDEN // 2),
+        "value": _linear(HIDDEN, HIDDEN // 2),
+        "key_heads": HEADS // 2,
+    }
     norms = {"query_norm": _norm(width, rms=True), "key_norm": _norm(width, rms=True)}
     qwen = [
         replace(

@@ -93,13 +93,7 @@ class Checkpoints:
 
     def modernbert(self, name: str = "modernbert") -> Path:
         """An embedding model with local and global attention."""
-        special = {
-            "pad_token_id": 0,
-            "bos_token_id": 101,
-            "eos_token_id": 102,
-            "cls_token_id": 101,
-            "sep_token_id": 102,
-        }
+        special: dict[str, Any] = {f"{token}_token_id": 101 for token in ("pad", "bos", "eos", "cls", "sep")}
         layers = {"num_hidden_layers": 4, "local_attention": 32, "initializer_cutoff_factor": 3.0}
         config = ModernBertConfig(**{**_SMALL, **layers}, vocab_size=30522, max_position_embeddings=400, **special)
         return self._embedding(self._save(name, ModernBertModel, config))

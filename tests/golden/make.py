@@ -29,33 +29,42 @@ _NAMES = {
     "n_positions": "max_position_embeddings",
     "layer_norm_epsilon": "layer_norm_eps",
 }
-_COMMON = ("vocab_size", "type_vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-_COMMON += ("num_attention_heads", "max_position_embeddings", "layer_norm_eps", "hidden_act")
+_COMMON = (
+    "vocab_size",
+    "type_vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "layer_norm_eps",
+    "hidden_act",
+)
 
 
 def nomic_bert() -> list[list[float]]:
     """By the names that transformers gives the Hub's settings."""
     config = {_NAMES.get(key, key): value for key, value in NOMIC_BERT.items()} | {"hidden_act": "silu"}
-    return _means(_load(transformers.NomicBertModel, NOMIC_BERT, config, theta=NOMIC_BERT["rotary_emb_base"]))
+    return _means(_load("NomicBertModel", NOMIC_BERT, config, theta=NOMIC_BERT["rotary_emb_base"]))
 
 
 def gte() -> list[list[float]]:
     """transformers has no fixed NTK scaling: its frequencies are set, by their formula."""
-    model = _load(transformers.GteModel, GTE, GTE | {"model_type": "gte"}, theta=GTE["rope_theta"])
+    model = _load("GteModel", GTE, GTE | {"model_type": "gte"}, theta=GTE["rope_theta"])
     width, factor = GTE["hidden_size"] // GTE["num_attention_heads"], GTE["rope_scaling"]["factor"]
     base = GTE["rope_theta"] * factor
     model.rotary_emb.inv_freq.copy_(base ** (-torch.arange(0, width, 2) / width) / factor ** (2 / width))
     return _means(model)
 
 
-def _load(kind: Any, made: dict[str, Any], config: dict[str, Any], theta: float) -> Any:
+def _load(kind: str, made: dict[str, Any], config: dict[str, Any], theta: float) -> Any:
     known = {key: config[key] for key in ("model_type", *_COMMON)}
     rotary = {"rope_type": "default", "rope_theta": float(theta)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "checkpoint")
         save(folder, made)
         (folder / "config.json").write_text(json.dumps(known | {"rope_parameters": rotary}))
-        return kind.from_pretrained(folder).eval()
+        return getattr(transformers, kind).from_pretrained(folder).eval()
 
 
 @torch.inference_mode()

@@ -36,7 +36,7 @@ def units(vectors: Any) -> Floats:
 
 
 def pooled(tokens: Floats, family: str) -> Floats:
-    return tokens[-1] if family == "qwen3" else tokens.mean(axis=0)
+    return np.asarray(tokens[-1] if family == "qwen3" else tokens.mean(axis=0))
 
 
 @pytest.mark.parametrize("family", IN_TRANSFORMERS)
