@@ -22,8 +22,11 @@ from conch_gateway._turns import Ticket, Turns
 Ids = Sequence[Sequence[int]]
 Vectors = NDArray[np.float32]
 
-# Cells of a call, padding included. A call cannot be interrupted: this bounds how long a text waits for another's.
+# Tokens of a call. It cannot be interrupted, so this bounds how long a text waits for another's: less for those of long
+# lists while short ones are about, although that costs some of their throughput.
 CALL_TOKENS = 512
+CALL_TOKENS_BESIDE_SMALL = 128
+_CALL_CELLS = 1024  # the same with padding, which is not computed but sent; the client splits what has more
 
 
 class Options(NamedTuple):
@@ -114,7 +117,8 @@ class Coalescer:
     def _start(self, key: tuple[Options, int, bool]) -> None:
         """Use a turn for those who are next."""
         options, max_rows, large = key
-        group = _take(self._waiting[key], max_rows)
+        tokens = CALL_TOKENS_BESIDE_SMALL if large and self._turns.small_about else CALL_TOKENS
+        group = _take(self._waiting[key], max_rows, tokens)
         if not self._waiting[key]:
             del self._waiting[key]
         if not group:  # who it was for left this very moment
@@ -165,17 +169,17 @@ class Coalescer:
         )
 
 
-def _take(queue: list[tuple[float, int, _Row]], max_rows: int) -> list[_Row]:
+def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:
     """Take what fits a call from the head of the queue; the first always does. Who has gone is left out."""
     group: list[_Row] = []
-    longest = 0
+    tokens = longest = 0
     while queue and len(group) < max_rows:
         row = queue[0][-1]
         if row.request.answer.done() or not row.ticket.waits:
             heappop(queue)
             continue
-        longest = max(longest, len(row.ids))
-        if group and (len(group) + 1) * longest > CALL_TOKENS:
+        tokens, longest = tokens + len(row.ids), max(longest, len(row.ids))
+        if group and (tokens > max_tokens or (len(group) + 1) * longest > _CALL_CELLS):
             break
         heappop(queue)
         row.ticket.waits = False

@@ -1,17 +1,16 @@
 """Whose call to Triton is next: so many are under way at most, and the rest wait here, where their order is decided.
 
 The order is that of self-clocked fair queueing (S. J. Golestani, "A self-clocked fair queueing scheme for broadband
-applications", INFOCOM 1994): a call's tag is the clock at its request's arrival plus all that the request asks for up
-to and including this call; the lowest tag goes first, and the clock is the tag that went last. A small request
-therefore overtakes what is left of large ones, and large ones that wait long enough cannot be overtaken any more. The
-n-th request that one caller has at the same time advances 1/n as fast as the first.
+applications", INFOCOM 1994). A flow is what one caller asks for, large requests apart from small ones. A call's tag is
+its tokens beyond the tag before it in its flow, or beyond the clock where the flow had run dry; the lowest tag goes
+first, and the clock is the tag that went last. So flows advance alike whatever waits in each, within a flow who came
+first is done first, and a small request overtakes the large ones of its own caller too.
 
 Calls cannot be interrupted, so order alone does not help who arrives while large requests hold every call. While small
-requests are about, large ones leave half of the calls free.
+requests are about, large ones leave half of the calls free, and whoever makes their calls should make them short.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,19 +24,21 @@ _ABOUT_S = 1.0  # small requests are about for so long after the last one
 
 
 @dataclass(slots=True)
+class Flow:
+    """The tag of the last call that a caller has asked for, and how many requests are not done yet."""
+
+    tag: float
+    requests: int = 0
+
+
+@dataclass(slots=True)
 class Share:
-    """One request's part of the clock; when its first call may start, its trace is told how long it waited."""
+    """One request's part of a flow; when its first call may start, its trace is told how long it waited."""
 
     trace: Trace
-    tag: float
-    weight: int
+    flow: Flow
     large: bool
     began: float
-
-    def advance(self, tokens: int) -> float:
-        """Return the tag of the request's next call."""
-        self.tag += tokens * self.weight
-        return self.tag
 
 
 @dataclass(slots=True, eq=False)
@@ -58,26 +59,27 @@ class Turns:
         self._calls_beside_small = max(1, calls // 2)
         self._clock = 0.0
         self._numbers = count()
-        self._requests: Counter[str] = Counter()
+        self._flows: dict[tuple[str, bool], Flow] = {}
         self._under_way = {True: 0, False: 0}  # by large or not, as the queues
         self._queues: dict[bool, list[tuple[float, int, Ticket]]] = {True: [], False: []}
         self._small_at = float("-inf")
 
     @contextmanager
     def share(self, trace: Trace, *, large: bool) -> Iterator[Share]:
-        """Count a request among its caller's until it is done; its calls take their tags from the share."""
-        caller = trace.caller
-        self._requests[caller] += 1
+        """Open a request, whose calls may be queued inside the block; `large` if it takes several."""
+        flow = self._flows.setdefault((trace.caller, large), Flow(self._clock))
+        flow.requests += 1
         try:
-            yield Share(trace, self._clock, self._requests[caller], large, perf_counter())
+            yield Share(trace, flow, large, perf_counter())
         finally:
-            self._requests[caller] -= 1
-            if not self._requests[caller]:
-                del self._requests[caller]
+            flow.requests -= 1
+            if not flow.requests:
+                del self._flows[trace.caller, large]
 
     def queue(self, share: Share, tokens: int, start: Callable[[], None]) -> Ticket:
         """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
-        ticket = Ticket(share, share.advance(tokens), start)
+        share.flow.tag = max(share.flow.tag, self._clock) + tokens
+        ticket = Ticket(share, share.flow.tag, start)
         heappush(self._queues[share.large], (ticket.tag, next(self._numbers), ticket))
         if not share.large:
             self._small_at = monotonic()
@@ -98,6 +100,11 @@ class Turns:
         """End the turn of a call."""
         self._under_way[large] -= 1
         self.grant()
+
+    @property
+    def small_about(self) -> bool:
+        """Whether small requests have come lately."""
+        return monotonic() - self._small_at <= _ABOUT_S
 
     @asynccontextmanager
     async def turn(self, share: Share, tokens: int) -> AsyncIterator[None]:
@@ -121,9 +128,7 @@ class Turns:
         return heappop(min(heads))[-1] if heads else None
 
     def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
-        if not large or monotonic() - self._small_at > _ABOUT_S:
-            return True
-        return self._under_way[True] < self._calls_beside_small
+        return not large or not self.small_about or self._under_way[True] < self._calls_beside_small
 
 
 def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
-from conch_gateway._coalescer import CALL_TOKENS, Coalescer, Options
+from conch_gateway._coalescer import CALL_TOKENS, CALL_TOKENS_BESIDE_SMALL, Coalescer, Options
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Turns
 
@@ -180,9 +180,24 @@ async def test_while_texts_come_one_by_one_long_lists_leave_half_of_the_calls_fr
     await asyncio.gather(bulk, second)
 
 
-async def test_who_asks_for_four_things_at_once_is_not_given_four_times_as_much(
+async def test_while_texts_come_one_by_one_the_calls_of_long_lists_are_short(
     coalescer: Coalescer, client: Counting
 ) -> None:
+    client.may_answer.set()
+    row = [1] * (CALL_TOKENS_BESIDE_SMALL // 2)
+    await coalescer.embed([row] * 20, OPTIONS, 8, caller())
+    undisturbed = [len(call) for call in client.sent]
+    (single,) = await start(coalescer, [99])
+    await single
+    client.sent.clear()
+    await coalescer.embed([row] * 4, OPTIONS, 2, caller())
+    await coalescer.embed([row] * 20, OPTIONS, 8, caller())
+
+    assert set(undisturbed[:-1]) == {CALL_TOKENS // len(row)}
+    assert {len(call) for call in client.sent} == {2}
+
+
+async def test_callers_advance_alike_however_much_each_asks_for(coalescer: Coalescer, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, OPTIONS, 8, caller("greedy"))) for _ in range(4)]
     await asyncio.sleep(0)
@@ -194,7 +209,21 @@ async def test_who_asks_for_four_things_at_once_is_not_given_four_times_as_much(
     await asyncio.gather(*busy, *greedy)
 
     assert shares[1] == 80
-    assert shares[0] < 200  # of 320: four requests are not given four times as much
+    assert shares[0] < 120  # of 320: about as much, and not four times
+
+
+async def test_the_long_lists_of_one_caller_are_done_one_after_another(coalescer: Coalescer, client: Counting) -> None:
+    client.may_answer.set()
+    done: list[int] = []
+    lists = [
+        asyncio.create_task(coalescer.embed([[number]] * 16, OPTIONS, 8, caller("greedy"))) for number in range(10)
+    ]
+    for number, task in enumerate(lists):
+        task.add_done_callback(lambda _, number=number: done.append(number))
+    await asyncio.gather(*lists)
+
+    assert done == list(range(10))
+    assert [len({row[0] for row in call}) for call in client.sent] == [1] * 20
 
 
 async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalescer: Coalescer, client: Counting) -> None:

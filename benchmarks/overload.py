@@ -1,0 +1,268 @@
+"""A gateway with too much to do: ten times what it can, and long lists beside single queries; `results/overload.json`.
+
+    python benchmarks/overload.py [--seconds 60] [--repository model_repository]
+
+starts `conch serve` with its defaults and asks over HTTP, from this process, which takes part of the same cores:
+
+- capacity: closed loop, requests of 8 texts.
+- overload: ten times as many such requests a second, whatever comes back, each on a connection of its own, and nobody
+  waits as long as told to. Goodput is what is answered meanwhile.
+- fairness: single queries with random pauses, alone and beside callers who send 64 texts at a time without a pause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import itertools
+import json
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+from conch._bench_texts import Lengths, synthetic_texts
+from conch._closed_loop import Done, Load, closed_loop, percentile
+from conch._http import Address, Connection, HttpError
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks.disturbance import Disturbance  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "overload.json"
+TIMES = 10
+TEXTS = 8
+BULK_TEXTS = 64
+BULK_CALLERS = (1, 4)
+CLIENTS = 16
+PAUSE_S = 0.02
+WARM_UP_S = 2.0
+
+
+@dataclass
+class Overload:
+    """What came back of the requests that were sent regardless."""
+
+    sent: int = 0
+    answered_texts: int = 0
+    answered_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+
+
+class Asker:
+    """Requests to one gateway, made before the time runs."""
+
+    def __init__(self, url: str, size: int, lengths: Lengths) -> None:
+        self._address = Address.of(f"{url}/v1/embeddings")
+        texts = synthetic_texts(lengths)
+        parts = [texts[begin : begin + size] for begin in range(0, len(texts), size)]
+        bodies = [json.dumps({"input": part, "encoding_format": "base64"}).encode() for part in parts]
+        self._requests = [self._address.request("POST", body) for body in bodies]
+        self._free: list[Connection] = []
+        self.size = size
+
+    async def send(self, number: int) -> Done:
+        """Send one on a connection that nobody uses, and wait for the answer."""
+        connection = self._free.pop() if self._free else Connection(self._address)
+        try:
+            await connection.send(self._requests[number % len(self._requests)])
+        finally:
+            self._free.append(connection)
+        return Done(self.size, 0)
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self._free:
+            connection.close()
+
+
+class GatewayServer(Server):
+    """`conch serve` with its defaults; the gateway is its first process."""
+
+    def __init__(self, work: Path, repository: Path, grpc_port: int, port: int) -> None:
+        command = [
+            *(str(Path(sys.executable).parent / "conch"), "serve"),
+            *("--repository", str(repository)),
+            *("--port", str(port)),
+            *("--triton-grpc-port", str(grpc_port)),
+            *("--triton-metrics-port", "0"),
+            *("--run-directory", str(work / "run")),
+        ]
+        question = (f"http://{HOST}:{port}/v1/embeddings", json.dumps({"input": "ready"}).encode())
+        super().__init__(command, work / "serve.log", question, work, {})
+
+    def gateway_mb(self) -> float:
+        """Resident MB of the process that has the gateway and the supervisor."""
+        return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
+
+
+async def overload(asker: Asker, per_s: float, seconds: float, server: GatewayServer) -> Overload:
+    """Send so many requests a second, at random moments, and count what is answered by the time that is up."""
+    seen, tasks, begin = Overload(), set(), time.perf_counter()
+
+    async def one(number: int) -> None:
+        sent = time.perf_counter()
+        try:
+            await asker.send(number)
+        except HttpError as error:
+            if " 429 " in str(error).split(":", 1)[0]:
+                seen.refused_s.append(time.perf_counter() - sent)
+            else:
+                seen.others.append(str(error)[:80])
+        except OSError as error:
+            seen.others.append(str(error)[:80])
+        else:
+            seen.answered_s.append(time.perf_counter() - sent)
+            seen.answered_texts += asker.size
+
+    watching = asyncio.create_task(_watch(server, seen))
+    due = begin
+    while (now := time.perf_counter()) < begin + seconds:
+        while due <= now:
+            task = asyncio.create_task(one(seen.sent))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            seen.sent += 1
+            due += random.expovariate(per_s)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    for task in (watching, *tasks):
+        task.cancel()
+    await asyncio.gather(watching, *tasks, return_exceptions=True)
+    return seen
+
+
+async def _watch(server: GatewayServer, seen: Overload) -> None:
+    while True:
+        seen.memory_mb.append(await asyncio.to_thread(server.gateway_mb))
+        await asyncio.sleep(1.0)
+
+
+async def singles(asker: Asker, seconds: float) -> list[float]:
+    """Latencies of single queries, one after another with random pauses between them."""
+    begin = time.perf_counter()
+    latencies: list[float] = []
+    for number in itertools.count():
+        if (sent := time.perf_counter()) > begin + seconds:
+            return latencies
+        await asker.send(number)
+        latencies.append(time.perf_counter() - sent)
+        await asyncio.sleep(random.expovariate(1 / PAUSE_S))
+    return latencies
+
+
+async def measure(url: str, server: GatewayServer, seconds: float) -> dict[str, Any]:
+    """Run everything on one gateway."""
+    mixed, bulk, queries = (
+        Asker(url, TEXTS, Lengths(4, 512, median=40)),
+        Asker(url, BULK_TEXTS, Lengths(4, 512, median=40)),
+        Asker(url, 1, Lengths(6, 24)),
+    )
+    await closed_loop(mixed.send, clients=CLIENTS, seconds=WARM_UP_S)
+    peak = await closed_loop(mixed.send, clients=CLIENTS, seconds=seconds / 4)
+    seen = await overload(mixed, TIMES * peak.texts_per_s / TEXTS, seconds, server)
+    mixed.close()
+    while not await _idle(queries):
+        pass
+    alone = await singles(queries, seconds / 4)
+    beside = {str(callers): await _beside(queries, bulk, callers, seconds / 4) for callers in BULK_CALLERS}
+    queries.close()
+    bulk.close()
+    return {
+        "capacity_texts_per_s": round(peak.texts_per_s, 1),
+        "overload": _overload_report(seen, peak, seconds),
+        "single_queries": {"alone": _latencies(alone), "beside_bulk_callers": _compared(alone, beside)},
+    }
+
+
+async def _idle(queries: Asker) -> bool:
+    """Whether what the overload has left behind is done."""
+    sent = time.perf_counter()
+    try:
+        await queries.send(0)
+    except HttpError:
+        await asyncio.sleep(0.2)
+        return False
+    return time.perf_counter() - sent < PAUSE_S
+
+
+async def _beside(queries: Asker, bulk: Asker, callers: int, seconds: float) -> tuple[list[float], Load]:
+    loading = asyncio.create_task(closed_loop(bulk.send, clients=callers, seconds=seconds + 1))
+    await asyncio.sleep(1)
+    latencies = await singles(queries, seconds)
+    return latencies, await loading
+
+
+def _overload_report(seen: Overload, peak: Load, seconds: float) -> dict[str, Any]:
+    quarter = max(1, len(seen.memory_mb) // 4)
+    return {
+        "offered_per_capacity": TIMES,
+        "seconds": seconds,
+        "requests": seen.sent,
+        "answered": len(seen.answered_s),
+        "refused": len(seen.refused_s),
+        "other_failures": sorted(set(seen.others)),
+        "goodput_per_capacity": round(seen.answered_texts / seconds / peak.texts_per_s, 3),
+        "refused_ms": _latencies(seen.refused_s),
+        "answered_ms": _latencies(seen.answered_s),
+        "memory_mb": {
+            "first_quarter_max": round(max(seen.memory_mb[:quarter]), 1),
+            "last_quarter_max": round(max(seen.memory_mb[-quarter:]), 1),
+        },
+    }
+
+
+def _compared(alone: list[float], beside: dict[str, tuple[list[float], Load]]) -> dict[str, Any]:
+    return {
+        callers: {
+            **_latencies(latencies),
+            "p99_per_alone": round(percentile(latencies, 99) / percentile(alone, 99), 2),
+            "bulk_texts_per_s": round(load.texts_per_s, 1),
+        }
+        for callers, (latencies, load) in beside.items()
+    }
+
+
+def _latencies(values: list[float]) -> dict[str, float]:
+    return {"count": len(values), **{f"p{p}": round(1e3 * percentile(values, p), 2) for p in (50, 95, 99)}}
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the overload; the others take a quarter each")
+    parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        grpc_port, port = free_ports(2)
+        server = GatewayServer(Path(place), arguments.repository.resolve(), grpc_port, port)
+        try:
+            disturbance = Disturbance()
+            measured = uvloop.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))
+            others = disturbance.cores()
+        finally:
+            server.stop()
+    result = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": f"python benchmarks/overload.py --seconds {arguments.seconds:g}",
+        "git": revision(),
+        "machine": machine(),
+        "versions": versions(),
+        "others_cores": others,
+        **measured,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    main()
