@@ -5,7 +5,7 @@ error bodies subclasses `Route` and gives its class to its `APIRouter(route_clas
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from math import ceil
 from typing import Any, ClassVar, Literal
 
@@ -74,7 +74,7 @@ async def error_response(request: Request, error: Exception) -> Response:
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
     if problem.status == 405:
-        headers["allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
+        headers["allow"] = _allowed(request, error)
     return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
 
 
@@ -82,9 +82,20 @@ def _dialect_of(request: Request) -> Route | type[Route]:
     """Find the route that the request has been given, or would have been had it not been turned away before."""
     route = request.scope.get("route")
     if route is None:
-        matches = (one for one in request.app.state.routes if one.matches(request.scope)[0] is not Match.NONE)
-        request.scope["route"] = route = next(matches, None)
+        request.scope["route"] = route = next(_routes_at(request), None)
     return route if isinstance(route, Route) else Route
+
+
+def _allowed(request: Request, error: Exception) -> str:
+    """Return the methods of all routes at the path; the error knows those of the first, which may be FastAPI's own."""
+    first = (getattr(error, "headers", None) or {}).get("Allow", "")
+    methods = {method for one in _routes_at(request) for method in one.methods or ()}
+    return ", ".join(sorted(methods.union(filter(None, first.split(", ")))))
+
+
+def _routes_at(request: Request) -> Iterator[APIRoute]:
+    """All routes of the request's path, whatever method they take."""
+    return (one for one in request.app.state.routes if one.matches(request.scope)[0] is not Match.NONE)
 
 
 def _retry_headers(seconds: float) -> dict[str, str]:
