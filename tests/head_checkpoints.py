@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WIDTH = 48
+_IDENTITY = "torch.nn.modules.linear.Identity"
 _SIZES: dict[str, Any] = {
     "hidden_size": WIDTH,
     "num_hidden_layers": 2,
@@ -109,6 +110,37 @@ def bge_m3(folder: Path) -> Path:
     add_modules(folder, {"word_embedding_dimension": WIDTH, "pooling_mode": "cls"})
     save_file(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "sparse_linear.safetensors")
     save_file(torch.nn.Linear(WIDTH, WIDTH // 2).state_dict(), folder / "colbert_linear.safetensors")
+    return folder
+
+
+def colbert(folder: Path, **metadata: Any) -> Path:
+    """A late-interaction model as ColBERT's own library saves it."""
+    make(folder, "bert", "Model")
+    weights = {f"bert.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    weights["linear.weight"] = torch.nn.Linear(WIDTH, 16).weight.detach()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    stated = {"query_maxlen": 12, "doc_maxlen": 40, "dim": 16, "mask_punctuation": True, **metadata}
+    (folder / "artifact.metadata").write_text(json.dumps(stated))
+    return folder
+
+
+def pylate(folder: Path, kind: str = "bert", **settings: Any) -> Path:
+    """A late-interaction model as PyLate saves it."""
+    make(folder, kind, "Model")
+    layer = {"in_features": WIDTH, "out_features": 16, "bias": False, "activation_function": _IDENTITY}
+    add_list(folder, ("sentence_transformers.models.Transformer", None), ("pylate.models.Dense.Dense", layer))
+    weight = torch.nn.Linear(WIDTH, 16).weight.detach()
+    save_file({"linear.weight": weight}, folder / "1_Dense" / "model.safetensors")
+    stated = {
+        "query_prefix": "[unused0]",
+        "document_prefix": "[unused1]",
+        "query_length": 12,
+        "document_length": 40,
+        "attend_to_expansion_tokens": False,
+        "skiplist_words": list("!.,?"),
+        **settings,
+    }
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
     return folder
 
 

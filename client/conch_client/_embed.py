@@ -9,6 +9,7 @@ import numpy as np
 
 from conch_client._errors import InvalidInputError
 from conch_client._inputs import Inputs, Truncate, check_count, check_truncate
+from conch_client._interaction import QUERY
 from conch_client._plan import plan_batches
 from conch_client._wire import infer_request, read_output
 
@@ -42,11 +43,15 @@ class TokenOptions:
 
     def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Rows:
         """Token rows of the input; ids that were given stay as they are."""
-        limit = model.info.max_length
+        limit, rules = model.info.max_length, model.info.interaction
         if inputs.rows is not None:
-            return _check_rows(inputs.rows, self, limit)
+            rows = _check_rows(inputs.rows, self, limit)
+            return rows if rules is None else rules.rows(rows.tolist())
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
         texts = [prompt + text for text in inputs.texts or ()] if prompt else inputs.texts or []
+        if rules is not None and add_special_tokens:
+            query = self.prompt_name == QUERY
+            return rules.rows(rules.encode(model.tokenizer, texts, query=query, truncate=self.truncate))
         return model.tokenizer.encode(
             texts, max_length=limit, truncate=self.truncate, add_special_tokens=add_special_tokens
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conch_client._errors import InvalidInputError, ServerError
+from conch_client._interaction import Interaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,9 @@ class ModelInfo:
         prompts: Texts that may be put before the input, by name.
         default_prompt_name: The prompt that is used when none is asked for; None for none.
         matryoshka_dimensions: Lengths that vectors were trained to be cut to; None when they were not.
+        pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
+            tokenizer joins them.
+        interaction: How queries and documents are written for late interaction; None for alike and as they are.
     """
 
     name: str
@@ -80,6 +84,8 @@ class ModelInfo:
     prompts: Mapping[str, str]
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...] | None
+    pair_template: str | None = None
+    interaction: Interaction | None = None
 
     def prompt_text(self, prompt: str | None, prompt_name: str | None) -> str:
         """The text to put before each input.
@@ -155,4 +161,11 @@ def _described(values: Mapping[str, str]) -> dict[str, Any]:
         "prompts": dict(json.loads(values.get("prompts") or "{}")),
         "default_prompt_name": values.get("default_prompt_name") or None,
         "matryoshka_dimensions": tuple(map(int, json.loads(sizes))) if sizes else None,
+        "pair_template": values.get("pair_template"),
+        "interaction": _interaction(values["interaction"]) if "interaction" in values else None,
     }
+
+
+def _interaction(stated: str) -> Interaction:
+    rules = json.loads(stated)
+    return Interaction(**{**rules, "skipped": tuple(rules["skipped"])})

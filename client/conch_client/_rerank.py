@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from conch_client._errors import InvalidInputError, ServerError
 from conch_client._inputs import Truncate, check_count, check_truncate
 from conch_client._model_info import CROSS_ENCODER
+from conch_client._pair_template import FramedPair
 from conch_client._plan import plan_batches
 from conch_client._wire import infer_request, read_output
 
@@ -90,10 +91,7 @@ class LateInteractionJob(_RerankJob):
         info = model.info
         if info.max_rows < 2:
             raise ServerError(f"{info.name} takes one row a request, but the query is one: export it with more rows")
-        texts = [question.query, *question.documents]
-        rows = model.tokenizer.encode(
-            texts, max_length=info.max_length, truncate=question.truncate, label=_label_after_query
-        )
+        rows = _query_and_documents(model, question)
         query, documents = int(rows.lengths[0]), rows.lengths[1:]
         batches = plan_batches(documents, max_rows=info.max_rows, lead=query)
         super().__init__(info, question, rows, [np.append(0, batch + 1) for batch in batches])
@@ -111,9 +109,7 @@ class CrossEncoderJob(_RerankJob):
 
     def __init__(self, model: LoadedModel, question: RerankQuestion) -> None:
         info = model.info
-        rows = model.tokenizer.encode_pairs(
-            question.query, question.documents, max_length=info.max_length, truncate=question.truncate
-        )
+        rows = _pairs(model, question)
         super().__init__(info, question, rows, plan_batches(rows.lengths, max_rows=info.max_rows))
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
@@ -128,6 +124,29 @@ def rerank_job(model: LoadedModel, question: RerankQuestion) -> LateInteractionJ
     """The job for the kind of reranker that ``model`` is."""
     kind = CrossEncoderJob if model.info.task == CROSS_ENCODER else LateInteractionJob
     return kind(model, question)
+
+
+def _pairs(model: LoadedModel, question: RerankQuestion) -> Rows:
+    limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
+    template = model.info.pair_template
+    if template is None:
+        return model.tokenizer.encode_pairs(question.query, question.documents, **limits)
+    pairs = [FramedPair.of(template, question.query, document) for document in question.documents]
+    return model.tokenizer.encode_framed(pairs, **limits)
+
+
+def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Rows:
+    """Row 0 is the query."""
+    rules, texts = model.info.interaction, [question.query, *question.documents]
+    if rules is None:
+        return model.tokenizer.encode(
+            texts, max_length=model.info.max_length, truncate=question.truncate, label=_label_after_query
+        )
+    asked = rules.encode(model.tokenizer, texts[:1], query=True, truncate=question.truncate, label=_label_after_query)
+    found = rules.encode(
+        model.tokenizer, texts[1:], query=False, truncate=question.truncate, label="documents[{}]".format
+    )
+    return rules.rows(asked + found)
 
 
 def _label_after_query(row: int) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Matrix(NamedTuple):
     """Rows as a model takes them: int64 [rows, width], 0 where a row has ended.
 
+    ``attention_mask`` is 1 for a token, and 2 for one that no other attends to.
     The pad id does not matter: where ``attention_mask`` is 0 the server computes nothing.
     """
 
@@ -33,21 +34,28 @@ class Rows:
         ids: int64 [total], row after row.
         lengths: int64 [n].
         segments: int64 [total], 1 for the tokens of a pair's second text; None when all are 0.
+        unseen: int64 [n], how many tokens at the end of each row no other attends to; None when there are none.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
+    unseen: NDArray[np.int64] | None = None
     _ends: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ends", np.cumsum(self.lengths))
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Rows:
+    def of(
+        cls,
+        rows: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        unseen: NDArray[np.int64] | None = None,
+    ) -> Rows:
         """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        return cls(_flat(rows), lengths, None if segments is None else _flat(segments))
+        return cls(_flat(rows), lengths, None if segments is None else _flat(segments), unseen)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -64,7 +72,10 @@ class Rows:
         positions = (self._ends[index] - lengths)[:, None] + columns
         ids = np.where(real, self.ids.take(positions, mode="clip"), 0)
         segments = np.zeros_like(ids) if self.segments is None else self.segments.take(positions, mode="clip") * real
-        return Matrix(ids, real.astype(np.int64), segments)
+        mask = real.astype(np.int64)
+        if self.unseen is not None:
+            mask += real & (columns >= (lengths - self.unseen[index])[:, None])
+        return Matrix(ids, mask, segments)
 
 
 def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:

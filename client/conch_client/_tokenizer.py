@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_client._inputs import Truncate
+    from conch_client._pair_template import FramedPair
 
     Label = Callable[[int], str]
 
@@ -119,6 +120,22 @@ class TextTokenizer:
         ids = [pair.ids for pair in pairs]
         _refuse_empty(ids, "documents[{}]".format)
         return Rows.of(ids, [pair.type_ids for pair in pairs])
+
+    def encode_framed(self, pairs: Sequence[FramedPair], *, max_length: int, truncate: Truncate) -> Rows:
+        """Token rows of pairs within their frames, which stay whole where a pair is too long.
+
+        Raises:
+            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``.
+        """
+        rows = []
+        for index, encoding in enumerate(self._tokenizer.encode_batch([pair.text for pair in pairs])):
+            ids = encoding.ids
+            if len(ids) > max_length:
+                if truncate == "none":
+                    raise _too_long(f"documents[{index}] and the query", len(ids), max_length)
+                ids = [ids[place] for place in pairs[index].cut(encoding.offsets, max_length, truncate)]
+            rows.append(ids)
+        return Rows.of(rows)
 
     def _shortened(self, text: str, length: int, truncate: Truncate, encoding: Encoding) -> Encoding:
         if len(encoding.ids) <= length:

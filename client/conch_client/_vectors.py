@@ -62,8 +62,16 @@ class TokenVectorsJob(_RowsJob):
             matrix = np.asarray(read_output(response, self._model.output, shape), np.float32)
             for row, length, index in zip(matrix, lengths.tolist(), part.tolist(), strict=True):
                 vectors[index] = row[:length].copy()
+        vectors = self._compared(vectors)
         refuse_rows(self._model, np.array([bool(np.isnan(row[:, :1]).any()) for row in vectors]))
         return [_units(row) for row in vectors] if self._normalize else vectors
+
+    def _compared(self, vectors: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        rules = self._model.interaction
+        if rules is None:
+            return vectors
+        each = zip(vectors, self._rows.tolist(), strict=True)
+        return [row[rules.has_vector(np.asarray(ids))] for row, ids in each]
 
 
 class SparseJob(_RowsJob):

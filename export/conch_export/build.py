@@ -50,14 +50,16 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
     if family is None:
         return _row_by_row(description, checkpoint)
     encoder, segments = family.read_encoder(checkpoint), description.segments
+    unseen = description.interaction is not None and description.interaction.has_unseen
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
-        return encoder_graph(weights, segments=segments, target=target)
-    graph = encoder_graph(encoder, segments=segments)
+        return encoder_graph(weights, segments=segments, unseen=unseen, target=target)
+    graph = encoder_graph(encoder, segments=segments, unseen=unseen)
     if description.precision is Precision.FP32:
         return graph
     feeds = (feed([row], segments=segments) for row in calibration_rows(description, CALIBRATION_TEXTS))
-    return quantize(graph, calibrate(encoder_graph(encoder, segments=segments, chunk_tokens=None), feeds))
+    whole = encoder_graph(encoder, segments=segments, unseen=unseen, chunk_tokens=None)
+    return quantize(graph, calibrate(whole, feeds))
 
 
 def build_step(description: Description, part: Part, checkpoint: Checkpoint) -> onnx.ModelProto:
@@ -68,7 +70,8 @@ def build_step(description: Description, part: Part, checkpoint: Checkpoint) -> 
     if part.task is Task.CROSS_ENCODER:
         return pooled_graph(hidden, read_pooled(description, checkpoint), "score", 1)
     if part.task is Task.LATE_INTERACTION:
-        return maxsim_graph(hidden, read_projection(description, checkpoint))
+        skipped = description.interaction.skipped if description.interaction else ()
+        return maxsim_graph(hidden, read_projection(description, checkpoint), skipped)
     if part.task is Task.MULTI_VECTOR:
         width = description.projected if part.base else description.dimension
         return projection_graph(hidden, read_projection(description, checkpoint), width)

@@ -84,11 +84,24 @@ class Checkpoint:
         Raises:
             UnsupportedError: the tokenizer has no such token.
         """
-        found = self._tokenizer.token_to_id(token)
-        if found is None:
+        if not self.has_token(token):
             message = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
             raise UnsupportedError(message)
-        return int(found)
+        return int(self._tokenizer.token_to_id(token))
+
+    def has_token(self, token: str) -> bool:
+        """Whether the vocabulary has it."""
+        return self._tokenizer.token_to_id(token) is not None
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of a text's tokens, without special ones."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def mask_id(self) -> int:
+        """The id of the token that stands for a hidden one; raises UnsupportedError where there is none."""
+        stated = self.settings("tokenizer_config.json").get("mask_token") or "[MASK]"
+        return self.token_id(stated["content"] if isinstance(stated, dict) else str(stated))
 
     def special_ids(self) -> list[int]:
         """Ids of tokens that stand for no text."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from conch_export.colbert import is_colbert, read_interaction
 from conch_export.errors import UnsupportedError
 from conch_export.extras import COLBERT, extra_width, has_lexical
 from conch_export.families import family_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from conch_export.catalog import Usage
     from conch_export.checkpoint import Checkpoint
+    from conch_export.colbert import Interaction
     from conch_export.graphs.heads import Pooling
     from conch_export.sources import Source
 
@@ -106,6 +108,7 @@ class Description:
         pair_template: how such a cross-encoder reads a pair; empty for one whose tokenizer joins pairs.
         logarithms: sparse only; see `graphs.heads`.
         vocabulary: ids are below it.
+        interaction: multi-vector only; how queries and documents are written, None for alike and as they are.
         late_interaction: whether a MaxSim reranker is served beside it.
         projected: length of the vectors that late interaction compares, where a layer makes them; 0 for none.
         lexical: whether the weights of a text's words are served beside it.
@@ -133,6 +136,7 @@ class Description:
     pair_template: str = ""
     logarithms: int = 1
     vocabulary: int = 0
+    interaction: Interaction | None = None
     late_interaction: bool = False
     projected: int = 0
     lexical: bool = False
@@ -176,7 +180,9 @@ def describe(
     prompts, default_prompt_name = read_prompts(checkpoint, usage, overrides)
     common |= {"prompts": prompts, "default_prompt_name": default_prompt_name}
     if task is Task.SPARSE:
-        return Description(**common, dimension=common["vocabulary"], logarithms=_logarithms(modules))
+        return Description(**common, dimension=common["vocabulary"], logarithms=modules.logarithms())
+    if task is Task.MULTI_VECTOR:
+        return _multi_vector(checkpoint, modules, common, positions)
     dense = modules.dense()
     common |= {"dense": dense, "dimension": dense[-1].width if dense else common["hidden"]}
     return Description(
@@ -209,7 +215,24 @@ def _task(checkpoint: Checkpoint, modules: Modules, usage: Usage, overrides: Ove
         return Task.CROSS_ENCODER
     if "SpladePooling" in modules.kinds:
         return Task.SPARSE
-    return Task.EMBEDDING
+    projects = "Dense" in modules.kinds and "Pooling" not in modules.kinds
+    return Task.MULTI_VECTOR if projects or is_colbert(checkpoint) else Task.EMBEDDING
+
+
+def _multi_vector(checkpoint: Checkpoint, modules: Modules, common: dict[str, Any], positions: int) -> Description:
+    rules, dense = read_interaction(checkpoint, positions), modules.dense()
+    if rules is not None:
+        if rules.has_unseen and common["packing"] is Packing.ROW_BY_ROW:
+            message = f"queries whose fillers are not attended to are not built for {checkpoint.model_type!r}"
+            raise UnsupportedError(message)
+        common |= {
+            "interaction": rules,
+            "max_length": max(rules.query_length, rules.document_length),
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": "document",
+        }
+    width = dense[-1].width if dense else len(checkpoint.weights.array("linear.weight"))
+    return Description(**common, dense=dense, dimension=width, normalize=True)
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:
@@ -227,13 +250,3 @@ def _pair_template(template: str, *, needed: bool) -> str:
         message = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
         raise UnsupportedError(message)
     return template
-
-
-def _logarithms(modules: Modules) -> int:
-    """How often SPLADE's pooling takes log(1 + x)."""
-    stated = modules.settings("SpladePooling")
-    pooling, activation = stated.get("pooling_strategy", "max"), stated.get("activation_function", "relu")
-    if pooling != "max" or activation not in ("relu", "log1p_relu"):
-        message = f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built (known: 'max', 'relu')"
-        raise UnsupportedError(message)
-    return 1 if activation == "relu" else 2

@@ -96,6 +96,18 @@ class Modules:
         """Layers after the pooling."""
         return tuple(self._dense(folder) for kind, folder in self._folders if kind == "Dense")
 
+    def logarithms(self) -> int:
+        """How often SPLADE's pooling takes log(1 + x)."""
+        stated = self.settings("SpladePooling")
+        pooling, activation = stated.get("pooling_strategy", "max"), stated.get("activation_function", "relu")
+        if pooling != "max" or activation not in _LOGARITHMS:
+            known = ", ".join(map(repr, _LOGARITHMS))
+            message = (
+                f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built (known: 'max', {known})"
+            )
+            raise UnsupportedError(message)
+        return _LOGARITHMS[activation]
+
     def _dense(self, folder: str) -> DenseModule:
         stated = self._checkpoint.settings(f"{folder}/config.json")
         if "out_features" not in stated or stated.get("use_residual"):
@@ -121,6 +133,7 @@ _POOLINGS = {
     "mean_sqrt_len": Pooling.MEAN_SQRT_LENGTH,
 }
 """By the name that sentence-transformers gives them."""
+_LOGARITHMS = {"relu": 1, "log1p_relu": 2}
 _OPTIONS = "|".join(pooling.value for pooling in Pooling)
 
 

@@ -16,13 +16,13 @@ from conch_export.graphs.distances import score_matrix
 from conch_export.graphs.network import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from conch_export.graphs.network import Attention, Encoder, FeedForward, Layer, Linear, Norm, Rotary
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.GELU: functional.gelu,
     Activation.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
     Activation.SILU: functional.silu,
@@ -37,8 +37,8 @@ class PlainEncoder:
         self._encoder = encoder
 
     @torch.inference_mode()
-    def __call__(self, ids: Sequence[int], types: Sequence[int]) -> torch.Tensor:
-        """FP32 [tokens, hidden]."""
+    def __call__(self, ids: Sequence[int], types: Sequence[int], unseen: int = 0) -> torch.Tensor:
+        """FP32 [tokens, hidden]; the last `unseen` tokens are not attended to."""
         encoder = self._encoder
         x = _tensor(encoder.words)[torch.tensor(ids)]
         if encoder.positions is not None:
@@ -47,26 +47,26 @@ class PlainEncoder:
             x = x + _tensor(encoder.types)[torch.tensor(types)]
         x = _normed(encoder.norm, x)
         for layer in encoder.layers:
-            x = _layer(layer, x)
+            x = _layer(layer, x, len(ids) - unseen)
         return _normed(encoder.final_norm, x)
 
 
-def _layer(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+def _layer(layer: Layer, x: torch.Tensor, keys: int) -> torch.Tensor:
     if layer.pre_norm:
-        x = x + _attend(layer.attention, _normed(layer.attention_norm, x))
+        x = x + _attend(layer.attention, _normed(layer.attention_norm, x), keys)
         return x + _feed_forward(layer.feed_forward, _normed(layer.feed_forward_norm, x))
-    x = _normed(layer.attention_norm, x + _attend(layer.attention, x))
+    x = _normed(layer.attention_norm, x + _attend(layer.attention, x, keys))
     return _normed(layer.feed_forward_norm, x + _feed_forward(layer.feed_forward, x))
 
 
-def _attend(attention: Attention, x: torch.Tensor) -> torch.Tensor:
+def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
     shared = attention.heads // attention.key_heads
     query = _rotated(attention.rotary, _normed(attention.query_norm, _heads(attention.query, attention.heads, x)))
     key = _rotated(attention.rotary, _normed(attention.key_norm, _heads(attention.key, attention.key_heads, x)))
     value = _heads(attention.value, attention.key_heads, x)
     key, value = (part.repeat_interleave(shared, dim=0) for part in (key, value))
     scores = query @ key.transpose(1, 2) * attention.head_width**-0.5 + _tensor(score_matrix(attention, len(x)))
-    context = torch.softmax(scores, dim=-1) @ value
+    context = torch.softmax(scores[..., :keys], dim=-1) @ value[:, :keys]
     return _linear(attention.output, context.transpose(0, 1).reshape(len(x), -1))
 
 

@@ -93,12 +93,13 @@ class Reference:
     def _tokens(self, row: Row) -> torch.Tensor:
         """FP32 [tokens, hidden], as they leave the last layer."""
         if self._plain is not None:
-            return self._plain(row.ids, row.types)
+            return self._plain(row.ids, row.types, row.unseen)
         vectors: torch.Tensor = self._model.base_model(**self._inputs(row)).last_hidden_state[0]
         return vectors
 
     def _inputs(self, row: Row) -> dict[str, torch.Tensor]:
-        inputs = {"input_ids": torch.tensor([row.ids])}
+        mask = [1] * (len(row.ids) - row.unseen) + [0] * row.unseen
+        inputs = {"input_ids": torch.tensor([row.ids]), "attention_mask": torch.tensor([mask])}
         return inputs | ({"token_type_ids": torch.tensor([row.types])} if self._description.segments else {})
 
     def _answer(self, part: Part, rows: Sequence[Row], tokens: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,10 +111,16 @@ class Reference:
             vectors = [plain_heads.through(steps, each) for each in tokens]
             if part.task is Task.MULTI_VECTOR:
                 return torch.cat(vectors)
-            return torch.stack([plain_heads.maxsim(vectors[0], document) for document in vectors])[:, None]
+            counted = [each[self._counts(row)] for row, each in zip(rows, vectors, strict=True)]
+            return torch.stack([plain_heads.maxsim(vectors[0], document) for document in counted])[:, None]
         if part.task is Task.SPARSE:
             return torch.stack([self._weights(part, row, each) for row, each in zip(rows, tokens, strict=True)])
         return torch.stack([self._pooled(row, each) for row, each in zip(rows, tokens, strict=True)])
+
+    def _counts(self, row: Row) -> torch.Tensor:
+        """Which tokens of a document are compared: BOOL [tokens]."""
+        rules = self._description.interaction
+        return ~torch.isin(torch.tensor(row.ids), torch.tensor(rules.skipped if rules else (), dtype=torch.int64))
 
     def _weights(self, part: Part, row: Row, tokens: torch.Tensor) -> torch.Tensor:
         if part.base is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from conch_export.colbert import Interaction
+
 
 @dataclass(frozen=True)
 class Row:
@@ -25,10 +28,12 @@ class Row:
     Attributes:
         ids: token ids, special tokens included.
         types: segment of every token.
+        unseen: tokens at its end that no other attends to.
     """
 
     ids: list[int]
     types: list[int]
+    unseen: int = 0
 
 
 def verification_rows(description: Description, count: int) -> list[Row]:
@@ -42,7 +47,7 @@ def calibration_rows(description: Description, count: int) -> list[Row]:
     vocabulary = _tokenizer(description).get_vocab_size()
     random = np.random.default_rng(0)
     drawn = [
-        Row([*row.ids[:1], *_draw(random, vocabulary, len(row.ids) - 2), *row.ids[-1:]], row.types) for row in rows
+        replace(row, ids=[*row.ids[:1], *_draw(random, vocabulary, len(row.ids) - 2), *row.ids[-1:]]) for row in rows
     ]
     return rows + drawn
 
@@ -52,7 +57,7 @@ def feed(rows: Sequence[Row], *, segments: bool) -> dict[str, NDArray[np.int64 |
     ids = np.concatenate([np.asarray(row.ids, np.int64) for row in rows])
     inputs: dict[str, NDArray[np.int64 | np.int32]] = {
         "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
+        "attention_mask": np.concatenate([_mask(row) for row in rows]),
         ROW_LENGTHS: np.array([len(row.ids) for row in rows], np.int32),
     }
     if segments:
@@ -60,13 +65,48 @@ def feed(rows: Sequence[Row], *, segments: bool) -> dict[str, NDArray[np.int64 |
     return inputs
 
 
+def _mask(row: Row) -> NDArray[np.int64]:
+    return np.repeat(np.array([1, 2], np.int64), [len(row.ids) - row.unseen, row.unseen])
+
+
 def _encode(description: Description, texts: list[str]) -> list[Row]:
     tokenizer = _tokenizer(description)
-    if description.task is Task.CROSS_ENCODER:
+    if description.interaction is not None:
+        query, *documents = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        return [_query(description.interaction, query), *(_document(description.interaction, ids) for ids in documents)]
+    if description.pair_template:
+        pairs = [(text.splitlines()[0], text) for text in texts]
+        encodings = tokenizer.encode_batch([_framed(description.pair_template, *pair) for pair in pairs])
+    elif description.task is Task.CROSS_ENCODER:
         encodings = tokenizer.encode_batch([(text.splitlines()[0], text) for text in texts])
     else:
         encodings = tokenizer.encode_batch(texts)
     return [Row(encoding.ids, encoding.type_ids) for encoding in encodings]
+
+
+def _query(rules: Interaction, ids: list[int]) -> Row:
+    row = _marked(ids, rules.query_marker, rules.query_length)
+    fillers = 0 if rules.filler is None else rules.query_length - len(row)
+    row += [rules.filler or 0] * fillers
+    return Row(row, [0] * len(row), 0 if rules.filler_seen else fillers)
+
+
+def _document(rules: Interaction, ids: list[int]) -> Row:
+    row = _marked(ids, rules.document_marker, rules.document_length)
+    return Row(row, [0] * len(row))
+
+
+def _marked(ids: list[int], marker: int | None, length: int) -> list[int]:
+    """The row with the marker after its first token, cut in the middle so that its last one stays."""
+    marks = [] if marker is None else [marker]
+    room = length - len(marks)
+    kept = ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
+    return [*kept[:1], *marks, *kept[1:]]
+
+
+def _framed(template: str, query: str, document: str) -> str:
+    values = {"query": query, "document": document}
+    return re.sub(r"\{(query|document)\}", lambda place: values[place[1]], template)
 
 
 def _tokenizer(description: Description) -> Tokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
@@ -100,7 +101,7 @@ def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.Mod
     config = _onnx(name, plan.max_rows, instances, threads=1)
     config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
-    if _takes_ids(part):
+    if _takes_ids(description, part):
         config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
     config.batch_input.append(_row_lengths("attention_mask"))
     config.output.extend(_outputs(description, part))
@@ -113,8 +114,10 @@ def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.Mod
     return config
 
 
-def _takes_ids(part: Part) -> bool:
+def _takes_ids(description: Description, part: Part) -> bool:
     """Whether the step needs to know the words: to name them, or to leave some out."""
+    if part.task is Task.LATE_INTERACTION:
+        return description.interaction is not None and bool(description.interaction.skipped)
     return part.task is Task.SPARSE and part.base is not None
 
 
@@ -161,7 +164,7 @@ def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfi
     if part.step is not None:
         step = config.ensemble_scheduling.step.add(model_name=part.step, model_version=-1)
         step.input_map.update({"token_embeddings": encoded, "attention_mask": "attention_mask"})
-        step.input_map.update({"input_ids": "input_ids"} if _takes_ids(part) else {})
+        step.input_map.update({"input_ids": "input_ids"} if _takes_ids(description, part) else {})
         names = {VECTORS: "token_embeddings"} if encoded == "encoded" else {o.name: o.name for o in config.output}
         step.output_map.update(names)
     for key, value in _parameters(description, part).items():
@@ -185,6 +188,8 @@ def _parameters(description: Description, part: Part) -> dict[str, str]:
         "weights_sha256": description.source.weights_sha256,
     }
     common |= {"base": part.base} if part.base else {}
+    if description.interaction is not None:
+        common["interaction"] = json.dumps(asdict(description.interaction))
     if part.task is Task.CROSS_ENCODER:
         return common | ({"pair_template": description.pair_template} if description.pair_template else {})
     return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from conch_export import Options, Overrides, Precision, export, plan
 from conch_server import Supervisor
 
 from tests import head_checkpoints
+from tests.late_interaction import ColBert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,11 +27,28 @@ if TYPE_CHECKING:
 
 TEXTS = ["a cat", "the quick brown fox " * 9, "größer, 日本語 and 🐚!", "x", "to be or not to be? " * 40] * 3
 
+QUERIES = ["Where did the cat sit?", "a query that is far too long for what the model takes of a query " * 3, "x"]
+LATE: dict[str, dict[str, Any]] = {
+    "colbert": {"punctuation": string.punctuation},
+    "attending": {"punctuation": string.punctuation, "attends": True},
+    "pylate": {},
+    "unfilled": {"fills": False},
+}
+TEMPLATE = "[CLS] does [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
+
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("kinds")
-    return {"splade": head_checkpoints.splade(folder / "splade"), "m3": head_checkpoints.bge_m3(folder / "m3")}
+    return {
+        "splade": head_checkpoints.splade(folder / "splade"),
+        "m3": head_checkpoints.bge_m3(folder / "m3"),
+        "colbert": head_checkpoints.colbert(folder / "colbert", attend_to_mask_tokens=False),
+        "attending": head_checkpoints.colbert(folder / "attending", attend_to_mask_tokens=True),
+        "pylate": head_checkpoints.pylate(folder / "pylate", "modernbert"),
+        "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
+        "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +60,7 @@ def client(
 ) -> Iterator[Client]:
     """A client of a Triton of its own."""
     repository = tmp_path_factory.mktemp("kinds-models")
-    overrides: dict[str, Overrides] = {}
+    overrides = {"words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE)}
     for name, checkpoint in checkpoints.items():
         late_interaction = True if name == "m3" else None
         chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
@@ -76,6 +95,9 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "m3-sparse": ("sparse", "m3", 30522),
         "m3-tokens": ("multi-vector", "m3", 24),
         "m3-maxsim": ("late-interaction", "m3", None),
+        "words": ("cross-encoder", None, None),
+        **dict.fromkeys(LATE, ("multi-vector", None, 16)),
+        **{f"{name}-maxsim": ("late-interaction", name, None) for name in LATE},
     }
 
 
@@ -112,7 +134,61 @@ def test_token_vectors_go_through_their_layer(client: Client, checkpoints: dict[
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", LATE)
+def test_queries_and_documents_have_the_vectors_of_colbert(
+    client: Client, checkpoints: dict[str, Path], name: str
+) -> None:
+    model = ColBert(checkpoints[name], **LATE[name])
+    documents = client.embed_tokens(TEXTS, model=name)
+    for text, vectors in zip(TEXTS, documents, strict=True):
+        np.testing.assert_allclose(vectors, model.document(text).numpy(), rtol=0, atol=1e-5)
+    for text, vectors in zip(QUERIES, client.embed_tokens(QUERIES, model=name, prompt_name="query"), strict=True):
+        np.testing.assert_allclose(vectors, model.query(text).numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_ids_of_queries_have_the_vectors_of_the_text(client: Client, name: str) -> None:
+    ids = client.tokenize(QUERIES, model=name, prompt_name="query")
+    of_ids = client.embed_tokens(ids, model=name)
+    for vectors, expected in zip(of_ids, client.embed_tokens(QUERIES, model=name, prompt_name="query"), strict=True):
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("name", LATE)
+def test_scores_of_late_interaction_are_colberts(
+    client: Client, checkpoints: dict[str, Path], name: str, query: str
+) -> None:
+    model = ColBert(checkpoints[name], **LATE[name])
+    ranking = sorted(client.rerank(query, TEXTS, model=f"{name}-maxsim"))
+    expected = [model.score(query, text) for text in TEXTS]
+    np.testing.assert_allclose([place.score for place in ranking], expected, rtol=0, atol=1e-5)
+
+
+def test_a_reranker_of_words_reads_its_template(client: Client, checkpoints: dict[str, Path]) -> None:
+    tokenizer = head_checkpoints.tokenizer_of(checkpoints["words"])
+    yes, no = map(tokenizer.token_to_id, ("yes", "no"))
+    texts = [text for text in TEXTS if len(text) < 200]
+    ranking = sorted(client.rerank("is it?", texts, model="words", raw_scores=True))
+    for place, text in zip(ranking, texts, strict=True):
+        pair = TEMPLATE.replace("{document}", text).replace("{query}", "is it?")
+        logits = outputs(checkpoints["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
+        assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
+
+
+def test_a_document_that_is_too_long_leaves_the_template_whole(client: Client, checkpoints: dict[str, Path]) -> None:
+    tokenizer = head_checkpoints.tokenizer_of(checkpoints["words"])
+    yes, no = map(tokenizer.token_to_id, ("yes", "no"))
+    (place,) = client.rerank("is it?", ["word " * 300], model="words", raw_scores=True)
+    room = 128 - len(tokenizer.encode(TEMPLATE.replace("{document}", "").replace("{query}", "is it?")).ids)
+    pair = TEMPLATE.replace("{document}", "word " * room).replace("{query}", "is it?")
+    logits = outputs(checkpoints["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
+    assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
+
+
 @pytest.mark.parametrize("call", ["embed_sparse", "embed_tokens"])
 def test_an_id_that_no_token_has_is_named_and_harms_no_other(client: Client, call: str) -> None:
     with pytest.raises(InvalidInputError, match=r"refused text\(s\) \[1\]"):
-        getattr(client, call)([[101, 2003, 102], [101, 10**6, 102], [101]])
+        getattr(client, call)(
+            [[101, 2003, 102], [101, 10**6, 102], [101]], model={"embed_tokens": "m3-tokens"}.get(call)
+        )

@@ -67,8 +67,10 @@ def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attent
     Raises:
         UnsupportedError: for attention that is not plain.
     """
-    if not attention.is_plain or attention.rotary or attention.query_norm:
-        message = "only attention without rotary positions, biases, windows and shared keys is lowered for CUDA"
+    if not attention.is_plain or attention.rotary or attention.query_norm or spans.unseen:
+        message = (
+            "only attention without rotary positions, biases, windows, fillers and shared keys is lowered for CUDA"
+        )
         raise UnsupportedError(message)
     counts = g.node("Sub", spans.last, spans.first)
     ends = g.node("Concat", g.int64([0]), spans.last, axis=0)
@@ -103,18 +105,18 @@ class _Rows:
 
     def __init__(self, g: GraphBuilder, projections: Projections, spans: Spans, attention: Attention) -> None:
         self._attention = attention
-        self._first, self._last = g.column(spans.first), g.column(spans.last)
-        self._counts = g.node("Sub", self._last, self._first)
+        first, last, keys_end = (g.column(side) for side in (spans.first, spans.last, spans.keys_end))
+        self._counts, self._key_counts = g.node("Sub", last, first), g.node("Sub", keys_end, first)
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
-        for columns, heads, group in (
-            (projections.query, attention.heads, shared),
-            (projections.key, attention.key_heads, 1),
-            (projections.value, attention.key_heads, 1),
+        for columns, end, heads, group in (
+            (projections.query, last, attention.heads, shared),
+            (projections.key, keys_end, attention.key_heads, 1),
+            (projections.value, keys_end, attention.key_heads, 1),
         ):
-            begins = _corner(g, self._first, columns.first)
-            ends = _corner(g, self._last, columns.first + heads * width)
+            begins = _corner(g, first, columns.first)
+            ends = _corner(g, end, columns.first + heads * width)
             self._parts.append((columns.name, begins, ends, group))
 
     def short(self, g: GraphBuilder, index: str) -> str:
@@ -134,13 +136,13 @@ class _Rows:
 
     def _tiled(self, g: GraphBuilder, index: str) -> str:
         query, key, value = self._query(g, index), self._key(g, index), self._value(g, index)
-        count = g.node("Gather", self._counts, index)
+        count, key_count = (g.node("Gather", counts, index) for counts in (self._counts, self._key_counts))
         tiles = g.node("Div", g.node("Add", count, g.int64([TILE_TOKENS - 1])), g.int64([TILE_TOKENS]))
 
         def one_tile(inner: GraphBuilder, tile: str) -> str:
             begin = inner.node("Mul", inner.line(tile), inner.int64([TILE_TOKENS]))
             end = inner.node("Min", inner.node("Add", begin, inner.int64([TILE_TOKENS])), count)
-            key_begin, key_end = self._visible(inner, begin, end, count)
+            key_begin, key_end = self._visible(inner, begin, end, key_count)
             scores = inner.node(
                 "MatMul", _slice(inner, query, begin, end, axis=-2), _slice(inner, key, key_begin, key_end, axis=-1)
             )
@@ -160,14 +162,14 @@ class _Rows:
             reach = g.int64([self._attention.window])
             first = g.node("Max", g.node("Sub", begin, reach), first)
             last = g.node("Min", g.node("Add", end, reach), count)
-        return first, end if self._attention.causal else last
+        return first, g.node("Min", end, count) if self._attention.causal else last
 
     def _corner_of_scores(self, g: GraphBuilder, index: str) -> str | None:
         if self._attention.bias is None and self._attention.window is None and not self._attention.causal:
             return None
         scores = g.constant(score_matrix(self._attention, SHORT_TOKENS), score_name(self._attention))
-        count = g.node("Gather", self._counts, index)
-        return g.node("Slice", scores, g.int64([0, 0]), g.node("Concat", count, count, axis=0), g.int64([1, 2]))
+        corner = [g.node("Gather", counts, index) for counts in (self._counts, self._key_counts)]
+        return g.node("Slice", scores, g.int64([0, 0]), g.node("Concat", *corner, axis=0), g.int64([1, 2]))
 
     @staticmethod
     def _weights(g: GraphBuilder, scores: str, added: str | None) -> str:

@@ -45,6 +45,7 @@ def encoder_graph(
     encoder: Encoder,
     *,
     segments: bool = False,
+    unseen: bool = False,
     chunk_tokens: int | None = CHUNK_TOKENS,
     target: Target = Target.CPU,
 ) -> onnx.ModelProto:
@@ -53,6 +54,7 @@ def encoder_graph(
     Args:
         encoder: what to compute.
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
+        unseen: tokens at the end of a row with a mask of 2 attend to the others and are not attended to.
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
             layers. CUDA always computes all at once.
         target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
@@ -66,7 +68,7 @@ def encoder_graph(
         return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
 
     types = encoder.types.shape[0] if segments and encoder.types is not None else 0
-    return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types), chunks)
+    return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types, unseen), chunks)
 
 
 def _layers(

@@ -39,12 +39,14 @@ class Shape:
         hidden: width of a token's vector.
         max_length: most tokens that a row may have.
         segments: kinds of token in `token_type_ids`; 0 takes no such input.
+        unseen: whether rows may end in tokens that no other attends to.
     """
 
     vocabulary: int
     hidden: int
     max_length: int
     segments: int = 0
+    unseen: bool = False
 
 
 def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Spans], str]) -> onnx.ModelProto:
@@ -56,7 +58,7 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
             types are always in range) and the rows' spans; returns the name of FP32 [T, hidden].
     """
     g = GraphBuilder()
-    tokens = locate_tokens(g, max_length=shape.max_length)
+    tokens = locate_tokens(g, max_length=shape.max_length, unseen=shape.unseen)
     ids = g.node("Gather", "input_ids", tokens.slots)
     vectors, outside = [_clamp(g, ids, shape.vocabulary), tokens.positions], _outside(g, ids, shape.vocabulary)
     if shape.segments:

@@ -3,7 +3,7 @@
 Triton concatenates the flattened [rows, length] matrices of all merged requests, each padded to its own length, and
 adds the padded length of every row (`BATCH_ITEM_SHAPE_FLATTEN`). With N slots in R rows, of which T hold a real token:
 
-    attention_mask  INT64 [N]   1 = real token
+    attention_mask  INT64 [N]   1 = real token, 2 = one at the end of its row that no other attends to
     row_lengths     INT32 [R]   padded length of every row
 """
 
@@ -29,10 +29,17 @@ class Spans:
     Attributes:
         first: INT64 [R], the first token of every row.
         last: INT64 [R], one past its last token.
+        unseen: INT64 [R], the first of its tokens that no other attends to; None where there are no such tokens.
     """
 
     first: str
     last: str
+    unseen: str | None = None
+
+    @property
+    def keys_end(self) -> str:
+        """INT64 [R], one past the last token that others attend to."""
+        return self.unseen or self.last
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,14 @@ class Tokens:
     malformed: str
 
 
-def locate_tokens(g: GraphBuilder, max_length: int | None = None) -> Tokens:
-    """Find the real tokens from `attention_mask` and `row_lengths`."""
+def locate_tokens(g: GraphBuilder, max_length: int | None = None, *, unseen: bool = False) -> Tokens:
+    """Find the real tokens from `attention_mask` and `row_lengths`.
+
+    Args:
+        g: the graph.
+        max_length: most tokens of a row.
+        unseen: whether a mask of 2 means more than one of 1.
+    """
     real = g.cast(g.cast("attention_mask", TensorProto.BOOL), TensorProto.INT64)
     lengths = g.cast(ROW_LENGTHS, TensorProto.INT64)
     ends = g.cumsum(lengths)
@@ -78,14 +91,22 @@ def locate_tokens(g: GraphBuilder, max_length: int | None = None) -> Tokens:
         counts = g.node("Min", counts, limit)
     slots = g.node("Squeeze", g.node("NonZero", real), g.int64([0]))
     last = g.cumsum(counts)
+    first = g.node("Sub", last, counts)
     return Tokens(
         slots=slots,
         slot_rows=slot_rows,
         rows=g.node("Gather", slot_rows, slots),
         positions=g.node("Gather", ranks, slots),
-        spans=Spans(g.node("Sub", last, counts), last),
+        spans=Spans(first, last, _unseen(g, slot_rows, first, counts) if unseen else None),
         malformed=malformed,
     )
+
+
+def _unseen(g: GraphBuilder, slot_rows: str, first: str, counts: str) -> str:
+    """The first token of every row that no other attends to; its first one is always attended to."""
+    seen = g.cast(g.node("Equal", "attention_mask", g.int64(1)), TensorProto.INT64)
+    seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
+    return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
 
 
 def any_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
@@ -141,7 +162,8 @@ def for_each_chunk(
         origin = inner.node("Gather", spans.first, begin)
         stop = inner.node("Gather", spans.last, inner.node("Sub", end, inner.int64([1])))
         parts = [slice_rows(inner, vector, origin, stop) for vector in vectors]
-        return body(inner, parts, Spans(inner.node("Sub", first, origin), inner.node("Sub", last, origin)))
+        unseen = spans.unseen and inner.node("Sub", slice_rows(inner, spans.unseen, begin, end), origin)
+        return body(inner, parts, Spans(inner.node("Sub", first, origin), inner.node("Sub", last, origin), unseen))
 
     return g.for_each(g.node("Size", begins), one_chunk, TensorProto.FLOAT, ragged=True)
 

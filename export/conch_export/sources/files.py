@@ -18,6 +18,8 @@ WEIGHTS = "model.safetensors"
 BLOCK_BYTES = 1 << 20
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SETTINGS = {".json", ".txt", ".model"}
+_BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.safetensors"}
+"""ColBERT's settings, and BGE-M3's further heads."""
 _MODULE_FILES = {"config.json", WEIGHTS}
 """Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
@@ -113,7 +115,7 @@ def git_sha1(path: Path) -> str:
 
 def _is_setting(path: PurePosixPath) -> bool:
     if len(path.parts) == 1:
-        return path.suffix in _SETTINGS
+        return path.suffix in _SETTINGS or path.name in _BESIDE
     folder, *rest = path.parts
     return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES
 

@@ -1,0 +1,71 @@
+"""The text that a reranker reads for a query and a document, where its authors wrap both in words of their own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from conch_client._inputs import Truncate
+
+_PLACES = re.compile(r"\{(query|document)\}")
+
+
+class Span(NamedTuple):
+    """Characters ``begin`` to ``end`` of a text."""
+
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class FramedPair:
+    """A query and a document within their frame.
+
+    Attributes:
+        text: All of it.
+        query: Where the query is in it.
+        document: Where the document is.
+    """
+
+    text: str
+    query: Span
+    document: Span
+
+    @classmethod
+    def of(cls, template: str, query: str, document: str) -> FramedPair:
+        """Fills ``{query}`` and ``{document}``, and neither again in what was filled in."""
+        values, spans, text = {"query": query, "document": document}, {}, ""
+        for index, piece in enumerate(_PLACES.split(template)):
+            begin = len(text)
+            text += values[piece] if index % 2 else piece
+            if index % 2:
+                spans[piece] = Span(begin, len(text))
+        return cls(text, spans["query"], spans["document"])
+
+    def cut(self, offsets: Sequence[tuple[int, int]], length: int, truncate: Truncate) -> list[int]:
+        """Which of its tokens are kept so that ``length`` remain.
+
+        The frame stays whole. The document loses tokens first; of the query goes only what exceeds half the room.
+
+        Args:
+            offsets: Begin and end of every token in the text; both 0 for those that the tokenizer added.
+            length: Most tokens.
+            truncate: The end that loses tokens, ``"end"`` or ``"start"``.
+        """
+        query, document = (list(_within(offsets, span)) for span in (self.query, self.document))
+        room = max(0, length - (len(offsets) - len(query) - len(document)))
+        asked = min(len(query), max(room - len(document), (room + 1) // 2))
+        lost = {*_lost(query, asked, truncate), *_lost(document, room - asked, truncate)}
+        return [index for index in range(len(offsets)) if index not in lost]
+
+
+def _within(offsets: Sequence[tuple[int, int]], span: Span) -> Iterator[int]:
+    return (i for i, (begin, end) in enumerate(offsets) if begin < end and begin >= span.begin and end <= span.end)
+
+
+def _lost(tokens: list[int], kept: int, truncate: Truncate) -> list[int]:
+    return tokens[kept:] if truncate == "end" else tokens[: max(0, len(tokens) - kept)]
