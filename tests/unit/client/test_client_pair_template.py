@@ -1,0 +1,74 @@
+"""A reranker that wraps query and document in words of its own reads them whole, whatever the length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conch_client import InvalidInputError
+from conch_client._pair_template import FramedPair
+from conch_client._tokenizer import TextTokenizer
+from conch_client.testing import FakeModel, fake_tokenizer_json
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from conch_client._inputs import Truncate
+    from conch_client.testing import FakeServer
+
+TEMPLATE = "<{query}|{document}>!"
+TOKENIZER = Tokenizer.from_str(fake_tokenizer_json().decode())
+OWN = TextTokenizer(fake_tokenizer_json())
+texts = st.text("abcxyz", max_size=20)
+
+
+def read(query: str, document: str, length: int, truncate: Truncate = "end") -> str:
+    """What of the pair is left, as text."""
+    rows = OWN.encode_framed([FramedPair.of(TEMPLATE, query, document)], max_length=length, truncate=truncate)
+    return str(TOKENIZER.decode(rows.tolist()[0]))
+
+
+@pytest.mark.parametrize(
+    ("query", "document"), [("{document}", "d"), ("q", "{query}"), ("", ""), ("größer", "日本語 🐚")]
+)
+def test_what_is_filled_in_is_not_filled_in_again(query: str, document: str) -> None:
+    pair = FramedPair.of(TEMPLATE, query, document)
+    assert pair.text == f"<{query}|{document}>!"
+    assert pair.text[slice(*pair.query)] == query
+    assert pair.text[slice(*pair.document)] == document
+
+
+def test_the_document_may_come_first() -> None:
+    assert FramedPair.of("{document} answers {query}?", "q", "d").text == "d answers q?"
+
+
+@given(query=texts, document=texts, length=st.integers(6, 40))
+def test_the_frame_stays_and_the_document_loses_before_the_query(query: str, document: str, length: int) -> None:
+    found = read(query, document, length)
+    whole = f"<{query}|{document}>!"
+    room = length - 6  # two special tokens and four of the frame
+    assert len(found) <= length - 2
+    asked, _, rest = found.removeprefix("<").removesuffix(">!").partition("|")
+    assert query.startswith(asked)
+    assert document.startswith(rest)
+    if len(query) + len(document) <= room:
+        assert found == whole
+    else:
+        assert len(asked) + len(rest) == room
+        assert asked == query or len(asked) >= room // 2
+
+
+def test_the_start_is_lost_where_that_is_asked_for() -> None:
+    assert read("ab", "wxyz", 10, "start") == "<ab|yz>!"
+
+
+async def test_pairs_are_sent_within_the_template(client: Any, server: FakeServer) -> None:
+    server.models["pairs"] = FakeModel(task="cross-encoder", parameters={"pair_template": TEMPLATE, "max_length": "16"})
+    await client.rerank("ab", ["cd", "z" * 40], model="pairs")
+    request = next(r for r in reversed(server.received) if r.model_name == "pairs")
+    rows = np.frombuffer(request.raw_input_contents[0], "<i8").reshape(tuple(request.inputs[0].shape))
+    assert sorted(str(TOKENIZER.decode(row.tolist())) for row in rows) == ["<ab|cd>!", f"<ab|{'z' * 8}>!"]
+    with pytest.raises(InvalidInputError, match=r"documents\[1\] and the query has 48 tokens"):
+        await client.rerank("ab", ["cd", "z" * 40], model="pairs", truncate="none")
