@@ -33,7 +33,7 @@ class Admission:
         self._max_tokens = settings.max_in_flight_tokens
         self._throughput = Throughput()
         self._line_ends_at = 0.0
-        self.turns = Turns(settings.triton_calls)
+        self.turns = Turns(settings.triton_calls, settings.timeout_s)
         self.requests = 0
         self.texts = 0
         self.tokens = 0

@@ -18,6 +18,8 @@ from heapq import heappop, heappush
 from itertools import count
 from time import monotonic, perf_counter
 
+from conch_client import DeadlineExceededError
+
 from conch_gateway._trace import Trace
 
 _ABOUT_S = 1.0  # small requests are about for so long after the last one
@@ -52,10 +54,16 @@ class Ticket:
 
 
 class Turns:
-    """Hands out turns for at most `calls` calls at a time; belongs to one event loop."""
+    """Hands out turns for at most `calls` calls at a time; belongs to one event loop.
 
-    def __init__(self, calls: int) -> None:
+    Args:
+        calls: that may be under way.
+        timeout_s: that a request may take, its waiting included.
+    """
+
+    def __init__(self, calls: int, timeout_s: float) -> None:
         self._calls = calls
+        self._timeout_s = timeout_s
         self._calls_beside_small = max(1, calls // 2)
         self._clock = 0.0
         self._numbers = count()
@@ -66,11 +74,16 @@ class Turns:
 
     @contextmanager
     def share(self, trace: Trace, *, large: bool) -> Iterator[Share]:
-        """Open a request, whose calls may be queued inside the block; `large` if it takes several."""
+        """Open a request, whose calls may be queued inside the block; `large` if it takes several.
+
+        Raises:
+            DeadlineExceededError: the block took longer than `timeout_s`, and was cancelled.
+        """
         flow = self._flows.setdefault((trace.caller, large), Flow(self._clock))
         flow.requests += 1
         try:
-            yield Share(trace, flow, large, perf_counter())
+            with _cancelled_after(self._timeout_s):
+                yield Share(trace, flow, large, perf_counter())
         finally:
             flow.requests -= 1
             if not flow.requests:
@@ -129,6 +142,27 @@ class Turns:
 
     def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
         return not large or not self.small_about or self._under_way[True] < self._calls_beside_small
+
+
+@contextmanager
+def _cancelled_after(seconds: float) -> Iterator[None]:
+    """As `asyncio.timeout`, which Python 3.10 does not have."""
+    task, expired = asyncio.current_task(), False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = task is not None and task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if not expired:
+            raise
+        msg = f"the request took longer than {seconds:g} s, its waiting included"
+        raise DeadlineExceededError(msg) from error
+    finally:
+        timer.cancel()
 
 
 def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:

@@ -81,7 +81,9 @@ class GatewaySettings(BaseSettings):
     cache_mb: int = Field(
         0, ge=0, description="MiB of vectors that are remembered, so that a text is computed once; 0 remembers none."
     )
-    timeout_s: float = Field(30.0, gt=0, description="Seconds a request may take in Triton before it gets 504.")
+    timeout_s: float = Field(
+        30.0, gt=0, description="Seconds a request may take, waiting for Triton included, before it gets 504."
+    )
     readiness_timeout_s: float = Field(
         2.0, gt=0, description="Seconds every model has to answer a readiness probe before /health/ready says 503."
     )

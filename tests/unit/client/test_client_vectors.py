@@ -101,3 +101,19 @@ async def test_a_derived_model_names_its_base(client: Any) -> None:
     assert told["tokens"].base == "letters"
     assert told["words"].base is None
     assert (told["tokens"].task, told["tokens"].dimension, told["tokens"].normalized) == ("multi-vector", 8, False)
+
+
+@pytest.mark.parametrize("call", ["embed", "embed_tokens", "embed_sparse", "rerank"])
+async def test_the_server_is_told_the_id_of_every_request_that_a_call_sends(
+    client: Any, server: FakeServer, call: str
+) -> None:
+    server.models["ranks"] = FakeModel(task="cross-encoder")
+    arguments = ("q", TEXTS) if call == "rerank" else (TEXTS,)
+    options = {"model": "ranks"} if call == "rerank" else {}
+    await getattr(client, call)(*arguments, **options)
+    server.received.clear()
+
+    await getattr(client, call)(*arguments, **options, request_id="a-request")
+
+    assert len(server.received) > 1
+    assert {request.id for request in server.received} == {"a-request"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -51,7 +52,7 @@ def client() -> Counting:
 
 @pytest.fixture
 def coalescer(client: Counting) -> Coalescer:
-    return Coalescer(cast("AsyncClient", client), Turns(calls=2), timeout_s=1)
+    return Coalescer(cast("AsyncClient", client), Turns(calls=2, timeout_s=1), timeout_s=1)
 
 
 async def start(coalescer: Coalescer, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
@@ -219,7 +220,7 @@ async def test_the_long_lists_of_one_caller_are_done_one_after_another(coalescer
         asyncio.create_task(coalescer.embed([[number]] * 16, OPTIONS, 8, caller("greedy"))) for number in range(10)
     ]
     for number, task in enumerate(lists):
-        task.add_done_callback(lambda _, number=number: done.append(number))
+        task.add_done_callback(partial(lambda number, _: done.append(number), number))
     await asyncio.gather(*lists)
 
     assert done == list(range(10))

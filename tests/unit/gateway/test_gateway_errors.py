@@ -180,6 +180,23 @@ async def test_a_full_gateway_answers_429_at_once_and_recovers(
 
 
 @pytest.mark.parametrize(
+    ("url", "body"),
+    [pytest.param(URL, GOOD, id="texts"), pytest.param("/rerank", {"query": "q", "documents": ["d"]}, id="documents")],
+)
+async def test_waiting_for_a_turn_counts_as_time_taken(
+    http_with: Serve, client: StandIn, url: str, body: dict[str, Any]
+) -> None:
+    client.gate = asyncio.Event()
+    async with http_with(timeout_s=0.1, triton_calls=1) as http:
+        answers = await asyncio.gather(*(http.post(url, json=body) for _ in range(3)))
+        client.gate.set()
+        later = await http.post(url, json=body)
+
+    assert [answer.status_code for answer in answers] == [504] * 3
+    assert (later.status_code, len([name for name, _ in client.calls if name != "tokenize"])) == (200, 2)
+
+
+@pytest.mark.parametrize(
     ("given", "kept"),
     [
         pytest.param("job-7.a:b_c", True, id="sane"),

@@ -5,9 +5,12 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING, cast
 
 import httpx
+import psutil
 import pytest
 from conch_gateway import Gateway, GatewaySettings, ListenError, app, serve
 from pydantic import ValidationError
@@ -130,3 +133,17 @@ async def until_refused(url: str) -> None:
             return
         writer.close()
         await asyncio.sleep(0)
+
+
+def test_idle_it_takes_no_more_than_150_mb() -> None:
+    code = (
+        "import asyncio; from conch_gateway import GatewaySettings, serve; asyncio.run(serve(GatewaySettings(port=0)))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"listening" in process.stderr.readline()
+        resident = psutil.Process(process.pid).memory_info().rss
+        process.terminate()
+
+    assert resident < 150e6
