@@ -38,7 +38,10 @@ def convert(folder: Path) -> ModelProto:
             kind = {"task": "feature-extraction", "library_name": "transformers"}
             main_export(str(folder), scratch, **kind, opset=ONNX_OPSET, do_validation=False)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-            message = f"optimum cannot convert {folder.name}: {error}"
+            message = (
+                f"{folder.name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
+                "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
+            )
             raise UnsupportedError(message) from error
         model = onnx.load(Path(scratch) / "model.onnx")
     inputs = {tensor.name for tensor in model.graph.input}

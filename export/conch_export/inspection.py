@@ -180,9 +180,9 @@ def _known(origin: str) -> catalog.Entry | None:
 
 def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
     """Texts and tokens a second, of rows that Triton would merge."""
-    head = parts(description)[0].step
-    paths = (repository / model / "1" / "model.onnx" for model in (f"{description.name}.encoder", head))
-    engine, rows = Engine(*paths, target=target), verification_rows(description, TEXTS)
+    models = (f"{description.name}.encoder", f"{parts(description)[0].step}")
+    encoder, head = (repository / model / "1" / "model.onnx" for model in models)
+    engine, rows = Engine(encoder, head, target=target), verification_rows(description, TEXTS)
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
     engine(groups[0])  # the first run is slower than any other
     rounds, begin = 0, time.perf_counter()

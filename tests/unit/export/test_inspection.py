@@ -1,0 +1,115 @@
+"""`conch verify`: a model in a repository is compared again, measured, and found out when it was changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import pytest
+from conch.app import app
+from conch_export import SourceError, inspect
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from tests.unit.export.merging import Published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.checkpoints import Checkpoints
+    from tests.unit.export.conftest import Exports
+
+
+@pytest.fixture
+def exported(exports: Exports, tmp_path: Path) -> Published:
+    """A model with everything derived from it, in a repository that may be changed."""
+    original = exports("xlm_roberta")
+    return Published(shutil.copytree(original.repository, tmp_path / "repository"), original.name)
+
+
+def double_a_weight(graph: Path) -> None:
+    """Of the same size on disk, as a file that was tampered with might be."""
+    model = onnx.load(graph)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "layer.1.up.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name))
+    graph.write_bytes(model.SerializeToString())
+
+
+def test_it_is_compared_with_its_checkpoint_and_measured(exported: Published, checkpoints: Checkpoints) -> None:
+    steps: list[str] = []
+    found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()), steps.append)
+    report = json.loads((exported.repository / exported.name / "report.json").read_text())
+    assert {name: each.as_dict() for name, each in found.verification.items()} == report["verification"]
+    assert set(found.verification) == {exported.name, f"{exported.name}-maxsim", f"{exported.name}-tokens"}
+    assert (found.problems, found.not_compared) == ((), "")
+    assert found.disk_bytes == sum(report["files"].values())
+    assert found.peak_bytes is not None
+    assert found.peak_bytes > 50e6
+    assert 0 < found.texts_per_s < found.tokens_per_s
+    assert len(steps) == 3
+
+
+def test_without_its_checkpoint_it_says_so_and_verifies_the_rest(exported: Published) -> None:
+    found = inspect(exported.name, exported.repository)
+    assert "folder called 'xlm-roberta': say where that is with --checkpoint" in found.not_compared
+    assert not found.verification
+    assert set(found.merging) == {exported.name, f"{exported.name}-maxsim", f"{exported.name}-tokens"}
+    assert max(found.merging.values()) < 1e-5
+    assert found.problems == ()
+
+
+def test_changed_weights_are_found_out(exported: Published, checkpoints: Checkpoints) -> None:
+    double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
+    found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()))
+    assert "differs from its PyTorch reference" in found.problems[0]
+
+
+def test_another_checkpoint_is_not_what_it_was_exported_from(exported: Published, checkpoints: Checkpoints) -> None:
+    with pytest.raises(SourceError, match="other weights than"):
+        inspect(exported.name, exported.repository, str(checkpoints.bert()))
+
+
+def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
+    with pytest.raises(SourceError, match=r"no model 'nothing'.*conch models"):
+        inspect("nothing", exported.repository)
+
+
+def test_a_derived_model_is_verified_with_its_base(exported: Published) -> None:
+    with pytest.raises(SourceError, match=f"derived from {exported.name}: verify that"):
+        inspect(f"{exported.name}-maxsim", exported.repository)
+
+
+def test_a_model_that_lost_a_file_is_damaged(exported: Published) -> None:
+    (exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx").unlink()
+    with pytest.raises(SourceError, match=r"is damaged.*export it again"):
+        inspect(exported.name, exported.repository)
+
+
+@pytest.mark.parametrize("kind", ["bert_cross_encoder", "modernbert"])
+def test_every_kind_of_model_can_be_verified(exports: Exports, checkpoints: Checkpoints, kind: str) -> None:
+    model = exports(kind)
+    found = inspect(model.name, model.repository, str(getattr(checkpoints, kind)()))
+    assert found.verification
+    assert not found.problems
+
+
+def run(exported: Published, *arguments: str) -> Any:
+    command = ["verify", exported.name, "--repository", str(exported.repository), *arguments]
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+
+
+def test_the_command_prints_a_card_and_succeeds(exported: Published, checkpoints: Checkpoints) -> None:
+    result = run(exported, "--checkpoint", str(checkpoints.xlm_roberta()))
+    assert result.exit_code == 0, result.output
+    for line in ("against PyTorch", "merged against alone", "size on disk", "memory", "tokens/s on one core"):
+        assert line in result.output
+    assert "all that was compared holds" in result.output
+
+
+def test_the_command_fails_for_a_model_that_was_changed(exported: Published, checkpoints: Checkpoints) -> None:
+    double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
+    result = run(exported, "--checkpoint", str(checkpoints.xlm_roberta()), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"]

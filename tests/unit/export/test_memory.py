@@ -1,0 +1,189 @@
+"""The memory that is planned is the memory that is taken, within a quarter, for any shape, precision and length."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from conch.app import app
+from conch_export import Capacity, Precision
+from conch_export.graphs.distances import Alibi
+from conch_export.graphs.network import (
+    Activation,
+    Attention,
+    Encoder,
+    FeedForward,
+    Layer,
+    Linear,
+    Norm,
+    Rotary,
+    rotary_frequencies,
+)
+from conch_export.memory import Footprint
+from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from tests.checkpoints import Checkpoints
+
+LONG = 8192
+random = np.random.default_rng(0)
+
+
+def linear(inputs: int, outputs: int) -> Linear:
+    weight = random.standard_normal((inputs, outputs), np.float32) * np.float32(0.02)
+    return Linear(weight, np.zeros(outputs, np.float32))
+
+
+def norm(width: int) -> Norm:
+    return Norm(np.ones(width, np.float32), np.zeros(width, np.float32), 1e-12)
+
+
+def encoder(
+    hidden: int, heads: int, inner: int, *, layers: int = 1, gated: bool = False, words: int = 30528
+) -> Encoder:
+    """Random weights in a true shape; plain attention."""
+
+    def layer() -> Layer:
+        query, key, value, output = (linear(hidden, hidden) for _ in range(4))
+        attention = Attention(query, key, value, output, heads, heads)
+        gate = linear(hidden, inner) if gated else None
+        network = FeedForward(linear(hidden, inner), linear(inner, hidden), Activation.GELU, gate)
+        return Layer(attention, norm(hidden), network, norm(hidden))
+
+    table = np.zeros((words, hidden), np.float32)
+    return Encoder(table, tuple(layer() for _ in range(layers)), LONG, norm=norm(hidden))
+
+
+def attending(shape: Encoder, **changes: object) -> Encoder:
+    """The same with another kind of attention."""
+    layers = (replace(layer, attention=replace(layer.attention, **changes)) for layer in shape.layers)  # type: ignore[arg-type]
+    return replace(shape, layers=tuple(layers))
+
+
+def jina_small(layers: int) -> Encoder:
+    """The shape of jina-embeddings-v2-small-en, which has 4 layers."""
+    return attending(encoder(512, 8, 2048, layers=layers, gated=True), bias=Alibi.of(8))
+
+
+def planned(shape: Encoder, precision: str, length: int, rows: int = 1) -> Capacity:
+    kind = Precision(precision)
+    return Capacity(shape, kind, Footprint.of(shape, kind), length, rows, instances=1)
+
+
+ROTARY = Rotary.of(rotary_frequencies(10000, 64), LONG)
+SHAPES = {
+    "MiniLM": lambda: encoder(384, 12, 1536, layers=2),
+    "nomic": lambda: attending(encoder(768, 12, 3072, gated=True), rotary=ROTARY),
+    "ModernBERT": lambda: attending(encoder(512, 8, 768, gated=True), rotary=ROTARY, window=64),
+    "many words": lambda: encoder(384, 12, 1536, words=250_002),
+    "tiny": lambda: encoder(48, 4, 96),
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "length"),
+    [
+        ("MiniLM", "fp32", 128),
+        ("MiniLM", "int8", 1024),
+        ("nomic", "fp32", 1024),
+        ("nomic", "int8", 2048),
+        ("ModernBERT", "fp32", 4096),
+        ("ModernBERT", "int8", 1024),
+        ("many words", "fp32", 128),
+        ("tiny", "int8", 1024),
+    ],
+)
+def test_the_planned_peak_is_the_measured_one(shape: str, precision: str, length: int) -> None:
+    plan = planned(SHAPES[shape](), precision, length)
+    assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
+
+
+@pytest.mark.parametrize(("precision", "length"), [("fp32", LONG), ("int8", LONG // 2)])
+def test_so_it_is_for_long_texts(precision: str, length: int) -> None:
+    plan = planned(jina_small(layers=1), precision, length)
+    assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
+
+
+def test_so_it_is_for_merged_rows() -> None:
+    plan = planned(jina_small(layers=1), "int8", 512, rows=8)
+    assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_8192_tokens_of_jina_small_take_less_than_a_gigabyte(precision: str) -> None:
+    assert planned(jina_small(layers=4), precision, LONG).total < 1e9
+
+
+def test_tiles_take_a_twentieth_of_what_whole_scores_would() -> None:
+    plan = planned(jina_small(layers=1), "fp32", LONG)
+    assert plan.footprint.whole_scores(LONG) == 8 * LONG * LONG * 4
+    assert plan.budget.scores < plan.footprint.whole_scores(LONG) / 20
+
+
+@pytest.mark.parametrize("memory", [400e6, 600e6, 1e9])
+def test_the_longest_that_fits_fits_and_one_more_token_does_not(memory: float) -> None:
+    plan = planned(jina_small(layers=4), "int8", 512)
+    longest = plan.longest(int(memory))
+    assert 0 < longest <= LONG
+    assert replace(plan, length=longest).total <= memory
+    assert longest == LONG or replace(plan, length=longest + 1).total > memory
+
+
+def test_what_never_fits_has_no_length() -> None:
+    assert planned(jina_small(layers=4), "fp32", 512).longest(10**8) == 0
+
+
+def test_more_instances_take_more() -> None:
+    one = planned(jina_small(layers=1), "int8", 512)
+    assert replace(one, instances=3).total - one.total == 2 * one.budget.total
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["plan", *map(str, arguments)])
+
+
+def test_the_command_prints_the_parts_and_their_sum(checkpoints: Checkpoints) -> None:
+    result = run(checkpoints.jina_bert(), "--cores", "3", "--memory", "4GB", "--measure")
+    assert result.exit_code == 0, result.output
+    for part in ("weights", "packed weights", "activations", "attention scores", "an instance", "in all"):
+        assert f" {part} " in result.output
+    assert "of 3 instances" in result.output
+    assert "4,000 MB: up to 400 tokens (all that it has positions for); 400 fits" in result.output
+    off = re.search(r"measured: \d+ MB an instance; the plan is ([+-]\d+)% off", result.output)
+    assert off
+    assert abs(int(off[1])) <= 25
+
+
+def test_the_command_fails_where_the_length_does_not_fit_and_says_what_does(checkpoints: Checkpoints) -> None:
+    result = run(checkpoints.jina_bert(), "--cores", "1", "--memory", "100MB")
+    assert result.exit_code == 1
+    assert "100 MB are too little for 1 instances at any length: fewer --cores" in result.output
+
+
+@pytest.mark.parametrize(("preset", "length"), [("short", 1024), ("medium", 2048), ("long", 4096), ("maximum", 8192)])
+def test_lengths_have_names(checkpoints: Checkpoints, preset: str, length: int) -> None:
+    result = run(checkpoints.jina_bert(), "--max-length", preset)
+    assert f"--max-length {length} is outside 3 to 400" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--max-length", "endless"], "neither a number of tokens nor one of short, medium, long, maximum"),
+        (["--memory", "plenty"], "no size: write it as 2GB or 512MiB"),
+    ],
+)
+def test_what_is_no_quantity_is_refused(arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_an_architecture_without_a_family_is_measured_instead(checkpoints: Checkpoints) -> None:
+    result = run(checkpoints.distilbert())
+    assert result.exit_code == 1
+    assert "'distilbert' is not planned" in result.stderr
+    assert "conch verify" in result.stderr
