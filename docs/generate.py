@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import conch_gateway
 import typer
@@ -65,6 +65,8 @@ def _values(field: FieldInfo) -> str:
     kind = field.annotation
     if type(None) in get_args(kind):
         kind = next(option for option in get_args(kind) if option is not type(None))
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if get_origin(kind) is not None:
         return ", ".join(map(str, get_args(kind)))
     return getattr(kind, "__name__", str(kind)).lower()
