@@ -26,7 +26,9 @@ class ErrorDetail(BaseModel):
     """What went wrong, and how to set it right."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: Literal[
+        "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+    ]
     param: str | None
     code: str
 
