@@ -91,7 +91,7 @@ def _reranked(engine: Engine, maxsim: Path, rows: list[list[Row]], order: NDArra
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(maxsim, options, providers=["CPUExecutionProvider"])
-    queries, documents = ([engine.tokens([row]) for row in part] for part in rows)
+    queries, documents = ([engine.encoder([row]) for row in part] for part in rows)
     better = []
     for query, candidates in zip(queries, order, strict=True):
         scores = _scores(session, [query, *(documents[i] for i in candidates)])

@@ -30,10 +30,13 @@ class Engine:
         head: path of the head's graph.
         threads: onnxruntime's threads inside one operator.
         target: what the encoder runs on; the head always runs on the CPU.
+
+    Attributes:
+        encoder: by itself.
     """
 
     def __init__(self, encoder: Path, head: Path, threads: int = 1, target: Target = Target.CPU) -> None:
-        self._encoder = EncoderGraph(encoder, threads, target)
+        self.encoder = EncoderGraph(encoder, threads, target)
         self._head = HeadGraph(head, threads)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -42,7 +45,7 @@ class Engine:
         Returns:
             The head's first output, FP32 [rows, dimension] or [rows, 1].
         """
-        return next(iter(self._head(rows, self._encoder(rows)).values()))
+        return next(iter(self._head(rows, self.encoder(rows)).values()))
 
 
 class EncoderGraph:
