@@ -183,20 +183,21 @@ def _write_graphs(folder: Path, description: Description, checkpoint: Checkpoint
     tokenizer = folder / f"{description.name}.tokenizer" / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
     save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
+    encoder = save_graph(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
     for part in parts(description):
         if part.step is not None:
-            save_graph(build_step(description, part, checkpoint), folder / part.step / "1")
-    save_graph(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
+            save_graph(build_step(description, part, checkpoint, encoder), folder / part.step / "1")
 
 
-def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
-    """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it."""
+def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
+    """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it; returns its path."""
     path = folder / "model.onnx"
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
         path.write_bytes(graph.SerializeToString())
-        return
+        return path
     large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
     onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
+    return path
 
 
 def _report(description: Description, verification: dict[str, Verification], folder: Path) -> dict[str, Any]:

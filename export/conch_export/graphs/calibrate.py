@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -22,13 +22,13 @@ _SAMPLES = 1024
 
 
 def calibrate(
-    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[np.int64 | np.int32]]], *, per_token: bool = True
+    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[Any]]], *, per_token: bool = True
 ) -> dict[str, tuple[Scheme, Int8Weight]]:
     """Choose how every product of tokens with a constant matrix is rounded, by the name of the matrix.
 
     Args:
         model: a graph whose products are not inside loops.
-        feeds: inputs of the graph, about a thousand tokens or more in all.
+        feeds: inputs of the graph, the first with a number for each token; about a thousand tokens or more in all.
         per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -46,7 +46,7 @@ def calibrate(
 
 
 def _observe(
-    model: onnx.ModelProto, names: list[str], feeds: Iterable[Mapping[str, NDArray[np.int64 | np.int32]]]
+    model: onnx.ModelProto, names: list[str], feeds: Iterable[Mapping[str, NDArray[Any]]]
 ) -> dict[str, Samples]:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -55,15 +55,19 @@ def _observe(
     seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     bounds: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     feeds = list(feeds)
-    stride = max(1, sum(feed["input_ids"].size for feed in feeds) // _SAMPLES)
+    stride = max(1, sum(map(_tokens, feeds)) // _SAMPLES)
     offset = 0
     for feed in feeds:
         for name, output in zip(names, session.run(names, dict(feed)), strict=True):
             values = output.reshape(-1, output.shape[-1])
             seen[name].append(values[offset::stride].copy())
             bounds[name] += [values.min(0), values.max(0)]
-        offset = (offset - feed["input_ids"].size) % stride
+        offset = (offset - _tokens(feed)) % stride
     return {
         name: Samples(np.concatenate(seen[name]), np.min(bounds[name], axis=0), np.max(bounds[name], axis=0))
         for name in names
     }
+
+
+def _tokens(feed: Mapping[str, NDArray[Any]]) -> int:
+    return int(next(iter(feed.values())).size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conch_export.graphs.builder import GraphBuilder
     from conch_export.graphs.network import Linear
 
-_TILE_TOKENS = 64
+TILE_TOKENS = 64
 """Tokens whose logits are held at a time: 250,000 words take 64 MB."""
 
 
@@ -58,15 +58,25 @@ class Lexical:
     skipped: tuple[int, ...]
 
 
-def vocabulary_graph(hidden: int, head: Vocabulary) -> onnx.ModelProto:
-    """Token vectors to the words that the text is about, whether they occur in it or not."""
+def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TILE_TOKENS) -> onnx.ModelProto:
+    """Token vectors to the words that the text is about, whether they occur in it or not.
+
+    Args:
+        hidden: width of the encoder's token vectors.
+        head: what to compute.
+        tile_tokens: tokens whose logits are held at a time; None for all of a run, outside any loop.
+    """
     frame = Frame(hidden)
     g = frame.g
     x = frame.steps(frame.x, head.steps)
     weight = g.constant(head.decoder.weight, "decoder.weight")
 
+    logits = g.node("MatMul", x, weight) if tile_tokens is None else ""
+
     def one_row(inner: GraphBuilder, first: str, last: str) -> str:
-        return _largest(inner, slice_rows(inner, x, first, last), weight)
+        if tile_tokens is None:
+            return inner.node("ReduceMax", slice_rows(inner, logits, first, last), inner.int64([0]), keepdims=0)
+        return _largest(inner, slice_rows(inner, x, first, last), weight, tile_tokens)
 
     weights = for_each_row(g, frame.tokens.spans, one_row, ragged=False)
     if head.decoder.bias is not None:
@@ -100,14 +110,14 @@ def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
     return _finish(frame, "lexical", for_each_row(g, tokens.spans, one_row, ragged=False))
 
 
-def _largest(g: GraphBuilder, row: str, weight: str) -> str:
+def _largest(g: GraphBuilder, row: str, weight: str, tile_tokens: int) -> str:
     """FP32 [n, hidden] to the largest product of any token with each column of `weight`, some tokens at a time."""
     count = g.node("Slice", g.node("Shape", row), g.int64([0]), g.int64([1]))
-    tiles = g.node("Div", g.node("Add", count, g.int64([_TILE_TOKENS - 1])), g.int64([_TILE_TOKENS]))
+    tiles = g.node("Div", g.node("Add", count, g.int64([tile_tokens - 1])), g.int64([tile_tokens]))
 
     def one_tile(inner: GraphBuilder, tile: str) -> str:
-        begin = inner.node("Mul", inner.line(tile), inner.int64([_TILE_TOKENS]))
-        part = slice_rows(inner, row, begin, inner.node("Add", begin, inner.int64([_TILE_TOKENS])))
+        begin = inner.node("Mul", inner.line(tile), inner.int64([tile_tokens]))
+        part = slice_rows(inner, row, begin, inner.node("Add", begin, inner.int64([tile_tokens])))
         return inner.node("ReduceMax", inner.node("MatMul", part, weight), inner.int64([0]), keepdims=0)
 
     maxima = g.for_each(g.node("Squeeze", tiles), one_tile, TensorProto.FLOAT, ragged=False)
