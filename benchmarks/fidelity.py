@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from conch_export import Overrides, Precision
 from conch_export.checkpoint import Checkpoint
-from conch_export.description import describe
+from conch_export.describe import describe
 from conch_export.reference import Reference
 from conch_export.rows import verification_rows
 from conch_export.sources import resolve

@@ -80,7 +80,7 @@ def build_step(description: Description, part: Part, checkpoint: Checkpoint, enc
         width = description.projected if part.base else description.dimension
         return projection_graph(hidden, read_projection(description, checkpoint), width)
     if part.base is not None:
-        return lexical_graph(hidden, read_lexical(checkpoint))
+        return lexical_graph(hidden, read_lexical(description, checkpoint))
     return _vocabulary(description, checkpoint, encoder)
 
 

@@ -89,6 +89,14 @@ class Checkpoint:
             raise UnsupportedError(message)
         return int(self._tokenizer.token_to_id(token))
 
+    def token(self, number: int) -> str:
+        """The token of that id; raises UnsupportedError where there is none."""
+        found: str | None = self._tokenizer.id_to_token(number)
+        if found is None:
+            message = f"the tokenizer has no token {number}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(message)
+        return found
+
     def has_token(self, token: str) -> bool:
         """Whether the vocabulary has it."""
         return self._tokenizer.token_to_id(token) is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conch_export.checkpoint import Weights
-from conch_export.description import Description, Task, vocabulary_size
+from conch_export.description import Description, Task
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.extras import COLBERT, LEXICAL, read_extra
 from conch_export.graphs.heads import Dense, Lexical, Pooled, Pooling, Projection, Unit, Vocabulary
@@ -80,13 +80,13 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
     return Vocabulary(steps, decoder, description.logarithms)
 
 
-def read_lexical(checkpoint: Checkpoint) -> Lexical:
+def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
     """The lexical head of BGE-M3."""
     layer = read_extra(checkpoint, LEXICAL)
     if layer is None:
         message = f"the checkpoint has no {LEXICAL}.safetensors: fetch it again"
         raise SourceError(message)
-    return Lexical(layer, vocabulary_size(checkpoint), tuple(checkpoint.special_ids()))
+    return Lexical(layer, description.vocabulary, tuple(checkpoint.special_ids()))
 
 
 def _dense(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from conch_export import catalog
 from conch_export.checkpoint import Checkpoint
-from conch_export.description import Overrides, describe
+from conch_export.describe import describe
+from conch_export.description import Overrides
 from conch_export.engine import Engine
 from conch_export.errors import SourceError, VerificationError
 from conch_export.graphs.encoder import Target

@@ -108,6 +108,20 @@ class Modules:
             raise UnsupportedError(message)
         return _LOGARITHMS[activation]
 
+    def score_tokens(self) -> tuple[str, ...]:
+        """The words for yes and no, of a reranker that answers in them; empty for others.
+
+        Raises:
+            UnsupportedError: there is a word for yes only.
+        """
+        stated = self.settings("LogitScore")
+        if not stated:
+            return ()
+        if stated.get("false_token_id") is None:
+            message = "a reranker that scores by one word's logit is not built: it needs a word for yes and one for no"
+            raise UnsupportedError(message)
+        return tuple(self._checkpoint.token(int(stated[f"{answer}_token_id"])) for answer in ("true", "false"))
+
     def _dense(self, folder: str) -> DenseModule:
         stated = self._checkpoint.settings(f"{folder}/config.json")
         if "out_features" not in stated or stated.get("use_residual"):

@@ -15,7 +15,8 @@ import onnx
 from conch_export import catalog
 from conch_export.build import build_encoder, build_step
 from conch_export.checkpoint import Checkpoint
-from conch_export.description import Description, Overrides, Precision, Task, describe
+from conch_export.describe import describe
+from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.graphs.file import file_graph
 from conch_export.parts import model_names, parts

@@ -5,6 +5,7 @@ Where transformers does not implement an architecture or a head, conch's own pla
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class Reference:
             self._plain = PlainEncoder(family.read_encoder(self._checkpoint))
             return
         self.name = f"transformers {transformers.__version__}"
+        logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of heads that it does not know
         self._model = (
             _kind(description)
             .from_pretrained(
@@ -88,7 +90,7 @@ class Reference:
 
     @cached_property
     def _lexical(self) -> Lexical:
-        return read_lexical(self._checkpoint)
+        return read_lexical(self._description, self._checkpoint)
 
     def _tokens(self, row: Row) -> torch.Tensor:
         """FP32 [tokens, hidden], as they leave the last layer."""

@@ -215,5 +215,6 @@ def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
     if part.task is Task.MULTI_VECTOR:
         return stated | {"normalize": str(part.step is not None).lower()}
     stated |= {"pooling": (description.pooling or Pooling.MEAN).value, "normalize": str(description.normalize).lower()}
+    stated |= {"similarity": description.similarity} if description.similarity else {}
     matryoshka = {"matryoshka_dimensions": json.dumps(description.matryoshka)} if description.matryoshka else {}
     return stated | matryoshka

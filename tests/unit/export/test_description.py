@@ -18,7 +18,7 @@ from conch_export import (
     UnsupportedError,
 )
 from conch_export.checkpoint import Checkpoint
-from conch_export.description import describe
+from conch_export.describe import describe
 from conch_export.families import bert
 from conch_export.sources import Source
 
@@ -311,6 +311,42 @@ def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[...,
     description = read(score_tokens=("yes", "no"), pair_template=template)
     assert (description.task, description.pair_template, description.segments) == (Task.CROSS_ENCODER, template, False)
     assert read(origin="hub:Qwen/Qwen3-Reranker-0.6B").score_tokens == ("yes", "no")
+
+
+def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., Description]) -> None:
+    vocabulary = {"model": {"type": "WordLevel", "vocab": {"no": 0, "yes": 1}, "unk_token": "no"}}
+    score = {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "x.LogitScore"}
+    listed = [put("modules.json", [MODULES[0], score]), put("tokenizer.json", vocabulary)]
+    settings = {"true_token_id": 1, "false_token_id": 0}
+    described = read(*listed, put("1_LogitScore/config.json", settings), pair_template="{query}{document}")
+    assert described.score_tokens == ("yes", "no")
+    with pytest.raises(UnsupportedError, match="one word's logit is not built"):
+        read(*listed, put("1_LogitScore/config.json", {"true_token_id": 1}))
+
+
+def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., Description]) -> None:
+    assert read().similarity == ""
+    assert read(put("config_sentence_transformers.json", {"similarity_fn_name": "dot"})).similarity == "dot"
+
+
+def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[..., Description]) -> None:
+    words = ["[CLS]", "[MASK]", "[unused0]", "[unused1]", ".", "!", "a"]
+    vocabulary = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": "a"}
+    layer = {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"}
+    projection = [put("modules.json", [MODULES[0], layer]), put("1_Dense/config.json", {"out_features": 16})]
+    said = {
+        "query_prefix": "[unused0]", "document_prefix": "[unused1]", "query_length": 32, "document_length": 500,
+        "attend_to_expansion_tokens": False, "skiplist_words": [".", "!", "unknown"],
+    }  # fmt: skip
+    tokenizer = put("tokenizer.json", {"model": vocabulary})
+    described = read(*projection, tokenizer, put("config_sentence_transformers.json", said))
+    assert (described.task, described.dimension, described.max_length) == (Task.MULTI_VECTOR, 16, 128)
+    rules = described.interaction
+    assert rules is not None
+    assert (rules.query_marker, rules.document_marker, rules.filler, rules.skipped) == (2, 3, 1, (4, 5))
+    assert (rules.query_length, rules.document_length, rules.filler_seen) == (32, 128, False)
+    with pytest.raises(UnsupportedError, match=r"the tokenizer has no token '\[Q\] '"):
+        read(*projection, tokenizer, put("config_sentence_transformers.json", {**said, "query_prefix": "[Q] "}))
 
 
 def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None:

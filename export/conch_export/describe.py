@@ -1,0 +1,152 @@
+"""Reading a checkpoint's description: what the operator settles, else what it says, else what is known of its authors.
+
+What none of them says is asked for, never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from conch_export.colbert import is_colbert, read_interaction
+from conch_export.description import Description, Overrides, Packing, Precision, Task
+from conch_export.errors import UnsupportedError
+from conch_export.extras import COLBERT, extra_width, has_lexical
+from conch_export.families import family_of
+from conch_export.modules import Modules
+from conch_export.usage import known_usage, read_matryoshka, read_max_length, read_prompts, refuse_lower_casing
+
+if TYPE_CHECKING:
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.sources import Source
+
+
+def describe(
+    checkpoint: Checkpoint, source: Source, name: str, precision: Precision, overrides: Overrides
+) -> Description:
+    """Read the description of a checkpoint.
+
+    Raises:
+        UndecidedError: something is missing that must not be guessed.
+        UnsupportedError: the checkpoint asks for something that is not built.
+        SourceError: the checkpoint is damaged.
+    """
+    refuse_lower_casing(checkpoint)
+    facts = _Facts(checkpoint, source, overrides)
+    return Description(name=name, source=source, precision=precision, **{**facts.of_any_task(), **facts.of_its_task()})
+
+
+class _Facts:
+    """A description's fields, most of which depend on the task."""
+
+    def __init__(self, checkpoint: Checkpoint, source: Source, overrides: Overrides) -> None:
+        self._checkpoint = checkpoint
+        self._overrides = overrides
+        self._modules = Modules(checkpoint)
+        self._usage = known_usage(source)
+        self._family = family_of(checkpoint.config)
+        self._score_tokens = tuple(overrides.score_tokens or self._modules.score_tokens() or self._usage.score_tokens)
+        self._task = overrides.task or self._stated_task()
+
+    def of_any_task(self) -> dict[str, Any]:
+        """What every model has."""
+        checkpoint = self._checkpoint
+        return {
+            "task": self._task,
+            "architecture": checkpoint.model_type,
+            "packing": Packing.PACKED if self._family else Packing.ROW_BY_ROW,
+            "hidden": _config(checkpoint, "hidden_size"),
+            "max_length": read_max_length(checkpoint, self._positions, self._overrides.max_length),
+            "segments": False,
+            "tokenizer_sha256": hashlib.sha256(checkpoint.tokenizer).hexdigest(),
+            "tokenizer_bytes": len(checkpoint.tokenizer),
+            "vocabulary": _config(checkpoint, "vocab_size"),
+        }
+
+    def of_its_task(self) -> dict[str, Any]:
+        """What models of its kind have."""
+        if self._task is Task.CROSS_ENCODER:
+            return self._of_cross_encoder()
+        prompts, default_prompt_name = read_prompts(self._checkpoint, self._usage, self._overrides)
+        said = {"prompts": prompts, "default_prompt_name": default_prompt_name}
+        if self._task is Task.SPARSE:
+            size = _config(self._checkpoint, "vocab_size")
+            return said | {"dimension": size, "logarithms": self._modules.logarithms()}
+        return said | (self._of_multi_vector() if self._task is Task.MULTI_VECTOR else self._of_embedding())
+
+    @property
+    def _positions(self) -> int:
+        if self._family is None:
+            return _config(self._checkpoint, "max_position_embeddings")
+        return self._family.position_count(self._checkpoint.config)
+
+    def _stated_task(self) -> Task:
+        if self._score_tokens or _is_classifier(self._checkpoint.config):
+            return Task.CROSS_ENCODER
+        if "SpladePooling" in self._modules.kinds:
+            return Task.SPARSE
+        projects = "Dense" in self._modules.kinds and "Pooling" not in self._modules.kinds
+        return Task.MULTI_VECTOR if projects or is_colbert(self._checkpoint) else Task.EMBEDDING
+
+    def _of_cross_encoder(self) -> dict[str, Any]:
+        if not self._score_tokens:
+            family = self._family
+            return {"segments": family is not None and family.has_segments(self._checkpoint.config)}
+        template = self._overrides.pair_template or self._usage.pair_template
+        if not all(template.count(place) == 1 for place in ("{query}", "{document}")):
+            message = (
+                "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
+            )
+            raise UnsupportedError(message)
+        return {"score_tokens": self._score_tokens, "pair_template": template}
+
+    def _of_multi_vector(self) -> dict[str, Any]:
+        rules, dense = read_interaction(self._checkpoint, self._positions), self._modules.dense()
+        width = dense[-1].width if dense else len(self._checkpoint.weights.array("linear.weight"))
+        vectors = {"dense": dense, "dimension": width, "normalize": True}
+        if rules is None:
+            return vectors
+        if rules.has_unseen and self._family is None:
+            message = f"queries whose fillers are not attended to are not built for {self._checkpoint.model_type!r}"
+            raise UnsupportedError(message)
+        return vectors | {
+            "interaction": rules,
+            "max_length": max(rules.query_length, rules.document_length),
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": "document",
+        }
+
+    def _of_embedding(self) -> dict[str, Any]:
+        modules, overrides, dense = self._modules, self._overrides, self._modules.dense()
+        width = dense[-1].width if dense else _config(self._checkpoint, "hidden_size")
+        stated = self._checkpoint.settings("config_sentence_transformers.json")
+        return {
+            "pooling": modules.pooling(overrides.pooling),
+            "dense": dense,
+            "dimension": width,
+            "normalize": modules.normalize(overrides.normalize),
+            "matryoshka": read_matryoshka(width, self._usage, overrides.matryoshka),
+            "similarity": str(stated.get("similarity_fn_name") or ""),
+            "projected": extra_width(self._checkpoint, COLBERT),
+            "lexical": has_lexical(self._checkpoint, overrides.lexical),
+        }
+
+
+def _config(checkpoint: Checkpoint, key: str) -> int:
+    """A size in config.json under the name that most architectures give it."""
+    synonyms = {"hidden_size": ("dim", "d_model", "n_embd"), "max_position_embeddings": ("n_positions",)}
+    for name in (key, *synonyms.get(key, ())):
+        if name in checkpoint.config:
+            return int(checkpoint.config[name])
+    message = f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built"
+    raise UnsupportedError(message)
+
+
+def _is_classifier(config: dict[str, Any]) -> bool:
+    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+        return False
+    labels = len(config.get("id2label") or {0: "", 1: ""})
+    if labels != 1:
+        message = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
+        raise UnsupportedError(message)
+    return True
