@@ -105,8 +105,10 @@ class _Rows:
 
     def __init__(self, g: GraphBuilder, projections: Projections, spans: Spans, attention: Attention) -> None:
         self._attention = attention
-        first, last, keys_end = (g.column(side) for side in (spans.first, spans.last, spans.keys_end))
-        self._counts, self._key_counts = g.node("Sub", last, first), g.node("Sub", keys_end, first)
+        first, last = g.column(spans.first), g.column(spans.last)
+        keys_end = g.column(spans.unseen) if spans.unseen else last
+        self._counts = g.node("Sub", last, first)
+        self._key_counts = g.node("Sub", keys_end, first) if spans.unseen else self._counts
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []

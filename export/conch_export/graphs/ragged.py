@@ -36,11 +36,6 @@ class Spans:
     last: str
     unseen: str | None = None
 
-    @property
-    def keys_end(self) -> str:
-        """INT64 [R], one past the last token that others attend to."""
-        return self.unseen or self.last
-
 
 @dataclass(frozen=True)
 class Tokens:
