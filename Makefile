@@ -27,10 +27,10 @@ test: $(STAMP) check ## set up and run every test
 
 test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
 	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest tests/clients
+	$(BIN)/python -m pytest tests/clients/test_clients.py
 
 fuzz: $(STAMP) ## thousands of good, bad and mangled requests: no 5xx, no answer that docs/openapi.json does not allow
-	$(BIN)/python -m pytest tests/fuzzing
+	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py
 
 check: $(STAMP) ## style, types, generated pages
 	$(BIN)/ruff check .

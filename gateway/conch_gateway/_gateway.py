@@ -17,6 +17,8 @@ from conch_gateway.errors import ListenError
 from conch_gateway.settings import GatewaySettings
 
 _log = logging.getLogger("conch_gateway")
+# Longer than clients (httpx: 5) and balancers (60) keep idle connections: the one who sends must close first.
+_KEEP_ALIVE_S = 75
 
 
 class Gateway:
@@ -92,6 +94,7 @@ class Gateway:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=self._settings.shutdown_grace_s,
             ssl_certfile=self._settings.tls_certificate,
             ssl_keyfile=self._settings.tls_key,
