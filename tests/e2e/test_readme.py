@@ -79,10 +79,22 @@ def test_curl_commands_are_answered(command: list[str], gateway_url: str, tmp_pa
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] != "curl"], ids=" ".join)
 def test_other_commands_exist_with_their_options(command: list[str]) -> None:
-    match command:
+    settings = [word.partition("=")[0] for word in command if re.match(r"(CONCH|HF)_\w+=", word)]
+    known = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in known for name in settings if name.startswith("CONCH_"))
+    match [word for word in command if word.partition("=")[0] not in settings]:
+        case ["export", *_]:
+            assert settings
         case ["make", target]:
             assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        case [".venv/bin/conch", name, *options] | ["docker", "compose", "run", "--rm", "export" as name, *options]:
+        case [".venv/bin/conch" | "conch", name, *options] | [
+            "docker",
+            "compose",
+            "run",
+            "--rm",
+            "export" as name,
+            *options,
+        ]:
             group: Any = typer.main.get_command(app)
             group.commands[name].make_context(name, options)
         case ["docker", "compose", "up" | "restart", *_]:

@@ -32,13 +32,26 @@ class OtherServer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.url = ""
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
         try:
             while not reader.at_eof():
                 await self._answer_one(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._connections.discard(task)
             writer.close()
+
+    async def hang_up(self) -> None:
+        """End all connections, so that none outlives its loop."""
+        for task in (connections := list(self._connections)):
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -76,6 +89,7 @@ async def other() -> AsyncIterator[OtherServer]:
     stand_in.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     yield stand_in
     server.close()
+    await stand_in.hang_up()
 
 
 @pytest.fixture
