@@ -38,7 +38,7 @@ TEMPLATE = "[CLS] does [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answe
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("kinds")
     return {
         "splade": head_checkpoints.splade(folder / "splade"),
@@ -53,7 +53,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def client(
-    checkpoints: dict[str, Path],
+    made: dict[str, Path],
     server_settings: Callable[..., Any],
     background: Any,
     tmp_path_factory: pytest.TempPathFactory,
@@ -61,7 +61,7 @@ def client(
     """A client of a Triton of its own."""
     repository = tmp_path_factory.mktemp("kinds-models")
     overrides = {"words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE)}
-    for name, checkpoint in checkpoints.items():
+    for name, checkpoint in made.items():
         late_interaction = True if name == "m3" else None
         chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
         chosen = replace(chosen, late_interaction=late_interaction, overrides=overrides.get(name, Overrides()))
@@ -101,21 +101,21 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
     }
 
 
-def test_sparse_vectors_are_those_of_transformers(client: Client, checkpoints: dict[str, Path]) -> None:
+def test_sparse_vectors_are_those_of_transformers(client: Client, made: dict[str, Path]) -> None:
     for text, vector in zip(TEXTS, client.embed_sparse(TEXTS, model="splade"), strict=True):
-        logits = outputs(checkpoints["splade"], "ForMaskedLM", tokens(checkpoints["splade"], text)).logits[0]
+        logits = outputs(made["splade"], "ForMaskedLM", tokens(made["splade"], text)).logits[0]
         expected = torch.log1p(torch.relu(logits)).amax(0).numpy()
         found = np.zeros_like(expected)
         found[vector.indices] = vector.values
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_words_of_a_text_weigh_what_the_layer_says(client: Client, checkpoints: dict[str, Path]) -> None:
-    layer = head_checkpoints.layer_of(checkpoints["m3"] / "sparse_linear.safetensors")
+def test_words_of_a_text_weigh_what_the_layer_says(client: Client, made: dict[str, Path]) -> None:
+    layer = head_checkpoints.layer_of(made["m3"] / "sparse_linear.safetensors")
     for text, vector in zip(TEXTS, client.embed_sparse(TEXTS, model="m3-sparse"), strict=True):
-        ids = tokens(checkpoints["m3"], text)
+        ids = tokens(made["m3"], text)
         with torch.inference_mode():
-            numbers = torch.relu(layer(outputs(checkpoints["m3"], "", ids).last_hidden_state[0]))[:, 0].tolist()
+            numbers = torch.relu(layer(outputs(made["m3"], "", ids).last_hidden_state[0]))[:, 0].tolist()
         expected: dict[int, float] = {}
         for word, number in zip(ids, numbers, strict=True):
             if word not in {100, 101, 102} and number > 0:
@@ -125,20 +125,18 @@ def test_words_of_a_text_weigh_what_the_layer_says(client: Client, checkpoints: 
         )
 
 
-def test_token_vectors_go_through_their_layer(client: Client, checkpoints: dict[str, Path]) -> None:
-    layer = head_checkpoints.layer_of(checkpoints["m3"] / "colbert_linear.safetensors")
+def test_token_vectors_go_through_their_layer(client: Client, made: dict[str, Path]) -> None:
+    layer = head_checkpoints.layer_of(made["m3"] / "colbert_linear.safetensors")
     for text, vectors in zip(TEXTS, client.embed_tokens(TEXTS, model="m3-tokens"), strict=True):
         with torch.inference_mode():
-            projected = layer(outputs(checkpoints["m3"], "", tokens(checkpoints["m3"], text)).last_hidden_state[0])
+            projected = layer(outputs(made["m3"], "", tokens(made["m3"], text)).last_hidden_state[0])
             expected = torch.nn.functional.normalize(projected, dim=1).numpy()
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LATE)
-def test_queries_and_documents_have_the_vectors_of_colbert(
-    client: Client, checkpoints: dict[str, Path], name: str
-) -> None:
-    model = ColBert(checkpoints[name], **LATE[name])
+def test_queries_and_documents_have_the_vectors_of_colbert(client: Client, made: dict[str, Path], name: str) -> None:
+    model = ColBert(made[name], **LATE[name])
     documents = client.embed_tokens(TEXTS, model=name)
     for text, vectors in zip(TEXTS, documents, strict=True):
         np.testing.assert_allclose(vectors, model.document(text).numpy(), rtol=0, atol=1e-5)
@@ -156,33 +154,31 @@ def test_ids_of_queries_have_the_vectors_of_the_text(client: Client, name: str) 
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("name", LATE)
-def test_scores_of_late_interaction_are_colberts(
-    client: Client, checkpoints: dict[str, Path], name: str, query: str
-) -> None:
-    model = ColBert(checkpoints[name], **LATE[name])
+def test_scores_of_late_interaction_are_colberts(client: Client, made: dict[str, Path], name: str, query: str) -> None:
+    model = ColBert(made[name], **LATE[name])
     ranking = sorted(client.rerank(query, TEXTS, model=f"{name}-maxsim"))
     expected = [model.score(query, text) for text in TEXTS]
     np.testing.assert_allclose([place.score for place in ranking], expected, rtol=0, atol=1e-5)
 
 
-def test_a_reranker_of_words_reads_its_template(client: Client, checkpoints: dict[str, Path]) -> None:
-    tokenizer = head_checkpoints.tokenizer_of(checkpoints["words"])
+def test_a_reranker_of_words_reads_its_template(client: Client, made: dict[str, Path]) -> None:
+    tokenizer = head_checkpoints.tokenizer_of(made["words"])
     yes, no = map(tokenizer.token_to_id, ("yes", "no"))
     texts = [text for text in TEXTS if len(text) < 200]
     ranking = sorted(client.rerank("is it?", texts, model="words", raw_scores=True))
     for place, text in zip(ranking, texts, strict=True):
         pair = TEMPLATE.replace("{document}", text).replace("{query}", "is it?")
-        logits = outputs(checkpoints["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
+        logits = outputs(made["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
         assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
 
 
-def test_a_document_that_is_too_long_leaves_the_template_whole(client: Client, checkpoints: dict[str, Path]) -> None:
-    tokenizer = head_checkpoints.tokenizer_of(checkpoints["words"])
+def test_a_document_that_is_too_long_leaves_the_template_whole(client: Client, made: dict[str, Path]) -> None:
+    tokenizer = head_checkpoints.tokenizer_of(made["words"])
     yes, no = map(tokenizer.token_to_id, ("yes", "no"))
     (place,) = client.rerank("is it?", ["word " * 300], model="words", raw_scores=True)
     room = 128 - len(tokenizer.encode(TEMPLATE.replace("{document}", "").replace("{query}", "is it?")).ids)
     pair = TEMPLATE.replace("{document}", "word " * room).replace("{query}", "is it?")
-    logits = outputs(checkpoints["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
+    logits = outputs(made["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
     assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
 
 
