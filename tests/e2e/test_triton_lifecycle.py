@@ -204,8 +204,7 @@ async def test_it_comes_back_within_five_seconds_when_a_model_instance_dies(
 ) -> None:
     async with Supervisor(server_settings(model_repository=default_repository)) as supervisor:
         assert supervisor.pid is not None
-        for stub in psutil.Process(supervisor.pid).children():
-            if any(argument.endswith("encoder_0_0") for argument in stub.cmdline()):
-                stub.kill()
+        stubs = psutil.Process(supervisor.pid).children()
+        next(stub for stub in stubs if any(".encoder" in argument for argument in stub.cmdline())).kill()
         await eventually(lambda: supervisor.restarts == 1, timeout_s=5)
         assert (await embed(supervisor.grpc_url, IDS)).shape == (1, 384)
