@@ -124,7 +124,7 @@ def export(
         matryoshka=_lengths(matryoshka),
         lexical=lexical,
         score_tokens=_words(score_tokens),
-        pair_template=pair_template.read_text(encoding="utf-8") if pair_template else None,
+        pair_template=_text(pair_template),
     )
     options = Options(
         reference=model,
@@ -156,6 +156,14 @@ def _prompts(stated: str | None) -> dict[str, str] | None:
         message = "--prompts takes one JSON object, with a text for each name"
         raise typer.BadParameter(message)
     return found
+
+
+def _text(path: Path | None) -> str | None:
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        message = f"--pair-template takes a file with UTF-8 text: {error}"
+        raise typer.BadParameter(message) from error
 
 
 def _lengths(stated: str | None) -> tuple[int, ...] | None:

@@ -129,6 +129,7 @@ def test_prompts_and_shorter_vectors_are_stated_by_options(checkpoints: Checkpoi
         ["--prompts", '{"query'],
         ["--matryoshka", "many"],
         ["--score-tokens", "yes"],
+        ["--pair-template", "no-such-file"],
     ],
     ids=" ".join,
 )
