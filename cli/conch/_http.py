@@ -62,10 +62,14 @@ class Connection:
             OSError: there is no server, or it hung up.
         """
         try:
-            return await self._exchange(request)
+            header, body = await self._exchange(request)
         except BaseException:
             self.close()  # what is left of a broken exchange would be taken for the next answer
             raise
+        if b" 200 " not in header[:14]:
+            status = header.split(b"\r\n", 1)[0].decode(errors="replace")
+            raise HttpError(f"{status}: {body[:200].decode(errors='replace')}")
+        return body
 
     def close(self) -> None:
         """Hang up."""
@@ -73,7 +77,7 @@ class Connection:
             self._streams[1].close()
             self._streams = None
 
-    async def _exchange(self, request: bytes) -> bytes:
+    async def _exchange(self, request: bytes) -> tuple[bytes, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection(
                 self._address.host, self._address.port, ssl=self._address.tls or None, limit=1 << 20
@@ -85,10 +89,7 @@ class Connection:
             body = await reader.readexactly(_content_length(header))
         except asyncio.IncompleteReadError as error:
             raise ConnectionResetError("the server hung up") from error
-        if b" 200 " not in header[:14]:
-            status = header.split(b"\r\n", 1)[0].decode(errors="replace")
-            raise HttpError(f"{status}: {body[:200].decode(errors='replace')}")
-        return body
+        return header, body
 
 
 def _content_length(header: bytes) -> int:

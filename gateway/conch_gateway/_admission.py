@@ -1,13 +1,16 @@
 """How much may be in flight: full means a quick 429 that says when to return, not a queue that ends in deadlines.
 
 Before a request is tokenised its tokens are estimated from its length; once they are known, its hold is corrected. The
-throughput is measured from the tokens of what has been answered, and who is refused is told a time accordingly: those
-who are refused together are told to return one after another.
+throughput is measured from the tokens of what has been answered, and tells how long a request would wait: until its
+flow's turn has come (`_turns.py`), others have advanced as far as its own flow, or are done. Who would wait too long is
+refused, and told a time: those who are refused together are told to return one after another.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import exp
+from typing import NamedTuple
 from time import monotonic
 
 from conch_gateway._turns import Turns
@@ -16,8 +19,16 @@ from conch_gateway.settings import GatewaySettings
 
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
 LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
+_LARGE = 512  # tokens of a large request, about those of a call: estimates need not agree with the turns
 _MEMORY_S = 10.0  # throughput is that of about so many busy seconds
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # what callers are told
+
+
+class _Flow(NamedTuple):
+    """Whose turns a request takes, as far as that is known before it is tokenised."""
+
+    caller: str
+    large: bool
 
 
 class Admission:
@@ -31,7 +42,9 @@ class Admission:
         self._max_requests = settings.max_in_flight_requests
         self._max_texts = settings.max_in_flight_texts
         self._max_tokens = settings.max_in_flight_tokens
+        self._max_wait_s = settings.max_wait_s
         self._throughput = Throughput()
+        self._backlogs: Counter[_Flow] = Counter()  # tokens
         self._line_ends_at = 0.0
         self.turns = Turns(settings.triton_calls, settings.timeout_s)
         self.requests = 0
@@ -39,19 +52,19 @@ class Admission:
         self.tokens = 0
 
     @contextmanager
-    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]]) -> Iterator["Hold"]:
+    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], caller: str) -> Iterator["Hold"]:
         """Hold room for one request.
 
         Raises:
-            CapacityError: there is no room now.
+            CapacityError: there is no room now, or it would wait too long.
         """
         tokens = estimated_tokens(texts)
-        self.check(len(texts), tokens)
-        hold = Hold(self, tokens)
+        self.check(caller, len(texts), tokens)
+        hold = Hold(self, _Flow(caller, tokens > _LARGE))
         self._throughput.note(busy=self.requests > 0)
         self.requests += 1
         self.texts += len(texts)
-        self.tokens += tokens
+        hold.correct(tokens)
         try:
             yield hold
             self._throughput.note(busy=True, tokens=hold.tokens)
@@ -59,9 +72,9 @@ class Admission:
             self._throughput.note(busy=True)
             self.requests -= 1
             self.texts -= len(texts)
-            self.tokens -= hold.tokens
+            hold.correct(0)
 
-    def check(self, texts: int = 0, tokens: int = 0) -> None:
+    def check(self, caller: str, texts: int, tokens: int) -> None:
         """Say whether there is room for one more request; when there is no other, one of any size has room.
 
         Raises:
@@ -72,12 +85,29 @@ class Admission:
             or self.texts + texts > self._max_texts
             or self.tokens + tokens > self._max_tokens
         )
-        if full and self.requests:
-            msg = (
-                f"the gateway is full ({self.requests} requests with {self.texts} texts and about {self.tokens} tokens "
-                "in flight); retry when retry-after says, or send fewer texts at once"
-            )
-            raise CapacityError(msg, self._return_in_s(max(tokens, self.tokens // self.requests)))
+        if not self.requests or not (full or self._waits_long(_Flow(caller, tokens > _LARGE), tokens)):
+            return
+        msg = (
+            f"the gateway is full ({self.requests} requests with {self.texts} texts and about {self.tokens} tokens "
+            "in flight); retry when retry-after says, or send fewer texts at once"
+        )
+        raise CapacityError(msg, self._return_in_s(max(tokens, self.tokens // self.requests)))
+
+    def keep_account(self, flow: _Flow, tokens: int) -> None:
+        """Add to what a flow has in flight."""
+        self.tokens += tokens
+        self._backlogs[flow] += tokens
+        if not self._backlogs[flow]:
+            del self._backlogs[flow]
+
+    def _waits_long(self, flow: _Flow, tokens: int) -> bool:
+        """Whether a flow that has something in flight would get its next answer too late."""
+        if flow not in self._backlogs:
+            return False
+        own = self._backlogs[flow] + tokens
+        before = sum(min(own, backlog) for backlog in self._backlogs.values()) + tokens
+        needed_s = self._throughput.seconds_for(before)
+        return needed_s is not None and needed_s > self._max_wait_s
 
     def _return_in_s(self, tokens: int) -> float:
         """Put a refused request at the end of the line of those that were, and say how long the line is."""
@@ -95,13 +125,14 @@ class Hold:
         tokens: an estimate, until the request is tokenised.
     """
 
-    def __init__(self, admission: Admission, tokens: int) -> None:
+    def __init__(self, admission: Admission, flow: _Flow) -> None:
         self._admission = admission
-        self.tokens = tokens
+        self._flow = flow
+        self.tokens = 0
 
     def correct(self, tokens: int) -> None:
         """Replace the estimate by what the request really has."""
-        self._admission.tokens += tokens - self.tokens
+        self._admission.keep_account(self._flow, tokens - self.tokens)
         self.tokens = tokens
 
 

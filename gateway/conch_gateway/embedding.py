@@ -67,7 +67,7 @@ class Embedder:
         self._check_count(len(job.texts))
         name = self._settings.embedding_model if job.model is None else job.model
         # Admitted first: who waits for a model to be loaded takes up room as well.
-        with self._admission.admit(job.texts) as hold:
+        with self._admission.admit(job.texts, trace.caller) as hold:
             async with self._models.use(name, EMBEDDING) as info:
                 _check_dimensions(job.dimensions, info)
                 trace.enter(info.name, len(job.texts))

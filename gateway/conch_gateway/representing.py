@@ -70,7 +70,7 @@ class Representer:
     ) -> Represented[Vector]:
         self._check(job)
         name = self._settings.embedding_model if job.model is None else job.model
-        with self._admission.admit(job.texts) as hold:
+        with self._admission.admit(job.texts, trace.caller) as hold:
             async with self._models.use(name, tasks) as info:
                 trace.enter(info.name, len(job.texts))
                 ask = partial(ask, **self._options(job, info), request_id=trace.request_id)

@@ -57,7 +57,7 @@ class Reranker:
         """
         self._check_count(len(job.documents))
         name = self._settings.rerank_model if job.model is None else job.model
-        with self._admission.admit(job.documents) as hold:
+        with self._admission.admit(job.documents, trace.caller) as hold:
             async with self._models.use(name, RERANKING) as info:
                 trace.enter(info.name, len(job.documents))
                 started = perf_counter()

@@ -71,6 +71,12 @@ class GatewaySettings(BaseSettings):
         description="Most tokens computed or queued at once, estimated until texts are tokenised; further ones get "
         "429. A request that has more by itself is taken when there is no other.",
     )
+    max_wait_s: float = Field(
+        10.0,
+        gt=0,
+        description="Longest that a request should wait for its answer, by the throughput measured so far and what its "
+        "caller has in flight; who would wait longer gets 429. A caller who has nothing in flight is not refused for it.",
+    )
     triton_calls: int = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1),
         ge=1,

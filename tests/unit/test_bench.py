@@ -309,9 +309,14 @@ async def test_a_connection_is_kept_and_made_again_when_lost() -> None:
         connection.close()
 
 
-async def test_another_status_than_200_is_an_error_that_says_why() -> None:
-    server = await answering(b"HTTP/1.1 429 Too Many\r\ncontent-length: 4\r\n\r\nfull")
+async def test_another_status_than_200_is_an_error_that_says_why_and_costs_no_connection() -> None:
+    server = await answering(
+        b"HTTP/1.1 429 Too Many\r\ncontent-length: 4\r\n\r\nfull", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"
+    )
     address = Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    connection, request = Connection(address), address.request("GET")
     async with server:
         with pytest.raises(HttpError, match="429 Too Many: full"):
-            await Connection(address).send(address.request("GET"))
+            await connection.send(request)
+        assert await connection.send(request) == b"ab"
+        connection.close()
