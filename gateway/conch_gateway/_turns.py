@@ -6,8 +6,9 @@ its tokens beyond the tag before it in its flow, or beyond the clock where the f
 first, and the clock is the tag that went last. So flows advance alike whatever waits in each, within a flow who came
 first is done first, and a small request overtakes the large ones of its own caller too.
 
-Calls cannot be interrupted, so order alone does not help who arrives while large requests hold every call. While small
-requests are about, large ones leave half of the calls free, and whoever makes their calls should make them short.
+Calls cannot be interrupted, so order alone does not help who arrives while large requests keep every instance of the
+encoder busy. While small requests are about, large ones leave one instance alone: they have one call less than there
+are instances, of which there are half as many as calls.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ class Turns:
     def __init__(self, calls: int, timeout_s: float) -> None:
         self._calls = calls
         self._timeout_s = timeout_s
-        self._calls_beside_small = max(1, calls // 2)
+        self._calls_beside_small = max(1, calls // 2 - 1)
         self._clock = 0.0
         self._numbers = count()
         self._flows: dict[tuple[str, bool], Flow] = {}

@@ -1,4 +1,4 @@
-"""Every kind of model on a real Triton, asked by the client: token vectors, sparse vectors and rerankers of words."""
+"""Every kind of model on a real Triton, asked by the client and the gateway: token and sparse vectors, rerankers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import string
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
 from conch_export import Options, Overrides, Precision, export, plan
+from conch_gateway import Gateway, GatewaySettings
 from conch_server import Supervisor
 
 from tests import head_checkpoints
@@ -34,6 +36,7 @@ LATE: dict[str, dict[str, Any]] = {
     "pylate": {},
     "unfilled": {"fills": False},
 }
+CLASSIFIERS = {"bert-pairs": "bert", "xlmr-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
 TEMPLATE = "[CLS] does [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
 
 
@@ -48,17 +51,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "pylate": head_checkpoints.pylate(folder / "pylate", "modernbert"),
         "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
+        **{
+            name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
+            for name, kind in CLASSIFIERS.items()
+        },
     }
 
 
 @pytest.fixture(scope="module")
-def client(
+def triton(
     made: dict[str, Path],
     server_settings: Callable[..., Any],
     background: Any,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Client]:
-    """A client of a Triton of its own."""
+) -> Iterator[str]:
+    """Where a Triton listens that has all of them."""
     repository = tmp_path_factory.mktemp("kinds-models")
     overrides = {"words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE)}
     for name, checkpoint in made.items():
@@ -68,9 +75,30 @@ def client(
         export(chosen)
     supervisor = Supervisor(server_settings(model_repository=repository))
     background.run(supervisor.__aenter__())
-    with Client(supervisor.grpc_url) as client:
-        yield client
+    yield supervisor.grpc_url
     background.run(supervisor.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def client(triton: str) -> Iterator[Client]:
+    with Client(triton) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def ask(triton: str, background: Any) -> Iterator[Callable[..., Any]]:
+    """Sends a body to a path of a gateway over that Triton, and gives what it answers."""
+    gateway = Gateway(GatewaySettings(port=0, triton_url=triton))
+    background.run(gateway.start())
+    with httpx.Client(base_url=gateway.url, timeout=60) as http:
+
+        def answer(path: str, **body: Any) -> Any:
+            response = http.post(path, json=body)
+            assert response.status_code == 200, response.text
+            return response.json()
+
+        yield answer
+    background.run(gateway.stop())
 
 
 @torch.inference_mode()
@@ -98,6 +126,7 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "words": ("cross-encoder", None, None),
         **dict.fromkeys(LATE, ("multi-vector", None, 16)),
         **{f"{name}-maxsim": ("late-interaction", name, None) for name in LATE},
+        **dict.fromkeys(CLASSIFIERS, ("cross-encoder", None, None)),
     }
 
 
@@ -188,3 +217,51 @@ def test_an_id_that_no_token_has_is_named_and_harms_no_other(client: Client, cal
         getattr(client, call)(
             [[101, 2003, 102], [101, 10**6, 102], [101]], model={"embed_tokens": "m3-tokens"}.get(call)
         )
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_scores_of_pairs_are_those_of_transformers(ask: Callable[..., Any], made: dict[str, Path], name: str) -> None:
+    tokenizer = head_checkpoints.tokenizer_of(made[name])
+    tokenizer.enable_truncation(128, strategy="only_second")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(made[name]).eval()
+    scores = {place["index"]: place["relevance_score"] for place in reranked(ask, name, TEXTS)}
+    for index, text in enumerate(TEXTS):
+        pair = tokenizer.encode("is it?", text)
+        segments = {"token_type_ids": torch.tensor([pair.type_ids])} if name == "bert-pairs" else {}
+        with torch.inference_mode():
+            expected = float(model(input_ids=torch.tensor([pair.ids]), **segments).logits[0, 0])
+        assert scores[index] == pytest.approx(expected, abs=1e-5)
+
+
+def reranked(ask: Callable[..., Any], model: str, documents: list[str]) -> Any:
+    """By the gateway, with the scores that the model gives."""
+    body = {"query": "is it?", "documents": documents, "raw_scores": True}
+    return ask("/v1/rerank", model=model, **body)["results"]
+
+
+@pytest.mark.parametrize("name", ["words", "m3", *LATE])
+def test_the_gateway_ranks_as_the_client_does(ask: Callable[..., Any], client: Client, name: str) -> None:
+    expected = client.rerank("is it?", TEXTS, model=name if name == "words" else f"{name}-maxsim", raw_scores=True)
+    found = [(place["index"], place["relevance_score"]) for place in reranked(ask, name, TEXTS)]
+    assert [index for index, _ in found] == [place.index for place in expected]
+    np.testing.assert_allclose([score for _, score in found], [place.score for place in expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["splade", "m3"])
+def test_the_gateway_weighs_words_as_the_client_does(ask: Callable[..., Any], client: Client, name: str) -> None:
+    expected = client.embed_sparse(TEXTS, model="m3-sparse" if name == "m3" else name)
+    answer = ask("/v1/embeddings", model=name, input=TEXTS, vector_type="sparse")
+    for item, terms, vector in zip(
+        answer["data"], ask("/embed_sparse", model=name, inputs=TEXTS), expected, strict=True
+    ):
+        assert item["embedding"]["indices"] == [term["index"] for term in terms] == vector.indices.tolist()
+        np.testing.assert_allclose(item["embedding"]["values"], vector.values, atol=1e-6)
+        np.testing.assert_allclose([term["value"] for term in terms], vector.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["m3", *LATE])
+def test_the_gateway_gives_token_vectors_as_the_client_does(ask: Callable[..., Any], client: Client, name: str) -> None:
+    expected = client.embed_tokens(TEXTS, model="m3-tokens" if name == "m3" else name)
+    answer = ask("/v1/embeddings", model=name, input=TEXTS, vector_type="late")
+    for item, vectors in zip(answer["data"], expected, strict=True):
+        np.testing.assert_allclose(item["embedding"], vectors, atol=1e-6)
