@@ -11,6 +11,8 @@ import pytest
 # onnxruntime reports usage unless told otherwise before it is imported; nothing here talks to anyone.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The checkpoints are tiny: PyTorch's threads would mostly wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.checkpoints import Checkpoints
