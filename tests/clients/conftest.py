@@ -1,10 +1,11 @@
-"""`conch serve` as a process over the default models, and other people's clients in environments of their own."""
+"""`conch serve` as a process over the default models and a sparse one; other people's clients in their environments."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from conch_client import Client
+from conch_export import Options, Precision, export, plan
 
 from benchmarks import venvs
+from tests import head_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,11 +44,21 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A real Triton and a real gateway, started as README says; `make test-clients` exports the models first."""
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default models, which the Makefile exports first, and a small seeded sparse one."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(ROOT / "model_repository", folder, copy_function=os.link, dirs_exist_ok=True)
+    checkpoint = head_checkpoints.splade(tmp_path_factory.mktemp("splade"))
+    export(Options(str(checkpoint), folder, name="sparse", precision=Precision.FP32, plan=plan(cores=1)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real Triton and a real gateway, started as README says."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         grpc_port = listener.getsockname()[1]
-    flags = ["--port=0", f"--triton-grpc-port={grpc_port}", "--triton-metrics-port=0"]
+    flags = [f"--repository={repository}", "--port=0", f"--triton-grpc-port={grpc_port}", "--triton-metrics-port=0"]
     environment = {
         **os.environ,
         "CONCH_API_KEYS": f"tests:{KEY}",

@@ -17,7 +17,15 @@ ODDITIES: list[Any] = [
     *("", " ", "a", "\x00", "\ufeff", "\u202e", "é" * 300, "\U0001f600" * 50, "word " * 2_000, "a" * 20_000),
     *([], {}, [[]], [{}], [None], [""], ["a", 1], [[1], "a"], [[101, 102], []], [10**6], [-1], [["a", "b", "c"]]),
     *({"text": None}, {"text": ""}, {"": ""}),
-    *("base64", "no-such-model", "all-minilm-l6-v2", "all-minilm-l6-v2-maxsim", "all-minilm-l6-v2.encoder", "../../x"),
+    *(
+        "base64",
+        "no-such-model",
+        "all-minilm-l6-v2",
+        "all-minilm-l6-v2-maxsim",
+        "sparse",
+        "all-minilm-l6-v2.encoder",
+        "../../x",
+    ),
 ]
 FIELDS = ["model", "input", "inputs", "texts", "documents", "query", "dimensions", "top_n", "truncate", "normalize"]
 

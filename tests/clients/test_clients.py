@@ -111,6 +111,16 @@ def test_curl_needs_nothing_but_json(served: Served, triton: Client, work: Work)
     assert "item 0 is empty" in json.loads(bad.stdout)["error"]["message"]
 
 
+def test_curl_gets_the_weights_of_words_too(served: Served, triton: Client, work: Work) -> None:
+    body = json.dumps({"model": "sparse", "inputs": work["texts"]})
+    headers = ["--header", f"Authorization: Bearer {work['key']}"]
+    curl = ["curl", "--silent", "--fail-with-body", *headers, f"{served.url}/embed_sparse", "--data", body]
+    answer = json.loads(subprocess.run(curl, capture_output=True, check=True).stdout)
+    for terms, vector in zip(answer, triton.embed_sparse(work["texts"], model="sparse"), strict=True):
+        assert [term["index"] for term in terms] == vector.indices.tolist()
+        np.testing.assert_allclose([term["value"] for term in terms], vector.values, atol=1e-6)
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the PATH")
 class TestThePageInChromium:
     def test_it_shows_models_and_limits(self, said_by: SaidBy, work: Work) -> None:
