@@ -1,4 +1,4 @@
-"""The two servers of a run: what they are started with and how they are asked whether they serve."""
+"""The servers that are measured: what they are started with and how they are asked whether they serve."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from benchmarks.models import Models
 
 
-def conch(models: Models, work: Path, grpc_port: int, http_port: int) -> Server:
-    """The default deployment, as `make serve` starts it: Triton, the gateway, the int8 model and its reranker."""
+def conch(
+    repository: Path, work: Path, grpc_port: int, http_port: int, environment: dict[str, str] | None = None
+) -> Server:
+    """`conch serve` with its defaults over a model repository; the gateway is in its first process."""
     command = [
         *(str(Path(sys.executable).parent / "conch"), "serve"),
-        *("--repository", str(models.int8)),
+        *("--repository", str(repository)),
         *("--port", str(http_port)),
         *("--triton-grpc-port", str(grpc_port)),
         *("--triton-metrics-port", "0"),
         *("--run-directory", str(work / "conch")),
     ]
-    body = json.dumps({"model": NAME, "input": "ready"}).encode()
-    question = (f"http://{HOST}:{http_port}/v1/embeddings", body)
-    return Server(command, work / "conch.log", question, work, {})
+    question = (f"http://{HOST}:{http_port}/v1/embeddings", json.dumps({"input": "ready"}).encode())
+    return Server(command, work / "conch.log", question, work, environment or {})
 
 
 def infinity(models: Models, folder: Path, port: int, *options: str) -> Server:

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
 from conch._bench_texts import Lengths, synthetic_texts
 from conch._closed_loop import Done, Load, closed_loop, percentile
@@ -33,7 +32,8 @@ from conch._http import Address, Connection, HttpError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.disturbance import Disturbance  # noqa: E402 - the folder of the script is not its package's
+from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.disturbance import Disturbance  # noqa: E402
 from benchmarks.machine import machine, revision, versions  # noqa: E402
 from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
 
@@ -86,27 +86,7 @@ class Asker:
             connection.close()
 
 
-class GatewayServer(Server):
-    """`conch serve` with its defaults; the gateway is its first process."""
-
-    def __init__(self, work: Path, repository: Path, grpc_port: int, port: int) -> None:
-        command = [
-            *(str(Path(sys.executable).parent / "conch"), "serve"),
-            *("--repository", str(repository)),
-            *("--port", str(port)),
-            *("--triton-grpc-port", str(grpc_port)),
-            *("--triton-metrics-port", "0"),
-            *("--run-directory", str(work / "run")),
-        ]
-        question = (f"http://{HOST}:{port}/v1/embeddings", json.dumps({"input": "ready"}).encode())
-        super().__init__(command, work / "serve.log", question, work, {})
-
-    def gateway_mb(self) -> float:
-        """Resident MB of the process that has the gateway and the supervisor."""
-        return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
-
-
-async def overload(asker: Asker, per_s: float, seconds: float, server: GatewayServer) -> Overload:
+async def overload(asker: Asker, per_s: float, seconds: float, server: Server) -> Overload:
     """Send so many requests a second, at random moments, and count what is answered by the time that is up."""
     seen, tasks, begin = Overload(), set(), time.perf_counter()
 
@@ -141,9 +121,9 @@ async def overload(asker: Asker, per_s: float, seconds: float, server: GatewaySe
     return seen
 
 
-async def _watch(server: GatewayServer, seen: Overload) -> None:
+async def _watch(server: Server, seen: Overload) -> None:
     while True:
-        seen.memory_mb.append(await asyncio.to_thread(server.gateway_mb))
+        seen.memory_mb.append(await asyncio.to_thread(server.first_process_mb))
         await asyncio.sleep(1.0)
 
 
@@ -160,7 +140,7 @@ async def singles(asker: Asker, seconds: float) -> list[float]:
     return latencies
 
 
-async def measure(url: str, server: GatewayServer, seconds: float) -> dict[str, Any]:
+async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
     """Run everything on one gateway."""
     mixed, bulk, queries = (
         Asker(url, TEXTS, Lengths(4, 512, median=40)),
@@ -244,7 +224,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         grpc_port, port = free_ports(2)
-        server = GatewayServer(Path(place), arguments.repository.resolve(), grpc_port, port)
+        server = deployments.conch(arguments.repository.resolve(), Path(place), grpc_port, port)
         try:
             disturbance = Disturbance()
             measured = uvloop.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))

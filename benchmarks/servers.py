@@ -63,14 +63,22 @@ class Server:
         self.start_s = time.perf_counter() - began
 
     def memory_mb(self) -> dict[str, float]:
-        """Resident MB (1e6 bytes) of it and its children: each page once (PSS), and as often as mapped (RSS)."""
+        """Resident MB (1e6 bytes) of it and its children: each page once (PSS), and as often as mapped (RSS).
+
+        `children_pss` leaves out the process that was started.
+        """
         parent = psutil.Process(self._process.pid)
         found = [process.memory_full_info() for process in (parent, *parent.children(recursive=True))]
         return {
             "pss": sum(one.pss for one in found) / 1e6,
+            "children_pss": sum(one.pss for one in found[1:]) / 1e6,
             "rss": sum(one.rss for one in found) / 1e6,
             "processes": len(found),
         }
+
+    def first_process_mb(self) -> float:
+        """Resident MB (1e6 bytes) of the process that was started, without its children."""
+        return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
 
     def stop(self) -> None:
         """Ask it to end; kill what is left of it after a while."""

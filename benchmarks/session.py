@@ -93,7 +93,7 @@ class Session:
         )
         needed = {system.needs for system in self._systems}
         if "conch" in needed:
-            self._serve("conch", deployments.conch(self._models, self._work, ports[0], ports[1]))
+            self._serve("conch", deployments.conch(self._models.int8, self._work, ports[0], ports[1]))
         missing = {
             name: self._start_infinity(name, port)
             for name, port in zip(INFINITIES, ports[2:], strict=True)
