@@ -72,7 +72,7 @@ class QuotaError(GatewayError):
 
 
 class CapacityError(GatewayError):
-    """As many requests, texts or tokens are in flight as the settings allow; there is room after `retry_after_s`."""
+    """As much is in flight as the settings allow, or the answer would take too long; come after `retry_after_s`."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
