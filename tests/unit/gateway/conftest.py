@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking, SparseVector, Token
 from conch_gateway import GatewaySettings, create_app
+from fastapi import FastAPI
 from numpy.typing import NDArray
 
 DIMENSION = 8
@@ -153,9 +154,17 @@ def every_kind(client: StandIn) -> StandIn:
 def http_with(client: StandIn) -> Serve:
     """An HTTP client of a gateway with these settings."""
 
-    def serve(**settings: Any) -> httpx.AsyncClient:
-        app = create_app(GatewaySettings(**settings), cast("AsyncClient", client))
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+    @asynccontextmanager
+    async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway") as http,
+        ):
+            yield http
+
+    def serve(**settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        return serving(create_app(GatewaySettings(**settings), cast("AsyncClient", client)))
 
     return serve
 
