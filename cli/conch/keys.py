@@ -32,7 +32,7 @@ def create(
     name: Name,
     file: File = DEFAULT,
     admin: Annotated[bool, typer.Option("--admin", help="May administrate too.")] = False,
-    model: Annotated[OptionalStrings, typer.Option(help="May ask for this model only; repeat for more.")] = None,
+    model: Annotated[OptionalStrings, typer.Option(help="May use this model or alias only; repeat for more.")] = None,
     requests_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most requests in a minute.")] = None,
     tokens_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most tokens in a minute.")] = None,
 ) -> None:

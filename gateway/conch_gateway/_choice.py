@@ -2,21 +2,40 @@
 
 A name is a model of the repository, an alias of one, or a model of another server. What the repository's models are is
 the client's to know, which remembers Triton's answer for seconds.
+
+Nobody gets to a model, or to know of one, without their key: what it does not open does not exist for them.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
 
 from conch_gateway._loader import loader_of
 from conch_gateway._models_file import Load, ModelsFile, read_models_file
+from conch_gateway._tasks import RERANKING
 from conch_gateway._upstream import Upstream
 from conch_gateway.errors import InvalidValueError, LoadingError, ModelsFileError
+from conch_gateway.keys import Key
 from conch_gateway.settings import GatewaySettings
 
 Tasks = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model that a request means.
+
+    Attributes:
+        info: its facts, under its own name.
+        name: what the caller is told: its own name, or what was asked for where the caller's key opens that alone.
+        upstream: where it is, if it is another server's.
+    """
+
+    info: ModelInfo
+    name: str
+    upstream: Upstream | None
 
 
 class Models:
@@ -63,38 +82,33 @@ class Models:
         self._adopt(file)
 
     @asynccontextmanager
-    async def use(self, name: str | None, tasks: Tasks) -> AsyncIterator[ModelInfo]:
-        """Choose the model of that name, or the first by name that does one of the tasks, and keep it meanwhile.
+    async def use(self, name: str | None, tasks: Tasks, key: Key) -> AsyncIterator[Choice]:
+        """Choose the model of that name and keep it meanwhile.
 
-        A model that does something else stands for the one derived from it that does one of the tasks. The model's
-        `name` is the one to ask Triton for, whatever alias was given.
+        A model that does something else stands for the one derived from it that does one of the tasks. Without a name,
+        the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits.
 
         Raises:
             InvalidValueError: the model does something else.
-            ModelNotFoundError: no such model is served.
+            ModelNotFoundError: no such model is served, or the key does not open it.
             LoadingError: it is being loaded.
             UnavailableError: Triton cannot be reached.
         """
-        name = self._file.resolve(name) if name is not None else (await self._first(tasks)).name
-        async with self._kept(name):
-            yield await self._fitting(await self.describe(name), tasks)
+        asked = await self._default(tasks, key) if name is None else name
+        with _discreet(asked, key):
+            model = self._resolved(asked, key)
+            async with self._kept(model):
+                info = await self._fitting(asked, await self._described(model), tasks)
+                yield Choice(info, info.name if key.opens(info.name) else asked, self.upstreams.get(info.name))
 
-    async def describe(self, name: str) -> ModelInfo:
-        """Return the model that a public name stands for, loaded or not; raises as `use` does."""
-        name = self._file.resolve(name)
-        if name in self.upstreams:
-            return self.upstreams[name].info
-        return await self.client.model(name)
+    async def describe(self, name: str, key: Key) -> ModelInfo:
+        """Return the facts of what a public name stands for, loaded or not, under that name; raises as `use` does."""
+        with _discreet(name, key):
+            return _known_as(name, await self._described(self._resolved(name, key)), key)
 
-    async def listed(self) -> list[ModelInfo]:
-        """Return what may be asked for, by public name: an alias has the facts of the model that it stands for."""
-        known = {info.name: info for info in await self._own()}
-        aliases = {
-            alias: replace(known[table.model], name=alias)
-            for alias, table in self._file.aliases.items()
-            if table.model in known
-        }
-        return [info for _, info in sorted({**known, **aliases}.items())]
+    async def listed(self, key: Key) -> list[ModelInfo]:
+        """Return what the key opens, by public name: an alias has the facts of the model that it stands for."""
+        return [_known_as(name, info, key) for name, info in sorted((await self._opened(key)).items())]
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -141,27 +155,81 @@ class Models:
             return nullcontext()
         return self.loader.using(name)
 
-    async def _own(self) -> list[ModelInfo]:
-        return [*await self.client.models(), *(upstream.info for upstream in self.upstreams.values())]
+    def _resolved(self, name: str, key: Key) -> str:
+        model = self._file.resolve(name)
+        if not key.opens(name, model):
+            raise _unopened(name, key)
+        return model
 
-    async def _first(self, tasks: Tasks) -> ModelInfo:
-        fitting = [info for info in await self._own() if info.task in tasks]
-        if fitting:
-            return next((info for info in fitting if info.ready), fitting[0])
-        if self.missing():
-            msg = f"{', '.join(self.missing())} is being loaded; retry in a moment"
+    async def _described(self, model: str) -> ModelInfo:
+        return self.upstreams[model].info if model in self.upstreams else await self.client.model(model)
+
+    async def _opened(self, key: Key) -> dict[str, ModelInfo]:
+        """The models that public names stand for, as far as the key opens them; aliases come last."""
+        upstreams = (upstream.info for upstream in self.upstreams.values())
+        own = {info.name: info for info in [*await self.client.models(), *upstreams]}
+        aliases = {alias: own[model] for alias, model in self.aliases.items() if model in own}
+        return {name: info for name, info in {**own, **aliases}.items() if key.opens(name, info.name)}
+
+    async def _default(self, tasks: Tasks, key: Key) -> str:
+        chosen = self._settings.rerank_model if tasks <= RERANKING else self._settings.embedding_model
+        if chosen is not None and key.opens(chosen, self._file.resolve(chosen)):
+            return chosen
+        if fitting := await self._openly_fitting(tasks, key):
+            return next((name for name, info in fitting.items() if info.ready), next(iter(fitting)))
+        if missing := [name for name in self.missing() if key.opens(name)]:
+            msg = f"{', '.join(missing)} is being loaded; retry in a moment"
             raise LoadingError(msg)
+        if key.models is not None:
+            msg = f"no model for {_or(tasks)} is served to key {key.name!r}, which is for: {_and(key.models)}"
+            raise ModelNotFoundError(msg)
         msg = f"no model for {_or(tasks)} is served; export one into the model repository"
         raise ModelNotFoundError(msg)
 
-    async def _fitting(self, info: ModelInfo, tasks: Tasks) -> ModelInfo:
-        if info.task in tasks:
+    async def _openly_fitting(self, tasks: Tasks, key: Key) -> dict[str, ModelInfo]:
+        """What the key opens and that does one of the tasks, or else stands for what was derived from it and does."""
+        opened = await self._opened(key)
+        bases = {info.base for info in await self.client.models() if info.task in tasks}
+        direct = {name: info for name, info in opened.items() if self._does(info) & tasks}
+        return direct or {name: info for name, info in opened.items() if info.name in bases}
+
+    async def _fitting(self, asked: str, info: ModelInfo, tasks: Tasks) -> ModelInfo:
+        if self._does(info) & tasks:
             return info
         for derived in await self.client.models():
             if derived.base == info.name and derived.task in tasks:
                 return derived
-        msg = f"model {info.name!r} is for {info.task}, not for {_or(tasks)}; GET /v1/models lists all"
+        msg = f"model {asked!r} is for {info.task}, not for {_or(tasks)}; GET /v1/models lists all"
         raise InvalidValueError(msg, param="model")
+
+    def _does(self, info: ModelInfo) -> Tasks:
+        return frozenset({info.task})
+
+
+@contextmanager
+def _discreet(name: str, key: Key) -> Iterator[None]:
+    """Keep an error from telling which models there are to who may use some of them only."""
+    try:
+        yield
+    except ModelNotFoundError as error:
+        if key.models is None:
+            raise
+        raise _unopened(name, key) from error
+
+
+def _unopened(name: str, key: Key) -> ModelNotFoundError:
+    """Whether there is such a model or not."""
+    msg = f"no model {name!r} is served to key {key.name!r}, which is for: {_and(key.models or ())}"
+    return ModelNotFoundError(msg)
+
+
+def _known_as(name: str, info: ModelInfo, key: Key) -> ModelInfo:
+    base = info.base if info.base is not None and key.opens(info.base) else None
+    return replace(info, name=name, base=base)
+
+
+def _and(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _or(tasks: Tasks) -> str:

@@ -1,8 +1,8 @@
 """Who may pass: a pure-ASGI layer that asks for a key, and turns away what there is no room for before it is read.
 
 Once there are keys, everything takes one, metrics too, but liveness, readiness, and the pages, which hold nothing and
-ask for the key themselves. Administration always takes an administrator's key. Whoever is turned away is answered in
-the dialect of the path.
+ask for the key themselves: to who brings none, they name no model. Administration always takes an administrator's key.
+Whoever is turned away is answered in the dialect of the path.
 """
 
 import re
@@ -16,7 +16,7 @@ from conch_gateway._quota import Quotas
 from conch_gateway._route import error_response
 from conch_gateway._trace import Trace, trace_of
 from conch_gateway.errors import ForbiddenError, GatewayError, UnauthenticatedError
-from conch_gateway.keys import Key
+from conch_gateway.keys import ANYBODY, NOBODY, Key
 from conch_gateway.routers.pages import PAGES
 
 _OPEN = re.compile(r"(/v1)?/health(/live|/ready)?|/ping")
@@ -35,10 +35,14 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http" or _is_open(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         trace = trace_of(Request(scope))
+        if _is_open(scope):
+            trace.key = self._guest(dict(scope["headers"]))
+            await self._app(scope, receive, send)
+            return
         try:
             self._check(scope, trace)
         except GatewayError as error:
@@ -48,8 +52,7 @@ class Guard:
         try:
             await self._app(scope, receive, send)
         finally:
-            if trace.key is not None:
-                self._quotas.spend(trace.key, trace.tokens)
+            self._quotas.spend(trace.key, trace.tokens)
 
     def _check(self, scope: Scope, trace: Trace) -> None:
         headers = dict(scope["headers"])
@@ -66,6 +69,13 @@ class Guard:
             trace.key, trace.caller = key, key.name
         if scope["method"] == "POST" and not admin:
             self._admission.check(trace.caller, 1, _least_tokens(headers.get(b"content-length", b"")))
+
+    def _guest(self, headers: dict[bytes, bytes]) -> Key:
+        """Who comes to what is open to all."""
+        if not self._keyring.closed:
+            return ANYBODY
+        secret = presented_key(headers)
+        return (self._keyring.find(secret) if secret is not None else None) or NOBODY
 
     def _identified(self, headers: dict[bytes, bytes]) -> Key:
         secret = presented_key(headers)

@@ -6,28 +6,47 @@ one that is away must not take this gateway out of service.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from conch_client import ConchError, ModelInfo, OverloadedError
 
 from conch_gateway._choice import Models
 from conch_gateway._probe import ask_a_word
+from conch_gateway.keys import Key
 
 _KEEP_S = 1.0  # probes arriving faster than this share one answer
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`models` says of each model whether it answered; `reasons` says what is wrong."""
+    """What was found.
 
-    models: dict[str, bool]
-    reasons: list[str]
+    Attributes:
+        faults: of each model, by name; None for none.
+        fault: of the whole.
+    """
+
+    faults: Mapping[str, str | None]
+    fault: str | None = None
 
     @property
     def ready(self) -> bool:
         """True if there is nothing against it."""
-        return not self.reasons
+        return self.fault is None and all(fault is None for fault in self.faults.values())
+
+    def shown_to(self, key: Key) -> dict[str, Any]:
+        """Return `models`, which says of each model that the key opens whether it answered, and `reasons` why not."""
+        opened = {name: fault for name, fault in self.faults.items() if key.opens(name)}
+        return {
+            "models": {name: fault is None for name, fault in opened.items()},
+            "reasons": [
+                *([] if self.fault is None else [self.fault]),
+                *(f"{name}: {fault}" for name, fault in opened.items() if fault is not None),
+            ],
+        }
 
 
 class Readiness:
@@ -37,7 +56,7 @@ class Readiness:
         self._client = models.client
         self._models = models
         self._timeout_s = timeout_s
-        self._verdict = Verdict({}, ["not asked yet"])
+        self._verdict = Verdict({}, "not asked yet")
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
 
@@ -53,17 +72,14 @@ class Readiness:
         try:
             infos = await asyncio.wait_for(self._client.models(), self._timeout_s)
         except asyncio.TimeoutError:
-            return Verdict({}, [f"Triton did not list its models within {self._timeout_s} s"])
+            return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
         except ConchError as error:
-            return Verdict({}, [f"Triton did not list its models: {error}"])
+            return Verdict({}, f"Triton did not list its models: {error}")
         faults = dict(zip((info.name for info in infos), await asyncio.gather(*map(self._fault, infos)), strict=True))
         faults |= self._models.missing()
         if not (faults or self._models.may_be_empty):
-            return Verdict({}, ["Triton serves no model that conch exported"])
-        return Verdict(
-            {name: fault is None for name, fault in faults.items()},
-            [f"{name}: {fault}" for name, fault in faults.items() if fault is not None],
-        )
+            return Verdict({}, "Triton serves no model that conch exported")
+        return Verdict(faults)
 
     async def _fault(self, info: ModelInfo) -> str | None:
         if not info.ready:

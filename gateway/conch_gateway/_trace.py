@@ -8,8 +8,7 @@ from time import perf_counter
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from conch_gateway.errors import ForbiddenError
-from conch_gateway.keys import Key
+from conch_gateway.keys import ANYBODY, Key
 
 _KEY = "conch.trace"
 _TEI_NAMES = {
@@ -28,7 +27,7 @@ class Trace:
     Attributes:
         request_id: the caller's, or one made here.
         caller: who asks: the name of the key, or the address.
-        key: what the caller has identified with.
+        key: what the caller has identified with, or what stands for it.
         started: when the headers had been read.
         status: of the answer, once it has begun.
         model: that was asked.
@@ -44,7 +43,7 @@ class Trace:
 
     request_id: str
     caller: str = ""
-    key: Key | None = None
+    key: Key = ANYBODY
     started: float = field(default_factory=perf_counter)
     status: int | None = None
     model: str | None = None
@@ -58,14 +57,7 @@ class Trace:
     left: bool = False
 
     def enter(self, model: str, texts: int) -> None:
-        """Note what the request turned out to want.
-
-        Raises:
-            ForbiddenError: the caller's key is not for this model.
-        """
-        if self.key is not None and self.key.models is not None and model not in self.key.models:
-            msg = f"key {self.key.name!r} is not for model {model!r}, but for: {', '.join(sorted(self.key.models))}"
-            raise ForbiddenError(msg)
+        """Note what the request turned out to want."""
         self.model, self.texts = model, texts
 
     @property

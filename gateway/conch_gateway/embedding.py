@@ -10,30 +10,18 @@ from numpy.typing import NDArray
 
 from conch_gateway._admission import Admission, Hold
 from conch_gateway._cache import VectorCache
-from conch_gateway._choice import Models
+from conch_gateway._choice import Choice, Models
 from conch_gateway._coalescer import Coalescer, Options
-from conch_gateway._fields import Texts, is_text
+from conch_gateway._fields import is_text
+from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._prompts import choose_prompt
 from conch_gateway._tasks import EMBEDDING
 from conch_gateway._trace import Trace
 from conch_gateway._upstream import Upstream
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.settings import GatewaySettings, Truncate
+from conch_gateway.settings import GatewaySettings
 
 _STARTS = 3  # how often a job may begin anew because its model was replaced
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingJob:
-    """Texts (or token ids, taken as they are) and what to do with them; None leaves it to the settings or the model."""
-
-    texts: Texts
-    model: str | None = None
-    prompt_name: str | None = None
-    input_type: str | None = None
-    dimensions: int | None = None
-    truncate: Truncate | None = None
-    normalize: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +53,18 @@ class Embedder:
             ConchError: as the client raises them.
         """
         self._check_count(len(job.texts))
-        name = self._settings.embedding_model if job.model is None else job.model
         # Admitted first: who waits for a model to be loaded takes up room as well.
         with self._admission.admit(job.texts, trace.caller) as hold:
-            async with self._models.use(name, EMBEDDING) as info:
-                _check_dimensions(job.dimensions, info)
-                trace.enter(info.name, len(job.texts))
-                vectors = await self._vectors(job, info, trace, hold)
-                return Embedded(info.name, vectors, trace.tokens)
+            async with self._models.use(job.model, EMBEDDING, trace.key) as choice:
+                _check_dimensions(job.dimensions, choice.info)
+                trace.enter(choice.info.name, len(job.texts))
+                vectors = await self._vectors(job, choice, trace, hold)
+                return Embedded(choice.name, vectors, trace.tokens)
 
-    async def _vectors(self, job: EmbeddingJob, info: ModelInfo, trace: Trace, hold: Hold) -> NDArray[np.float32]:
-        if info.name in self._models.upstreams:
-            return await self._forward(job, self._models.upstreams[info.name], trace)
+    async def _vectors(self, job: EmbeddingJob, choice: Choice, trace: Trace, hold: Hold) -> NDArray[np.float32]:
+        info = choice.info
+        if choice.upstream is not None:
+            return await self._forward(job, choice.upstream, trace)
         if not is_text(job.texts):
             _check_no_prompt(job)
             trace.tokens = hold.tokens

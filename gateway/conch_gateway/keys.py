@@ -29,7 +29,7 @@ class Key(BaseModel):
         sha256: of the key, in hexadecimal.
         created: when it was made.
         admin: whether it may administrate.
-        models: what it may ask for, by name.
+        models: names that it opens: of a model, whatever else that is called, or of an alias, and then that alone.
         requests_per_minute: how many requests it may send.
         tokens_per_minute: how many tokens it may have computed.
     """
@@ -43,6 +43,17 @@ class Key(BaseModel):
     models: frozenset[str] | None = None
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_minute: int | None = Field(None, ge=1)
+
+    def opens(self, *names: str) -> bool:
+        """Whether it is for a model that has one of these names."""
+        return self.models is None or not self.models.isdisjoint(names)
+
+
+_NO_SECRET = "0" * 64  # what no secret is known to hash to
+ANYBODY = Key(name="anybody", sha256=_NO_SECRET)
+"""Stands for who needs no key."""
+NOBODY = Key(name="nobody", sha256=_NO_SECRET, models=frozenset())
+"""Stands for who needs one, and has none: some paths are open all the same, but models are not named there."""
 
 
 class _File(BaseModel):

@@ -4,22 +4,13 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from conch_gateway._concurrency import all_of
+from conch_gateway._jobs import PairJob, RerankJob
 from conch_gateway._trace import Trace
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.reranking import Reranked, Reranker, RerankJob
-from conch_gateway.settings import GatewaySettings, Truncate
+from conch_gateway.reranking import Reranked, Reranker
+from conch_gateway.settings import GatewaySettings
 
 _AT_ONCE = 4  # rankings of one request under way: it must not fill the gateway by itself
-
-
-@dataclass(frozen=True, slots=True)
-class PairJob:
-    """Pairs of a query and a document; None leaves an option to the settings or the model."""
-
-    pairs: list[tuple[str, str]]
-    model: str | None = None
-    raw_scores: bool = False
-    truncate: Truncate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +41,23 @@ class PairScorer:
         places: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(job.pairs):
             places.setdefault(query, []).append(place)
+        traces = {query: replace(trace) for query in places}
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def rank(query: str) -> Reranked:
             documents = [job.pairs[place][1] for place in places[query]]
             question = RerankJob(query, documents, job.model, raw_scores=job.raw_scores, truncate=job.truncate)
             async with room:
-                return await self._reranker.rerank(question, replace(trace))
+                return await self._reranker.rerank(question, traces[query])
 
         rankings = await all_of(rank(query) for query in places)
         scores = [0.0] * len(job.pairs)
         for query, reranked in zip(places, rankings, strict=True):
             for ranked in reranked.ranking:
                 scores[places[query][ranked.index]] = ranked.score
-        trace.model, trace.texts = rankings[0].model, len(job.pairs)
+        trace.model, trace.texts = next(iter(traces.values())).model, len(job.pairs)
         trace.tokens = sum(reranked.tokens for reranked in rankings)
-        return Scored(trace.model, scores, trace.tokens)
+        return Scored(rankings[0].model, scores, trace.tokens)
 
     def _check(self, job: PairJob) -> None:
         if len(job.pairs) > self._settings.max_inputs:

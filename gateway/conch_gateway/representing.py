@@ -15,10 +15,10 @@ from conch_gateway._admission import Admission, estimated_tokens
 from conch_gateway._choice import Models
 from conch_gateway._concurrency import all_of
 from conch_gateway._fields import Texts, is_text
+from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._prompts import Prompt, choose_prompt
 from conch_gateway._tasks import MULTI_VECTOR, SPARSE
 from conch_gateway._trace import Trace
-from conch_gateway.embedding import EmbeddingJob
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
@@ -69,9 +69,9 @@ class Representer:
         self, job: EmbeddingJob, trace: Trace, tasks: frozenset[str], ask: Ask[Vector]
     ) -> Represented[Vector]:
         self._check(job)
-        name = self._settings.embedding_model if job.model is None else job.model
         with self._admission.admit(job.texts, trace.caller) as hold:
-            async with self._models.use(name, tasks) as info:
+            async with self._models.use(job.model, tasks, trace.key) as choice:
+                info = choice.info
                 trace.enter(info.name, len(job.texts))
                 ask = partial(ask, **self._options(job, info), request_id=trace.request_id)
                 trace.tokens = await self._count_tokens(job, info, trace)
@@ -79,7 +79,7 @@ class Representer:
                 started = perf_counter()
                 vectors = await self._in_turns(job.texts, info, trace, ask)
                 trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
-                return Represented(info.name, vectors, trace.tokens)
+                return Represented(choice.name, vectors, trace.tokens)
 
     async def _in_turns(self, texts: Texts, info: ModelInfo, trace: Trace, ask: Ask[Vector]) -> list[Vector]:
         """Compute call by call, so that others get a turn in between."""

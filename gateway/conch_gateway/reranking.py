@@ -10,23 +10,12 @@ from conch_client import InvalidInputError, ModelInfo, Ranked, Ranking
 from conch_gateway._admission import Admission, estimated_tokens
 from conch_gateway._choice import Models
 from conch_gateway._concurrency import all_of
+from conch_gateway._jobs import RerankJob
 from conch_gateway._tasks import RERANKING
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Share
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.settings import GatewaySettings, Truncate
-
-
-@dataclass(frozen=True, slots=True)
-class RerankJob:
-    """A query and documents; None leaves an option to the settings or the model, `top_n` None returns all."""
-
-    query: str
-    documents: list[str]
-    model: str | None = None
-    top_n: int | None = None
-    raw_scores: bool = False
-    truncate: Truncate | None = None
+from conch_gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +45,15 @@ class Reranker:
             ConchError: as the client raises them.
         """
         self._check_count(len(job.documents))
-        name = self._settings.rerank_model if job.model is None else job.model
         with self._admission.admit(job.documents, trace.caller) as hold:
-            async with self._models.use(name, RERANKING) as info:
-                trace.enter(info.name, len(job.documents))
+            async with self._models.use(job.model, RERANKING, trace.key) as choice:
+                trace.enter(choice.info.name, len(job.documents))
                 started = perf_counter()
-                ranking = await self._rank(job, info, trace)
+                ranking = await self._rank(job, choice.info, trace)
                 trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
                 trace.tokens = ranking.tokens
                 hold.correct(ranking.tokens)
-                return Reranked(info.name, ranking, ranking.tokens)
+                return Reranked(choice.name, ranking, ranking.tokens)
 
     async def _rank(self, job: RerankJob, info: ModelInfo, trace: Trace) -> Ranking:
         """Rank part by part, so that others get a turn in between."""

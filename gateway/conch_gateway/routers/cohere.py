@@ -11,11 +11,12 @@ from conch_gateway._body import RequestBody, read_body
 from conch_gateway._dialects import CohereRoute
 from conch_gateway._encodings import Encoded, encode
 from conch_gateway._fields import Name, OutputTypesField, StringsField, TruncationField, truncation
+from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._prompts import InputType
 from conch_gateway._route import json_response
 from conch_gateway._trace import trace_of
-from conch_gateway.embedding import Embedded, Embedder, EmbeddingJob
+from conch_gateway.embedding import Embedded, Embedder
 
 _EXAMPLE = {
     "model": "all-minilm-l6-v2",

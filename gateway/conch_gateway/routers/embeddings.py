@@ -13,11 +13,12 @@ from starlette.responses import Response
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._encodings import NumberType, encode, in_base64, numbers
 from conch_gateway._fields import Name, OutputTypesField, PromptTokensField, TextsField, TruncationField, truncation
+from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._prompts import InputType
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import Trace, trace_of
-from conch_gateway.embedding import Embedded, Embedder, EmbeddingJob
+from conch_gateway.embedding import Embedded, Embedder
 from conch_gateway.representing import Representer
 
 _EXAMPLE = {"model": "all-minilm-l6-v2", "input": ["How do I reverse a list?", "list.reverse() reverses in place."]}

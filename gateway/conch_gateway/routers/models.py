@@ -1,7 +1,6 @@
 """`GET /v1/models`: what is served, in OpenAI's shape with the facts of the export added."""
 
 import time
-from dataclasses import replace
 from typing import Any, Literal
 
 from conch_client import ModelInfo
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from conch_gateway._choice import Models
 from conch_gateway._openapi import errors, path_parameter
 from conch_gateway._route import Route, json_response
+from conch_gateway._trace import trace_of
 
 _FACTS = (
     "task",
@@ -66,8 +66,8 @@ def router(models: Models) -> APIRouter:
     created = int(time.time())
 
     @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
-    async def list_models(_: Request) -> Response:
-        data = [_entry(info, created) for info in await models.listed()]
+    async def list_models(request: Request) -> Response:
+        data = [_entry(info, created) for info in await models.listed(trace_of(request).key)]
         return json_response({"object": "list", "data": data})
 
     @routes.get(
@@ -77,8 +77,8 @@ def router(models: Models) -> APIRouter:
         openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2"),
     )
     async def describe_model(request: Request) -> Response:
-        name = request.path_params["model_id"]
-        return json_response(_entry(replace(await models.describe(name), name=name), created))
+        info = await models.describe(request.path_params["model_id"], trace_of(request).key)
+        return json_response(_entry(info, created))
 
     return routes
 

@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._fields import DocumentsField, Name, PassageField, TruncationField, truncation
+from conch_gateway._jobs import RerankJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._readiness import Readiness
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
-from conch_gateway.reranking import Reranker, RerankJob
+from conch_gateway.reranking import Reranker
 
 _EXAMPLE = {
     "model": "all-minilm-l6-v2-maxsim",

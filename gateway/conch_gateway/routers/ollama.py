@@ -15,11 +15,12 @@ from conch_gateway._body import RequestBody, read_body
 from conch_gateway._choice import Models
 from conch_gateway._dialects import OllamaRoute
 from conch_gateway._fields import Name, StringsField, Texts
+from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import json_response
 from conch_gateway._tasks import EMBEDDING
 from conch_gateway._trace import trace_of
-from conch_gateway.embedding import Embedder, EmbeddingJob
+from conch_gateway.embedding import Embedder
 
 _MODEL = "all-minilm-l6-v2"
 _LATEST = ":latest"  # what Ollama's clients may put behind a name that has no tag
@@ -159,8 +160,8 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     @routes.get(
         "/api/tags", summary="List models, as Ollama does", responses={200: {"model": TagsResponse}, **failures}
     )
-    async def tags(_: Request) -> Response:
-        listed = [info for info in await models.listed() if info.task in EMBEDDING]
+    async def tags(request: Request) -> Response:
+        listed = [info for info in await models.listed(trace_of(request).key) if info.task in EMBEDDING]
         return json_response({"models": [_tag(info, started) for info in listed]})
 
     @routes.post(
@@ -171,7 +172,7 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     )
     async def show(request: Request) -> Response:
         body = await read_body(request, ShowRequest)
-        info = await models.describe(body.model.removesuffix(_LATEST))
+        info = await models.describe(body.model.removesuffix(_LATEST), trace_of(request).key)
         return json_response(_shown(info, started))
 
     @routes.get("/api/version", summary="Tell the version, as Ollama does", responses={200: {"model": VersionResponse}})

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from conch_gateway._metrics import Metrics
 from conch_gateway._readiness import Readiness
 from conch_gateway._route import Route, json_response
+from conch_gateway._trace import trace_of
+from conch_gateway.errors import ForbiddenError
 
 
 class Health(BaseModel):
@@ -32,13 +34,17 @@ def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
         summary="Would requests be answered",
         responses={200: {"model": Health}, 503: {"model": Health}},
     )
-    async def ready(_: Request) -> Response:
+    async def ready(request: Request) -> Response:
         verdict = await readiness.verdict()
         status, word = (200, "ready") if verdict.ready else (503, "unavailable")
-        return json_response({"status": word, "models": verdict.models, "reasons": verdict.reasons}, status=status)
+        return json_response({"status": word, **verdict.shown_to(trace_of(request).key)}, status=status)
 
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-    async def scrape(_: Request) -> Response:
+    async def scrape(request: Request) -> Response:
+        key = trace_of(request).key
+        if key.models is not None:
+            msg = f"key {key.name!r} is for some models, and metrics tell of all; bring one made without --model"
+            raise ForbiddenError(msg)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

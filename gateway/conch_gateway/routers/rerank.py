@@ -16,10 +16,11 @@ from starlette.responses import Response
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._dialects import CohereRoute, JinaRoute, TeiRoute
 from conch_gateway._fields import Direction, DocumentsField, Name, TruncationField, truncation
+from conch_gateway._jobs import RerankJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
-from conch_gateway.reranking import Reranked, Reranker, RerankJob
+from conch_gateway.reranking import Reranked, Reranker
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
 _EXAMPLE = {

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._dialects import TeiRoute
 from conch_gateway._fields import Direction, Name, Texts, TextsField, TruncationField, truncation
+from conch_gateway._jobs import EmbeddingJob, PairJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import json_response
 from conch_gateway._tei_fields import PairsField, Sentences, SentencesField, TextsOrSentencesField
 from conch_gateway._trace import trace_of
-from conch_gateway.embedding import Embedder, EmbeddingJob
-from conch_gateway.pair_scoring import PairJob, PairScorer
+from conch_gateway.embedding import Embedder
+from conch_gateway.pair_scoring import PairScorer
 from conch_gateway.representing import Representer
 
 _TEXTS = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}

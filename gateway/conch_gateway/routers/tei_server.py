@@ -3,14 +3,13 @@
 from importlib.metadata import version
 from typing import Any
 
-from conch_client import ModelInfo
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
-from conch_gateway._choice import Models
+from conch_gateway._choice import Choice, Models
 from conch_gateway._dialects import TeiRoute
 from conch_gateway._fields import Name, StringsField
 from conch_gateway._openapi import errors, takes
@@ -18,6 +17,8 @@ from conch_gateway._readiness import Readiness
 from conch_gateway._route import json_response
 from conch_gateway._tasks import EMBEDDING, MULTI_VECTOR, RERANKING, SPARSE
 from conch_gateway._tei_fields import IdsField
+from conch_gateway._trace import trace_of
+from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
 _ANY = EMBEDDING | RERANKING | MULTI_VECTOR | SPARSE
@@ -73,9 +74,6 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     routes = APIRouter(route_class=TeiRoute, tags=["tei"])
     failures = errors(TeiRoute)
 
-    def name_of(model: str | None) -> str | None:
-        return settings.embedding_model if model is None else model
-
     @routes.post(
         "/tokenize",
         summary="Split texts into tokens, as TEI does",
@@ -84,10 +82,10 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     )
     async def tokenize(request: Request) -> Response:
         body = await read_body(request, TokenizeRequest)
-        async with models.use(name_of(body.model), _ANY) as info:
+        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
             tokens = await models.client.tokens(
                 body.inputs,
-                model=info.name,
+                model=_local(choice),
                 prompt_name=body.prompt_name,
                 add_special_tokens=body.add_special_tokens,
                 timeout_s=settings.timeout_s,
@@ -102,19 +100,19 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     )
     async def decode(request: Request) -> Response:
         body = await read_body(request, DecodeRequest)
-        async with models.use(name_of(body.model), _ANY) as info:
+        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
             texts = await models.client.decode(
                 body.ids,
-                model=info.name,
+                model=_local(choice),
                 skip_special_tokens=body.skip_special_tokens,
                 timeout_s=settings.timeout_s,
             )
         return json_response(texts)
 
     @routes.get("/info", summary="Describe the model, as TEI does", responses={200: {"model": TeiInfo}, **failures})
-    async def describe(_: Request) -> Response:
-        async with models.use(settings.embedding_model, _ANY) as info:
-            return json_response(_info(info, settings))
+    async def describe(request: Request) -> Response:
+        async with models.use(None, _ANY, trace_of(request).key) as choice:
+            return json_response(_info(choice, settings))
 
     async def health(_: Request) -> Response:
         verdict = await readiness.verdict()
@@ -132,10 +130,19 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     return routes
 
 
-def _info(info: ModelInfo, settings: GatewaySettings) -> dict[str, Any]:
+def _local(choice: Choice) -> str:
+    """The name of a model whose tokenizer is here."""
+    if choice.upstream is not None:
+        msg = f"the tokenizer of {choice.name!r} is with the other server that has the model; ask that one"
+        raise InvalidValueError(msg, param="model")
+    return choice.info.name
+
+
+def _info(choice: Choice, settings: GatewaySettings) -> dict[str, Any]:
+    info = choice.info
     kind = {"embedding": {"pooling": info.pooling}} if info.task in EMBEDDING else {"reranker": {}}
     return {
-        "model_id": info.name,
+        "model_id": choice.name,
         "model_sha": info.weights_sha256,
         "model_dtype": info.precision,
         "model_type": kind,

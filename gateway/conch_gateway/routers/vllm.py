@@ -12,11 +12,12 @@ from starlette.responses import Response
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._encodings import in_base64
 from conch_gateway._fields import Name, PromptTokensField, StringsField, TextsField
+from conch_gateway._jobs import EmbeddingJob, PairJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
-from conch_gateway.embedding import Embedder, EmbeddingJob
-from conch_gateway.pair_scoring import PairJob, PairScorer
+from conch_gateway.embedding import Embedder
+from conch_gateway.pair_scoring import PairScorer
 from conch_gateway.representing import Representer
 
 _SCORE_EXAMPLE = {

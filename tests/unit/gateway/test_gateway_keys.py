@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.unit.gateway.conftest import Serve, StandIn
+    from tests.unit.gateway.conftest import Serve
 
 URL = "/v1/embeddings"
 GOOD = {"input": "ab"}
@@ -161,17 +161,6 @@ def test_settings_show_no_secret() -> None:
     )
 
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
-
-
-async def test_a_key_for_some_models_opens_no_other(http_with: Serve, client: StandIn, file: Path) -> None:
-    secret = create_key(file, "alice", models=["letters"])
-    async with http_with(api_keys_file=file) as http:
-        mine = await http.post(URL, json=GOOD, headers=bearer(secret))
-        other = await http.post("/rerank", json={"query": "q", "documents": ["d"]}, headers=bearer(secret))
-
-    assert (mine.status_code, other.status_code) == (200, 403)
-    assert "letters" in other.text
-    assert "rerank" not in {name for name, _ in client.calls}
 
 
 async def test_requests_beyond_those_of_a_minute_wait_for_the_next(
