@@ -137,7 +137,7 @@ class Models:
         return file
 
     def _adopt(self, file: ModelsFile) -> None:
-        upstreams = {name: Upstream(name, table) for name, table in file.upstreams.items()}
+        upstreams = {name: Upstream(name, table, self._settings.truncate) for name, table in file.upstreams.items()}
         self._retired += self.upstreams.values()  # requests that have begun still use them
         self._file, self.upstreams = file, upstreams
         if self.loader is not None:
@@ -199,11 +199,14 @@ class Models:
         for derived in await self.client.models():
             if derived.base == info.name and derived.task in tasks:
                 return derived
-        msg = f"model {asked!r} is for {info.task}, not for {_or(tasks)}; GET /v1/models lists all"
+        does, fix = _or(self._does(info)), "GET /v1/models lists all"
+        if info.name in self.upstreams:
+            fix = "if the other server has it for that, declare it in the models file: task, vector_types"
+        msg = f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}"
         raise InvalidValueError(msg, param="model")
 
     def _does(self, info: ModelInfo) -> Tasks:
-        return frozenset({info.task})
+        return frozenset(self.upstreams[info.name].tasks if info.name in self.upstreams else {info.task})
 
 
 @contextmanager

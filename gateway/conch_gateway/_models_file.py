@@ -8,10 +8,12 @@ A TOML table per public name. Which keys it has says which of three things the n
     [bge-large-en]                      # a model of the repository that is not loaded at the start
     load = "lazy"
 
-    [jina-v4]                           # a model of another OpenAI-compatible server
+    [jina-v4]                           # a model of another server
     url = "http://vllm:8000/v1"
     model = "jinaai/jina-embeddings-v4"
     api_key_env = "JINA_API_KEY"
+
+What another server's model can do is not asked but declared: an upstream is asked for nothing else.
 """
 
 import os
@@ -30,7 +32,12 @@ else:
     import tomli as tomllib
 
 Load = Literal["start", "lazy", "demand"]
+VectorType = Literal["dense", "late", "sparse"]
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+_OF_DENSE = frozenset({"dimension", "matryoshka_dimensions"})
+_OF_EMBEDDINGS = _OF_DENSE | {"vector_types", "prompts", "default_prompt_name"}
 
 
 class _Table(BaseModel):
@@ -53,15 +60,41 @@ class LocalTable(_Table):
 
 
 class UpstreamTable(_Table):
-    """A model of another server that speaks OpenAI's `/embeddings`."""
+    """A model of another server that speaks OpenAI's `/embeddings`, or Jina's and Cohere's `/rerank`.
+
+    Attributes:
+        url: what comes before `/embeddings` and `/rerank`.
+        model: its name there.
+        api_key_env: variable that holds the key of the server.
+        api_key_file: file that holds it.
+        task: what the model is for.
+        vector_types: which kinds of vectors it gives; late and sparse ones in conch's own shape.
+        dimension: length of its dense vectors.
+        matryoshka_dimensions: lengths that they may be shortened to; any up to `dimension` where it is not said.
+        prompts: texts to put before texts, by name: the server is told nothing of what texts are for. Without, it is.
+        default_prompt_name: the prompt where nothing is said of what texts are for.
+        extensions: whether the server takes fields that are conch's own or others' than OpenAI's and Cohere's.
+        max_length: most tokens of a text.
+        max_rows: most texts or documents in one call; longer lists are split.
+        calls: most calls under way to it at once.
+        timeout_s: how long a request may take, waiting for its turn and further attempts included.
+        retries: further attempts of a call after what may pass.
+    """
 
     url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
     model: _Name
     api_key_env: _Name | None = None
     api_key_file: Path | None = None
+    task: Literal["embedding", "rerank"] = "embedding"
+    vector_types: tuple[VectorType, ...] = Field(("dense",), min_length=1)
     dimension: int | None = Field(None, ge=1)
-    matryoshka_dimensions: tuple[int, ...] | None = None
+    matryoshka_dimensions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    prompts: dict[_Name, str] | None = None
+    default_prompt_name: _Name | None = None
+    extensions: bool = True
     max_length: int = Field(8192, ge=1)
+    max_rows: int = Field(32, ge=1, le=2048)
+    calls: int = Field(8, ge=1)
     timeout_s: float = Field(30.0, gt=0)
     retries: int = Field(2, ge=0, le=10)
 
@@ -69,6 +102,22 @@ class UpstreamTable(_Table):
     def _one_key(self) -> "UpstreamTable":
         if self.api_key_env and self.api_key_file:
             msg = "give api_key_env or api_key_file, not both"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _what_fits_its_task(self) -> "UpstreamTable":
+        unfit = self.model_fields_set & (_OF_EMBEDDINGS if self.task == "rerank" else frozenset())
+        if "dense" not in self.vector_types:
+            unfit |= self.model_fields_set & _OF_DENSE
+        if unfit:
+            msg = f"leave out {', '.join(sorted(unfit))}, or say in task and vector_types that it gives such vectors"
+            raise ValueError(msg)
+        if set(self.vector_types) != {"dense"} and not self.extensions:
+            msg = "late and sparse vectors are asked for by vector_type, which is no field of OpenAI's; set extensions"
+            raise ValueError(msg)
+        if self.default_prompt_name is not None and self.default_prompt_name not in (self.prompts or {}):
+            msg = "default_prompt_name is none of prompts"
             raise ValueError(msg)
         return self
 

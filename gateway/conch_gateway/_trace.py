@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -35,8 +37,8 @@ class Trace:
         tokens: of the texts.
         cache_hits: how many of the texts were known from before; None without a cache.
         tokenize_s: spent on turning texts into tokens.
-        queue_s: until the first call to Triton had its turn.
-        inference_s: from there to the last answer of Triton.
+        queue_s: until the first call, to Triton or another server, had its turn.
+        inference_s: from there to the last answer.
         error: what went wrong.
         left: whether the caller hung up.
     """
@@ -59,6 +61,13 @@ class Trace:
     def enter(self, model: str, texts: int) -> None:
         """Note what the request turned out to want."""
         self.model, self.texts = model, texts
+
+    @contextmanager
+    def inferring(self) -> Iterator[None]:
+        """Time the block, whose wait for its turn is timed apart."""
+        started = perf_counter()
+        yield
+        self.inference_s = perf_counter() - started - (self.queue_s or 0.0)
 
     @property
     def phases(self) -> dict[str, float]:

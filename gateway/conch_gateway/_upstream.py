@@ -1,176 +1,213 @@
-"""A model of another OpenAI-compatible server, asked over HTTP; what its answers can be wrong in is decided here.
+"""A model of another server: how requests for it are worded, split and put in turns.
 
-Its vectors are handed on as they come, once they were found to be as many as asked for, of one length, and finite.
+The other server is asked for what its table declares and nothing else. Long lists go to it in calls of so many texts,
+and calls take turns as those to Triton do, so that one caller's list does not hold up another's query. Dense vectors
+have length 1 afterwards, as those of Triton's models have; the rest is handed on as it came.
 """
 
-import asyncio
-import base64
-import binascii
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, count
+from typing import Any, TypeVar
 
-import httpx
 import numpy as np
-import orjson
-from conch_client import DeadlineExceededError, ModelInfo
+from conch_client import ModelInfo, Ranked, Ranking, SparseVector
 from numpy.typing import NDArray
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from conch_gateway._fields import Texts
-from conch_gateway._models_file import UpstreamTable
-from conch_gateway.errors import InvalidValueError, UpstreamBusyError, UpstreamError
+from conch_gateway._admission import estimated_tokens
+from conch_gateway._answers import Answer, NonsenseError, read_dense, read_late, read_ranking, read_sparse
+from conch_gateway._concurrency import all_of
+from conch_gateway._fields import Texts, is_text
+from conch_gateway._jobs import EmbeddingJob, RerankJob
+from conch_gateway._models_file import UpstreamTable, VectorType
+from conch_gateway._other_server import OtherServer
+from conch_gateway._prompts import choose_prompt
+from conch_gateway._trace import Trace
+from conch_gateway._turns import Share, Turns
+from conch_gateway.errors import InvalidValueError
+from conch_gateway.settings import Truncate
 
-_CONNECT_TIMEOUT_S = 5.0
-_RETRIED_STATUSES = frozenset({500, 502, 503, 504})
-_REFUSED_STATUSES = frozenset({400, 413, 422})
-_LONGEST_RETRY_AFTER_S = 120
-_SHOWN_CHARACTERS = 300
+Given = TypeVar("Given")
+Vectors = NDArray[np.float32]
+Fields = Mapping[str, object]
 
-
-class UpstreamAnswer(NamedTuple):
-    """`vectors` is float32 [texts, dimension]; `tokens` is what the other server says it computed."""
-
-    vectors: NDArray[np.float32]
-    tokens: int
-
-
-class _PassingError(Exception):
-    """Perhaps gone with the next attempt."""
+_TASKS: Mapping[VectorType, str] = {"dense": "embedding", "late": "multi-vector", "sparse": "sparse"}
+_EDITIONS = count()
 
 
 class Upstream:
-    """One public name of another server's model; belongs to one event loop."""
+    """One public name of another server's model; belongs to one event loop.
 
-    def __init__(self, name: str, table: UpstreamTable) -> None:
-        self.info = _info(name, table)
+    All that ask raise InvalidValueError for what the other server refuses or its table rules out, UpstreamBusyError
+    when it takes no more now, UpstreamError when it cannot be reached, failed, or answered nonsense, and
+    DeadlineExceededError when the request takes longer than the table's `timeout_s`.
+
+    Attributes:
+        info: what its table says of it.
+        tasks: what it is declared to do, the first of them `info.task`.
+        edition: a number of this object's own: what is remembered of another one's answers does not count for it.
+    """
+
+    def __init__(self, name: str, table: UpstreamTable, truncate: Truncate) -> None:
+        """`truncate` applies where a request says nothing; raises ModelsFileError when the table's key is missing."""
+        self.tasks = ("rerank",) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
+        self.info = _info(name, self.tasks[0], table)
+        self.edition = next(_EDITIONS)
         self._table = table
-        key = table.api_key()
-        self._http = httpx.AsyncClient(
-            base_url=table.url,
-            headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
-            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        )
+        self._server = OtherServer(name, table)
+        self._turns = Turns(table.calls, table.timeout_s)
+        self._dimension = table.dimension
+        self._truncate = truncate
 
-    async def embed(self, texts: Texts, dimensions: int | None, **options: object) -> UpstreamAnswer:
-        """Return the vectors of texts or token ids; `options` are further fields of the request, None left out.
+    async def embed(self, job: EmbeddingJob, trace: Trace) -> Answer[Vectors]:
+        """Return dense vectors, float32 [texts, dimension]."""
+        self._check_dimensions(job.dimensions)
 
-        Raises:
-            InvalidValueError: the other server refused the request as it is.
-            UpstreamBusyError: it takes no more now.
-            UpstreamError: it cannot be reached, failed, or answered nonsense.
-            DeadlineExceededError: no answer within the table's `timeout_s`, attempts included.
-        """
-        fields = {"dimensions": dimensions, **options}
-        body: dict[str, object] = {"model": self._table.model, "input": texts, "encoding_format": "base64"}
-        body |= {name: value for name, value in fields.items() if value is not None}
-        try:
-            content = await asyncio.wait_for(self._ask(orjson.dumps(body)), self._table.timeout_s)
-        except asyncio.TimeoutError as error:
-            msg = f"the server of {self.info.name} did not answer within {self._table.timeout_s:g} s"
-            raise DeadlineExceededError(msg) from error
-        except _PassingError as error:
-            raise self._failed(str(error)) from error
-        return self._read(content, len(texts), dimensions or self._table.dimension)
+        def read(content: bytes, count: int) -> Answer[Vectors]:
+            answer = read_dense(content, count)
+            self._check_length(answer.given.shape[1], job.dimensions)
+            return answer
+
+        answers = await self._embeddings(job, trace, {"dimensions": job.dimensions, **_IN_BASE64}, read)
+        vectors = np.concatenate([answer.given for answer in answers])
+        return Answer(_normalized(vectors) if job.normalize else vectors, _sum(answers))
+
+    async def embed_tokens(self, job: EmbeddingJob, trace: Trace) -> Answer[list[Vectors]]:
+        """Return float32 [tokens, dimension] for each text."""
+        answers = await self._embeddings(job, trace, {"vector_type": "late", **_IN_BASE64}, read_late)
+        return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
+
+    async def embed_sparse(self, job: EmbeddingJob, trace: Trace) -> Answer[list[SparseVector]]:
+        """Return term ids and weights for each text."""
+        answers = await self._embeddings(job, trace, {"vector_type": "sparse"}, read_sparse)
+        return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
+
+    async def rerank(self, job: RerankJob, trace: Trace) -> Ranking:
+        """Return the ranking, best first."""
+        extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
+        if job.raw_scores:
+            extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
+
+        async def rank(documents: Sequence[str], share: Share) -> Answer[list[Ranked]]:
+            best = min(job.top_n or len(documents), len(documents))
+            fields = {"query": job.query, "documents": documents, "top_n": best, **self._known(extensions)}
+            tokens = estimated_tokens([job.query, *documents], self._table.max_length)
+            read = partial(read_ranking, documents=len(documents), count=best)
+            return await self._call("rerank", fields, tokens, share, read)
+
+        answers = await self._in_parts(job.documents, trace, rank)
+        ranked = [
+            Ranked(number * self._table.max_rows + index, score)
+            for number, answer in enumerate(answers)
+            for index, score in answer.given
+        ]
+        ranked.sort(key=lambda one: (-one.score, one.index))
+        return Ranking(ranked[: job.top_n], _sum(answers))
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._http.aclose()
+        await self._server.close()
 
-    async def _ask(self, body: bytes) -> bytes:
-        attempts = AsyncRetrying(
-            retry=retry_if_exception_type(_PassingError),
-            stop=stop_after_attempt(1 + self._table.retries),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            reraise=True,
+    async def _embeddings(
+        self, job: EmbeddingJob, trace: Trace, fields: Fields, read: Callable[..., Answer[Given]]
+    ) -> list[Answer[Given]]:
+        texts, further = self._worded(job)
+
+        async def embed(part: Texts, share: Share) -> Answer[Given]:
+            tokens = estimated_tokens(part, self._table.max_length)
+            asked = {"input": part, **fields, **further}
+            return await self._call("embeddings", asked, tokens, share, partial(read, count=len(part)))
+
+        return await self._in_parts(texts, trace, embed)
+
+    async def _in_parts(
+        self, items: Any, trace: Trace, ask: Callable[[Any, Share], Coroutine[Any, Any, Answer[Given]]]
+    ) -> list[Answer[Given]]:
+        """Ask part by part, so that others get a turn in between."""
+        rows = self._table.max_rows
+        parts = [items[begin : begin + rows] for begin in range(0, len(items), rows)]
+        with self._turns.share(trace, large=len(parts) > 1) as share:
+            try:
+                return await all_of(ask(part, share) for part in parts)
+            except InvalidValueError as error:
+                if len(parts) == 1:
+                    raise
+                msg = f"{error} (it was asked in {len(parts)} calls of {rows}: places count within one)"
+                raise InvalidValueError(msg) from error
+
+    async def _call(
+        self, path: str, fields: Fields, tokens: int, share: Share, read: Callable[[bytes], Answer[Given]]
+    ) -> Answer[Given]:
+        """Take a turn and ask; of an answer that does not say how many tokens it took, the estimate counts."""
+        stated = {name: value for name, value in fields.items() if value is not None}
+        async with self._turns.turn(share, tokens):
+            content = await self._server.ask(path, {"model": self._table.model, **stated}, share.trace.request_id)
+        try:
+            answer = read(content)
+        except NonsenseError as error:
+            raise self._server.failed(str(error)) from error
+        return answer if answer.tokens else replace(answer, tokens=tokens)
+
+    def _worded(self, job: EmbeddingJob) -> tuple[Texts, Fields]:
+        """Return the texts as they are sent, and what the server is told of them."""
+        told = self._known({"truncate": job.truncate or self._truncate})
+        if self._table.prompts is None and self._table.extensions:
+            return job.texts, {**told, "input_type": job.input_type, "prompt_name": job.prompt_name}
+        if not is_text(job.texts):
+            return job.texts, told
+        prompt = self.info.prompt_text(*choose_prompt(self.info, job.prompt_name, job.input_type))
+        return [prompt + text for text in job.texts], told
+
+    def _known(self, extensions: Fields) -> Fields:
+        return extensions if self._table.extensions else {}
+
+    def _check_dimensions(self, dimensions: int | None) -> None:
+        """Refuse lengths that are not declared."""
+        lengths = self._table.matryoshka_dimensions
+        if dimensions is None or lengths is None or dimensions in {*lengths, self._table.dimension}:
+            return
+        msg = (
+            f"dimensions: {self.info.name!r} is declared to give {', '.join(map(str, sorted(lengths)))}; ask for one "
+            "of them, or declare it in the models file: matryoshka_dimensions"
         )
-        return await attempts(self._ask_once, body)
+        raise InvalidValueError(msg, param="dimensions")
 
-    async def _ask_once(self, body: bytes) -> bytes:
-        try:
-            answer = await self._http.post("embeddings", content=body, headers={"content-type": "application/json"})
-        except httpx.HTTPError as error:
-            msg = f"it cannot be reached ({type(error).__name__})"
-            raise _PassingError(msg) from error
-        if answer.status_code == httpx.codes.OK:
-            return answer.content
-        raise self._refusal(answer)
-
-    def _refusal(self, answer: httpx.Response) -> Exception:
-        status = answer.status_code
-        if status in _RETRIED_STATUSES:
-            return _PassingError(f"it answered {status}")
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            return UpstreamBusyError(f"the server of {self.info.name} takes no more now", _retry_after_s(answer))
-        if status in _REFUSED_STATUSES:
-            return InvalidValueError(f"the server of {self.info.name} refused the request: {_message(answer)}")
-        if status in {401, 403}:
-            return self._failed("it refused the gateway's key; set the one that api_key_env or api_key_file names")
-        if status == httpx.codes.NOT_FOUND:
-            return self._failed("it has no such model or path; check `url` and `model` in the models file")
-        return self._failed(f"it answered {status}")
-
-    def _read(self, content: bytes, count: int, dimension: int | None) -> UpstreamAnswer:
-        try:
-            answer = orjson.loads(content)
-            items = sorted(answer["data"], key=lambda item: item["index"])
-            vectors = np.stack([_vector(item["embedding"]) for item in items])
-            tokens = int((answer.get("usage") or {}).get("total_tokens", 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._failed("its answer cannot be read") from error
-        if [item["index"] for item in items] != list(range(count)):
-            raise self._failed(f"it answered {len(items)} vectors for {count} texts")
-        if dimension is not None and vectors.shape[1] != dimension:
-            raise self._failed(f"its vectors have {vectors.shape[1]} numbers instead of {dimension}")
-        if not np.isfinite(vectors).all():
-            raise self._failed("its vectors have numbers that are not finite")
-        return UpstreamAnswer(vectors, tokens)
-
-    def _failed(self, reason: str) -> UpstreamError:
-        return UpstreamError(f"the server of {self.info.name} failed: {reason}")
+    def _check_length(self, length: int, dimensions: int | None) -> None:
+        """Refuse vectors of another length than was asked for, or declared, or else seen before."""
+        if dimensions is None and self._dimension is None:
+            self._dimension = length
+        expected = dimensions or self._dimension
+        if length != expected:
+            msg = f"its vectors have {length} numbers instead of {expected}"
+            raise NonsenseError(msg)
 
 
-def _vector(value: Any) -> NDArray[np.float32]:
-    """Decode base64 of little-endian float32, or take a list of numbers; raises ValueError or TypeError."""
-    if isinstance(value, str):
-        try:
-            return np.frombuffer(base64.b64decode(value, validate=True), "<f4")
-        except binascii.Error as error:
-            raise ValueError(str(error)) from error
-    vector = np.asarray(value, np.float32)
-    if vector.ndim != 1:
-        msg = "not a list of numbers"
-        raise ValueError(msg)
-    return vector
+_IN_BASE64: Fields = {"encoding_format": "base64"}
 
 
-def _retry_after_s(answer: httpx.Response) -> int:
-    told = answer.headers.get("retry-after", "")
-    return min(int(told), _LONGEST_RETRY_AFTER_S) if told.isdecimal() and len(told) < 10 else 1
+def _normalized(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
-def _message(answer: httpx.Response) -> str:
-    try:
-        told = answer.json()
-        error = told.get("error", told)
-        text = error.get("message") if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        text = answer.text
-    return str(text)[:_SHOWN_CHARACTERS]
+def _sum(answers: Sequence[Answer[Any]]) -> int:
+    return sum(answer.tokens for answer in answers)
 
 
-def _info(name: str, table: UpstreamTable) -> ModelInfo:
+def _info(name: str, task: str, table: UpstreamTable) -> ModelInfo:
     return ModelInfo(
         name=name,
         base=None,
-        task="embedding",
+        task=task,
         ready=True,
         architecture="",
         precision="",
         description="A model of another server.",
         max_length=table.max_length,
-        max_rows=2048,
+        max_rows=table.max_rows,
         inputs=(),
-        output="embedding",
+        output="",
         tokenizer="",
         tokenizer_sha256="",
         tokenizer_bytes=0,
@@ -180,7 +217,7 @@ def _info(name: str, table: UpstreamTable) -> ModelInfo:
         dimension=table.dimension,
         pooling=None,
         normalized=False,
-        prompts={},
-        default_prompt_name=None,
+        prompts=table.prompts or {},
+        default_prompt_name=table.default_prompt_name,
         matryoshka_dimensions=table.matryoshka_dimensions,
     )

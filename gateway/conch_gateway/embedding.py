@@ -8,7 +8,7 @@ import numpy as np
 from conch_client import InvalidInputError, ModelInfo, UnavailableError
 from numpy.typing import NDArray
 
-from conch_gateway._admission import Admission, Hold
+from conch_gateway._admission import Admission, Hold, estimated_tokens
 from conch_gateway._cache import VectorCache
 from conch_gateway._choice import Choice, Models
 from conch_gateway._coalescer import Coalescer, Options
@@ -50,6 +50,7 @@ class Embedder:
         Raises:
             InvalidValueError: too many texts, more dimensions than the model has, a prompt it lacks.
             CapacityError: the gateway is full.
+            UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
         self._check_count(len(job.texts))
@@ -63,10 +64,11 @@ class Embedder:
 
     async def _vectors(self, job: EmbeddingJob, choice: Choice, trace: Trace, hold: Hold) -> NDArray[np.float32]:
         info = choice.info
-        if choice.upstream is not None:
-            return await self._forward(job, choice.upstream, trace)
         if not is_text(job.texts):
             _check_no_prompt(job)
+        if choice.upstream is not None:
+            return await self._ask(job, choice.upstream, trace, hold)
+        if not is_text(job.texts):
             trace.tokens = hold.tokens
             return await self._infer(job, job.texts, info, trace)
         for _ in range(_STARTS):
@@ -112,29 +114,40 @@ class Embedder:
     ) -> NDArray[np.float32]:
         if not ids:
             return np.empty((0, 0), np.float32)
-        started = perf_counter()
         options = Options(info.name, job.dimensions, normalize=job.normalize or info.normalized)
-        vectors = await self._coalescer.embed(ids, options, info.max_rows, trace)
-        trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
+        with trace.inferring():
+            return await self._coalescer.embed(ids, options, info.max_rows, trace)
+
+    async def _ask(self, job: EmbeddingJob, upstream: Upstream, trace: Trace, hold: Hold) -> NDArray[np.float32]:
+        """Have the other server that has the model compute what is not known.
+
+        How many tokens each text has is its to know, so that none are counted for texts that are known.
+        """
+        if not is_text(job.texts):
+            return await self._ask_all(job, upstream, trace)
+        lookup = self._cache.look_up(job.texts, self._variant(job, upstream.edition))
+        trace.cache_hits = lookup.hits
+        hold.correct(estimated_tokens(lookup.missing, upstream.info.max_length))
+        vectors = np.empty((0, 0), np.float32)
+        if lookup.missing:
+            try:
+                vectors = await self._ask_all(replace(job, texts=lookup.missing), upstream, trace)
+            except InvalidValueError:
+                if lookup.missing != job.texts:
+                    await upstream.embed(job, trace)  # says which of the texts that were given it is
+                raise
+        vectors, _ = lookup.complete(vectors, [0] * len(lookup.missing))
         return vectors
 
-    async def _forward(self, job: EmbeddingJob, upstream: Upstream, trace: Trace) -> NDArray[np.float32]:
-        """Ask the other server that has the model; what a text is for is its to know."""
-        started = perf_counter()
-        answer = await upstream.embed(
-            job.texts,
-            job.dimensions,
-            input_type=job.input_type,
-            prompt_name=job.prompt_name,
-            truncate=job.truncate,
-        )
-        trace.inference_s = perf_counter() - started
+    async def _ask_all(self, job: EmbeddingJob, upstream: Upstream, trace: Trace) -> NDArray[np.float32]:
+        with trace.inferring():
+            answer = await upstream.embed(job, trace)
         trace.tokens = answer.tokens
-        return answer.vectors
+        return answer.given
 
-    def _variant(self, job: EmbeddingJob, info: ModelInfo) -> object:
-        """All that a text's vector depends on beside the text."""
-        return info, replace(job, texts=[], truncate=job.truncate or self._settings.truncate)
+    def _variant(self, job: EmbeddingJob, source: object) -> object:
+        """All that a text's vector depends on beside the text: where it comes from, and what is done with it."""
+        return source, replace(job, texts=[], model=None, truncate=job.truncate or self._settings.truncate)
 
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:

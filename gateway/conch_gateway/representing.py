@@ -11,7 +11,8 @@ import numpy as np
 from conch_client import InvalidInputError, ModelInfo, SparseVector
 from numpy.typing import NDArray
 
-from conch_gateway._admission import Admission, estimated_tokens
+from conch_gateway._admission import Admission, Hold, estimated_tokens
+from conch_gateway._answers import Answer
 from conch_gateway._choice import Models
 from conch_gateway._concurrency import all_of
 from conch_gateway._fields import Texts, is_text
@@ -19,11 +20,13 @@ from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._prompts import Prompt, choose_prompt
 from conch_gateway._tasks import MULTI_VECTOR, SPARSE
 from conch_gateway._trace import Trace
+from conch_gateway._upstream import Upstream
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
 Vector = TypeVar("Vector")
 Ask = Callable[..., Awaitable[list[Vector]]]  # a call of the client: texts, and options by name
+AskUpstream = Callable[[Upstream, EmbeddingJob, Trace], Awaitable[Answer[list[Vector]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,11 @@ class Representer:
         Raises:
             InvalidValueError: too many texts, dimensions, or a model that gives no token vectors.
             CapacityError: the gateway is full.
+            UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
         ask = partial(self._models.client.embed_tokens, normalize=job.normalize)
-        return await self._compute(job, trace, MULTI_VECTOR, ask)
+        return await self._compute(job, trace, MULTI_VECTOR, ask, Upstream.embed_tokens)
 
     async def embed_sparse(self, job: EmbeddingJob, trace: Trace) -> Represented[SparseVector]:
         """Return term ids and weights for each text, of the named model or of the one derived from it.
@@ -61,25 +65,39 @@ class Representer:
         Raises:
             InvalidValueError: too many texts, dimensions, or a model that gives no sparse vectors.
             CapacityError: the gateway is full.
+            UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
-        return await self._compute(job, trace, SPARSE, self._models.client.embed_sparse)
+        return await self._compute(job, trace, SPARSE, self._models.client.embed_sparse, Upstream.embed_sparse)
 
     async def _compute(
-        self, job: EmbeddingJob, trace: Trace, tasks: frozenset[str], ask: Ask[Vector]
+        self,
+        job: EmbeddingJob,
+        trace: Trace,
+        tasks: frozenset[str],
+        ask: Ask[Vector],
+        ask_upstream: AskUpstream[Vector],
     ) -> Represented[Vector]:
         self._check(job)
         with self._admission.admit(job.texts, trace.caller) as hold:
             async with self._models.use(job.model, tasks, trace.key) as choice:
-                info = choice.info
-                trace.enter(info.name, len(job.texts))
-                ask = partial(ask, **self._options(job, info), request_id=trace.request_id)
-                trace.tokens = await self._count_tokens(job, info, trace)
-                hold.correct(trace.tokens)
-                started = perf_counter()
-                vectors = await self._in_turns(job.texts, info, trace, ask)
-                trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
+                trace.enter(choice.info.name, len(job.texts))
+                if choice.upstream is None:
+                    vectors = await self._ask_triton(job, choice.info, trace, hold, ask)
+                else:
+                    with trace.inferring():
+                        answer = await ask_upstream(choice.upstream, job, trace)
+                    vectors, trace.tokens = answer.given, answer.tokens
                 return Represented(choice.name, vectors, trace.tokens)
+
+    async def _ask_triton(
+        self, job: EmbeddingJob, info: ModelInfo, trace: Trace, hold: Hold, ask: Ask[Vector]
+    ) -> list[Vector]:
+        trace.tokens = await self._count_tokens(job, info, trace)
+        hold.correct(trace.tokens)
+        with trace.inferring():
+            ask = partial(ask, **self._options(job, info), request_id=trace.request_id)
+            return await self._in_turns(job.texts, info, trace, ask)
 
     async def _in_turns(self, texts: Texts, info: ModelInfo, trace: Trace, ask: Ask[Vector]) -> list[Vector]:
         """Compute call by call, so that others get a turn in between."""
@@ -102,7 +120,7 @@ class Representer:
         return {
             "model": info.name,
             **prompt._asdict(),
-            "truncate": job.truncate or self._settings.truncate,
+            "truncate": job.truncate,
             "timeout_s": self._settings.timeout_s,
         }
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from time import perf_counter
 
 from conch_client import InvalidInputError, ModelInfo, Ranked, Ranking
 
@@ -42,15 +41,18 @@ class Reranker:
         Raises:
             InvalidValueError: too many documents.
             CapacityError: the gateway is full.
+            UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
         self._check_count(len(job.documents))
         with self._admission.admit(job.documents, trace.caller) as hold:
             async with self._models.use(job.model, RERANKING, trace.key) as choice:
                 trace.enter(choice.info.name, len(job.documents))
-                started = perf_counter()
-                ranking = await self._rank(job, choice.info, trace)
-                trace.inference_s = perf_counter() - started - (trace.queue_s or 0.0)
+                with trace.inferring():
+                    if choice.upstream is None:
+                        ranking = await self._rank(job, choice.info, trace)
+                    else:
+                        ranking = await choice.upstream.rerank(job, trace)
                 trace.tokens = ranking.tokens
                 hold.correct(ranking.tokens)
                 return Reranked(choice.name, ranking, ranking.tokens)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -13,6 +14,8 @@ from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ran
 from conch_gateway import GatewaySettings, create_app
 from fastapi import FastAPI
 from numpy.typing import NDArray
+
+from tests.unit.gateway.other_server import OtherServer
 
 DIMENSION = 8
 
@@ -165,6 +168,29 @@ def http_with(client: StandIn) -> Serve:
 
     def serve(**settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         return serving(create_app(GatewaySettings(**settings), cast("AsyncClient", client)))
+
+    return serve
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[OtherServer]:
+    """Another server that has models."""
+    stand_in = OtherServer()
+    server = await asyncio.start_server(stand_in.answer, "127.0.0.1", 0)
+    stand_in.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    yield stand_in
+    server.close()
+    await stand_in.hang_up()
+
+
+@pytest.fixture
+def http_of(other: OtherServer, http_with: Serve, tmp_path: Path) -> Serve:
+    """An HTTP client of a gateway with `far`, a model of the other server: what its table says, and other settings."""
+
+    def serve(table: str = "", **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        models_file = tmp_path / "models.toml"
+        models_file.write_text(f'[far]\nurl = "{other.url}"\nmodel = "theirs"\n{table}\n')
+        return http_with(models_file=models_file, **settings)
 
     return serve
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
+FAR = '[a]\nurl = "http://b/v1"\nmodel = "b"\n'
 ADMIN = {"authorization": "Bearer key-of-the-administrator"}
 
 
@@ -75,7 +76,21 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
         pytest.param('[a]\nload = "never"', r"\[a\] load: Input should be 'start', 'lazy' or 'demand'", id="load"),
         pytest.param('[a]\nload = "lazy"', "a: .* set CONCH_TRITON_ADMIN_KEY", id="lazy without control"),
         pytest.param('[a]\nurl = "vllm:8000"\nmodel = "b"', r"\[a\] url: ", id="no scheme"),
-        pytest.param('[a]\nurl = "http://b/v1"\nmodel = "b"\napi_key_env = "NONE"', "has no NONE", id="no key"),
+        pytest.param(f'{FAR}api_key_env = "NONE"', "has no NONE", id="no key"),
+        pytest.param(f'{FAR}task = "chat"', r"\[a\] task: Input should be 'embedding' or 'rerank'", id="task"),
+        pytest.param(f'{FAR}vector_types = ["thick"]', r"\[a\] vector_types.0: Input should be 'dense'", id="a kind"),
+        pytest.param(f"{FAR}vector_types = []", r"\[a\] vector_types: ", id="no kind"),
+        pytest.param(f'{FAR}task = "rerank"\ndimension = 3', "leave out dimension, or", id="dense"),
+        pytest.param(
+            f'{FAR}vector_types = ["late"]\ndimension = 3', "leave out dimension, or", id="length of late"
+        ),
+        pytest.param(
+            f'{FAR}vector_types = ["late"]\nextensions = false', "set extensions", id="OpenAI's late"
+        ),
+        pytest.param(f'{FAR}default_prompt_name = "query"', "is none of prompts", id="no such prompt"),
+        pytest.param(f"{FAR}matryoshka_dimensions = [0]", r"matryoshka_dimensions.0: ", id="no length"),
+        pytest.param(f"{FAR}max_rows = 0", r"\[a\] max_rows: ", id="calls without texts"),
+        pytest.param(f"{FAR}calls = 0", r"\[a\] calls: ", id="no calls"),
     ],
 )
 def test_a_file_that_says_this_is_refused_at_the_start(

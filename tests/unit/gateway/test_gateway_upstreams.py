@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from tests.unit.gateway.other_server import VECTOR, answer_with, packed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,79 +17,9 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.unit.gateway.conftest import Serve
+    from tests.unit.gateway.other_server import OtherServer
 
 KEY = "sk-of-the-other-server"
-VECTOR = [0.6, 0.0, 0.8]
-
-
-class OtherServer:
-    """Answers one embeddings request after another with what `script` says, or else rightly."""
-
-    def __init__(self) -> None:
-        self.script: list[Any] = []  # status, body and headers; or "reset"
-        self.requests: list[dict[str, Any]] = []
-        self.heads: list[str] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.url = ""
-        self._connections: set[asyncio.Task[None]] = set()
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            while not reader.at_eof():
-                await self._answer_one(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self._connections.discard(task)
-            writer.close()
-
-    async def hang_up(self) -> None:
-        """End all connections, so that none outlives its loop."""
-        for task in (connections := list(self._connections)):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-        body = json.loads(await reader.readexactly(length))
-        self.heads.append(head)
-        self.requests.append(body)
-        await self.gate.wait()
-        planned = self.script.pop(0) if self.script else (200, answer_to(body), {})
-        if planned == "reset":
-            writer.transport.abort()
-            return
-        status, content, headers = planned
-        payload = content if isinstance(content, bytes) else json.dumps(content).encode()
-        lines = [f"HTTP/1.1 {status} -", f"content-length: {len(payload)}", *map(": ".join, headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
-        await writer.drain()
-
-
-def answer_to(body: dict[str, Any], vector: list[float] | None = None) -> dict[str, Any]:
-    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    encoded = base64.b64encode(np.array(vector or VECTOR, "<f4").tobytes()).decode()
-    return answer_with([encoded] * len(texts))
-
-
-def answer_with(embeddings: list[Any]) -> dict[str, Any]:
-    data = [{"index": index, "embedding": value} for index, value in enumerate(embeddings)]
-    return {"data": data[::-1], "usage": {"total_tokens": 7}}
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[OtherServer]:
-    stand_in = OtherServer()
-    server = await asyncio.start_server(stand_in.answer, "127.0.0.1", 0)
-    stand_in.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    yield stand_in
-    server.close()
-    await stand_in.hang_up()
 
 
 @pytest.fixture
@@ -166,12 +96,12 @@ FAULTS: dict[str, tuple[list[Any], int, str]] = {
     "refuses the request": ([(400, {"error": {"message": "too many tokens"}}, {})], 400, "too many tokens"),
     "answers no JSON": ([(200, b"<html>", {})], 502, "cannot be read"),
     "answers other JSON": ([(200, {"data": [1]}, {})], 502, "cannot be read"),
-    "answers nothing": ([(200, {"data": []}, {})], 502, "cannot be read"),
+    "answers nothing": ([(200, {"data": []}, {})], 502, "0 vectors for 2 texts"),
     "leaves one out": ([(200, answer_with([VECTOR]), {})], 502, "1 vectors for 2 texts"),
     "answers another length": ([(200, answer_with([[1.0, 0.0]] * 2), {})], 502, "2 numbers instead of 3"),
-    "answers unequal lengths": ([(200, answer_with([VECTOR, [1.0]]), {})], 502, "cannot be read"),
+    "answers unequal lengths": ([(200, answer_with([VECTOR, [1.0]]), {})], 502, "not of one length"),
     "answers bad base64": ([(200, answer_with(["%%%%"] * 2), {})], 502, "cannot be read"),
-    "answers NaN": ([(200, answer_to({"input": ["", ""]}, [np.nan] * 3), {})], 502, "not finite"),
+    "answers NaN": ([(200, answer_with([packed([np.nan] * 3)] * 2), {})], 502, "not finite"),
 }
 
 
@@ -196,7 +126,7 @@ async def test_a_busy_server_passes_on_when_to_come_again(http: httpx.AsyncClien
 async def test_a_slow_server_is_waited_for_no_longer_than_its_table_says(
     http: httpx.AsyncClient, other: OtherServer
 ) -> None:
-    other.gate.clear()
+    other.permits = asyncio.Semaphore(0)
     answer = await ask(http)
     assert answer.status_code == 504
     assert len(other.requests) == 1
