@@ -120,7 +120,7 @@ class Representer:
         return {
             "model": info.name,
             **prompt._asdict(),
-            "truncate": job.truncate,
+            "truncate": job.truncate or self._settings.truncate,
             "timeout_s": self._settings.timeout_s,
         }
 

@@ -106,21 +106,6 @@ def break_graph(model: Path) -> None:
 
 
 @pytest.fixture
-def gateway_of(tmp_path: Path) -> Callable[[str, str], contextlib.AbstractAsyncContextManager[httpx.AsyncClient]]:
-    """Another gateway of a Triton, with a models file of its own."""
-
-    @contextlib.asynccontextmanager
-    async def serving(triton_url: str, tables: str) -> AsyncIterator[httpx.AsyncClient]:
-        models_file = tmp_path / "other.toml"
-        models_file.write_text(tables)
-        gateway = Gateway(GatewaySettings(port=0, triton_url=triton_url, models_file=models_file))
-        async with gateway as started, httpx.AsyncClient(base_url=started.url) as http:
-            yield http
-
-    return serving
-
-
-@pytest.fixture
 def deploy(
     server_settings: Callable[..., ServerSettings], models: Path, tmp_path: Path
 ) -> Callable[[str], contextlib.AbstractAsyncContextManager[Deployment]]:
@@ -249,19 +234,6 @@ async def test_a_new_export_that_cannot_be_loaded_leaves_the_old_one_serving(dep
         reasons = {model["id"]: model["reason"] for model in await deployment.models()}
         assert "old.encoder" in reasons["old"]
         assert reasons["new"] is None
-
-
-async def test_a_model_of_another_gateway_is_served_like_one_of_this(deploy: Any, gateway_of: Any) -> None:
-    async with deploy("") as deployment:
-        await deployment.until_ready()
-        table = f'[far]\nurl = "{deployment.url}/v1"\nmodel = "new"\ndimension = 48'
-        async with gateway_of(deployment.triton.grpc_url, table) as http:
-            answer = await http.post("/v1/embeddings", json={"model": "far", "input": [TEXT, "another"]})
-            refused = await http.post("/v1/embeddings", json={"model": "far", "input": "a" * 9000, "truncate": "none"})
-        assert answer.json()["usage"]["total_tokens"] > 4
-        np.testing.assert_allclose(answer.json()["data"][0]["embedding"], await deployment.embed("new"), atol=1e-6)
-        assert refused.status_code == 400
-        assert "token" in refused.json()["error"]["message"]
 
 
 async def test_a_wrong_models_file_changes_nothing(deploy: Any) -> None:

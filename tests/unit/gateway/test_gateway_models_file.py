@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from conch_gateway import GatewayError, GatewaySettings
+from conch_gateway._models_file import read_models_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.unit.gateway.conftest import Serve, StandIn
 
+DOCS = Path(__file__).parents[3] / "docs" / "models.md"
 FAR = '[a]\nurl = "http://b/v1"\nmodel = "b"\n'
 ADMIN = {"authorization": "Bearer key-of-the-administrator"}
 
@@ -81,12 +83,8 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
         pytest.param(f'{FAR}vector_types = ["thick"]', r"\[a\] vector_types.0: Input should be 'dense'", id="a kind"),
         pytest.param(f"{FAR}vector_types = []", r"\[a\] vector_types: ", id="no kind"),
         pytest.param(f'{FAR}task = "rerank"\ndimension = 3', "leave out dimension, or", id="dense"),
-        pytest.param(
-            f'{FAR}vector_types = ["late"]\ndimension = 3', "leave out dimension, or", id="length of late"
-        ),
-        pytest.param(
-            f'{FAR}vector_types = ["late"]\nextensions = false', "set extensions", id="OpenAI's late"
-        ),
+        pytest.param(f'{FAR}vector_types = ["late"]\ndimension = 3', "leave out dimension, or", id="length of late"),
+        pytest.param(f'{FAR}vector_types = ["late"]\nextensions = false', "set extensions", id="OpenAI's late"),
         pytest.param(f'{FAR}default_prompt_name = "query"', "is none of prompts", id="no such prompt"),
         pytest.param(f"{FAR}matryoshka_dimensions = [0]", r"matryoshka_dimensions.0: ", id="no length"),
         pytest.param(f"{FAR}max_rows = 0", r"\[a\] max_rows: ", id="calls without texts"),
@@ -104,6 +102,12 @@ def test_a_file_that_says_this_is_refused_at_the_start(
 def test_a_file_that_is_not_there_is_named_with_its_setting(http_with: Serve, tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match=r"nowhere.toml \(CONCH_MODELS_FILE\)"):
         http_with(models_file=tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("example", re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL))
+def test_the_examples_of_the_documentation_are_understood(models_file: Path, example: str) -> None:
+    models_file.write_text(example)
+    assert read_models_file(models_file).upstreams
 
 
 async def test_the_file_is_read_again_when_an_administrator_says_so(http_with: Serve, models_file: Path) -> None:

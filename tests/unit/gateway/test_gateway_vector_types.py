@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 if TYPE_CHECKING:
     import httpx
 
-    from tests.unit.gateway.conftest import StandIn
+    from tests.unit.gateway.conftest import Serve, StandIn
 
 URL = "/v1/embeddings"
 UNIT = arrays.arrays(np.float32, (3, 16), elements=st.floats(-1, 1, width=32))
@@ -186,6 +186,16 @@ async def test_truncation_is_understood_in_every_dialect(
     await answer(http, **fields)
 
     assert client.calls[0][1]["truncate"] == passed
+
+
+@pytest.mark.parametrize("vector_type", ["dense", "late", "sparse"])
+async def test_where_a_request_says_nothing_of_truncation_the_setting_applies(
+    http_with: Serve, every_kind: StandIn, vector_type: str
+) -> None:
+    async with http_with(truncate="start") as http:
+        await answer(http, vector_type=vector_type)
+
+    assert {options["truncate"] for _, options in every_kind.calls if "truncate" in options} == {"start"}
 
 
 async def test_a_long_list_is_computed_in_several_calls_and_keeps_its_order(

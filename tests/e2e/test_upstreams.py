@@ -1,0 +1,183 @@
+"""A gateway in front of another: its models are served as those of a Triton of one's own are."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+from conch_client import AsyncClient
+from conch_export import Options, Precision, export, plan
+from conch_gateway import Gateway, GatewaySettings
+from conch_server import Supervisor
+
+from tests import head_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from conch_server import ServerSettings
+
+    from tests.e2e.conftest import BackgroundLoop
+
+KEY = "key-of-the-gateway-behind"
+TEXTS = ["a cat sat on the mat", "größer, 日本語 and 🐚!", "x", "to be or not to be? " * 40, "a cat"]
+CALLS = "max_rows = 2\ncalls = 2"  # so that five texts take three calls
+
+
+@pytest.fixture(scope="module")
+def triton(
+    server_settings: Callable[..., ServerSettings],
+    background: BackgroundLoop,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """Where a Triton listens that has a model with dense, token and sparse vectors, and a cross-encoder."""
+    folder = tmp_path_factory.mktemp("upstreams")
+    many = head_checkpoints.bge_m3(folder / "many")
+    pairs = head_checkpoints.make(folder / "pairs", "bert", "ForSequenceClassification", num_labels=1)
+    for checkpoint in (many, pairs):
+        late = True if checkpoint == many else None
+        export(
+            Options(
+                str(checkpoint), folder / "models", precision=Precision.FP32, plan=plan(cores=1), late_interaction=late
+            )
+        )
+    supervisor = Supervisor(server_settings(model_repository=folder / "models"))
+    background.run(supervisor.__aenter__())
+    yield supervisor.grpc_url
+    background.run(supervisor.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def behind(triton: str) -> AsyncIterator[Gateway]:
+    """The gateway that has the models, and takes a key."""
+    async with Gateway(GatewaySettings(port=0, triton_url=triton, api_keys=f"front:{KEY}")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def own(behind: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway behind."""
+    async with httpx.AsyncClient(base_url=behind.url, headers={"api-key": KEY}, timeout=60) as http:
+        yield http
+
+
+@pytest.fixture
+async def front(
+    behind: Gateway, triton: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway in front, whose `far-many` and `far-pairs` are models of the one behind."""
+    monkeypatch.setenv("KEY_OF_BEHIND", KEY)
+    at = f'url = "{behind.url}/v1"\napi_key_env = "KEY_OF_BEHIND"\n{CALLS}'
+    (tmp_path / "models.toml").write_text(
+        f'[far-many]\nmodel = "many"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
+        f'[far-pairs]\nmodel = "pairs"\ntask = "rerank"\n{at}\n'
+        f'[far-maxsim]\nmodel = "many"\ntask = "rerank"\n{at}\n'
+    )
+    settings = GatewaySettings(port=0, triton_url=triton, models_file=tmp_path / "models.toml", cache_mb=1)
+    async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
+        yield http
+
+
+async def answered(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
+    response = await http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
+    expected = await answered(own, "/v1/embeddings", model="many", input=TEXTS)
+    first = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS)
+    again = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS[::-1])
+    direct = [item["embedding"] for item in expected["data"]]
+    np.testing.assert_allclose([item["embedding"] for item in first["data"]], direct, atol=1e-5)
+    np.testing.assert_allclose([item["embedding"] for item in again["data"]], direct[::-1], atol=1e-5)
+    assert first["usage"] == expected["usage"]
+    assert again["usage"]["total_tokens"] == 0
+    behind = (await own.get("/metrics")).text
+    assert f'conch_gateway_texts_total{{model="many"}} {2.0 * len(TEXTS)}' in behind
+
+
+async def test_token_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
+    asked: dict[str, Any] = {"input": TEXTS, "vector_type": "late", "encoding_format": "base64"}
+    expected = await answered(own, "/v1/embeddings", model="many", **asked)
+    given = await answered(front, "/v1/embeddings", model="far-many", **asked)
+    assert given["usage"] == expected["usage"]
+    for one, other in zip(given["data"], expected["data"], strict=True):
+        assert one["shape"] == other["shape"]
+        left, right = (np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in (one, other))
+        np.testing.assert_allclose(left, right, atol=1e-5)
+
+
+async def test_sparse_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
+    expected = await answered(own, "/embed_sparse", model="many", inputs=TEXTS)
+    given = await answered(front, "/embed_sparse", model="far-many", inputs=TEXTS)
+    for one, other in zip(given, expected, strict=True):
+        assert [term["index"] for term in one] == [term["index"] for term in other]
+        np.testing.assert_allclose([term["value"] for term in one], [term["value"] for term in other], atol=1e-5)
+
+
+@pytest.mark.parametrize(("far", "near"), [("far-pairs", "pairs"), ("far-maxsim", "many")])
+@pytest.mark.parametrize("raw", [False, True], ids=["scores", "raw scores"])
+async def test_rankings_are_the_same(
+    front: httpx.AsyncClient, own: httpx.AsyncClient, far: str, near: str, raw: bool
+) -> None:
+    body: dict[str, Any] = {"query": "where did the cat sit?", "documents": TEXTS, "top_n": 4, "raw_scores": raw}
+    expected = await answered(own, "/v2/rerank", model=near, **body)
+    given = await answered(front, "/v2/rerank", model=far, **body)
+    assert [item["index"] for item in given["results"]] == [item["index"] for item in expected["results"]]
+    np.testing.assert_allclose(
+        [item["relevance_score"] for item in given["results"]],
+        [item["relevance_score"] for item in expected["results"]],
+        atol=1e-5,
+    )
+
+
+async def test_pairs_get_the_same_scores(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {"text_1": ["a", "b", "a", "c", "b"], "text_2": TEXTS}
+    expected = await answered(own, "/score", model="pairs", **body)
+    given = await answered(front, "/score", model="far-pairs", **body)
+    np.testing.assert_allclose(
+        [item["score"] for item in given["data"]], [item["score"] for item in expected["data"]], atol=1e-5
+    )
+
+
+async def test_what_the_gateway_behind_refuses_is_refused_in_front(front: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {"model": "far-many", "input": "a " * 9000, "truncate": "none"}
+    for vector_type in ("dense", "late", "sparse"):
+        refused = await front.post("/v1/embeddings", json={**body, "vector_type": vector_type})
+        assert refused.status_code == 400
+        assert "token" in refused.json()["error"]["message"]
+
+
+async def test_a_query_is_answered_beside_a_long_list(front: httpx.AsyncClient) -> None:
+    async def bulk() -> None:
+        await answered(front, "/v1/embeddings", model="far-many", input=[f"text {number}" for number in range(200)])
+
+    working = asyncio.create_task(bulk())
+    await asyncio.sleep(0.05)
+    await answered(front, "/v1/embeddings", model="far-many", input="a query")
+    assert not working.done()
+    await working
+
+
+async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
+    front: httpx.AsyncClient, behind: Gateway
+) -> None:
+    await behind.stop()
+    failed = await front.post("/v1/embeddings", json={"model": "far-many", "input": "a"})
+    assert failed.status_code == 502
+    assert "cannot be reached" in failed.json()["error"]["message"]
+    assert (await front.get("/health/ready")).status_code == 200
+    await answered(front, "/v1/embeddings", model="many", input="a")
+
+
+async def test_its_triton_and_the_gateways_agree(front: httpx.AsyncClient, triton: str) -> None:
+    async with AsyncClient(triton) as client:
+        expected = await client.embed(TEXTS, model="many")
+    given = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS)
+    np.testing.assert_allclose([item["embedding"] for item in given["data"]], expected, atol=1e-5)
