@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import exp
-from typing import NamedTuple
 from time import monotonic
+from typing import NamedTuple
 
 from conch_gateway._turns import Turns
 from conch_gateway.errors import CapacityError

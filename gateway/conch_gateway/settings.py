@@ -75,7 +75,8 @@ class GatewaySettings(BaseSettings):
         10.0,
         gt=0,
         description="Longest that a request should wait for its answer, by the throughput measured so far and what its "
-        "caller has in flight; who would wait longer gets 429. A caller who has nothing in flight is not refused for it.",
+        "caller has in flight; who would wait longer gets 429. A caller who has nothing in flight is not refused "
+        "for it.",
     )
     triton_calls: int = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1),
