@@ -86,7 +86,8 @@ class Models:
         """Choose the model of that name and keep it meanwhile.
 
         A model that does something else stands for the one derived from it that does one of the tasks. Without a name,
-        the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits.
+        the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits: of
+        Triton's models, of other servers', of aliases.
 
         Raises:
             InvalidValueError: the model does something else.

@@ -213,5 +213,5 @@ async def test_a_default_that_fits_nothing_is_told_without_naming_others(opened:
         answer = await ask(http, "Jina's ranking", None)
     assert answer.status_code == 404
     assert answer.json()["message"] == (
-        "no model for cross-encoder or late-interaction is served to key 'alice', which is for: letters"
+        "no model for cross-encoder or late-interaction or rerank is served to key 'alice', which is for: letters"
     )
