@@ -37,6 +37,11 @@ class Choice:
     name: str
     upstream: Upstream | None
 
+    @property
+    def engine(self) -> str | None:
+        """What computes it: Triton, which is None, or the other server, which goes by its model's name."""
+        return None if self.upstream is None else self.info.name
+
 
 class Models:
     """Everything that can be asked for by name.

@@ -68,7 +68,7 @@ class Guard:
             self._quotas.begin(key)
             trace.key, trace.caller = key, key.name
         if scope["method"] == "POST" and not admin:
-            self._admission.check(trace.caller, 1, _least_tokens(headers.get(b"content-length", b"")))
+            self._admission.check(trace.caller, _least_tokens(headers.get(b"content-length", b"")))
 
     def _guest(self, headers: dict[bytes, bytes]) -> Key:
         """Who comes to what is open to all."""

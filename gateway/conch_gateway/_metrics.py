@@ -38,14 +38,14 @@ class Metrics:
         self._seconds = Histogram(
             "conch_gateway_request_seconds",
             "From headers read to response sent.",
-            ("route",),
+            ("route", "model"),
             buckets=_BUCKETS_S,
             registry=registry,
         )
         self._phases = Histogram(
             "conch_gateway_phase_seconds",
             "Time within a request spent on one phase.",
-            ("phase",),
+            ("phase", "model"),
             buckets=_BUCKETS_S,
             registry=registry,
         )
@@ -55,8 +55,9 @@ class Metrics:
 
     def record(self, trace: Trace, route: str) -> None:
         """Count a request that has ended."""
-        self._requests.labels(route, trace.model or "", str(trace.status or _ABANDONED)).inc()
-        self._seconds.labels(route).observe(perf_counter() - trace.started)
+        model = trace.model or ""
+        self._requests.labels(route, model, str(trace.status or _ABANDONED)).inc()
+        self._seconds.labels(route, model).observe(perf_counter() - trace.started)
         if trace.error is not None:
             self._errors.labels(problem_of(trace.error).code).inc()
         elif trace.model is not None:
@@ -66,7 +67,7 @@ class Metrics:
             self._cache.labels(trace.model, "hit").inc(trace.cache_hits)
             self._cache.labels(trace.model, "miss").inc(trace.texts - trace.cache_hits)
         for phase, spent in trace.phases.items():
-            self._phases.labels(phase).observe(spent)
+            self._phases.labels(phase, model).observe(spent)
 
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""

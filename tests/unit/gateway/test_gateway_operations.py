@@ -87,9 +87,9 @@ async def test_metrics_count_requests_tokens_and_errors(http: httpx.AsyncClient)
     assert 'conch_gateway_tokens_total{model="letters"} 7.0' in samples
     assert 'conch_gateway_texts_total{model="letters"} 2.0' in samples
     assert 'conch_gateway_errors_total{code="invalid_value"} 1.0' in samples
-    assert 'conch_gateway_request_seconds_count{route="/v1/embeddings"} 2.0' in samples
+    assert 'conch_gateway_request_seconds_count{model="letters",route="/v1/embeddings"} 1.0' in samples
     for phase in ("tokenize", "queue", "inference"):
-        assert f'conch_gateway_phase_seconds_count{{phase="{phase}"}} 1.0' in samples
+        assert f'conch_gateway_phase_seconds_count{{model="letters",phase="{phase}"}} 1.0' in samples
     for what in ("requests", "texts", "tokens"):
         assert f"conch_gateway_in_flight_{what} 0.0" in samples
 

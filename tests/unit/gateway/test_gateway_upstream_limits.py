@@ -281,8 +281,8 @@ async def test_it_is_counted_and_timed_like_a_model_of_triton(
         'conch_gateway_errors_total{code="invalid_value"} 1.0',
         f'conch_gateway_tokens_total{{model="far"}} {float(TOKENS)}',
         'conch_gateway_texts_total{model="far"} 2.0',
-        'conch_gateway_phase_seconds_count{phase="queue"} 2.0',
-        'conch_gateway_phase_seconds_count{phase="inference"} 1.0',
+        'conch_gateway_phase_seconds_count{model="far",phase="queue"} 2.0',
+        'conch_gateway_phase_seconds_count{model="far",phase="inference"} 1.0',
         "conch_gateway_in_flight_texts 0.0",
     ):
         assert sample in exposition
