@@ -82,7 +82,7 @@ def encoders() -> dict[str, Encoder]:
     """One encoder of every family's kind, all of the same width and depth."""
     bert, width = _bert(), HIDDEN // HEADS
     rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
-    relative = RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
+    relative = RelativeBias(_random.standard_normal((HEADS, 2 * LENGTH + 1)).astype(np.float32))
 
     def of(*layers: Layer, **changes: Any) -> Encoder:
         return replace(bert, layers=layers, **changes)

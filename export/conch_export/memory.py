@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch_export.description import Precision
-from conch_export.graphs.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.graphs.attention import SHORT_TOKENS
+from conch_export.graphs.distances import TILE_TOKENS
 from conch_export.graphs.encoder import CHUNK_TOKENS
 from conch_export.graphs.quantize import TABLE_ELEMENTS
 

@@ -33,7 +33,7 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         message = f"hidden_act = {config['hidden_act']!r} is not built for mpnet (known: 'gelu')"
         raise UnsupportedError(message)
     positions = weights.array("embeddings.position_embeddings.weight")[_offset(config) :]
-    bias = _relative_bias(weights.array("encoder.relative_attention_bias.weight"))
+    bias = _relative_bias(weights.array("encoder.relative_attention_bias.weight"), len(positions))
     return Encoder(
         words=weights.array("embeddings.word_embeddings.weight"),
         layers=tuple(_read_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
@@ -69,11 +69,14 @@ def _read_layer(config: dict[str, Any], weights: Weights, bias: RelativeBias, in
     )
 
 
-def _relative_bias(embeddings: NDArray[np.float32]) -> RelativeBias:
-    """From [buckets, heads]: half of the buckets to either side, in each half one a distance, then logarithmic."""
+def _relative_bias(embeddings: NDArray[np.float32], reach: int) -> RelativeBias:
+    """From [buckets, heads]: half of the buckets to either side, in each half one a distance, then logarithmic.
+
+    No two tokens are farther apart than `reach`.
+    """
     side = len(embeddings) // 2
     exact = side // 2
-    distances = np.arange(-_FARTHEST, _FARTHEST + 1)
+    distances = np.arange(-reach, reach + 1)
     lengths = np.abs(distances)
     # In single precision as T5 has it, from whom MPNet took it: a bucket's edge must not move by a rounding.
     logarithms = np.log(np.maximum(lengths, 1).astype(np.float32) / np.float32(exact)) / np.float32(

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.builder import MICROSOFT, GraphBuilder
-from conch_export.graphs.distances import score_matrix, score_name, score_tile
+from conch_export.graphs.distances import TILE_TOKENS, Tile, score_matrix, score_name, score_tile
 
 if TYPE_CHECKING:
     from conch_export.graphs.network import Attention
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 SHORT_TOKENS = 160
 """Rows up to this length take the plain way; the two cross between 128 and 256 tokens (12 heads of 32, one core)."""
-TILE_TOKENS = 64
-"""Queries whose scores are held at a time in long rows: 12 heads against 8,192 keys take 25 MB."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,7 @@ class _Rows:
         keys_end = g.column(spans.unseen) if spans.unseen else last
         self._counts = g.node("Sub", last, first)
         self._key_counts = g.node("Sub", keys_end, first) if spans.unseen else self._counts
+        self._corners = g.node("Concat", self._counts, self._key_counts, axis=1)
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
@@ -148,10 +147,7 @@ class _Rows:
             scores = inner.node(
                 "MatMul", _slice(inner, query, begin, end, axis=-2), _slice(inner, key, key_begin, key_end, axis=-1)
             )
-            distances = inner.node(
-                "Sub", inner.line(_range(inner, key_begin, key_end)), inner.column(_range(inner, begin, end))
-            )
-            added = score_tile(inner, self._attention, distances)
+            added = score_tile(inner, self._attention, Tile(begin, end, key_begin, key_end))
             weights = self._weights(inner, scores, added)
             return self._context(inner, weights, _slice(inner, value, key_begin, key_end, axis=-2))
 
@@ -170,8 +166,7 @@ class _Rows:
         if self._attention.bias is None and self._attention.window is None and not self._attention.causal:
             return None
         scores = g.constant(score_matrix(self._attention, SHORT_TOKENS), score_name(self._attention))
-        corner = [g.node("Gather", counts, index) for counts in (self._counts, self._key_counts)]
-        return g.node("Slice", scores, g.int64([0, 0]), g.node("Concat", *corner, axis=0), g.int64([1, 2]))
+        return g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))
 
     @staticmethod
     def _weights(g: GraphBuilder, scores: str, added: str | None) -> str:
@@ -208,7 +203,3 @@ def _corner(g: GraphBuilder, rows: str, column: int) -> str:
 
 def _slice(g: GraphBuilder, x: str, begin: str, end: str, *, axis: int) -> str:
     return g.node("Slice", x, begin, end, g.int64([axis]))
-
-
-def _range(g: GraphBuilder, begin: str, end: str) -> str:
-    return g.node("Range", g.node("Squeeze", begin), g.node("Squeeze", end), g.int64(1))

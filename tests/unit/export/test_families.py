@@ -12,7 +12,8 @@ import torch
 from conch_export.checkpoint import Checkpoint
 from conch_export.errors import UnsupportedError
 from conch_export.families import family_of
-from conch_export.graphs.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.graphs.attention import SHORT_TOKENS
+from conch_export.graphs.distances import TILE_TOKENS
 from conch_export.plain import PlainEncoder
 from transformers import AutoModel
 
