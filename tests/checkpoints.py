@@ -27,6 +27,8 @@ from transformers import (
 )
 
 from tests import hub_checkpoints
+from tests.abacus.configuration_abacus import AbacusConfig
+from tests.abacus.modeling_abacus import AbacusModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +119,12 @@ class Checkpoints:
     def jina_bert(self, name: str = "jina-bert") -> Path:
         """An embedding model with ALiBi, as the Hub has it."""
         return self._published(name, hub_checkpoints.JINA_BERT)
+
+    def abacus(self, name: str = "abacus") -> Path:
+        """An embedding model of an architecture that only its own code knows."""
+        AbacusConfig.register_for_auto_class()
+        AbacusModel.register_for_auto_class("AutoModel")
+        return self._embedding(self._save(name, AbacusModel, AbacusConfig()))
 
     def _published(self, name: str, config: dict[str, Any]) -> Path:
         folder = self._folder / name

@@ -9,13 +9,21 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+from huggingface_hub import file_download
+from huggingface_hub.utils._http import reset_sessions
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
 _API = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
 _FILE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
@@ -101,6 +109,28 @@ class LocalHub:
             for method, path, _ in self.requests
             if method == "GET" and (found := _FILE.match(path))
         ]
+
+
+@contextmanager
+def only_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[LocalHub]:
+    """A Hub that this process takes for the only one, and an empty cache below the folder."""
+    constants = huggingface_hub.constants
+    with LocalHub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(folder / "assets"))
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept when it breaks
+        go_online(monkeypatch)
+        yield server
+    reset_sessions()
+
+
+def go_online(monkeypatch: pytest.MonkeyPatch, *, online: bool = True) -> None:
+    """Let this process ask the Hub, or not."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", not online)
+    reset_sessions()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -99,6 +99,13 @@ def export(
     update_lock: Annotated[
         bool, typer.Option("--update-lock", help="Take the checkpoint as it is now, whatever conch.lock says.")
     ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run the checkpoint's own code where nothing else knows its architecture; with a full --revision.",
+        ),
+    ] = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
     from conch_export import (  # noqa: PLC0415
@@ -136,6 +143,7 @@ def export(
         plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target)),
         overrides=overrides,
         update_lock=update_lock,
+        trust_remote_code=trust_remote_code,
     )
     try:
         _run(options, missing=missing, check=check)
@@ -203,6 +211,8 @@ def _print(exported: Exported, repository: Path) -> None:
     result = exported.verification[description.name]
     table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
     table.add_row("from", f"{description.source.origin} {description.source.revision}")
+    if description.source.code_sha256:
+        table.add_row("by its own code", f"SHA-256 {description.source.code_sha256}")
     table.add_row("models", "\n".join(exported.models))
     table.add_row("merged texts", _PACKING[description.packing.value])
     table.add_row("compared with PyTorch", f"{result.texts} texts, {result.tokens} tokens")

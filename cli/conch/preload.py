@@ -30,12 +30,26 @@ def preload(
     update_lock: Annotated[
         bool, typer.Option("--update-lock", help="Take the checkpoints as they are now, whatever conch.lock says.")
     ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Fetch and record the code of checkpoints that cannot be exported without; none is run.",
+        ),
+    ] = False,
 ) -> None:
     """Fetch checkpoints into the cache and record them in conch.lock, without exporting them."""
     from conch_export import preload as fetch  # noqa: PLC0415
 
     with refused(), transfers() as on_bytes:
-        sources = fetch(models, repository, revision=revision, update_lock=update_lock, on_bytes=on_bytes)
+        sources = fetch(
+            models,
+            repository,
+            revision=revision,
+            update_lock=update_lock,
+            trust_remote_code=trust_remote_code,
+            on_bytes=on_bytes,
+        )
     console.print(_checkpoints(sources))
 
 

@@ -28,13 +28,26 @@ def verify(
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Option(help="What it was exported from, where that is not found by itself: a folder or a Hub id."),
     ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run the checkpoint's own code, to compare with a model that was exported by it.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
     """Verify a model that was exported, and print what was measured; status 1 if anything does not hold."""
     from conch_export import inspect  # noqa: PLC0415
 
     with refused(), Console(stderr=True).status("starting") as status:
-        found = inspect(model, repository, checkpoint, lambda step: status.update(f"{step} …"))
+        found = inspect(
+            model,
+            repository,
+            checkpoint,
+            lambda step: status.update(f"{step} …"),
+            trust_remote_code=trust_remote_code,
+        )
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
@@ -53,6 +66,8 @@ def _print(found: Inspection) -> None:
 def _card(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "what it is", f"{found.task}, {found.precision}, up to {found.max_length} tokens"
     yield "from", f"{found.source} {found.revision}"
+    if found.code_sha256:
+        yield "by its own code", f"SHA-256 {found.code_sha256}"
     yield "licence", found.licence or "? (not in the catalog)"
     yield "exported with", ", ".join(f"{name} {version}" for name, version in found.versions.items())
     yield "size on disk", f"{found.disk_bytes / 1e6:,.1f} MB"

@@ -98,7 +98,7 @@ def _vocabulary(description: Description, checkpoint: Checkpoint, encoder: Path)
 
 
 def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
-    converted = convert(checkpoint.folder)
+    converted = convert(checkpoint.folder, own_code=bool(description.source.code_sha256))
     _probe(converted, description)
     shape = Shape(description.vocabulary, description.hidden, description.max_length)
     graph = row_by_row(converted, shape)

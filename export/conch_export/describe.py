@@ -33,6 +33,8 @@ def describe(
     """
     refuse_lower_casing(checkpoint)
     facts = _Facts(checkpoint, source, overrides)
+    if source.code_sha256:
+        facts.refuse_other_heads()
     return Description(name=name, source=source, precision=precision, **{**facts.of_any_task(), **facts.of_its_task()})
 
 
@@ -73,6 +75,12 @@ class _Facts:
             size = _config(self._checkpoint, "vocab_size")
             return said | {"dimension": size, "logarithms": self._modules.logarithms()}
         return said | (self._of_multi_vector() if self._task is Task.MULTI_VECTOR else self._of_embedding())
+
+    def refuse_other_heads(self) -> None:
+        """Refuse tasks whose heads a checkpoint's own code would have to compute."""
+        if self._task in (Task.CROSS_ENCODER, Task.SPARSE):
+            message = f"a {self._task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
+            raise UnsupportedError(message)
 
     @property
     def _positions(self) -> int:

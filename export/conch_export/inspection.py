@@ -17,6 +17,7 @@ from conch_export.parts import parts
 from conch_export.peak import measured_peak
 from conch_export.provenance import find
 from conch_export.published import published
+from conch_export.remote_code import FLAG
 from conch_export.report import read_report
 from conch_export.rows import verification_rows
 from conch_export.verify import MAX_MERGED_DIFFERENCE, TEXTS, Verification, merging, verify
@@ -40,6 +41,7 @@ class Inspection:
         task: what it answers.
         source: where its checkpoint came from.
         revision: of the checkpoint.
+        code_sha256: of the checkpoint's own code that exported it; empty for none.
         licence: as its authors state it; empty where the catalog does not know it.
         precision: of its matrix products.
         max_length: tokens at which texts are truncated.
@@ -59,6 +61,7 @@ class Inspection:
     task: str
     source: str
     revision: str
+    code_sha256: str
     licence: str
     precision: str
     max_length: int
@@ -79,7 +82,12 @@ class Inspection:
 
 
 def inspect(
-    name: str, repository: Path, checkpoint: str | None = None, on_step: Callable[[str], None] = lambda _: None
+    name: str,
+    repository: Path,
+    checkpoint: str | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    trust_remote_code: bool = False,
 ) -> Inspection:
     """Verify a published model; nothing is written.
 
@@ -88,6 +96,7 @@ def inspect(
         repository: Triton's model repository.
         checkpoint: what to compare with: folder, known name or Hub id; None takes where the model came from.
         on_step: called with a few words before each long step.
+        trust_remote_code: run the checkpoint's own code, which a model that was exported by it is compared with.
 
     Raises:
         SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
@@ -95,7 +104,9 @@ def inspect(
     description, target = published(repository, name)
     report = read_report(repository, name) or {}
     on_step("comparing with PyTorch")
-    verification, not_compared, problems = _compared(description, repository, target, checkpoint)
+    verification, not_compared, problems = _compared(
+        description, repository, target, checkpoint, trust_remote_code=trust_remote_code
+    )
     on_step("comparing texts alone and merged")
     merged = {part: each.max_merged_difference for part, each in verification.items()}
     merged = merged or merging(description, repository, target)
@@ -114,6 +125,7 @@ def inspect(
         task=description.task.value,
         source=description.source.origin,
         revision=description.source.revision,
+        code_sha256=description.source.code_sha256,
         licence=entry.licence if entry else "",
         precision=description.precision.value,
         max_length=description.max_length,
@@ -131,11 +143,11 @@ def inspect(
 
 
 def _compared(
-    description: Description, repository: Path, target: Target, checkpoint: str | None
+    description: Description, repository: Path, target: Target, checkpoint: str | None, *, trust_remote_code: bool
 ) -> tuple[dict[str, Verification], str, list[str]]:
     """What was measured, why nothing was, and what does not hold."""
     try:
-        original = _original(description, repository, checkpoint)
+        original = _original(description, repository, checkpoint, trust_remote_code=trust_remote_code)
     except SourceError as error:
         if checkpoint is not None:
             raise
@@ -146,18 +158,24 @@ def _compared(
         return {}, "", [str(error)]
 
 
-def _original(description: Description, repository: Path, checkpoint: str | None) -> Description:
+def _original(
+    description: Description, repository: Path, checkpoint: str | None, *, trust_remote_code: bool
+) -> Description:
     """The description as its checkpoint gives it."""
     entry, (kind, _, place) = _known(description.source.origin), description.source.origin.partition(":")
     reference = checkpoint or (entry.hub_id if entry else place)
     if kind == "folder" and checkpoint is None:
         message = f"it was exported from a folder called {place!r}: say where that is with --checkpoint"
         raise SourceError(message)
-    revision = description.source.revision if kind == "hub" and checkpoint is None else None
-    source = find(reference, revision, repository)
-    if source.weights_sha256 != description.source.weights_sha256:
-        message = f"{reference} has other weights than {description.name} was exported from: compare it with those"
+    if description.source.code_sha256 and not trust_remote_code:
+        message = f"it was exported by the checkpoint's own code: let that run once more with {FLAG}"
         raise SourceError(message)
+    revision = description.source.revision if kind == "hub" and checkpoint is None else None
+    source = find(reference, revision, repository, trust_remote_code=trust_remote_code)
+    for what in ("weights", "code"):
+        if getattr(source, f"{what}_sha256") != getattr(description.source, f"{what}_sha256"):
+            message = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
+            raise SourceError(message)
     settled = Overrides(
         pooling=description.pooling,
         normalize=description.normalize if description.pooling else None,

@@ -51,6 +51,7 @@ class Options:
         plan: instances, threads and rows.
         overrides: what the checkpoint does not say, or says wrongly.
         update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
+        trust_remote_code: run the checkpoint's own code, where the model cannot be computed without.
     """
 
     reference: str
@@ -62,6 +63,7 @@ class Options:
     plan: Plan = field(default_factory=lambda: Plan(instances=2, threads=1))
     overrides: Overrides = field(default_factory=Overrides)
     update_lock: bool = False
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def _describe(options: Options, on_step: Callable[[str], None] = lambda _: None)
         options.revision,
         options.repository,
         update_lock=options.update_lock,
+        trust_remote_code=options.trust_remote_code,
         on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
     )
     checkpoint = Checkpoint(source.folder)
@@ -211,6 +214,7 @@ def _report(description: Description, verification: dict[str, Verification], fol
         "source": description.source.origin,
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
+        "code_sha256": description.source.code_sha256,
         "verification": {name: measured.as_dict() for name, measured in verification.items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
         "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conch_export.publish import staged
+from conch_export.remote_code import settle
 from conch_export.sources import Lock, key_of, resolve
 from conch_export.sources.lock import FILE
 
@@ -21,6 +22,7 @@ def find(
     repository: Path,
     *,
     update_lock: bool = False,
+    trust_remote_code: bool = False,
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Source:
     """The checkpoint that a reference means in this repository.
@@ -30,15 +32,19 @@ def find(
         revision: commit, branch or tag on the Hub; None takes what is locked, else the newest.
         repository: the model repository whose lock file is enforced.
         update_lock: take the checkpoint as it is now, whatever the lock file says.
+        trust_remote_code: whether code of the checkpoint may be run; it is pinned with the rest.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
 
     Raises:
         SourceError: it was not found, or is not what it was.
+        UndecidedError, UnsupportedError: its code has to be run, or has not to be; see `remote_code`.
     """
     lock = Lock.read(repository)
     if update_lock:
         lock = lock.without(key_of(reference, revision))
-    return resolve(reference, revision, lock, on_bytes)
+    source = resolve(reference, revision, lock, on_bytes, code=trust_remote_code)
+    settle(source, trusted=trust_remote_code)
+    return source
 
 
 def lock_text(repository: Path, sources: Iterable[Source]) -> str:
@@ -61,6 +67,7 @@ def preload(
     *,
     revision: str | None = None,
     update_lock: bool = False,
+    trust_remote_code: bool = False,
     on_bytes: Callable[[str, int, int], None] = lambda _reference, _done, _total: None,
 ) -> list[Source]:
     """Fetch checkpoints, verify them and record them in the repository's lock file, without exporting anything.
@@ -70,6 +77,7 @@ def preload(
         repository: the model repository whose lock file is enforced and written.
         revision: commit, branch or tag on the Hub, for all of them.
         update_lock: take the checkpoints as they are now, whatever the lock file says.
+        trust_remote_code: fetch and record the code of checkpoints that cannot be exported without; none is run.
         on_bytes: called with the reference, the bytes that are here and all that are to come.
 
     Raises:
@@ -81,6 +89,7 @@ def preload(
             revision,
             repository,
             update_lock=update_lock,
+            trust_remote_code=trust_remote_code,
             on_bytes=lambda done, total, reference=reference: on_bytes(reference, done, total),  # type: ignore[misc]
         )
         for reference in references

@@ -34,7 +34,11 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
         name=name,
         task=Task(stated["task"]),
         source=Source(
-            repository / stated["tokenizer"] / "1", stated["source"], stated["revision"], stated["weights_sha256"]
+            repository / stated["tokenizer"] / "1",
+            stated["source"],
+            stated["revision"],
+            stated["weights_sha256"],
+            code_sha256=stated.get("code_sha256", ""),
         ),
         architecture=stated["architecture"],
         precision=Precision(stated["precision"]),

@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from conch_export import plain_heads
+from conch_export import plain_heads, remote_code
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
 from conch_export.families import family_of
@@ -48,7 +48,7 @@ class Expected:
 
 
 class Reference:
-    """A description's checkpoint as transformers runs it, or else as `plain` and `plain_heads` do.
+    """A description's checkpoint as transformers or its own code runs it, or else as `plain` and `plain_heads` do.
 
     Attributes:
         name: who computes.
@@ -63,15 +63,15 @@ class Reference:
             self.name = "conch's plain PyTorch"
             self._plain = PlainEncoder(family.read_encoder(self._checkpoint))
             return
-        self.name = f"transformers {transformers.__version__}"
         logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of heads that it does not know
-        self._model = (
-            _kind(description)
-            .from_pretrained(
-                description.source.folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
-            )
-            .eval()
-        )
+        if description.source.code_sha256:
+            self.name = "the checkpoint's own code"
+            self._model = self._encoder = remote_code.load(description.source.folder)
+            return
+        self.name = f"transformers {transformers.__version__}"
+        options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+        self._model = _kind(description).from_pretrained(description.source.folder, **options).eval()
+        self._encoder = self._model.base_model
 
     @torch.inference_mode()
     def __call__(self, rows: Sequence[Row]) -> Expected:
@@ -96,7 +96,7 @@ class Reference:
         """FP32 [tokens, hidden], as they leave the last layer."""
         if self._plain is not None:
             return self._plain(row.ids, row.types, row.unseen)
-        vectors: torch.Tensor = self._model.base_model(**self._inputs(row)).last_hidden_state[0]
+        vectors: torch.Tensor = self._encoder(**self._inputs(row)).last_hidden_state[0]
         return vectors
 
     def _inputs(self, row: Row) -> dict[str, torch.Tensor]:

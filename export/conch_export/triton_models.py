@@ -187,6 +187,7 @@ def _parameters(description: Description, part: Part) -> dict[str, str]:
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
     }
+    common |= {"code_sha256": description.source.code_sha256} if description.source.code_sha256 else {}
     common |= {"base": part.base} if part.base else {}
     if description.interaction is not None:
         common["interaction"] = json.dumps(asdict(description.interaction))

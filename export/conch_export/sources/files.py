@@ -38,17 +38,27 @@ class File:
     size: int
 
 
-def needed(names: Iterable[str]) -> list[str]:
-    """Those of a checkpoint's files that an export reads, sorted; weights only as safetensors, and once."""
+def needed(names: Iterable[str], *, code: bool = False) -> list[str]:
+    """Those of a checkpoint's files that an export reads, sorted; weights only as safetensors, and once.
+
+    Args:
+        names: all of its files.
+        code: whether its own code is among them.
+    """
     names = set(names)
-    weights = set(weight_names(names))
-    return sorted(weights | {name for name in names if _is_setting(PurePosixPath(name))})
+    others = {name for name in names if _is_setting(PurePosixPath(name))}
+    return sorted(others.union(weight_names(names), code_names(names) if code else ()))
 
 
 def weight_names(names: Iterable[str]) -> list[str]:
     """The encoder's weights: one file, or several shards in order."""
     names = set(names)
     return [WEIGHTS] if WEIGHTS in names else sorted(name for name in names if _SHARD.fullmatch(name))
+
+
+def code_names(names: Iterable[str]) -> list[str]:
+    """The checkpoint's own code: all Python beside its settings, which is as far as transformers can reach; sorted."""
+    return sorted(name for name in names if "/" not in name and name.endswith(".py"))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -104,8 +114,12 @@ def file(path: Path) -> File:
 
 def weights_sha256(files: Mapping[str, File]) -> str:
     """SHA-256 of the weight file; of several shards, of their SHA-256 in order."""
-    digests = [files[name].sha256 for name in weight_names(files)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return _joined([files[name].sha256 for name in weight_names(files)])
+
+
+def code_sha256(files: Mapping[str, File]) -> str:
+    """SHA-256 of the file of code; of several, of their SHA-256 in order of their names."""
+    return _joined([files[name].sha256 for name in code_names(files)])
 
 
 def git_sha1(path: Path) -> str:
@@ -118,6 +132,10 @@ def _is_setting(path: PurePosixPath) -> bool:
         return path.suffix in _SETTINGS or path.name in _BESIDE
     folder, *rest = path.parts
     return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES
+
+
+def _joined(digests: list[str]) -> str:
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:

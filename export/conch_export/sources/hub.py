@@ -30,10 +30,11 @@ __all__ = ["NotFoundError", "fetch", "fetch_locked"]
 _ATTEMPTS = 5
 
 
-def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None]) -> Path:
+def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None], *, code: bool = False) -> Path:
     """The folder of a commit, or of the newest one of a branch or tag; its name is the commit.
 
-    The Hub is asked which commit that is and what it consists of; where it cannot be reached, the cache answers.
+    The Hub is asked which commit that is and what it consists of; where it cannot be reached, the cache answers. The
+    checkpoint's own code is fetched only with `code`.
 
     Raises:
         NotFoundError: the cache does not have it, and the Hub does not either or cannot be reached.
@@ -41,7 +42,7 @@ def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None
     """
     with explained(hub_id, revision):
         try:
-            commit, sizes = _list(hub_id, revision)
+            commit, sizes = _list(hub_id, revision, code=code)
         except (HfHubHTTPError, RequestException, OfflineModeIsEnabled) as error:
             if is_refusal(error):
                 raise
@@ -61,7 +62,7 @@ def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: 
         return _fetch(hub_id, commit, {name: file.size for name, file in files.items()}, on_bytes)
 
 
-def _list(hub_id: str, revision: str | None) -> tuple[str, dict[str, int]]:
+def _list(hub_id: str, revision: str | None, *, code: bool) -> tuple[str, dict[str, int]]:
     """The commit, and the sizes in bytes of those of its files that an export reads."""
     timeout_s = constants.HF_HUB_ETAG_TIMEOUT
     info = HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=timeout_s)
@@ -70,7 +71,7 @@ def _list(hub_id: str, revision: str | None) -> tuple[str, dict[str, int]]:
     if info.sha is None:
         message = f"the Hub does not say which commit of {hub_id} it has: set HF_ENDPOINT to a mirror that does"
         raise SourceError(message)
-    return info.sha, {name: sizes[name] for name in needed(sizes)}
+    return info.sha, {name: sizes[name] for name in needed(sizes, code=code)}
 
 
 def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callable[[int, int], None]) -> Path:

@@ -58,7 +58,7 @@ class Lock:
         """
         path = folder / FILE
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), code=True) if path.exists() else cls()
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             message = f"{path} is damaged ({error}): restore it, or delete it to record anew what is found"
             raise SourceError(message) from error
@@ -75,8 +75,8 @@ class Lock:
         return {"format": _FORMAT, "sources": sources}
 
     @classmethod
-    def from_json(cls, stated: Mapping[str, Any]) -> Lock:
-        """The checkpoints that a lock file or a bundle's manifest states.
+    def from_json(cls, stated: Mapping[str, Any], *, code: bool = False) -> Lock:
+        """The checkpoints that a lock file or a bundle's manifest states; with `code`, code may be among their files.
 
         Raises:
             ValueError: it is of another format, or names files that no checkpoint of ours has.
@@ -85,7 +85,7 @@ class Lock:
         if stated["format"] != _FORMAT:
             message = f"format {stated['format']} is of another version of conch"
             raise ValueError(message)
-        return cls({str(key): _locked(source) for key, source in stated["sources"].items()})
+        return cls({str(key): _locked(source, code=code) for key, source in stated["sources"].items()})
 
     def adding(self, key: str, locked: Locked) -> Lock:
         """The same with another checkpoint, or with what is known about this one replaced."""
@@ -120,9 +120,9 @@ def parse_files(stated: Mapping[str, Any]) -> dict[str, File]:
     return {_inner(path): _file(file) for path, file in stated.items()}
 
 
-def _locked(stated: Mapping[str, Any]) -> Locked:
+def _locked(stated: Mapping[str, Any], *, code: bool) -> Locked:
     files = parse_files(stated["files"])
-    strange = sorted(set(files) - set(needed(files)))
+    strange = sorted(set(files) - set(needed(files, code=code)))
     if strange:
         message = f"{strange[0]!r} is no file of a checkpoint"
         raise ValueError(message)

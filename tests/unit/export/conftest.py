@@ -8,9 +8,11 @@ import pytest
 import torch
 from conch_export import Options, Overrides, Pooling, Precision, export
 
+from tests.hub import LocalHub, only_hub
 from tests.unit.export.merging import Published
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.checkpoints import Checkpoints
@@ -53,3 +55,10 @@ def _one_torch_thread() -> None:
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Exports:
     return Exports(tmp_path_factory.mktemp("models"), checkpoints)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
+    """A Hub that this process takes for the only one, and an empty cache."""
+    with only_hub(monkeypatch, tmp_path) as server:
+        yield server

@@ -18,38 +18,16 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 from conch_export import Options, Precision, SourceError, export, is_complete, preload
-from huggingface_hub import file_download
-from huggingface_hub.utils._http import reset_sessions
 from safetensors.numpy import load_file, save_file
 
-from tests.hub import Faults, LocalHub
+from tests.hub import Faults, LocalHub, go_online
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.checkpoints import Checkpoints
 
 ID = "somebody/some-model"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
-    """A Hub that this process takes for the only one, and an empty cache."""
-    with LocalHub() as server:
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
-        monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept when it breaks
-        go_online(monkeypatch)
-        yield server
-    reset_sessions()
-
-
-def go_online(monkeypatch: pytest.MonkeyPatch, *, online: bool = True) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", not online)
-    reset_sessions()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""An architecture that nobody knows, whose checkpoints bring its code."""
