@@ -80,6 +80,13 @@ def export(
     matryoshka: Annotated[
         OptionalStr, typer.Option(help="Lengths that the model was trained to be cut to, as 64,128,256.")
     ] = None,
+    matryoshka_centred: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--matryoshka-centred/--no-matryoshka-centred",
+            help="Whether its authors take the mean from a vector (or a layer norm of it) before they cut it.",
+        ),
+    ] = None,
     score_tokens: Annotated[
         OptionalStr, typer.Option(help="Words for yes and no of a reranker that answers in words, as yes,no.")
     ] = None,
@@ -129,6 +136,7 @@ def export(
         prompts=_prompts(prompts),
         default_prompt=default_prompt,
         matryoshka=_lengths(matryoshka),
+        matryoshka_centred=matryoshka_centred,
         lexical=lexical,
         score_tokens=_words(score_tokens),
         pair_template=_text(pair_template),

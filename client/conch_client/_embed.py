@@ -86,6 +86,8 @@ class VectorOptions:
     def apply(self, vectors: NDArray[np.float32], model: ModelInfo) -> NDArray[np.float32]:
         """Cuts and normalises, as asked for."""
         cut = self.dimensions is not None and self.dimensions < vectors.shape[1]
+        if cut and model.matryoshka_centred:
+            vectors = vectors - vectors.mean(axis=1, keepdims=True)
         if cut:
             vectors = vectors[:, : self.dimensions]
         if (cut and model.normalized) or (self.normalize and not model.normalized):

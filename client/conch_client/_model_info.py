@@ -56,6 +56,7 @@ class ModelInfo:
         prompts: Texts that may be put before the input, by name.
         default_prompt_name: The prompt that is used when none is asked for; None for none.
         matryoshka_dimensions: Lengths that vectors were trained to be cut to; None when they were not.
+        matryoshka_centred: Whether the mean of a vector's numbers is taken from them before it is cut.
         similarity: How its authors compare vectors, ``cosine`` or ``dot``; None where they do not say.
         pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
             tokenizer joins them.
@@ -85,6 +86,7 @@ class ModelInfo:
     prompts: Mapping[str, str]
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...] | None
+    matryoshka_centred: bool = False
     similarity: str | None = None
     pair_template: str | None = None
     interaction: Interaction | None = None
@@ -163,6 +165,7 @@ def _described(values: Mapping[str, str]) -> dict[str, Any]:
         "prompts": dict(json.loads(values.get("prompts") or "{}")),
         "default_prompt_name": values.get("default_prompt_name") or None,
         "matryoshka_dimensions": tuple(map(int, json.loads(sizes))) if sizes else None,
+        "matryoshka_centred": values.get("matryoshka_centred") == "true",
         "similarity": values.get("similarity"),
         "pair_template": values.get("pair_template"),
         "interaction": _interaction(values["interaction"]) if "interaction" in values else None,

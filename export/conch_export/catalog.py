@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Usage:
         prompts: put before the input, by name.
         default_prompt_name: the prompt used when none is asked for; empty for none.
         matryoshka: lengths that vectors were trained to be cut to; empty for none.
+        matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         score_tokens: of a reranker that answers in words, the word for yes and the word for no; empty for others.
         pair_template: how such a reranker reads a pair: text with `{query}` and `{document}`.
     """
@@ -82,6 +83,7 @@ class Usage:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
     matryoshka: tuple[int, ...] = ()
+    matryoshka_centred: bool = False
     score_tokens: tuple[str, ...] = ()
     pair_template: str = ""
 
@@ -143,6 +145,8 @@ _NOMIC = Usage(
     {name: f"{name}: " for name in ("search_query", "search_document", "clustering", "classification")},
     default_prompt_name="search_document",
 )
+# Its authors put a layer norm before the cut; of that only the centring is left once the rest is normalised.
+_NOMIC_1_5 = replace(_NOMIC, matryoshka=(768, 512, 256, 128, 64), matryoshka_centred=True)
 _WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 _QWEN3_EMBEDDING = Usage(
     {"query": f"Instruct: {_WEB_SEARCH}\nQuery:", "document": ""}, matryoshka=(32, 64, 128, 256, 512, 768, 1024)
@@ -162,7 +166,8 @@ USAGES: Mapping[str, Usage] = {
     **{f"intfloat/e5-{size}-v2": _E5 for size in ("small", "base", "large")},
     **{f"baai/bge-{size}-en{version}": _BGE_EN for size in ("small", "base", "large") for version in ("", "-v1.5")},
     **{f"baai/bge-{size}-zh{version}": _BGE_ZH for size in ("small", "base", "large") for version in ("", "-v1.5")},
-    **{f"nomic-ai/nomic-embed-text-v{version}": _NOMIC for version in ("1", "1.5")},
+    "nomic-ai/nomic-embed-text-v1": _NOMIC,
+    "nomic-ai/nomic-embed-text-v1.5": _NOMIC_1_5,
     "qwen/qwen3-embedding-0.6b": _QWEN3_EMBEDDING,
     **{f"qwen/qwen3-reranker-{size}": _QWEN3_RERANKER for size in ("0.6b", "4b", "8b")},
 }

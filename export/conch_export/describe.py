@@ -14,7 +14,14 @@ from conch_export.errors import UnsupportedError
 from conch_export.extras import COLBERT, extra_width, has_lexical
 from conch_export.families import family_of
 from conch_export.modules import Modules
-from conch_export.usage import known_usage, read_matryoshka, read_max_length, read_prompts, refuse_lower_casing
+from conch_export.usage import (
+    is_centred,
+    known_usage,
+    read_matryoshka,
+    read_max_length,
+    read_prompts,
+    refuse_lower_casing,
+)
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
@@ -134,6 +141,7 @@ class _Facts:
             "dimension": width,
             "normalize": modules.normalize(overrides.normalize),
             "matryoshka": read_matryoshka(width, self._usage, overrides.matryoshka),
+            "matryoshka_centred": is_centred(self._usage, overrides.matryoshka_centred),
             "similarity": str(stated.get("similarity_fn_name") or ""),
             "projected": extra_width(self._checkpoint, COLBERT),
             "lexical": has_lexical(self._checkpoint, overrides.lexical),

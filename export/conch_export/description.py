@@ -52,6 +52,7 @@ class Overrides:
         prompts: by name, instead of the checkpoint's.
         default_prompt: name of the one used when none is asked for.
         matryoshka: lengths that vectors may be cut to.
+        matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         lexical: whether the weights of a text's words are served beside it.
         score_tokens: the words for yes and no of a reranker that answers in words.
         pair_template: how such a reranker reads a pair, with `{query}` and `{document}`.
@@ -64,6 +65,7 @@ class Overrides:
     prompts: Mapping[str, str] | None = None
     default_prompt: str | None = None
     matryoshka: tuple[int, ...] | None = None
+    matryoshka_centred: bool | None = None
     lexical: bool | None = None
     score_tokens: tuple[str, str] | None = None
     pair_template: str | None = None
@@ -90,6 +92,7 @@ class Description:
         dense: layers after the pooling, or over every token's vector of a multi-vector model.
         normalize: embedding only; whether vectors leave with length 1.
         matryoshka: embedding only; lengths that vectors may be cut to, empty for none.
+        matryoshka_centred: embedding only; whether the mean of a vector's numbers is taken from them before it is cut.
         similarity: embedding only; how its authors compare vectors ("cosine", "dot"), empty where they do not say.
         prompts: name to text put before the input.
         default_prompt_name: the prompt used when none is asked for; empty for none.
@@ -119,6 +122,7 @@ class Description:
     dense: tuple[DenseModule, ...] = ()
     normalize: bool = False
     matryoshka: tuple[int, ...] = ()
+    matryoshka_centred: bool = False
     similarity: str = ""
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""

@@ -217,5 +217,7 @@ def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
         return stated | {"normalize": str(part.step is not None).lower()}
     stated |= {"pooling": (description.pooling or Pooling.MEAN).value, "normalize": str(description.normalize).lower()}
     stated |= {"similarity": description.similarity} if description.similarity else {}
-    matryoshka = {"matryoshka_dimensions": json.dumps(description.matryoshka)} if description.matryoshka else {}
-    return stated | matryoshka
+    if not description.matryoshka:
+        return stated
+    centred = {"matryoshka_centred": "true"} if description.matryoshka_centred else {}
+    return stated | {"matryoshka_dimensions": json.dumps(description.matryoshka)} | centred

@@ -66,6 +66,11 @@ def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...]
     return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
 
 
+def is_centred(usage: catalog.Usage, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
+    """Whether vectors lose their mean before they are cut."""
+    return usage.matryoshka_centred if asked is None else asked
+
+
 def refuse_lower_casing(checkpoint: Checkpoint) -> None:
     """Refuse what the tokenizer alone does not do: sentence-transformers lower-cases before it tokenises."""
     stated = checkpoint.settings("sentence_bert_config.json").get("do_lower_case")

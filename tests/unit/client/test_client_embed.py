@@ -87,6 +87,11 @@ async def test_vectors_can_be_cut_where_the_model_was_trained_for_it(client: Any
     server.models["nested"] = FakeModel(parameters={"matryoshka_dimensions": "[8, 4]"})
     cut = await client.embed(["abc"], dimensions=4, model="nested")
     np.testing.assert_allclose(cut, whole[:, :4] / np.linalg.norm(whole[:, :4]), atol=1e-6)
+    server.models["centred"] = FakeModel(parameters={"matryoshka_dimensions": "[8, 4]", "matryoshka_centred": "true"})
+    np.testing.assert_array_equal(await client.embed(["abc"], dimensions=8, model="centred"), whole)
+    shifted = (whole - whole.mean())[:, :4]
+    cut = await client.embed(["abc"], dimensions=4, model="centred")
+    np.testing.assert_allclose(cut, shifted / np.linalg.norm(shifted), atol=1e-6)
     with pytest.raises(InvalidInputError, match="at most 8"):
         await client.embed(["abc"], dimensions=9, model="nested")
     with pytest.raises(InvalidInputError, match="dimensions must be an integer"):

@@ -17,6 +17,7 @@ from conch_export import (
     UndecidedError,
     UnsupportedError,
 )
+from conch_export.catalog import USAGES
 from conch_export.checkpoint import Checkpoint
 from conch_export.describe import describe
 from conch_export.families import bert
@@ -302,6 +303,13 @@ def test_lengths_of_shorter_vectors_are_stated_or_known_and_never_guessed(read: 
     assert read(matryoshka=(16, 32)).matryoshka == (48, 32, 16)
     with pytest.raises(UnsupportedError, match="--matryoshka 49: lengths must be from 1 to 48"):
         read(matryoshka=(49,))
+
+
+def test_the_lengths_of_nomics_vectors_are_those_of_its_authors() -> None:
+    known = {version: USAGES[f"nomic-ai/nomic-embed-text-v{version}"] for version in ("1", "1.5")}
+    assert (known["1.5"].matryoshka, known["1.5"].matryoshka_centred) == ((768, 512, 256, 128, 64), True)
+    assert (known["1"].matryoshka, known["1"].matryoshka_centred) == ((), False)
+    assert known["1"].prompts == known["1.5"].prompts
 
 
 def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[..., Description]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,12 @@ async def test_models_are_listed_in_openais_shape_with_the_facts_of_their_export
         "tokenizer_sha256": "0" * 64,
         "ready": True,
     }
+
+
+async def test_lengths_that_vectors_may_be_cut_to_are_listed(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served[0] = replace(client.served[0], matryoshka_dimensions=(8, 4))
+
+    assert (await http.get("/v1/models/letters")).json()["matryoshka_dimensions"] == [8, 4]
 
 
 @pytest.mark.parametrize("name", ["letters", "org/letters"], ids=["plain", "with a slash"])
