@@ -13,7 +13,7 @@ from conch._quantities import TOKENS, size, tokens
 from conch.preload import refused
 
 if TYPE_CHECKING:
-    from conch_export import Capacity
+    from conch_export import Capacity, PlannedHead
 
 OptionalInt = Optional[int]  # noqa: UP045 - typer evaluates it on Python 3.10
 OptionalStr = Optional[str]  # noqa: UP045
@@ -29,6 +29,10 @@ def plan(
         OptionalInt,
         typer.Option(parser=tokens, metavar=TOKENS, help="Tokens of a text, instead of what the checkpoint says."),
     ] = None,
+    task: Annotated[
+        Optional[Literal["embedding", "cross-encoder", "multi-vector", "sparse"]],  # noqa: UP045
+        typer.Option(help="What kind of model it is, where the checkpoint does not say."),
+    ] = None,
     memory: Annotated[
         OptionalInt, typer.Option(parser=size, metavar="SIZE", help="Say which length fits, such as 2GB.")
     ] = None,
@@ -43,7 +47,7 @@ def plan(
     ] = False,
 ) -> None:
     """Say how much memory a model will take when it is served on a CPU, and which length fits."""
-    from conch_export import Aim, Options, Overrides, Precision, capacity, usable_cores  # noqa: PLC0415
+    from conch_export import Aim, Options, Overrides, Precision, Task, capacity, usable_cores  # noqa: PLC0415
     from conch_export import plan as plan_for  # noqa: PLC0415
 
     options = Options(
@@ -52,10 +56,10 @@ def plan(
         revision=revision,
         precision=Precision(precision),
         plan=plan_for(cores or usable_cores(), Aim(aim)),
-        overrides=Overrides(max_length=max_length),
+        overrides=Overrides(max_length=max_length, task=task and Task(task)),
     )
-    with refused():
-        planned = capacity(options, rows)
+    with refused(), Console(stderr=True).status("reading the checkpoint …") as status:
+        planned = capacity(options, rows, lambda step: status.update(f"{step} …"))
     console = Console()
     console.print(_table(model, planned))
     if memory is not None:
@@ -91,10 +95,20 @@ def _table(model: str, planned: Capacity) -> Table:
         table.add_row(part, f"{count / 1e6:,.0f}", why)
     table.add_section()
     table.add_row("an instance", f"{budget.total / 1e6:,.0f}", "")
-    beside = planned.total - planned.instances * budget.total
-    table.add_row("beside", f"{beside / 1e6:,.0f}", "Triton, head and tokenizer")
+    for head in planned.heads:
+        table.add_row(*_head(head, planned))
+    table.add_row("beside", f"{planned.beside / 1e6:,.0f}", "Triton and tokenizer")
     table.add_row("in all", f"{planned.total / 1e6:,.0f}", f"of {planned.instances} instances at their peak")
     return table
+
+
+def _head(head: PlannedHead, planned: Capacity) -> tuple[str, str, str]:
+    budget = head.footprint.budget(planned.length, planned.rows)
+    working = budget.activations + budget.scores + budget.outputs
+    parts = f"process {_megabytes(budget.runtime)}, weights {_megabytes(budget.weights)}, working {_megabytes(working)}"
+    tile = f", {_megabytes(budget.scores)} of it 64 tokens' logits" if budget.scores else ""
+    count = f"; {head.instances} of it" if head.instances > 1 else ""
+    return head.name, f"{budget.total / 1e6:,.0f}", f"{parts}{tile}{count}"
 
 
 def _advice(planned: Capacity, memory: int) -> str:

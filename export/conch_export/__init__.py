@@ -1,7 +1,7 @@
 """From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
 
 from conch_export.bundle import Bundle, make_bundle, open_bundle
-from conch_export.capacity import Capacity, capacity
+from conch_export.capacity import Capacity, PlannedHead, capacity
 from conch_export.catalog import CATALOG, DEFAULT, Entry
 from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import (
@@ -39,6 +39,7 @@ __all__ = [
     "OutdatedError",
     "Overrides",
     "Plan",
+    "PlannedHead",
     "Pooling",
     "Precision",
     "Source",

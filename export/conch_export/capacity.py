@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.checkpoint import Checkpoint
 from conch_export.description import Precision
-from conch_export.errors import UnsupportedError
+from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.heads import Pooling
 from conch_export.graphs.quantize import quantize
 from conch_export.graphs.ragged import ROW_LENGTHS
+from conch_export.head_memory import HeadFootprint
+from conch_export.heads import read_head
 from conch_export.memory import Footprint
+from conch_export.parts import parts
 from conch_export.peak import measured_peak
-from conch_export.pipeline import save_graph
-from conch_export.provenance import find
-from conch_export.usage import read_max_length
+from conch_export.pipeline import described, save_graph
+from conch_export.triton_models import step_instances
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import onnx
 
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.description import Description
     from conch_export.graphs.network import Encoder
     from conch_export.memory import Budget
     from conch_export.pipeline import Options
 
-BESIDE_BYTES = 220_000_000
-"""Of the embedded Triton and of the head and the tokenizer that it serves beside the encoder, a process each."""
+_BESIDE_BYTES = 154_000_000
+"""Of the embedded Triton and of the tokenizer that it serves beside encoder and heads, a process each."""
 _CALIBRATION_TOKENS = (8, 64)
 
 
 @dataclass(frozen=True)
+class PlannedHead:
+    """A Triton model behind the encoder.
+
+    Attributes:
+        name: of the model.
+        footprint: what its memory depends on.
+        instances: of it, a process each.
+    """
+
+    name: str
+    footprint: HeadFootprint
+    instances: int
+
+
+@dataclass(frozen=True)
 class Capacity:
-    """A checkpoint's encoder, and how it would be served.
+    """A checkpoint's encoder and heads, and how they would be served.
 
     Attributes:
         encoder: what it computes.
@@ -46,6 +67,7 @@ class Capacity:
         length: tokens of a row that it is planned for.
         rows: of that length in one run.
         instances: of the encoder, a process each.
+        heads: what is served behind it.
     """
 
     encoder: Encoder
@@ -54,23 +76,30 @@ class Capacity:
     length: int
     rows: int
     instances: int
+    heads: tuple[PlannedHead, ...] = ()
 
     @property
     def budget(self) -> Budget:
-        """Of one instance."""
+        """Of one instance of the encoder."""
         return self.footprint.budget(self.length, self.rows)
 
     @property
+    def beside(self) -> int:
+        """Bytes of what is served beside encoder and heads."""
+        return _BESIDE_BYTES
+
+    @property
     def total(self) -> int:
-        """Bytes of all instances and of what is served beside them."""
-        return self.instances * self.budget.total + BESIDE_BYTES
+        """Bytes of all instances, of encoder and heads, and of what is beside them."""
+        behind = sum(head.instances * head.footprint.budget(self.length, self.rows).total for head in self.heads)
+        return self.instances * self.budget.total + behind + self.beside
 
     def longest(self, memory: int) -> int:
         """Most tokens of a row with which everything stays within `memory` bytes; 0 if nothing does."""
         fitting, beyond = 0, self.footprint.max_length + 1
         while beyond - fitting > 1:
             length = (fitting + beyond) // 2
-            if self.instances * self.footprint.budget(length, self.rows).total + BESIDE_BYTES <= memory:
+            if replace(self, length=length).total <= memory:
                 fitting = length
             else:
                 beyond = length
@@ -87,17 +116,21 @@ class Capacity:
             return measured_peak(Path(folder) / "model.onnx", self.length, self.rows)
 
 
-def capacity(options: Options, rows: int = 1) -> Capacity:
+def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = lambda _: None) -> Capacity:
     """Read a checkpoint for what it will need.
 
     Args:
         options: which one, and how it would be exported.
         rows: of the planned length that one run merges.
+        on_step: called with a few words while the checkpoint is fetched, where it is not here.
 
     Raises:
-        ExportError: it was not found, or its architecture has no family here.
+        ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
-    checkpoint = Checkpoint(find(options.reference, options.revision, options.repository).folder)
+    if options.precision is Precision.FP16:
+        message = "memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32"
+        raise UnsupportedError(message)
+    description, checkpoint = _described(options, on_step)
     family = family_of(checkpoint.config)
     if family is None:
         message = (
@@ -105,13 +138,34 @@ def capacity(options: Options, rows: int = 1) -> Capacity:
             "export it and measure it with `conch verify`"
         )
         raise UnsupportedError(message)
-    if options.precision is Precision.FP16:
-        message = "memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32"
-        raise UnsupportedError(message)
-    length = read_max_length(checkpoint, family.position_count(checkpoint.config), options.overrides.max_length)
-    encoder = family.read_encoder(checkpoint)
-    footprint = Footprint.of(encoder, options.precision)
-    return Capacity(encoder, options.precision, footprint, length, rows, options.plan.instances)
+    encoder, instances = family.read_encoder(checkpoint), options.plan.instances
+    return Capacity(
+        encoder,
+        options.precision,
+        Footprint.of(encoder, options.precision),
+        description.max_length,
+        rows,
+        instances,
+        tuple(_heads(description, checkpoint, instances)),
+    )
+
+
+def _described(options: Options, on_step: Callable[[str], None]) -> tuple[Description, Checkpoint]:
+    try:
+        return described(options, on_step)
+    except UndecidedError:
+        # What an export asks for, a plan need not know: every pooling takes about the same.
+        any_of_them = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
+        return described(replace(options, overrides=any_of_them), on_step)
+
+
+def _heads(description: Description, checkpoint: Checkpoint, instances: int) -> Iterator[PlannedHead]:
+    for part in parts(description):
+        if part.step is not None:
+            footprint = HeadFootprint.of(
+                read_head(description, part, checkpoint), description.hidden, description.precision
+            )
+            yield PlannedHead(part.step, footprint, step_instances(description, instances))
 
 
 def _graph(encoder: Encoder, precision: Precision) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
     from conch_export.graphs.heads import Step
     from conch_export.graphs.network import Norm
+    from conch_export.parts import Part
 
 
 class _Layout(NamedTuple):
@@ -44,6 +45,19 @@ _VOCABULARIES = (
 )
 _WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
 """Where words' vectors are, which many a decoder shares."""
+
+
+Head = Pooled | Projection | Vocabulary | Lexical
+
+
+def read_head(description: Description, part: Part, checkpoint: Checkpoint) -> Head:
+    """What a part puts behind the encoder."""
+    if part.task in (Task.EMBEDDING, Task.CROSS_ENCODER):
+        return read_pooled(description, checkpoint)
+    if part.task is Task.SPARSE:
+        read = read_vocabulary if part.base is None else read_lexical
+        return read(description, checkpoint)
+    return read_projection(description, checkpoint)
 
 
 def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:

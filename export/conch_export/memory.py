@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 RUNTIME_BYTES = 66_000_000
 """Python, numpy and onnxruntime in a process that has opened a session."""
-_FLOAT = 4
-_SPARE = 1.3
+FLOAT_BYTES = 4
+SPARE = 1.3
 """What onnxruntime's arena holds for every byte in use, because freed pieces do not fit what is asked for next."""
 _OUTPUT_COPIES = 3
 """Of token vectors: of a chunk, of all chunks, and in the slots of their requests."""
@@ -34,7 +34,7 @@ _TILE_COPIES = 6
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes of one instance.
+    """Bytes of one instance of an encoder, or of a head.
 
     Attributes:
         runtime: of the process, whatever it serves.
@@ -42,8 +42,8 @@ class Budget:
         loading: the largest weight once more, while the graph is read; gone before anything is computed.
         packed: once more, those of matrix products in the order that the processor wants.
         activations: of the tokens that are computed at a time.
-        scores: of attention, in tiles.
-        outputs: token vectors of further rows, waiting for the last one.
+        scores: of attention, or of words, in tiles.
+        outputs: of rows that wait for the last one.
     """
 
     runtime: int
@@ -111,19 +111,19 @@ class Footprint:
             weights=self.tables + self.matrices,
             loading=self.largest,
             packed=self.matrices,
-            activations=int(_SPARE * rows_at_once * length * self.widest * _FLOAT),
+            activations=int(SPARE * rows_at_once * length * self.widest * FLOAT_BYTES),
             scores=self._scores(length),
-            outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * _FLOAT,
+            outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * FLOAT_BYTES,
         )
 
     def whole_scores(self, length: int) -> int:
         """Bytes of all attention scores of a row, had they to be held at once."""
-        return self.heads * length * length * _FLOAT
+        return self.heads * length * length * FLOAT_BYTES
 
     def _scores(self, length: int) -> int:
         if length > SHORT_TOKENS and not self.tiled:
             return 0  # the fused operator holds a few queries' scores
-        return _TILE_COPIES * self.heads * min(length, TILE_TOKENS) * length * _FLOAT
+        return _TILE_COPIES * self.heads * min(length, TILE_TOKENS) * length * FLOAT_BYTES
 
 
 def _widest(layer: Layer) -> int:
@@ -143,9 +143,9 @@ def _linears(layer: Layer) -> list[Linear]:
 
 
 def _matrix_bytes(linear: Linear, precision: Precision) -> int:
-    return int(linear.weight.size) * (1 if precision is Precision.INT8 else _FLOAT)
+    return int(linear.weight.size) * (1 if precision is Precision.INT8 else FLOAT_BYTES)
 
 
 def _table_bytes(table: NDArray[np.float32], precision: Precision) -> int:
     rounded = precision is Precision.INT8 and table.size > TABLE_ELEMENTS
-    return int(table.size) * (1 if rounded else _FLOAT)
+    return int(table.size) * (1 if rounded else FLOAT_BYTES)

@@ -92,7 +92,7 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         ExportError: nothing was published, the repository is as it was.
     """
     on_step("finding the checkpoint")
-    description, checkpoint = _describe(options, on_step)
+    description, checkpoint = described(options, on_step)
     configs, target = triton_models(description, options.plan), options.plan.target
     with staged(options.repository) as folder:
         for name, config in configs.items():
@@ -117,7 +117,7 @@ def check(options: Options) -> None:
     Raises:
         OutdatedError: they differ; the message lists the files.
     """
-    description, _ = _describe(options)
+    description, _ = described(options)
     configs = triton_models(description, options.plan)
     paths = {options.repository / name / "config.pbtxt": to_text(config) for name, config in configs.items()}
     if description.source.key:
@@ -157,7 +157,12 @@ def public_name(options: Options) -> str:
     return name
 
 
-def _describe(options: Options, on_step: Callable[[str], None] = lambda _: None) -> tuple[Description, Checkpoint]:
+def described(options: Options, on_step: Callable[[str], None] = lambda _: None) -> tuple[Description, Checkpoint]:
+    """The description that an export would go by, and the checkpoint that it is of, fetched where it is not here.
+
+    Raises:
+        ExportError: the checkpoint was not found, or is not what can be exported.
+    """
     source = find(
         options.reference,
         options.revision,

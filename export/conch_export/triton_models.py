@@ -41,6 +41,12 @@ def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelCon
     return {config.name: config for config in configs}
 
 
+def step_instances(description: Description, instances: int) -> int:
+    """Instances of what follows an encoder that has so many."""
+    # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
+    return instances if description.task is Task.SPARSE else 1
+
+
 def to_text(config: pb.ModelConfig) -> str:
     """config.pbtxt, the same text for the same configuration."""
     text: str = text_format.MessageToString(config, as_utf8=True)
@@ -96,9 +102,7 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
 
 
 def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
-    # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
-    instances = plan.instances if description.task is Task.SPARSE else 1
-    config = _onnx(name, plan.max_rows, instances, threads=1)
+    config = _onnx(name, plan.max_rows, step_instances(description, plan.instances), threads=1)
     config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
     if _takes_ids(description, part):

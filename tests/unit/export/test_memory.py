@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from conch.app import app
-from conch_export import Capacity, Precision
+from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
+from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.distances import Alibi
+from conch_export.graphs.heads import Dense, Pooled, Vocabulary, pooled_graph, vocabulary_graph
 from conch_export.graphs.network import (
     Activation,
     Attention,
@@ -22,11 +28,23 @@ from conch_export.graphs.network import (
     Rotary,
     rotary_frequencies,
 )
+from conch_export.graphs.quantize import quantize
+from conch_export.head_memory import HeadFootprint
 from conch_export.memory import Footprint
+from conch_export.pipeline import save_graph
 from typer.testing import CliRunner, Result
 
+from tests import head_checkpoints
+from tests.hub import Faults
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx
+    from numpy.typing import NDArray
+
     from tests.checkpoints import Checkpoints
+    from tests.hub import LocalHub
 
 LONG = 8192
 random = np.random.default_rng(0)
@@ -112,6 +130,54 @@ def test_so_it_is_for_merged_rows() -> None:
     assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
 
 
+def splade(words: int = 30522) -> Vocabulary:
+    """The head of naver/splade-cocondenser-ensembledistil's shape."""
+    return Vocabulary((Dense(linear(768, 768), "gelu"), norm(768)), linear(768, words))
+
+
+def splade_of_fewer_words() -> Vocabulary:
+    """What is rounded in little time."""
+    return splade(words=8000)
+
+
+def classifier() -> Pooled:
+    """The head of BERT base as a cross-encoder."""
+    return Pooled(Pooling.CLS, (Dense(linear(768, 768), "tanh"), Dense(linear(768, 1))))
+
+
+def head_graph(head: Vocabulary | Pooled, precision: str) -> onnx.ModelProto:
+    if isinstance(head, Pooled):
+        return pooled_graph(768, head, "score", 1)
+    graph = vocabulary_graph(768, head)
+    if precision == "fp32":
+        return graph
+    ones, length = np.ones(64, np.int64), np.array([64], np.int32)
+    vectors = random.standard_normal(64 * 768, np.float32)
+    feed: dict[str, NDArray[Any]] = {"token_embeddings": vectors, "attention_mask": ones, "row_lengths": length}
+    return quantize(graph, calibrate(vocabulary_graph(768, head, tile_tokens=None), [feed]))
+
+
+@pytest.mark.parametrize(
+    ("head", "precision", "length", "rows"),
+    [
+        (splade, "fp32", 512, 1),
+        (splade_of_fewer_words, "int8", 512, 8),
+        (classifier, "fp32", 64, 1),
+        (classifier, "fp32", 512, 8),
+    ],
+)
+def test_so_it_is_for_heads(
+    head: Callable[[], Vocabulary | Pooled], precision: str, length: int, rows: int, tmp_path: Path
+) -> None:
+    shape = head()
+    graph = save_graph(head_graph(shape, precision), tmp_path)
+    command = [sys.executable, "-I", str(Path(__file__).with_name("head_peak.py")), str(graph)]
+    sizes = map(str, (length, rows, 768))
+    measured = int(subprocess.run([*command, *sizes], capture_output=True, check=True).stdout)
+    footprint = HeadFootprint.of(shape, 768, Precision(precision))
+    assert footprint.budget(length, rows).total == pytest.approx(measured, rel=0.25)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_8192_tokens_of_jina_small_take_less_than_a_gigabyte(precision: str) -> None:
     assert planned(jina_small(layers=4), precision, LONG).total < 1e9
@@ -155,6 +221,43 @@ def test_the_command_prints_the_parts_and_their_sum(checkpoints: Checkpoints) ->
     off = re.search(r"measured: \d+ MB an instance; the plan is ([+-]\d+)% off", result.output)
     assert off
     assert abs(int(off[1])) <= 25
+
+
+def test_heads_are_told_one_by_one_and_counted(tmp_path: Path) -> None:
+    folder = head_checkpoints.splade(tmp_path / "splade")
+    planned = [
+        capacity(Options(str(folder), tmp_path, precision=Precision.FP32, plan=Plan(instances, threads=1)))
+        for instances in (1, 3)
+    ]
+    assert [head.instances for head in planned[1].heads] == [3]
+    weights = 4 * (48 * 48 + 48 * 30522)
+    assert planned[0].heads[0].footprint.budget(64).weights == weights
+    assert planned[0].heads[0].footprint.budget(64).scores == 4 * 64 * 30522
+    more = planned[1].total - planned[0].total
+    assert more == 2 * (planned[0].budget.total + planned[0].heads[0].footprint.budget(128).total)
+    said = run(folder, "--cores", "3", "--precision", "fp32").output
+    assert "splade.sparse" in said
+    assert "of it 64 tokens' logits; 3 of it" in said
+
+
+def test_what_only_an_export_needs_to_know_is_not_asked_for(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints.bert(), tmp_path / "unsaid"))
+    (folder / "modules.json").unlink()
+    assert "unsaid.pooling" in run(folder).output
+
+
+def test_a_checkpoint_that_is_not_here_is_fetched_and_nothing_is_written(
+    hub: LocalHub, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    hub.push("somebody/some-model", checkpoints.bert())
+    result = run("somebody/some-model", "--repository", tmp_path / "models")
+    assert result.exit_code == 0, result.output
+    assert "some-model.pooling" in result.output
+    assert not (tmp_path / "models").exists()
+    hub.faults = Faults(status=404, code="RepoNotFound")
+    result = run("somebody/other-model", "--repository", tmp_path / "models")
+    assert result.exit_code == 1
+    assert "the Hub has no 'somebody/other-model': check the name" in result.stderr
 
 
 def test_the_command_fails_where_the_length_does_not_fit_and_says_what_does(checkpoints: Checkpoints) -> None:
