@@ -102,7 +102,8 @@ DEFAULT = Entry(
 
 _ENTRIES = (
     DEFAULT,
-    Entry("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "embedding", "bert", 384, 128, 33.4, "en"),
+    # Its authors' page says 256 tokens, services that run its checkpoint say 128.
+    Entry("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "embedding", "bert", 384, None, 33.4, "en"),
     Entry("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", "embedding", "mpnet", 768, 384, 109, "en"),
     Entry("intfloat/e5-base-v2", "MIT", "embedding", "bert", 768, 512, 109, "en"),
     Entry("intfloat/multilingual-e5-base", "MIT", "embedding", "roberta", 768, 512, 278, "100"),
@@ -112,7 +113,7 @@ _ENTRIES = (
     Entry("BAAI/bge-large-en-v1.5", "MIT", "embedding", "bert", 1024, 512, 335, "en"),
     Entry("BAAI/bge-m3", "MIT", "embedding", "roberta", 1024, 8192, 568, "100+"),
     Entry("nomic-ai/nomic-embed-text-v1.5", "Apache-2.0", "embedding", "nomic_bert", 768, 8192, 137, "en"),
-    Entry("jinaai/jina-embeddings-v2-small-en", "Apache-2.0", "embedding", "jina_bert", 512, 8192, 33, "en"),
+    Entry("jinaai/jina-embeddings-v2-small-en", "Apache-2.0", "embedding", "jina_bert", 512, 8192, 32.7, "en"),
     Entry("jinaai/jina-embeddings-v2-base-en", "Apache-2.0", "embedding", "jina_bert", 768, 8192, 137, "en"),
     Entry("Alibaba-NLP/gte-base-en-v1.5", "Apache-2.0", "embedding", "gte", 768, 8192, 137, "en"),
     Entry("Alibaba-NLP/gte-modernbert-base", "Apache-2.0", "embedding", "modernbert", 768, 8192, 149, "en"),
@@ -139,7 +140,7 @@ def find(name: str) -> Entry | None:
 
 
 _E5 = Usage({"query": "query: ", "passage": "passage: "}, default_prompt_name="query")
-_BGE_EN = Usage({"query": "Represent this sentence for searching relevant passages: "})
+_SEARCHING = Usage({"query": "Represent this sentence for searching relevant passages: "})
 _BGE_ZH = Usage({"query": "为这个句子生成表示以用于检索相关文章："})  # noqa: RUF001 - so it was trained
 _NOMIC = Usage(
     {name: f"{name}: " for name in ("search_query", "search_document", "clustering", "classification")},
@@ -164,10 +165,11 @@ _QWEN3_RERANKER = Usage(
 USAGES: Mapping[str, Usage] = {
     **{f"intfloat/{name}-{size}": _E5 for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")},
     **{f"intfloat/e5-{size}-v2": _E5 for size in ("small", "base", "large")},
-    **{f"baai/bge-{size}-en{version}": _BGE_EN for size in ("small", "base", "large") for version in ("", "-v1.5")},
+    **{f"baai/bge-{size}-en{version}": _SEARCHING for size in ("small", "base", "large") for version in ("", "-v1.5")},
     **{f"baai/bge-{size}-zh{version}": _BGE_ZH for size in ("small", "base", "large") for version in ("", "-v1.5")},
     "nomic-ai/nomic-embed-text-v1": _NOMIC,
     "nomic-ai/nomic-embed-text-v1.5": _NOMIC_1_5,
+    **{f"snowflake/snowflake-arctic-embed-m{version}": _SEARCHING for version in ("", "-v1.5")},
     "qwen/qwen3-embedding-0.6b": _QWEN3_EMBEDDING,
     **{f"qwen/qwen3-reranker-{size}": _QWEN3_RERANKER for size in ("0.6b", "4b", "8b")},
 }

@@ -282,6 +282,11 @@ def test_prompts_stated_by_the_operator_replace_the_checkpoints(read: Callable[.
     [
         ("hub:intfloat/e5-small-v2", {"query": "query: ", "passage": "passage: "}, "query"),
         ("hub:BAAI/bge-small-en-v1.5", {"query": "Represent this sentence for searching relevant passages: "}, ""),
+        (
+            "hub:Snowflake/snowflake-arctic-embed-m",
+            {"query": "Represent this sentence for searching relevant passages: "},
+            "",
+        ),
         ("hub:somebody/e5-small-v2", {}, ""),
         ("folder:intfloat/e5-small-v2", {}, ""),
     ],
