@@ -107,7 +107,8 @@ class _Rows:
         keys_end = g.column(spans.unseen) if spans.unseen else last
         self._counts = g.node("Sub", last, first)
         self._key_counts = g.node("Sub", keys_end, first) if spans.unseen else self._counts
-        self._corners = g.node("Concat", self._counts, self._key_counts, axis=1)
+        counts = (self._counts, self._key_counts)
+        self._corners = g.node("Concat", *counts, axis=1) if attention.knows_distances else None
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
@@ -163,7 +164,7 @@ class _Rows:
         return first, g.node("Min", end, count) if self._attention.causal else last
 
     def _corner_of_scores(self, g: GraphBuilder, index: str) -> str | None:
-        if self._attention.bias is None and self._attention.window is None and not self._attention.causal:
+        if self._corners is None:
             return None
         scores = g.constant(score_matrix(self._attention, SHORT_TOKENS), score_name(self._attention))
         return g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))

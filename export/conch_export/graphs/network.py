@@ -99,9 +99,14 @@ class Attention:
         return int(self.query.weight.shape[1]) // self.heads
 
     @property
+    def knows_distances(self) -> bool:
+        """Whether scores depend on how far apart two tokens are, other than by their rotation."""
+        return self.bias is not None or self.window is not None or self.causal
+
+    @property
     def is_plain(self) -> bool:
         """Whether every token sees all of its row by its content alone, with a key head for each query head."""
-        return self.bias is None and self.window is None and not self.causal and self.heads == self.key_heads
+        return not self.knows_distances and self.heads == self.key_heads
 
 
 @dataclass(frozen=True)
