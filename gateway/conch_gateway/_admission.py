@@ -15,7 +15,6 @@ from conch_gateway.settings import GatewaySettings
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
 LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
 _LARGE = 512  # tokens of a large request, about those of a call: estimates need not agree with the turns
-_TRITON = ""  # the engine without a name
 
 
 class Admission:
@@ -23,15 +22,17 @@ class Admission:
 
     Attributes:
         turns: says who of those that were admitted is next at Triton.
+        line: of those who wait for Triton.
+        has_other_lines: whether requests have waited for other servers too.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._max_requests = settings.max_in_flight_requests
         self._max_texts = settings.max_in_flight_texts
         self._max_tokens = settings.max_in_flight_tokens
-        self._max_wait_s = settings.max_wait_s
-        self._lines = {_TRITON: Line(settings.max_wait_s)}
         self.turns = Turns(settings.triton_calls, settings.timeout_s)
+        self.line = Line(self.turns, settings.max_wait_s)
+        self.has_other_lines = False
         self.requests = 0
         self.texts = 0
         self.tokens = 0
@@ -49,14 +50,12 @@ class Admission:
         self.requests += 1
         self.texts += len(texts)
         self.tokens += tokens
-        answered = False
         try:
             yield hold
-            answered = True
         finally:
             self.requests -= 1
             self.texts -= len(texts)
-            hold.end(answered=answered)
+            hold.correct(0)
 
     def check(self, caller: str, tokens: int) -> None:
         """Say whether there may be room for a request of which so much is known: its engine is not.
@@ -65,15 +64,8 @@ class Admission:
             CapacityError: there is none, until the time that it says.
         """
         self._check_room(1, tokens)
-        if len(self._lines) == 1:
-            self._lines[_TRITON].check(_flow(caller, tokens), tokens)
-
-    def line(self, engine: str | None) -> Line:
-        """Return the line of Triton, which is None, or of another server."""
-        name = engine or _TRITON
-        if name not in self._lines:
-            self._lines[name] = Line(self._max_wait_s)
-        return self._lines[name]
+        if not self.has_other_lines:
+            self.line.check(_flow(caller, tokens), tokens)
 
     def _check_room(self, texts: int, tokens: int) -> None:
         """When there is no other request, one of any size has room."""
@@ -87,7 +79,7 @@ class Admission:
                 f"the gateway is full ({self.requests} requests with {self.texts} texts and about {self.tokens} tokens "
                 "in flight); retry when retry-after says, or send fewer texts at once"
             )
-            raise CapacityError(msg, self._lines[_TRITON].return_in_s(max(tokens, self.tokens // self.requests)))
+            raise CapacityError(msg, self.line.return_in_s(max(tokens, self.tokens // self.requests)))
 
 
 class Hold:
@@ -103,29 +95,25 @@ class Hold:
         self._line: Line | None = None
         self.tokens = tokens
 
-    def stand_in_line(self, engine: str | None) -> None:
-        """Wait for Triton, which is None, or for another server, named by its model.
+    def stand_in_line(self, line: Line | None) -> None:
+        """Wait for the server of a line, or for Triton.
 
         Raises:
             CapacityError: that would take too long.
         """
-        line = self._admission.line(engine)
+        if line is not None:
+            self._admission.has_other_lines = True
+        line = line or self._admission.line
         line.check(self._flow, self.tokens)
-        line.enter(self._flow, self.tokens)
+        line.account(self._flow, self.tokens)
         self._line = line
 
     def correct(self, tokens: int) -> None:
         """Replace the estimate by what the request really has."""
         self._admission.tokens += tokens - self.tokens
         if self._line is not None:
-            self._line.enter(self._flow, tokens - self.tokens)
+            self._line.account(self._flow, tokens - self.tokens)
         self.tokens = tokens
-
-    def end(self, *, answered: bool) -> None:
-        """Give the room back."""
-        self._admission.tokens -= self.tokens
-        if self._line is not None:
-            self._line.leave(self._flow, self.tokens, answered=answered)
 
 
 def estimated_tokens(texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = LONGEST_ROW) -> int:

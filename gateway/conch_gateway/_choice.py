@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
 
+from conch_gateway._line import Line
 from conch_gateway._loader import loader_of
 from conch_gateway._models_file import Load, ModelsFile, read_models_file
 from conch_gateway._tasks import RERANKING
@@ -38,9 +39,9 @@ class Choice:
     upstream: Upstream | None
 
     @property
-    def engine(self) -> str | None:
-        """What computes it: Triton, which is None, or the other server, which goes by its model's name."""
-        return None if self.upstream is None else self.info.name
+    def line(self) -> Line | None:
+        """Where requests for it wait, if it is another server's."""
+        return None if self.upstream is None else self.upstream.line
 
 
 class Models:
@@ -143,7 +144,7 @@ class Models:
         return file
 
     def _adopt(self, file: ModelsFile) -> None:
-        upstreams = {name: Upstream(name, table, self._settings.truncate) for name, table in file.upstreams.items()}
+        upstreams = {name: Upstream(name, table, self._settings) for name, table in file.upstreams.items()}
         self._retired += self.upstreams.values()  # requests that have begun still use them
         self._file, self.upstreams = file, upstreams
         if self.loader is not None:

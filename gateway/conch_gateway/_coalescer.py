@@ -84,7 +84,7 @@ class Coalescer:
         self._timeout_s = timeout_s
         self._numbers = count()
         self._waiting: dict[tuple[Options, int, bool], list[tuple[float, int, _Row]]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[int]] = set()
 
     async def embed(self, ids: Ids, options: Options, max_rows: int, trace: Trace) -> Vectors:
         """Return the vectors of one request's token ids, float32 [n, dimension].
@@ -122,14 +122,15 @@ class Coalescer:
         if not self._waiting[key]:
             del self._waiting[key]
         if not group:  # who it was for left this very moment
-            self._turns.release(large=large)
+            self._turns.release(large=large, tokens=0)
             return
         call = group[0].request.context.run(asyncio.create_task, self._call(group, options))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
-        call.add_done_callback(lambda _: self._turns.release(large=large))
+        call.add_done_callback(lambda done: self._turns.release(large=large, tokens=_result(done)))
 
-    async def _call(self, group: list[_Row], options: Options) -> None:
+    async def _call(self, group: list[_Row], options: Options) -> int:
+        """Return how many tokens were computed for several at once."""
         try:
             names = dict.fromkeys(row.request.name for row in group)
             vectors = await self._send([row.ids for row in group], options, ",".join(names))
@@ -145,6 +146,8 @@ class Coalescer:
         else:
             for row, vector in zip(group, vectors, strict=True):
                 row.request.take(row.place, vector)
+            return sum(len(row.ids) for row in group)
+        return 0
 
     async def _call_alone(self, request: _Request, options: Options) -> None:
         request.drop()
@@ -167,6 +170,10 @@ class Coalescer:
             timeout_s=self._timeout_s,
             request_id=request_id,
         )
+
+
+def _result(done: "asyncio.Task[int]") -> int:
+    return 0 if done.cancelled() or done.exception() else done.result()
 
 
 def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:

@@ -21,6 +21,7 @@ from time import monotonic, perf_counter
 
 from conch_client import DeadlineExceededError
 
+from conch_gateway._throughput import Throughput
 from conch_gateway._trace import Trace
 
 _ABOUT_S = 1.0  # small requests are about for so long after the last one
@@ -72,6 +73,8 @@ class Turns:
         self._under_way = {True: 0, False: 0}  # by large or not, as the queues
         self._queues: dict[bool, list[tuple[float, int, Ticket]]] = {True: [], False: []}
         self._small_at = float("-inf")
+        self._throughput = Throughput()
+        self._full = False
 
     @contextmanager
     def share(self, trace: Trace, *, large: bool) -> Iterator[Share]:
@@ -109,11 +112,20 @@ class Turns:
                 share.trace.queue_s = perf_counter() - share.began
             ticket.start()
             ticket.waits = False
+        full = any(map(_drop_gone, self._queues.values()))
+        if full != self._full:
+            self._throughput.note(full=self._full)
+            self._full = full
 
-    def release(self, *, large: bool) -> None:
-        """End the turn of a call."""
+    def release(self, *, large: bool, tokens: int) -> None:
+        """End the turn of a call that has computed so many tokens; 0 if it failed."""
+        self._throughput.note(full=self._full, tokens=tokens)
         self._under_way[large] -= 1
         self.grant()
+
+    def seconds_for(self, tokens: int) -> float | None:
+        """Return how long so many tokens take while calls have to wait; None if none had to so far."""
+        return self._throughput.seconds_for(tokens)
 
     @property
     def small_about(self) -> bool:
@@ -123,17 +135,18 @@ class Turns:
     @asynccontextmanager
     async def turn(self, share: Share, tokens: int) -> AsyncIterator[None]:
         """Wait for a turn, for a call that shares nothing with others, and hold it inside the block."""
-        come = asyncio.Event()
+        come, done = asyncio.Event(), 0
         ticket = self.queue(share, tokens, come.set)
         self.grant()
         try:
             await come.wait()
             yield
+            done = tokens
         finally:
             if ticket.waits:
                 ticket.waits = False
             else:
-                self.release(large=share.large)
+                self.release(large=share.large, tokens=done)
 
     def _next(self) -> Ticket | None:
         if sum(self._under_way.values()) >= self._calls:

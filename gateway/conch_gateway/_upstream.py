@@ -20,13 +20,14 @@ from conch_gateway._answers import Answer, NonsenseError, read_dense, read_late,
 from conch_gateway._concurrency import all_of
 from conch_gateway._fields import Texts, is_text
 from conch_gateway._jobs import EmbeddingJob, RerankJob
+from conch_gateway._line import Line
 from conch_gateway._models_file import UpstreamTable, VectorType
 from conch_gateway._other_server import OtherServer
 from conch_gateway._prompts import choose_prompt
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Share, Turns
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.settings import Truncate
+from conch_gateway.settings import GatewaySettings
 
 Given = TypeVar("Given")
 Vectors = NDArray[np.float32]
@@ -46,11 +47,12 @@ class Upstream:
     Attributes:
         info: what its table says of it.
         tasks: what it is declared to do, the first of them `info.task`.
+        line: of the requests that wait for the server.
         edition: a number of this object's own: what is remembered of another one's answers does not count for it.
     """
 
-    def __init__(self, name: str, table: UpstreamTable, truncate: Truncate) -> None:
-        """`truncate` applies where a request says nothing; raises ModelsFileError when the table's key is missing."""
+    def __init__(self, name: str, table: UpstreamTable, settings: GatewaySettings) -> None:
+        """Settings apply where a request says nothing; raises ModelsFileError when the table's key is missing."""
         self.tasks = ("rerank",) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
         self.info = _info(name, self.tasks[0], table)
         self.edition = next(_EDITIONS)
@@ -58,7 +60,8 @@ class Upstream:
         self._server = OtherServer(name, table)
         self._turns = Turns(table.calls, table.timeout_s)
         self._dimension = table.dimension
-        self._truncate = truncate
+        self._truncate = settings.truncate
+        self.line = Line(self._turns, settings.max_wait_s)
 
     async def embed(self, job: EmbeddingJob, trace: Trace) -> Answer[Vectors]:
         """Return dense vectors, float32 [texts, dimension]."""

@@ -58,7 +58,7 @@ class Embedder:
         with self._admission.admit(job.texts, trace.caller) as hold:
             async with self._models.use(job.model, EMBEDDING, trace.key) as choice:
                 _check_dimensions(job.dimensions, choice.info)
-                hold.stand_in_line(choice.engine)
+                hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))
                 vectors = await self._vectors(job, choice, trace, hold)
                 return Embedded(choice.name, vectors, trace.tokens)

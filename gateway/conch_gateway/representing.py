@@ -81,7 +81,7 @@ class Representer:
         self._check(job)
         with self._admission.admit(job.texts, trace.caller) as hold:
             async with self._models.use(job.model, tasks, trace.key) as choice:
-                hold.stand_in_line(choice.engine)
+                hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))
                 if choice.upstream is None:
                     vectors = await self._ask_triton(job, choice.info, trace, hold, ask)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from conch_server import ServerSettings, Supervisor
 
-BODY = {"input": ["a cat sat on the mat " * 40] * 16}
+BODY = {"input": [f"cat {number} sat on the mat " * 40 for number in range(16)]}
 
 
 async def started(*arguments: str, **environment: str) -> asyncio.subprocess.Process:

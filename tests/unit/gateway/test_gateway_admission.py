@@ -6,11 +6,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from conch_gateway import CapacityError, GatewaySettings, _line
+from conch_gateway import CapacityError, GatewaySettings, _line, _throughput
 from conch_gateway._admission import Admission, Hold
+from conch_gateway._line import Line
+from conch_gateway._trace import Trace
+from conch_gateway._turns import Flow, Share, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PER_S = 100  # tokens, of an engine that was `measured`
 
 
 class Clock:
@@ -24,19 +29,38 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_line, "monotonic", clock)
+    for module in (_line, _throughput):
+        monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
 
 def admission_of(**settings: float) -> Admission:
-    return Admission(GatewaySettings.model_validate(settings))
+    return Admission(GatewaySettings.model_validate({"triton_calls": 1, **settings}))
+
+
+def work(turns: Turns, clock: Clock, tokens: int, seconds: float) -> None:
+    """A call of one at a time, while another has to wait for it."""
+    share = Share(Trace("request"), Flow(0.0), large=False, began=0.0)
+    for _ in range(2):
+        turns.queue(share, tokens, lambda: None)
+    turns.grant()
+    clock.now += seconds
+    turns.release(large=False, tokens=tokens)
+    turns.release(large=False, tokens=0)
+
+
+def measured(clock: Clock, **settings: float) -> Admission:
+    """An admission that has seen a second of work."""
+    admission = admission_of(**settings)
+    work(admission.turns, clock, PER_S, 1.0)
+    return admission
 
 
 @contextmanager
-def held(admission: Admission, tokens: int, caller: str = "me", engine: str | None = None) -> Iterator[Hold]:
-    """A request of so many tokens, in line for an engine."""
+def held(admission: Admission, tokens: int, caller: str = "me", line: Line | None = None) -> Iterator[Hold]:
+    """A request of so many tokens, in line for Triton or another server."""
     with admission.admit([[1] * tokens], caller) as hold:
-        hold.stand_in_line(engine)
+        hold.stand_in_line(line)
         yield hold
 
 
@@ -70,25 +94,21 @@ def test_a_request_beyond_the_limit_is_taken_when_it_is_the_only_one(clock: Cloc
 
 
 def test_those_who_are_refused_return_one_after_another_as_fast_as_they_can_be_served(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_requests=1)
-    with held(admission, 1000):
-        clock.now += 2.0  # 500 tokens a second
+    admission = measured(clock, max_in_flight_requests=1)
 
     with ExitStack() as stack:
-        stack.enter_context(held(admission, 250))
+        stack.enter_context(held(admission, 50))
         times = []
         for _ in range(3):
             with pytest.raises(CapacityError) as refused:
-                admission.check("me", 250)
+                admission.check("me", 50)
             times.append(refused.value.retry_after_s)
 
     assert times == pytest.approx([0.5, 1.0, 1.5])
 
 
 def test_nobody_is_sent_away_for_longer_than_half_a_minute(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_requests=1)
-    with held(admission, 1):
-        clock.now += 20.0
+    admission = measured(clock, max_in_flight_requests=1)
 
     with held(admission, 1), pytest.raises(CapacityError) as refused:
         admission.check("me", 1_000_000)
@@ -96,23 +116,33 @@ def test_nobody_is_sent_away_for_longer_than_half_a_minute(clock: Clock) -> None
     assert refused.value.retry_after_s == 30.0
 
 
-def test_idle_time_does_not_count_as_slowness(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_requests=1)
-    with held(admission, 100):
-        clock.now += 1.0
+def test_time_in_which_nobody_has_to_wait_does_not_count_as_slowness(clock: Clock) -> None:
+    admission = measured(clock, max_in_flight_requests=1)
     clock.now += 3600.0
+    share = Share(Trace("lone"), Flow(0.0), large=False, began=0.0)
+    admission.turns.queue(share, 3, lambda: None)
+    admission.turns.grant()
+    clock.now += 10.0
+    admission.turns.release(large=False, tokens=3)
 
-    with held(admission, 100), pytest.raises(CapacityError) as refused:
-        admission.check("me", 100)
+    with held(admission, PER_S), pytest.raises(CapacityError) as refused:
+        admission.check("me", PER_S)
 
     assert refused.value.retry_after_s == pytest.approx(1.0)
 
 
-def test_a_failed_request_gives_its_room_back_and_counts_for_nothing(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_requests=1)
-    with suppress(ZeroDivisionError), held(admission, 100):
-        clock.now += 0.001
+def test_a_failed_request_gives_its_room_back(clock: Clock) -> None:
+    admission = measured(clock, max_in_flight_requests=1, max_wait_s=5.0)
+    with suppress(ZeroDivisionError), held(admission, 50 * PER_S):
         raise ZeroDivisionError
+
+    with held(admission, PER_S):
+        assert (admission.requests, admission.tokens) == (1, PER_S)
+
+
+def test_what_failed_was_not_fast(clock: Clock) -> None:
+    admission = admission_of(max_in_flight_requests=1)
+    work(admission.turns, clock, 0, 0.001)
 
     with held(admission, 1), pytest.raises(CapacityError) as refused:
         admission.check("me", 1)
@@ -120,33 +150,20 @@ def test_a_failed_request_gives_its_room_back_and_counts_for_nothing(clock: Cloc
     assert refused.value.retry_after_s == 1.0  # nothing has been measured yet
 
 
-SECONDS_OF = 100  # tokens in a second, once `measured`
-
-
-def measured(clock: Clock, **settings: float) -> Admission:
-    """An admission that has seen a second of work."""
-    admission = admission_of(**settings)
-    with held(admission, SECONDS_OF, "somebody"):
-        clock.now += 1.0
-    return admission
-
-
 def test_who_would_wait_too_long_for_what_he_has_in_flight_is_refused(clock: Clock) -> None:
     admission = measured(clock, max_wait_s=5.0)
 
-    with held(admission, 4 * SECONDS_OF):
-        admission.check("me", SECONDS_OF)
+    with held(admission, 4 * PER_S):
+        admission.check("me", PER_S)
         with pytest.raises(CapacityError):
-            admission.check("me", SECONDS_OF + 1)
+            admission.check("me", PER_S + 1)
 
 
-@pytest.mark.parametrize(
-    ("caller", "tokens"), [("another", 50 * SECONDS_OF), ("me", 10)], ids=["by another", "by my long list"]
-)
+@pytest.mark.parametrize(("caller", "tokens"), [("another", 50 * PER_S), ("me", 10)], ids=["by another", "by a list"])
 def test_who_is_not_held_up_by_what_is_in_flight_is_not_refused_for_it(clock: Clock, caller: str, tokens: int) -> None:
     admission = measured(clock, max_wait_s=5.0)
 
-    with held(admission, 50 * SECONDS_OF), held(admission, tokens, caller):
+    with held(admission, 50 * PER_S), held(admission, tokens, caller):
         assert admission.requests == 2
 
 
@@ -155,10 +172,10 @@ def test_others_count_as_far_as_turns_let_them_pass(clock: Clock) -> None:
 
     with ExitStack() as stack:
         for caller in ("me", "you", "they"):
-            stack.enter_context(held(admission, 2 * SECONDS_OF, caller))
+            stack.enter_context(held(admission, 2 * PER_S, caller))
         with pytest.raises(CapacityError):  # after three times two seconds
             admission.check("me", 10)
-        stack.enter_context(held(admission, 100 * SECONDS_OF, "fourth"))
+        stack.enter_context(held(admission, 100 * PER_S, "fourth"))
         admission.check("fifth", 10)
 
 
@@ -170,23 +187,23 @@ def test_before_anything_was_measured_nobody_waits_too_long(clock: Clock) -> Non
 
 
 def test_what_waits_for_another_server_is_in_nobodys_way_who_waits_for_triton(clock: Clock) -> None:
-    admission = measured(clock, max_wait_s=5.0)
-    with held(admission, 10, engine="slow"):
-        clock.now += 10.0  # a token a second
+    admission, turns = measured(clock, max_wait_s=5.0), Turns(calls=1, timeout_s=60.0)
+    work(turns, clock, 10, 10.0)
+    slow = Line(turns, max_wait_s=5.0)
 
-    with held(admission, 100, engine="slow"):
-        with pytest.raises(CapacityError), held(admission, 1, engine="slow"):
+    with held(admission, 100, line=slow):
+        with pytest.raises(CapacityError), held(admission, 1, line=slow):
             pass
-        with held(admission, SECONDS_OF), held(admission, SECONDS_OF):
+        with held(admission, PER_S), held(admission, PER_S):
             assert admission.requests == 3
 
 
 def test_nobody_is_refused_before_it_is_known_what_he_would_wait_for(clock: Clock) -> None:
     admission = measured(clock, max_wait_s=5.0)
-    with held(admission, 1, engine="another"):
+    with held(admission, 1, line=Line(Turns(calls=1, timeout_s=60.0), max_wait_s=5.0)):
         pass
 
-    with held(admission, 5 * SECONDS_OF):
-        admission.check("me", SECONDS_OF)
-        with pytest.raises(CapacityError), held(admission, SECONDS_OF):
+    with held(admission, 5 * PER_S):
+        admission.check("me", PER_S)
+        with pytest.raises(CapacityError), held(admission, PER_S):
             pass
