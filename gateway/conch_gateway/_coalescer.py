@@ -22,10 +22,10 @@ from conch_gateway._turns import Ticket, Turns
 Ids = Sequence[Sequence[int]]
 Vectors = NDArray[np.float32]
 
-# Tokens of a call. It cannot be interrupted, so this bounds how long a text waits for another's: less for those of long
-# lists while short ones are about, although that costs some of their throughput.
+# Tokens of a call. It cannot be interrupted, so this bounds how long a text waits for others': less where single texts
+# have to share an instance with long lists, although that costs some of the lists' throughput.
 CALL_TOKENS = 512
-CALL_TOKENS_BESIDE_SMALL = 128
+CALL_TOKENS_CROWDED = 128
 _CALL_CELLS = 1024  # the same with padding, which is not computed but sent; the client splits what has more
 
 
@@ -102,7 +102,7 @@ class Coalescer:
         large = len(ids) > max_rows or sum(map(len, ids)) > CALL_TOKENS
         key = (options, max_rows, large)
         queue = self._waiting.setdefault(key, [])
-        with self._turns.share(trace, large=large) as share:
+        with self._turns.share(trace, large=large, single=len(ids) == 1) as share:
             # Texts of similar length travel together, so that little is padded.
             for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
                 ticket = self._turns.queue(share, len(ids[index]), lambda: self._start(key))
@@ -117,7 +117,7 @@ class Coalescer:
     def _start(self, key: tuple[Options, int, bool]) -> None:
         """Use a turn for those who are next."""
         options, max_rows, large = key
-        tokens = CALL_TOKENS_BESIDE_SMALL if large and self._turns.small_about else CALL_TOKENS
+        tokens = CALL_TOKENS_CROWDED if large and self._turns.crowded else CALL_TOKENS
         group = _take(self._waiting[key], max_rows, tokens)
         if not self._waiting[key]:
             del self._waiting[key]

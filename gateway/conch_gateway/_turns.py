@@ -7,8 +7,9 @@ first, and the clock is the tag that went last. So flows advance alike whatever 
 first is done first, and a small request overtakes the large ones of its own caller too.
 
 Calls cannot be interrupted, so order alone does not help who arrives while large requests keep every instance of the
-encoder busy. While small requests are about, large ones leave one instance alone: they have one call less than there
-are instances, of which there are half as many as calls.
+encoder busy. While single texts are about, large requests leave one instance alone: they have one call less than there
+are instances, of which there are half as many as calls. Where there is but one, whoever makes their calls should make
+them short.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from conch_client import DeadlineExceededError
 from conch_gateway._throughput import Throughput
 from conch_gateway._trace import Trace
 
-_ABOUT_S = 1.0  # small requests are about for so long after the last one
+_ABOUT_S = 1.0  # single texts are about for so long after the last one
 
 
 @dataclass(slots=True)
@@ -66,23 +67,30 @@ class Turns:
     def __init__(self, calls: int, timeout_s: float) -> None:
         self._calls = calls
         self._timeout_s = timeout_s
-        self._calls_beside_small = max(1, calls // 2 - 1)
+        self._instances = max(1, calls // 2)
         self._clock = 0.0
         self._numbers = count()
         self._flows: dict[tuple[str, bool], Flow] = {}
         self._under_way = {True: 0, False: 0}  # by large or not, as the queues
         self._queues: dict[bool, list[tuple[float, int, Ticket]]] = {True: [], False: []}
-        self._small_at = float("-inf")
+        self._single_at = float("-inf")
         self._throughput = Throughput()
         self._full = False
 
     @contextmanager
-    def share(self, trace: Trace, *, large: bool) -> Iterator[Share]:
-        """Open a request, whose calls may be queued inside the block; `large` if it takes several.
+    def share(self, trace: Trace, *, large: bool, single: bool = False) -> Iterator[Share]:
+        """Open a request, whose calls may be queued inside the block.
+
+        Args:
+            trace: the request's.
+            large: whether it takes several calls.
+            single: whether it is a single text, for which somebody waits.
 
         Raises:
             DeadlineExceededError: the block took longer than `timeout_s`, and was cancelled.
         """
+        if single:
+            self._single_at = monotonic()
         flow = self._flows.setdefault((trace.caller, large), Flow(self._clock))
         flow.requests += 1
         try:
@@ -98,8 +106,6 @@ class Turns:
         share.flow.tag = max(share.flow.tag, self._clock) + tokens
         ticket = Ticket(share, share.flow.tag, start)
         heappush(self._queues[share.large], (ticket.tag, next(self._numbers), ticket))
-        if not share.large:
-            self._small_at = monotonic()
         return ticket
 
     def grant(self) -> None:
@@ -128,9 +134,9 @@ class Turns:
         return self._throughput.seconds_for(tokens)
 
     @property
-    def small_about(self) -> bool:
-        """Whether small requests have come lately."""
-        return monotonic() - self._small_at <= _ABOUT_S
+    def crowded(self) -> bool:
+        """Whether single texts are about and large requests, for want of instances, cannot leave one alone."""
+        return self._instances == 1 and self._single_about
 
     @asynccontextmanager
     async def turn(self, share: Share, tokens: int) -> AsyncIterator[None]:
@@ -155,7 +161,11 @@ class Turns:
         return heappop(min(heads))[-1] if heads else None
 
     def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
-        return not large or not self.small_about or self._under_way[True] < self._calls_beside_small
+        return not large or not self._single_about or self._under_way[True] < max(1, self._instances - 1)
+
+    @property
+    def _single_about(self) -> bool:
+        return monotonic() - self._single_at <= _ABOUT_S
 
 
 @contextmanager

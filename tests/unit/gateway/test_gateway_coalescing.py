@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
-from conch_gateway._coalescer import CALL_TOKENS, CALL_TOKENS_BESIDE_SMALL, Coalescer, Options
+from conch_gateway._coalescer import CALL_TOKENS, CALL_TOKENS_CROWDED, Coalescer, Options
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Turns
 
@@ -164,28 +164,26 @@ async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer
     assert client.sent.index([[99]]) == 2
 
 
-async def test_while_texts_come_one_by_one_long_lists_leave_half_of_the_calls_free(
-    coalescer: Coalescer, client: Counting
-) -> None:
+async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(client: Counting) -> None:
+    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=6, timeout_s=1), timeout_s=1)  # three instances
     (first,) = await start(coalescer, [99])
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8, caller()))
-    await asyncio.sleep(0)
     client.may_answer.set()
     await first
     client.may_answer.clear()
+    bulk = asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10, OPTIONS, 8, caller()))
     await asyncio.sleep(0)
     (second,) = await start(coalescer, [98])
 
-    assert client.sent[-1] == [[98]]
+    assert [len(call[0]) for call in client.sent] == [1, CALL_TOKENS, CALL_TOKENS, 1]
     client.may_answer.set()
     await asyncio.gather(bulk, second)
 
 
-async def test_while_texts_come_one_by_one_the_calls_of_long_lists_are_short(
+async def test_where_they_share_an_instance_with_single_texts_the_calls_of_long_lists_are_short(
     coalescer: Coalescer, client: Counting
 ) -> None:
     client.may_answer.set()
-    row = [1] * (CALL_TOKENS_BESIDE_SMALL // 2)
+    row = [1] * (CALL_TOKENS_CROWDED // 2)
     await coalescer.embed([row] * 20, OPTIONS, 8, caller())
     undisturbed = [len(call) for call in client.sent]
     (single,) = await start(coalescer, [99])
