@@ -4,7 +4,7 @@
 
 starts `conch serve` with its defaults and asks over HTTP, from this process, which takes part of the same cores:
 
-- capacity: closed loop, requests of 8 texts.
+- capacity: closed loop, requests of 8 texts, before and after the overload, because machines drift: their mean counts.
 - overload: ten times as many such requests a second, whatever comes back, each on a connection of its own, and nobody
   waits as long as told to. Goodput is what is answered meanwhile.
 - fairness: single queries with random pauses, alone and beside callers who send 64 texts at a time without a pause.
@@ -148,18 +148,19 @@ async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
         Asker(url, 1, Lengths(6, 24)),
     )
     await closed_loop(mixed.send, clients=CLIENTS, seconds=WARM_UP_S)
-    peak = await closed_loop(mixed.send, clients=CLIENTS, seconds=seconds / 4)
-    seen = await overload(mixed, TIMES * peak.texts_per_s / TEXTS, seconds, server)
-    mixed.close()
+    before = (await closed_loop(mixed.send, clients=CLIENTS, seconds=seconds / 4)).texts_per_s
+    seen = await overload(mixed, TIMES * before / TEXTS, seconds, server)
     while not await _idle(queries):
         pass
+    after = (await closed_loop(mixed.send, clients=CLIENTS, seconds=seconds / 4)).texts_per_s
+    mixed.close()
     alone = await singles(queries, seconds / 4)
     beside = {str(callers): await _beside(queries, bulk, callers, seconds / 4) for callers in BULK_CALLERS}
     queries.close()
     bulk.close()
     return {
-        "capacity_texts_per_s": round(peak.texts_per_s, 1),
-        "overload": _overload_report(seen, peak, seconds),
+        "capacity_texts_per_s": {"before": round(before, 1), "after": round(after, 1)},
+        "overload": _overload_report(seen, (before + after) / 2, seconds),
         "single_queries": {"alone": _latencies(alone), "beside_bulk_callers": _compared(alone, beside)},
     }
 
@@ -182,7 +183,7 @@ async def _beside(queries: Asker, bulk: Asker, callers: int, seconds: float) -> 
     return latencies, await loading
 
 
-def _overload_report(seen: Overload, peak: Load, seconds: float) -> dict[str, Any]:
+def _overload_report(seen: Overload, capacity: float, seconds: float) -> dict[str, Any]:
     quarter = max(1, len(seen.memory_mb) // 4)
     return {
         "offered_per_capacity": TIMES,
@@ -191,7 +192,7 @@ def _overload_report(seen: Overload, peak: Load, seconds: float) -> dict[str, An
         "answered": len(seen.answered_s),
         "refused": len(seen.refused_s),
         "other_failures": sorted(set(seen.others)),
-        "goodput_per_capacity": round(seen.answered_texts / seconds / peak.texts_per_s, 3),
+        "goodput_per_capacity": round(seen.answered_texts / seconds / capacity, 3),
         "refused_ms": _latencies(seen.refused_s),
         "answered_ms": _latencies(seen.answered_s),
         "memory_mb": {
