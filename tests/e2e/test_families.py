@@ -1,4 +1,4 @@
-"""A checkpoint of every encoder family, exported and served: vectors through Triton and the gateway are its own."""
+"""A checkpoint of every encoder family, and of none, exported and served: vectors through the gateway are its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
+import torch
+import transformers
 from conch_client import Client
 from conch_export import Options, Precision, export, plan
 from conch_export.checkpoint import Checkpoint
@@ -14,6 +16,8 @@ from conch_export.families import family_of
 from conch_export.plain import PlainEncoder
 from conch_gateway import Gateway, GatewaySettings
 from conch_server import Supervisor
+
+from tests.abacus.modeling_abacus import AbacusModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
 
 FAMILIES = ["bert", "xlm_roberta", "mpnet", "nomic_bert", "jina_bert", "gte", "modernbert", "qwen3"]
+WITHOUT = {"distilbert": False, "abacus": True}  # optimum converts them; whether their own code must be run for that
 FIRST, LAST = ["xlm_roberta"], ["qwen3"]  # what is pooled; the others take the mean
 TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy dog " * 30, "größer, 日本語 and 🐚"]
 
@@ -35,11 +40,18 @@ def served(
     background: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, str]]:
-    """Where Triton and a gateway over it listen, with one model of each family by its name."""
+    """Where Triton and a gateway over it listen, with one model of each family, and those of none, by its name."""
     repository: Path = tmp_path_factory.mktemp("families")
-    for family in FAMILIES:
-        checkpoint = getattr(checkpoints, family)()
-        export(Options(str(checkpoint), repository, name=family, precision=Precision.FP32, plan=plan(cores=1)))
+    with pytest.MonkeyPatch.context() as patch:
+        # transformers copies code before it runs it, by default below the user's home.
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        for name in (*FAMILIES, *WITHOUT):
+            chosen: dict[str, Any] = {
+                "precision": Precision.FP32,
+                "plan": plan(cores=1),
+                "trust_remote_code": WITHOUT.get(name, False),
+            }
+            export(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
     supervisor = Supervisor(server_settings(model_repository=repository))
     background.run(supervisor.__aenter__())
     gateway = Gateway(GatewaySettings(port=0, triton_url=supervisor.grpc_url))
@@ -76,3 +88,19 @@ def test_a_family_is_served_with_its_own_vectors(
     answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": family, "input": TEXTS}, timeout=60).json()
     np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)
     assert answer["usage"]["prompt_tokens"] == sum(map(len, ids))
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_model_without_a_family_is_served_with_its_own_vectors(
+    served: tuple[str, str], checkpoints: Checkpoints, name: str
+) -> None:
+    folder = getattr(checkpoints, name)()
+    model = AbacusModel.from_pretrained(folder) if WITHOUT[name] else transformers.AutoModel.from_pretrained(folder)
+    with Client(served[0]) as client:
+        ids = client.tokenize(TEXTS, model=name)
+    with torch.inference_mode():
+        rows = [torch.tensor([row]) for row in ids]
+        means = [model(row, torch.ones_like(row)).last_hidden_state[0].mean(0) for row in rows]
+    wanted = torch.nn.functional.normalize(torch.stack(means)).numpy()
+    answer = httpx.post(f"{served[1]}/v1/embeddings", json={"model": name, "input": TEXTS}, timeout=60).json()
+    np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)
