@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from tests.hub import Faults, LocalHub, go_online
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.checkpoints import Checkpoints
 
@@ -247,6 +247,15 @@ def test_a_full_disk_is_told_and_what_has_arrived_is_kept(hub: LocalHub, checkpo
     assert preload([ID], repository)
 
 
+@pytest.fixture
+def _ctrl_c_heeded() -> Iterator[None]:
+    """What a shell runs in the background ignores Ctrl-C, and its children do: the tests may be such a thing."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_heeded")
 def test_ctrl_c_ends_a_download_at_once_and_the_next_goes_on(
     hub: LocalHub, checkpoint: Path, repository: Path, tmp_path: Path
 ) -> None:
