@@ -1,18 +1,18 @@
-"""A real Triton, and a real gateway over it, started once for all tests that only ask them something."""
+"""A real `conch serve`, started once for all tests that only ask it something."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import socket
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from conch_export import Options, Precision, export, plan
-from conch_server import ServerSettings, Supervisor
+from conch_server import ServerSettings
+
+from tests.serving import Serving, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -39,14 +39,6 @@ class BackgroundLoop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +70,7 @@ def server_settings(
     """Makes settings with free ports and a run directory of their own; keyword arguments override."""
 
     def make(**overrides: Any) -> ServerSettings:
-        grpc_port, metrics_port = _free_ports(2)
+        grpc_port, metrics_port = free_ports(2)
         # Exported only for tests that bring no repository of their own.
         repository = overrides.get("model_repository") or request.getfixturevalue("repository")
         chosen: dict[str, Any] = {
@@ -101,20 +93,13 @@ def background() -> Iterator[BackgroundLoop]:
 
 
 @pytest.fixture(scope="session")
-def triton(server_settings: Callable[..., ServerSettings], background: BackgroundLoop) -> Iterator[Supervisor]:
-    """A supervised Triton whose models are ready; `.grpc_url` says where."""
-    supervisor = Supervisor(server_settings())
-    background.run(supervisor.__aenter__())
-    yield supervisor
-    background.run(supervisor.__aexit__(None, None, None))
+def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """`conch serve` over all models, for every test that only asks it something; `.grpc_url` is Triton's."""
+    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
+        yield serving
 
 
 @pytest.fixture(scope="session")
-def gateway_url(triton: Supervisor, background: BackgroundLoop) -> Iterator[str]:
-    """`http://127.0.0.1:PORT` of a gateway over `triton`."""
-    from conch_gateway import Gateway, GatewaySettings
-
-    gateway = Gateway(GatewaySettings(port=0, triton_url=triton.grpc_url))
-    background.run(gateway.start())
-    yield gateway.url
-    background.run(gateway.stop())
+def gateway_url(triton: Serving) -> str:
+    """`http://127.0.0.1:PORT` of the gateway of the same `conch serve`."""
+    return triton.url

@@ -13,14 +13,14 @@ from typer.testing import CliRunner, Result
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conch_server import Supervisor
+    from tests.serving import Serving
 
 MODEL = "all-minilm-l6-v2-int8"
 TINY = ("--concurrency", "2", "--duration", "0.3", "--model", MODEL)
 
 
 @pytest.fixture
-def urls(triton: Supervisor, gateway_url: str) -> dict[str, str]:
+def urls(triton: Serving, gateway_url: str) -> dict[str, str]:
     return {"grpc": triton.grpc_url, "http": gateway_url}
 
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_server import Supervisor
+    from tests.serving import Serving
 
 TEXTS = ["A cat sat on the mat.", "Wie spät ist es?"]
 
@@ -29,7 +29,7 @@ def online() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def own(triton: Supervisor) -> Iterator[Client]:
+def own(triton: Serving) -> Iterator[Client]:
     with Client(triton.grpc_url) as client:
         yield client
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conch_server import Supervisor
     from numpy.typing import NDArray
+
+    from tests.serving import Serving
 
     Floats = NDArray[np.float32]
 
@@ -31,7 +32,7 @@ TEXTS = ["hello world", "A cat sat on the mat.", "größer, 日本語 and 🐚",
 
 
 @pytest.fixture(scope="module")
-def client(triton: Supervisor) -> Iterator[triton_grpc.InferenceServerClient]:
+def client(triton: Serving) -> Iterator[triton_grpc.InferenceServerClient]:
     with triton_grpc.InferenceServerClient(triton.grpc_url) as connection:
         yield connection
 

@@ -17,7 +17,7 @@ import typer
 from conch.app import app
 
 if TYPE_CHECKING:
-    from conch_server import Supervisor
+    from tests.serving import Serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,7 +65,7 @@ def run(*command: str, given: str = "", **environment: str) -> str:
 
 
 @pytest.mark.parametrize("text", in_language("python"))
-def test_python_blocks_run(text: str, triton: Supervisor, gateway_url: str) -> None:
+def test_python_blocks_run(text: str, triton: Serving, gateway_url: str) -> None:
     here = text.replace("127.0.0.1:8001", triton.grpc_url).replace("http://127.0.0.1:8080", gateway_url)
     run(sys.executable, "-W", "error", "-", given=here.replace("sentence-transformers/all-MiniLM-L6-v2", CHECKPOINT))
 
@@ -103,7 +103,7 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
             pytest.fail("nobody checks this command; teach this test how, or leave it out")
 
 
-def test_examples_search_what_they_are_given(triton: Supervisor, tmp_path: Path) -> None:
+def test_examples_search_what_they_are_given(triton: Serving, tmp_path: Path) -> None:
     (tmp_path / "animals.md").write_text("# Animals\n\nA cat sat on the mat.\n\nDogs bark at night.\n")
     (tmp_path / "clock.txt").write_text("It is a quarter past nine.\n")
     script = str(ROOT / "examples" / "search_folder.py")
@@ -113,7 +113,7 @@ def test_examples_search_what_they_are_given(triton: Supervisor, tmp_path: Path)
 
 
 @pytest.mark.parametrize("reranker", ["all-minilm-l6-v2-maxsim", "tiny-cross-encoder"])
-def test_examples_rerank_with_any_reranker(triton: Supervisor, reranker: str) -> None:
+def test_examples_rerank_with_any_reranker(triton: Serving, reranker: str) -> None:
     script = str(ROOT / "examples" / "rerank.py")
     printed = run(
         sys.executable, "-W", "error", script, "where is the cat?", f"--url={triton.grpc_url}", f"--reranker={reranker}"

@@ -14,15 +14,16 @@ from tritonclient.utils import InferenceServerException
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_server import Supervisor
     from numpy.typing import NDArray
+
+    from tests.serving import Serving
 
 MODEL = "all-minilm-l6-v2"
 DIMENSION = 384
 
 
 @pytest.fixture(scope="module")
-def client(triton: Supervisor) -> Iterator[triton_grpc.InferenceServerClient]:
+def client(triton: Serving) -> Iterator[triton_grpc.InferenceServerClient]:
     with triton_grpc.InferenceServerClient(triton.grpc_url) as connection:
         yield connection
 

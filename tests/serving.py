@@ -1,0 +1,249 @@
+"""`conch serve` as its users start it: a process of its own, on free ports, with a folder of its own.
+
+Tests start the product this way and no other: under its own event loop, with its own command line and settings.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+POLL_S = 0.02
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+# Below what Linux gives to outgoing connections, which could otherwise take a port before its server does.
+PORTS = range(20_000, 32_000)
+
+
+class NotServingError(Exception):
+    """`conch serve` ended, or was not ready in time, when it should have started; the message is what it said."""
+
+    def __init__(self, status: int | None, said: str) -> None:
+        super().__init__(f"conch serve ended with status {status}: {said}")
+        self.status = status
+        self.said = said
+
+
+class Serving:
+    """One `conch serve`: entered, it is ready; left, it has been stopped by SIGTERM.
+
+    `repository` is served, or, where that is None, the Triton of `CONCH_TRITON_URL`. `folder` gets the run directory
+    and all output. `flags` and `environment` are those of the command; `CONCH_` variables of this process are not
+    handed on. `start` may be called again after `stop` or `kill`: the ports stay the same.
+    """
+
+    def __init__(self, repository: Path | None, folder: Path, *flags: str, **environment: str) -> None:
+        self.port, self.grpc_port, self.metrics_port = free_ports(3)
+        self.run_directory = folder / "run"
+        self.triton_log = self.run_directory / f"triton-{self.grpc_port}.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.grpc_url = environment.get("CONCH_TRITON_URL", f"127.0.0.1:{self.grpc_port}")
+        self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        self._outputs = (folder / "stdout", folder / "stderr")
+        ports = {"port": self.port, "triton-grpc-port": self.grpc_port, "triton-metrics-port": self.metrics_port}
+        self._command = [
+            *(sys.executable, "-m", "conch", "serve"),
+            *(f"--{name}={port}" for name, port in ports.items()),
+            f"--run-directory={self.run_directory}",
+            *([f"--repository={repository}"] if repository is not None else []),
+            *flags,
+        ]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
+        self._environment = {**inherited, "COLUMNS": "200", **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._begins = (0, 0)
+
+    @property
+    def pid(self) -> int:
+        """Process id of `conch serve`: gateway and supervisor."""
+        assert self._process is not None, "it was never started"
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, or None while it runs."""
+        assert self._process is not None, "it was never started"
+        return self._process.poll()
+
+    @property
+    def printed(self) -> str:
+        """What it has written to standard output since it was started."""
+        return self._read(0)
+
+    @property
+    def said(self) -> str:
+        """What it has written to standard error since it was started: its log, and its errors."""
+        return self._read(1)
+
+    @property
+    def warden(self) -> psutil.Process:
+        """The process that owns tritonserver; raises LookupError when there is none at the moment."""
+        return _only(child for child in self._children() if any("_warden" in word for word in _cmdline(child)))
+
+    @property
+    def triton(self) -> psutil.Process:
+        """The tritonserver; raises LookupError when there is none at the moment."""
+        return _only(child for child in self._children() if Path(*_cmdline(child)[:1]).name == "tritonserver")
+
+    @property
+    def stubs(self) -> list[psutil.Process]:
+        """The processes of the model instances."""
+        return self.triton.children()
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """Every process of this deployment that runs now, `conch serve` included."""
+        return [psutil.Process(self.pid), *self._children()]
+
+    def launch(self) -> Self:
+        """Start the process and return at once."""
+        self.run_directory.mkdir(parents=True, exist_ok=True)
+        self._begins = (_size(self._outputs[0]), _size(self._outputs[1]))
+        with self._outputs[0].open("ab") as output, self._outputs[1].open("ab") as errors:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=self._environment
+            )
+        return self
+
+    def start(self) -> Self:
+        """Start the process and return when it has said that it serves; raises NotServingError."""
+        self.launch()
+        try:
+            until(lambda: "conch serves" in self.printed or self.status is not None, START_TIMEOUT_S)
+            if self.status is not None:
+                raise NotServingError(self.status, self.said)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        assert self._process is not None, "it was never started"
+        return self._process.wait(timeout_s)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end, wait until it has, and return its exit status."""
+        self.signal(number)
+        return self.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to `conch serve`."""
+        assert self._process is not None, "it was never started"
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End `conch serve` as the kernel would when memory runs out; its warden then ends Triton."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def ready(self) -> bool:
+        """Whether `/health/ready` answers 200."""
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def leftovers(self) -> list[str]:
+        """What is left of it once it has ended: processes, run folders, shared memory regions."""
+        folder = str(self.run_directory)
+        processes = [
+            process.info["name"]
+            for process in psutil.process_iter(["name", "cmdline", "status"])
+            if process.info["status"] != psutil.STATUS_ZOMBIE
+            and any(folder in argument for argument in process.info["cmdline"] or ())
+        ]
+        regions = [region.name for region in SHARED_MEMORY.glob(f"conch-{self.pid}-*")]
+        return [*processes, *regions, *(run.name for run in self.run_directory.glob("*conch-*"))]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.status is not None:
+            return
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def _read(self, output: int) -> str:
+        with self._outputs[output].open("rb") as file:
+            file.seek(self._begins[output])
+            return file.read().decode(errors="replace")
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 30) -> None:
+    """Return when the condition holds; fail when it does not in time. A LookupError is a no."""
+    deadline = time.monotonic() + timeout_s
+    while not _holds(condition):
+        assert time.monotonic() < deadline, f"the condition did not hold within {timeout_s:g} s"
+        time.sleep(POLL_S)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs; what only waits to be reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    free: list[int] = []
+    while len(free) < count:
+        port = random.choice(PORTS)  # noqa: S311
+        with socket.socket() as probe:
+            if port not in free and probe.connect_ex(("127.0.0.1", port)):
+                free.append(port)
+    return free
+
+
+def _holds(condition: Callable[[], Any]) -> bool:
+    try:
+        return bool(condition())
+    except (LookupError, psutil.NoSuchProcess):
+        return False
+
+
+def _only(processes: Any) -> psutil.Process:
+    found = next(iter(processes), None)
+    if found is None:
+        raise LookupError("there is no such process at the moment")
+    process: psutil.Process = found
+    return process
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
