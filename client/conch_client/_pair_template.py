@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from conch_client._truncation import longest_first
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -49,7 +51,7 @@ class FramedPair:
     def cut(self, offsets: Sequence[tuple[int, int]], length: int, truncate: Truncate) -> list[int]:
         """Which of its tokens are kept so that ``length`` remain.
 
-        The frame stays whole. The document loses tokens first; of the query goes only what exceeds half the room.
+        The frame stays whole; the query and the document are cut as `longest_first` says.
 
         Args:
             offsets: Begin and end of every token in the text; both 0 for those that the tokenizer added.
@@ -58,8 +60,8 @@ class FramedPair:
         """
         query, document = (list(_within(offsets, span)) for span in (self.query, self.document))
         room = max(0, length - (len(offsets) - len(query) - len(document)))
-        asked = min(len(query), max(room - len(document), (room + 1) // 2))
-        lost = {*_lost(query, asked, truncate), *_lost(document, room - asked, truncate)}
+        asked, found = longest_first(len(query), len(document), room)
+        lost = {*_lost(query, asked, truncate), *_lost(document, found, truncate)}
         return [index for index in range(len(offsets)) if index not in lost]
 
 

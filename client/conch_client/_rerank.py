@@ -33,15 +33,17 @@ class Ranked(NamedTuple):
 
 
 class Ranking(list[Ranked]):
-    """Documents by descending score; those with equal scores keep the order in which they were given.
+    """Documents by descending raw score; those with equal raw scores keep the order in which they were given.
 
     Attributes:
         tokens: Tokens that the server computed for it (the query counts once for each request it went with).
+        raw_scores: What each was ranked by. A cross-encoder's is its logit: above 37 or so, sigmoids are all 1.0.
     """
 
-    def __init__(self, ranked: Iterable[Ranked], tokens: int) -> None:
+    def __init__(self, ranked: Iterable[Ranked], tokens: int, raw_scores: Sequence[float] | None = None) -> None:
         super().__init__(ranked)
         self.tokens = tokens
+        self.raw_scores = [score for _, score in self] if raw_scores is None else list(raw_scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,14 @@ class _RerankJob:
         """The request for these rows."""
         return infer_request(self._model, self._rows.matrix(part))
 
-    def _ranking(self, scores: NDArray[np.float64]) -> Ranking:
-        refused = np.flatnonzero(np.isnan(scores))
+    def _ranking(self, raw: NDArray[np.float64], scores: NDArray[np.float64]) -> Ranking:
+        """By ``raw``, with ``scores``."""
+        refused = np.flatnonzero(np.isnan(raw))
         if refused.size:
             raise InvalidInputError(f"{self._model.name} refused documents {refused.tolist()}, or the query")
-        order = np.argsort(-scores, kind="stable")[: self._question.top_n]
-        ranked = map(Ranked, order.tolist(), scores[order].tolist())
-        return Ranking(ranked, tokens=sum(int(self._rows.lengths[part].sum()) for part in self.parts))
+        order = np.argsort(-raw, kind="stable")[: self._question.top_n]
+        tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
+        return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist())
 
     def _scores(self, response: pb.ModelInferResponse, rows: int) -> NDArray[np.generic]:
         return read_output(response, self._model.output, (rows, 1))[:, 0]
@@ -101,7 +104,7 @@ class LateInteractionJob(_RerankJob):
         scores = np.empty(len(self._rows) - 1)
         for part, response in zip(self.parts, responses, strict=True):
             scores[part[1:] - 1] = self._scores(response, len(part))[1:]
-        return self._ranking(scores)
+        return self._ranking(scores, scores)
 
 
 class CrossEncoderJob(_RerankJob):
@@ -114,10 +117,10 @@ class CrossEncoderJob(_RerankJob):
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
         """The ranking."""
-        scores = np.empty(len(self._rows))
+        logits = np.empty(len(self._rows))
         for part, response in zip(self.parts, responses, strict=True):
-            scores[part] = self._scores(response, len(part))
-        return self._ranking(scores if self._question.raw_scores else _sigmoid(scores))
+            logits[part] = self._scores(response, len(part))
+        return self._ranking(logits, logits if self._question.raw_scores else _sigmoid(logits))
 
 
 def rerank_job(model: LoadedModel, question: RerankQuestion) -> LateInteractionJob | CrossEncoderJob:

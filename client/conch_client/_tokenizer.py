@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer
 
 from conch_client._errors import InvalidInputError, ServerError
 from conch_client._rows import Rows
+from conch_client._truncation import longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ class TextTokenizer:
     def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Rows:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
 
-        A pair that is too long loses tokens of the document; of the query only what exceeds half the room.
+        A pair that is too long is cut as `longest_first` says.
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all.
@@ -114,8 +115,9 @@ class TextTokenizer:
             if total > room:
                 if truncate == "none":
                     raise _too_long(f"documents[{index}] and the query", total + max_length - room, max_length)
-                first = self._shortened(query, max(room - len(document.ids), (room + 1) // 2), truncate, asked)
-                _cut(document, room - len(first.ids), truncate)
+                asked_length, length = longest_first(len(asked.ids), len(document.ids), room)
+                first = self._shortened(query, asked_length, truncate, asked)
+                _cut(document, length, truncate)
             pairs.append(self._tokenizer.post_process(first, document))
         ids = [pair.ids for pair in pairs]
         _refuse_empty(ids, "documents[{}]".format)

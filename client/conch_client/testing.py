@@ -60,6 +60,7 @@ class FakeModel:
         ready: Whether it is loaded.
         refused_token: A token that it treats like one outside its vocabulary.
         tokenizer_json: Its tokenizer's file.
+        bias: Added to the logits of a cross-encoder.
     """
 
     task: str = EMBEDDING
@@ -70,6 +71,7 @@ class FakeModel:
     ready: bool = True
     refused_token: int | None = None
     tokenizer_json: bytes = field(default_factory=fake_tokenizer_json)
+    bias: float = 0.0
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -125,9 +127,8 @@ class FakeModel:
     def _overlaps(counts: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(np.minimum(counts, counts[:1]).sum(axis=1, keepdims=True) / counts[:1].sum())
 
-    @staticmethod
-    def _logits(counts: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray((counts[:, 3:] > 1).sum(axis=1, keepdims=True).astype(np.float32) - 1.0)
+    def _logits(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((counts[:, 3:] > 1).sum(axis=1, keepdims=True).astype(np.float32) - 1.0 + self.bias)
 
     def _usual_parameters(self, name: str) -> dict[str, str]:
         return {

@@ -69,8 +69,7 @@ class Reranker:
                     raise
                 # Documents were counted within their part; of the whole, the client says which it is.
                 rankings = [await self._rank_part(job, range(len(job.documents)), info, share)]
-        best = sorted(chain.from_iterable(rankings), key=lambda ranked: (-ranked.score, ranked.index))
-        return Ranking(best[: job.top_n], sum(ranking.tokens for ranking in rankings))
+        return _merged(rankings, job.top_n)
 
     async def _rank_part(self, job: RerankJob, part: Sequence[int], info: ModelInfo, share: Share) -> Ranking:
         documents = [job.documents[index] for index in part]
@@ -84,12 +83,21 @@ class Reranker:
                 timeout_s=self._settings.timeout_s,
                 request_id=share.trace.request_id,
             )
-        return Ranking((Ranked(part[place], score) for place, score in ranking), ranking.tokens)
+        ranked = (Ranked(part[place], score) for place, score in ranking)
+        return Ranking(ranked, ranking.tokens, ranking.raw_scores)
 
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:
             msg = f"{count} documents are too many; send at most {self._settings.max_inputs} in one request"
             raise InvalidValueError(msg, param="documents")
+
+
+def _merged(rankings: list[Ranking], top_n: int | None) -> Ranking:
+    """One ranking of several, by raw scores."""
+    pairs = chain.from_iterable(zip(ranking.raw_scores, ranking, strict=True) for ranking in rankings)
+    best = sorted(pairs, key=lambda pair: (-pair[0], pair[1].index))[:top_n]
+    tokens = sum(ranking.tokens for ranking in rankings)
+    return Ranking((ranked for _, ranked in best), tokens, [raw for raw, _ in best])
 
 
 def _parts(documents: list[str], info: ModelInfo) -> list[Sequence[int]]:

@@ -57,6 +57,20 @@ async def test_cross_encoder_scores_are_probabilities_unless_raw(client: Any) ->
         assert after.score == pytest.approx(1 / (1 + np.exp(-before.score)))
 
 
+@pytest.mark.parametrize("raw_scores", [True, False])
+async def test_logits_whose_sigmoids_are_equal_are_still_told_apart(
+    client: Any, server: FakeServer, raw_scores: bool
+) -> None:
+    server.models["pairs"].bias = 60.0  # of every one of these logits the sigmoid is exactly 1.0
+    documents = ["zyx", "abd", "abc", "xyz"]
+    ranking = await client.rerank("abc", documents, model="pairs", raw_scores=raw_scores)
+    assert [place.index for place in ranking] == [2, 1, 0, 3]
+    assert ranking.raw_scores == sorted(ranking.raw_scores, reverse=True)
+    best = await client.rerank("abc", documents, model="pairs", raw_scores=raw_scores, top_n=2)
+    assert [place.index for place in best] == [2, 1]
+    assert len(best.raw_scores) == 2
+
+
 @pytest.mark.parametrize(
     ("query", "documents", "message"),
     [

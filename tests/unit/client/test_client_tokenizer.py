@@ -9,6 +9,7 @@ from conch_client.testing import fake_tokenizer_json
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 CLS, SEP = 1, 2
 reference = Tokenizer.from_str(fake_tokenizer_json().decode())
@@ -60,19 +61,22 @@ def test_single_texts_are_cut_as_the_tokenizers_library_cuts_them(texts: list[st
     assert rows.tolist() == [encoding.ids for encoding in expected.encode_batch(texts)]
 
 
-@given(letters, st.lists(letters, min_size=1, max_size=5), st.integers(7, 40))
-def test_pairs_are_cut_where_the_tokenizers_library_cuts_the_longer_text(
-    query: str, documents: list[str], limit: int
-) -> None:
-    rows = tokenizer.encode_pairs(query, documents, max_length=limit, truncate="end")
+@given(
+    st.text("abcdefgh", max_size=60),
+    st.lists(st.text("abcdefgh", max_size=60), min_size=1, max_size=5),
+    st.integers(3, 64),
+    st.sampled_from(["left", "right"]),
+)
+def test_pairs_are_cut_as_transformers_cuts_them(query: str, documents: list[str], limit: int, side: str) -> None:
+    authors = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer.from_str(reference.to_str()), truncation_side=side, pad_token="[PAD]"
+    )
+    expected = authors([query] * len(documents), documents, truncation="longest_first", max_length=limit)
+    truncate = "start" if side == "left" else "end"
+    rows = tokenizer.encode_pairs(query, documents, max_length=limit, truncate=truncate)  # type: ignore[arg-type]
     assert rows.segments is not None
-    expected = Tokenizer.from_str(reference.to_str())
-    expected.enable_truncation(limit, strategy="longest_first")
-    pairs = expected.encode_batch([(query, document) for document in documents])
-    assert rows.lengths.tolist() == [len(pair.ids) for pair in pairs]
-    if len(query) <= (limit - 3) // 2:
-        assert rows.tolist() == [pair.ids for pair in pairs]
-        assert rows.segments.tolist() == [number for pair in pairs for number in pair.type_ids]
+    assert rows.tolist() == expected["input_ids"]
+    assert rows.segments.tolist() == [number for types in expected["token_type_ids"] for number in types]
 
 
 def test_a_short_query_survives_a_long_document() -> None:
@@ -83,7 +87,7 @@ def test_a_short_query_survives_a_long_document() -> None:
 def test_a_long_query_leaves_half_the_room_to_a_long_document_and_is_whole_for_a_short_one() -> None:
     rows = tokenizer.encode_pairs("abcdefgh", ["h" * 50, "a"], max_length=12, truncate="end")
     assert rows.tolist() == [
-        [CLS, *ids_of("abcde"), SEP, *ids_of("hhhh"), SEP],
+        [CLS, *ids_of("abcd"), SEP, *ids_of("hhhhh"), SEP],
         [CLS, *ids_of("abcdefgh"), SEP, *ids_of("a"), SEP],
     ]
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_client import InvalidInputError
+from conch_client import InvalidInputError, Ranked, Ranking
 
 if TYPE_CHECKING:
     import httpx
@@ -181,6 +181,23 @@ async def test_a_long_list_is_ranked_in_several_calls_as_in_one(http: httpx.Asyn
     expected = sorted(range(30), key=lambda index: (-(index % 5), index))[:12]
     assert [item["index"] for item in answer["results"]] == expected
     assert answer["usage"]["total_tokens"] == 5 * len("abcd") + sum(map(len, documents))
+
+
+@pytest.mark.parametrize("url", URLS)
+async def test_equal_scores_of_a_long_list_are_ordered_by_their_logits(
+    http: httpx.AsyncClient, client: StandIn, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    async def saturated(_: str, documents: list[str], **__: Any) -> Ranking:
+        order = sorted(range(len(documents)), key=lambda index: -len(documents[index]))
+        logits = [40.0 + len(documents[index]) for index in order]
+        return Ranking((Ranked(index, 1.0) for index in order), tokens=1, raw_scores=logits)
+
+    monkeypatch.setattr(client, "rerank", saturated)
+
+    lengths = [(number * 7) % 30 for number in range(30)]
+    answer = await ranked(http, url=url, documents=["x" * (length + 1) for length in lengths], top_n=20)
+
+    assert [lengths[item["index"]] for item in answer["results"]] == list(range(29, 9, -1))
 
 
 async def test_what_is_wrong_with_a_document_of_a_long_list_is_told_with_its_place(
