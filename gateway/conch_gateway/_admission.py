@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from conch_gateway._line import Flow, Line
+from conch_gateway._trace import Trace
 from conch_gateway._turns import Turns
 from conch_gateway.errors import CapacityError
 from conch_gateway.settings import GatewaySettings
@@ -23,22 +24,20 @@ class Admission:
     Attributes:
         turns: says who of those that were admitted is next at Triton.
         line: of those who wait for Triton.
-        has_other_lines: whether requests have waited for other servers too.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._max_requests = settings.max_in_flight_requests
         self._max_texts = settings.max_in_flight_texts
         self._max_tokens = settings.max_in_flight_tokens
-        self.turns = Turns(settings.triton_calls, settings.timeout_s)
-        self.line = Line(self.turns, settings.max_wait_s)
-        self.has_other_lines = False
+        self.turns = Turns(settings.triton_calls)
+        self.line = Line(self.turns, settings.timeout_s, "CONCH_TIMEOUT_S")
         self.requests = 0
         self.texts = 0
         self.tokens = 0
 
     @contextmanager
-    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], caller: str) -> Iterator["Hold"]:
+    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], trace: Trace) -> Iterator["Hold"]:
         """Hold room for one request.
 
         Raises:
@@ -46,7 +45,7 @@ class Admission:
         """
         tokens = estimated_tokens(texts)
         self._check_room(len(texts), tokens)
-        hold = Hold(self, caller, tokens)
+        hold = Hold(self, trace, tokens)
         self.requests += 1
         self.texts += len(texts)
         self.tokens += tokens
@@ -57,15 +56,20 @@ class Admission:
             self.texts -= len(texts)
             hold.correct(0)
 
-    def check(self, caller: str, tokens: int) -> None:
-        """Say whether there may be room for a request of which so much is known: its engine is not.
+    def check(self, trace: Trace, tokens: int, *, for_triton: bool) -> None:
+        """Say whether there may be room for a request whose body is still to be read.
+
+        Args:
+            trace: of the request.
+            tokens: about the least that it has.
+            for_triton: whether it cannot but wait for Triton.
 
         Raises:
             CapacityError: there is none, until the time that it says.
         """
         self._check_room(1, tokens)
-        if not self.has_other_lines:
-            self.line.check(_flow(caller, tokens), tokens)
+        if for_triton:
+            self.line.check(_flow(trace.caller, tokens), tokens, trace.timeout_s)
 
     def _check_room(self, texts: int, tokens: int) -> None:
         """When there is no other request, one of any size has room."""
@@ -77,7 +81,8 @@ class Admission:
         if full and self.requests:
             msg = (
                 f"the gateway is full ({self.requests} requests with {self.texts} texts and about {self.tokens} tokens "
-                "in flight); retry when retry-after says, or send fewer texts at once"
+                "in flight; the limits are CONCH_MAX_IN_FLIGHT_REQUESTS, _TEXTS and _TOKENS); retry when retry-after "
+                "says, or send fewer texts at once"
             )
             raise CapacityError(msg, self.line.return_in_s(max(tokens, self.tokens // self.requests)))
 
@@ -89,22 +94,23 @@ class Hold:
         tokens: an estimate, until the request is tokenised.
     """
 
-    def __init__(self, admission: Admission, caller: str, tokens: int) -> None:
+    def __init__(self, admission: Admission, trace: Trace, tokens: int) -> None:
         self._admission = admission
-        self._flow = _flow(caller, tokens)
+        self._flow = _flow(trace.caller, tokens)
+        self._stated_s = trace.timeout_s
         self._line: Line | None = None
         self.tokens = tokens
 
     def stand_in_line(self, line: Line | None) -> None:
-        """Wait for the server of a line, or for Triton.
+        """Wait for the server of a line, or for Triton; once for a request, however often it is said.
 
         Raises:
             CapacityError: that would take too long.
         """
-        if line is not None:
-            self._admission.has_other_lines = True
+        if self._line is not None:
+            return
         line = line or self._admission.line
-        line.check(self._flow, self.tokens)
+        line.check(self._flow, self.tokens, self._stated_s)
         line.account(self._flow, self.tokens)
         self._line = line
 

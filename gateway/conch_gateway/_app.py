@@ -40,6 +40,7 @@ from conch_gateway.routers import (
 )
 from conch_gateway.settings import GatewaySettings
 
+_DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
 
@@ -84,9 +85,14 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
     app.state.keyring = Keyring(settings)
-    app.add_middleware(Presence)
+    app.add_middleware(Presence, timeout_s=settings.timeout_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, keyring=app.state.keyring, admission=admission)
+    app.add_middleware(
+        Guard,
+        keyring=app.state.keyring,
+        admission=admission,
+        asks_triton=lambda: not (settings.cache_mb or served.upstreams),
+    )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     recorders = (metrics.record, log_access) if settings.access_log else (metrics.record,)
@@ -109,8 +115,8 @@ def app() -> FastAPI:
 
 
 def client_of(settings: GatewaySettings) -> AsyncClient:
-    """Return a client for the Triton of the settings."""
-    return AsyncClient(settings.triton_url, timeout_s=settings.timeout_s)
+    """Return a client for the Triton of the settings; requests for computing say their own time."""
+    return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
 
 
 def _listed(origins: str) -> list[str]:

@@ -79,6 +79,7 @@ class Coalescer:
     """Embeds token ids through a client, several requests' at a time; belongs to one event loop."""
 
     def __init__(self, client: AsyncClient, turns: Turns, timeout_s: float) -> None:
+        """`timeout_s` is for one call: nobody waits longer for it."""
         self._client = client
         self._turns = turns
         self._timeout_s = timeout_s
@@ -102,7 +103,7 @@ class Coalescer:
         large = len(ids) > max_rows or sum(map(len, ids)) > CALL_TOKENS
         key = (options, max_rows, large)
         queue = self._waiting.setdefault(key, [])
-        with self._turns.share(trace, large=large, single=len(ids) == 1) as share:
+        with self._turns.share(trace, large=large, single=len(ids) == 1 and not large) as share:
             # Texts of similar length travel together, so that little is padded.
             for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
                 ticket = self._turns.queue(share, len(ids[index]), lambda: self._start(key))

@@ -6,6 +6,7 @@ Whoever is turned away is answered in the dialect of the path.
 """
 
 import re
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,10 +28,12 @@ _HOW = "send it as authorization: Bearer KEY, api-key: KEY or x-api-key: KEY"
 class Guard:
     """Lets in who has a key that may."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, admission: Admission, asks_triton: Callable[[], bool]) -> None:
+        """`asks_triton` says whether all requests wait for Triton: none for another server, or for nobody."""
         self._app = app
         self._keyring = keyring
         self._admission = admission
+        self._asks_triton = asks_triton
         self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +71,8 @@ class Guard:
             self._quotas.begin(key)
             trace.key, trace.caller = key, key.name
         if scope["method"] == "POST" and not admin:
-            self._admission.check(trace.caller, _least_tokens(headers.get(b"content-length", b"")))
+            tokens = _least_tokens(headers.get(b"content-length", b""))
+            self._admission.check(trace, tokens, for_triton=self._asks_triton())
 
     def _guest(self, headers: dict[bytes, bytes]) -> Key:
         """Who comes to what is open to all."""

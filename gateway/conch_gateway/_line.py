@@ -24,14 +24,21 @@ class Flow(NamedTuple):
 class Line:
     """Who waits for an engine, and when those may return who are refused: one after another."""
 
-    def __init__(self, turns: Turns, max_wait_s: float) -> None:
+    def __init__(self, turns: Turns, timeout_s: float, setting: str) -> None:
+        """`timeout_s` is how long a request may take whose caller does not say less; `setting` is its name."""
         self._turns = turns
-        self._max_wait_s = max_wait_s
+        self._timeout_s = timeout_s
+        self._setting = setting
         self._backlogs: Counter[Flow] = Counter()  # tokens
         self._refused_until = 0.0
 
-    def check(self, flow: Flow, tokens: int) -> None:
+    def check(self, flow: Flow, tokens: int, stated_s: float) -> None:
         """Say whether one more request would be done in time; who has nothing in flight is not refused.
+
+        Args:
+            flow: that the request belongs to.
+            tokens: of the request.
+            stated_s: how long its caller says it waits.
 
         Raises:
             CapacityError: it would not, until the time that it says.
@@ -39,10 +46,13 @@ class Line:
         backlog = self._backlogs.get(flow, 0)
         before = tokens + sum(min(backlog + tokens, other) for other in self._backlogs.values())
         needed_s = self._turns.seconds_for(before)
-        if backlog and needed_s is not None and needed_s > self._max_wait_s:
+        if backlog and needed_s is not None and needed_s > min(stated_s, self._timeout_s):
+            reason = f"{self._setting} is {self._timeout_s:g}"
+            if stated_s < self._timeout_s:
+                reason = f"you wait {stated_s:g} s by your request's headers"
             msg = (
-                f"the answer would take {needed_s:.0f} s, as you have about {backlog} tokens in flight already; retry "
-                "when retry-after says, or send fewer texts at once"
+                f"the answer would take {needed_s:.0f} s, as you have about {backlog} tokens in flight already, and "
+                f"{reason}; retry when retry-after says, or send fewer texts at once"
             )
             raise CapacityError(msg, self.return_in_s(tokens))
 

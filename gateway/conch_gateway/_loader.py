@@ -23,6 +23,7 @@ _CALL_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
 _POLL_S = 0.02
 _ALIVE = frozenset({"READY", "LOADING", "UNLOADING"})
+_LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
 _TOKENIZER = ".tokenizer"
 _DERIVED = ("", "-maxsim", "-tokens", "-sparse")
 
@@ -186,7 +187,8 @@ def loader_of(settings: GatewaySettings, client: AsyncClient, policy_of: Callabl
     """Return the loader of the Triton of the settings, if it lets models be loaded."""
     if settings.triton_admin_key is None:
         return None
-    return Loader(TritonControl(settings.triton_url, settings.triton_admin_key), client, policy_of, settings.timeout_s)
+    control = TritonControl(settings.triton_url, settings.triton_admin_key)
+    return Loader(control, client, policy_of, min(settings.timeout_s, _LONGEST_WAIT_S))
 
 
 def _loading(model: LocalModel) -> LoadingError:

@@ -1,4 +1,4 @@
-"""Pure-ASGI layers around every endpoint: one observes, one limits the body, one notices that the caller has gone."""
+"""Pure-ASGI layers around every endpoint: one observes, one limits the body, one ends what nobody waits for."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway._route import error_response
 from conch_gateway._trace import Trace, begin_trace, trace_of
-from conch_gateway.errors import BodyTooLargeError, StoppingError
+from conch_gateway.errors import BodyTooLargeError, DeadlineError, StoppingError
 
 Recorder = Callable[[Trace, str], None]
 """Takes what is known of a request that has ended, and its route."""
@@ -56,20 +56,22 @@ class Observer:
 def _told(error: BaseException, trace: Trace) -> Exception:
     if isinstance(error, Exception):
         return error
-    if trace.left:
-        return ClientDisconnect()
+    if trace.cancelled is not None:
+        return trace.cancelled
     # uvicorn cancels what outlasts the grace period: this task's last act is to tell the caller to come again.
     return StoppingError("the gateway is stopping; retry elsewhere")
 
 
 class Presence:
-    """Cancels the work for a caller who hangs up, so that what has not been sent to Triton never is.
+    """Cancels the work for a caller who hangs up, or whose time is up: what has not been sent to Triton never is.
 
-    Listening for that costs a task, which a request that is over soon does not need.
+    The time runs from the end of the request's body: as long as the caller says it waits, and at most `timeout_s`.
+    Listening for a caller who hangs up costs a task, which a request that is over soon does not need.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app = app
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
@@ -77,20 +79,25 @@ class Presence:
         if scope["type"] != "http" or working is None:
             await self._app(scope, receive, send)
             return
+        trace = trace_of(Request(scope))
         timers: list[asyncio.TimerHandle] = []
         listening: list[asyncio.Task[None]] = []
 
-        async def listen() -> None:
-            message = await receive()
-            trace = trace_of(Request(scope))
-            if message["type"] == "http.disconnect" and trace.status is None:
-                trace.left = True
+        def cancel(reason: Exception) -> None:
+            if trace.status is None and trace.cancelled is None:
+                trace.cancelled = reason
                 working.cancel()
+
+        async def listen() -> None:
+            if (await receive())["type"] == "http.disconnect":
+                cancel(ClientDisconnect())
 
         async def receive_until_whole() -> Message:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body"):
                 timers.append(loop.call_later(_PATIENCE_S, lambda: listening.append(loop.create_task(listen()))))
+                late = _late(trace.timeout_s, self._timeout_s)
+                timers.append(loop.call_later(min(trace.timeout_s, self._timeout_s), cancel, late))
             return message
 
         try:
@@ -100,6 +107,15 @@ class Presence:
                 timer.cancel()
             for listener in listening:
                 listener.cancel()
+
+
+def _late(stated_s: float, timeout_s: float) -> DeadlineError:
+    if stated_s < timeout_s:
+        return DeadlineError(f"the request took longer than the {stated_s:g} s that its headers say its caller waits")
+    return DeadlineError(
+        f"the request took longer than {timeout_s:g} s, its waiting included; send less at once, or raise "
+        "CONCH_TIMEOUT_S"
+    )
 
 
 class BodyLimit:

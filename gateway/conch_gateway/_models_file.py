@@ -95,7 +95,7 @@ class UpstreamTable(_Table):
     max_length: int = Field(8192, ge=1)
     max_rows: int = Field(32, ge=1, le=2048)
     calls: int = Field(8, ge=1)
-    timeout_s: float = Field(30.0, gt=0)
+    timeout_s: float = Field(600.0, gt=0)
     retries: int = Field(2, ge=0, le=10)
 
     @model_validator(mode="after")

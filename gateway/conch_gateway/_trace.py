@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from time import perf_counter
 
 from starlette.requests import HTTPConnection
@@ -19,6 +20,8 @@ _TEI_NAMES = {
     "inference": b"x-inference-time",
     "total": b"x-total-time",
 }
+_TIMEOUTS = (b"x-request-timeout-s", b"x-stainless-read-timeout", b"x-stainless-timeout")  # OpenAI's SDKs: the others
+_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{0,9})?")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -31,6 +34,7 @@ class Trace:
         caller: who asks: the name of the key, or the address.
         key: what the caller has identified with, or what stands for it.
         started: when the headers had been read.
+        timeout_s: how long the caller says it waits for the answer; infinite if it does not say.
         status: of the answer, once it has begun.
         model: that was asked.
         texts: in the request.
@@ -40,13 +44,14 @@ class Trace:
         queue_s: until the first call, to Triton or another server, had its turn.
         inference_s: from there to the last answer.
         error: what went wrong.
-        left: whether the caller hung up.
+        cancelled: why the work was given up: the caller hung up, or its time was up.
     """
 
     request_id: str
     caller: str = ""
     key: Key = ANYBODY
     started: float = field(default_factory=perf_counter)
+    timeout_s: float = inf
     status: int | None = None
     model: str | None = None
     texts: int = 0
@@ -56,7 +61,7 @@ class Trace:
     queue_s: float | None = None
     inference_s: float | None = None
     error: Exception | None = None
-    left: bool = False
+    cancelled: Exception | None = None
 
     def enter(self, model: str, texts: int) -> None:
         """Note what the request turned out to want."""
@@ -88,9 +93,11 @@ class Trace:
 
 def begin_trace(scope: Scope) -> Trace:
     """Start the record of a request; the caller's `x-request-id` is taken over if it is safe to log and return."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    headers = dict(scope["headers"])
+    given = headers.get(b"x-request-id", b"")
     address = scope.get("client")
     trace = Trace(given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex(), address[0] if address else "")
+    trace.timeout_s = _stated_timeout_s(headers)
     scope[_KEY] = trace
     return trace
 
@@ -99,3 +106,9 @@ def trace_of(connection: HTTPConnection) -> Trace:
     """Return the record that the middleware began for this request."""
     trace: Trace = connection.scope[_KEY]
     return trace
+
+
+def _stated_timeout_s(headers: Mapping[bytes, bytes]) -> float:
+    """Read how many seconds a caller waits; nothing, nonsense and 0 (what OpenAI's SDKs round down) mean any number."""
+    stated = next((headers[name] for name in _TIMEOUTS if name in headers), b"")
+    return (float(stated) if _SECONDS.fullmatch(stated) else inf) or inf

@@ -7,9 +7,9 @@ first, and the clock is the tag that went last. So flows advance alike whatever 
 first is done first, and a small request overtakes the large ones of its own caller too.
 
 Calls cannot be interrupted, so order alone does not help who arrives while large requests keep every instance of the
-encoder busy. While single texts are about, large requests leave one instance alone: they have one call less than there
-are instances, of which there are half as many as calls. Where there is but one, whoever makes their calls should make
-them short.
+encoder busy. While single short texts are about, large requests leave one instance alone: they have one call less than
+there are instances, of which there are half as many as calls. Where there is but one, whoever makes their calls should
+make them short.
 """
 
 import asyncio
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from time import monotonic, perf_counter
-
-from conch_client import DeadlineExceededError
 
 from conch_gateway._throughput import Throughput
 from conch_gateway._trace import Trace
@@ -61,12 +59,10 @@ class Turns:
 
     Args:
         calls: that may be under way.
-        timeout_s: that a request may take, its waiting included.
     """
 
-    def __init__(self, calls: int, timeout_s: float) -> None:
+    def __init__(self, calls: int) -> None:
         self._calls = calls
-        self._timeout_s = timeout_s
         self._instances = max(1, calls // 2)
         self._clock = 0.0
         self._numbers = count()
@@ -84,18 +80,14 @@ class Turns:
         Args:
             trace: the request's.
             large: whether it takes several calls.
-            single: whether it is a single text, for which somebody waits.
-
-        Raises:
-            DeadlineExceededError: the block took longer than `timeout_s`, and was cancelled.
+            single: whether it is a single short text, for which somebody waits.
         """
         if single:
             self._single_at = monotonic()
         flow = self._flows.setdefault((trace.caller, large), Flow(self._clock))
         flow.requests += 1
         try:
-            with _cancelled_after(self._timeout_s):
-                yield Share(trace, flow, large, perf_counter())
+            yield Share(trace, flow, large, perf_counter())
         finally:
             flow.requests -= 1
             if not flow.requests:
@@ -166,27 +158,6 @@ class Turns:
     @property
     def _single_about(self) -> bool:
         return monotonic() - self._single_at <= _ABOUT_S
-
-
-@contextmanager
-def _cancelled_after(seconds: float) -> Iterator[None]:
-    """As `asyncio.timeout`, which Python 3.10 does not have."""
-    task, expired = asyncio.current_task(), False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = task is not None and task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(seconds, expire)
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if not expired:
-            raise
-        msg = f"the request took longer than {seconds:g} s, its waiting included"
-        raise DeadlineExceededError(msg) from error
-    finally:
-        timer.cancel()
 
 
 def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:

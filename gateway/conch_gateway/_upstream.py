@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conch_gateway._admission import estimated_tokens
 from conch_gateway._answers import Answer, NonsenseError, read_dense, read_late, read_ranking, read_sparse
-from conch_gateway._concurrency import all_of
+from conch_gateway._concurrency import all_of, cancelled_after
 from conch_gateway._fields import Texts, is_text
 from conch_gateway._jobs import EmbeddingJob, RerankJob
 from conch_gateway._line import Line
@@ -26,7 +26,7 @@ from conch_gateway._other_server import OtherServer
 from conch_gateway._prompts import choose_prompt
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Share, Turns
-from conch_gateway.errors import InvalidValueError
+from conch_gateway.errors import DeadlineError, InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
 Given = TypeVar("Given")
@@ -42,7 +42,7 @@ class Upstream:
 
     All that ask raise InvalidValueError for what the other server refuses or its table rules out, UpstreamBusyError
     when it takes no more now, UpstreamError when it cannot be reached, failed, or answered nonsense, and
-    DeadlineExceededError when the request takes longer than the table's `timeout_s`.
+    DeadlineError when the request takes longer than the table's `timeout_s`.
 
     Attributes:
         info: what its table says of it.
@@ -58,10 +58,10 @@ class Upstream:
         self.edition = next(_EDITIONS)
         self._table = table
         self._server = OtherServer(name, table)
-        self._turns = Turns(table.calls, table.timeout_s)
+        self._turns = Turns(table.calls)
         self._dimension = table.dimension
         self._truncate = settings.truncate
-        self.line = Line(self._turns, settings.max_wait_s)
+        self.line = Line(self._turns, table.timeout_s, f"timeout_s of {name} in the models file")
 
     async def embed(self, job: EmbeddingJob, trace: Trace) -> Answer[Vectors]:
         """Return dense vectors, float32 [texts, dimension]."""
@@ -130,7 +130,11 @@ class Upstream:
         """Ask part by part, so that others get a turn in between."""
         rows = self._table.max_rows
         parts = [items[begin : begin + rows] for begin in range(0, len(items), rows)]
-        with self._turns.share(trace, large=len(parts) > 1) as share:
+        late = DeadlineError(
+            f"the server of {self.info.name} did not answer within {self._table.timeout_s:g} s; send less at once, or "
+            "raise timeout_s in the models file"
+        )
+        with self._turns.share(trace, large=len(parts) > 1) as share, cancelled_after(self._table.timeout_s, late):
             try:
                 return await all_of(ask(part, share) for part in parts)
             except InvalidValueError as error:

@@ -55,10 +55,9 @@ class Embedder:
         """
         self._check_count(len(job.texts))
         # Admitted first: who waits for a model to be loaded takes up room as well.
-        with self._admission.admit(job.texts, trace.caller) as hold:
+        with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, EMBEDDING, trace.key) as choice:
                 _check_dimensions(job.dimensions, choice.info)
-                hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))
                 vectors = await self._vectors(job, choice, trace, hold)
                 return Embedded(choice.name, vectors, trace.tokens)
@@ -70,11 +69,14 @@ class Embedder:
         if choice.upstream is not None:
             return await self._ask(job, choice.upstream, trace, hold)
         if not is_text(job.texts):
+            hold.stand_in_line(choice.line)
             trace.tokens = hold.tokens
             return await self._infer(job, job.texts, info, trace)
         for _ in range(_STARTS):
             lookup = self._cache.look_up(job.texts, self._variant(job, info))
             trace.cache_hits = lookup.hits
+            if lookup.missing:
+                hold.stand_in_line(choice.line)
             ids = await self._tokenize(job, job.texts, lookup.missing, info, trace)
             hold.correct(sum(map(len, ids)))
             vectors = await self._infer(job, ids, info, trace)
@@ -125,12 +127,14 @@ class Embedder:
         How many tokens each text has is its to know, so that none are counted for texts that are known.
         """
         if not is_text(job.texts):
+            hold.stand_in_line(upstream.line)
             return await self._ask_all(job, upstream, trace)
         lookup = self._cache.look_up(job.texts, self._variant(job, upstream.edition))
         trace.cache_hits = lookup.hits
         hold.correct(estimated_tokens(lookup.missing, upstream.info.max_length))
         vectors = np.empty((0, 0), np.float32)
         if lookup.missing:
+            hold.stand_in_line(upstream.line)
             try:
                 vectors = await self._ask_all(replace(job, texts=lookup.missing), upstream, trace)
             except InvalidValueError:

@@ -10,6 +10,7 @@ GatewayError
 ├ ForbiddenError          the API key is not for this
 ├ QuotaError              the API key has used what it may in a minute
 ├ CapacityError           the gateway is full
+├ DeadlineError           the request took longer than it may
 ├ StoppingError           the gateway stopped before the request was done
 ├ LoadingError            the model is being loaded
 ├ UpstreamError           the other server that has the model failed
@@ -77,6 +78,10 @@ class CapacityError(GatewayError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DeadlineError(GatewayError):
+    """The request took longer than the settings, or its caller, allow; the message says which."""
 
 
 class StoppingError(GatewayError):
@@ -152,8 +157,12 @@ RULES: dict[type[Exception], Rule] = {
         503, SERVER, "unavailable", retry_after_s=2, message="the inference server cannot be reached; retry later"
     ),
     cc.DeadlineExceededError: Rule(
-        504, SERVER, "deadline_exceeded", message="the models did not answer in time; send fewer or shorter texts"
+        504,
+        SERVER,
+        "deadline_exceeded",
+        message="the models did not answer within CONCH_TIMEOUT_S; send fewer or shorter texts, or raise it",
     ),
+    DeadlineError: Rule(504, SERVER, "deadline_exceeded"),
     ClientDisconnect: Rule(499, INVALID, "client_disconnected"),  # nobody is left to read it; for metrics
     cc.ServerError: Rule(500, SERVER, "inference_failed", message=_SEE_LOG),
     Exception: Rule(500, SERVER, "internal_error", message=_SEE_LOG),

@@ -50,7 +50,10 @@ class PairScorer:
             async with room:
                 return await self._reranker.rerank(question, traces[query])
 
-        rankings = await all_of(rank(query) for query in places)
+        with trace.inferring():
+            rankings = await all_of(rank(query) for query in places)
+            waits = [part.queue_s for part in traces.values() if part.queue_s is not None]
+            trace.queue_s = min(waits, default=None)
         scores = [0.0] * len(job.pairs)
         for query, reranked in zip(places, rankings, strict=True):
             for ranked in reranked.ranking:

@@ -79,7 +79,7 @@ class Representer:
         ask_upstream: AskUpstream[Vector],
     ) -> Represented[Vector]:
         self._check(job)
-        with self._admission.admit(job.texts, trace.caller) as hold:
+        with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, tasks, trace.key) as choice:
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))

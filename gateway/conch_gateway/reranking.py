@@ -45,7 +45,7 @@ class Reranker:
             ConchError: as the client raises them.
         """
         self._check_count(len(job.documents))
-        with self._admission.admit(job.documents, trace.caller) as hold:
+        with self._admission.admit(job.documents, trace) as hold:
             async with self._models.use(job.model, RERANKING, trace.key) as choice:
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.documents))

@@ -71,13 +71,6 @@ class GatewaySettings(BaseSettings):
         description="Most tokens computed or queued at once, estimated until texts are tokenised; further ones get "
         "429. A request that has more by itself is taken when there is no other.",
     )
-    max_wait_s: float = Field(
-        10.0,
-        gt=0,
-        description="Longest that a request should wait for its answer, by the throughput measured so far and what its "
-        "caller has in flight; who would wait longer gets 429. A caller who has nothing in flight is not refused "
-        "for it.",
-    )
     triton_calls: int = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1),
         ge=1,
@@ -89,7 +82,11 @@ class GatewaySettings(BaseSettings):
         0, ge=0, description="MiB of vectors that are remembered, so that a text is computed once; 0 remembers none."
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="Seconds a request may take, waiting for Triton included, before it gets 504."
+        600.0,
+        gt=0,
+        description="Seconds a request may take, waiting for Triton included, before it gets 504; fewer where its "
+        "headers say that its caller waits less. Whose requests in flight would keep the next one waiting for longer, "
+        "by the throughput measured so far, gets 429 at once.",
     )
     readiness_timeout_s: float = Field(
         2.0, gt=0, description="Seconds every model has to answer a readiness probe before /health/ready says 503."

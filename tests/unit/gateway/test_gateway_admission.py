@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PER_S = 100  # tokens, of an engine that was `measured`
+
+
+ME = Trace("request", "me")
 
 
 class Clock:
@@ -59,15 +63,20 @@ def measured(clock: Clock, **settings: float) -> Admission:
 @contextmanager
 def held(admission: Admission, tokens: int, caller: str = "me", line: Line | None = None) -> Iterator[Hold]:
     """A request of so many tokens, in line for Triton or another server."""
-    with admission.admit([[1] * tokens], caller) as hold:
+    with admission.admit([[1] * tokens], Trace("request", caller)) as hold:
         hold.stand_in_line(line)
         yield hold
+
+
+def check(admission: Admission, tokens: int, caller: str, stated_s: float = inf) -> None:
+    """Of a request whose body is still to be read."""
+    admission.check(Trace("request", caller, timeout_s=stated_s), tokens, for_triton=True)
 
 
 def test_texts_are_estimated_until_they_are_tokenised(clock: Clock) -> None:
     admission = admission_of()
 
-    with admission.admit(["four letters and more"] * 3, "me") as hold:
+    with admission.admit(["four letters and more"] * 3, ME) as hold:
         estimate = admission.tokens
         hold.correct(1000)
 
@@ -78,7 +87,7 @@ def test_texts_are_estimated_until_they_are_tokenised(clock: Clock) -> None:
 def test_one_text_cannot_take_all_room_by_being_long(clock: Clock) -> None:
     admission = admission_of(max_in_flight_tokens=20_000)
 
-    with admission.admit(["x" * 10_000_000], "me"), admission.admit(["short"], "me"):
+    with admission.admit(["x" * 10_000_000], ME), admission.admit(["short"], ME):
         assert admission.requests == 2
 
 
@@ -86,9 +95,9 @@ def test_a_request_beyond_the_limit_is_taken_when_it_is_the_only_one(clock: Cloc
     admission = admission_of(max_in_flight_tokens=10)
 
     with (
-        admission.admit([[1] * 100], "me"),
+        admission.admit([[1] * 100], ME),
         pytest.raises(CapacityError, match="100 tokens"),
-        admission.admit([[1]], "me"),
+        admission.admit([[1]], ME),
     ):
         pass
 
@@ -101,7 +110,7 @@ def test_those_who_are_refused_return_one_after_another_as_fast_as_they_can_be_s
         times = []
         for _ in range(3):
             with pytest.raises(CapacityError) as refused:
-                admission.check("me", 50)
+                check(admission, 50, "me")
             times.append(refused.value.retry_after_s)
 
     assert times == pytest.approx([0.5, 1.0, 1.5])
@@ -111,7 +120,7 @@ def test_nobody_is_sent_away_for_longer_than_half_a_minute(clock: Clock) -> None
     admission = measured(clock, max_in_flight_requests=1)
 
     with held(admission, 1), pytest.raises(CapacityError) as refused:
-        admission.check("me", 1_000_000)
+        check(admission, 1_000_000, "me")
 
     assert refused.value.retry_after_s == 30.0
 
@@ -126,13 +135,13 @@ def test_time_in_which_nobody_has_to_wait_does_not_count_as_slowness(clock: Cloc
     admission.turns.release(large=False, tokens=3)
 
     with held(admission, PER_S), pytest.raises(CapacityError) as refused:
-        admission.check("me", PER_S)
+        check(admission, PER_S, "me")
 
     assert refused.value.retry_after_s == pytest.approx(1.0)
 
 
 def test_a_failed_request_gives_its_room_back(clock: Clock) -> None:
-    admission = measured(clock, max_in_flight_requests=1, max_wait_s=5.0)
+    admission = measured(clock, max_in_flight_requests=1, timeout_s=5.0)
     with suppress(ZeroDivisionError), held(admission, 50 * PER_S):
         raise ZeroDivisionError
 
@@ -145,51 +154,51 @@ def test_what_failed_was_not_fast(clock: Clock) -> None:
     work(admission.turns, clock, 0, 0.001)
 
     with held(admission, 1), pytest.raises(CapacityError) as refused:
-        admission.check("me", 1)
+        check(admission, 1, "me")
 
     assert refused.value.retry_after_s == 1.0  # nothing has been measured yet
 
 
 def test_who_would_wait_too_long_for_what_he_has_in_flight_is_refused(clock: Clock) -> None:
-    admission = measured(clock, max_wait_s=5.0)
+    admission = measured(clock, timeout_s=5.0)
 
     with held(admission, 4 * PER_S):
-        admission.check("me", PER_S)
+        check(admission, PER_S, "me")
         with pytest.raises(CapacityError):
-            admission.check("me", PER_S + 1)
+            check(admission, PER_S + 1, "me")
 
 
 @pytest.mark.parametrize(("caller", "tokens"), [("another", 50 * PER_S), ("me", 10)], ids=["by another", "by a list"])
 def test_who_is_not_held_up_by_what_is_in_flight_is_not_refused_for_it(clock: Clock, caller: str, tokens: int) -> None:
-    admission = measured(clock, max_wait_s=5.0)
+    admission = measured(clock, timeout_s=5.0)
 
     with held(admission, 50 * PER_S), held(admission, tokens, caller):
         assert admission.requests == 2
 
 
 def test_others_count_as_far_as_turns_let_them_pass(clock: Clock) -> None:
-    admission = measured(clock, max_wait_s=5.0)
+    admission = measured(clock, timeout_s=5.0)
 
     with ExitStack() as stack:
         for caller in ("me", "you", "they"):
             stack.enter_context(held(admission, 2 * PER_S, caller))
         with pytest.raises(CapacityError):  # after three times two seconds
-            admission.check("me", 10)
+            check(admission, 10, "me")
         stack.enter_context(held(admission, 100 * PER_S, "fourth"))
-        admission.check("fifth", 10)
+        check(admission, 10, "fifth")
 
 
 def test_before_anything_was_measured_nobody_waits_too_long(clock: Clock) -> None:
-    admission = admission_of(max_wait_s=0.001)
+    admission = admission_of(timeout_s=0.001)
 
     with held(admission, 5_000), held(admission, 5_000):
         assert admission.tokens == 10_000
 
 
 def test_what_waits_for_another_server_is_in_nobodys_way_who_waits_for_triton(clock: Clock) -> None:
-    admission, turns = measured(clock, max_wait_s=5.0), Turns(calls=1, timeout_s=60.0)
+    admission, turns = measured(clock, timeout_s=5.0), Turns(calls=1)
     work(turns, clock, 10, 10.0)
-    slow = Line(turns, max_wait_s=5.0)
+    slow = Line(turns, 5.0, "timeout_s of slow")
 
     with held(admission, 100, line=slow):
         with pytest.raises(CapacityError), held(admission, 1, line=slow):
@@ -199,11 +208,33 @@ def test_what_waits_for_another_server_is_in_nobodys_way_who_waits_for_triton(cl
 
 
 def test_nobody_is_refused_before_it_is_known_what_he_would_wait_for(clock: Clock) -> None:
-    admission = measured(clock, max_wait_s=5.0)
-    with held(admission, 1, line=Line(Turns(calls=1, timeout_s=60.0), max_wait_s=5.0)):
-        pass
+    admission = measured(clock, timeout_s=5.0)
 
     with held(admission, 5 * PER_S):
-        admission.check("me", PER_S)
+        admission.check(ME, PER_S, for_triton=False)
         with pytest.raises(CapacityError), held(admission, PER_S):
             pass
+
+
+def test_a_caller_who_says_that_he_waits_less_is_refused_earlier_and_told_why(clock: Clock) -> None:
+    admission = measured(clock, timeout_s=600.0)
+
+    with held(admission, 4 * PER_S):
+        check(admission, PER_S, "me", stated_s=5.0)
+        with pytest.raises(CapacityError, match=r"you wait 4 s by your request's headers"):
+            check(admission, PER_S, "me", stated_s=4.0)
+
+
+def test_who_would_wait_longer_than_requests_may_take_is_told_the_setting(clock: Clock) -> None:
+    admission = measured(clock, timeout_s=5.0)
+
+    with held(admission, 5 * PER_S), pytest.raises(CapacityError, match="CONCH_TIMEOUT_S is 5"):
+        check(admission, PER_S, "me", stated_s=100.0)
+
+
+def test_a_request_waits_once_however_often_it_is_said(clock: Clock) -> None:
+    admission = measured(clock, timeout_s=5.0)
+
+    with held(admission, 3 * PER_S) as hold:
+        hold.stand_in_line(None)
+        check(admission, 2 * PER_S, "me")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import InvalidInputError
+from conch_gateway import CapacityError
 from conch_gateway._cache import VectorCache
+from conch_gateway._line import Line
 
 if TYPE_CHECKING:
     import httpx
@@ -37,6 +39,20 @@ async def test_a_text_that_is_sent_twice_is_computed_once_and_answered_twice(
 
     assert (computed(client), tokens) == (2, 4 + 3 + 4)
     assert vectors[0] == vectors[2] != vectors[1]
+
+
+async def test_a_caller_with_much_in_flight_gets_what_is_remembered(
+    http_with: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*_: object) -> None:
+        raise CapacityError("much is in flight", 1.0)
+
+    async with http_with(cache_mb=1) as http:
+        first = await embedded(http, ["ab"])
+        monkeypatch.setattr(Line, "check", check)
+
+        assert await embedded(http, ["ab"]) == first
+        assert (await http.post(URL, json={"input": "new"})).status_code == 429
 
 
 async def test_without_a_cache_nothing_is_remembered(http: httpx.AsyncClient, client: StandIn) -> None:

@@ -52,7 +52,7 @@ def client() -> Counting:
 
 @pytest.fixture
 def coalescer(client: Counting) -> Coalescer:
-    return Coalescer(cast("AsyncClient", client), Turns(calls=2, timeout_s=1), timeout_s=1)
+    return Coalescer(cast("AsyncClient", client), Turns(calls=2), timeout_s=1)
 
 
 async def start(coalescer: Coalescer, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
@@ -165,7 +165,7 @@ async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer
 
 
 async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(client: Counting) -> None:
-    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=6, timeout_s=1), timeout_s=1)  # three instances
+    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=6), timeout_s=1)  # three instances
     (first,) = await start(coalescer, [99])
     client.may_answer.set()
     await first
@@ -177,6 +177,15 @@ async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(cl
     assert [len(call[0]) for call in client.sent] == [1, CALL_TOKENS, CALL_TOKENS, 1]
     client.may_answer.set()
     await asyncio.gather(bulk, second)
+
+
+async def test_a_single_long_text_keeps_nothing_idle_for_short_ones(client: Counting) -> None:
+    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=4), timeout_s=1)  # two instances
+    tasks = await start(coalescer, *([number] * (CALL_TOKENS + 1) for number in range(6)))
+
+    assert len(client.sent) == 4
+    client.may_answer.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_where_they_share_an_instance_with_single_texts_the_calls_of_long_lists_are_short(

@@ -193,7 +193,26 @@ async def test_waiting_for_a_turn_counts_as_time_taken(
         later = await http.post(url, json=body)
 
     assert [answer.status_code for answer in answers] == [504] * 3
+    assert all("CONCH_TIMEOUT_S" in answer.text for answer in answers)
     assert later.status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-request-timeout-s", "x-stainless-read-timeout", "x-stainless-timeout"])
+async def test_a_request_ends_when_its_caller_says_that_he_waits_no_longer(
+    http: httpx.AsyncClient, client: StandIn, header: str
+) -> None:
+    client.gate = asyncio.Event()
+    answer = await http.post(URL, json=GOOD, headers={header: "0.1"})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert "0.1 s that its headers say" in answer.text
+
+
+@pytest.mark.parametrize("stated", ["0", "-1", "soon", "nan", "1e9", ""])
+async def test_nonsense_about_how_long_a_caller_waits_is_ignored(http: httpx.AsyncClient, stated: str) -> None:
+    answer = await http.post(URL, json=GOOD, headers={"x-stainless-read-timeout": stated})
+
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
