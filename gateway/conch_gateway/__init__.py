@@ -19,6 +19,7 @@ from conch_gateway.errors import (
     RequestError,
     StoppingError,
     UnauthenticatedError,
+    UnsupportedCodingError,
     WrongTypeError,
 )
 from conch_gateway.settings import GatewaySettings
@@ -38,6 +39,7 @@ __all__ = [
     "RequestError",
     "StoppingError",
     "UnauthenticatedError",
+    "UnsupportedCodingError",
     "WrongTypeError",
     "app",
     "create_app",

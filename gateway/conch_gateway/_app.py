@@ -16,9 +16,11 @@ from conch_gateway._choice import Models
 from conch_gateway._guard import Guard
 from conch_gateway._keyring import Keyring
 from conch_gateway._metrics import Metrics
-from conch_gateway._middleware import BodyLimit, Observer, Presence
+from conch_gateway._middleware import Observer, Presence
 from conch_gateway._readiness import Readiness
+from conch_gateway._request_body import BodyLimit, ContentCoding, Drain
 from conch_gateway._route import error_response
+from conch_gateway._target import Target
 from conch_gateway.embedding import Embedder
 from conch_gateway.errors import GatewayError
 from conch_gateway.pair_scoring import PairScorer
@@ -53,6 +55,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         version=version("conch"),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan_of(served),
     )
     admission = Admission(settings)
@@ -86,6 +89,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         app.add_exception_handler(error, error_response)
     app.state.keyring = Keyring(settings)
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
+    app.add_middleware(ContentCoding, max_bytes=settings.max_body_bytes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(
         Guard,
@@ -97,11 +101,13 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     recorders = (metrics.record, log_access) if settings.access_log else (metrics.record,)
     app.add_middleware(Observer, recorders=recorders)
+    app.add_middleware(Drain)
     if settings.otlp_endpoint is not None:
         from conch_gateway._tracing import Tracing, exporting_provider  # noqa: PLC0415 - imports what few need
 
         app.state.spans = exporting_provider(settings.otlp_endpoint)
         app.add_middleware(Tracing, provider=app.state.spans)
+    app.add_middleware(Target)
     return app
 
 

@@ -3,6 +3,7 @@
 Missing fields and wrong JSON types are 422; values of the right type that cannot be served are 400.
 """
 
+from codecs import BOM_UTF8
 from typing import TypeVar
 
 import orjson
@@ -32,11 +33,11 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         WrongTypeError: a field is missing or of a wrong JSON type.
         InvalidValueError: a value is out of range.
     """
-    raw = await request.body()
+    raw = (await request.body()).removeprefix(BOM_UTF8)
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        msg = f"the body is not valid JSON: {error}"
+        msg = f"the body is not valid JSON: {error if _is_utf8(raw) else 'it is not in UTF-8'}"
         raise MalformedBodyError(msg) from error
     if not isinstance(content, dict):
         msg = "the body must be a JSON object"
@@ -45,6 +46,14 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         return model.model_validate(content)
     except ValidationError as error:
         raise _explained(error) from error
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _explained(error: ValidationError) -> RequestError:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from typing_extensions import Self
 
 from conch_gateway._app import client_of, create_app
+from conch_gateway._http_protocol import Protocol
 from conch_gateway.errors import ListenError
 from conch_gateway.settings import GatewaySettings
 
@@ -88,7 +89,7 @@ class Gateway:
     def _configuration(self, app: object) -> uvicorn.Config:
         return uvicorn.Config(
             app,  # type: ignore[arg-type]
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",  # entered by start() itself: uvicorn would end the process when it fails
             log_config=None,

@@ -1,4 +1,4 @@
-"""Pure-ASGI layers around every endpoint: one observes, one limits the body, one ends what nobody waits for."""
+"""Pure-ASGI layers around every endpoint: one observes, one ends what nobody waits for."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway._route import error_response
 from conch_gateway._trace import Trace, begin_trace, trace_of
-from conch_gateway.errors import BodyTooLargeError, DeadlineError, StoppingError
+from conch_gateway.errors import DeadlineError, StoppingError
 
 Recorder = Callable[[Trace, str], None]
 """Takes what is known of a request that has ended, and its route."""
@@ -116,41 +116,3 @@ def _late(stated_s: float, timeout_s: float) -> DeadlineError:
         f"the request took longer than {timeout_s:g} s, its waiting included; send less at once, or raise "
         "CONCH_TIMEOUT_S"
     )
-
-
-class BodyLimit:
-    """Stops reading a body at `max_bytes`, with or without a Content-Length.
-
-    The error is raised where the endpoint reads, so that it is answered in the endpoint's dialect.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request."""
-        received = _declared_bytes(scope) if scope["type"] == "http" else 0
-        if received > self._max_bytes:
-            await self._app(scope, self._refuse, send)
-            return
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                await self._refuse()
-            return message
-
-        await self._app(scope, receive_limited, send)
-
-    async def _refuse(self) -> Message:
-        msg = f"the body is larger than {self._max_bytes} bytes; send fewer or shorter texts in one request"
-        raise BodyTooLargeError(msg)
-
-
-def _declared_bytes(scope: Scope) -> int:
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(declared[:19]) if declared.isdigit() else 0  # 19 digits of a longer number are too many already

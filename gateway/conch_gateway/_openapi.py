@@ -8,7 +8,7 @@ from conch_gateway._route import Route
 
 Responses = dict[int | str, dict[str, Any]]
 
-_REFUSED = "The request cannot be served as it is: 400, 401, 403, 404, 413, 422, 429."
+_REFUSED = "The request cannot be served as it is: 400, 401, 403, 404, 413, 415, 422, 429."
 _FAILED = "The server failed or cannot answer now: 500, 502, 503, 504."
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from conch_gateway._request_body import ACCEPTED_CODINGS
 from conch_gateway._trace import trace_of
 from conch_gateway.errors import Problem, problem_of
 
@@ -75,6 +76,8 @@ async def error_response(request: Request, error: Exception) -> Response:
     headers = {} if problem.retry_after_s is None else _retry_headers(problem.retry_after_s)
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if problem.status == 415:
+        headers["accept-encoding"] = ACCEPTED_CODINGS
     if problem.status == 405:
         headers["allow"] = _allowed(request, error)
     return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
@@ -91,8 +94,9 @@ def _dialect_of(request: Request) -> Route | type[Route]:
 def _allowed(request: Request, error: Exception) -> str:
     """Return the methods of all routes at the path; the error knows those of the first, which may be FastAPI's own."""
     first = (getattr(error, "headers", None) or {}).get("Allow", "")
-    methods = {method for one in _routes_at(request) for method in one.methods or ()}
-    return ", ".join(sorted(methods.union(filter(None, first.split(", ")))))
+    methods = {method for one in _routes_at(request) for method in one.methods or ()}.union(first.split(", "))
+    head = {"HEAD"} if "GET" in methods else set()
+    return ", ".join(sorted(methods.union(head) - {""}))
 
 
 def _routes_at(request: Request) -> Iterator[APIRoute]:

@@ -5,7 +5,8 @@ GatewayError
 │ ├ MalformedBodyError    the body is not JSON
 │ ├ WrongTypeError        JSON of another shape than the endpoint takes
 │ ├ InvalidValueError     the right type, but a value that cannot be served
-│ └ BodyTooLargeError     more bytes than the gateway reads
+│ ├ BodyTooLargeError     more bytes than the gateway reads
+│ └ UnsupportedCodingError  a Content-Encoding that is not read
 ├ UnauthenticatedError    no API key, or an unknown one
 ├ ForbiddenError          the API key is not for this
 ├ QuotaError              the API key has used what it may in a minute
@@ -54,6 +55,10 @@ class InvalidValueError(RequestError):
 
 class BodyTooLargeError(RequestError):
     """The body has more bytes than `max_body_bytes`."""
+
+
+class UnsupportedCodingError(RequestError):
+    """The body comes in a content coding that the gateway does not read."""
 
 
 class UnauthenticatedError(GatewayError):
@@ -143,6 +148,7 @@ RULES: dict[type[Exception], Rule] = {
     cc.ModelNotFoundError: Rule(404, INVALID, "model_not_found"),
     ModelsFileError: Rule(400, INVALID, "models_file"),
     BodyTooLargeError: Rule(413, INVALID, "body_too_large"),
+    UnsupportedCodingError: Rule(415, INVALID, "unsupported_content_encoding"),
     WrongTypeError: Rule(422, INVALID, "wrong_type"),
     QuotaError: Rule(429, BUSY, "quota_exceeded"),
     CapacityError: Rule(429, BUSY, "overloaded"),
