@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from conch_gateway._access_log import log_access
 from conch_gateway._admission import Admission
 from conch_gateway._choice import Models
+from conch_gateway._dialects import DIALECT_OF_PREFIX
 from conch_gateway._guard import Guard
 from conch_gateway._keyring import Keyring
 from conch_gateway._metrics import Metrics
@@ -84,6 +85,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
+    app.state.dialect_of_prefix = DIALECT_OF_PREFIX
 
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)

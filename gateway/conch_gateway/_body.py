@@ -4,7 +4,8 @@ Missing fields and wrong JSON types are 422; values of the right type that canno
 """
 
 from codecs import BOM_UTF8
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,7 +18,7 @@ _SHOWN_ERRORS = 3
 
 
 class RequestBody(BaseModel):
-    """Base of the request models: JSON types are taken literally; unknown fields are ignored, as other servers do."""
+    """Base of the request models: JSON types are taken literally, null means left out, unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -43,7 +44,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         msg = "the body must be a JSON object"
         raise WrongTypeError(msg)
     try:
-        return model.model_validate(content)
+        return model.model_validate(given(content))
     except ValidationError as error:
         raise _explained(error) from error
 
@@ -54,6 +55,11 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out fields that are null: clients send null for what their caller has not set."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _explained(error: ValidationError) -> RequestError:

@@ -21,6 +21,7 @@ from conch_gateway.errors import InvalidValueError, LoadingError, ModelsFileErro
 from conch_gateway.keys import Key
 from conch_gateway.settings import GatewaySettings
 
+LATEST = ":latest"  # Ollama's clients put it behind a name that has no tag
 Tasks = frozenset[str]
 
 
@@ -163,6 +164,8 @@ class Models:
         return self.loader.using(name)
 
     def _resolved(self, name: str, key: Key) -> str:
+        known = name in self._file.aliases or name in self._file.upstreams
+        name = name if known else name.removesuffix(LATEST)
         model = self._file.resolve(name)
         if not key.opens(name, model):
             raise _unopened(name, key)

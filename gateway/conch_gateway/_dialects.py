@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from conch_gateway._route import Route
+from conch_gateway._route import ErrorEnvelope, Route
 from conch_gateway.errors import Problem
 
 TeiErrorType = Literal["Validation", "Overloaded", "Unhealthy", "Backend"]
@@ -28,22 +28,22 @@ class CohereRoute(Route):
         return {"message": problem.message}
 
 
-class JinaError(BaseModel):
-    """Jina's shape of an error and Cohere's together, for the path that both have."""
+class SharedError(ErrorEnvelope):
+    """OpenAI's shape of an error, Voyage's and Jina's `detail` and Cohere's `message` in one."""
 
     message: str
     detail: str
 
 
-class JinaRoute(Route):
-    """Speaks of errors as Jina and Cohere do, whose first version shares Jina's path."""
+class SharedRoute(Route):
+    """Speaks of errors as all those do who share a path: OpenAI, Voyage, Jina, vLLM and Cohere's first version."""
 
-    error_model: ClassVar[type[BaseModel]] = JinaError
+    error_model: ClassVar[type[BaseModel]] = SharedError
 
     @classmethod
     def error_body(cls, problem: Problem) -> Mapping[str, Any]:
-        """Return `{"message", "detail"}`, both the same."""
-        return {"message": problem.message, "detail": problem.message}
+        """Return `{"error", "message", "detail"}`."""
+        return {**super().error_body(problem), "message": problem.message, "detail": problem.message}
 
 
 class TeiError(BaseModel):
@@ -79,6 +79,10 @@ class OllamaRoute(Route):
     def error_body(cls, problem: Problem) -> Mapping[str, Any]:
         """Return `{"error"}`."""
         return {"error": problem.message}
+
+
+# Who answers at paths where there is nothing; OpenAI's dialect elsewhere.
+DIALECT_OF_PREFIX: Mapping[str, type[Route]] = {"/api/": OllamaRoute, "/v2/": CohereRoute}
 
 
 def _tei_type(status: int) -> TeiErrorType:

@@ -5,10 +5,11 @@ branch for every item, and report all that failed.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypeIs
 
 from conch_gateway._encodings import OutputType
@@ -16,7 +17,6 @@ from conch_gateway.settings import Truncate
 
 Texts = list[str] | list[list[int]]
 Truncation = bool | Truncate
-Direction = Literal["Left", "Right"]
 _LARGEST_ID = 2**31 - 1
 
 
@@ -25,13 +25,39 @@ def is_text(texts: Texts) -> TypeIs[list[str]]:
     return isinstance(texts[0], str)
 
 
-def truncation(truncate: Truncation | None, direction: Direction = "Right") -> Truncate | None:
+def truncation(truncate: Truncation | None, direction: str = "Right") -> Truncate | None:
     """Return what to cut: a word says it; true cuts the end, or the start if the direction is Left; false nothing."""
     if truncate is None or isinstance(truncate, str):
         return truncate
     if not truncate:
         return "none"
     return "start" if direction == "Left" else "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Marks a field that is refused, because to ignore it would change the answer.
+
+    Attributes:
+        reason: what the caller is told, with what to do instead.
+        taken: values that change nothing, which are taken.
+    """
+
+    reason: str
+    taken: tuple[str | bool | int, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check with `_check`."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe what is taken."""
+        return {"enum": list(self.taken)} if self.taken else {"type": "null"}
+
+    def _check(self, value: object) -> object:
+        if any(value == taken and type(value) is type(taken) for taken in self.taken):
+            return value
+        raise invalid(self.reason)
 
 
 def wrong_type(message: str) -> PydanticCustomError:
@@ -58,7 +84,7 @@ def texts_of(value: object) -> Texts:
     return rows
 
 
-def _strings(value: object) -> list[str]:
+def strings_of(value: object) -> list[str]:
     """Turn string | string[] into a list of texts, none of them empty."""
     texts = texts_of(value)
     if not is_text(texts):
@@ -87,23 +113,6 @@ def _check_token_ids(index: int, row: Sequence[Any]) -> None:
         raise invalid(f"item {index} holds token ids outside 0..{_LARGEST_ID}")
 
 
-def _documents(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise wrong_type('must be a list of strings or of objects such as {"text": "..."}')
-    if not value:
-        raise invalid("is empty; send at least one document")
-    if set(map(type, value)) == {str}:
-        return value
-    return [_document(index, item) for index, item in enumerate(value)]
-
-
-def _document(index: int, item: object) -> str:
-    text = item.get("text") if isinstance(item, dict) else item
-    if not isinstance(text, str):
-        raise wrong_type(f'item {index} must be a string or an object with a string "text"')
-    return text
-
-
 def _truncation(value: object) -> bool | Truncate:
     if isinstance(value, bool):
         return value
@@ -113,14 +122,6 @@ def _truncation(value: object) -> bool | Truncate:
         if value.lower() == known:
             return known  # type: ignore[no-any-return]
     raise invalid("must be none, start, end, true or false")
-
-
-def _prompt_tokens(value: object) -> Truncate:
-    if type(value) is not int:
-        raise wrong_type("must be an integer")
-    if value != -1:
-        raise invalid("must be -1, the model's limit: texts are not cut to other lengths")
-    return "end"
 
 
 def _output_types(value: object) -> tuple[OutputType, ...]:
@@ -134,19 +135,8 @@ def _output_types(value: object) -> tuple[OutputType, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _passage(value: object) -> str:
-    text = value.get("text") if isinstance(value, dict) else None
-    if not isinstance(text, str):
-        raise wrong_type('must be an object such as {"text": "..."}')
-    if not text:
-        raise invalid("is empty; send some text")
-    return text
-
-
 TOKEN_IDS_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": _LARGEST_ID}, "minItems": 1}
 TEXT_SCHEMA = {"type": "string", "minLength": 1}
-_DOCUMENT_SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-_PASSAGE_SCHEMA = {"type": "object", "properties": {"text": TEXT_SCHEMA}, "required": ["text"]}
 
 TEXTS_SCHEMA = {
     "anyOf": [
@@ -159,26 +149,15 @@ TEXTS_SCHEMA = {
 TextsField = Annotated[Texts, PlainValidator(texts_of), WithJsonSchema(TEXTS_SCHEMA)]
 StringsField = Annotated[
     list[str],
-    PlainValidator(_strings),
+    PlainValidator(strings_of),
     WithJsonSchema({"anyOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA, "minItems": 1}]}),
 ]
-DocumentsField = Annotated[
-    list[str],
-    PlainValidator(_documents),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "anyOf": [
-                    {"type": "string"},
-                    _DOCUMENT_SCHEMA,
-                ]
-            },
-        }
-    ),
-]
+# "true", "1", "yes", "on" and their opposites too: servers in Python take them, and so clients of theirs send them.
+Flag = Annotated[bool, Field(strict=False)]
 Name = Annotated[str, Field(max_length=256)]
+Direction = Annotated[
+    Literal["Left", "Right"], BeforeValidator(lambda value: value.title() if isinstance(value, str) else value)
+]
 TruncationField = Annotated[
     bool | Truncate,
     PlainValidator(_truncation),
@@ -186,7 +165,6 @@ TruncationField = Annotated[
         {"anyOf": [{"type": "boolean"}, {"enum": [*get_args(Truncate), *map(str.upper, get_args(Truncate))]}]}
     ),
 ]
-PromptTokensField = Annotated[Truncate, PlainValidator(_prompt_tokens), WithJsonSchema({"const": -1})]
 OutputTypesField = Annotated[
     tuple[OutputType, ...],
     PlainValidator(_output_types),
@@ -199,4 +177,3 @@ OutputTypesField = Annotated[
         }
     ),
 ]
-PassageField = Annotated[str, PlainValidator(_passage), WithJsonSchema(_PASSAGE_SCHEMA)]

@@ -22,8 +22,25 @@ def errors(dialect: type[Route] = Route) -> Responses:
 
 def takes(model: type[RequestBody], example: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a JSON request body for `openapi_extra`; the example is one that the default models can answer."""
-    content = {"schema": model.model_json_schema(), "example": example}
+    content = {"schema": _nullable(model.model_json_schema()), "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say that every field that may be left out may be null as well."""
+    required = schema.get("required", ())
+    properties = {
+        name: field if name in required else _or_null(field) for name, field in schema.get("properties", {}).items()
+    }
+    return {**schema, "properties": properties}
+
+
+def _or_null(field: dict[str, Any]) -> dict[str, Any]:
+    null = {"type": "null"}
+    told = {name: value for name, value in field.items() if name in {"default", "description", "title"}}
+    kind = {name: value for name, value in field.items() if name not in told}
+    kinds = kind["anyOf"] if set(kind) == {"anyOf"} else [kind]
+    return {"anyOf": kinds if null in kinds else [*kinds, null], **told} if kind else field
 
 
 def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:

@@ -84,11 +84,18 @@ async def error_response(request: Request, error: Exception) -> Response:
 
 
 def _dialect_of(request: Request) -> Route | type[Route]:
-    """Find the route that the request has been given, or would have been had it not been turned away before."""
+    """Find the route that the request has been given, or would have been had it not been turned away before.
+
+    Where there is none, the beginning of the path says whose dialect it is.
+    """
     route = request.scope.get("route")
     if route is None:
         request.scope["route"] = route = next(_routes_at(request), None)
-    return route if isinstance(route, Route) else Route
+    if isinstance(route, Route):
+        return route
+    prefixes: Mapping[str, type[Route]] = request.app.state.dialect_of_prefix
+    path = request.scope["path"]
+    return next((dialect for prefix, dialect in prefixes.items() if path.startswith(prefix)), Route)
 
 
 def _allowed(request: Request, error: Exception) -> str:

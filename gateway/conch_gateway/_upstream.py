@@ -74,7 +74,7 @@ class Upstream:
 
         answers = await self._embeddings(job, trace, {"dimensions": job.dimensions, **_IN_BASE64}, read)
         vectors = np.concatenate([answer.given for answer in answers])
-        return Answer(_normalized(vectors) if job.normalize else vectors, _sum(answers))
+        return Answer(vectors if job.normalize is False else _normalized(vectors), _sum(answers))
 
     async def embed_tokens(self, job: EmbeddingJob, trace: Trace) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
@@ -91,10 +91,11 @@ class Upstream:
         extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
         if job.raw_scores:
             extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
+        further = {"max_tokens_per_doc": job.document_tokens, **(extensions if self._table.extensions else {})}
 
         async def rank(documents: Sequence[str], share: Share) -> Answer[list[Ranked]]:
             best = min(job.top_n or len(documents), len(documents))
-            fields = {"query": job.query, "documents": documents, "top_n": best, **self._known(extensions)}
+            fields = {"query": job.query, "documents": documents, "top_n": best, **further}
             tokens = estimated_tokens([job.query, *documents], self._table.max_length)
             read = partial(read_ranking, documents=len(documents), count=best)
             return await self._call("rerank", fields, tokens, share, read)
@@ -156,18 +157,25 @@ class Upstream:
             raise self._server.failed(str(error)) from error
         return answer if answer.tokens else replace(answer, tokens=tokens)
 
+    def _told(self, job: EmbeddingJob) -> Fields:
+        """Return what the server is told beside the texts, where it takes more fields than OpenAI's."""
+        if not self._table.extensions:
+            if job.normalize is False:
+                msg = f"normalize: the server of {self.info.name} takes OpenAI's fields only (extensions); leave it out"
+                raise InvalidValueError(msg, param="normalize")
+            return {}
+        raw = {"normalize": False, "normalized": False} if job.normalize is False else {}  # vLLM's word, and Jina's
+        return {"truncate": job.truncate or self._truncate, **raw}
+
     def _worded(self, job: EmbeddingJob) -> tuple[Texts, Fields]:
         """Return the texts as they are sent, and what the server is told of them."""
-        told = self._known({"truncate": job.truncate or self._truncate})
+        told = self._told(job)
         if self._table.prompts is None and self._table.extensions:
             return job.texts, {**told, "input_type": job.input_type, "prompt_name": job.prompt_name}
         if not is_text(job.texts):
             return job.texts, told
         prompt = self.info.prompt_text(*choose_prompt(self.info, job.prompt_name, job.input_type))
         return [prompt + text for text in job.texts], told
-
-    def _known(self, extensions: Fields) -> Fields:
-        return extensions if self._table.extensions else {}
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""

@@ -53,11 +53,12 @@ class Embedder:
             UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
-        self._check_count(len(job.texts))
+        self._check_count(job)
         # Admitted first: who waits for a model to be loaded takes up room as well.
         with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, EMBEDDING, trace.key) as choice:
                 _check_dimensions(job.dimensions, choice.info)
+                check_normalize(job, choice.info)
                 trace.enter(choice.info.name, len(job.texts))
                 vectors = await self._vectors(job, choice, trace, hold)
                 return Embedded(choice.name, vectors, trace.tokens)
@@ -117,7 +118,7 @@ class Embedder:
     ) -> NDArray[np.float32]:
         if not ids:
             return np.empty((0, 0), np.float32)
-        options = Options(info.name, job.dimensions, normalize=job.normalize or info.normalized)
+        options = Options(info.name, job.dimensions, normalize=job.normalize is not False)
         with trace.inferring():
             return await self._coalescer.embed(ids, options, info.max_rows, trace)
 
@@ -154,9 +155,9 @@ class Embedder:
         """All that a text's vector depends on beside the text: where it comes from, and what is done with it."""
         return source, replace(job, texts=[], model=None, truncate=job.truncate or self._settings.truncate)
 
-    def _check_count(self, count: int) -> None:
-        if count > self._settings.max_inputs:
-            msg = f"{count} inputs are too many; send at most {self._settings.max_inputs} in one request"
+    def _check_count(self, job: EmbeddingJob) -> None:
+        if job.counted and len(job.texts) > self._settings.max_inputs:
+            msg = f"{len(job.texts)} inputs are too many; send at most {self._settings.max_inputs} in one request"
             raise InvalidValueError(msg, param="input")
 
 
@@ -164,6 +165,16 @@ def _check_dimensions(dimensions: int | None, info: ModelInfo) -> None:
     if dimensions is not None and info.dimension is not None and dimensions > info.dimension:
         msg = f"dimensions: model {info.name!r} has {info.dimension}; ask for at most as many"
         raise InvalidValueError(msg, param="dimensions")
+
+
+def check_normalize(job: EmbeddingJob, info: ModelInfo) -> None:
+    """Raise InvalidValueError where vectors are wanted as the model makes them, and they are normalised as served."""
+    if job.normalize is False and info.normalized:
+        msg = (
+            f"normalize: {info.name!r} is served with normalisation built in; leave it out, or export the model with "
+            "--no-normalize"
+        )
+        raise InvalidValueError(msg, param="normalize")
 
 
 def _check_no_prompt(job: EmbeddingJob) -> None:

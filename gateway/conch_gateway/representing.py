@@ -21,6 +21,7 @@ from conch_gateway._prompts import Prompt, choose_prompt
 from conch_gateway._tasks import MULTI_VECTOR, SPARSE
 from conch_gateway._trace import Trace
 from conch_gateway._upstream import Upstream
+from conch_gateway.embedding import check_normalize
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
@@ -56,7 +57,7 @@ class Representer:
             UpstreamError: as `Upstream` raises them, and UpstreamBusyError.
             ConchError: as the client raises them.
         """
-        ask = partial(self._models.client.embed_tokens, normalize=job.normalize)
+        ask = partial(self._models.client.embed_tokens, normalize=job.normalize is True)
         return await self._compute(job, trace, MULTI_VECTOR, ask, Upstream.embed_tokens)
 
     async def embed_sparse(self, job: EmbeddingJob, trace: Trace) -> Represented[SparseVector]:
@@ -81,6 +82,7 @@ class Representer:
         self._check(job)
         with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, tasks, trace.key) as choice:
+                check_normalize(job, choice.info)
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))
                 if choice.upstream is None:

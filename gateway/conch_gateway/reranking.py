@@ -1,7 +1,7 @@
 """The one way from a query and documents to their ranking, whatever dialect asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from conch_client import InvalidInputError, ModelInfo, Ranked, Ranking
@@ -60,6 +60,7 @@ class Reranker:
 
     async def _rank(self, job: RerankJob, info: ModelInfo, trace: Trace) -> Ranking:
         """Rank part by part, so that others get a turn in between."""
+        job = replace(job, documents=await self._shortened(job, info))
         parts = _parts(job.documents, info)
         with self._turns.share(trace, large=len(parts) > 1) as share:
             try:
@@ -85,6 +86,24 @@ class Reranker:
             )
         ranked = (Ranked(part[place], score) for place, score in ranking)
         return Ranking(ranked, ranking.tokens, ranking.raw_scores)
+
+    async def _shortened(self, job: RerankJob, info: ModelInfo) -> list[str]:
+        """Cut documents behind their last token that is to be read."""
+        most, shortened = job.document_tokens, list(job.documents)
+        if most is None or most >= info.max_length:
+            return shortened
+        # No token is shorter than a byte, so that most documents need not be tokenised to know that they are short.
+        places = [place for place, document in enumerate(shortened) if len(document.encode()) > most]
+        tokens = await self._models.client.tokens(
+            [shortened[place] for place in places],
+            model=info.name,
+            prompt="",
+            add_special_tokens=False,
+            timeout_s=self._settings.timeout_s,
+        )
+        for place, row in zip(places, tokens, strict=True):
+            shortened[place] = shortened[place][: row[most - 1].stop] if len(row) > most else shortened[place]
+        return shortened
 
     def _check_count(self, count: int) -> None:
         if count > self._settings.max_inputs:

@@ -1,16 +1,28 @@
 """`/v2/embed` and `/v1/embed`, as Cohere's clients speak it; its rerank is in `rerank`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._dialects import CohereRoute
 from conch_gateway._encodings import Encoded, encode
-from conch_gateway._fields import Name, OutputTypesField, StringsField, TruncationField, truncation
+from conch_gateway._fields import (
+    TEXT_SCHEMA,
+    Name,
+    OutputTypesField,
+    StringsField,
+    TruncationField,
+    Unserved,
+    invalid,
+    strings_of,
+    truncation,
+    wrong_type,
+)
 from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._prompts import InputType
@@ -26,10 +38,45 @@ _EXAMPLE = {
 }
 
 
-class CohereEmbedRequest(RequestBody):
-    """Texts, as strings; images are refused, and unknown fields ignored."""
+def _inputs(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise wrong_type('must be a list of objects such as {"content": [{"type": "text", "text": "..."}]}')
+    return strings_of([_content(index, item) for index, item in enumerate(value)])
 
-    texts: StringsField = Field(description="Texts to embed.")
+
+def _content(index: int, item: Any) -> str:
+    parts = item.get("content") if isinstance(item, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise wrong_type(f'item {index} must be an object such as {{"content": [{{"type": "text", "text": "..."}}]}}')
+    if any(part.get("type") != "text" for part in parts):
+        raise invalid(f"item {index} holds more than text, and only text is served")
+    texts = [part.get("text") for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise wrong_type(f'item {index}: a "text" must be a string')
+    return "\n".join(texts)
+
+
+_PART_SCHEMA = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": TEXT_SCHEMA},
+    "required": ["type", "text"],
+}
+_INPUT_SCHEMA = {
+    "type": "object",
+    "properties": {"content": {"type": "array", "items": _PART_SCHEMA, "minItems": 1}},
+    "required": ["content"],
+}
+_InputsField = Annotated[
+    list[str], PlainValidator(_inputs), WithJsonSchema({"type": "array", "items": _INPUT_SCHEMA, "minItems": 1})
+]
+
+
+class CohereEmbedRequest(RequestBody):
+    """Exactly one of `texts` and `inputs`; images are refused, and unknown fields ignored."""
+
+    texts: StringsField | None = Field(None, description="Texts to embed.")
+    inputs: _InputsField | None = Field(None, description="Texts to embed, each in parts that are joined by newlines.")
+    images: Annotated[Any, Unserved("are not served; send texts")] = Field(None, description="Refused.")
     model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
     input_type: InputType | None = Field(None, description="What the texts are for: picks the model's prompt.")
     embedding_types: OutputTypesField | None = Field(None, description="Types of the numbers; float where left out.")
@@ -40,10 +87,27 @@ class CohereEmbedRequest(RequestBody):
         None, description="What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
     )
 
+    max_tokens: Annotated[Any, Unserved("is not served: texts are cut to the model's limit only; leave it out")] = (
+        Field(None, description="Refused.")
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_input(self) -> "CohereEmbedRequest":
+        if self.texts is not None and self.inputs is not None:
+            raise PydanticCustomError("invalid_value", "send texts or inputs, not both")
+        if not self.given_texts:
+            raise PydanticCustomError("missing", "texts: Field required")
+        return self
+
+    @property
+    def given_texts(self) -> list[str]:
+        """The texts, however they came."""
+        return self.texts or self.inputs or []
+
     def job(self) -> EmbeddingJob:
         """Return the request in the gateway's own words."""
         return EmbeddingJob(
-            texts=self.texts,
+            texts=self.given_texts,
             model=self.model,
             input_type=self.input_type,
             dimensions=self.output_dimension,
@@ -115,7 +179,7 @@ def _response(
         "response_type": "embeddings_by_type" if isinstance(embeddings, dict) else "embeddings_floats",
         "id": request_id,
         "embeddings": embeddings,
-        "texts": body.texts,
+        "texts": body.given_texts,
         "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.tokens}},
     }
     return json_response(content)

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: what is served, in OpenAI's shape with the facts of the export added."""
+"""`GET /v1/models`: what is served, in OpenAI's shape and Cohere's, with the facts of the export added."""
 
 import time
 from typing import Any, Literal
@@ -12,8 +12,10 @@ from starlette.responses import Response
 from conch_gateway._choice import Models
 from conch_gateway._openapi import errors, path_parameter
 from conch_gateway._route import Route, json_response
+from conch_gateway._tasks import EMBEDDING, RERANKING
 from conch_gateway._trace import trace_of
 
+_ENDPOINTS = {"embed": EMBEDDING, "rerank": RERANKING}
 _FACTS = (
     "task",
     "base",
@@ -35,7 +37,15 @@ _FACTS = (
 )
 
 
-class ModelEntry(BaseModel):
+class CohereEntry(BaseModel):
+    """A model as Cohere tells of it."""
+
+    name: str
+    endpoints: list[Literal["embed", "rerank"]]
+    context_length: int
+
+
+class ModelEntry(CohereEntry):
     """A model; fields that do not apply to its task are left out."""
 
     model_config = ConfigDict(extra="allow")
@@ -54,10 +64,11 @@ class ModelEntry(BaseModel):
 
 
 class ModelsResponse(BaseModel):
-    """All models by name."""
+    """All models by name; `models` is what Cohere's clients read, of one endpoint where they ask for one."""
 
     object: Literal["list"]
     data: list[ModelEntry]
+    models: list[CohereEntry]
 
 
 def router(models: Models) -> APIRouter:
@@ -67,8 +78,15 @@ def router(models: Models) -> APIRouter:
 
     @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
     async def list_models(request: Request) -> Response:
-        data = [_entry(info, created) for info in await models.listed(trace_of(request).key)]
-        return json_response({"object": "list", "data": data})
+        listed = await models.listed(trace_of(request).key)
+        endpoint = request.query_params.get("endpoint")
+        of_cohere = [_cohere_entry(info) for info in listed]
+        content = {
+            "object": "list",
+            "data": [_entry(info, created) for info in listed],
+            "models": [entry for entry in of_cohere if endpoint in {None, *entry["endpoints"]}],
+        }
+        return json_response(content)
 
     @routes.get(
         "/v1/models/{model_id:path}",
@@ -85,4 +103,16 @@ def router(models: Models) -> APIRouter:
 
 def _entry(info: ModelInfo, created: int) -> dict[str, Any]:
     facts = {fact: getattr(info, fact) for fact in _FACTS if getattr(info, fact) is not None}
-    return {"id": info.name, "object": "model", "created": created, "owned_by": "conch", **facts}
+    return {
+        "id": info.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "conch",
+        **_cohere_entry(info),
+        **facts,
+    }
+
+
+def _cohere_entry(info: ModelInfo) -> dict[str, Any]:
+    endpoints = [name for name, tasks in _ENDPOINTS.items() if info.task in tasks]
+    return {"name": info.name, "endpoints": endpoints, "context_length": info.max_length}

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
-from conch_gateway._fields import DocumentsField, Name, PassageField, TruncationField, truncation
+from conch_gateway._document_fields import PassageField, PassagesField
+from conch_gateway._fields import Name, TruncationField, truncation
 from conch_gateway._jobs import RerankJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._readiness import Readiness
@@ -27,7 +28,7 @@ class RankingRequest(RequestBody):
     """A query and passages, each an object with its `text`."""
 
     query: PassageField = Field(description="What the passages are ranked for.")
-    passages: DocumentsField = Field(description="What is ranked.")
+    passages: PassagesField = Field(description="What is ranked.")
     model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
     truncate: TruncationField | None = Field(
         None, description="What to cut beyond the model's limit: NONE (answer 400), START, END."

@@ -1,36 +1,39 @@
-"""`/api/embed`, `/api/embeddings` and what clients of Ollama ask about models."""
+"""`/api/embed`, `/api/embeddings` and what clients of Ollama ask about models.
+
+As there, no input is no error but asks for the model only, and a list may be of any length.
+"""
 
 from datetime import datetime, timezone
 from importlib.metadata import version
 from time import perf_counter_ns
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from conch_client import ModelInfo
+from conch_client import ModelInfo, ModelNotFoundError
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, read_body
-from conch_gateway._choice import Models
+from conch_gateway._choice import LATEST, Models
 from conch_gateway._dialects import OllamaRoute
-from conch_gateway._fields import Name, StringsField, Texts
+from conch_gateway._fields import TEXT_SCHEMA, Flag, Name, Texts, strings_of
 from conch_gateway._jobs import EmbeddingJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import json_response
 from conch_gateway._tasks import EMBEDDING
-from conch_gateway._trace import trace_of
+from conch_gateway._trace import Trace, trace_of
 from conch_gateway.embedding import Embedder
 
 _MODEL = "all-minilm-l6-v2"
-_LATEST = ":latest"  # what Ollama's clients may put behind a name that has no tag
 
 
 class OllamaRequest(RequestBody):
     """What both requests for vectors share; `options` and `keep_alive` are accepted and not used."""
 
     model: Name = Field(description="Id of an embedding model.")
-    truncate: bool | None = Field(None, description="Whether to cut the end of a text beyond the model's limit.")
+    truncate: Flag | None = Field(None, description="Whether to cut the end of a text beyond the model's limit.")
     dimensions: int | None = Field(
         None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
     )
@@ -39,28 +42,52 @@ class OllamaRequest(RequestBody):
         """Return the request in the gateway's own words."""
         return EmbeddingJob(
             texts=texts,
-            model=self.model.removesuffix(_LATEST),
+            model=self.model,
             dimensions=self.dimensions,
             truncate="none" if self.truncate is False else "end",
+            counted=False,
         )
 
 
-class OllamaEmbedRequest(OllamaRequest):
-    """Texts."""
+def _texts(value: object) -> list[str]:
+    return [] if value in ("", []) else strings_of(value)
 
-    input: StringsField = Field(description="Text or texts.")
+
+_TextsField = Annotated[
+    list[str],
+    PlainValidator(_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_SCHEMA}]}),
+]
+
+
+class OllamaEmbedRequest(OllamaRequest):
+    """Texts; none at all ask whether the model is there."""
+
+    input: _TextsField = Field([], description="Text or texts; nothing gets no vectors.")
 
 
 class OllamaEmbeddingsRequest(OllamaRequest):
-    """One text."""
+    """One text; an empty one asks whether the model is there."""
 
-    prompt: str = Field(min_length=1, description="Text.")
+    prompt: str = Field("", description="Text; an empty one gets an empty vector.")
 
 
-class ShowRequest(RequestBody):
-    """A model."""
+class NamedRequest(RequestBody):
+    """A model, by either of the two names that the field has had."""
 
-    model: Name = Field(description="Id of a model.")
+    model: Name | None = Field(None, description="Id of a model.")
+    name: Name | None = Field(None, description="The older word for `model`.")
+
+    @property
+    def named(self) -> str:
+        """The model's id."""
+        return self.model or self.name or ""
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> "NamedRequest":
+        if not self.named:
+            raise PydanticCustomError("missing", "model: Field required")
+        return self
 
 
 class OllamaEmbedResponse(BaseModel):
@@ -115,6 +142,12 @@ class ShowResponse(BaseModel):
     modified_at: str
 
 
+class PullResponse(BaseModel):
+    """The model is there."""
+
+    status: Literal["success"]
+
+
 class VersionResponse(BaseModel):
     """The version of conch."""
 
@@ -127,6 +160,13 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     started = datetime.now(timezone.utc).isoformat()
     failures = errors(OllamaRoute)
 
+    async def compute(body: OllamaRequest, texts: list[str], trace: Trace) -> tuple[list[Any], int]:
+        if not texts:
+            await models.describe(body.model, trace.key)
+            return [], 0
+        embedded = await embedder.embed(body.job(texts), trace)
+        return list(embedded.vectors), embedded.tokens
+
     @routes.post(
         "/api/embed",
         summary="Embed texts, as Ollama does",
@@ -136,13 +176,13 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     async def embed(request: Request) -> Response:
         begun = perf_counter_ns()
         body = await read_body(request, OllamaEmbedRequest)
-        embedded = await embedder.embed(body.job(body.input), trace_of(request))
+        vectors, tokens = await compute(body, body.input, trace_of(request))
         content = {
             "model": body.model,
-            "embeddings": list(embedded.vectors),
+            "embeddings": vectors,
             "total_duration": perf_counter_ns() - begun,
             "load_duration": 0,
-            "prompt_eval_count": embedded.tokens,
+            "prompt_eval_count": tokens,
         }
         return json_response(content)
 
@@ -154,8 +194,8 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     )
     async def embed_one(request: Request) -> Response:
         body = await read_body(request, OllamaEmbeddingsRequest)
-        embedded = await embedder.embed(body.job([body.prompt]), trace_of(request))
-        return json_response({"embedding": embedded.vectors[0]})
+        vectors, _ = await compute(body, [body.prompt] if body.prompt else [], trace_of(request))
+        return json_response({"embedding": vectors[0] if vectors else []})
 
     @routes.get(
         "/api/tags", summary="List models, as Ollama does", responses={200: {"model": TagsResponse}, **failures}
@@ -168,12 +208,26 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
         "/api/show",
         summary="Describe a model, as Ollama does",
         responses={200: {"model": ShowResponse}, **failures},
-        openapi_extra=takes(ShowRequest, {"model": _MODEL}),
+        openapi_extra=takes(NamedRequest, {"model": _MODEL}),
     )
     async def show(request: Request) -> Response:
-        body = await read_body(request, ShowRequest)
-        info = await models.describe(body.model.removesuffix(_LATEST), trace_of(request).key)
-        return json_response(_shown(info, started))
+        body = await read_body(request, NamedRequest)
+        return json_response(_shown(await models.describe(body.named, trace_of(request).key), started))
+
+    @routes.post(
+        "/api/pull",
+        summary="Say that a model is there, where Ollama would fetch it",
+        responses={200: {"model": PullResponse}, **failures},
+        openapi_extra=takes(NamedRequest, {"model": _MODEL}),
+    )
+    async def pull(request: Request) -> Response:
+        body = await read_body(request, NamedRequest)
+        try:
+            await models.describe(body.named, trace_of(request).key)
+        except ModelNotFoundError as error:
+            msg = f"{error}; models are not pulled but exported into the model repository: conch export CHECKPOINT"
+            raise ModelNotFoundError(msg) from error
+        return json_response({"status": "success"})
 
     @routes.get("/api/version", summary="Tell the version, as Ollama does", responses={200: {"model": VersionResponse}})
     async def tell_version(_: Request) -> Response:
@@ -193,9 +247,10 @@ def _details(info: ModelInfo) -> dict[str, Any]:
 
 
 def _tag(info: ModelInfo, modified_at: str) -> dict[str, Any]:
+    tagged = info.name if ":" in info.name else info.name + LATEST
     return {
-        "name": info.name,
-        "model": info.name,
+        "name": tagged,
+        "model": tagged,
         "modified_at": modified_at,
         "size": 0,
         "digest": info.weights_sha256,

@@ -1,25 +1,29 @@
 """`/rerank`, `/v1/rerank`, `/v2/rerank`: one superset of Cohere's, Jina's, TEI's, infinity's, vLLM's and Voyage's.
 
-The paths differ in how they speak of errors, and `/rerank` answers `texts` as TEI does.
+The paths differ in how they speak of errors, and `/rerank` answers `texts` as TEI does. Everybody else gets the ranking
+twice: as `results`, with documents as objects, and (but for `/v2/rerank`, which is not theirs) as `data`, where
+Voyage's clients look for it, with documents as strings. Jina and vLLM give documents back unless asked not to.
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from conch_client import Ranked
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway._body import RequestBody, read_body
-from conch_gateway._dialects import CohereRoute, JinaRoute, TeiRoute
-from conch_gateway._fields import Direction, DocumentsField, Name, TruncationField, truncation
+from conch_gateway._body import read_body
+from conch_gateway._dialects import CohereRoute, SharedRoute, TeiRoute
+from conch_gateway._document_fields import Document, DocumentsField, document_texts
+from conch_gateway._fields import Direction, Flag, Name, TruncationField, Unserved, truncation, wrong_type
 from conch_gateway._jobs import RerankJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
+from conch_gateway._vllm_fields import ActivationRequest, CutRequest
 from conch_gateway.reranking import Reranked, Reranker
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
@@ -29,29 +33,39 @@ _EXAMPLE = {
     "documents": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
     "top_n": 1,
 }
-_DIALECTS: dict[str, type[Route]] = {"/rerank": TeiRoute, "/v1/rerank": JinaRoute, "/v2/rerank": CohereRoute}
+_DIALECTS: dict[str, type[Route]] = {"/rerank": TeiRoute, "/v1/rerank": SharedRoute, "/v2/rerank": CohereRoute}
 
 
-class RerankRequest(RequestBody):
+class RerankRequest(ActivationRequest, CutRequest):
     """Exactly one of `documents` and `texts`; other servers' further fields are ignored."""
 
     query: str = Field(min_length=1, description="What the documents are ranked for.")
-    documents: DocumentsField | None = Field(None, description="Documents: strings, or objects with a `text`.")
+    documents: DocumentsField | None = Field(
+        None, description="Documents: strings, or objects with a `text` or what rank_fields names."
+    )
     texts: DocumentsField | None = Field(None, description="TEI's name for `documents`.")
     model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
     top_n: int | None = Field(None, ge=0, description="How many of the best to return; 0 or nothing returns all.")
     top_k: int | None = Field(None, ge=0, description="Voyage's name for `top_n`.")
-    return_documents: bool = Field(default=False, description="Put each document's text beside its score.")
-    return_text: bool = Field(default=False, description="TEI's name for `return_documents`.")
-    raw_scores: bool = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
+    rank_fields: list[Name] | None = Field(
+        None, min_length=1, description="Cohere's: the fields of documents that are read, in this order."
+    )
+    max_tokens_per_doc: int | None = Field(
+        None, ge=1, description="Cohere's: what a document has beyond so many tokens is not read."
+    )
+    max_chunks_per_doc: Annotated[
+        Any, Unserved("is not served: documents are cut, not split; leave it out", taken=(1,))
+    ] = Field(None, description="Cohere's; more than 1 is refused.")
+    return_documents: Flag | None = Field(
+        None, description="Whether each document stands beside its score. Where left out, as the path's owners do."
+    )
+    return_text: Flag | None = Field(None, description="TEI's name for `return_documents`.")
+    raw_scores: Flag = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
     truncate: TruncationField | None = Field(
         None, description="What to cut beyond the model's limit: none, start, end; TEI's true and false mean end, none."
     )
     truncation_direction: Direction = Field("Right", description="TEI's: Left makes `truncate: true` cut the start.")
-
-    truncation: bool | None = Field(
-        None, description="Voyage's name for `truncate`; who sends it is answered as Voyage does, with `data`."
-    )
+    truncation: Flag | None = Field(None, description="Voyage's name for `truncate`.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "RerankRequest":
@@ -60,24 +74,43 @@ class RerankRequest(RequestBody):
                 raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
         if self.documents is None and self.texts is None:
             raise PydanticCustomError("missing", "documents: Field required")
+        self.read()
         return self
+
+    @property
+    def listed(self) -> list[Document]:
+        """The documents as they came."""
+        return self.documents or self.texts or []
+
+    @property
+    def gives_documents(self) -> bool | None:
+        """Whether documents are wanted back; None where nothing is said of it."""
+        return self.return_text if self.return_documents is None else self.return_documents
+
+    @property
+    def is_voyages(self) -> bool:
+        """Whether a field says that the dialect is Voyage's."""
+        return self.top_k is not None or self.truncation is not None
+
+    def read(self) -> list[str]:
+        """Return what is read of each document."""
+        try:
+            return document_texts(self.listed, self.rank_fields or ("text",))
+        except PydanticCustomError as error:
+            raise wrong_type(f"{'texts' if self.documents is None else 'documents'}: {error}") from error
 
     def job(self) -> RerankJob:
         """Return the request without its dialects' synonyms."""
         return RerankJob(
             query=self.query,
-            documents=self.documents or self.texts or [],
+            documents=self.read(),
             model=self.model,
             top_n=self.top_n or self.top_k or None,
-            raw_scores=self.raw_scores,
-            truncate=truncation(self.truncation if self.truncate is None else self.truncate, self.truncation_direction),
+            raw_scores=self.raw_scores or self.leaves_raw,
+            truncate=truncation(self.truncation if self.truncate is None else self.truncate, self.truncation_direction)
+            or self.cut,
+            document_tokens=self.max_tokens_per_doc,
         )
-
-
-class RerankedDocument(BaseModel):
-    """The text of a document, on request."""
-
-    text: str
 
 
 class RerankResult(BaseModel):
@@ -85,7 +118,15 @@ class RerankResult(BaseModel):
 
     index: int
     relevance_score: float
-    document: RerankedDocument | None = None
+    document: dict[str, Any] | None = Field(None, description="The document: its text, or the object that was sent.")
+
+
+class VoyageRerankResult(BaseModel):
+    """One document as Voyage tells it."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
 
 
 class TeiRerankResult(BaseModel):
@@ -97,13 +138,13 @@ class TeiRerankResult(BaseModel):
 
 
 class RerankResponse(BaseModel):
-    """The ranking, best first: as `results`, or as `data` for Voyage's clients."""
+    """The ranking, best first: as `results`, and the same as `data` for Voyage's clients."""
 
     id: str
     model: str
-    results: list[RerankResult] | None = None
+    results: list[RerankResult]
     object: Literal["list"] | None = None
-    data: list[RerankResult] | None = None
+    data: list[VoyageRerankResult] | None = None
     usage: dict[str, int]
     meta: dict[str, Any]
 
@@ -117,14 +158,15 @@ def router(reranker: Reranker) -> APIRouter:
         trace = trace_of(request)
         job = body.job()
         reranked = await reranker.rerank(job, trace)
-        shown = job.documents if body.return_documents or body.return_text else None
         path = request.scope["route"].path
         if body.texts is not None and path == "/rerank":
-            return json_response([_tei_item(ranked, shown) for ranked in reranked.ranking])
+            return json_response(_items(reranked, "score", "text", job.documents if body.gives_documents else None))
         version = "1" if path == "/v1/rerank" else "2"
-        results = [_item(ranked, shown) for ranked in reranked.ranking]
-        named = {"results": results} if body.truncation is None else {"object": "list", "data": results}
-        return json_response({**named, **_envelope(reranked, job, trace.request_id, version)})
+        content = {"results": _results(body, reranked, path), **_envelope(reranked, job, trace.request_id, version)}
+        if path != "/v2/rerank":
+            shown = job.documents if body.gives_documents else None
+            content |= {"object": "list", "data": _items(reranked, "relevance_score", "document", shown)}
+        return json_response(content)
 
     for path, dialect in _DIALECTS.items():
         routes.add_api_route(
@@ -153,11 +195,17 @@ def _envelope(reranked: Reranked, job: RerankJob, request_id: str, version: str)
     }
 
 
-def _item(ranked: Ranked, shown: list[str] | None) -> dict[str, Any]:
-    item: dict[str, Any] = {"index": ranked.index, "relevance_score": ranked.score}
-    return item if shown is None else {**item, "document": {"text": shown[ranked.index]}}
+def _results(body: RerankRequest, reranked: Reranked, path: str) -> list[dict[str, Any]]:
+    shown = body.gives_documents
+    if shown is None:  # Jina and vLLM give them back, TEI, Voyage and Cohere do not
+        shown = body.texts is None and not body.is_voyages and path != "/v2/rerank"
+    objects = [{"text": document} if isinstance(document, str) else document for document in body.listed]
+    return _items(reranked, "relevance_score", "document", objects if shown else None)
 
 
-def _tei_item(ranked: Ranked, shown: list[str] | None) -> dict[str, Any]:
-    item: dict[str, Any] = {"index": ranked.index, "score": ranked.score}
-    return item if shown is None else {**item, "text": shown[ranked.index]}
+def _items(reranked: Reranked, score: str, document: str, shown: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """Return the ranking in a dialect's words for the score and the document, with the documents that are shown."""
+    return [
+        {"index": one.index, score: one.score, **({} if shown is None else {document: shown[one.index]})}
+        for one in reranked.ranking
+    ]

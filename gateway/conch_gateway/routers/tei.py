@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway._body import RequestBody, read_body
+from conch_gateway._body import RequestBody, given, read_body
 from conch_gateway._dialects import TeiRoute
-from conch_gateway._fields import Direction, Name, Texts, TextsField, TruncationField, truncation
+from conch_gateway._fields import Direction, Flag, Name, Texts, TextsField, TruncationField, truncation
 from conch_gateway._jobs import EmbeddingJob, PairJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import json_response
@@ -47,19 +47,23 @@ class TeiRequest(RequestBody):
     @classmethod
     def _flattened(cls, content: Any) -> Any:
         parameters = content.get("parameters")
-        return {**parameters, **content} if isinstance(parameters, dict) else content
+        return {**given(parameters), **content} if isinstance(parameters, dict) else content
 
 
 class TextsRequest(TeiRequest):
     """What requests for vectors share."""
 
     prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
-    normalize: bool | None = Field(None, description="Vectors of length 1, or as the model gives them.")
+    normalize: Flag | None = Field(
+        None,
+        description="Vectors of length 1; false leaves them as the model gives them, and is refused for models that "
+        "give them normalised.",
+    )
     dimensions: int | None = Field(
         None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
     )
 
-    def job(self, texts: Texts, *, normalize: bool = True) -> EmbeddingJob:
+    def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:
         """Return the request in the gateway's own words; `normalize` is what applies where it says nothing."""
         return EmbeddingJob(
             texts=texts,
@@ -93,7 +97,7 @@ class PredictRequest(TeiRequest):
     """Pairs of texts for a reranker."""
 
     inputs: PairsField = Field(description="A pair of texts, or a list of pairs.")
-    raw_scores: bool = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
+    raw_scores: Flag = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
 
     def job(self) -> PairJob:
         """Return the request in the gateway's own words."""
@@ -151,7 +155,7 @@ def router(embedder: Embedder, representer: Representer, scorer: PairScorer) -> 
     @routes.post("/embed_all", **_described("Embed every token", EmbedRequest, _TEXTS, list[list[list[float]]]))
     async def embed_all(request: Request) -> Response:
         body = await read_body(request, EmbedRequest)
-        late = await representer.embed_tokens(body.job(body.inputs, normalize=False), trace_of(request))
+        late = await representer.embed_tokens(body.job(body.inputs, normalize=None), trace_of(request))
         return json_response(late.vectors)
 
     @routes.post("/embed_sparse", **_described("Weigh terms", EmbedRequest, _TEXTS, list[list[TermWeight]]))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._choice import Choice, Models
 from conch_gateway._dialects import TeiRoute
-from conch_gateway._fields import Name, StringsField
+from conch_gateway._fields import Flag, Name, StringsField
 from conch_gateway._openapi import errors, takes
 from conch_gateway._readiness import Readiness
 from conch_gateway._route import json_response
@@ -31,7 +31,7 @@ class TokenizeRequest(RequestBody):
 
     inputs: StringsField = Field(description="Text or texts.")
     model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
-    add_special_tokens: bool = Field(default=True, description="Include those that the model's template adds.")
+    add_special_tokens: Flag = Field(default=True, description="Include those that the model's template adds.")
     prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
 
 
@@ -40,7 +40,7 @@ class DecodeRequest(RequestBody):
 
     ids: IdsField = Field(description="Token ids, or rows of them.")
     model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
-    skip_special_tokens: bool = Field(default=True, description="Leave out what the model's template added.")
+    skip_special_tokens: Flag = Field(default=True, description="Leave out what the model's template added.")
 
 
 class TeiToken(BaseModel):

@@ -9,13 +9,13 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway._body import RequestBody, read_body
-from conch_gateway._encodings import in_base64
-from conch_gateway._fields import Name, PromptTokensField, StringsField, TextsField
+from conch_gateway._body import read_body
+from conch_gateway._fields import Name, StringsField, TextsField
 from conch_gateway._jobs import EmbeddingJob, PairJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import Route, json_response
 from conch_gateway._trace import trace_of
+from conch_gateway._vllm_fields import ActivationRequest, CutRequest, VectorsRequest
 from conch_gateway.embedding import Embedder
 from conch_gateway.pair_scoring import PairScorer
 from conch_gateway.representing import Representer
@@ -26,10 +26,9 @@ _SCORE_EXAMPLE = {
     "text_2": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
 }
 _POOLING_EXAMPLE = {"model": "all-minilm-l6-v2", "input": "How do I reverse a list?"}
-_TRUNCATED = Field(None, description="-1 cuts the end beyond the model's limit; other lengths are refused.")
 
 
-class ScoreRequest(RequestBody):
+class ScoreRequest(ActivationRequest, CutRequest):
     """One text with each of several, or as many with as many, pairwise."""
 
     text_1: StringsField | None = Field(None, description="The query, or one for each of `text_2`.")
@@ -37,8 +36,6 @@ class ScoreRequest(RequestBody):
     queries: StringsField | None = Field(None, description="Another name for `text_1`.")
     documents: StringsField | None = Field(None, description="Another name for `text_2`.")
     model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
-    use_activation: bool = Field(default=True, description="Scores in 0..1; false leaves them as the model gives them.")
-    truncate_prompt_tokens: PromptTokensField | None = _TRUNCATED
 
     @model_validator(mode="after")
     def _says_what_to_score(self) -> "ScoreRequest":
@@ -68,26 +65,22 @@ class ScoreRequest(RequestBody):
         return PairJob(
             pairs=list(zip(left, self._right, strict=True)),
             model=self.model,
-            raw_scores=not self.use_activation,
-            truncate=self.truncate_prompt_tokens,
+            raw_scores=self.leaves_raw,
+            truncate=self.cut,
         )
 
 
-class PoolingRequest(RequestBody):
+class PoolingRequest(VectorsRequest, CutRequest):
     """Texts, and whether to pool their token vectors."""
 
     input: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
     model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
-    task: Literal["embed", "token_embed"] | None = Field(
+    task: Literal["embed", "token_embed"] = Field(
         "embed", description="One vector for each text, or one for each of its tokens."
-    )
-    encoding_format: Literal["float", "base64"] | None = Field(
-        "float", description="Numbers, or base64 of the little-endian float32 numbers."
     )
     dimensions: int | None = Field(
         None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
     )
-    truncate_prompt_tokens: PromptTokensField | None = _TRUNCATED
 
     def job(self) -> EmbeddingJob:
         """Return the request in the gateway's own words."""
@@ -95,7 +88,8 @@ class PoolingRequest(RequestBody):
             texts=self.input,
             model=self.model,
             dimensions=self.dimensions,
-            truncate=self.truncate_prompt_tokens,
+            truncate=self.cut,
+            normalize=self.unit_length,
         )
 
 
@@ -169,8 +163,8 @@ def router(scorer: PairScorer, embedder: Embedder, representer: Representer) -> 
         body = await read_body(request, PoolingRequest)
         compute = representer.embed_tokens if body.task == "token_embed" else embedder.embed
         computed = await compute(body.job(), trace_of(request))
-        rows = in_base64(computed.vectors) if body.encoding_format == "base64" else list(computed.vectors)
-        data = [{"index": index, "object": "pooling", "data": row} for index, row in enumerate(rows)]
+        rows = enumerate(body.packed(computed.vectors))
+        data = [{"index": index, "object": "pooling", "data": row} for index, row in rows]
         return _response(request, computed.model, computed.tokens, data)
 
     return routes

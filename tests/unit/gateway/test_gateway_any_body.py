@@ -20,15 +20,18 @@ FIELDS = (
     "input", "inputs", "text_1", "text_2", "texts", "prompt", "ids", "query", "documents", "passages", "parameters",
     "model", "encoding_format", "embedding_type", "embedding_types", "vector_type", "dimensions", "prompt_name",
     "input_type", "truncate", "truncation_direction", "normalize", "top_n", "top_k", "return_documents",
+    "rank_fields", "max_tokens_per_doc", "use_activation", "embed_dtype", "endianness", "name", "user",
 )  # fmt: skip
 OPENAI = {"error"}
+SHARED = {"error", "message", "detail"}
 TEI = {"error", "error_type"}
 ERROR_KEYS = {
-    "/v1/embeddings": OPENAI,
+    "/v1/embeddings": SHARED,
+    "/openai/v1/embeddings": SHARED,
     "/v1/embed": {"message"},
     "/v2/embed": {"message"},
     "/rerank": TEI,
-    "/v1/rerank": {"message", "detail"},
+    "/v1/rerank": SHARED,
     "/v2/rerank": {"message"},
     "/v1/ranking": OPENAI,
     "/score": OPENAI,
@@ -44,6 +47,7 @@ ERROR_KEYS = {
     "/api/embed": {"error"},
     "/api/embeddings": {"error"},
     "/api/show": {"error"},
+    "/api/pull": {"error"},
 }
 LIKELY = ANYTHING | st.sampled_from(["a", ["a"], ["a", "b"], [["a", "b"]], {"text": "a"}, [1], "letters", -1, 4])
 

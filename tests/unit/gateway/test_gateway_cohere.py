@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.unit.gateway.conftest import StandIn
 
 TEXTS = ["ab", "c"]
+TEXT = {"type": "text", "text": "a"}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 
 
 async def embedded(http: httpx.AsyncClient, url: str = "/v2/embed", **body: Any) -> Any:
@@ -78,10 +80,24 @@ async def test_length_and_truncation_are_passed_on(http: httpx.AsyncClient, clie
     assert client.calls[0][1]["truncate"] == "start"
 
 
+async def test_inputs_are_texts_in_parts(http: httpx.AsyncClient, client: StandIn) -> None:
+    parts = [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]
+    response = await http.post("/v2/embed", json={"inputs": [{"content": parts}, {"content": parts[:1]}]})
+
+    assert response.json()["texts"] == ["ab\nc", "ab"]
+    assert np.shape(response.json()["embeddings"]["float"]) == (2, 8)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
         pytest.param({}, 422, "texts", id="no texts"),
+        pytest.param({"texts": ["a"], "inputs": [{"content": [TEXT]}]}, 400, "inputs", id="texts and inputs"),
+        pytest.param({"inputs": [TEXT]}, 422, "inputs", id="an input without content"),
+        pytest.param({"inputs": [{"content": [{"type": "text"}]}]}, 422, "inputs", id="a part without text"),
+        pytest.param({"inputs": [{"content": [TEXT, IMAGE]}]}, 400, "inputs", id="an image among texts"),
+        pytest.param({"images": ["data:image/png;base64,"]}, 400, "images", id="images alone"),
+        pytest.param({"texts": ["a"], "max_tokens": 3}, 400, "max_tokens", id="another limit than the model's"),
         pytest.param({"texts": [[1, 2]]}, 422, "texts", id="token ids"),
         pytest.param({"texts": [""]}, 400, "texts", id="an empty text"),
         pytest.param({"texts": ["a"], "input_type": "image"}, 400, "input_type", id="images"),

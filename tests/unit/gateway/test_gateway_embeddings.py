@@ -76,11 +76,53 @@ async def test_dimensions_shorten_the_vectors(http: httpx.AsyncClient) -> None:
     assert (await vectors_of(http, input="ab", dimensions=4)).shape == (1, 4)
 
 
-async def test_null_and_unknown_fields_are_as_if_absent(http: httpx.AsyncClient) -> None:
-    fields = ("model", "encoding_format", "dimensions", "user", "prompt_name", "input_type", "truncate")
-    nulls: dict[str, Any] = dict.fromkeys(fields)
+@pytest.mark.parametrize("user", ["me", 7, ["me"], {"id": 7}, None], ids=repr)
+async def test_what_is_not_used_may_be_anything(http: httpx.AsyncClient, user: object) -> None:
+    assert (await vectors_of(http, input="ab", user=user, priority="high")).shape == (1, 8)
 
-    assert (await vectors_of(http, input="ab", **nulls, priority="high")).shape == (1, 8)
+
+async def test_jinas_objects_are_their_texts(http: httpx.AsyncClient) -> None:
+    objects = await vectors_of(http, input=[{"text": "ab"}, "c"])
+
+    assert np.array_equal(objects, await vectors_of(http, input=["ab", "c"]))
+
+
+@pytest.mark.parametrize("path", ["/openai/deployments/letters/embeddings", "/openai/v1/embeddings"])
+async def test_azures_paths_are_served(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.post(path, params={"api-version": "2024-10-21"}, json={"input": "ab", "model": "letters"})
+
+    assert (response.status_code, response.json()["model"]) == (200, "letters")
+
+
+async def test_azures_deployment_is_the_model(http: httpx.AsyncClient) -> None:
+    good = await http.post("/openai/deployments/letters/embeddings", json={"input": "ab", "model": "ada"})
+    bad = await http.post("/openai/deployments/gpt/embeddings", json={"input": "ab", "model": "letters"})
+
+    assert (good.status_code, bad.status_code) == (200, 404)
+
+
+async def test_an_error_is_said_in_every_word_that_clients_of_the_path_read(http: httpx.AsyncClient) -> None:
+    told = (await http.post(URL, json={"input": "a", "model": "gpt-9"})).json()
+
+    assert set(told) == {"error", "message", "detail"}
+    assert told["error"]["message"] == told["message"] == told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "body"),
+    [
+        (URL, "letters", {"input": "a"}),
+        ("/v2/embed", "letters", {"texts": ["a"]}),
+        ("/embed", "letters", {"inputs": "a"}),
+        ("/api/embed", "letters", {"input": "a"}),
+        ("/v1/rerank", "overlap", {"query": "a", "documents": ["a"]}),
+    ],
+)
+async def test_a_name_may_have_ollamas_tag_on_every_path(
+    http: httpx.AsyncClient, path: str, name: str, body: dict[str, Any]
+) -> None:
+    assert (await http.post(path, json={"model": f"{name}:latest", **body})).status_code == 200
+    assert (await http.post(path, json={"model": f"{name}:other", **body})).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -125,6 +167,7 @@ async def test_truncation_follows_the_request_then_the_setting(
         pytest.param({"input": None}, 422, "input", id="null"),
         pytest.param({"input": 7}, 422, "input", id="number"),
         pytest.param({"input": {"text": "a"}}, 422, "input", id="object"),
+        pytest.param({"input": [{"image": "a"}]}, 422, "input", id="Jina's images"),
         pytest.param({"input": ["a", 1]}, 422, "input", id="mixed"),
         pytest.param({"input": [1, True]}, 422, "input", id="true is no token id"),
         pytest.param({"input": [1.0]}, 422, "input", id="a float is no token id"),

@@ -110,6 +110,22 @@ async def test_routing_errors_have_the_same_envelope(
     assert ("allow" in response.headers) == (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "keys", "words"),
+    [
+        pytest.param("/api/chat", {"error"}, "error", id="Ollama"),
+        pytest.param("/v2/chat", {"message"}, "message", id="Cohere"),
+    ],
+)
+async def test_where_there_is_nothing_the_prefix_says_whose_dialect_it_is(
+    http: httpx.AsyncClient, path: str, keys: set[str], words: str
+) -> None:
+    response = await http.post(path, json={})
+
+    assert (response.status_code, set(response.json())) == (404, keys)
+    assert "nothing at this path" in response.json()[words]
+
+
 @pytest.mark.parametrize(("path", "allowed"), [("/", "GET, HEAD, POST"), (URL, "POST"), ("/openapi.json", "GET, HEAD")])
 async def test_a_wrong_method_is_told_all_that_the_path_takes(http: httpx.AsyncClient, path: str, allowed: str) -> None:
     assert (await http.request("PUT", path)).headers["allow"] == allowed

@@ -59,8 +59,11 @@ async def test_it_lists_what_it_opens(opened: Opened, key: list[str], listed: se
         models = await http.get("/v1/models")
         tags = await http.get("/api/tags")
     assert {model["id"] for model in models.json()["data"]} == listed
+    assert {model["name"] for model in models.json()["models"]} == listed
     assert names_in(models) == listed
-    assert {model["name"] for model in tags.json()["models"]} == listed & {"letters", "finder"}
+    assert {model["name"] for model in tags.json()["models"]} == {
+        f"{name}:latest" for name in listed & {"letters", "finder"}
+    }
 
 
 SURFACES: dict[str, tuple[str, dict[str, Any] | None]] = {

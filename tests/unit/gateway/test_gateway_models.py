@@ -22,6 +22,9 @@ async def test_models_are_listed_in_openais_shape_with_the_facts_of_their_export
         "id": "letters",
         "object": "model",
         "owned_by": "conch",
+        "name": "letters",
+        "endpoints": ["embed"],
+        "context_length": 16,
         "task": "embedding",
         "architecture": "bert",
         "precision": "fp32",
@@ -60,3 +63,15 @@ async def test_an_unknown_model_is_not_found_and_the_message_lists_those_served(
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
     assert "letters" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"), [({}, ["letters", "overlap"]), ({"endpoint": "rerank"}, ["overlap"])], ids=["all", "rerankers"]
+)
+async def test_coheres_clients_read_models_of_an_endpoint(
+    http: httpx.AsyncClient, query: dict[str, str], names: list[str]
+) -> None:
+    answer = (await http.get("/v1/models", params=query)).json()
+
+    assert [model["name"] for model in answer["models"]] == names
+    assert answer["models"][-1] == {"name": "overlap", "endpoints": ["rerank"], "context_length": 16}

@@ -8,7 +8,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from tests.unit.gateway.conftest import StandIn
+    from tests.unit.gateway.conftest import Serve, StandIn
 
 
 async def test_texts_are_embedded(http: httpx.AsyncClient) -> None:
@@ -43,7 +43,8 @@ async def test_long_texts_are_cut_unless_that_is_forbidden(
 async def test_embedding_models_are_listed(http: httpx.AsyncClient) -> None:
     (model,) = (await http.get("/api/tags")).json()["models"]
 
-    assert (model["name"], model["digest"], model["details"]["family"]) == ("letters", "1" * 64, "bert")
+    assert (model["name"], model["model"]) == ("letters:latest", "letters:latest")
+    assert (model["digest"], model["details"]["family"]) == ("1" * 64, "bert")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,44 @@ async def test_a_model_is_described(http: httpx.AsyncClient, name: str, capabili
     assert answer["model_info"]["bert.context_length"] == 16
 
 
+async def test_its_older_name_for_the_field_is_understood(http: httpx.AsyncClient) -> None:
+    answer = (await http.post("/api/show", json={"name": "letters:latest"})).json()
+
+    assert answer["capabilities"] == ["embedding"]
+
+
+@pytest.mark.parametrize("body", [{}, {"input": ""}, {"input": []}, {"input": None}], ids=str)
+async def test_no_input_gets_no_vectors(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    response = await http.post("/api/embed", json={"model": "letters", **body})
+
+    assert (response.status_code, response.json()["embeddings"]) == (200, [])
+
+
+async def test_no_prompt_gets_an_empty_vector(http: httpx.AsyncClient) -> None:
+    response = await http.post("/api/embeddings", json={"model": "letters", "prompt": ""})
+
+    assert (response.status_code, response.json()) == (200, {"embedding": []})
+
+
+async def test_a_list_may_be_of_any_length(http_with: Serve) -> None:
+    async with http_with(max_inputs=2) as http:
+        response = await http.post("/api/embed", json={"model": "letters", "input": ["a", "b", "c"]})
+
+    assert len(response.json()["embeddings"]) == 3
+
+
+async def test_a_model_that_is_there_need_not_be_pulled(http: httpx.AsyncClient) -> None:
+    response = await http.post("/api/pull", json={"model": "letters", "stream": True})
+
+    assert (response.status_code, response.json()) == (200, {"status": "success"})
+
+
+async def test_who_pulls_another_model_is_told_how_to_export_it(http: httpx.AsyncClient) -> None:
+    response = await http.post("/api/pull", json={"model": "llama"})
+
+    assert "conch export" in response.json()["error"]
+
+
 async def test_the_version_is_told(http: httpx.AsyncClient) -> None:
     assert (await http.get("/api/version")).json()["version"]
 
@@ -64,10 +103,13 @@ async def test_the_version_is_told(http: httpx.AsyncClient) -> None:
     ("path", "body", "status"),
     [
         pytest.param("/api/embed", {"input": "a"}, 422, id="no model"),
-        pytest.param("/api/embed", {"model": "letters", "input": ""}, 400, id="an empty text"),
+        pytest.param("/api/embed", {"model": "letters", "input": ["a", ""]}, 400, id="an empty text among others"),
+        pytest.param("/api/embed", {"model": "llama", "input": ""}, 404, id="nothing for an unknown model"),
         pytest.param("/api/embed", {"model": "letters", "input": [1]}, 422, id="token ids"),
         pytest.param("/api/embed", {"model": "llama", "input": "a"}, 404, id="an unknown model"),
-        pytest.param("/api/embeddings", {"model": "letters", "prompt": ""}, 400, id="an empty prompt"),
+        pytest.param("/api/show", {}, 422, id="no name"),
+        pytest.param("/api/pull", {"model": "llama"}, 404, id="an unknown model to pull"),
+        pytest.param("/api/generate", {"model": "letters", "prompt": "a"}, 404, id="an unknown path"),
         pytest.param("/api/show", {"model": "llama"}, 404, id="an unknown model to describe"),
     ],
 )

@@ -22,18 +22,21 @@ async def ranked(http: httpx.AsyncClient, *, url: str = "/v2/rerank", **body: An
 
 
 @pytest.mark.parametrize("url", URLS)
-async def test_documents_come_back_best_first_in_the_envelope(http: httpx.AsyncClient, url: str) -> None:
-    response = await http.post(url, json={"query": "abcd", "documents": DOCUMENTS, "model": "overlap"})
+async def test_documents_are_ranked_best_first_for_all_dialects_at_once(http: httpx.AsyncClient, url: str) -> None:
+    body = {"query": "abcd", "documents": DOCUMENTS, "model": "overlap", "return_documents": False}
+    response = await http.post(url, json=body)
 
-    answer = response.json()
-    assert answer == {
+    ranked = [
+        {"index": 1, "relevance_score": 0.75},
+        {"index": 2, "relevance_score": 0.25},
+        {"index": 0, "relevance_score": 0.0},
+    ]
+    voyages = {} if url == "/v2/rerank" else {"object": "list", "data": ranked}
+    assert response.json() == {
         "id": response.headers["x-request-id"],
         "model": "overlap",
-        "results": [
-            {"index": 1, "relevance_score": 0.75},
-            {"index": 2, "relevance_score": 0.25},
-            {"index": 0, "relevance_score": 0.0},
-        ],
+        "results": ranked,
+        **voyages,
         "usage": {"prompt_tokens": 11, "total_tokens": 11},
         "meta": {
             "api_version": {"version": "1" if url == "/v1/rerank" else "2"},
@@ -50,12 +53,54 @@ async def test_texts_sent_to_rerank_get_teis_bare_list(http: httpx.AsyncClient) 
     ]
 
 
-async def test_who_sends_voyages_truncation_gets_voyages_envelope(http: httpx.AsyncClient, client: StandIn) -> None:
-    answer = await ranked(http, url="/v1/rerank", documents=DOCUMENTS, top_k=1, truncation=False)
+@pytest.mark.parametrize(
+    ("url", "fields", "given_back"),
+    [
+        pytest.param("/rerank", {}, True, id="vLLM does by default"),
+        pytest.param("/v1/rerank", {}, True, id="Jina does by default"),
+        pytest.param("/v2/rerank", {}, False, id="Cohere does not"),
+        pytest.param("/v1/rerank", {"top_k": 2}, False, id="Voyage does not"),
+        pytest.param("/v1/rerank", {"truncation": True}, False, id="Voyage, by another field of its own"),
+        pytest.param("/v1/rerank", {"return_documents": False}, False, id="who is told not to"),
+        pytest.param("/v2/rerank", {"return_documents": True}, True, id="who is told to"),
+        pytest.param("/v1/rerank", {"top_k": 2, "return_documents": True}, True, id="Voyage, told to"),
+    ],
+)
+async def test_documents_are_given_back_where_the_dialect_does(
+    http: httpx.AsyncClient, url: str, fields: dict[str, Any], given_back: bool
+) -> None:
+    answer = await ranked(http, url=url, documents=["abc", {"text": "a", "id": 7}], **fields)
 
-    assert (answer["object"], answer["data"]) == ("list", [{"index": 1, "relevance_score": 0.75}])
-    assert "results" not in answer
-    assert client.calls[-1][1]["truncate"] == "none"
+    documents = [item.get("document") for item in answer["results"]]
+    assert documents == ([{"text": "abc"}, {"text": "a", "id": 7}] if given_back else [None, None])
+
+
+async def test_voyages_clients_get_documents_as_strings(http: httpx.AsyncClient) -> None:
+    answer = await ranked(http, url="/v1/rerank", documents=DOCUMENTS, top_k=1, return_documents=True)
+
+    assert answer["data"] == [{"index": 1, "relevance_score": 0.75, "document": "abc"}]
+
+
+async def test_rank_fields_say_what_is_read_of_a_document(http: httpx.AsyncClient, client: StandIn) -> None:
+    documents = [{"title": "abc", "text": "xyz"}, {"title": "x", "body": "a"}, "ab"]
+
+    answer = await ranked(http, url="/v1/rerank", documents=documents, rank_fields=["title", "body"])
+
+    assert [(item["index"], item["relevance_score"]) for item in answer["results"]] == [(0, 0.75), (2, 0.5), (1, 0.25)]
+    assert [item["document"] for item in answer["results"]] == [documents[0], {"text": "ab"}, documents[1]]
+
+
+async def test_what_a_document_has_beyond_its_tokens_is_not_read(http: httpx.AsyncClient) -> None:
+    answer = await ranked(http, documents=["xxa", "abcd", "bx"], max_tokens_per_doc=2)  # a letter is a token here
+
+    assert [(item["index"], item["relevance_score"]) for item in answer["results"]] == [(1, 0.5), (2, 0.25), (0, 0.0)]
+
+
+@pytest.mark.parametrize("word", ["true", "True", "1", "yes", True, 1], ids=repr)
+async def test_words_are_understood_as_booleans(http: httpx.AsyncClient, word: object) -> None:
+    answer = await ranked(http, documents=["a"], return_documents=word)
+
+    assert answer["results"][0]["document"] == {"text": "a"}
 
 
 async def test_texts_sent_elsewhere_get_the_envelope(http: httpx.AsyncClient) -> None:
@@ -91,6 +136,10 @@ async def test_the_best_n_are_returned(http: httpx.AsyncClient, fields: dict[str
         pytest.param({"truncate": True}, "end", id="TEI's true"),
         pytest.param({"truncate": True, "truncation_direction": "Left"}, "start", id="TEI's true from the left"),
         pytest.param({"truncate": False}, "none", id="TEI's false"),
+        pytest.param({"truncation": False}, "none", id="Voyage's false"),
+        pytest.param({"truncate_prompt_tokens": -1}, "end", id="vLLM's -1"),
+        pytest.param({"truncate_prompt_tokens": -1, "truncation_side": "left"}, "start", id="vLLM's -1 at the left"),
+        pytest.param({"truncate": True, "truncation_direction": "left"}, "start", id="left in small letters"),
     ],
 )
 async def test_truncation_is_understood_in_every_dialect(
@@ -101,8 +150,11 @@ async def test_truncation_is_understood_in_every_dialect(
     assert client.calls[-1][1]["truncate"] == passed
 
 
-async def test_raw_scores_are_asked_of_the_model(http: httpx.AsyncClient, client: StandIn) -> None:
-    await ranked(http, documents=DOCUMENTS, raw_scores=True)
+@pytest.mark.parametrize("fields", [{"raw_scores": True}, {"use_activation": False}, {"activation": False}], ids=str)
+async def test_raw_scores_are_asked_of_the_model(
+    http: httpx.AsyncClient, client: StandIn, fields: dict[str, Any]
+) -> None:
+    await ranked(http, documents=DOCUMENTS, **fields)
 
     assert client.calls[-1][1]["raw_scores"] is True
 
@@ -132,7 +184,18 @@ async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: S
         pytest.param({"query": "a", "texts": [{"text": None}]}, 422, "texts", id="an object with null text"),
         pytest.param({"query": "a", "documents": ["a"], "top_n": "1"}, 422, "top_n", id="top_n as string"),
         pytest.param(
-            {"query": "a", "documents": ["a"], "return_documents": 1}, 422, "return_documents", id="1 is not true"
+            {"query": "a", "documents": ["a"], "return_documents": [1]}, 422, "return_documents", id="a list for a flag"
+        ),
+        pytest.param(
+            {"query": "a", "documents": ["a"], "return_documents": "ja"}, 400, "return_documents", id="another word"
+        ),
+        pytest.param(
+            {"query": "a", "documents": [{"text": "a"}], "rank_fields": ["title"]}, 422, "title", id="a field it lacks"
+        ),
+        pytest.param({"query": "a", "documents": ["a"], "rank_fields": []}, 400, "rank_fields", id="no field to read"),
+        pytest.param({"query": "a", "documents": ["a"], "max_chunks_per_doc": 2}, 400, "max_chunks", id="chunks"),
+        pytest.param(
+            {"query": "a", "documents": ["a"], "truncate_prompt_tokens": 3}, 400, "truncate_prompt", id="another length"
         ),
         pytest.param({"query": "a", "documents": ["a"], "truncate": 5}, 422, "truncate", id="truncate as number"),
         pytest.param(
@@ -161,7 +224,7 @@ async def test_a_bad_request_gets_its_status_and_names_the_field(
     ("url", "keys"),
     [
         pytest.param("/rerank", {"error", "error_type"}, id="TEI"),
-        pytest.param("/v1/rerank", {"message", "detail"}, id="Jina and Cohere's first version"),
+        pytest.param("/v1/rerank", {"error", "message", "detail"}, id="all who share it"),
         pytest.param("/v2/rerank", {"message"}, id="Cohere"),
     ],
 )
@@ -169,7 +232,7 @@ async def test_each_path_speaks_of_errors_in_its_own_dialect(http: httpx.AsyncCl
     answer = (await http.post(url, json={"query": "a", "documents": []})).json()
 
     assert set(answer) == keys
-    assert "documents" in answer[min(keys & {"error", "message"})]
+    assert "documents" in answer["message" if "message" in keys else "error"]
 
 
 async def test_a_long_list_is_ranked_in_several_calls_as_in_one(http: httpx.AsyncClient, client: StandIn) -> None:

@@ -36,7 +36,6 @@ async def test_options_are_passed_on(http: httpx.AsyncClient, client: StandIn) -
         inputs="ab",
         prompt_name="query",
         dimensions=4,
-        normalize=False,
         truncate=True,
         truncation_direction="Left",
     )
@@ -47,15 +46,20 @@ async def test_options_are_passed_on(http: httpx.AsyncClient, client: StandIn) -
     assert computed["dimensions"] == 4
 
 
-@pytest.mark.parametrize("normalized", [True, False])
 async def test_vectors_that_are_not_to_be_normalised_are_as_the_model_gives_them(
-    http: httpx.AsyncClient, client: StandIn, normalized: bool
+    http: httpx.AsyncClient, client: StandIn
 ) -> None:
-    client.served[0] = replace(client.served[0], normalized=normalized)
+    client.served[0] = replace(client.served[0], normalized=False)
 
     await answer(http, "/embed", inputs="ab", normalize=False)
 
-    assert client.calls[-1][1]["normalize"] is normalized
+    assert client.calls[-1][1]["normalize"] is False
+
+
+async def test_a_null_field_does_not_hide_that_of_the_parameters(http: httpx.AsyncClient, client: StandIn) -> None:
+    await answer(http, "/embed", inputs="ab", prompt_name=None, parameters={"prompt_name": "query", "truncate": None})
+
+    assert client.calls[0][1]["prompt_name"] == "query"
 
 
 async def test_options_may_be_parameters_as_hugging_face_sends_them(http: httpx.AsyncClient, client: StandIn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ async def test_without_a_type_vectors_are_floats(http: httpx.AsyncClient) -> Non
     assert all(isinstance(number, float) for row in await embeddings(http) for number in row)
 
 
-@pytest.mark.parametrize("field", ["embedding_type", "output_dtype"])
+@pytest.mark.parametrize("field", ["embedding_type", "encoding_type", "output_dtype"])
 @pytest.mark.parametrize(
     ("name", "low", "high", "length"),
     [("int8", -127, 127, 8), ("uint8", 1, 255, 8), ("binary", -128, 127, 1), ("ubinary", 0, 255, 1)],
@@ -144,6 +145,17 @@ async def test_a_model_without_such_vectors_is_refused(http: httpx.AsyncClient) 
         pytest.param({"embedding_type": "int4"}, id="an unknown type"),
         pytest.param({"embedding_type": []}, id="no type"),
         pytest.param({"vector_type": "hybrid"}, id="an unknown kind of vector"),
+        pytest.param({"embedding_type": "int8", "encoding_type": "int8"}, id="a type by both of Jina's names"),
+        pytest.param({"return_multivector": True}, id="Jina's token vectors"),
+        pytest.param({"modality": "image"}, id="another modality"),
+        pytest.param({"messages": []}, id="messages"),
+        pytest.param({"add_special_tokens": False}, id="no special tokens"),
+        pytest.param({"embed_dtype": "fp8_e4m3"}, id="floats of eight bits"),
+        pytest.param({"encoding_format": "bytes"}, id="an answer in bytes"),
+        pytest.param({"normalize": False}, id="vLLM's raw vectors of a model that gives none"),
+        pytest.param({"use_activation": False}, id="the same in its newer words"),
+        pytest.param({"normalized": False}, id="Jina's"),
+        pytest.param({"normalized": False, "vector_type": "late"}, id="the same of token vectors"),
     ],
 )
 async def test_what_is_not_served_is_refused(
@@ -152,6 +164,19 @@ async def test_what_is_not_served_is_refused(
     response = await http.post(URL, json={"input": "ab", **fields})
 
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_value")
+
+
+@pytest.mark.parametrize("field", ["normalize", "use_activation", "normalized"])
+async def test_vectors_that_are_not_to_be_normalised_are_as_the_model_gives_them(
+    http: httpx.AsyncClient, client: StandIn, field: str
+) -> None:
+    client.served[0] = replace(client.served[0], normalized=False)
+
+    await answer(http, **{field: False})
+    typed = await http.post(URL, json={"input": "a", field: False, "output_dtype": "int8"})
+
+    assert client.calls[-1][1]["normalize"] is False
+    assert typed.status_code == 400  # its range is for vectors of length 1
 
 
 @pytest.mark.parametrize("kind", ["query", "passage"])

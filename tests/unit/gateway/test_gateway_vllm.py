@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import conch_client as cc
 import numpy as np
 import pytest
+from conch_gateway._encodings import floats
 
 if TYPE_CHECKING:
     import httpx
@@ -78,6 +79,60 @@ async def test_tokens_are_left_apart_on_request(http: httpx.AsyncClient, every_k
     told = await answer(http, "/pooling", input="abc", task="token_embed")
 
     assert (told["model"], np.shape(told["data"][0]["data"])) == ("letters-tokens", (3, 2))
+
+
+@pytest.mark.parametrize("path", ["/pooling", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    ("fields", "dtype"),
+    [
+        pytest.param({}, "<f4", id="little-endian float32"),
+        pytest.param({"endianness": "big"}, ">f4", id="big-endian"),
+        pytest.param({"endianness": "native"}, "=f4", id="native"),
+        pytest.param({"embed_dtype": "float16"}, "<f2", id="float16"),
+        pytest.param({"embed_dtype": "float16", "endianness": "big"}, ">f2", id="big-endian float16"),
+    ],
+)
+async def test_base64_has_the_type_and_the_order_of_bytes_that_were_asked_for(
+    http: httpx.AsyncClient, path: str, fields: dict[str, Any], dtype: str
+) -> None:
+    (listed,) = (await answer(http, path, input="abc"))["data"]
+    (packed,) = (await answer(http, path, input="abc", encoding_format="base64", **fields))["data"]
+
+    key = "data" if path == "/pooling" else "embedding"
+    assert np.frombuffer(base64.b64decode(packed[key]), dtype) == pytest.approx(listed[key], rel=1e-3)
+
+
+async def test_bfloat16_is_the_nearest_of_its_numbers(http: httpx.AsyncClient) -> None:
+    (listed,) = (await answer(http, "/pooling", input="abc"))["data"]
+    (packed,) = (await answer(http, "/pooling", input="abc", encoding_format="base64", embed_dtype="bfloat16"))["data"]
+
+    bits = np.frombuffer(base64.b64decode(packed["data"]), "<u2").astype(np.uint32) << 16
+    assert bits.view(np.float32) == pytest.approx(listed["data"], rel=2**-8)
+
+
+def test_bfloat16_rounds_halves_to_even() -> None:
+    between = np.array([0x3F808000, 0x3F818000, 0x3F808001], np.uint32).view(np.float32)
+
+    assert floats(between, "bfloat16").tolist() == [0x3F80, 0x3F82, 0x3F81]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "ab"}),
+        ("/pooling", {"input": "ab"}),
+        ("/score", {"text_1": "ab", "text_2": "a"}),
+        ("/rerank", {"query": "ab", "documents": ["a"]}),
+    ],
+)
+async def test_what_is_cut_is_said_alike_on_every_path(
+    http: httpx.AsyncClient, client: StandIn, path: str, body: dict[str, Any]
+) -> None:
+    await answer(http, path, **body, truncate_prompt_tokens=-1, truncation_side="left")
+    refused = await http.post(path, json={**body, "truncate_prompt_tokens": 3})
+
+    assert client.calls[0][1]["truncate"] == "start"
+    assert (refused.status_code, "truncate_prompt_tokens" in refused.text) == (400, True)
 
 
 async def test_base64_holds_the_same_numbers(http: httpx.AsyncClient) -> None:
