@@ -29,9 +29,9 @@ test-clients: $(STAMP) ## other people's clients, each in an environment of its 
 	$(BIN)/conch export --missing
 	$(BIN)/python -m pytest tests/clients/test_clients.py
 
-fuzz: $(STAMP) ## thousands of good, bad and mangled requests: no 5xx, no answer that docs/openapi.json does not allow
+fuzz: $(STAMP) ## thousands of good, bad, mangled and hostile requests: no 5xx, no answer that docs/openapi.json does not allow
 	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py
+	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
 
 check: $(STAMP) ## style, types, generated pages
 	$(BIN)/ruff check .

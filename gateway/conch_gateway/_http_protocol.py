@@ -11,9 +11,11 @@ from typing import Any
 
 import httptools
 import orjson
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from conch_gateway._http_head import MAX_HEAD_BYTES, Refusal, check_head, head_too_large, head_without_offer
+from conch_gateway._lingering import lingering
 from conch_gateway._route import Route
 from conch_gateway.errors import INVALID, Problem
 
@@ -25,7 +27,7 @@ class Pace:
     Attributes:
         patience_s: a request must be whole this long after its first byte, or more by what has come of it.
         slowest: bytes that buy a sender another second, and that a reader must take in `patience_s`.
-        linger_s: how long a refused sender has to read why.
+        linger_s: how long a peer may go on after its last answer.
     """
 
     patience_s: float = 30.0
@@ -46,7 +48,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever."""
-        super().connection_made(transport)
+        self._socket = transport
+        super().connection_made(lingering(transport, self.pace.linger_s))
         self._running: RequestResponseCycle | None = None
         self._reading_head = self._reading_body = False
         self._message_bytes = self._body_bytes = 0
@@ -64,7 +67,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; a sender who was refused is not listened to."""
-        if self._refused:
+        if self._refused or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
         self._message_bytes += len(data)
@@ -147,7 +150,16 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_while_open(message: Message) -> None:
+                # uvloop's transport refuses writes from its close on, and tells the protocol of that only afterwards.
+                cycle.disconnected |= self.transport.is_closing()
+                await send(message)
+
+            await app(scope, receive, send_while_open)
+
+        super()._start_asgi_task(cycle, run)  # type: ignore[arg-type]
 
     # Slow peers
 
@@ -184,10 +196,17 @@ class Protocol(HttpToolsProtocol):
         self._forget_reader()
 
     def on_response_complete(self) -> None:
-        """Do not wait for ever for the reader of a last answer."""
+        """Go on reading after the last answer, or the sender's farewell is never seen."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            self.loop.call_later(self.pace.patience_s, self.transport.abort)
+        if self.transport.is_closing() and not self._socket.is_closing():
+            self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        """Close a connection that has nothing to answer at once, and others after their answer."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._socket.close()
+        else:
+            super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; what of the last answer has not been read by now never will be."""
@@ -207,6 +226,8 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Hear no more; answer the requests that came before this one, or this one if there are none, and close."""
+        if self.transport.is_closing():
+            return
         self._refused = True
         self._forget_sender()
         self.flow.resume_reading()
@@ -225,9 +246,7 @@ class Protocol(HttpToolsProtocol):
             broken.disconnected = True
             broken.message_event.set()
         self.transport.write(_written(refusal))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.loop.call_later(self.pace.linger_s, self.transport.close)
+        self.transport.close()
 
 
 def _written(refusal: Refusal) -> bytes:
