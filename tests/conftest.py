@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 # onnxruntime reports usage unless told otherwise before it is imported; nothing here talks to anyone.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -16,6 +18,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the product's own event loop: asyncio's differs from it where processes and sockets end."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -197,7 +197,8 @@ class Serving:
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 30) -> None:
-    """Return when the condition holds; fail when it does not in time. A LookupError is a no."""
+    """Return when the condition holds; fail when it does not in time. A process or a listener that is not
+    there is a no."""
     deadline = time.monotonic() + timeout_s
     while not _holds(condition):
         assert time.monotonic() < deadline, f"the condition did not hold within {timeout_s:g} s"
@@ -226,7 +227,7 @@ def free_ports(count: int) -> list[int]:
 def _holds(condition: Callable[[], Any]) -> bool:
     try:
         return bool(condition())
-    except (LookupError, psutil.NoSuchProcess):
+    except (LookupError, psutil.NoSuchProcess, httpx.TransportError):
         return False
 
 

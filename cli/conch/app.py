@@ -43,4 +43,6 @@ def main() -> None:
     """Run the command line."""
     # onnxruntime reports usage unless told otherwise before it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # gRPC's handlers of fork() do nothing for a process that only forks to run a program, but write to the log.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     app()

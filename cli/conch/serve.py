@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import signal
@@ -20,10 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from conch_gateway import Gateway, GatewaySettings
-    from conch_server import ServerSettings
+    from conch_server import ServerSettings, Supervisor
 
 console = Console()
 errors = Console(stderr=True)
@@ -122,36 +123,44 @@ def _one_line(error: ValueError) -> str:
 
 
 async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> None:
-    """Serve until a signal cancels this; a second one cuts the orderly stop short."""
+    """Serve until a signal cancels this."""
     from conch_gateway import Gateway  # noqa: PLC0415
 
-    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, serving.cancel if serving else loop.stop)
+    supervisor = None if server is None else _supervisor_of(settings, server)
+    _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         # Left in the opposite order: the gateway finishes its requests while Triton still answers them.
-        async with _triton(settings, server), Gateway(settings) as gateway:
-            with console.status("waiting for the models"):
-                models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
-            _announce(gateway, settings.triton_url, models)
-            await asyncio.Event().wait()
+        async with contextlib.AsyncExitStack() as parts:
+            if supervisor is not None:
+                with console.status("starting Triton"):
+                    await parts.enter_async_context(supervisor)
+            gateway = await parts.enter_async_context(Gateway(settings))
+            # No part ends before it is left: one that does raises, which ends the process.
+            ends = [part.wait() for part in (gateway, supervisor) if part is not None]
+            await asyncio.gather(_announce(gateway, settings.triton_url), *ends)
 
 
-@contextlib.asynccontextmanager
-async def _triton(settings: GatewaySettings, server: ServerSettings | None) -> AsyncIterator[None]:
-    if server is None:
-        yield
-        return
+def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervisor:
     from conch_server import Supervisor, check_free  # noqa: PLC0415
 
     # Said now, not after the models have been loaded for nothing.
     check_free(settings.host, settings.port, "CONCH_PORT (--port)")
-    with console.status("starting Triton"):
-        supervisor = await Supervisor(server).__aenter__()
-    try:
-        yield
-    finally:
-        await supervisor.__aexit__(None, None, None)
+    return Supervisor(server)
+
+
+def _stop_on_signals(supervisor: Supervisor | None) -> None:
+    """Let a signal cancel the running task, which stops in order; a further one does not wait for what is in flight."""
+    loop, serving, told = asyncio.get_running_loop(), asyncio.current_task(), itertools.count()
+
+    def stop() -> None:
+        if next(told) and supervisor is not None:
+            supervisor.abort()
+        if serving is not None:
+            serving.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(number, stop)
 
 
 async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -202,7 +211,10 @@ def _loopback(url: str) -> str:
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
-def _announce(gateway: Gateway, triton_url: str, models: list[dict[str, Any]]) -> None:
+async def _announce(gateway: Gateway, triton_url: str) -> None:
+    """Say where it is served, once it has answered."""
+    with console.status("waiting for the models"):
+        models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
     table = Table(title="conch serves", title_justify="left", show_header=False)
     table.add_row("REST", gateway.url)
     table.add_row("docs", f"{_loopback(gateway.url)}/docs")

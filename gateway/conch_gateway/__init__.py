@@ -1,11 +1,11 @@
 """REST over conch_client: OpenAI's embeddings and models, everybody's rerank, health and metrics.
 
-`Gateway` serves on a running event loop, `serve` as a whole process, `create_app` gives the ASGI application, and
-`app` is the factory for `uvicorn --factory conch_gateway:app`.
+`Gateway` serves on a running event loop, `create_app` gives the ASGI application, and `app` is the factory for
+`uvicorn --factory conch_gateway:app`. `conch serve` is the whole process.
 """
 
 from conch_gateway._app import app, create_app
-from conch_gateway._gateway import Gateway, serve
+from conch_gateway._gateway import Gateway
 from conch_gateway.errors import (
     BodyTooLargeError,
     CapacityError,
@@ -43,5 +43,4 @@ __all__ = [
     "WrongTypeError",
     "app",
     "create_app",
-    "serve",
 ]

@@ -16,6 +16,7 @@ import numpy as np
 from conch_client import AsyncClient, InvalidInputError
 from numpy.typing import NDArray
 
+from conch_gateway._background import start
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Ticket, Turns
 
@@ -125,7 +126,7 @@ class Coalescer:
         if not group:  # who it was for left this very moment
             self._turns.release(large=large, tokens=0)
             return
-        call = group[0].request.context.run(asyncio.create_task, self._call(group, options))
+        call = group[0].request.context.run(start, self._call(group, options), "conch-call")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         call.add_done_callback(lambda done: self._turns.release(large=large, tokens=_result(done)))
@@ -135,6 +136,9 @@ class Coalescer:
         try:
             names = dict.fromkeys(row.request.name for row in group)
             vectors = await self._send([row.ids for row in group], options, ",".join(names))
+            for row, vector in zip(group, vectors, strict=True):
+                row.request.take(row.place, vector)
+            return sum(len(row.ids) for row in group)
         except InvalidInputError:
             # One of them made the mistake, and the others must not pay for it. Whole, so that errors count right.
             for request in dict.fromkeys(row.request for row in group):
@@ -144,10 +148,6 @@ class Coalescer:
                 row.request.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
             if not isinstance(error, Exception):
                 raise
-        else:
-            for row, vector in zip(group, vectors, strict=True):
-                row.request.take(row.place, vector)
-            return sum(len(row.ids) for row in group)
         return 0
 
     async def _call_alone(self, request: _Request, options: Options) -> None:

@@ -1,8 +1,6 @@
 """The gateway as a server: uvicorn on the caller's event loop, started and stopped by the caller."""
 
 import asyncio
-import logging
-import signal
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -13,11 +11,11 @@ from pydantic import SecretStr
 from typing_extensions import Self
 
 from conch_gateway._app import client_of, create_app
+from conch_gateway._background import start
 from conch_gateway._http_protocol import Protocol
-from conch_gateway.errors import ListenError
+from conch_gateway.errors import GatewayError, ListenError
 from conch_gateway.settings import GatewaySettings
 
-_log = logging.getLogger("conch_gateway")
 # Longer than clients (httpx: 5) and balancers (60) keep idle connections: the one who sends must close first.
 _KEEP_ALIVE_S = 75
 
@@ -39,6 +37,7 @@ class Gateway:
         self._resources = AsyncExitStack()
         self._port = settings.port
         self._own_key = ""
+        self._ticking: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -69,9 +68,19 @@ class Gateway:
             _load(server.config)
             server.lifespan = server.config.lifespan_class(server.config)
             await server.startup(sockets=[listener])
-            ticking = asyncio.create_task(server.main_loop(), name="conch-gateway")
-            resources.push_async_callback(_shut_down, server, listener, ticking)
+            self._ticking = start(server.main_loop(), "the gateway's main loop")
+            resources.push_async_callback(_shut_down, server, listener, self._ticking)
             self._resources = resources.pop_all()
+
+    async def wait(self) -> None:
+        """Wait until it is stopped; raises GatewayError should it cease to serve before that."""
+        if self._ticking is None:
+            return
+        await asyncio.wait({self._ticking})
+        error = self._ticking.exception()
+        if error is not None:
+            msg = f"the gateway no longer serves: {error!r}"
+            raise GatewayError(msg) from error
 
     async def stop(self) -> None:
         """Stop listening, let requests in flight finish for `shutdown_grace_s`, close the client. Idempotent."""
@@ -103,31 +112,9 @@ class Gateway:
         )
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Serve until SIGINT or SIGTERM, or until cancelled; then stop gracefully. Configures logging.
-
-    To serve beside something else, or to stop otherwise, use `Gateway`.
-
-    Raises:
-        ListenError: the port is taken, or the address is not this machine's.
-    """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    try:
-        async with Gateway(settings) as gateway:
-            _log.info("listening on %s", gateway.url)
-            await told.wait()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
 async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: "asyncio.Task[None]") -> None:
     server.should_exit = True
-    await ticking
+    await asyncio.wait({ticking})
     await server.shutdown(sockets=[listener])
     # What outlasted the grace period was cancelled but not awaited, and still needs the client.
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)

@@ -9,8 +9,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from conch_client import AsyncClient, ConchError, ModelNotFoundError
+from conch_client import AsyncClient, ModelNotFoundError
 
+from conch_gateway._background import repeat, start
 from conch_gateway._local_model import LocalModel
 from conch_gateway._models_file import Load
 from conch_gateway._probe import ask_a_word
@@ -85,7 +86,7 @@ class Loader:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look at Triton every second; give up what is under way at the end."""
-        looking = asyncio.create_task(self._keep_looking(), name="conch-loader")
+        looking = start(repeat(self._look, _LOOK_EVERY_S, "looking at the model repository"), "conch-loader")
         try:
             yield
         finally:
@@ -100,14 +101,6 @@ class Loader:
         for model in self._models.values():
             model.policy = self._policy_of(model.name)
             model.wanted = model.wanted or model.policy == "start"
-
-    async def _keep_looking(self) -> None:
-        while True:
-            try:
-                await self._look()
-            except ConchError as error:
-                _log.debug("the model repository cannot be looked at: %s", error)
-            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
         self._index = await self._control.index(_CALL_TIMEOUT_S)

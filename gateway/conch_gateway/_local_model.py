@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from conch_gateway._background import start
 from conch_gateway._models_file import Load
 
 _LONGEST_PAUSE_S = 30.0
@@ -59,8 +60,8 @@ class LocalModel:
 
     def begin(self, work: Callable[["LocalModel"], Awaitable[None]], *, loaded: bool) -> "asyncio.Task[None]":
         """Start a change, after which the model is loaded or not; nobody who waits for it can cancel it."""
-        self.change = asyncio.create_task(self._do(work, loaded=loaded), name=f"conch-change-{self.name}")
-        self.change.add_done_callback(_retrieve)
+        verb = "loading" if loaded else "unloading"
+        self.change = start(self._do(work, loaded=loaded), f"{verb} {self.name}")
         return self.change
 
     async def _do(self, work: Callable[["LocalModel"], Awaitable[None]], *, loaded: bool) -> None:
@@ -76,9 +77,3 @@ class LocalModel:
             self.loaded, self.fault, self._failures = loaded, None, 0
         finally:
             self.change = None
-
-
-def _retrieve(change: "asyncio.Task[None]") -> None:
-    """Look at a failure, so that asyncio does not report it as forgotten: it is kept in `fault`."""
-    if not change.cancelled():
-        change.exception()

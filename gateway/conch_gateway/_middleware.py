@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conch_gateway._background import start
 from conch_gateway._route import error_response
 from conch_gateway._trace import Trace, begin_trace, trace_of
 from conch_gateway.errors import DeadlineError, StoppingError
@@ -95,7 +96,7 @@ class Presence:
         async def receive_until_whole() -> Message:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body"):
-                timers.append(loop.call_later(_PATIENCE_S, lambda: listening.append(loop.create_task(listen()))))
+                timers.append(loop.call_later(_PATIENCE_S, lambda: listening.append(start(listen(), "conch-presence"))))
                 late = _late(trace.timeout_s, self._timeout_s)
                 timers.append(loop.call_later(min(trace.timeout_s, self._timeout_s), cancel, late))
             return message

@@ -25,8 +25,9 @@ MODEL_CONTROL = "model-repository"
 class TritonCommand:
     """What tritonserver is to do.
 
-    `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`. With
-    `explicit`, no model is loaded at the start, and the key lets its bearer load and unload.
+    `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`. Only
+    `secret_argument` has it, which other users must not read. With `explicit`, no model is loaded at the start, and
+    the key lets its bearer load and unload.
     """
 
     model_repository: PurePath
@@ -61,7 +62,7 @@ class TritonCommand:
         )
 
     def arguments(self) -> list[str]:
-        """Tritonserver's arguments, without the program."""
+        """Tritonserver's arguments, without the program and without the secret one."""
         return [
             f"--model-repository={self.model_repository}",
             f"--model-control-mode={'explicit' if self.explicit else 'none'}",
@@ -73,15 +74,16 @@ class TritonCommand:
             "--allow-http=false",
             f"--grpc-address={self.grpc_host}",
             f"--grpc-port={self.grpc_port}",
-            f"--grpc-restricted-protocol={self._restricted()}:conch-admin={self.admin_key}",
             *self._metrics(),
             f"--backend-directory={self.backend_directory}",
             # Triton hands the options of `python` on to python-based backends.
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
         ]
 
-    def _restricted(self) -> str:
-        return ",".join((*RESTRICTED_PROTOCOLS, MODEL_CONTROL) if self.explicit else RESTRICTED_PROTOCOLS)
+    def secret_argument(self) -> str:
+        """The argument with the key."""
+        restricted = (*RESTRICTED_PROTOCOLS, MODEL_CONTROL) if self.explicit else RESTRICTED_PROTOCOLS
+        return f"--grpc-restricted-protocol={','.join(restricted)}:conch-admin={self.admin_key}"
 
     def _metrics(self) -> list[str]:
         if not self.metrics_port:

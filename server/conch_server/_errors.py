@@ -4,7 +4,7 @@ ServingError
 ├── InstallationError   this machine or this environment lacks something
 ├── RepositoryError     the model repository is missing or has no weights
 ├── PortTakenError      somebody else listens where Triton should
-└── StartError          tritonserver ran and gave up; the message ends with its log
+└── StartError          tritonserver ran and gave up; the message says why and names its log
 """
 
 

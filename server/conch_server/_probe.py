@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import tritonclient.grpc.aio as triton
-from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class Probe:
-    """One connection, made when Triton first listens, so that gRPC's back-off never delays an answer."""
+    """One connection, made when Triton first listens, so that gRPC's back-off never delays an answer.
+
+    No answer is a no, whatever the reason: that Triton has gone, hangs, or that this process has no descriptor left.
+    """
 
     def __init__(self, host: str, port: int, models: Sequence[str], *, timeout_s: float) -> None:
         self._address = (host, port)
@@ -23,12 +26,10 @@ class Probe:
 
     async def alive(self) -> bool:
         """Whether the server answers; only a listening one can be asked."""
-        client = await self._connect()
-        if client is None:
-            return False
         try:
+            client = await self._connect()
             return bool(await client.is_server_live(client_timeout=self._timeout_s))
-        except InferenceServerException:
+        except Exception:  # noqa: BLE001
             return False
 
     async def unready(self) -> list[str]:
@@ -36,27 +37,23 @@ class Probe:
 
         The server's own readiness is not asked: one failed load keeps it false though the other models serve.
         """
-        client = await self._connect()
-        if client is None:
-            return list(self._models)
         try:
+            client = await self._connect()
             ready = [await client.is_model_ready(name, client_timeout=self._timeout_s) for name in self._models]
-        except InferenceServerException:
+        except Exception:  # noqa: BLE001
             return list(self._models)
         return [name for name, yes in zip(self._models, ready, strict=True) if not yes]
 
     async def close(self) -> None:
-        """Close the connection; it is made anew when asked again."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        """Close the connection, whatever has become of it; it is made anew when asked again."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                await client.close()
 
-    async def _connect(self) -> triton.InferenceServerClient | None:
+    async def _connect(self) -> triton.InferenceServerClient:
         if self._client is None:
-            try:
-                _, writer = await asyncio.open_connection(*self._address)
-            except OSError:
-                return None
+            _, writer = await asyncio.wait_for(asyncio.open_connection(*self._address), self._timeout_s)
             writer.close()
             # gRPC shares connections, and their back-off, between the channels of a process; not this one.
             alone = [("grpc.use_local_subchannel_pool", 1)]

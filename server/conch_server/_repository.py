@@ -30,8 +30,12 @@ def check_repository(repository: Path) -> list[str]:
 
 
 def _complete(folder: Path) -> bool:
-    config = (folder / "config.pbtxt").read_text(encoding="utf-8")
-    versions = [version for version in folder.iterdir() if version.is_dir() and version.name.isdigit()]
+    try:
+        config = (folder / "config.pbtxt").read_text(encoding="utf-8")
+        versions = [version for version in folder.iterdir() if version.is_dir() and version.name.isdigit()]
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "make it readable, or export the model again with `conch export`"
+        raise RepositoryError(f"{folder.absolute() / 'config.pbtxt'} cannot be read ({error}); {fix}") from error
     if ENSEMBLE.search(config):
         if not versions:
             _make_version(folder)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from . import _warden
 from ._arguments import TritonCommand
 from ._backends import assemble_backends
 from ._errors import StartError
+from ._processes import until_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,22 +22,31 @@ if TYPE_CHECKING:
     from ._settings import ServerSettings
     from ._wheel import Wheel
 
+# What a warden takes to do as it is told; one that takes longer has been stopped, and is killed.
+OBEY_S = 3.0
+
 
 class TritonRun:
-    """A tritonserver and its warden; whatever it used is gone when `wait` returns."""
+    """A tritonserver and its warden; whatever it used is gone when `wait` returns.
 
-    def __init__(self, warden: asyncio.subprocess.Process, pid: int, folder: Path, shm_prefix: str) -> None:
-        self.pid = pid
+    All methods may be called at any time, whatever has ended, been killed or been deleted in the meantime. Orders go
+    through a pipe of our own: asyncio's loops disagree on what writing to a process that has ended does.
+    """
+
+    def __init__(
+        self, warden: asyncio.subprocess.Process, orders: BinaryIO, folder: Path, exit_timeout_s: float
+    ) -> None:
+        self.pid = 0
         self._warden = warden
+        self._orders = orders
         self._folder = folder
-        self._shm_prefix = shm_prefix
+        self._exit_timeout_s = exit_timeout_s
 
     @classmethod
     async def start(cls, settings: ServerSettings, wheel: Wheel, log: TritonLog) -> TritonRun:
         """Start the process; it is not ready yet."""
         name = f"conch-{os.getpid()}-{secrets.token_hex(4)}"
         folder = settings.run_directory.absolute() / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
         command = TritonCommand.from_settings(
             settings,
             admin_key=_admin_key(settings),
@@ -44,46 +55,74 @@ class TritonRun:
         )
         program = [sys.executable, "-I", "-S", _warden.__file__]
         arguments = [f"{name}-", str(folder), str(settings.exit_timeout_s), str(wheel.tritonserver)]
-        with log.open() as output:
-            warden = await asyncio.create_subprocess_exec(
-                *program,
-                *arguments,
-                *command.arguments(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=output,
-                env={**os.environ, **wheel.environment()},
-                # Ctrl-C in the terminal is for the supervisor, which stops Triton in order.
-                start_new_session=True,
-            )
+        # Of our own settings Triton needs none, and some are secrets.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
+        secret = {_warden.IN_ENVIRONMENT: command.secret_argument()}
+        environment = {**inherited, **wheel.environment(), **secret}
+        told, tell = os.pipe()
+        orders = os.fdopen(tell, "wb", buffering=0)
         try:
-            pid = await _announced(warden, log)
+            with log.open() as output:
+                warden = await asyncio.create_subprocess_exec(
+                    *program,
+                    *arguments,
+                    *command.arguments(),
+                    _warden.SECRET_ARGUMENT,
+                    stdin=told,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=output,
+                    env=environment,
+                    # Ctrl-C in the terminal is for the supervisor, which stops Triton in order.
+                    start_new_session=True,
+                )
         except BaseException:
-            if warden.stdin is not None:
-                warden.stdin.close()
-            await asyncio.shield(warden.wait())
+            orders.close()
+            _warden.release(f"{name}-", folder)
             raise
-        return cls(warden, pid, folder, f"{name}-")
+        finally:
+            os.close(told)
+        run = cls(warden, orders, folder, settings.exit_timeout_s)
+        try:
+            run.pid = await asyncio.wait_for(_announced(warden, log), settings.start_timeout_s)
+        except BaseException:
+            await asyncio.shield(run.kill())
+            raise
+        return run
 
     async def wait(self) -> int:
         """Wait for the end of tritonserver and of all that it started; return its exit status as a shell would."""
         status = await self._warden.wait()
-        if self._folder.exists():  # the warden was killed before it could clean up
+        self._orders.close()
+        if self.pid and (status < 0 or self._folder.exists()):  # the warden was killed before it could clean up
             _warden.kill_group(self.pid)
-            _warden.release(self._shm_prefix, self._folder)
+            await until_gone(self.pid, OBEY_S)  # or the next one finds its ports taken
+        _warden.release(f"{self._folder.name}-", self._folder)
         return status
 
     async def stop(self) -> int:
         """Let requests in flight finish, within the exit timeout, and return the exit status."""
-        if self._warden.stdin is not None:
-            self._warden.stdin.close()
-        return await self.wait()
+        return await self._told(b"s", within_s=self._exit_timeout_s + _warden.GRACE_S + OBEY_S)
 
     async def kill(self) -> int:
-        """End it at once."""
-        if self._warden.stdin is not None:
-            self._warden.stdin.write(b"k")
-        return await self.wait()
+        """End it at once; return the exit status."""
+        return await self._told(b"k", within_s=OBEY_S)
+
+    def abort(self) -> None:
+        """Have it end at once, without waiting for that."""
+        self._order(b"k")
+
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or all is over
+            self._orders.write(order)
+
+    async def _told(self, order: bytes, within_s: float) -> int:
+        self._order(order)
+        try:
+            return await asyncio.wait_for(self.wait(), within_s)
+        except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._warden.kill()
+            return await self.wait()
 
 
 def _admin_key(settings: ServerSettings) -> str:
@@ -95,6 +134,7 @@ def _admin_key(settings: ServerSettings) -> str:
 async def _announced(warden: asyncio.subprocess.Process, log: TritonLog) -> int:
     """Return the process id of tritonserver, which the warden writes as its only line."""
     line = await warden.stdout.readline() if warden.stdout else b""
-    if not line:
-        raise StartError(f"the warden of Triton ended with status {await warden.wait()}\n{log.tail()}")
+    if not line.endswith(b"\n"):
+        last = log.last_lines()[-1:]
+        raise StartError(": ".join([f"the warden of Triton ended with status {await warden.wait()}", *last]))
     return int(line)

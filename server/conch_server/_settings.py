@@ -67,7 +67,7 @@ class ServerSettings(BaseSettings):
         default=0.5,
         description="Seconds before the second restart in a row; doubled every time (the first is immediate).",
     )
-    restart_backoff_max_s: PositiveFloat = Field(default=30.0, description="Longest wait in seconds before a restart.")
+    restart_backoff_max_s: PositiveFloat = Field(default=2.0, description="Longest wait in seconds before a restart.")
     restart_forget_s: PositiveFloat = Field(
-        default=60.0, description="Seconds that Triton must have run for its earlier restarts to be forgotten."
+        default=10.0, description="Seconds that Triton must have run for its earlier restarts to be forgotten."
     )

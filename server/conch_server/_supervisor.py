@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from ._backoff import Backoff
 from ._drain import until_idle
 from ._errors import ServingError, StartError
+from ._failure import explain
 from ._log import TritonLog
 from ._ports import check_free
 from ._probe import Probe
@@ -46,7 +46,7 @@ class Supervisor:
     """An async context manager inside which Triton serves.
 
     Entering raises a ServingError when Triton cannot start. After that a Triton that dies, or answers no health check,
-    is started again, with a growing back-off, until the context is left.
+    is started again, with a growing back-off and however often that fails, until the context is left.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -58,6 +58,7 @@ class Supervisor:
         self.log = TritonLog(log_path, kept=settings.triton_log_files)
         self._backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s, settings.restart_forget_s)
         self._run: TritonRun | None = None
+        self._ready_at = 0.0
         self._probe: Probe | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -75,30 +76,46 @@ class Supervisor:
         """Whether Triton answers now, and every model that it loads at the start is ready."""
         return self._probe is not None and await self._probe.alive() and not await self._probe.unready()
 
+    async def wait(self) -> None:
+        """Wait until the context is left; raises ServingError when Triton is not watched any more before that."""
+        if self._watcher is None:
+            return
+        await asyncio.wait({self._watcher})
+        error = None if self._watcher.cancelled() else self._watcher.exception()
+        if error is not None:
+            raise ServingError(f"Triton is no longer watched: {error!r}") from error
+
+    def abort(self) -> None:
+        """Kill Triton in the middle of what it does, if it runs; to be followed by leaving the context."""
+        if self._run is not None:
+            self._run.abort()
+
     async def __aenter__(self) -> Self:
         """Start Triton and return when it is ready, with every model unless the gateway loads them."""
         self.state = State.STARTING
         try:
             self._preflight()
-            self._run = await self._launch()
+            await self._launch()
         except BaseException:
             self.state = State.STOPPED
             raise
-        self.state = State.READY
-        self._watcher = asyncio.create_task(self._watch(self._run))
+        self._watcher = asyncio.create_task(self._watch(), name="conch-supervisor")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop watching, let requests in flight finish, leave nothing behind."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
-        if self._run is not None:
-            await self._stop(self._run)
-        self.state = State.STOPPED
+        """Stop watching, let requests in flight finish, leave nothing behind; cancelled, do not let them."""
+        try:
+            if self._watcher is not None:
+                self._watcher.cancel()
+                await asyncio.wait({self._watcher})
+            if self._run is not None:
+                await self._stop(self._run)
+        finally:
+            if self._run is not None:
+                await asyncio.shield(self._end(self._run, kill=True))
+            self.state = State.STOPPED
 
     def _preflight(self) -> None:
         settings = self.settings
@@ -110,7 +127,7 @@ class Supervisor:
             check_free(settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_METRICS_PORT")
         self.log.rotate()
 
-    async def _launch(self) -> TritonRun:
+    async def _launch(self) -> None:
         """Start tritonserver and wait for its models; nothing is left of it when this raises."""
         run = await TritonRun.start(self.settings, self._wheel, self.log)
         self._probe = Probe(
@@ -124,7 +141,7 @@ class Supervisor:
         except BaseException:
             await asyncio.shield(self._end(run, kill=True))
             raise
-        return run
+        self._run, self._ready_at, self.state = run, time.monotonic(), State.READY
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
         deadline = time.monotonic() + self.settings.start_timeout_s
@@ -133,21 +150,36 @@ class Supervisor:
             while (unready := await probe.unready()) or not await probe.alive():
                 await asyncio.wait({ended}, timeout=START_POLL_S)
                 if ended.done():
-                    raise StartError(f"Triton ended with status {ended.result()}:\n{self.log.tail()}")
+                    raise StartError(self._why(ended.result()))
                 if time.monotonic() > deadline:
-                    late = f"after {self.settings.start_timeout_s:g} s (CONCH_START_TIMEOUT_S)"
-                    raise StartError(f"Triton has not loaded {', '.join(unready) or '-'} {late}:\n{self.log.tail()}")
+                    limit = f"{self.settings.start_timeout_s:g} s; raise CONCH_START_TIMEOUT_S or look at its log"
+                    raise StartError(f"Triton has not loaded {', '.join(unready)} within {limit}: {self.log.path}")
         finally:
             ended.cancel()
 
-    async def _watch(self, run: TritonRun) -> None:
+    async def _watch(self) -> None:
+        """Start Triton again whenever it is lost. Only cancellation ends this: what fails is logged and tried again."""
         while True:
-            began = time.monotonic()
-            await self._until_lost(run)
-            self.state = State.RESTARTING
-            await self._end(run, kill=True)
-            run = await self._relaunch(time.monotonic() - began)
-            self.state = State.READY
+            try:
+                if self._run is not None:
+                    await self._until_lost(self._run)
+                await self._restart()
+            except ServingError as error:  # noqa: PERF203
+                logger.error("Triton could not be started again, the next attempt follows: %s", error)
+            except Exception:
+                logger.exception("watching over Triton failed; it goes on")
+                await asyncio.sleep(STUBS_POLL_S)
+
+    async def _restart(self) -> None:
+        uptime_s = 0.0
+        self.state = State.RESTARTING
+        if self._run is not None:
+            uptime_s = time.monotonic() - self._ready_at
+            await self._end(self._run, kill=True)
+        await asyncio.sleep(self._backoff.next_s(uptime_s))
+        await self._launch()
+        self.restarts += 1
+        logger.warning("Triton serves again (restart %s)", self.restarts)
 
     async def _until_lost(self, run: TritonRun) -> None:
         """Return once Triton has ended, lost a stub, or answered none of the checks."""
@@ -158,13 +190,11 @@ class Supervisor:
             while failures < self.settings.probe_failures:
                 await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
                 if ended.done():
-                    logger.error(
-                        "Triton ended with status %s and is started again\n%s", ended.result(), self.log.tail()
-                    )
+                    logger.error("%s; it is started again", self._why(ended.result()))
                     return
                 dead, before = dead_among(stubs, run.pid), dead
                 if dead & before:  # one that Triton has unloaded is not seen twice
-                    logger.error("a model instance has died; Triton is started again\n%s", self.log.tail())
+                    logger.error("a model instance has died; Triton is started again (its log: %s)", self.log.path)
                     return
                 if time.monotonic() - probed >= self.settings.probe_interval_s:
                     failures = 0 if self._probe and await self._probe.alive() else failures + 1
@@ -173,28 +203,13 @@ class Supervisor:
         finally:
             ended.cancel()
 
-    async def _relaunch(self, uptime_s: float) -> TritonRun:
-        while True:
-            await asyncio.sleep(self._backoff.next_s(uptime_s))
-            began = time.monotonic()
-            try:
-                self._run = await self._launch()
-            except ServingError:
-                logger.exception("Triton could not be started again; the next attempt follows")
-                uptime_s = time.monotonic() - began
-                continue
-            self.restarts += 1
-            logger.warning("Triton serves again (restart %s)", self.restarts)
-            return self._run
+    def _why(self, status: int) -> str:
+        return f"{explain(status, self.log.last_lines())} (its log: {self.log.path})"
 
     async def _stop(self, run: TritonRun) -> None:
         """End Triton when it has nothing left to do, or, within the exit timeout, in the middle of it."""
-        idle = False
-        try:
-            idle = await until_idle(run.pid, self.settings.exit_timeout_s)
-        finally:
-            # An idle Triton has nothing to save, and its own orderly exit takes seconds.
-            await self._end(run, kill=idle)
+        # An idle Triton has nothing to save, and its own orderly exit takes seconds.
+        await self._end(run, kill=await until_idle(run.pid, self.settings.exit_timeout_s))
 
     async def _end(self, run: TritonRun, *, kill: bool) -> None:
         if self._probe is not None:

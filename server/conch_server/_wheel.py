@@ -42,6 +42,8 @@ class Wheel:
             "OPENBLAS_NUM_THREADS": "1",
             # Since 1.29 onnxruntime reports its use to Microsoft unless told not to (microsoft/onnxruntime#27379).
             "ORT_DISABLE_TELEMETRY": "1",
+            # glibc's arenas, eight for each core, keep what one thread has freed from the others.
+            "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
         }
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conch_gateway import GatewaySettings
 from conch_server import ServerSettings, TritonCommand
+from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
     command = TritonCommand.from_settings(
         settings, admin_key=key, backend_directory=PurePosixPath("/run/backends"), shm_prefix="conch-"
     )
-    return options(command.arguments())
+    return options([*command.arguments(), command.secret_argument()])
 
 
 @pytest.mark.parametrize("key", [None, "key-of-triton-in-tests"], ids=["all models at the start", "the gateway loads"])
@@ -81,6 +82,12 @@ def test_triton_gets_the_arguments_of_the_embedded_one(
     assert {n: v for n, v in composed.items() if n not in PLACES} == {
         n: v for n, v in embedded.items() if n not in PLACES
     }
+
+
+def test_triton_gets_the_environment_of_the_embedded_one(services: dict[str, Any]) -> None:
+    embedded, composed = find_wheel().environment(), services["triton"]["environment"]
+    shared = {"ORT_DISABLE_TELEMETRY", "MALLOC_ARENA_MAX"}
+    assert {name: composed[name] for name in shared} == {name: embedded[name] for name in shared}
 
 
 def test_triton_reads_the_volume_that_export_writes(

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import Options, Precision, export, plan
-from conch_server import ServerSettings
 
-from tests.serving import Serving, free_ports
+from tests.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.checkpoints import Checkpoints
-
-T = TypeVar("T")
-
-
-class BackgroundLoop:
-    """An event loop in a thread of its own, so that synchronous tests can use what needs one."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, computed in the background."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 @pytest.fixture(scope="session")
@@ -61,35 +38,6 @@ def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactor
         if not model.name.startswith("all-minilm-l6-v2-int8"):
             shutil.copytree(model, folder / model.name, copy_function=os.link)
     return folder
-
-
-@pytest.fixture(scope="session")
-def server_settings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., ServerSettings]:
-    """Makes settings with free ports and a run directory of their own; keyword arguments override."""
-
-    def make(**overrides: Any) -> ServerSettings:
-        grpc_port, metrics_port = free_ports(2)
-        # Exported only for tests that bring no repository of their own.
-        repository = overrides.get("model_repository") or request.getfixturevalue("repository")
-        chosen: dict[str, Any] = {
-            "model_repository": repository,
-            "run_directory": tmp_path_factory.mktemp("run"),
-            "triton_grpc_port": grpc_port,
-            "triton_metrics_port": metrics_port,
-            "exit_timeout_s": 20,
-        }
-        return ServerSettings(**{**chosen, **overrides})
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def background() -> Iterator[BackgroundLoop]:
-    loop = BackgroundLoop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(scope="session")

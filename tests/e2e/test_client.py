@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shutil
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -14,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import AsyncClient, Client, InvalidInputError, ModelNotFoundError, OverloadedError
-from conch_server import Supervisor
+
+from tests.serving import Serving, alive, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 MODEL = "all-minilm-l6-v2"
@@ -35,13 +33,13 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def client(triton: Supervisor) -> Iterator[Client]:
+def client(triton: Serving) -> Iterator[Client]:
     with Client(triton.grpc_url) as client:
         yield client
 
 
 @pytest.fixture
-async def async_client(triton: Supervisor) -> AsyncIterator[AsyncClient]:
+async def async_client(triton: Serving) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(triton.grpc_url) as client:
         yield client
 
@@ -122,31 +120,34 @@ def test_a_server_with_models_is_ready(client: Client) -> None:
     client.wait_until_ready(timeout_s=5)
 
 
-async def test_a_triton_that_was_killed_is_found_again(server_settings: Callable[..., Any]) -> None:
-    async with Supervisor(server_settings()) as triton:
-        with Client(triton.grpc_url, retries=20) as client:
-            expected = await asyncio.to_thread(client.embed, ["hello world"])
-            assert triton.pid is not None
-            os.kill(triton.pid, signal.SIGKILL)
-            np.testing.assert_allclose(await asyncio.to_thread(client.embed, ["hello world"]), expected, atol=1e-6)
+def test_a_triton_that_was_killed_is_found_again(default_repository: Path, tmp_path: Path) -> None:
+    with Serving(default_repository, tmp_path) as serving, Client(serving.grpc_url, retries=20) as client:
+        expected = client.embed(["hello world"])
+        killed = serving.triton
+        killed.kill()
+        until(lambda: not alive(killed))
+        np.testing.assert_allclose(client.embed(["hello world"]), expected, atol=1e-6)
 
 
-async def test_a_full_queue_is_overload(server_settings: Callable[..., Any], repository: Path, tmp_path: Path) -> None:
+def test_a_full_queue_is_overload(default_repository: Path, tmp_path: Path) -> None:
     narrow = tmp_path / "models"
-    shutil.copytree(repository, narrow)
+    shutil.copytree(default_repository, narrow)
     config = narrow / f"{MODEL}.encoder" / "config.pbtxt"
     queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
     config.write_text(re.sub(r"dynamic_batching\s*\{[^}]*", queue, config.read_text(), count=1))
-    async with Supervisor(server_settings(model_repository=narrow)) as triton:
-        with Client(triton.grpc_url) as client, ThreadPoolExecutor(16) as pool:
+    with (
+        Serving(narrow, tmp_path) as serving,
+        Client(serving.grpc_url) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
 
-            def ask(_: int) -> str:
-                try:
-                    client.embed([LONG] * 8)
-                except OverloadedError as error:
-                    return str(error)
-                return ""
+        def ask(_: int) -> str:
+            try:
+                client.embed([LONG] * 8)
+            except OverloadedError as error:
+                return str(error)
+            return ""
 
-            answers = await asyncio.to_thread(lambda: list(pool.map(ask, range(64))))
+        answers = list(pool.map(ask, range(64)))
     assert any("queue is full" in answer for answer in answers)
     assert not all(answers)

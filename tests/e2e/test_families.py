@@ -14,13 +14,12 @@ from conch_export import Options, Precision, export, plan
 from conch_export.checkpoint import Checkpoint
 from conch_export.families import family_of
 from conch_export.plain import PlainEncoder
-from conch_gateway import Gateway, GatewaySettings
-from conch_server import Supervisor
 
 from tests.abacus.modeling_abacus import AbacusModel
+from tests.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,12 +33,7 @@ TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy d
 
 
 @pytest.fixture(scope="module")
-def served(
-    checkpoints: Checkpoints,
-    server_settings: Callable[..., Any],
-    background: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[str, str]]:
+def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Where Triton and a gateway over it listen, with one model of each family, and those of none, by its name."""
     repository: Path = tmp_path_factory.mktemp("families")
     with pytest.MonkeyPatch.context() as patch:
@@ -52,13 +46,8 @@ def served(
                 "trust_remote_code": WITHOUT.get(name, False),
             }
             export(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
-    supervisor = Supervisor(server_settings(model_repository=repository))
-    background.run(supervisor.__aenter__())
-    gateway = Gateway(GatewaySettings(port=0, triton_url=supervisor.grpc_url))
-    background.run(gateway.start())
-    yield supervisor.grpc_url, gateway.url
-    background.run(gateway.stop())
-    background.run(supervisor.__aexit__(None, None, None))
+    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
+        yield serving.grpc_url, serving.url
 
 
 def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArray[np.float32]:

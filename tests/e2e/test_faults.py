@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 import pytest
-from conch_gateway import Gateway, GatewaySettings
-from conch_server import Supervisor
+
+from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,27 +62,24 @@ def vector_of(response: httpx.Response) -> NDArray[np.float32]:
 
 
 async def test_a_killed_triton_costs_503s_for_less_than_five_seconds_and_no_wrong_vector(
-    server_settings: Callable[..., Any], default_repository: Path
+    default_repository: Path, tmp_path: Path
 ) -> None:
-    async with (
-        Supervisor(server_settings(model_repository=default_repository)) as triton,
-        Gateway(GatewaySettings(port=0, triton_url=triton.grpc_url)) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
-    ):
+    serving = await asyncio.to_thread(Serving(default_repository, tmp_path).start)
+    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
         alone = [vector_of(await http.post(EMBEDDINGS, json=body(number))) for number in range(len(TEXTS))]
         load, stop = Load(http, np.array(alone)), asyncio.Event()
         running = asyncio.create_task(load.run(stop))
         await load.until(lambda: load.count(200) >= 3 * len(TEXTS), timeout_s=30)
 
-        assert triton.pid is not None
-        os.kill(triton.pid, signal.SIGKILL)
         killed = time.monotonic()
+        serving.triton.kill()
         await load.until(lambda: load.count(503) > 0, timeout_s=5)
-        await load.until(lambda: triton.restarts == 1, timeout_s=5)
+        await load.until(lambda: "Triton serves again" in serving.said, timeout_s=5)
         back = time.monotonic()
         await load.until(lambda: load.count(200, since=back) >= 3 * len(TEXTS), timeout_s=30)
         stop.set()
         await running
+    assert await asyncio.to_thread(serving.stop) == 0
 
     first_again = min(moment for moment, response in load.answers if response.status_code == 200 and moment > back)
     assert first_again - killed < 5

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from conch_gateway import Gateway, GatewaySettings
+
+from tests.serving import Serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -146,24 +148,28 @@ async def test_models_and_health_tell_what_is_served(http: httpx.AsyncClient) ->
     assert (ready.status_code, ready.json()["reasons"]) == (200, [])
 
 
-async def test_without_triton_requests_get_503_and_the_gateway_lives() -> None:
-    settings = GatewaySettings(port=0, triton_url="127.0.0.1:1")
-    async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
+async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: Path) -> None:
+    serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
+    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
+        await asyncio.to_thread(until, lambda: httpx.get(f"{serving.url}/health/live").status_code == 200)
         refused, ready, live = [
             await http.post(EMBEDDINGS, json=GOOD),
             await http.get("/health/ready"),
             await http.get("/health/live"),
         ]
 
+    assert await asyncio.to_thread(serving.stop) == 0
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0
     assert (ready.status_code, live.status_code) == (503, 200)
     assert ready.json()["reasons"]
 
 
-async def test_a_deadline_gives_504(triton: Any) -> None:
-    settings = GatewaySettings(port=0, triton_url=triton.grpc_url, timeout_s=0.001)
-    async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
-        response = await http.post(EMBEDDINGS, json=GOOD)
+async def test_a_deadline_gives_504(triton: Serving, tmp_path: Path) -> None:
+    settings = {"CONCH_TRITON_URL": triton.grpc_url, "CONCH_TIMEOUT_S": "2"}
+    serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
+    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
+        response = await http.post(EMBEDDINGS, json={"model": MODEL, "input": ["word " * 300] * 2000})
+    assert await asyncio.to_thread(serving.stop) == 0
 
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")

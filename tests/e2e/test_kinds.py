@@ -13,11 +13,10 @@ import torch
 import transformers
 from conch_client import Client, InvalidInputError
 from conch_export import Options, Overrides, Precision, export, plan
-from conch_gateway import Gateway, GatewaySettings
-from conch_server import Supervisor
 
 from tests import head_checkpoints
 from tests.late_interaction import ColBert
+from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,13 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def triton(
-    made: dict[str, Path],
-    server_settings: Callable[..., Any],
-    background: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    """Where a Triton listens that has all of them."""
+def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """`conch serve` over all of them."""
     repository = tmp_path_factory.mktemp("kinds-models")
     overrides = {"words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE)}
     for name, checkpoint in made.items():
@@ -73,24 +67,20 @@ def triton(
         chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
         chosen = replace(chosen, late_interaction=late_interaction, overrides=overrides.get(name, Overrides()))
         export(chosen)
-    supervisor = Supervisor(server_settings(model_repository=repository))
-    background.run(supervisor.__aenter__())
-    yield supervisor.grpc_url
-    background.run(supervisor.__aexit__(None, None, None))
+    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
+        yield serving
 
 
 @pytest.fixture(scope="module")
-def client(triton: str) -> Iterator[Client]:
-    with Client(triton) as client:
+def client(serving: Serving) -> Iterator[Client]:
+    with Client(serving.grpc_url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def ask(triton: str, background: Any) -> Iterator[Callable[..., Any]]:
-    """Sends a body to a path of a gateway over that Triton, and gives what it answers."""
-    gateway = Gateway(GatewaySettings(port=0, triton_url=triton))
-    background.run(gateway.start())
-    with httpx.Client(base_url=gateway.url, timeout=60) as http:
+def ask(serving: Serving) -> Iterator[Callable[..., Any]]:
+    """Sends a body to a path of the gateway, and gives what it answers."""
+    with httpx.Client(base_url=serving.url, timeout=60) as http:
 
         def answer(path: str, **body: Any) -> Any:
             response = http.post(path, json=body)
@@ -98,7 +88,6 @@ def ask(triton: str, background: Any) -> Iterator[Callable[..., Any]]:
             return response.json()
 
         yield answer
-    background.run(gateway.stop())
 
 
 @torch.inference_mode()

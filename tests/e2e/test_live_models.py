@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from conch_client import AsyncClient
 from conch_export import Options, Precision, export, plan
-from conch_gateway import Gateway, GatewaySettings
-from conch_server import Supervisor
+
+from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from conch_server import ServerSettings
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
 
-KEYS: dict[str, Any] = {"triton_admin_key": "key-of-triton-in-tests", "admin_key": "key-of-the-administrator"}
-ADMIN = {"authorization": f"Bearer {KEYS['admin_key']}"}
+KEYS = {"CONCH_TRITON_ADMIN_KEY": "key-of-triton-in-tests", "CONCH_ADMIN_KEY": "key-of-the-administrator"}
+ADMIN = {"authorization": f"Bearer {KEYS['CONCH_ADMIN_KEY']}"}
 TEXT = "a cat sat on the mat"
 CLIENTS = 32
 
@@ -60,11 +58,10 @@ async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float 
 
 
 class Deployment:
-    """A Triton that loads nothing by itself, a gateway that has it load, and the two ends of them that tests need."""
+    """`conch serve` whose Triton loads nothing by itself and whose gateway has it load, and a client of that."""
 
-    def __init__(self, triton: Supervisor, url: str, http: httpx.AsyncClient, models_file: Path) -> None:
-        self.triton = triton
-        self.url = url
+    def __init__(self, serving: Serving, http: httpx.AsyncClient, models_file: Path) -> None:
+        self.serving = serving
         self.http = http
         self.models_file = models_file
 
@@ -93,12 +90,12 @@ class Deployment:
 
     def memory(self) -> tuple[int, int]:
         """Processes of model instances, and the memory that they do not share, in bytes."""
-        stubs = psutil.Process(self.triton.pid).children(recursive=True)
+        stubs = self.serving.stubs
         return len(stubs), sum(stub.memory_full_info().uss for stub in stubs)
 
     def loads_of(self, model: str) -> int:
         """How often Triton has begun to load it."""
-        return self.triton.log.path.read_text().count(f"loading: {model}:1")
+        return self.serving.triton_log.read_text().count(f"loading: {model}:1")
 
 
 def break_graph(model: Path) -> None:
@@ -106,18 +103,16 @@ def break_graph(model: Path) -> None:
 
 
 @pytest.fixture
-def deploy(
-    server_settings: Callable[..., ServerSettings], models: Path, tmp_path: Path
-) -> Callable[[str], contextlib.AbstractAsyncContextManager[Deployment]]:
+def deploy(models: Path, tmp_path: Path) -> Callable[[str], contextlib.AbstractAsyncContextManager[Deployment]]:
     @contextlib.asynccontextmanager
     async def deployed(tables: str) -> AsyncIterator[Deployment]:
         models_file = tmp_path / "models.toml"
         models_file.write_text(tables)
-        server = server_settings(model_repository=models, triton_admin_key=KEYS["triton_admin_key"])
-        async with Supervisor(server) as triton:
-            settings = GatewaySettings(port=0, triton_url=triton.grpc_url, models_file=models_file, **KEYS)
-            async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
-                yield Deployment(triton, gateway.url, http, models_file)
+        serving = Serving(models, tmp_path, CONCH_MODELS_FILE=str(models_file), **KEYS)
+        await asyncio.to_thread(serving.start)
+        async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
+            yield Deployment(serving, http, models_file)
+        assert await asyncio.to_thread(serving.stop) == 0
 
     return deployed
 
@@ -140,7 +135,7 @@ async def test_unloading_frees_the_memory_and_the_next_request_of_a_lazy_model_l
         await deployment.administer("models/new/unload")
         assert deployment.memory() == (0, 0)
         np.testing.assert_allclose(await deployment.embed("new"), expected, atol=1e-6)
-        assert deployment.triton.restarts == 0  # processes that end in order are not taken for dead
+        assert "again" not in deployment.serving.said  # processes that end in order are not taken for dead
 
 
 async def test_a_model_on_demand_is_not_found_until_an_administrator_loads_it(deploy: Any) -> None:
@@ -161,7 +156,7 @@ async def test_an_unknown_model_is_not_waited_for(deploy: Any) -> None:
 
 
 async def test_clients_without_a_key_see_what_is_loaded_and_cannot_change_it(deploy: Any) -> None:
-    async with deploy('new = {load = "lazy"}') as deployment, AsyncClient(deployment.triton.grpc_url) as client:
+    async with deploy('new = {load = "lazy"}') as deployment, AsyncClient(deployment.serving.grpc_url) as client:
         await deployment.until_ready()
         assert [info.name for info in await client.models() if info.base is None] == ["old"]
         assert (await client.embed([TEXT])).shape == (1, 48)
@@ -251,10 +246,10 @@ async def test_models_are_loaded_again_when_triton_was_started_again(deploy: Any
     async with deploy("") as deployment:
         await deployment.until_ready()
         expected = await deployment.embed("old")
-        psutil.Process(deployment.triton.pid).kill()
+        deployment.serving.triton.kill()
 
         async def restarted() -> bool:
-            return bool(deployment.triton.restarts)
+            return "Triton serves again" in deployment.serving.said
 
         async def loaded_again() -> bool:
             loads = deployment.loads_of("old.encoder")

@@ -11,12 +11,13 @@ import pytest
 import torch
 from conch_client import Client
 from conch_export import Options, Precision, export, plan
-from conch_server import Supervisor
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from tests.serving import Serving
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,27 +53,19 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def client(triton: Supervisor) -> Iterator[Client]:
+def client(triton: Serving) -> Iterator[Client]:
     with Client(triton.grpc_url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def xlm_roberta(
-    checkpoints: Checkpoints,
-    server_settings: Callable[..., Any],
-    background: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Client]:
+def xlm_roberta(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of a Triton of its own, which serves nothing but small XLM-RoBERTa models."""
     repository = tmp_path_factory.mktemp("xlm-roberta-models")
     for checkpoint in (checkpoints.xlm_roberta(), checkpoints.xlm_roberta_cross_encoder()):
         export(Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1)))
-    supervisor = Supervisor(server_settings(model_repository=repository))
-    background.run(supervisor.__aenter__())
-    with Client(supervisor.grpc_url) as client:
+    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving, Client(serving.grpc_url) as client:
         yield client
-    background.run(supervisor.__aexit__(None, None, None))
 
 
 @pytest.fixture(params=["bert", "xlm-roberta"])

@@ -1,210 +1,263 @@
-"""How the embedded Triton starts, dies, comes back and ends: whatever happens, nothing of it is left."""
+"""How `conch serve` starts, loses processes, gets them back and ends: whatever happens, nothing of it is left."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import itertools
+import re
 import shutil
 import signal
-import socket
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import httpx
 import numpy as np
-import psutil
 import pytest
 import tritonclient.grpc.aio as triton_grpc
-from conch_server import PortTakenError, RepositoryError, StartError, Supervisor
+
+from tests.serving import NotServingError, Serving, alive, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_server import ServerSettings
+    import psutil
     from numpy.typing import NDArray
 
 MODEL = "all-minilm-l6-v2"
+BACK_S = 5
+# Health checks that find a hung Triton within a second.
+IMPATIENT = {"CONCH_PROBE_INTERVAL_S": "0.2", "CONCH_PROBE_TIMEOUT_S": "0.5", "CONCH_PROBE_FAILURES": "2"}
+VICTIMS: dict[str, Callable[[Serving], psutil.Process]] = {
+    "tritonserver": lambda serving: serving.triton,
+    "a model instance": lambda serving: next(
+        stub for stub in serving.stubs if any(".encoder" in word for word in stub.cmdline())
+    ),
+    "the warden": lambda serving: serving.warden,
+}
 
 
-async def embed(url: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    async with triton_grpc.InferenceServerClient(
-        url, channel_args=[("grpc.use_local_subchannel_pool", 1)]
-    ) as connection:
-        return await infer(connection, ids)
+@pytest.fixture
+def models(default_repository: Path, tmp_path: Path) -> Path:
+    """A repository that the test may damage."""
+    return shutil.copytree(default_repository, tmp_path / "models")
 
 
-async def infer(connection: triton_grpc.InferenceServerClient, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    inputs = []
-    for name, values in (("input_ids", ids), ("attention_mask", np.ones_like(ids))):
-        inputs.append(triton_grpc.InferInput(name, values.shape, "INT64"))
-        inputs[-1].set_data_from_numpy(values)
-    answer: NDArray[np.float32] = (await connection.infer(MODEL, inputs)).as_numpy("embedding")
-    return answer
+def vector(serving: Serving) -> NDArray[np.float32]:
+    answer = httpx.post(f"{serving.url}/v1/embeddings", json={"input": "hello world", "model": MODEL}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return np.array(answer.json()["data"][0]["embedding"], np.float32)
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 30) -> None:
-    """Return when the condition holds; fail when it never does."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never held"
-        await asyncio.sleep(0.01)
-
-
-def leftovers(settings: ServerSettings) -> list[str]:
-    """Processes and folders of runs in this run directory, and the shared memory of their stubs."""
-    folder = str(settings.run_directory)
-    processes = [
-        process.info["name"]
-        for process in psutil.process_iter(["name", "cmdline"])
-        if any(folder in argument for argument in process.info["cmdline"] or ())
-    ]
-    return [*processes, *(run.name for run in settings.run_directory.glob("conch-*"))]
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it runs; what only waits to be reaped by init does not."""
+def answers(serving: Serving) -> bool:
+    """Whether a text is embedded now."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        vector(serving)
+    except (AssertionError, httpx.TransportError):
         return False
+    return True
 
 
-def regions() -> set[str]:
-    """Names of all shared memory regions of supervised Tritons on this machine."""
-    return {region.name for region in SHARED_MEMORY.glob("conch-*")}
+def restarts(serving: Serving) -> int:
+    return serving.said.count("Triton serves again")
 
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-IDS = np.array([[101, 7592, 2088, 102]])
-
-
-async def test_it_comes_back_within_five_seconds_when_killed_and_leaves_nothing_when_stopped(
-    server_settings: Callable[..., ServerSettings], default_repository: Path
+def test_whatever_is_killed_is_back_within_five_seconds_again_and_again_and_nothing_is_left(
+    default_repository: Path, tmp_path: Path
 ) -> None:
-    settings = server_settings(model_repository=default_repository)
-    async with Supervisor(settings) as supervisor:
-        expected = await embed(supervisor.grpc_url, IDS)
-        first, began = supervisor.pid, time.monotonic()
-        assert first is not None
-        os.kill(first, signal.SIGKILL)
-        await eventually(lambda: supervisor.restarts == 1, timeout_s=5)
-
-        np.testing.assert_allclose(await embed(supervisor.grpc_url, IDS), expected, atol=1e-6)
-        assert time.monotonic() - began < 5
-        assert supervisor.pid != first
-        assert await supervisor.ready()
-    assert not psutil.pid_exists(first)
-    assert not leftovers(settings)
+    with Serving(default_repository, tmp_path) as serving:
+        expected = vector(serving)
+        for number, victim in enumerate([*VICTIMS, "tritonserver"], 1):
+            family, began = [serving.triton, *serving.stubs, serving.warden], time.monotonic()
+            VICTIMS[victim](serving).kill()
+            until(lambda number=number: restarts(serving) == number and answers(serving), BACK_S)  # type: ignore[misc]
+            assert time.monotonic() - began < BACK_S, victim
+            np.testing.assert_allclose(vector(serving), expected, atol=1e-6)
+            until(lambda family=family: not any(map(alive, family)))  # type: ignore[misc]
+        assert serving.stop() == 0
+    assert not serving.leftovers()
+    assert "Traceback" not in serving.said
 
 
-async def test_a_triton_that_hangs_is_replaced(server_settings: Callable[..., ServerSettings]) -> None:
-    settings = server_settings(probe_interval_s=0.2, probe_timeout_s=0.5, probe_failures=2)
-    async with Supervisor(settings) as supervisor:
-        hung = supervisor.pid
-        assert hung is not None
-        os.kill(hung, signal.SIGSTOP)
-        await eventually(lambda: supervisor.restarts == 1)
-        assert (await embed(supervisor.grpc_url, IDS)).shape == (1, 384)
-        assert not psutil.pid_exists(hung)
+@pytest.mark.parametrize("victim", ["tritonserver", "the warden"])
+def test_what_hangs_is_replaced(default_repository: Path, tmp_path: Path, victim: str) -> None:
+    with Serving(default_repository, tmp_path, **IMPATIENT) as serving:
+        hung, triton = VICTIMS[victim](serving), serving.triton
+        hung.suspend()
+        if victim == "the warden":
+            triton.kill()  # which the warden neither sees nor tells
+        until(lambda: restarts(serving) == 1 and answers(serving))
+        assert not alive(hung)
+        assert not alive(triton)
 
 
-async def test_requests_in_flight_are_finished_when_it_is_stopped(
-    server_settings: Callable[..., ServerSettings],
+def test_a_restart_that_fails_is_tried_again_until_the_model_is_mended(models: Path, tmp_path: Path) -> None:
+    graph = models / f"{MODEL}.encoder" / "1" / "model.onnx"
+    with Serving(models, tmp_path) as serving:
+        expected, whole = vector(serving), graph.read_bytes()
+        graph.write_bytes(whole[:1000])
+        serving.triton.kill()
+        until(lambda: serving.said.count("could not be started again") == 2)
+        assert httpx.get(f"{serving.url}/health/ready").status_code == 503
+        graph.write_bytes(whole)
+        until(lambda: restarts(serving) == 1 and answers(serving))
+        np.testing.assert_allclose(vector(serving), expected, atol=1e-6)
+    told = rf"started again.*cannot load {MODEL}.encoder \(.*[Pp]rotobuf.*its log: {serving.triton_log}"
+    assert re.search(told, serving.said)
+    assert "Traceback" not in serving.said
+
+
+def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(default_repository: Path, tmp_path: Path) -> None:
+    with Serving(default_repository, tmp_path) as serving:
+        for number, victim in enumerate(["tritonserver", "the warden"], 1):
+            shutil.rmtree(serving.run_directory)
+            VICTIMS[victim](serving).kill()
+            until(lambda number=number: restarts(serving) == number and answers(serving))  # type: ignore[misc]
+        shutil.rmtree(serving.run_directory)
+        assert serving.stop() == 0
+    assert not serving.leftovers()
+    assert "Traceback" not in serving.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_everything_in_order(default_repository: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with Serving(default_repository, tmp_path) as serving:
+        family = serving.family
+        assert serving.stop(number) == 0
+        assert not any(map(alive, family))
+    assert not serving.leftovers()
+
+
+async def in_flight(serving: Serving) -> list[asyncio.Task[NDArray[np.float32]]]:
+    """Long requests straight to Triton, of which the first has just been answered."""
+    ids = np.random.default_rng(3).integers(1000, 20000, (8, 256))
+
+    async def infer() -> NDArray[np.float32]:
+        async with triton_grpc.InferenceServerClient(serving.grpc_url) as connection:
+            inputs = []
+            for name, values in (("input_ids", ids), ("attention_mask", np.ones_like(ids))):
+                inputs.append(triton_grpc.InferInput(name, values.shape, "INT64"))
+                inputs[-1].set_data_from_numpy(values)
+            answer: NDArray[np.float32] = (await connection.infer(MODEL, inputs)).as_numpy("embedding")
+            return answer
+
+    requests = [asyncio.ensure_future(infer()) for _ in range(12)]
+    await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    assert not all(request.done() for request in requests)
+    return requests
+
+
+async def test_requests_in_flight_are_finished_when_it_is_stopped(default_repository: Path, tmp_path: Path) -> None:
+    serving = await asyncio.to_thread(Serving(default_repository, tmp_path).start)
+    requests = await in_flight(serving)
+    assert await asyncio.to_thread(serving.stop) == 0
+    assert all(answer.shape == (8, 384) for answer in await asyncio.gather(*requests))
+
+
+async def test_a_second_signal_does_not_wait_for_requests_in_flight(default_repository: Path, tmp_path: Path) -> None:
+    serving = await asyncio.to_thread(Serving(default_repository, tmp_path).start)
+    requests = await in_flight(serving)
+    serving.signal(signal.SIGINT)
+    await asyncio.to_thread(until, lambda: "Shutting down" in serving.said)
+    assert await asyncio.to_thread(serving.stop, signal.SIGINT) == 0
+    outcomes = await asyncio.gather(*requests, return_exceptions=True)
+    assert any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert not serving.leftovers()
+
+
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing(default_repository: Path, tmp_path: Path) -> None:
+    moments: list[Callable[[Serving], object]] = [
+        lambda serving: serving.warden,
+        lambda serving: serving.triton,
+        lambda serving: serving.stubs[0],
+        lambda serving: httpx.get(f"{serving.url}/health/live"),
+    ]
+    serving = Serving(default_repository, tmp_path)
+    for moment, number in itertools.product(moments, [signal.SIGTERM, signal.SIGKILL]):
+        serving.launch()
+        until(lambda moment=moment: moment(serving))  # type: ignore[misc]
+        serving.stop(number)
+        until(lambda: not serving.leftovers())
+        assert "Traceback" not in serving.said
+
+
+def test_nothing_survives_a_process_that_is_killed(default_repository: Path, tmp_path: Path) -> None:
+    with Serving(default_repository, tmp_path) as serving:
+        family = serving.family
+        serving.kill()
+        until(lambda: not any(map(alive, family)) and not serving.leftovers())
+
+
+def _truncated(folder: Path) -> None:
+    graph = folder / "1" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+
+
+def _replaced(old: str, new: str) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        config = folder / "config.pbtxt"
+        text = config.read_text()
+        config.write_text(text.replace(old, new) if old else text + new)
+
+    return replace
+
+
+AGAIN = "export it again with `conch export`, or move its folder out of the model repository"
+BROKEN = [
+    pytest.param(_truncated, rf"Triton cannot load {MODEL}.encoder \(.*[Pp]rotobuf.*\); {AGAIN}", id="a damaged graph"),
+    pytest.param(
+        _replaced("", "odd {\n"), rf"Triton cannot load {MODEL}.encoder \(.*odd.*\); {AGAIN}", id="no protobuf text"
+    ),
+    pytest.param(
+        _replaced('"row_lengths"', '"lengths"'),
+        rf"Triton cannot load {MODEL}.encoder \(the graph takes .*'row_lengths'.*\); {AGAIN}",
+        id="a configuration of another graph",
+    ),
+    pytest.param(
+        _replaced('backend: "onnxruntime"', 'backend: "openvino"'),
+        rf"Triton cannot load {MODEL}.encoder \(unable to find backend .*\); serve it with docker compose: .*",
+        id="another backend",
+    ),
+    pytest.param(shutil.rmtree, rf"Triton cannot load {MODEL} \(.*{MODEL}.encoder\).*; {AGAIN}", id="a missing step"),
+    pytest.param(
+        lambda folder: shutil.rmtree(folder / "1"), rf"no weights in .* for {MODEL}.encoder; run `conch export`.*",
+        id="no version",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "told"), BROKEN)
+def test_a_model_that_cannot_be_loaded_ends_the_start_in_one_line(
+    models: Path, tmp_path: Path, damage: Callable[[Path], None], told: str
 ) -> None:
-    long_texts = np.random.default_rng(3).integers(1000, 20000, (8, 256))
-    supervisor = await Supervisor(server_settings()).__aenter__()
-    async with triton_grpc.InferenceServerClient(supervisor.grpc_url) as connection:
-        requests = [asyncio.ensure_future(infer(connection, long_texts)) for _ in range(12)]
-        await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
-        assert not all(request.done() for request in requests)
-        await supervisor.__aexit__(None, None, None)
-        answers = await asyncio.gather(*requests)
-    assert all(answer.shape == (8, 384) for answer in answers)
+    damage(models / f"{MODEL}.encoder")
+    serving = Serving(models, tmp_path)
+    with pytest.raises(NotServingError):
+        serving.start()
+    assert serving.status == 1
+    assert serving.printed == ""
+    assert re.fullmatch(rf"error: {told}( \(its log: {serving.triton_log}\))?\n", serving.said), serving.said
+    assert not serving.leftovers()
 
 
-async def test_nothing_survives_a_supervisor_that_is_killed(
-    server_settings: Callable[..., ServerSettings], tmp_path: Path
+@pytest.mark.parametrize(
+    "key", [None, "the-secret-of-triton"], ids=["a key that nobody knows", "a key of the operator"]
+)
+def test_no_secret_is_in_a_command_line_or_an_environment_that_others_can_read(
+    default_repository: Path, tmp_path: Path, key: str | None
 ) -> None:
-    settings = server_settings()
-    script = tmp_path / "supervise.py"
-    script.write_text(
-        "import asyncio, sys\n"
-        "from conch_server import ServerSettings, Supervisor\n"
-        "async def main():\n"
-        "    async with Supervisor(ServerSettings.model_validate_json(sys.argv[1])) as supervisor:\n"
-        "        print(supervisor.pid, flush=True)\n"
-        "        await asyncio.Event().wait()\n"
-        "asyncio.run(main())\n"
-    )
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), settings.model_dump_json(), stdout=asyncio.subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    triton = psutil.Process(int(await parent.stdout.readline()))
-    family = [triton, *triton.parents()[:1], *triton.children(recursive=True)]
-    parent.kill()
-    await parent.wait()
-    await eventually(lambda: not any(lives(process) for process in family))
-    assert not {name for name in regions() if name.startswith(f"conch-{parent.pid}-")}
-    assert not leftovers(settings)
-
-
-async def test_a_warden_that_is_killed_takes_triton_with_it_and_both_come_back(
-    server_settings: Callable[..., ServerSettings], default_repository: Path
-) -> None:
-    async with Supervisor(server_settings(model_repository=default_repository)) as supervisor:
-        assert supervisor.pid is not None
-        triton = psutil.Process(supervisor.pid)
-        stubs = triton.children(recursive=True)
-        triton.parent().kill()  # type: ignore[union-attr]
-        await eventually(lambda: supervisor.restarts == 1, timeout_s=5)
-        assert (await embed(supervisor.grpc_url, IDS)).shape == (1, 384)
-        await eventually(lambda: not any(lives(process) for process in (triton, *stubs)))
-
-
-async def test_a_taken_port_is_named_with_the_setting_that_changes_it(
-    server_settings: Callable[..., ServerSettings],
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with pytest.raises(PortTakenError, match=f"port {port} .* CONCH_TRITON_GRPC_PORT"):
-            await Supervisor(server_settings(triton_grpc_port=port)).__aenter__()
-
-
-async def test_missing_weights_are_named_before_anything_starts(
-    server_settings: Callable[..., ServerSettings], repository: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(repository, tmp_path / "models", ignore=shutil.ignore_patterns("*.onnx"))
-    settings = server_settings(model_repository=tmp_path / "models")
-    with pytest.raises(RepositoryError, match=f"no weights .*{MODEL}.encoder.*conch export"):
-        await Supervisor(settings).__aenter__()
-    assert not list(settings.run_directory.iterdir())
-
-
-async def test_a_graph_that_is_not_what_its_configuration_says_ends_the_start_with_the_reason(
-    server_settings: Callable[..., ServerSettings], repository: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(repository, tmp_path / "models")
-    config = tmp_path / "models" / f"{MODEL}.pooling" / "config.pbtxt"
-    config.write_text(config.read_text().replace('"row_lengths"', '"lengths"'))
-    settings = server_settings(model_repository=tmp_path / "models")
-    with pytest.raises(StartError, match=rf"model '{MODEL}.pooling': the graph takes \['row_lengths'\]"):
-        await Supervisor(settings).__aenter__()
-    assert not list(settings.run_directory.glob("conch-*"))
-
-
-async def test_a_port_of_another_machine_is_no_place_for_it(server_settings: Callable[..., ServerSettings]) -> None:
-    with pytest.raises(ValueError, match="not a loopback address"):
-        server_settings(triton_host="192.0.2.1")
-
-
-async def test_it_comes_back_within_five_seconds_when_a_model_instance_dies(
-    server_settings: Callable[..., ServerSettings], default_repository: Path
-) -> None:
-    async with Supervisor(server_settings(model_repository=default_repository)) as supervisor:
-        assert supervisor.pid is not None
-        stubs = psutil.Process(supervisor.pid).children()
-        next(stub for stub in stubs if any(".encoder" in argument for argument in stub.cmdline())).kill()
-        await eventually(lambda: supervisor.restarts == 1, timeout_s=5)
-        assert (await embed(supervisor.grpc_url, IDS)).shape == (1, 384)
+    given = {"CONCH_ADMIN_KEY": "the-secret-of-the-admin", "CONCH_API_KEYS": "a:the-secret-of-a"}
+    given |= {} if key is None else {"CONCH_TRITON_ADMIN_KEY": key}
+    with Serving(default_repository, tmp_path, **given) as serving:
+        closed_with = serving.triton.environ()["CONCH_SECRET_ARGUMENT"].rpartition("=")[2]
+        assert closed_with == key or (key is None and len(closed_with) == 32)
+        secrets = [closed_with.encode(), b"the-secret-of"]
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                shown = (process / "cmdline").read_bytes()
+                assert not any(secret in shown for secret in secrets), shown
+        for member in serving.family:
+            assert Path(f"/proc/{member.pid}/environ").stat().st_mode & 0o077 == 0
+        assert not given.keys() & serving.triton.environ().keys()
+        assert not any(secret.decode() in serving.said + serving.triton_log.read_text() for secret in secrets)

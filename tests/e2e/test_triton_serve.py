@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
-import psutil
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.serving import Serving, alive
 
-    from conch_server import ServerSettings, Supervisor
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BODY = {"input": [f"cat {number} sat on the mat " * 40 for number in range(16)]}
-
-
-async def started(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "conch", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "200", **environment},
-    )  # fmt: skip
-
-
-async def until_announced(process: asyncio.subprocess.Process) -> str:
-    """What it has printed up to and with its list of models."""
-    assert process.stdout is not None
-    return (await process.stdout.readuntil(b"(late-interaction)")).decode()
-
-
-def flags(settings: ServerSettings) -> list[str]:
-    return [
-        f"--repository={settings.model_repository}",
-        f"--run-directory={settings.run_directory}",
-        f"--triton-grpc-port={settings.triton_grpc_port}",
-        f"--triton-metrics-port={settings.triton_metrics_port}",
-    ]
 
 
 async def until_in_flight(client: httpx.AsyncClient, count: int) -> None:
@@ -55,50 +29,68 @@ async def until_in_flight(client: httpx.AsyncClient, count: int) -> None:
 
 
 async def test_it_answers_where_it_says_and_finishes_requests_when_it_is_stopped(
-    server_settings: Callable[..., ServerSettings],
+    default_repository: Path, tmp_path: Path
 ) -> None:
-    settings = server_settings()
-    process = await started("--port=0", *flags(settings))
-    printed = await until_announced(process)
-    url = re.search(r"REST\W+(http://127\.0\.0\.1:\d+)", printed)
+    serving = await asyncio.to_thread(Serving(default_repository, tmp_path, "--port=0").start)
+    url = re.search(r"REST\W+(http://127\.0\.0\.1:\d+)", serving.printed)
     assert url is not None
-    assert f"127.0.0.1:{settings.triton_grpc_port}" in printed
-    family = psutil.Process(process.pid).children(recursive=True)
+    assert serving.grpc_url in serving.printed
+    family = serving.family
 
     async with httpx.AsyncClient(base_url=url.group(1), timeout=60) as client:
         requests = [asyncio.ensure_future(client.post("/v1/embeddings", json=BODY)) for _ in range(3)]
         await until_in_flight(client, len(requests))
-        process.send_signal(signal.SIGTERM)
+        serving.signal(signal.SIGTERM)
         assert [answer.status_code for answer in await asyncio.gather(*requests)] == [200] * len(requests)
-    await process.communicate()
-    assert process.returncode == 0
-    assert not any(relative.is_running() for relative in family)
+    assert await asyncio.to_thread(serving.wait) == 0
+    assert not any(map(alive, family))
 
 
-async def test_it_can_use_a_triton_that_runs_already(triton: Supervisor) -> None:
-    process = await started("--port=0", CONCH_TRITON_URL=triton.grpc_url)
-    assert triton.grpc_url in await until_announced(process)
-    process.send_signal(signal.SIGINT)
-    await process.communicate()
-    assert process.returncode == 0
-    assert await asyncio.to_thread(lambda: psutil.pid_exists(triton.pid or 0))
+def test_it_can_use_a_triton_that_runs_already(triton: Serving, tmp_path: Path) -> None:
+    with Serving(None, tmp_path, CONCH_TRITON_URL=triton.grpc_url) as serving:
+        assert triton.grpc_url in serving.printed
+        assert serving.stop(signal.SIGINT) == 0
+    assert alive(triton.triton)
 
 
-@pytest.mark.parametrize("setting", ["--port", "--triton-grpc-port"])
-async def test_a_taken_port_is_one_line_and_status_1(
-    server_settings: Callable[..., ServerSettings], setting: str
-) -> None:
+@pytest.mark.parametrize("setting", ["--port", "--triton-grpc-port", "--triton-metrics-port"])
+def test_a_taken_port_is_one_line_and_status_1(default_repository: Path, tmp_path: Path, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = await started("--port=0", *flags(server_settings()), f"{setting}={port}")
-        printed, said = await process.communicate()
-    assert process.returncode == 1
-    assert printed == b""
-    assert re.fullmatch(rf"error: port {port} on 127\.0\.0\.1 is already in use; set CONCH_\w*PORT.*\n", said.decode())
+        serving = Serving(default_repository, tmp_path, f"{setting}={port}").launch()
+        assert serving.wait() == 1
+    assert serving.printed == ""
+    assert re.fullmatch(rf"error: port {port} on 127\.0\.0\.1 is already in use; set CONCH_\w*PORT.*\n", serving.said)
 
 
-async def test_a_setting_that_cannot_be_is_one_line_and_status_1() -> None:
-    process = await started(CONCH_PORT="eighty")
-    _, said = await process.communicate()
-    assert process.returncode == 1
-    assert re.fullmatch(r"error: CONCH_PORT: .*\n", said.decode())
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        pytest.param({"CONCH_PORT": "eighty"}, r"CONCH_PORT: .*", id="no number"),
+        pytest.param(
+            {"CONCH_TRITON_HOST": "192.0.2.1"}, r".*not a loopback address.*docker compose.*", id="not loopback"
+        ),
+        pytest.param({"CONCH_API_KEYS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of keys"),
+        pytest.param({"CONCH_MODELS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of models"),
+        pytest.param({"CONCH_TLS_CERTIFICATE": "/nowhere"}, r"cannot use the certificate.*", id="no certificate"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line_and_status_1(
+    default_repository: Path, tmp_path: Path, setting: dict[str, str], told: str
+) -> None:
+    serving = Serving(default_repository, tmp_path, **setting).launch()
+    assert serving.wait() == 1
+    assert re.fullmatch(rf"error: {told}\n", serving.said), serving.said
+    assert not serving.leftovers()
+
+
+@pytest.mark.parametrize("flag", ["--run-directory={file}", "--run-directory={file}/run"])
+def test_a_run_directory_that_cannot_be_written_is_one_line_and_status_1(
+    default_repository: Path, tmp_path: Path, flag: str
+) -> None:
+    (tmp_path / "file").touch()
+    serving = Serving(default_repository, tmp_path, flag.format(file=tmp_path / "file")).launch()
+    assert serving.wait() == 1
+    assert re.fullmatch(r"error: cannot write .*; set CONCH_RUN_DIRECTORY to a folder you can\n", serving.said), (
+        serving.said
+    )

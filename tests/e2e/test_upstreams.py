@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,18 +12,13 @@ import numpy as np
 import pytest
 from conch_client import AsyncClient
 from conch_export import Options, Precision, export, plan
-from conch_gateway import Gateway, GatewaySettings
-from conch_server import Supervisor
 
 from tests import head_checkpoints
+from tests.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
-
-    from conch_server import ServerSettings
-
-    from tests.e2e.conftest import BackgroundLoop
 
 KEY = "key-of-the-gateway-behind"
 TEXTS = ["a cat sat on the mat", "größer, 日本語 and 🐚!", "x", "to be or not to be? " * 40, "a cat"]
@@ -30,11 +26,7 @@ CALLS = "max_rows = 2\ncalls = 2"  # so that five texts take three calls
 
 
 @pytest.fixture(scope="module")
-def triton(
-    server_settings: Callable[..., ServerSettings],
-    background: BackgroundLoop,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a Triton listens that has a model with dense, token and sparse vectors, and a cross-encoder."""
     folder = tmp_path_factory.mktemp("upstreams")
     many = head_checkpoints.bge_m3(folder / "many")
@@ -46,41 +38,44 @@ def triton(
                 str(checkpoint), folder / "models", precision=Precision.FP32, plan=plan(cores=1), late_interaction=late
             )
         )
-    supervisor = Supervisor(server_settings(model_repository=folder / "models"))
-    background.run(supervisor.__aenter__())
-    yield supervisor.grpc_url
-    background.run(supervisor.__aexit__(None, None, None))
+    with Serving(folder / "models", folder) as serving:
+        yield serving.grpc_url
 
 
-@pytest.fixture
-async def behind(triton: str) -> AsyncIterator[Gateway]:
+@pytest.fixture(scope="module")
+def behind(triton: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """The gateway that has the models, and takes a key."""
-    async with Gateway(GatewaySettings(port=0, triton_url=triton, api_keys=f"front:{KEY}")) as gateway:
-        yield gateway
+    settings = {"CONCH_TRITON_URL": triton, "CONCH_API_KEYS": f"front:{KEY}"}
+    with Serving(None, tmp_path_factory.mktemp("behind"), **settings) as serving:
+        yield serving
 
 
 @pytest.fixture
-async def own(behind: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+async def own(behind: Serving) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway behind."""
     async with httpx.AsyncClient(base_url=behind.url, headers={"api-key": KEY}, timeout=60) as http:
         yield http
 
 
 @pytest.fixture
-async def front(
-    behind: Gateway, triton: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[httpx.AsyncClient]:
+async def front(behind: Serving, triton: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway in front, whose `far-many` and `far-pairs` are models of the one behind."""
-    monkeypatch.setenv("KEY_OF_BEHIND", KEY)
     at = f'url = "{behind.url}/v1"\napi_key_env = "KEY_OF_BEHIND"\n{CALLS}'
     (tmp_path / "models.toml").write_text(
         f'[far-many]\nmodel = "many"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
         f'[far-pairs]\nmodel = "pairs"\ntask = "rerank"\n{at}\n'
         f'[far-maxsim]\nmodel = "many"\ntask = "rerank"\n{at}\n'
     )
-    settings = GatewaySettings(port=0, triton_url=triton, models_file=tmp_path / "models.toml", cache_mb=1)
-    async with Gateway(settings) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
+    settings = {
+        "CONCH_TRITON_URL": triton,
+        "CONCH_MODELS_FILE": str(tmp_path / "models.toml"),
+        "CONCH_CACHE_MB": "1",
+        "KEY_OF_BEHIND": KEY,
+    }
+    serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
+    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
         yield http
+    await asyncio.to_thread(serving.stop)
 
 
 async def answered(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
@@ -89,7 +84,16 @@ async def answered(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
     return response.json()
 
 
+async def texts_computed(http: httpx.AsyncClient) -> float:
+    """How many texts a gateway has embedded with `many`."""
+    found = re.search(
+        r'^conch_gateway_texts_total\{model="many"\} (\S+)', (await http.get("/metrics")).text, re.MULTILINE
+    )
+    return float(found[1]) if found else 0.0
+
+
 async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
+    before = await texts_computed(own)
     expected = await answered(own, "/v1/embeddings", model="many", input=TEXTS)
     first = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS)
     again = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS[::-1])
@@ -98,8 +102,7 @@ async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncC
     np.testing.assert_allclose([item["embedding"] for item in again["data"]], direct[::-1], atol=1e-5)
     assert first["usage"] == expected["usage"]
     assert again["usage"]["total_tokens"] == 0
-    behind = (await own.get("/metrics")).text
-    assert f'conch_gateway_texts_total{{model="many"}} {2.0 * len(TEXTS)}' in behind
+    assert await texts_computed(own) - before == 2 * len(TEXTS)
 
 
 async def test_token_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
@@ -166,14 +169,15 @@ async def test_a_query_is_answered_beside_a_long_list(front: httpx.AsyncClient) 
 
 
 async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
-    front: httpx.AsyncClient, behind: Gateway
+    front: httpx.AsyncClient, behind: Serving
 ) -> None:
-    await behind.stop()
+    await asyncio.to_thread(behind.stop)
     failed = await front.post("/v1/embeddings", json={"model": "far-many", "input": "a"})
     assert failed.status_code == 502
     assert "cannot be reached" in failed.json()["error"]["message"]
     assert (await front.get("/health/ready")).status_code == 200
     await answered(front, "/v1/embeddings", model="many", input="a")
+    await asyncio.to_thread(behind.start)
 
 
 async def test_its_triton_and_the_gateways_agree(front: httpx.AsyncClient, triton: str) -> None:

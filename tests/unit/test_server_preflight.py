@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from conch_server import (
     RepositoryError,
     ServerSettings,
     TritonCommand,
+    _log,
     check_free,
 )
 from conch_server._backoff import Backoff
@@ -84,15 +86,16 @@ def test_flags_win_over_the_environment_and_that_over_the_default(monkeypatch: p
 
 @pytest.mark.parametrize("metrics_port", [0, 8002])
 def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) -> None:
-    arguments = TritonCommand.from_settings(
+    command = TritonCommand.from_settings(
         ServerSettings(triton_metrics_port=metrics_port),
         admin_key="k",
         backend_directory=Path("/b"),
         shm_prefix="p-",
-    ).arguments()
+    )
+    arguments = command.arguments()
     assert "--allow-http=false" in arguments
     assert "--model-control-mode=none" in arguments
-    assert "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k" in arguments
+    assert command.secret_argument() == "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
     assert ("--metrics-address=127.0.0.1" in arguments) == bool(metrics_port)
     assert ("--allow-metrics=false" in arguments) == (not metrics_port)
 
@@ -147,18 +150,31 @@ def test_older_logs_are_kept_up_to_a_number(tmp_path: Path) -> None:
     }
 
 
-def test_the_tail_has_the_errors_of_the_last_start_and_no_tables(tmp_path: Path) -> None:
-    log = TritonLog(tmp_path / "triton.log", kept=1)
+def test_a_log_that_was_deleted_has_no_lines_and_begins_anew(tmp_path: Path) -> None:
+    log = TritonLog(tmp_path / "run" / "triton.log", kept=1)
     with log.open() as file:
-        file.write(b'2026-01-01T00:00:00Z E 1 server.cc:1] "from an earlier start"\n')
+        file.write(b"first\n")
+    shutil.rmtree(tmp_path / "run")
+    assert log.last_lines() == []
     with log.open() as file:
-        file.write(
-            b'2026-01-01T00:00:01Z I 2 model.cc:1] "loading"\n'
-            b"+------+\n| Model | Status |\n"
-            b'2026-01-01T00:00:01Z E 2 server.cc:1] "CudaDriverHelper has not been initialized."\n'
-            b'2026-01-01T00:00:02Z E 2 model.cc:2] "failed to load"\n'
-        )
-    assert log.tail().splitlines() == [
-        '2026-01-01T00:00:02Z E 2 model.cc:2] "failed to load"',
-        f"(the whole log: {log.path})",
-    ]
+        file.write(b"second\n")
+    assert log.last_lines() == ["second"]
+
+
+def test_a_large_log_is_put_aside_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_log, "LARGEST_BYTES", 10)
+    log = TritonLog(tmp_path / "triton.log", kept=2)
+    for text in (b"more than ten bytes\n", b"the next\n"):
+        with log.open() as file:
+            file.write(text)
+    assert log.last_lines() == ["the next"]
+    assert (tmp_path / "triton.log.1").read_text() == "more than ten bytes\n"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None], ids=["not UTF-8", "a folder"])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    config = model(tmp_path, "a") / "config.pbtxt"
+    config.unlink()
+    config.mkdir() if content is None else config.write_bytes(content)
+    with pytest.raises(RepositoryError, match=rf"{config} cannot be read .*; make it readable, or export"):
+        check_repository(tmp_path)

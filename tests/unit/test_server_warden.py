@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -116,3 +117,20 @@ def test_a_program_that_cannot_be_run_is_said_on_the_log(tmp_path: Path) -> None
     ended = subprocess.run(arguments, stdin=subprocess.PIPE, capture_output=True, check=False)
     assert ended.returncode == 127
     assert f"cannot run {missing}" in ended.stderr.decode()
+
+
+TELL = 'tr "\\0" " " < /proc/$$/cmdline > {folder}/shown; printf %s "$0" > {folder}/given'
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["ptrace is allowed", "ptrace is forbidden"])
+def test_the_command_gets_its_secret_which_its_command_line_does_not_show_where_that_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setenv(_warden.IN_ENVIRONMENT, "the secret")
+    if not allowed:
+        monkeypatch.setattr(_warden, "_may_trace", lambda _: False)
+    command = ("/bin/sh", "-c", TELL.format(folder=tmp_path), _warden.SECRET_ARGUMENT)
+    server = _warden._spawn(command, ctypes.CDLL(None))
+    assert os.waitpid(server, 0)[1] == 0
+    assert (tmp_path / "given").read_text() == "the secret"
+    assert ("the secret" in (tmp_path / "shown").read_text()) != allowed

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, cast
 
 import httpx
 import psutil
 import pytest
-from conch_gateway import Gateway, GatewaySettings, ListenError, app, serve
+from conch_gateway import Gateway, GatewayError, GatewaySettings, ListenError, app
 from pydantic import ValidationError
 
+from tests.serving import Serving, until
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conch_client import AsyncClient
 
     from tests.unit.gateway.conftest import StandIn
@@ -69,14 +68,22 @@ async def test_a_request_that_outlasts_the_grace_period_is_given_up(client: Stan
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
 
 
-async def test_serve_runs_until_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    listening = asyncio.Event()
-    monkeypatch.setattr(logging.getLogger("conch_gateway"), "info", lambda *_: listening.set())
-    serving = asyncio.create_task(serve(GatewaySettings(port=0)))
-    await listening.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
+async def test_a_gateway_that_ceases_to_serve_says_so(client: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_: object) -> None:
+        raise OSError("no descriptor left")
 
-    await asyncio.wait_for(serving, timeout=5)
+    monkeypatch.setattr("uvicorn.Server.main_loop", fails)
+    async with gateway_of(client) as gateway:
+        with pytest.raises(GatewayError, match=r"no longer serves: .*no descriptor left"):
+            await asyncio.wait_for(gateway.wait(), timeout=5)
+
+
+async def test_a_gateway_that_is_stopped_has_ended_in_order(client: StandIn) -> None:
+    gateway = gateway_of(client)
+    await gateway.start()
+    waiting = asyncio.create_task(gateway.wait())
+    await gateway.stop()
+    await asyncio.wait_for(waiting, timeout=5)
 
 
 async def test_the_factory_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,15 +142,9 @@ async def until_refused(url: str) -> None:
         await asyncio.sleep(0)
 
 
-def test_idle_it_takes_no_more_than_150_mb() -> None:
-    code = (
-        "import asyncio; from conch_gateway import GatewaySettings, serve; asyncio.run(serve(GatewaySettings(port=0)))"
-    )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        assert b"listening" in process.stderr.readline()
-        resident = psutil.Process(process.pid).memory_info().rss
-        process.terminate()
-
+def test_idle_it_takes_no_more_than_150_mb(tmp_path: Path) -> None:
+    serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
+    until(lambda: httpx.get(f"{serving.url}/health/live").status_code == 200)
+    resident = psutil.Process(serving.pid).memory_info().rss
+    assert serving.stop() == 0
     assert resident < 150e6

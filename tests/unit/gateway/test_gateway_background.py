@@ -1,0 +1,53 @@
+"""Background tasks: each one's failure is in the log, and what is to be repeated goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import conch_gateway
+from conch_client import UnavailableError
+from conch_gateway._background import repeat, start
+
+if TYPE_CHECKING:
+    import pytest
+
+
+async def test_the_failure_of_a_task_that_nobody_awaits_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise KeyError("nobody foresaw this")
+
+    await asyncio.wait({start(fail(), "a task")})
+    await asyncio.sleep(0)
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "a task failed: 'nobody foresaw this'")
+    assert record.exc_info is not None
+
+
+async def test_what_fails_is_repeated_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes = iter([None, UnavailableError("away"), UnavailableError("away"), ValueError("odd"), None])
+    over = asyncio.Event()
+
+    async def step() -> None:
+        outcome = next(outcomes, over)
+        if outcome is over:
+            over.set()
+        elif isinstance(outcome, Exception):
+            raise outcome
+
+    repeating = start(repeat(step, 0.001, "looking"), "a task")
+    await asyncio.wait_for(over.wait(), timeout=5)
+    repeating.cancel()
+    assert [record.getMessage() for record in caplog.records] == [
+        "looking failed and is tried again every 0.001 s: away",
+        "looking failed and is tried again every 0.001 s: odd",
+    ]
+
+
+def test_no_task_is_started_without_it() -> None:
+    for module in Path(next(iter(conch_gateway.__path__))).rglob("*.py"):
+        if module.name not in {"_background.py", "_concurrency.py"}:
+            assert not re.search(r"create_task|ensure_future", module.read_text(encoding="utf-8")), module

@@ -1,0 +1,65 @@
+"""`conch serve` ends, with a plain message and status 1, when a part of it has ceased to work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import conch_server
+import pytest
+from conch.app import app
+from typer.testing import CliRunner
+
+from tests.serving import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Watched:
+    """A supervisor whose watch ends."""
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    async def __aenter__(self) -> Watched:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    async def wait(self) -> None:
+        raise conch_server.ServingError("Triton is no longer watched: MemoryError()")
+
+
+async def _fails(_: object) -> None:
+    raise OSError("no descriptor left")
+
+
+@pytest.mark.parametrize(
+    ("patch", "flags", "told"),
+    [
+        pytest.param(
+            lambda patched: patched.setattr(conch_server, "Supervisor", Watched),
+            ["--triton-grpc-port={}"],
+            "error: Triton is no longer watched: MemoryError()",
+            id="the watch over Triton",
+        ),
+        pytest.param(
+            lambda patched: patched.setattr("uvicorn.Server.main_loop", _fails),
+            ["--triton-url=127.0.0.1:{}"],
+            "error: the gateway no longer serves: OSError('no descriptor left')",
+            id="the gateway",
+        ),
+    ],
+)
+def test_it_ends_when_a_part_does(
+    monkeypatch: pytest.MonkeyPatch, patch: Callable[[pytest.MonkeyPatch], Any], flags: list[str], told: str
+) -> None:
+    patch(monkeypatch)
+    port, triton_port = free_ports(2)
+    ended = CliRunner().invoke(app, ["serve", f"--port={port}", *(flag.format(triton_port) for flag in flags)])
+    assert ended.exit_code == 1
+    assert told in ended.output

@@ -1,0 +1,138 @@
+"""The watch over Triton: whatever fails in it is logged, and it goes on. Triton itself is a stand-in here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_server import ServerSettings, ServingError, StartError, Supervisor, _supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DEADLINE_S = 10
+
+
+class Run:
+    """A tritonserver that ends when it is told to."""
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return 137
+
+    async def kill(self) -> int:
+        self.ended.set()
+        return await self.wait()
+
+    stop = kill
+
+
+class Triton:
+    """What is started: runs one after another, and failures that were asked for."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.failures: list[BaseException] = []
+
+    async def start(self, *_: object) -> Run:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.runs.append(Run())
+        return self.runs[-1]
+
+
+class Answers:
+    """A probe to which everything is well."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    async def alive(self) -> bool:
+        return True
+
+    async def unready(self) -> list[str]:
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> Triton:
+    stand_in = Triton()
+    monkeypatch.setattr(_supervisor, "TritonRun", stand_in)
+    monkeypatch.setattr(_supervisor, "Probe", Answers)
+    monkeypatch.setattr(Supervisor, "_preflight", lambda self: setattr(self, "_wheel", None))
+    return stand_in
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ServerSettings:
+    return ServerSettings(run_directory=tmp_path, restart_backoff_s=0.01, restart_backoff_max_s=0.02)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
+    triton: Triton, settings: ServerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Supervisor(settings) as supervisor:
+        triton.failures = [StartError("no memory"), RuntimeError("the handler is closed"), OSError(24, "no descriptor")]
+        triton.runs[0].ended.set()
+        await until(lambda: supervisor.restarts == 1)
+        assert len(triton.runs) == 2
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "SIGKILL" in told[0]
+    assert told[1] == "Triton could not be started again, the next attempt follows: no memory"
+    assert told[2:] == ["watching over Triton failed; it goes on"] * 2
+
+
+async def test_a_look_that_fails_costs_no_restart(
+    triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter([OSError(24, "no descriptor")])
+
+    def stubs_of(_: int) -> frozenset[int]:
+        for failure in looks:
+            raise failure
+        return frozenset()
+
+    monkeypatch.setattr(_supervisor, "stubs_of", stubs_of)
+    async with Supervisor(settings) as supervisor:
+        await until(lambda: "it goes on" in caplog.text)
+        await asyncio.sleep(0.05)
+        assert (supervisor.restarts, len(triton.runs)) == (0, 1)
+        triton.runs[0].ended.set()
+        await until(lambda: supervisor.restarts == 1)
+
+
+async def test_who_waits_is_told_when_the_watch_ends(
+    triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(_: object) -> None:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(Supervisor, "_watch", breaks)
+    async with Supervisor(settings) as supervisor:
+        with pytest.raises(ServingError, match="no longer watched: MemoryError"):
+            await asyncio.wait_for(supervisor.wait(), DEADLINE_S)
+
+
+async def test_who_waits_is_let_go_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
+    async with Supervisor(settings) as supervisor:
+        waiting = asyncio.create_task(supervisor.wait())
+    await asyncio.wait_for(waiting, DEADLINE_S)
+    assert triton.runs[0].ended.is_set()
