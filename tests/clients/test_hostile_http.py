@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.cold_start import machine
+from benchmarks.machine import machine, revision, versions
 from tests.clients.conftest import ROOT
 from tests.hostile.http_run import attack
 from tests.serving import Serving
@@ -34,7 +34,9 @@ async def test_nothing_breaks_nothing_is_smuggled_and_neighbours_notice_nothing(
     told = {
         "command": "make fuzz",
         "date": date.today().isoformat(),
+        **revision(),
         "machine": machine(),
+        "versions": versions(),
         "seed": SEED,
         "seconds": round(seconds, 1),
         "requests": dict(outcome.attacks),
