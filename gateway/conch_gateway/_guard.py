@@ -21,7 +21,7 @@ from conch_gateway.keys import ANYBODY, NOBODY, Key
 from conch_gateway.routers.pages import PAGES
 
 _OPEN = re.compile(r"(/v1)?/health(/live|/ready)?|/ping")
-_ADMIN = re.compile(r"/admin(/.*)?")
+_ADMIN = "/admin/"
 _HOW = "send it as authorization: Bearer KEY, api-key: KEY or x-api-key: KEY"
 
 
@@ -59,7 +59,7 @@ class Guard:
 
     def _check(self, scope: Scope, trace: Trace) -> None:
         headers = dict(scope["headers"])
-        admin = _ADMIN.fullmatch(scope["path"]) is not None
+        admin = _path(scope).startswith(_ADMIN)
         if admin and not self._keyring.has_admin:
             msg = "administration is shut; set CONCH_ADMIN_KEY, or make a key with: conch keys create NAME --admin"
             raise ForbiddenError(msg)
@@ -94,7 +94,13 @@ class Guard:
 
 
 def _is_open(scope: Scope) -> bool:
-    return bool(_OPEN.fullmatch(scope["path"])) or (scope["method"] == "GET" and scope["path"] in PAGES)
+    return bool(_OPEN.fullmatch(_path(scope))) or (scope["method"] == "GET" and _path(scope) in PAGES)
+
+
+def _path(scope: Scope) -> str:
+    """Return the path that the routes know: another server may have mounted the application below one of its own."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _least_tokens(content_length: bytes) -> int:

@@ -1,5 +1,6 @@
 """`/admin`: what the operator's own tools ask for, no part of the public API; the guard lets in administrators."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,12 +11,29 @@ from conch_gateway._choice import Models
 from conch_gateway._loader import Loader
 from conch_gateway._local_model import LocalModel
 from conch_gateway._route import Route, json_response
-from conch_gateway.errors import InvalidValueError
+from conch_gateway._trace import trace_of
+from conch_gateway.errors import ForbiddenError, InvalidValueError
+
+
+class AdminRoute(Route):
+    """A route that looks at the key itself, so that no spelling of a path that the guard does not know opens it."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Return the endpoint for administrators."""
+
+        async def administrate(request: Request) -> Response:
+            if not trace_of(request).key.admin:
+                msg = "administration takes an administrator's key"
+                raise ForbiddenError(msg)
+            response: Response = await self.endpoint(request)
+            return response
+
+        return administrate
 
 
 def router(models: Models) -> APIRouter:
     """Return the routes of this resource."""
-    routes = APIRouter(route_class=Route, prefix="/admin", include_in_schema=False)
+    routes = APIRouter(route_class=AdminRoute, prefix="/admin", include_in_schema=False)
 
     @routes.get("/models")
     async def list_models(_: Request) -> Response:
