@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from conch_gateway._operators_file import read_operators_file
 from conch_gateway.errors import ModelsFileError
 
 if sys.version_info >= (3, 11):
@@ -134,7 +135,7 @@ class UpstreamTable(_Table):
             return SecretStr(os.environ[self.api_key_env])
         if self.api_key_file is not None:
             try:
-                return SecretStr(self.api_key_file.read_text(encoding="utf-8").strip())
+                return SecretStr(read_operators_file(self.api_key_file).decode().strip())
             except OSError as error:
                 msg = f"cannot read api_key_file {self.api_key_file}: {error.strerror}"
                 raise ModelsFileError(msg) from error
@@ -163,7 +164,7 @@ def read_models_file(path: Path | None) -> ModelsFile:
     if path is None:
         return ModelsFile()
     try:
-        return _sorted_out(tomllib.loads(path.read_text(encoding="utf-8")))
+        return _sorted_out(tomllib.loads(read_operators_file(path).decode()))
     except OSError as error:
         msg = f"cannot read the models file {path} (CONCH_MODELS_FILE): {error.strerror}"
         raise ModelsFileError(msg) from error

@@ -7,6 +7,7 @@ The file has a hash of each key and never the key. SHA-256 without salt or stret
 import contextlib
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable
 from datetime import date
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from conch_gateway._operators_file import read_operators_file
 from conch_gateway.errors import KeysError
 
 _PREFIX = "conch-"  # so that scanners for leaked secrets can know one
@@ -71,10 +73,14 @@ def read_keys(path: Path) -> list[Key]:
     """Read all keys.
 
     Raises:
-        KeysError: there is no such file, or it holds something else, or a name twice.
+        KeysError: there is no such file, anybody may write to it, or it holds something else, or a name twice.
     """
     try:
-        keys = _File.model_validate_json(path.read_bytes()).keys
+        content = read_operators_file(path)
+        if path.stat().st_mode & stat.S_IWOTH:
+            msg = f"anybody on this machine may write to {path}, and so make keys; run: chmod o-w {path}"
+            raise KeysError(msg)
+        keys = _File.model_validate_json(content).keys
     except OSError as error:
         msg = f"cannot read the keys in {path}: {error.strerror}; make one with: conch keys create NAME"
         raise KeysError(msg) from error

@@ -32,7 +32,7 @@ async def test_nothing_breaks_nothing_is_smuggled_and_neighbours_notice_nothing(
         survivors, logged = {process.pid for process in serving.family}, serving.said[said:]
 
     told = {
-        "command": "make fuzz",
+        "command": "python -m pytest tests/clients/test_hostile_http.py",
         "date": date.today().isoformat(),
         **revision(),
         "machine": machine(),

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conch.app import app as command_line
-from conch_gateway import GatewaySettings, KeysError, _keyring, _quota
+from conch_gateway import GatewaySettings, KeysError, _keyring, _quota, create_app
 from conch_gateway._keyring import Keyring
+from conch_gateway.errors import ModelsFileError
 from conch_gateway.keys import create_key, read_keys, revoke_key
 from pydantic import ValidationError
 from typer.testing import CliRunner
+
+from tests.unit.gateway.conftest import StandIn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx
+    from conch_client import AsyncClient
 
     from tests.unit.gateway.conftest import Serve
 
@@ -230,3 +234,21 @@ def test_the_command_makes_lists_and_revokes_keys(file: Path) -> None:
     assert made.stdout.strip() not in listed.stdout
     assert (taken.exit_code, "already" in taken.stderr) == (1, True)
     assert (revoked.exit_code, read_keys(file)) == (0, [])
+
+
+def test_a_file_that_anybody_may_write_to_gives_no_keys(file: Path) -> None:
+    create_key(file, "alice")
+    file.chmod(0o646)
+
+    with pytest.raises(KeysError, match=r"anybody on this machine may write .* chmod o-w"):
+        read_keys(file)
+
+
+@pytest.mark.parametrize("setting", ["api_keys_file", "models_file"])
+def test_a_file_without_end_is_not_read_to_its_end(setting: str, tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    with endless.open("wb") as hole:
+        hole.truncate(2**40)
+
+    with pytest.raises((KeysError, ModelsFileError), match="File too large"):
+        create_app(GatewaySettings.model_validate({setting: endless}), cast("AsyncClient", StandIn()))
