@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := export,server,gateway,otel,dev
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve test test-clients fuzz check bench docs clean
+.PHONY: help serve test test-clients fuzz check audit bench docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,12 +33,16 @@ fuzz: $(STAMP) ## thousands of good, bad, mangled and hostile requests: no 5xx, 
 	$(BIN)/conch export --missing
 	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
 
-check: $(STAMP) ## style, types, generated pages
+check: $(STAMP) ## style, types, generated pages, bill of materials, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/conch export --check
+	$(BIN)/python deploy/supply_chain.py
+
+audit: $(STAMP) ## fail if a vulnerability is known in what is installed
+	$(BIN)/python deploy/supply_chain.py --strict
 
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py
