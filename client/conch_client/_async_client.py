@@ -82,7 +82,7 @@ class AsyncClient:
         return await self._session.run(
             model,
             EMBEDDINGS,
-            lambda loaded: EmbedJob(loaded, inputs, tokens, vectors),
+            lambda loaded: EmbedJob.prepare(loaded, inputs, tokens, vectors),
             deadline,
             heavy=inputs.heavy,
             request_id=request_id,
@@ -107,7 +107,7 @@ class AsyncClient:
         return await self._session.run(
             model,
             (MULTI_VECTOR,),
-            lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
+            lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
             deadline,
             heavy=inputs.heavy,
             request_id=request_id,
@@ -131,7 +131,7 @@ class AsyncClient:
         return await self._session.run(
             model,
             (SPARSE,),
-            lambda loaded: SparseJob(loaded, inputs, tokens),
+            lambda loaded: SparseJob.prepare(loaded, inputs, tokens),
             deadline,
             heavy=inputs.heavy,
             request_id=request_id,
@@ -159,7 +159,7 @@ class AsyncClient:
             RERANKERS,
             lambda loaded: rerank_job(loaded, question),
             deadline,
-            heavy=is_heavy(question.documents),
+            heavy=is_heavy([question.query, *question.documents]),
             request_id=request_id,
         )
 
@@ -179,9 +179,8 @@ class AsyncClient:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         loaded = await self._session.load(model, ANY_TASK, deadline)
-        return await self._session.compute(
-            lambda: tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens).tolist(), heavy=inputs.heavy
-        )
+        steps = tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens)
+        return (await self._session.compute(steps, deadline, heavy=inputs.heavy)).tolist()
 
     async def tokens(
         self,
@@ -198,9 +197,8 @@ class AsyncClient:
         options = TokenOptions(prompt, prompt_name)
         checked = check_texts(texts)
         loaded = await self._session.load(model, ANY_TASK, deadline)
-        return await self._session.compute(
-            lambda: options.tokens(loaded, checked, add_special_tokens=add_special_tokens), heavy=is_heavy(checked)
-        )
+        steps = options.tokens(loaded, checked, add_special_tokens=add_special_tokens)
+        return await self._session.compute(steps, deadline, heavy=is_heavy(checked))
 
     async def decode(
         self,
@@ -214,9 +212,8 @@ class AsyncClient:
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)
         tokenizer = (await self._session.load(model, ANY_TASK, deadline)).tokenizer
-        return await self._session.compute(
-            lambda: tokenizer.decode(rows, skip_special_tokens=skip_special_tokens), heavy=True
-        )
+        steps = tokenizer.decode(rows, skip_special_tokens=skip_special_tokens)
+        return await self._session.compute(steps, deadline, heavy=True)
 
     async def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from conch_client._errors import (
 )
 from conch_client._jobs import LoadedModel
 from conch_client._settings import MODEL_KEEPS_CHANGING, SESSION_CLOSED, STARTS
+from conch_client._steps import Stepper
 from conch_client._wire import index_of
 
 if TYPE_CHECKING:
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
     from conch_client._jobs import Prepare
     from conch_client._model_info import ModelInfo
     from conch_client._settings import Settings
+    from conch_client._steps import Steps
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+
+_THREADS = 2  # tokenizers use all cores for several texts anyway; more would keep the loop from its turn
 
 
 class AsyncSession:
@@ -53,6 +58,7 @@ class AsyncSession:
         self._reading = asyncio.Lock()
         self._fetching = asyncio.Lock()
         self._closed = False
+        self._threads = ThreadPoolExecutor(_THREADS, "conch-client")
 
     async def run(
         self,
@@ -98,11 +104,15 @@ class AsyncSession:
         await self._read_unless(lambda: self._catalog.is_newer_than(deadline.started_at), deadline)
         return self._catalog.models
 
-    async def compute(self, work: Callable[[], Result], *, heavy: bool) -> Result:
-        """The work's result; heavy work runs in a thread so that the loop goes on."""
-        if not heavy:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(None, work)
+    async def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
+        """The result of work; what is heavy is done in threads, so that the loop goes on, and others' steps between.
+
+        No further step is done when the deadline has passed, or when the caller was cancelled.
+        """
+        stepper = Stepper(steps)
+        while await self._in_thread(stepper.step) if heavy else stepper.step():
+            deadline.remaining_s()
+        return stepper.result
 
     def check_open(self) -> None:
         """Raises ConchError when the client was closed."""
@@ -112,6 +122,7 @@ class AsyncSession:
     async def close(self) -> None:
         """Closes the channel; calls under way fail."""
         self._closed = True
+        self._threads.shutdown(wait=False)
         if self._channel is not None:
             await self._channel.close()
 
@@ -130,7 +141,7 @@ class AsyncSession:
     async def _run_on(
         self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, heavy: bool, request_id: str
     ) -> Result:
-        job = await self.compute(lambda: prepare(model), heavy=heavy)
+        job = await self.compute(prepare(model), deadline, heavy=heavy)
 
         def send(part: NDArray[np.intp]) -> Awaitable[pb.ModelInferResponse]:
             request = job.request(part)
@@ -138,6 +149,10 @@ class AsyncSession:
             return self._infer(model.info, request, deadline)
 
         return job.result(await self._each(job.parts, send))
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        self.check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _read_unless(self, enough: Callable[[], bool], deadline: Deadline) -> None:
         if not enough():
@@ -170,7 +185,7 @@ class AsyncSession:
             if known is not None:
                 return known
             parts = await self._each(tokenizer_requests(info), lambda request: self._infer(info, request, deadline))
-            return await self.compute(lambda: self._catalog.add_tokenizer(info, parts), heavy=True)
+            return await self._in_thread(lambda: self._catalog.add_tokenizer(info, parts))
 
     async def _infer(self, info: ModelInfo, request: pb.ModelInferRequest, deadline: Deadline) -> pb.ModelInferResponse:
         return await self._retrying(lambda: self._infer_once(info, request, deadline), deadline)

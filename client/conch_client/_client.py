@@ -14,6 +14,7 @@ from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKE
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._session import Session
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
+from conch_client._steps import finish
 from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class Client:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         vectors = VectorOptions(dimensions, normalize)
         return self._session.run(
-            model, EMBEDDINGS, lambda loaded: EmbedJob(loaded, inputs, tokens, vectors), deadline, request_id=request_id
+            model,
+            EMBEDDINGS,
+            lambda loaded: EmbedJob.prepare(loaded, inputs, tokens, vectors),
+            deadline,
+            request_id=request_id,
         )
 
     def embed_tokens(
@@ -128,7 +133,7 @@ class Client:
         return self._session.run(
             model,
             (MULTI_VECTOR,),
-            lambda loaded: TokenVectorsJob(loaded, inputs, tokens, normalize=normalize),
+            lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
             deadline,
             request_id=request_id,
         )
@@ -152,7 +157,7 @@ class Client:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return self._session.run(
-            model, (SPARSE,), lambda loaded: SparseJob(loaded, inputs, tokens), deadline, request_id=request_id
+            model, (SPARSE,), lambda loaded: SparseJob.prepare(loaded, inputs, tokens), deadline, request_id=request_id
         )
 
     def rerank(
@@ -220,7 +225,7 @@ class Client:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         loaded = self._session.load(model, ANY_TASK, deadline)
-        return tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens).tolist()
+        return finish(tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens), deadline).tolist()
 
     def tokens(
         self,
@@ -239,7 +244,7 @@ class Client:
         deadline = self._deadline(timeout_s)
         options = TokenOptions(prompt, prompt_name)
         loaded = self._session.load(model, ANY_TASK, deadline)
-        return options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens)
+        return finish(options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens), deadline)
 
     def decode(
         self,
@@ -263,7 +268,7 @@ class Client:
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)
         tokenizer = self._session.load(model, ANY_TASK, deadline).tokenizer
-        return tokenizer.decode(rows, skip_special_tokens=skip_special_tokens)
+        return finish(tokenizer.decode(rows, skip_special_tokens=skip_special_tokens), deadline)
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""

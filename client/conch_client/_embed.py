@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from conch_client._jobs import LoadedModel
     from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
+    from conch_client._steps import Steps
     from conch_client._tokenizer import Token
 
 
@@ -36,12 +37,12 @@ class TokenOptions:
     def __post_init__(self) -> None:
         check_truncate(self.truncate)
 
-    def tokens(self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool) -> list[list[Token]]:
+    def tokens(self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool) -> Steps[list[list[Token]]]:
         """All tokens of the texts with their prompt, however many."""
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
         return model.tokenizer.tokens([prompt + text for text in texts], add_special_tokens=add_special_tokens)
 
-    def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Rows:
+    def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Steps[Rows]:
         """Token rows of the input; ids that were given stay as they are."""
         limit, rules = model.info.max_length, model.info.interaction
         if inputs.rows is not None:
@@ -51,9 +52,11 @@ class TokenOptions:
         texts = [prompt + text for text in inputs.texts or ()] if prompt else inputs.texts or []
         if rules is not None and add_special_tokens:
             query = self.prompt_name == QUERY
-            return rules.rows(rules.encode(model.tokenizer, texts, query=query, truncate=self.truncate))
-        return model.tokenizer.encode(
-            texts, max_length=limit, truncate=self.truncate, add_special_tokens=add_special_tokens
+            return rules.rows((yield from rules.encode(model.tokenizer, texts, query=query, truncate=self.truncate)))
+        return (
+            yield from model.tokenizer.encode(
+                texts, max_length=limit, truncate=self.truncate, add_special_tokens=add_special_tokens
+            )
         )
 
 
@@ -99,12 +102,19 @@ class VectorOptions:
 class EmbedJob:
     """Embeds token rows; see ``_jobs.Job``."""
 
-    def __init__(self, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, vectors: VectorOptions) -> None:
-        vectors.check(model.info)
-        self._model = model.info
-        self._rows = tokens.rows(model, inputs)
+    def __init__(self, model: ModelInfo, rows: Rows, vectors: VectorOptions) -> None:
+        self._model = model
+        self._rows = rows
         self._vectors = vectors
-        self.parts = plan_batches(self._rows.lengths, max_rows=self._model.max_rows)
+        self.parts = plan_batches(rows.lengths, max_rows=model.max_rows)
+
+    @classmethod
+    def prepare(
+        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, vectors: VectorOptions
+    ) -> Steps[EmbedJob]:
+        """The job for these texts."""
+        vectors.check(model.info)
+        return cls(model.info, (yield from tokens.rows(model, inputs)), vectors)
 
     def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
         """The request for these rows."""

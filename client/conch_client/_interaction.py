@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conch_client._inputs import Truncate
+    from conch_client._steps import Steps
     from conch_client._tokenizer import TextTokenizer
 
 QUERY = "query"
@@ -56,13 +57,13 @@ class Interaction:
         query: bool,
         truncate: Truncate,
         label: Callable[[int], str] = "texts[{}]".format,
-    ) -> list[list[int]]:
+    ) -> Steps[list[list[int]]]:
         """Token ids of queries or of documents; errors are those of ``TextTokenizer.encode``."""
         marker = self.query_marker if query else self.document_marker
         length = self.query_length if query else self.document_length
         marks = [] if marker is None else [marker]
-        rows = tokenizer.encode(texts, max_length=length - len(marks), truncate=truncate, label=label).tolist()
-        rows = [[*row[:1], *marks, *row[1:]] for row in rows]
+        found = yield from tokenizer.encode(texts, max_length=length - len(marks), truncate=truncate, label=label)
+        rows = [[*row[:1], *marks, *row[1:]] for row in found.tolist()]
         if query and self.filler is not None:
             rows = [row + [self.filler] * (length - len(row)) for row in rows]
         return rows

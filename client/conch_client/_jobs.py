@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Job(Protocol[Result]):
 
 
 class Prepare(Protocol[Result]):
-    """Makes a call's job once the model is known: tokenises, checks, plans. No I/O, but real work."""
+    """Makes a call's job once the model is known: tokenises, checks, plans. No I/O, but real work, done in steps."""
 
-    def __call__(self, model: LoadedModel) -> Job[Result]:
+    def __call__(self, model: LoadedModel) -> Generator[None, None, Job[Result]]:
         """The job for this model."""

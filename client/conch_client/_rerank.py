@@ -10,7 +10,6 @@ import numpy as np
 from conch_client._errors import InvalidInputError, ServerError
 from conch_client._inputs import Truncate, check_count, check_truncate
 from conch_client._model_info import CROSS_ENCODER
-from conch_client._pair_template import FramedPair
 from conch_client._plan import plan_batches
 from conch_client._wire import infer_request, read_output
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from conch_client._jobs import LoadedModel
     from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
+    from conch_client._steps import Steps
 
 
 class Ranked(NamedTuple):
@@ -90,14 +90,19 @@ class _RerankJob:
 class LateInteractionJob(_RerankJob):
     """Row 0 of every request is the query, which the server compares the other rows with."""
 
-    def __init__(self, model: LoadedModel, question: RerankQuestion) -> None:
-        info = model.info
-        if info.max_rows < 2:
-            raise ServerError(f"{info.name} takes one row a request, but the query is one: export it with more rows")
-        rows = _query_and_documents(model, question)
+    def __init__(self, model: ModelInfo, question: RerankQuestion, rows: Rows) -> None:
         query, documents = int(rows.lengths[0]), rows.lengths[1:]
-        batches = plan_batches(documents, max_rows=info.max_rows, lead=query)
-        super().__init__(info, question, rows, [np.append(0, batch + 1) for batch in batches])
+        batches = plan_batches(documents, max_rows=model.max_rows, lead=query)
+        super().__init__(model, question, rows, [np.append(0, batch + 1) for batch in batches])
+
+    @classmethod
+    def prepare(cls, model: LoadedModel, question: RerankQuestion) -> Steps[LateInteractionJob]:
+        """The job for this question."""
+        if model.info.max_rows < 2:
+            raise ServerError(
+                f"{model.info.name} takes one row a request, but the query is one: export it with more rows"
+            )
+        return cls(model.info, question, (yield from _query_and_documents(model, question)))
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
         """The ranking."""
@@ -110,10 +115,13 @@ class LateInteractionJob(_RerankJob):
 class CrossEncoderJob(_RerankJob):
     """Every row is the query and a document together."""
 
-    def __init__(self, model: LoadedModel, question: RerankQuestion) -> None:
-        info = model.info
-        rows = _pairs(model, question)
-        super().__init__(info, question, rows, plan_batches(rows.lengths, max_rows=info.max_rows))
+    def __init__(self, model: ModelInfo, question: RerankQuestion, rows: Rows) -> None:
+        super().__init__(model, question, rows, plan_batches(rows.lengths, max_rows=model.max_rows))
+
+    @classmethod
+    def prepare(cls, model: LoadedModel, question: RerankQuestion) -> Steps[CrossEncoderJob]:
+        """The job for this question."""
+        return cls(model.info, question, (yield from _pairs(model, question)))
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
         """The ranking."""
@@ -123,32 +131,29 @@ class CrossEncoderJob(_RerankJob):
         return self._ranking(logits, logits if self._question.raw_scores else _sigmoid(logits))
 
 
-def rerank_job(model: LoadedModel, question: RerankQuestion) -> LateInteractionJob | CrossEncoderJob:
+def rerank_job(model: LoadedModel, question: RerankQuestion) -> Steps[LateInteractionJob] | Steps[CrossEncoderJob]:
     """The job for the kind of reranker that ``model`` is."""
     kind = CrossEncoderJob if model.info.task == CROSS_ENCODER else LateInteractionJob
-    return kind(model, question)
+    return kind.prepare(model, question)
 
 
-def _pairs(model: LoadedModel, question: RerankQuestion) -> Rows:
+def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
     template = model.info.pair_template
     if template is None:
         return model.tokenizer.encode_pairs(question.query, question.documents, **limits)
-    pairs = [FramedPair.of(template, question.query, document) for document in question.documents]
-    return model.tokenizer.encode_framed(pairs, **limits)
+    return model.tokenizer.encode_framed(template, question.query, question.documents, **limits)
 
 
-def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Rows:
+def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     """Row 0 is the query."""
     rules, texts = model.info.interaction, [question.query, *question.documents]
+    cut: Any = {"truncate": question.truncate, "label": _label_after_query}
     if rules is None:
-        return model.tokenizer.encode(
-            texts, max_length=model.info.max_length, truncate=question.truncate, label=_label_after_query
-        )
-    asked = rules.encode(model.tokenizer, texts[:1], query=True, truncate=question.truncate, label=_label_after_query)
-    found = rules.encode(
-        model.tokenizer, texts[1:], query=False, truncate=question.truncate, label="documents[{}]".format
-    )
+        return (yield from model.tokenizer.encode(texts, max_length=model.info.max_length, **cut))
+    asked = yield from rules.encode(model.tokenizer, texts[:1], query=True, **cut)
+    cut["label"] = "documents[{}]".format
+    found = yield from rules.encode(model.tokenizer, texts[1:], query=False, **cut)
     return rules.rows(asked + found)
 
 

@@ -27,6 +27,7 @@ from conch_client._errors import (
 )
 from conch_client._jobs import LoadedModel
 from conch_client._settings import MODEL_KEEPS_CHANGING, SESSION_CLOSED, STARTS
+from conch_client._steps import finish
 from conch_client._wire import index_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Session:
         return LoadedModel(info, self._catalog.tokenizer(info) or self._fetch_tokenizer(info, deadline))
 
     def _run_on(self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, request_id: str) -> Result:
-        job = prepare(model)
+        job = finish(prepare(model), deadline)
 
         def send(part: NDArray[np.intp]) -> pb.ModelInferResponse:
             request = job.request(part)

@@ -1,4 +1,4 @@
-"""Text to token rows, truncated so that special tokens survive.
+"""Text to token rows, truncated so that special tokens survive, in steps of bounded size.
 
 The tokenizer is never mutated (its own truncation and padding are switched off once), so one serves all threads.
 """
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tokenizers import Encoding, Tokenizer
 
 from conch_client._errors import InvalidInputError, ServerError
+from conch_client._long_texts import LongTexts, is_long, portions
+from conch_client._pair_template import FramedPair
 from conch_client._rows import Rows
 from conch_client._truncation import longest_first
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_client._inputs import Truncate
-    from conch_client._pair_template import FramedPair
+    from conch_client._steps import Steps
 
     Label = Callable[[int], str]
+
+_LONGEST_QUERY = 2**16
 
 
 class Token(NamedTuple):
@@ -57,6 +61,7 @@ class TextTokenizer:
             raise ServerError(f"the served tokenizer cannot be read ({error}); try a newer 'tokenizers'") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._long = LongTexts(self._tokenizer)
 
     def encode(
         self,
@@ -66,86 +71,131 @@ class TextTokenizer:
         truncate: Truncate,
         add_special_tokens: bool = True,
         label: Label = "texts[{}]".format,
-    ) -> Rows:
+    ) -> Steps[Rows]:
         """Token rows of texts, none longer than ``max_length`` tokens with its special tokens.
 
         ``label`` says what errors call the text of a number.
 
         Raises:
-            InvalidInputError: A text is too long and ``truncate`` is ``"none"``, or it has no token at all.
+            InvalidInputError: A text is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
+                long that it cannot be told where to cut it.
         """
-        found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        rows = [encoding.ids for encoding in found]
-        too_long = [index for index, row in enumerate(rows) if len(row) > max_length]
-        if too_long:
-            if truncate == "none":
-                raise _too_long(label(too_long[0]), len(rows[too_long[0]]), max_length)
-            specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
-            bare = self._tokenizer.encode_batch([texts[index] for index in too_long], add_special_tokens=False)
-            for index, encoding in zip(too_long, bare, strict=True):
-                _cut(encoding, max(0, max_length - specials), truncate)
-                rows[index] = self._tokenizer.post_process(encoding, None, add_special_tokens).ids
+        specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
+        room = max(0, max_length - specials)
+        rows: list[list[int]] = []
+        for part in portions(texts):
+            whole = [index for index in part if not is_long(texts[index], room)]
+            found = self._tokenizer.encode_batch_fast([texts[i] for i in whole], add_special_tokens=add_special_tokens)
+            known = {index: encoding.ids for index, encoding in zip(whole, found, strict=True)}
+            for index in part:
+                ids = known.get(index)
+                if ids is None or len(ids) > max_length:
+                    encoding = yield from self._bare(texts[index], room, truncate, label(index))
+                    if len(encoding.ids) > room:
+                        if truncate == "none":
+                            raise _too_long(label(index), None if ids is None else len(ids), max_length)
+                        _cut(encoding, room, truncate)
+                    ids = self._tokenizer.post_process(encoding, None, add_special_tokens).ids
+                rows.append(ids)
+            yield
         _refuse_empty(rows, label)
         return Rows.of(rows)
 
-    def tokens(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[Token]]:
+    def tokens(self, texts: Sequence[str], *, add_special_tokens: bool) -> Steps[list[list[Token]]]:
         """All tokens of each text, however many, with their places in it."""
-        found = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
-        return [_described(text, encoding) for text, encoding in zip(texts, found, strict=True)]
+        rows: list[list[Token]] = []
+        for part in portions(texts):
+            given = [texts[index] for index in part]
+            found = self._tokenizer.encode_batch(given, add_special_tokens=add_special_tokens)
+            rows += [_described(text, encoding) for text, encoding in zip(given, found, strict=True)]
+            yield
+        return rows
 
-    def decode(self, rows: Rows, *, skip_special_tokens: bool) -> list[str]:
+    def decode(self, rows: Rows, *, skip_special_tokens: bool) -> Steps[list[str]]:
         """The text of each row of ids; ids outside the vocabulary have none."""
-        texts: list[str] = self._tokenizer.decode_batch(rows.tolist(), skip_special_tokens=skip_special_tokens)
+        texts: list[str] = []
+        for row in rows.tolist():
+            texts += self._tokenizer.decode_batch([row], skip_special_tokens=skip_special_tokens)
+            yield
         return texts
 
-    def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Rows:
+    def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Steps[Rows]:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
 
-        A pair that is too long is cut as `longest_first` says.
+        A pair that is too long is cut as `longest_first` says. The tokens of a query of more than ``_LONGEST_QUERY``
+        characters are not counted beyond the model's limit: it is taken to be no longer than a document that has more.
 
         Raises:
-            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all.
+            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
+                long that it cannot be told where to cut it.
         """
         room = max(0, max_length - self._tokenizer.num_special_tokens_to_add(is_pair=True))
-        asked, *found = self._tokenizer.encode_batch([query, *documents], add_special_tokens=False)
-        pairs = []
-        for index, document in enumerate(found):
-            first = asked
-            total = len(asked.ids) + len(document.ids)
-            if total > room:
-                if truncate == "none":
-                    raise _too_long(f"documents[{index}] and the query", total + max_length - room, max_length)
-                asked_length, length = longest_first(len(asked.ids), len(document.ids), room)
-                first = self._shortened(query, asked_length, truncate, asked)
-                _cut(document, length, truncate)
-            pairs.append(self._tokenizer.post_process(first, document))
-        ids = [pair.ids for pair in pairs]
+        if len(query) > _LONGEST_QUERY:
+            asked = yield from self._bare(query, room, truncate, "the query")
+            _cut(asked, min(room + 1, len(asked.ids)), truncate)
+        else:
+            asked = self._tokenizer.encode_batch([query], add_special_tokens=False)[0]
+        queries = {len(asked.ids): asked}
+        kept = max(room, len(asked.ids) + 1)  # of a document: enough to tell which of the two is the longer
+        ids, segments = [], []
+        for part in portions(documents):
+            whole = [index for index in part if not is_long(documents[index], kept)]
+            found = self._tokenizer.encode_batch([documents[index] for index in whole], add_special_tokens=False)
+            known = dict(zip(whole, found, strict=True))
+            for index in part:
+                what = f"documents[{index}]"
+                document = known.get(index) or (yield from self._bare(documents[index], kept, truncate, what))
+                lengths = longest_first(len(asked.ids), len(document.ids), room)
+                if lengths != (len(asked.ids), len(document.ids)):
+                    if truncate == "none":
+                        total = len(asked.ids) + len(document.ids) + max_length - room if index in known else None
+                        raise _too_long(f"{what} and the query", total, max_length)
+                    _cut(document, lengths[1], truncate)
+                if lengths[0] not in queries:
+                    queries[lengths[0]] = Encoding.merge([asked])  # a copy: truncation happens in place
+                    _cut(queries[lengths[0]], lengths[0], truncate)
+                pair = self._tokenizer.post_process(queries[lengths[0]], document)
+                ids.append(pair.ids)
+                segments.append(pair.type_ids)
+            yield
         _refuse_empty(ids, "documents[{}]".format)
-        return Rows.of(ids, [pair.type_ids for pair in pairs])
+        return Rows.of(ids, segments)
 
-    def encode_framed(self, pairs: Sequence[FramedPair], *, max_length: int, truncate: Truncate) -> Rows:
+    def encode_framed(
+        self, template: str, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate
+    ) -> Steps[Rows]:
         """Token rows of pairs within their frames, which stay whole where a pair is too long.
 
         Raises:
-            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``.
+            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
+                long that it cannot be told where to cut it.
         """
+        asked = yield from self._long.shortened(query, max_length, truncate, "the query")
         rows = []
-        for index, encoding in enumerate(self._tokenizer.encode_batch([pair.text for pair in pairs])):
-            ids = encoding.ids
-            if len(ids) > max_length:
-                if truncate == "none":
-                    raise _too_long(f"documents[{index}] and the query", len(ids), max_length)
-                ids = [ids[place] for place in pairs[index].cut(encoding.offsets, max_length, truncate)]
-            rows.append(ids)
+        for part in portions(documents, len(template) + len(asked)):
+            pairs = []
+            for index in part:
+                document = yield from self._long.shortened(
+                    documents[index], max_length, truncate, f"documents[{index}]"
+                )
+                pairs.append(FramedPair.of(template, asked, document))
+            found = self._tokenizer.encode_batch([pair.text for pair in pairs])
+            for index, pair, encoding in zip(part, pairs, found, strict=True):
+                ids = encoding.ids
+                if len(ids) > max_length:
+                    if truncate == "none":
+                        is_all = (asked, pair.text[slice(*pair.document)]) == (query, documents[index])
+                        raise _too_long(f"documents[{index}] and the query", len(ids) if is_all else None, max_length)
+                    ids = [ids[place] for place in pair.cut(encoding.offsets, max_length, truncate)]
+                rows.append(ids)
+            yield
+        _refuse_empty(rows, "documents[{}]".format)
         return Rows.of(rows)
 
-    def _shortened(self, text: str, length: int, truncate: Truncate, encoding: Encoding) -> Encoding:
-        if len(encoding.ids) <= length:
-            return encoding
-        # Truncation happens in place, and the whole query is still needed for shorter documents.
-        copy = self._tokenizer.encode(text, add_special_tokens=False)
-        _cut(copy, length, truncate)
-        return copy
+    def _bare(self, text: str, room: int, truncate: Truncate, what: str) -> Steps[Encoding]:
+        """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""
+        cut = self._long.last_tokens if truncate == "start" else self._long.first_tokens
+        return (yield from cut(text, room + 1, what))
 
 
 def _described(text: str, encoding: Encoding) -> list[Token]:
@@ -162,9 +212,11 @@ def _cut(encoding: Encoding, length: int, truncate: Truncate) -> None:
     encoding.truncate(length, direction="left" if truncate == "start" else "right")
 
 
-def _too_long(what: str, length: int, max_length: int) -> InvalidInputError:
+def _too_long(what: str, length: int | None, max_length: int) -> InvalidInputError:
+    """`length` is None where it was not counted to the end."""
+    has = f"has {length} tokens" if length is not None else f"has more than {max_length} tokens"
     return InvalidInputError(
-        f"{what} has {length} tokens and the model takes {max_length}; shorten it, or pass truncate='end' or 'start'"
+        f"{what} {has} and the model takes {max_length}; shorten it, or pass truncate='end' or 'start'"
     )
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from conch_client._embed import TokenOptions
     from conch_client._inputs import Inputs
     from conch_client._jobs import LoadedModel
+    from conch_client._model_info import ModelInfo
+    from conch_client._rows import Rows
+    from conch_client._steps import Steps
 
 
 class SparseVector(NamedTuple):
@@ -36,10 +39,10 @@ class SparseVector(NamedTuple):
 class _RowsJob:
     """What both kinds share; see ``_jobs.Job``."""
 
-    def __init__(self, model: LoadedModel, inputs: Inputs, tokens: TokenOptions) -> None:
-        self._model = model.info
-        self._rows = tokens.rows(model, inputs)
-        self.parts = plan_batches(self._rows.lengths, max_rows=self._model.max_rows)
+    def __init__(self, model: ModelInfo, rows: Rows) -> None:
+        self._model = model
+        self._rows = rows
+        self.parts = plan_batches(rows.lengths, max_rows=model.max_rows)
 
     def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
         """The request for these rows."""
@@ -49,9 +52,16 @@ class _RowsJob:
 class TokenVectorsJob(_RowsJob):
     """Embeds every token by itself."""
 
-    def __init__(self, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, *, normalize: bool) -> None:
-        super().__init__(model, inputs, tokens)
-        self._normalize = normalize and not self._model.normalized
+    def __init__(self, model: ModelInfo, rows: Rows, *, normalize: bool) -> None:
+        super().__init__(model, rows)
+        self._normalize = normalize and not model.normalized
+
+    @classmethod
+    def prepare(
+        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, *, normalize: bool
+    ) -> Steps[TokenVectorsJob]:
+        """The job for these texts."""
+        return cls(model.info, (yield from tokens.rows(model, inputs)), normalize=normalize)
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> list[NDArray[np.float32]]:
         """float32 [tokens, dimension] for each text."""
@@ -76,6 +86,11 @@ class TokenVectorsJob(_RowsJob):
 
 class SparseJob(_RowsJob):
     """Weighs the words of a text."""
+
+    @classmethod
+    def prepare(cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions) -> Steps[SparseJob]:
+        """The job for these texts."""
+        return cls(model.info, (yield from tokens.rows(model, inputs)))
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> list[SparseVector]:
         """A vector for each text."""

@@ -86,7 +86,7 @@ async def test_large_inputs_are_tokenised_off_the_loop(client: AsyncClient, monk
 
     def noting(texts: list[str], **options: Any) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
-        return encode(texts, **options)
+        return (yield from encode(texts, **options))
 
     monkeypatch.setattr(tokenizer, "encode", noting)
     await client.embed(["few"])

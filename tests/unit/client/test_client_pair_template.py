@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import InvalidInputError
+from conch_client._deadline import Deadline
 from conch_client._pair_template import FramedPair
+from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_client.testing import FakeModel, fake_tokenizer_json
 from hypothesis import given
@@ -26,7 +28,7 @@ texts = st.text("abcxyz", max_size=20)
 
 def read(query: str, document: str, length: int, truncate: Truncate = "end") -> str:
     """What of the pair is left, as text."""
-    rows = OWN.encode_framed([FramedPair.of(TEMPLATE, query, document)], max_length=length, truncate=truncate)
+    rows = finish(OWN.encode_framed(TEMPLATE, query, [document], max_length=length, truncate=truncate), Deadline(60))
     return str(TOKENIZER.decode(rows.tolist()[0]))
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from conch_client import InvalidInputError, ServerError
+from conch_client._deadline import Deadline
+from conch_client._steps import Steps, finish
 from conch_client._tokenizer import TextTokenizer
 from conch_client.testing import fake_tokenizer_json
 from hypothesis import given
@@ -11,10 +15,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+if TYPE_CHECKING:
+    from conch_client._rows import Rows
+
 CLS, SEP = 1, 2
 reference = Tokenizer.from_str(fake_tokenizer_json().decode())
 tokenizer = TextTokenizer(fake_tokenizer_json())
 letters = st.text("abcdefgh", max_size=30)
+
+
+def finished(steps: Steps[Rows]) -> Rows:
+    return finish(steps, Deadline(60))
 
 
 def ids_of(text: str) -> list[int]:
@@ -25,30 +36,30 @@ def ids_of(text: str) -> list[int]:
     ("truncate", "kept"), [("end", "abcd"), ("start", "cdef")], ids=["end-is-dropped", "start-is-dropped"]
 )
 def test_a_long_text_is_cut_between_its_special_tokens(truncate: str, kept: str) -> None:
-    rows = tokenizer.encode(["abcdef", "ab"], max_length=6, truncate=truncate)  # type: ignore[arg-type]
+    rows = finished(tokenizer.encode(["abcdef", "ab"], max_length=6, truncate=truncate))  # type: ignore[arg-type]
     assert rows.tolist() == [[CLS, *ids_of(kept), SEP], [CLS, *ids_of("ab"), SEP]]
 
 
 def test_a_long_text_can_be_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"texts\[1\] has 8 tokens and the model takes 6"):
-        tokenizer.encode(["ab", "abcdef"], max_length=6, truncate="none")
+        finished(tokenizer.encode(["ab", "abcdef"], max_length=6, truncate="none"))
 
 
 def test_without_special_tokens_the_text_has_all_the_room() -> None:
-    rows = tokenizer.encode(["abcdef"], max_length=4, truncate="end", add_special_tokens=False)
+    rows = finished(tokenizer.encode(["abcdef"], max_length=4, truncate="end", add_special_tokens=False))
     assert rows.tolist() == [ids_of("abcd")]
 
 
 def test_a_text_without_any_token_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"texts\[0\] has no token"):
-        tokenizer.encode([""], max_length=8, truncate="end", add_special_tokens=False)
+        finished(tokenizer.encode([""], max_length=8, truncate="end", add_special_tokens=False))
 
 
 def test_padding_and_truncation_of_the_file_are_ignored() -> None:
     limited = Tokenizer.from_str(fake_tokenizer_json().decode())
     limited.enable_truncation(4)
     limited.enable_padding(length=20)
-    rows = TextTokenizer(limited.to_str().encode()).encode(["abcdef"], max_length=64, truncate="end")
+    rows = finished(TextTokenizer(limited.to_str().encode()).encode(["abcdef"], max_length=64, truncate="end"))
     assert rows.tolist() == [[CLS, *ids_of("abcdef"), SEP]]
 
 
@@ -57,7 +68,7 @@ def test_single_texts_are_cut_as_the_tokenizers_library_cuts_them(texts: list[st
     expected = Tokenizer.from_str(reference.to_str())
     expected.enable_truncation(limit, direction=side)
     truncate = "start" if side == "left" else "end"
-    rows = tokenizer.encode(texts, max_length=limit, truncate=truncate)  # type: ignore[arg-type]
+    rows = finished(tokenizer.encode(texts, max_length=limit, truncate=truncate))  # type: ignore[arg-type]
     assert rows.tolist() == [encoding.ids for encoding in expected.encode_batch(texts)]
 
 
@@ -73,19 +84,19 @@ def test_pairs_are_cut_as_transformers_cuts_them(query: str, documents: list[str
     )
     expected = authors([query] * len(documents), documents, truncation="longest_first", max_length=limit)
     truncate = "start" if side == "left" else "end"
-    rows = tokenizer.encode_pairs(query, documents, max_length=limit, truncate=truncate)  # type: ignore[arg-type]
+    rows = finished(tokenizer.encode_pairs(query, documents, max_length=limit, truncate=truncate))  # type: ignore[arg-type]
     assert rows.segments is not None
     assert rows.tolist() == expected["input_ids"]
     assert rows.segments.tolist() == [number for types in expected["token_type_ids"] for number in types]
 
 
 def test_a_short_query_survives_a_long_document() -> None:
-    rows = tokenizer.encode_pairs("abc", ["h" * 50], max_length=10, truncate="end")
+    rows = finished(tokenizer.encode_pairs("abc", ["h" * 50], max_length=10, truncate="end"))
     assert rows.tolist() == [[CLS, *ids_of("abc"), SEP, *ids_of("hhhh"), SEP]]
 
 
 def test_a_long_query_leaves_half_the_room_to_a_long_document_and_is_whole_for_a_short_one() -> None:
-    rows = tokenizer.encode_pairs("abcdefgh", ["h" * 50, "a"], max_length=12, truncate="end")
+    rows = finished(tokenizer.encode_pairs("abcdefgh", ["h" * 50, "a"], max_length=12, truncate="end"))
     assert rows.tolist() == [
         [CLS, *ids_of("abcd"), SEP, *ids_of("hhhhh"), SEP],
         [CLS, *ids_of("abcdefgh"), SEP, *ids_of("a"), SEP],
@@ -94,7 +105,7 @@ def test_a_long_query_leaves_half_the_room_to_a_long_document_and_is_whole_for_a
 
 def test_a_pair_that_is_too_long_can_be_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"documents\[1\] and the query has 13 tokens and the model takes 12"):
-        tokenizer.encode_pairs("abcd", ["a", "abcdef"], max_length=12, truncate="none")
+        finished(tokenizer.encode_pairs("abcd", ["a", "abcdef"], max_length=12, truncate="none"))
 
 
 def test_a_file_that_is_no_tokenizer_is_the_servers_fault() -> None:

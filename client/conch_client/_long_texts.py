@@ -1,0 +1,175 @@
+"""Long texts, of which no more is tokenised than is kept, and the tokens are those of the whole text.
+
+Only a piece of the text, at the end that is kept, is tokenised. What follows the piece may change its last tokens, but
+not what is before its last three words: tokenizers normalise and split from left to right, look ahead by no more than
+that, and tokenise each word by itself. Where the start of a text is dropped, the tokens are those after a place that
+splits words whatever was before it. A piece that settles too few tokens is made larger; where that takes more than
+``WHOLE`` characters, the text is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from conch_client._errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tokenizers import Encoding, Tokenizer
+
+    from conch_client._inputs import Truncate
+    from conch_client._steps import Steps
+
+WHOLE = 2**18
+"""Most characters that are tokenised at once: some 0.3 s and 150 MB where each is a token."""
+
+_PORTION, _PORTION_TEXTS = 2**16, 256
+_CHARACTERS_PER_TOKEN = 6
+_SHORTEST = 256
+_GROWTH = 4
+_WORDS = 3
+_MARGIN = 64  # characters beyond the longest added token
+_SPACE_IN_METASPACE = "▁"
+_JOINS_WORDS = re.compile(f"[^{_SPACE_IN_METASPACE}]{_SPACE_IN_METASPACE}")
+# Two words, or a word and what is no part of any: every tokenizer that splits text at all splits it here.
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_]) (?=[^\W\d_])")
+_AFTER_WORDS = re.compile(r"(?<=[^\W\d_])(?=[!\"#$%&()*+,./:;<=>?@\[\]{|}~\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
+
+
+class _Piece(NamedTuple):
+    """Tokens of a part of a text, and where words begin among them."""
+
+    encoding: Encoding
+    starts: list[int]
+
+
+class LongTexts:
+    """Tokenises what is kept of long texts, with a tokenizer that neither truncates nor pads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def first_tokens(self, text: str, room: int, what: str) -> Steps[Encoding]:
+        """At least the first ``room`` tokens of a text without special ones, all there are if it has fewer."""
+        for size in _sizes(text, room):
+            piece = self._piece(text[:size])
+            if size == len(text) or self._settled_before(text[:size], piece) >= room:
+                return piece.encoding
+            yield
+        raise _unsettled(what, text)
+
+    def last_tokens(self, text: str, room: int, what: str) -> Steps[Encoding]:
+        """At least the last ``room`` tokens of a text without special ones, all there are if it has fewer."""
+        for size in _sizes(text, room):
+            piece = self._piece(text[-size:])
+            if size == len(text) or len(piece.encoding.ids) - self._settled_from(text[-size:], piece) >= room:
+                return piece.encoding
+            yield
+        raise _unsettled(what, text)
+
+    def shortened(self, text: str, room: int, truncate: Truncate, what: str) -> Steps[str]:
+        """The text without a part of its middle, for who keeps ``room`` tokens of one end and looks at the other."""
+        kept, read = _CHARACTERS_PER_TOKEN * room + _SHORTEST, _SHORTEST
+        while kept + read < len(text):
+            head, tail = (kept, read) if truncate == "end" else (read, kept)
+            ends = self._word_starts(text[:head]), self._word_starts(text[-tail:])
+            yield
+            if all(ends):
+                first, last = text[: ends[0][-1]], text[len(text) - tail + ends[1][0] :]
+                tokens = self._tokenizer.encode_batch([first if truncate == "end" else last], add_special_tokens=False)
+                if len(tokens[0].ids) > room + _MARGIN:
+                    return first + last
+            kept, read = _GROWTH * kept, _GROWTH * read
+        if len(text) > WHOLE:
+            raise _unsettled(what, text)
+        return text
+
+    def _piece(self, text: str) -> _Piece:
+        encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        words, tokens = encoding.word_ids, encoding.tokens
+        starts = [
+            index
+            for index in range(1, len(words))
+            if words[index] != words[index - 1] or self._begins_word(tokens[index - 1], tokens[index])
+        ]
+        return _Piece(encoding, starts)
+
+    def _settled_before(self, text: str, piece: _Piece) -> int:
+        """How many of the first tokens are the same whatever follows the text."""
+        offsets, end = piece.encoding.offsets, len(text)
+        while end and text[end - 1].isnumeric():  # numbers are grouped from their end by some
+            end -= 1
+        end = min(end, len(text) - _MARGIN - self._longest_added)
+        return next((start for start in reversed(piece.starts[:-_WORDS]) if offsets[start][0] <= end), 0)
+
+    def _settled_from(self, text: str, piece: _Piece) -> int:
+        """From which token on they are the same whatever precedes the text."""
+        offsets, begin = piece.encoding.offsets, _MARGIN + self._longest_added
+        places = {match.start() for match in _AFTER_WORDS.finditer(text, begin)}
+        for match in _BETWEEN_WORDS.finditer(text, begin):
+            places |= {match.start(), match.end()}  # some tokenizers count the space to the word, some do not
+        return next((start for start in piece.starts if offsets[start][0] in places), len(offsets))
+
+    def _word_starts(self, text: str) -> list[int]:
+        """Characters at which words begin whatever is around the text, apart from its edges."""
+        piece = self._piece(text)
+        begins = {piece.encoding.offsets[start][0] for start in piece.starts}
+        edge = _MARGIN + self._longest_added
+        places = (match.start() for match in _BETWEEN_WORDS.finditer(text, edge, max(edge, len(text) - edge)))
+        return [place for place in places if place in begins or place + 1 in begins]
+
+    def _begins_word(self, before: str, token: str) -> bool:
+        space = _SPACE_IN_METASPACE
+        return token.startswith(space) and not before.endswith(space) and not self._joins_words
+
+    @cached_property
+    def _joins_words(self) -> bool:
+        """Whether a token may reach from one word into the next: not in those of SentencePiece, as they are made."""
+        return any(map(_JOINS_WORDS.search, self._tokenizer.get_vocab(with_added_tokens=False)))
+
+    @cached_property
+    def _longest_added(self) -> int:
+        return max((len(token.content) for token in self._tokenizer.get_added_tokens_decoder().values()), default=0)
+
+
+def is_long(text: str, room: int) -> bool:
+    """Whether a text of which ``room`` tokens are kept most likely has more, so that only a piece of it is read."""
+    return len(text) > _CHARACTERS_PER_TOKEN * room + _SHORTEST
+
+
+def portions(texts: Sequence[str], beside: int = 0) -> Iterator[list[int]]:
+    """Numbers of texts that are tokenised in one step, in order.
+
+    Args:
+        texts: All of them.
+        beside: Characters that are tokenised with each.
+    """
+    part: list[int] = []
+    characters = 0
+    for index, text in enumerate(texts):
+        size = min(len(text), _PORTION) + beside
+        if part and (characters + size > _PORTION or len(part) == _PORTION_TEXTS):
+            yield part
+            part, characters = [], 0
+        part.append(index)
+        characters += size
+    yield part
+
+
+def _sizes(text: str, room: int) -> list[int]:
+    """Sizes of the pieces that are tried one after another."""
+    sizes = [_CHARACTERS_PER_TOKEN * room + _SHORTEST]
+    limit = min(len(text), WHOLE)
+    while sizes[-1] < limit:
+        sizes.append(_GROWTH * sizes[-1])
+    return [*sizes[:-1], limit]
+
+
+def _unsettled(what: str, text: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what} has {len(text)} characters, and {WHOLE} of them do not tell where to cut it, as they hold hardly any "
+        "words; shorten it"
+    )
