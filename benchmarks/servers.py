@@ -10,13 +10,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 180.0
@@ -79,6 +79,22 @@ class Server:
     def first_process_mb(self) -> float:
         """Resident MB (1e6 bytes) of the process that was started, without its children."""
         return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
+
+    def reset_peak(self) -> None:
+        """Begin to watch for the peak of the first process anew."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_mb(self) -> float:
+        """Most resident MB (1e6 bytes) of the first process since its peak was reset."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it and its children have taken."""
+        parent = psutil.Process(self._process.pid)
+        times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
 
     def stop(self) -> None:
         """Ask it to end; kill what is left of it after a while."""

@@ -10,7 +10,16 @@ from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import Texts, Truncate, check_ids, check_inputs, check_text, check_texts, is_heavy
+from conch_client._inputs import (
+    Texts,
+    Truncate,
+    check_count,
+    check_ids,
+    check_inputs,
+    check_text,
+    check_texts,
+    is_heavy,
+)
 from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
@@ -53,7 +62,7 @@ class AsyncClient:
         self,
         url: str = "127.0.0.1:8001",
         *,
-        timeout_s: float = 30.0,
+        timeout_s: float = 600.0,
         max_in_flight: int = 4,
         retries: int = 3,
         tls: TLS | bool = False,
@@ -190,14 +199,16 @@ class AsyncClient:
         prompt: str | None = None,
         prompt_name: str | None = None,
         add_special_tokens: bool = True,
+        limit: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[Token]]:
-        """All tokens of each text with their places in it; see ``Client.tokens``."""
+        """The tokens of each text with their places in it; see ``Client.tokens``."""
+        check_count(limit, "limit")
         deadline = self._deadline(timeout_s)
         options = TokenOptions(prompt, prompt_name)
         checked = check_texts(texts)
         loaded = await self._session.load(model, ANY_TASK, deadline)
-        steps = options.tokens(loaded, checked, add_special_tokens=add_special_tokens)
+        steps = options.tokens(loaded, checked, add_special_tokens=add_special_tokens, limit=limit)
         return await self._session.compute(steps, deadline, heavy=is_heavy(checked))
 
     async def decode(

@@ -9,7 +9,7 @@ from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
 from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import Texts, Truncate, check_ids, check_inputs, check_text, check_texts
+from conch_client._inputs import Texts, Truncate, check_count, check_ids, check_inputs, check_text, check_texts
 from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._session import Session
@@ -57,7 +57,7 @@ class Client:
         self,
         url: str = "127.0.0.1:8001",
         *,
-        timeout_s: float = 30.0,
+        timeout_s: float = 600.0,
         max_in_flight: int = 4,
         retries: int = 3,
         tls: TLS | bool = False,
@@ -235,16 +235,27 @@ class Client:
         prompt: str | None = None,
         prompt_name: str | None = None,
         add_special_tokens: bool = True,
+        limit: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[Token]]:
-        """All tokens of each text with their places in it, counted from the start of the prompt; nothing is cut.
+        """The tokens of each text with their places in it, counted from the start of the prompt.
 
-        Arguments and errors are those of ``tokenize``.
+        Args:
+            texts: As in ``tokenize``, but no ids.
+            model: As in ``tokenize``.
+            prompt: As in ``tokenize``.
+            prompt_name: As in ``tokenize``.
+            add_special_tokens: As in ``tokenize``.
+            limit: Most tokens of a text, of which the first are told; None tells all.
+            timeout_s: As in ``tokenize``.
         """
+        check_count(limit, "limit")
         deadline = self._deadline(timeout_s)
         options = TokenOptions(prompt, prompt_name)
         loaded = self._session.load(model, ANY_TASK, deadline)
-        return finish(options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens), deadline)
+        return finish(
+            options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens, limit=limit), deadline
+        )
 
     def decode(
         self,

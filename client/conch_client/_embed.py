@@ -37,10 +37,13 @@ class TokenOptions:
     def __post_init__(self) -> None:
         check_truncate(self.truncate)
 
-    def tokens(self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool) -> Steps[list[list[Token]]]:
-        """All tokens of the texts with their prompt, however many."""
+    def tokens(
+        self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool, limit: int | None
+    ) -> Steps[list[list[Token]]]:
+        """The tokens of the texts with their prompt, or the first ``limit`` of them."""
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
-        return model.tokenizer.tokens([prompt + text for text in texts], add_special_tokens=add_special_tokens)
+        texts = [prompt + text for text in texts]
+        return model.tokenizer.tokens(texts, add_special_tokens=add_special_tokens, limit=limit)
 
     def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Steps[Rows]:
         """Token rows of the input; ids that were given stay as they are."""

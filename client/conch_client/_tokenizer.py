@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Label = Callable[[int], str]
 
-_LONGEST_QUERY = 2**16
+_LONGEST_QUERY = 2**14
 
 
 class Token(NamedTuple):
@@ -101,13 +101,23 @@ class TextTokenizer:
         _refuse_empty(rows, label)
         return Rows.of(rows)
 
-    def tokens(self, texts: Sequence[str], *, add_special_tokens: bool) -> Steps[list[list[Token]]]:
-        """All tokens of each text, however many, with their places in it."""
+    def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
+        """The tokens of each text, or the first ``limit`` of them, with their places in it.
+
+        Raises:
+            InvalidInputError: A text is so long that its first tokens cannot be told.
+        """
         rows: list[list[Token]] = []
         for part in portions(texts):
-            given = [texts[index] for index in part]
-            found = self._tokenizer.encode_batch(given, add_special_tokens=add_special_tokens)
-            rows += [_described(text, encoding) for text, encoding in zip(given, found, strict=True)]
+            whole = [index for index in part if limit is None or not is_long(texts[index], limit)]
+            found = self._tokenizer.encode_batch([texts[i] for i in whole], add_special_tokens=add_special_tokens)
+            known = dict(zip(whole, found, strict=True))
+            for index in part:
+                encoding = known.get(index)
+                if encoding is None:
+                    encoding = yield from self._long.first_tokens(texts[index], limit or 0, f"texts[{index}]")
+                    encoding = self._tokenizer.post_process(encoding, None, add_special_tokens)
+                rows.append(_described(texts[index], encoding)[:limit])
             yield
         return rows
 
@@ -164,20 +174,23 @@ class TextTokenizer:
     def encode_framed(
         self, template: str, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate
     ) -> Steps[Rows]:
-        """Token rows of pairs within their frames, which stay whole where a pair is too long.
+        """Token rows of pairs within their frames, which stay whole; pairs are cut as in ``encode_pairs``.
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
                 long that it cannot be told where to cut it.
         """
-        asked = yield from self._long.shortened(query, max_length, truncate, "the query")
+        asked, kept = query, max_length
+        if len(query) > _LONGEST_QUERY:
+            asked = yield from self._long.shortened(query, max_length, truncate, "the query")
+        else:
+            bare = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)[0]
+            kept = max(kept, len(bare.ids))  # of a document: enough to tell which of the two is the longer
         rows = []
         for part in portions(documents, len(template) + len(asked)):
             pairs = []
             for index in part:
-                document = yield from self._long.shortened(
-                    documents[index], max_length, truncate, f"documents[{index}]"
-                )
+                document = yield from self._long.shortened(documents[index], kept, truncate, f"documents[{index}]")
                 pairs.append(FramedPair.of(template, asked, document))
             found = self._tokenizer.encode_batch([pair.text for pair in pairs])
             for index, pair, encoding in zip(part, pairs, found, strict=True):

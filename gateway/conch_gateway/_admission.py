@@ -37,13 +37,13 @@ class Admission:
         self.tokens = 0
 
     @contextmanager
-    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], trace: Trace) -> Iterator["Hold"]:
-        """Hold room for one request.
+    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], trace: Trace, query: str = "") -> Iterator["Hold"]:
+        """Hold room for one request, whose query is computed with each of its texts.
 
         Raises:
             CapacityError: there is no room now.
         """
-        tokens = estimated_tokens(texts)
+        tokens = estimated_tokens(texts, beside=len(query))
         self._check_room(len(texts), tokens)
         hold = Hold(self, trace, tokens)
         self.requests += 1
@@ -122,9 +122,17 @@ class Hold:
         self.tokens = tokens
 
 
-def estimated_tokens(texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = LONGEST_ROW) -> int:
-    """Return about how many tokens texts have, each at most `max_length`; rows of token ids are counted."""
-    sizes = (len(text) // CHARACTERS_PER_TOKEN + 2 if isinstance(text, str) else len(text) for text in texts)
+def estimated_tokens(
+    texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = LONGEST_ROW, *, beside: int = 0
+) -> int:
+    """Return about how many tokens texts have, each at most `max_length`; rows of token ids are counted.
+
+    Args:
+        texts: or their token ids.
+        max_length: of a row.
+        beside: characters that are in a row with each text.
+    """
+    sizes = ((len(text) + beside) // CHARACTERS_PER_TOKEN + 2 if isinstance(text, str) else len(text) for text in texts)
     return sum(min(size, max_length) for size in sizes)
 
 

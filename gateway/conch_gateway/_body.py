@@ -3,6 +3,7 @@
 Missing fields and wrong JSON types are 422; values of the right type that cannot be served are 400.
 """
 
+import asyncio
 from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -12,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
+from conch_gateway._json_size import check_json_size
 from conch_gateway.errors import InvalidValueError, MalformedBodyError, RequestError, WrongTypeError
 
 _SHOWN_ERRORS = 3
+_LARGE_BODY = 2**18  # bytes
 
 
 class RequestBody(BaseModel):
@@ -33,8 +36,17 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         MalformedBodyError: not JSON (also: NaN, lone surrogates, raw control characters, nesting deeper than 1,024).
         WrongTypeError: a field is missing or of a wrong JSON type.
         InvalidValueError: a value is out of range.
+        BodyTooLargeError: it holds more values than a request needs.
     """
-    raw = (await request.body()).removeprefix(BOM_UTF8)
+    raw = await request.body()
+    if len(raw) > _LARGE_BODY:  # takes long enough to keep others waiting
+        return await asyncio.to_thread(_read, raw, model)
+    return _read(raw, model)
+
+
+def _read(raw: bytes, model: type[Body]) -> Body:
+    raw = raw.removeprefix(BOM_UTF8)
+    check_json_size(raw)
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

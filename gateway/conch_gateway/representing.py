@@ -25,6 +25,8 @@ from conch_gateway.embedding import check_normalize
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
+_MOST_NUMBERS = 2**22  # of an answer: 16 MiB of float32, and five times as much in JSON
+
 Vector = TypeVar("Vector")
 Ask = Callable[..., Awaitable[list[Vector]]]  # a call of the client: texts, and options by name
 AskUpstream = Callable[[Upstream, EmbeddingJob, Trace], Awaitable[Answer[list[Vector]]]]
@@ -98,6 +100,8 @@ class Representer:
     ) -> list[Vector]:
         trace.tokens = await self._count_tokens(job, info, trace)
         hold.correct(trace.tokens)
+        if info.task in MULTI_VECTOR:
+            _check_size(trace.tokens, info)
         with trace.inferring():
             ask = partial(ask, **self._options(job, info), request_id=trace.request_id)
             return await self._in_turns(job.texts, info, trace, ask)
@@ -146,3 +150,13 @@ class Representer:
         if job.prompt_name is not None and not is_text(job.texts):
             msg = "prompt_name: a prompt can be put before text only, not before token ids; send text or leave it out"
             raise InvalidValueError(msg, param="prompt_name")
+
+
+def _check_size(tokens: int, info: ModelInfo) -> None:
+    most = _MOST_NUMBERS // (info.dimension or 1)
+    if tokens > most:
+        msg = (
+            f"{tokens} tokens are too many, as each gets a vector; with model {info.name!r} send at most {most} in one "
+            "request"
+        )
+        raise InvalidValueError(msg, param="input")

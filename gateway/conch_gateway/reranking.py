@@ -45,7 +45,7 @@ class Reranker:
             ConchError: as the client raises them.
         """
         self._check_count(len(job.documents))
-        with self._admission.admit(job.documents, trace) as hold:
+        with self._admission.admit(job.documents, trace, job.query) as hold:
             async with self._models.use(job.model, RERANKING, trace.key) as choice:
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.documents))
@@ -99,6 +99,7 @@ class Reranker:
             model=info.name,
             prompt="",
             add_special_tokens=False,
+            limit=most + 1,
             timeout_s=self._settings.timeout_s,
         )
         for place, row in zip(places, tokens, strict=True):

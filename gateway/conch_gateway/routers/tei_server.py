@@ -1,5 +1,6 @@
 """What text-embeddings-inference tells of itself and its tokenizer: `/tokenize`, `/decode`, `/info` and its health."""
 
+import asyncio
 from importlib.metadata import version
 from typing import Any
 
@@ -21,6 +22,7 @@ from conch_gateway._trace import trace_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.settings import GatewaySettings
 
+_LONGEST = 2**17  # characters or token ids
 _ANY = EMBEDDING | RERANKING | MULTI_VECTOR | SPARSE
 _TEXTS = {"inputs": ["How do I reverse a list?"]}
 _IDS = {"ids": [[101, 2129, 102]]}
@@ -82,6 +84,7 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     )
     async def tokenize(request: Request) -> Response:
         body = await read_body(request, TokenizeRequest)
+        _check_length(sum(map(len, body.inputs)), "characters", "inputs")
         async with models.use(body.model, _ANY, trace_of(request).key) as choice:
             tokens = await models.client.tokens(
                 body.inputs,
@@ -90,7 +93,7 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
                 add_special_tokens=body.add_special_tokens,
                 timeout_s=settings.timeout_s,
             )
-        return json_response([[token._asdict() for token in row] for row in tokens])
+        return await asyncio.to_thread(lambda: json_response([[token._asdict() for token in row] for row in tokens]))
 
     @routes.post(
         "/decode",
@@ -100,6 +103,7 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     )
     async def decode(request: Request) -> Response:
         body = await read_body(request, DecodeRequest)
+        _check_length(sum(map(len, body.ids)), "token ids", "ids")
         async with models.use(body.model, _ANY, trace_of(request).key) as choice:
             texts = await models.client.decode(
                 body.ids,
@@ -128,6 +132,13 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
             responses={503: {"description": "They would not."}},
         )
     return routes
+
+
+def _check_length(length: int, of: str, param: str) -> None:
+    """Refuse what would take long and have an answer of many megabytes: all tokens are told, however many."""
+    if length > _LONGEST:
+        msg = f"{length} {of} are too many; send at most {_LONGEST} in one request"
+        raise InvalidValueError(msg, param=param)
 
 
 def _local(choice: Choice) -> str:

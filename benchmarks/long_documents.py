@@ -1,0 +1,141 @@
+"""Chunks of documents and whole documents, with a model of 137 million parameters; `results/long_documents.json`.
+
+    python benchmarks/long_documents.py [--folder FOLDER] [--seconds 20]
+
+serves the true shape of nomic-embed-text-v1.5 (int8, random weights; made in the folder if it is not there) with
+`conch serve` at its defaults, and asks with OpenAI's SDK at its defaults, but that nothing is tried again:
+
+- list: one request with 100 chunks of 841 tokens.
+- clients: 32 requests at once, each with one such chunk.
+- document: one text of 8,192 tokens.
+- busy: 8 clients that send texts of 600 tokens one after another, and how many cores that keeps busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openai
+import psutil
+from conch._bench_texts import Lengths, synthetic_texts
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import deployments, nomic  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.disturbance import Disturbance  # noqa: E402
+from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESULT = ROOT / "benchmarks" / "results" / "long_documents.json"
+CHUNKS, CHUNK_TOKENS = 100, 841
+CLIENTS, DOCUMENT_TOKENS = 32, 8192
+BUSY_CLIENTS, BUSY_TOKENS = 8, 600
+
+
+async def ask(client: openai.AsyncOpenAI, texts: Sequence[str]) -> tuple[str, int]:
+    """What came of one request, and how many tokens were computed."""
+    try:
+        answer = await client.embeddings.create(model=nomic.NAME, input=list(texts))
+    except openai.APIStatusError as error:
+        return f"{error.status_code} {error.message[:120]}", 0
+    except openai.APIError as error:
+        return type(error).__name__, 0
+    return "answered" if len(answer.data) == len(texts) else "incomplete", answer.usage.prompt_tokens
+
+
+async def all_at_once(client: openai.AsyncOpenAI, requests: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Send requests together and wait for all."""
+    began = time.perf_counter()
+    outcomes = await asyncio.gather(*(ask(client, texts) for texts in requests))
+    seconds = time.perf_counter() - began
+    tokens = sum(count for _, count in outcomes)
+    return {
+        "outcomes": dict(Counter(outcome for outcome, _ in outcomes)),
+        "tokens": tokens,
+        "seconds": round(seconds, 1),
+        "tokens_per_s": round(tokens / seconds, 1),
+    }
+
+
+async def busy(client: openai.AsyncOpenAI, server: Server, texts: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Keep so many clients asking, and measure the processor time of the server meanwhile."""
+    end = time.perf_counter() + seconds
+    outcomes: Counter[str] = Counter()
+
+    async def one(begin: int) -> None:
+        number = begin
+        while time.perf_counter() < end:
+            outcome, _ = await ask(client, [texts[number % len(texts)]])
+            outcomes[outcome] += time.perf_counter() < end
+            number += BUSY_CLIENTS
+
+    before = server.cpu_s()
+    asking = [asyncio.create_task(one(number)) for number in range(BUSY_CLIENTS)]
+    await asyncio.sleep(seconds)
+    cores = (server.cpu_s() - before) / seconds
+    await asyncio.gather(*asking)
+    return {
+        "outcomes": dict(outcomes),
+        "texts_per_s": round(outcomes["answered"] / seconds, 2),
+        "cores": round(cores, 2),
+    }
+
+
+async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
+    """Do all that the module's description lists."""
+    chunks = synthetic_texts(Lengths(CHUNK_TOKENS, CHUNK_TOKENS), CHUNKS)
+    texts = synthetic_texts(Lengths(BUSY_TOKENS, BUSY_TOKENS), 64)
+    document = synthetic_texts(Lengths(DOCUMENT_TOKENS, DOCUMENT_TOKENS), 1)
+    async with openai.AsyncOpenAI(api_key="unused", base_url=f"{url}/v1", max_retries=0) as client:
+        return {
+            "busy": await busy(client, server, texts, seconds),
+            "clients": await all_at_once(client, [[chunk] for chunk in chunks[:CLIENTS]]),
+            "list": await all_at_once(client, [chunks]),
+            "document": await all_at_once(client, [document]),
+        }
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".run" / "nomic", help="of the model, about 1 GB")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for which the clients are kept asking")
+    arguments = parser.parse_args()
+    repository = nomic.exported(arguments.folder.resolve())
+    with tempfile.TemporaryDirectory() as place:
+        grpc_port, port = free_ports(2)
+        server = deployments.conch(repository, Path(place), grpc_port, port)
+        try:
+            disturbance = Disturbance()
+            measured = asyncio.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))
+            others, memory = disturbance.cores(), server.memory_mb()
+        finally:
+            server.stop()
+    result = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": f"python benchmarks/long_documents.py --seconds {arguments.seconds:g}",
+        "git": revision(),
+        "machine": machine(),
+        "versions": versions() | {"openai": openai.__version__, "psutil": psutil.__version__},
+        "others_cores": others,
+        "memory_mb": memory,
+        **measured,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    main()

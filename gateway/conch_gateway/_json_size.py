@@ -1,0 +1,41 @@
+"""How many values a JSON document has, counted before it is parsed: parsing makes an object of each, all at once."""
+
+import numpy as np
+
+from conch_gateway.errors import BodyTooLargeError
+
+MOST_VALUES = 2**20
+MOST_CONTAINERS = 2**16  # lists and objects, which take longest
+
+
+def check_json_size(raw: bytes) -> None:
+    """Refuse documents of more values than a request needs.
+
+    Raises:
+        BodyTooLargeError: there are more.
+    """
+    if _values(raw) <= MOST_VALUES and _containers(raw) <= MOST_CONTAINERS:
+        return  # even if all of them are in strings
+    bare = _without_strings(raw)
+    for found, most, what in (
+        (_values(bare), MOST_VALUES, "values"),
+        (_containers(bare), MOST_CONTAINERS, "lists and objects"),
+    ):
+        if found > most:
+            msg = f"the body holds more than {most} {what}; send fewer in one request"
+            raise BodyTooLargeError(msg)
+
+
+def _values(raw: bytes) -> int:
+    return raw.count(b",") + 1
+
+
+def _containers(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
+
+
+def _without_strings(raw: bytes) -> bytes:
+    """What is outside of strings; of invalid documents anything may be left."""
+    letters = np.frombuffer(raw.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    within = np.logical_xor.accumulate(letters == ord('"'))
+    return letters[~within].tobytes()

@@ -1,0 +1,79 @@
+"""What would take long, or have an answer of many megabytes, is refused before it is begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_gateway._admission import estimated_tokens
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+TEXTS = "/v1/embeddings"
+LATE = {"vector_type": "late"}
+
+
+def body_of(values: str) -> bytes:
+    return b'{"input": [' + values.encode() + b"]}"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        pytest.param("1," * 2**20 + "1", "more than 1048576 values", id="token ids"),
+        pytest.param('"a",' * 2**20 + '"a"', "more than 1048576 values", id="texts"),
+        pytest.param("[1]," * 2**16 + "[1]", "more than 65536 lists", id="rows"),
+        pytest.param('{"text":"a"},' * 2**16 + "{}", "more than 65536 lists", id="documents"),
+    ],
+)
+async def test_more_values_than_a_request_needs_are_refused_before_they_are_made(
+    http: httpx.AsyncClient, client: StandIn, values: str, told: str
+) -> None:
+    answer = await http.post(TEXTS, content=body_of(values))
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    assert told in answer.text
+    assert not client.calls
+
+
+@pytest.mark.parametrize("text", ["a," * 2**20, "[{" * 2**16, '\\",[' * 2**20, "\\\\" * 99 + ",[" * 2**20])
+async def test_what_is_in_a_text_is_no_value(http: httpx.AsyncClient, text: str) -> None:
+    answer = await http.post(TEXTS, content=body_of(f'"{text}", "b"'))
+
+    assert answer.status_code == 200
+    assert len(answer.json()["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "fits", "more"),
+    [
+        pytest.param("/tokenize", {"inputs": ["a" * 2**16] * 2}, {"inputs": ["a" * 2**16] * 2 + ["a"]}, id="texts"),
+        pytest.param("/decode", {"ids": [[65] * 2**16] * 2}, {"ids": [[65] * (2**17 + 1)]}, id="token ids"),
+    ],
+)
+async def test_answers_that_tell_every_token_have_a_bound(
+    http: httpx.AsyncClient, path: str, fits: dict[str, Any], more: dict[str, Any]
+) -> None:
+    taken, refused = await http.post(path, json=fits), await http.post(path, json=more)
+
+    assert (taken.status_code, refused.status_code) == (200, 400)
+    assert "131072" in refused.text
+
+
+async def test_answers_with_a_vector_for_each_token_have_a_bound(http_with: Serve, every_kind: StandIn) -> None:
+    every_kind.served = [replace(info, dimension=2**20) for info in every_kind.served]  # so that 4 tokens are the most
+    async with http_with() as http:
+        taken = await http.post(TEXTS, json={"input": ["ab"], **LATE})
+        refused = await http.post(TEXTS, json={"input": ["ab", "c"], **LATE})
+
+    assert (taken.status_code, refused.status_code) == (200, 400)
+    assert "7 tokens are too many, as each gets a vector" in refused.text
+
+
+def test_a_query_counts_with_each_of_its_documents() -> None:
+    assert estimated_tokens(["d" * 40] * 100, beside=400) == 100 * 112
+    assert estimated_tokens(["d" * 40] * 100, 64, beside=400) == 100 * 64
