@@ -35,7 +35,7 @@ GOOD = {"input": "ab"}
         pytest.param(b'{"input": "\\ud800"}', id="lone surrogate"),
         pytest.param(b'{"input": "\xff\xfe"}', id="not UTF-8"),
         pytest.param(b'{"input": "a\0b"}', id="raw NUL byte"),
-        pytest.param(b'{"input": ' + b"[" * 2_000 + b"]" * 100_000 + b"}", id="deeply nested"),
+        pytest.param(b'{"input": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", id="deeply nested"),
         pytest.param(b"input=a", id="a form"),
     ],
 )
