@@ -27,7 +27,8 @@ class TritonCommand:
 
     `admin_key` opens the restricted protocols to who sends it as the header `triton-grpc-protocol-conch-admin`. Only
     `secret_argument` has it, which other users must not read. With `explicit`, no model is loaded at the start, and
-    the key lets its bearer load and unload.
+    the key lets its bearer load and unload. `name`, of this start alone, is the server's, and begins the names of its
+    shared memory.
     """
 
     model_repository: PurePath
@@ -40,11 +41,11 @@ class TritonCommand:
     exit_timeout_s: int
     load_threads: int
     backend_directory: PurePath
-    shm_prefix: str
+    name: str
 
     @classmethod
     def from_settings(
-        cls, settings: ServerSettings, *, admin_key: str, backend_directory: PurePath, shm_prefix: str
+        cls, settings: ServerSettings, *, admin_key: str, backend_directory: PurePath, name: str
     ) -> TritonCommand:
         """Describe the Triton of the settings, and what is new at every start."""
         return cls(
@@ -58,12 +59,13 @@ class TritonCommand:
             exit_timeout_s=settings.exit_timeout_s,
             load_threads=settings.triton_load_threads,
             backend_directory=backend_directory,
-            shm_prefix=shm_prefix,
+            name=name,
         )
 
     def arguments(self) -> list[str]:
         """Tritonserver's arguments, without the program and without the secret one."""
         return [
+            f"--id={self.name}",
             f"--model-repository={self.model_repository}",
             f"--model-control-mode={'explicit' if self.explicit else 'none'}",
             "--disable-auto-complete-config",
@@ -77,7 +79,7 @@ class TritonCommand:
             *self._metrics(),
             f"--backend-directory={self.backend_directory}",
             # Triton hands the options of `python` on to python-based backends.
-            f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self.name}-",
         ]
 
     def secret_argument(self) -> str:

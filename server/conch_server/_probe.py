@@ -18,17 +18,19 @@ class Probe:
     No answer is a no, whatever the reason: that Triton has gone, hangs, or that this process has no descriptor left.
     """
 
-    def __init__(self, host: str, port: int, models: Sequence[str], *, timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, name: str, models: Sequence[str], *, timeout_s: float) -> None:
         self._address = (host, port)
+        self._name = name
         self._models = models
         self._timeout_s = timeout_s
         self._client: triton.InferenceServerClient | None = None
 
     async def alive(self) -> bool:
-        """Whether the server answers; only a listening one can be asked."""
+        """Whether the server of that name answers; another one may have taken its port."""
         try:
             client = await self._connect()
-            return bool(await client.is_server_live(client_timeout=self._timeout_s))
+            metadata = await client.get_server_metadata(client_timeout=self._timeout_s)
+            return bool(metadata.name == self._name)
         except Exception:  # noqa: BLE001
             return False
 

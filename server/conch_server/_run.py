@@ -34,8 +34,9 @@ class TritonRun:
     """
 
     def __init__(
-        self, warden: asyncio.subprocess.Process, orders: BinaryIO, folder: Path, exit_timeout_s: float
+        self, name: str, warden: asyncio.subprocess.Process, orders: BinaryIO, folder: Path, exit_timeout_s: float
     ) -> None:
+        self.name = name
         self.pid = 0
         self._warden = warden
         self._orders = orders
@@ -51,7 +52,7 @@ class TritonRun:
             settings,
             admin_key=_admin_key(settings),
             backend_directory=assemble_backends(wheel, folder),
-            shm_prefix=f"{name}-",
+            name=name,
         )
         program = [sys.executable, "-I", "-S", _warden.__file__]
         arguments = [f"{name}-", str(folder), str(settings.exit_timeout_s), str(wheel.tritonserver)]
@@ -81,7 +82,7 @@ class TritonRun:
             raise
         finally:
             os.close(told)
-        run = cls(warden, orders, folder, settings.exit_timeout_s)
+        run = cls(name, warden, orders, folder, settings.exit_timeout_s)
         try:
             run.pid = await asyncio.wait_for(_announced(warden, log), settings.start_timeout_s)
         except BaseException:
@@ -96,7 +97,7 @@ class TritonRun:
         if self.pid and (status < 0 or self._folder.exists()):  # the warden was killed before it could clean up
             _warden.kill_group(self.pid)
             await until_gone(self.pid, OBEY_S)  # or the next one finds its ports taken
-        _warden.release(f"{self._folder.name}-", self._folder)
+        _warden.release(f"{self.name}-", self._folder)
         return status
 
     async def stop(self) -> int:

@@ -133,6 +133,7 @@ class Supervisor:
         self._probe = Probe(
             self.settings.triton_host,
             self.settings.triton_grpc_port,
+            run.name,
             self.models,
             timeout_s=self.settings.probe_timeout_s,
         )

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-# What differs between a container and a process on this machine: where things are, and what only our backend needs.
-PLACES = {"--model-repository", "--grpc-address", "--metrics-address", "--backend-directory", "--backend-config"}
+# What differs between a container and a process on this machine: where things are, and what only the embedded one has.
+EMBEDDED = {"--id", "--backend-directory", "--backend-config"}
+PLACES = {"--model-repository", "--grpc-address", "--metrics-address"} | EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
     command = TritonCommand.from_settings(
-        settings, admin_key=key, backend_directory=PurePosixPath("/run/backends"), shm_prefix="conch-"
+        settings, admin_key=key, backend_directory=PurePosixPath("/run/backends"), name="conch"
     )
     return options([*command.arguments(), command.secret_argument()])
 
@@ -78,7 +79,7 @@ def test_triton_gets_the_arguments_of_the_embedded_one(
     closed_with = composed["--grpc-restricted-protocol"].rpartition("=")[2]
     embedded = embedded_arguments(ServerSettings(), closed_with)
     assert closed_with == key or (key is None and len(closed_with) == 36)
-    assert {name for name in composed if name in PLACES} == PLACES - {"--backend-directory", "--backend-config"}
+    assert {name for name in composed if name in PLACES} == PLACES - EMBEDDED
     assert {n: v for n, v in composed.items() if n not in PLACES} == {
         n: v for n, v in embedded.items() if n not in PLACES
     }

@@ -149,5 +149,5 @@ def test_a_full_queue_is_overload(default_repository: Path, tmp_path: Path) -> N
             return ""
 
         answers = list(pool.map(ask, range(64)))
+        assert client.embed(["hello world"]).shape == (1, 384)
     assert any("queue is full" in answer for answer in answers)
-    assert not all(answers)

@@ -167,9 +167,10 @@ async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: P
 
 async def test_a_deadline_gives_504(triton: Serving, tmp_path: Path) -> None:
     settings = {"CONCH_TRITON_URL": triton.grpc_url, "CONCH_TIMEOUT_S": "2"}
+    texts = [f"{number} " + "word " * 300 for number in range(2000)]  # several times as much as any machine computes
     serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
     async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
-        response = await http.post(EMBEDDINGS, json={"model": MODEL, "input": ["word " * 300] * 2000})
+        response = await http.post(EMBEDDINGS, json={"model": MODEL, "input": texts})
     assert await asyncio.to_thread(serving.stop) == 0
 
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")

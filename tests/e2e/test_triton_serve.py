@@ -66,7 +66,7 @@ def test_a_taken_port_is_one_line_and_status_1(default_repository: Path, tmp_pat
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        pytest.param({"CONCH_PORT": "eighty"}, r"CONCH_PORT: .*", id="no number"),
+        pytest.param({"CONCH_MAX_INPUTS": "eighty"}, r"CONCH_MAX_INPUTS: .*", id="no number"),
         pytest.param(
             {"CONCH_TRITON_HOST": "192.0.2.1"}, r".*not a loopback address.*docker compose.*", id="not loopback"
         ),

@@ -90,7 +90,7 @@ def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) 
         ServerSettings(triton_metrics_port=metrics_port),
         admin_key="k",
         backend_directory=Path("/b"),
-        shm_prefix="p-",
+        name="p",
     )
     arguments = command.arguments()
     assert "--allow-http=false" in arguments

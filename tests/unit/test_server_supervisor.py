@@ -19,7 +19,7 @@ DEADLINE_S = 10
 class Run:
     """A tritonserver that ends when it is told to."""
 
-    pid = 0
+    name, pid = "conch-test", 0
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
