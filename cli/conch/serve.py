@@ -69,11 +69,26 @@ def serve(
                 "run_directory": run_directory,
             },
         )
+        if server is not None:
+            _complete_publication(server.model_repository)
         _run(gateway, server)
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")
     except ValueError as error:
         _fail(_one_line(error))
+
+
+def _complete_publication(repository: Path) -> None:
+    """Put models in their places whose export was killed after it had published them: half of them would be old."""
+    if not (repository / ".staging" / "ready").exists():
+        return
+    from conch_export import ExportError  # noqa: PLC0415
+    from conch_export.publish import complete  # noqa: PLC0415
+
+    try:
+        complete(repository)
+    except ExportError as error:
+        _fail(str(error))
 
 
 def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[GatewaySettings, ServerSettings | None]:

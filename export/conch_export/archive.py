@@ -6,12 +6,14 @@ gives the places, and gets what the hash says or nothing.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import tarfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -44,7 +46,9 @@ def write(
         SourceError: the disk refused.
     """
     try:
+        _remove_abandoned(path)
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file, _kept_or_removed(file):
+            fcntl.flock(file, fcntl.LOCK_EX)
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode())
                 for sha256, content in sorted(contents.items()):
@@ -159,6 +163,14 @@ class _Wary(io.FileIO):
             message = f"an entry's header of {size} bytes"
             raise tarfile.ReadError(message)
         return super().read(size) or b""
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove unfinished archives of this name, but not those that somebody is still writing and has locked."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with left.open("rb") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

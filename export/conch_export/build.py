@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from conch_export.checkpoint import Checkpoint
 from conch_export.convert import convert
 from conch_export.description import Description, Precision, Task
 from conch_export.engine import EncoderGraph
 from conch_export.errors import UndecidedError, UnsupportedError
-from conch_export.families import family_of
+from conch_export.families import family_of, read_encoder
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.encoder import Target, as_float16, encoder_graph
 from conch_export.graphs.heads import (
@@ -26,6 +27,7 @@ from conch_export.graphs.quantize import quantize
 from conch_export.graphs.ragged import ROW_LENGTHS
 from conch_export.graphs.row_by_row import padded_feed, row_by_row
 from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
+from conch_export.installed import as_installed
 from conch_export.rows import calibration_rows, feed
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from conch_export.checkpoint import Checkpoint
     from conch_export.parts import Part
 
 CALIBRATION_TEXTS = 128
@@ -53,7 +54,7 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
     family = family_of(checkpoint.config)
     if family is None:
         return _row_by_row(description, checkpoint)
-    encoder, segments = family.read_encoder(checkpoint), description.segments
+    encoder, segments = read_encoder(family, checkpoint), description.segments
     unseen = description.interaction is not None and description.interaction.has_unseen
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
@@ -98,7 +99,9 @@ def _vocabulary(description: Description, checkpoint: Checkpoint, encoder: Path)
 
 
 def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
-    converted = convert(checkpoint.folder, own_code=bool(description.source.code_sha256))
+    with as_installed(checkpoint) as folder:
+        transformer = Checkpoint(folder).transformer
+        converted = convert(transformer, checkpoint.folder.name, own_code=bool(description.source.code_sha256))
     _probe(converted, description)
     shape = Shape(description.vocabulary, description.hidden, description.max_length)
     graph = row_by_row(converted, shape)

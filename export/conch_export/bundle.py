@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from conch_export import archive
 from conch_export.errors import SourceError
-from conch_export.parts import model_names
+from conch_export.ownership import owned, refuse_taken
 from conch_export.provenance import find
 from conch_export.publish import staged
 from conch_export.report import REPORT, read_report
@@ -156,6 +156,7 @@ def open_bundle(
             for key, locked in bundle.lock.sources.items():
                 lock = Lock().adding(key, locked).to_text()
                 (checkpoints / carried.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
+            refuse_taken(repository, models)
             for name in bundle.model_names:
                 (models / name / "1").mkdir(exist_ok=True)  # Triton wants a version of ensembles too
     return bundle
@@ -177,7 +178,7 @@ def _exported_files(repository: Path, source: Source) -> list[str]:
         stated = read_report(repository, public) or {}
         made_from = (stated.get("source"), stated.get("revision"), stated.get("weights_sha256"))
         if made_from == (source.origin, source.revision, source.weights_sha256):
-            folders = (repository / name for name in model_names(public))
+            folders = (repository / name for name in owned(repository, public))
             files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
             paths += [path.relative_to(repository).as_posix() for path in files]
     return paths

@@ -11,7 +11,7 @@ import numpy as np
 
 from conch_export.description import Precision
 from conch_export.errors import UndecidedError, UnsupportedError
-from conch_export.families import family_of
+from conch_export.families import family_of, read_encoder
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.encoder import encoder_graph
 from conch_export.graphs.heads import Pooling
@@ -138,7 +138,7 @@ def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = l
             "export it and measure it with `conch verify`"
         )
         raise UnsupportedError(message)
-    encoder, instances = family.read_encoder(checkpoint), options.plan.instances
+    encoder, instances = read_encoder(family, checkpoint), options.plan.instances
     return Capacity(
         encoder,
         options.precision,

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
+from conch_export.architecture import defaults, in_this_generation
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.graphs.network import Linear, Norm
+from conch_export.known_settings import TRANSFORMER, refuse_unknown
+from conch_export.settings import Settings, read_json, read_settings
 from conch_export.sources import weight_files
+from conch_export.sources.files import is_transformer_folder
+from conch_export.tokenizer import Arguments, ServedTokenizer, read_tokenizer
+from conch_export.weights import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+_SENTENCE_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+"""Whose name is in that of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
+_OF_THE_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
+"""Arguments that sentence-transformers puts its own in place of."""
 
 
 @dataclass(frozen=True)
@@ -34,49 +39,88 @@ class Checkpoint:
         Raises:
             SourceError: the file is damaged.
         """
-        path = self.folder / name
-        if not path.exists():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            message = f"{path} is damaged ({error}): fetch the checkpoint again"
-            raise SourceError(message) from error
+        return read_json(self.folder / name)
 
-    def settings(self, name: str) -> dict[str, Any]:
+    def settings(self, name: str) -> Settings:
         """The content of a JSON file that holds an object, empty where there is no such file.
 
         Raises:
             SourceError: the file is damaged.
         """
-        content = self.json(name)
-        if not isinstance(content, dict | None):
-            message = f"{self.folder / name} is damaged (it holds no JSON object): fetch the checkpoint again"
-            raise SourceError(message)
-        return content or {}
+        return read_settings(self.folder / name)
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json; asking it for something that it lacks is a SourceError."""
-        config = _Config(self.settings("config.json"))
-        if "model_type" not in config:
-            message = f"{self.folder} has no config.json with a model_type: is it a transformers checkpoint?"
+    def transformer(self) -> Path:
+        """Where the encoder's configuration and tokenizer are: the folder itself, or one in it of older checkpoints."""
+        first = self.modules[0].of("path", str, "") if self.modules else ""
+        return self.folder / first if is_transformer_folder(first) else self.folder
+
+    @cached_property
+    def modules(self) -> list[Settings]:
+        """What modules.json lists, in order; empty where there is none.
+
+        Raises:
+            SourceError: it is no list of modules.
+        """
+        path, stated = self.folder / "modules.json", self.json("modules.json")
+        if not isinstance(stated, list | None) or not all(isinstance(each, dict) for each in stated or ()):
+            message = f"{path} is damaged (it should hold a list of modules): fetch the checkpoint again"
             raise SourceError(message)
-        return config
+        return [Settings(f"{path}, module {number}", each) for number, each in enumerate(stated or ())]
+
+    @cached_property
+    def transformer_settings(self) -> Settings:
+        """What sentence-transformers wrote of the encoder, by the first of the names that the file has had.
+
+        Raises:
+            SourceError: the file is damaged.
+            UnsupportedError: it states a key that is not known here.
+        """
+        found = (read_settings(self.transformer / f"sentence_{kind}_config.json") for kind in _SENTENCE_SETTINGS)
+        stated = next(filter(None, found), Settings("", {}))
+        refuse_unknown(stated, TRANSFORMER)
+        return stated
+
+    @cached_property
+    def stated_config(self) -> Settings:
+        """config.json in the form of the installed transformers, with what sentence-transformers' settings change."""
+        path = self.transformer / "config.json"
+        changes = _arguments(self.transformer_settings, "config_args", "config_kwargs")
+        stated = Settings(str(path), {**read_settings(path), **changes})
+        if not stated.of("model_type", str, ""):
+            message = f"{self.transformer} has no config.json with a model_type: is it a transformers checkpoint?"
+            raise SourceError(message)
+        return in_this_generation(stated)
+
+    @cached_property
+    def config(self) -> Settings:
+        """The same with transformers' defaults; asking it for something that neither has is a SourceError."""
+        stated = {key: value for key, value in self.stated_config.items() if value is not None}
+        return Settings(self.stated_config.place, {**defaults(self.model_type), **stated})
 
     @property
     def model_type(self) -> str:
         """The architecture, as transformers calls it."""
-        return str(self.config["model_type"])
+        return str(self.stated_config["model_type"])
 
     @cached_property
+    def served_tokenizer(self) -> ServedTokenizer:
+        """The tokenizer as it is served; of a folder that holds nothing but a served one, that."""
+        if not (self.transformer / "config.json").exists():
+            return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
+        stated = self.transformer_settings
+        keywords = _arguments(stated, "tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
+        if stated.get("max_seq_length") is not None:
+            keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
+        lower_case = stated.of("do_lower_case", bool, default=False)
+        arguments = Arguments(json.dumps(keywords, sort_keys=True), lower_case)
+        rows = self.config.of("vocab_size", int, 0) or None
+        return read_tokenizer(self.transformer, self.model_type, rows, arguments)
+
+    @property
     def tokenizer(self) -> bytes:
-        """tokenizer.json, byte for byte."""
-        if not self.settings("tokenizer.json"):
-            fix = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-            message = f"{self.folder} has no tokenizer.json: make one with {fix}"
-            raise UnsupportedError(message)
-        return (self.folder / "tokenizer.json").read_bytes()
+        """tokenizer.json as it is served."""
+        return self.served_tokenizer.content
 
     def token_id(self, token: str) -> int:
         """The id of a token of the vocabulary.
@@ -108,8 +152,7 @@ class Checkpoint:
 
     def mask_id(self) -> int:
         """The id of the token that stands for a hidden one; raises UnsupportedError where there is none."""
-        stated = self.settings("tokenizer_config.json").get("mask_token") or "[MASK]"
-        return self.token_id(stated["content"] if isinstance(stated, dict) else str(stated))
+        return self.token_id(self.served_tokenizer.mask or "[MASK]")
 
     def special_ids(self) -> list[int]:
         """Ids of tokens that stand for no text."""
@@ -125,82 +168,7 @@ class Checkpoint:
         return Weights.load(weight_files(self.folder), self.model_type)
 
 
-class _Config(dict[str, Any]):
-    def __missing__(self, key: str) -> Any:
-        message = f"config.json does not state {key!r}: it is not whole, fetch the checkpoint again"
-        raise SourceError(message)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Named tensors; a missing one is an error that names it."""
-
-    tensors: dict[str, Path]
-    prefix: str
-    _open: dict[Path, Any] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, files: Sequence[Path], model_type: str = "") -> Weights:
-        """Index the tensors of safetensors files.
-
-        Raises:
-            SourceError: a file is truncated or damaged.
-        """
-        tensors = {}
-        for path in files:
-            tensors.update(dict.fromkeys(_tensor_names(path), path))
-        candidates = (f"{model_type}.", f"{model_type.rsplit('-', maxsplit=1)[-1]}.", "model.", "")
-        prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
-        return cls(tensors, prefix)
-
-    def __contains__(self, name: str) -> bool:
-        return self._resolve(name) in self.tensors
-
-    def array(self, name: str) -> NDArray[np.float32]:
-        """One tensor as float32.
-
-        Raises:
-            SourceError: the checkpoint has no such tensor.
-        """
-        full = self._resolve(name)
-        if full not in self.tensors:
-            message = f"the checkpoint has no tensor {name!r}: it is not what its config.json says, fetch it again"
-            raise SourceError(message)
-        path = self.tensors[full]
-        file = self._open.setdefault(path, safe_open(path, "numpy"))
-        return cast("NDArray[np.float32]", file.get_tensor(full)).astype(np.float32)
-
-    def linear(self, name: str) -> Linear:
-        """A torch `nn.Linear`, with or without a bias."""
-        return Linear(np.ascontiguousarray(self.array(f"{name}.weight").T), self._bias(name))
-
-    def split_linear(self, name: str, parts: int) -> list[Linear]:
-        """A torch `nn.Linear` whose outputs are those of several, joined."""
-        joined = self.linear(name)
-        weights = np.split(joined.weight, parts, axis=1)
-        biases = [None] * parts if joined.bias is None else np.split(joined.bias, parts)
-        return [Linear(np.ascontiguousarray(w), b) for w, b in zip(weights, biases, strict=True)]
-
-    def norm(self, name: str, epsilon: float) -> Norm:
-        """A torch `nn.LayerNorm`, with or without a bias."""
-        return Norm(self.array(f"{name}.weight"), self._bias(name), epsilon)
-
-    def rms_norm(self, name: str, epsilon: float) -> Norm:
-        """A torch `nn.RMSNorm`."""
-        return Norm(self.array(f"{name}.weight"), None, epsilon, rms=True)
-
-    def _bias(self, name: str) -> NDArray[np.float32] | None:
-        return self.array(f"{name}.bias") if f"{name}.bias" in self else None
-
-    def _resolve(self, name: str) -> str:
-        prefixed = f"{self.prefix}{name}"
-        return prefixed if prefixed in self.tensors else name
-
-
-def _tensor_names(path: Path) -> list[str]:
-    try:
-        with safe_open(path, "numpy") as file:
-            return list(file.keys())
-    except SafetensorError as error:
-        message = f"{path} is truncated or damaged ({error}): fetch the checkpoint again"
-        raise SourceError(message) from error
+def _arguments(stated: Settings, *names: str) -> dict[str, Any]:
+    """What sentence-transformers passes on when it loads a part, by the first of these names that is stated."""
+    found: dict[str, Any] = next((stated.inner(name) for name in names if name in stated), {})
+    return {key: value for key, value in found.items() if key not in _OF_THE_HUB}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
+    from conch_export.settings import Settings
 
 _METADATA = "artifact.metadata"
 _PYLATE = "config_sentence_transformers.json"
@@ -62,28 +63,36 @@ def is_colbert(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.settings(_METADATA))
 
 
-def _of_colbert(checkpoint: Checkpoint, stated: dict[str, Any], positions: int) -> Interaction:
-    punctuation = string.punctuation if stated.get("mask_punctuation", True) else ""
+def _of_colbert(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    punctuation = string.punctuation if stated.of("mask_punctuation", bool, default=True) else ""
     return Interaction(
-        query_marker=checkpoint.token_id(stated.get("query_token_id", "[unused0]")),
-        document_marker=checkpoint.token_id(stated.get("doc_token_id", "[unused1]")),
-        query_length=min(positions, int(stated.get("query_maxlen", 32))),
-        document_length=min(positions, int(stated.get("doc_maxlen", 220))),
+        query_marker=checkpoint.token_id(stated.of("query_token_id", str, "[unused0]")),
+        document_marker=checkpoint.token_id(stated.of("doc_token_id", str, "[unused1]")),
+        query_length=_length(stated, "query_maxlen", 32, positions),
+        document_length=_length(stated, "doc_maxlen", 220, positions),
         filler=checkpoint.mask_id(),
-        filler_seen=bool(stated.get("attend_to_mask_tokens", False)),
+        filler_seen=stated.of("attend_to_mask_tokens", bool, default=False),
         skipped=tuple(sorted({ids[0] for ids in map(checkpoint.token_ids, punctuation) if ids})),
     )
 
 
-def _of_pylate(checkpoint: Checkpoint, stated: dict[str, Any], positions: int) -> Interaction:
-    expands = bool(stated.get("do_query_expansion", True))
-    words = [word for word in stated.get("skiplist_words") or () if checkpoint.has_token(word)]
+def _of_pylate(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    expands = stated.of("do_query_expansion", bool, default=True)
+    words = [word for word in stated.texts("skiplist_words") if checkpoint.has_token(word)]
     return Interaction(
-        query_marker=checkpoint.token_id(stated.get("query_prefix") or "[Q] "),
-        document_marker=checkpoint.token_id(stated.get("document_prefix") or "[D] "),
-        query_length=min(positions, int(stated["query_length"])),
-        document_length=min(positions, int(stated.get("document_length") or positions)),
+        query_marker=checkpoint.token_id(stated.of("query_prefix", str, "[Q] ") or "[Q] "),
+        document_marker=checkpoint.token_id(stated.of("document_prefix", str, "[D] ") or "[D] "),
+        query_length=_length(stated, "query_length", positions, positions),
+        document_length=_length(stated, "document_length", positions, positions),
         filler=checkpoint.mask_id() if expands else None,
-        filler_seen=bool(stated.get("attend_to_expansion_tokens", False)),
+        filler_seen=stated.of("attend_to_expansion_tokens", bool, default=False),
         skipped=tuple(sorted(map(checkpoint.token_id, words))),
     )
+
+
+def _length(stated: Settings, key: str, default: int, positions: int) -> int:
+    """Most tokens of a text, which are at least a first one, a marker and a last one."""
+    length = stated.of(key, int, default)
+    if length < 3:
+        raise stated.wrong(key, "a number of tokens, at least 3,")
+    return min(positions, length)

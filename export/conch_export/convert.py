@@ -22,11 +22,12 @@ _TASK = "feature-extraction"
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
-def convert(folder: Path, *, own_code: bool = False) -> ModelProto:
+def convert(folder: Path, name: str, *, own_code: bool = False) -> ModelProto:
     """Export the encoder of the checkpoint in `folder`, [batch, length] in and `last_hidden_state` out.
 
     Args:
-        folder: the checkpoint's.
+        folder: of the checkpoint's encoder, as the installed libraries read it.
+        name: of the checkpoint, for messages.
         own_code: run the code that the checkpoint brings, instead of transformers'.
 
     Raises:
@@ -40,14 +41,14 @@ def convert(folder: Path, *, own_code: bool = False) -> ModelProto:
             (_export_by_own_code if own_code else _export)(folder, scratch)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             message = (
-                f"{folder.name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
+                f"{name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
                 "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
             )
             raise UnsupportedError(message) from error
         model = onnx.load(Path(scratch) / "model.onnx")
     inputs = {tensor.name for tensor in model.graph.input}
     if not inputs <= _INPUTS or OUTPUT not in {tensor.name for tensor in model.graph.output}:
-        message = f"{folder.name} is no text encoder: it takes {sorted(inputs)}"
+        message = f"{name} is no text encoder: it takes {sorted(inputs)}"
         raise UnsupportedError(message)
     return model
 

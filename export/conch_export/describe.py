@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from conch_export.architecture import defaults, label_count
 from conch_export.colbert import is_colbert, read_interaction
 from conch_export.description import Description, Overrides, Packing, Precision, Task
 from conch_export.errors import UnsupportedError
 from conch_export.extras import COLBERT, extra_width, has_lexical
 from conch_export.families import family_of
+from conch_export.known_settings import SENTENCE_TRANSFORMERS, refuse_unknown, refuse_unread, refuse_wrong_types
 from conch_export.modules import Modules
 from conch_export.usage import (
     is_centred,
@@ -20,11 +22,12 @@ from conch_export.usage import (
     read_matryoshka,
     read_max_length,
     read_prompts,
-    refuse_lower_casing,
+    read_similarity,
 )
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
+    from conch_export.settings import Settings
     from conch_export.sources import Source
 
 
@@ -38,7 +41,7 @@ def describe(
         UnsupportedError: the checkpoint asks for something that is not built.
         SourceError: the checkpoint is damaged.
     """
-    refuse_lower_casing(checkpoint)
+    refuse_unknown(checkpoint.settings("config_sentence_transformers.json"), SENTENCE_TRANSFORMERS)
     facts = _Facts(checkpoint, source, overrides)
     if source.code_sha256:
         facts.refuse_other_heads()
@@ -54,6 +57,10 @@ class _Facts:
         self._modules = Modules(checkpoint)
         self._usage = known_usage(source)
         self._family = family_of(checkpoint.config)
+        if not source.code_sha256:  # whose code reads what it likes
+            refuse_unread(checkpoint.stated_config, defaults(checkpoint.model_type), family=self._family is not None)
+        if self._family is not None:
+            refuse_wrong_types(checkpoint.stated_config)
         self._score_tokens = tuple(overrides.score_tokens or self._modules.score_tokens() or self._usage.score_tokens)
         self._task = overrides.task or self._stated_task()
 
@@ -96,7 +103,7 @@ class _Facts:
         return self._family.position_count(self._checkpoint.config)
 
     def _stated_task(self) -> Task:
-        if self._score_tokens or _is_classifier(self._checkpoint.config):
+        if self._score_tokens or _is_classifier(self._checkpoint.stated_config):
             return Task.CROSS_ENCODER
         if "SpladePooling" in self._modules.kinds:
             return Task.SPARSE
@@ -106,7 +113,8 @@ class _Facts:
     def _of_cross_encoder(self) -> dict[str, Any]:
         if not self._score_tokens:
             family = self._family
-            return {"segments": family is not None and family.has_segments(self._checkpoint.config)}
+            segments = family is not None and family.has_segments(self._checkpoint.config)
+            return {"segments": segments and self._checkpoint.served_tokenizer.segments}
         template = self._overrides.pair_template or self._usage.pair_template
         if not all(template.count(place) == 1 for place in ("{query}", "{document}")):
             message = (
@@ -134,7 +142,6 @@ class _Facts:
     def _of_embedding(self) -> dict[str, Any]:
         modules, overrides, dense = self._modules, self._overrides, self._modules.dense()
         width = dense[-1].width if dense else _config(self._checkpoint, "hidden_size")
-        stated = self._checkpoint.settings("config_sentence_transformers.json")
         return {
             "pooling": modules.pooling(overrides.pooling),
             "dense": dense,
@@ -142,7 +149,7 @@ class _Facts:
             "normalize": modules.normalize(overrides.normalize),
             "matryoshka": read_matryoshka(width, self._usage, overrides.matryoshka),
             "matryoshka_centred": is_centred(self._usage, overrides.matryoshka_centred),
-            "similarity": str(stated.get("similarity_fn_name") or ""),
+            "similarity": read_similarity(self._checkpoint),
             "projected": extra_width(self._checkpoint, COLBERT),
             "lexical": has_lexical(self._checkpoint, overrides.lexical),
         }
@@ -153,15 +160,15 @@ def _config(checkpoint: Checkpoint, key: str) -> int:
     synonyms = {"hidden_size": ("dim", "d_model", "n_embd"), "max_position_embeddings": ("n_positions",)}
     for name in (key, *synonyms.get(key, ())):
         if name in checkpoint.config:
-            return int(checkpoint.config[name])
+            return checkpoint.config.of(name, int, 0)
     message = f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built"
     raise UnsupportedError(message)
 
 
-def _is_classifier(config: dict[str, Any]) -> bool:
-    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+def _is_classifier(config: Settings) -> bool:
+    if not any(name.endswith("ForSequenceClassification") for name in config.texts("architectures")):
         return False
-    labels = len(config.get("id2label") or {0: "", 1: ""})
+    labels = label_count(config)
     if labels != 1:
         message = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
         raise UnsupportedError(message)

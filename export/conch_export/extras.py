@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.checkpoint import Weights
 from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Linear
+from conch_export.weights import Weights
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.graphs.heads import Pooling
+from conch_export.known_settings import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, refuse_unknown
+from conch_export.settings import Settings
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
 
 TRANSFORMERS = ("Transformer", "MLMTransformer")
 _KNOWN = (*TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
+_BUILT: dict[str, tuple[Any, ...]] = {
+    "processing_kwargs": ({},),
+    "tokenizer_name_or_path": (),
+    "transformer_task": ("feature-extraction", "fill-mask", "sequence-classification", "text-generation"),
+}
+"""What sentence-transformers' settings of the encoder may say."""
 _ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
 
 
@@ -40,20 +49,21 @@ class Modules:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        stated = checkpoint.json("modules.json") or []
-        modules = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in stated]
+        modules = [_module(stated) for stated in checkpoint.modules]
         self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
         self._refuse_unknown()
+        if self._folders:
+            self._refuse_strange_encoder()
 
     @property
     def kinds(self) -> list[str]:
         """Their names; empty where the checkpoint does not list them."""
         return [kind for kind, _ in self._folders]
 
-    def settings(self, kind: str) -> dict[str, Any]:
+    def settings(self, kind: str) -> Settings:
         """The configuration of the module of that kind, empty where there is none."""
         folders = [folder for name, folder in self._folders if name == kind]
-        return self._checkpoint.settings(f"{folders[0]}/config.json") if folders else {}
+        return self._settings(kind, folders[0]) if folders else Settings(kind, {})
 
     def pooling(self, asked: Pooling | None) -> Pooling:
         """How token vectors become one.
@@ -68,7 +78,7 @@ class Modules:
         if not stated:
             message = f"the checkpoint does not say how to pool: state its authors' choice with --pooling {_OPTIONS}"
             raise UndecidedError(message)
-        if stated.get("include_prompt") is False:
+        if not stated.of("include_prompt", bool, default=True):
             message = (
                 "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built: what arrives "
                 "here are tokens, and they do not say where the prompt ends"
@@ -99,7 +109,8 @@ class Modules:
     def logarithms(self) -> int:
         """How often SPLADE's pooling takes log(1 + x)."""
         stated = self.settings("SpladePooling")
-        pooling, activation = stated.get("pooling_strategy", "max"), stated.get("activation_function", "relu")
+        pooling = stated.of("pooling_strategy", str, "max")
+        activation = stated.of("activation_function", str, "relu")
         if pooling != "max" or activation not in _LOGARITHMS:
             known = ", ".join(map(repr, _LOGARITHMS))
             message = (
@@ -117,21 +128,56 @@ class Modules:
         stated = self.settings("LogitScore")
         if not stated:
             return ()
-        if stated.get("false_token_id") is None:
+        answers = {answer: stated.of(f"{answer}_token_id", int, -1) for answer in ("true", "false")}
+        if min(answers.values()) < 0:
             message = "a reranker that scores by one word's logit is not built: it needs a word for yes and one for no"
             raise UnsupportedError(message)
-        return tuple(self._checkpoint.token(int(stated[f"{answer}_token_id"])) for answer in ("true", "false"))
+        return tuple(map(self._checkpoint.token, answers.values()))
 
     def _dense(self, folder: str) -> DenseModule:
-        stated = self._checkpoint.settings(f"{folder}/config.json")
-        if "out_features" not in stated or stated.get("use_residual"):
-            message = f"{folder}/config.json describes a Dense module that is not built"
+        stated = self._settings("Dense", folder)
+        if not stated.of("out_features", int, 0) > 0 or stated.of("use_residual", bool, default=False):
+            message = f"{stated.place} describes a Dense module that is not built"
             raise UnsupportedError(message)
-        activation = str(stated.get("activation_function") or "Identity").rsplit(".", 1)[-1].lower()
-        return DenseModule(folder, int(stated["out_features"]), activation)
+        vectors = "sentence_embedding" if "Pooling" in self.kinds else "token_embeddings"
+        for key in ("module_input_name", "module_output_name"):
+            if stated.of(key, str, vectors) != vectors:
+                message = f"{stated.place} states {key} = {stated[key]!r}, which is not built (known: {vectors!r})"
+                raise UnsupportedError(message)
+        # sentence-transformers' own default is Tanh; it writes "Identity" for none.
+        activation = stated.of("activation_function", str, "torch.nn.modules.activation.Tanh")
+        if not activation.startswith("torch."):
+            message = (
+                f"{stated.place} states activation_function = {activation!r}, code of the checkpoint's own, which "
+                "is not run (known: those of torch.nn)"
+            )
+            raise UnsupportedError(message)
+        return DenseModule(folder, stated["out_features"], activation.rsplit(".", 1)[-1].lower())
+
+    def _settings(self, kind: str, folder: str) -> Settings:
+        stated = self._checkpoint.settings(f"{folder}/config.json")
+        refuse_unknown(stated, MODULES.get(kind, ()))
+        return stated
+
+    def _refuse_strange_encoder(self) -> None:
+        """Refuse ways to run the encoder, or to prepare its texts, that are not built."""
+        stated = self._checkpoint.transformer_settings
+        for key in ("model_args", "model_kwargs"):
+            refuse_unknown(stated.inner(key), MODEL_ARGUMENTS_WITHOUT_EFFECT)
+        for key, built in _BUILT.items():
+            if key in stated and stated[key] not in (None, *built):
+                message = f"{stated.place} states {key} = {stated[key]!r}, which is not built" + (
+                    f" (known: {', '.join(map(repr, built))})" if built else ""
+                )
+                raise UnsupportedError(message)
+        if "message" in stated.inner("modality_config"):
+            message = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
+            raise UnsupportedError(message)
 
     def _refuse_unknown(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in _KNOWN]
+        folders = [folder for kind, folder in self._folders if kind in TRANSFORMERS]
+        unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]
         order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER]
         if unknown or order != sorted(order):
             message = f"the checkpoint ends in {', '.join(unknown or self.kinds[1:])}, which is not built"
@@ -151,11 +197,33 @@ _LOGARITHMS = {"relu": 1, "log1p_relu": 2}
 _OPTIONS = "|".join(pooling.value for pooling in Pooling)
 
 
-def _pooling_modes(stated: dict[str, Any]) -> list[str]:
+def _module(stated: Settings) -> tuple[str, str]:
+    """Kind and folder of a module.
+
+    Raises:
+        SourceError: it states neither, or a folder that is elsewhere.
+        UnsupportedError: it states a key that is not known here, or takes arguments of its own from callers.
+    """
+    refuse_unknown(stated, MODULE)
+    if stated.of("kwargs", list[Any], []):
+        message = f"{stated.place} takes arguments from its callers (kwargs = {stated['kwargs']!r}), which is not built"
+        raise UnsupportedError(message)
+    for key in ("type", "path"):
+        if not isinstance(stated.get(key), str):
+            message = f"{stated.place} should state {key!r}, a text: fetch the checkpoint again"
+            raise SourceError(message)
+    if not re.fullmatch(r"(\w[\w.-]*)?", stated["path"]):
+        raise stated.wrong("path", "the name of a folder of the checkpoint")
+    return stated["type"].rsplit(".", 1)[-1], stated["path"]
+
+
+def _pooling_modes(stated: Settings) -> list[str]:
     """Names of what is joined: `pooling_mode` since sentence-transformers 5.7, one flag for each before."""
     named = stated.get("pooling_mode")
     if named is None:
         flags = (key.removeprefix("pooling_mode_") for key, value in stated.items() if value is True)
         named = [flag for flag in flags if flag != "include_prompt"]
     modes = [named] if isinstance(named, str) else named
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise stated.wrong("pooling_mode", "a text or a list of texts")
     return [mode.removesuffix("_tokens").removesuffix("_token") for mode in modes]

@@ -17,6 +17,8 @@ _STEPS = {
     Task.SPARSE: "sparse",
     Task.LATE_INTERACTION: "maxsim",
 }
+INNER_NAMES = frozenset({"encoder", "tokenizer", *_STEPS.values()})
+"""What stands after a public model's name, and a dot, in those of the models behind it."""
 _DERIVED = {Task.MULTI_VECTOR: "tokens", Task.SPARSE: "sparse", Task.LATE_INTERACTION: "maxsim"}
 
 
@@ -40,12 +42,6 @@ class Part:
 def parts(description: Description) -> list[Part]:
     """The public models, the description's own first."""
     return list(_parts(description))
-
-
-def model_names(name: str) -> set[str]:
-    """Every Triton model that an export under this name may make."""
-    derived = {f"{name}-{suffix}{step}" for task, suffix in _DERIVED.items() for step in ("", f".{_STEPS[task]}")}
-    return derived | {name, *(f"{name}.{part}" for part in ("encoder", "tokenizer", *_STEPS.values()))}
 
 
 def _parts(description: Description) -> Iterator[Part]:

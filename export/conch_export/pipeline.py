@@ -19,7 +19,8 @@ from conch_export.describe import describe
 from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.graphs.file import file_graph
-from conch_export.parts import model_names, parts
+from conch_export.ownership import owned, refuse_taken
+from conch_export.parts import INNER_NAMES, parts
 from conch_export.plan import Plan
 from conch_export.provenance import find, lock_text, write_lock
 from conch_export.publish import staged
@@ -98,14 +99,15 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         for name, config in configs.items():
             (folder / name / "1").mkdir(parents=True)
             (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
+        refuse_taken(options.repository, folder)
         on_step("building the graphs")
         _write_graphs(folder, description, checkpoint, target)
         on_step("verifying against PyTorch")
         verification = verify(description, folder, target)
         report = _report(description, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        for name in model_names(description.name) - configs.keys():
-            (folder / name).mkdir()  # an earlier export under this name may have had it
+        for name in set(owned(options.repository, description.name)) - configs.keys():
+            (folder / name).mkdir()  # an earlier export under this name had it
         write_lock(options.repository, folder, [description.source])
         on_step("publishing")
     return Exported(description, tuple(configs), verification)
@@ -153,6 +155,10 @@ def public_name(options: Options) -> str:
     name = options.name or (entry.name if entry else folder.name.lower())
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         message = f"{name!r} cannot name a model: give letters, digits, '.', '_' and '-' with --name"
+        raise UnsupportedError(message)
+    _, dot, ending = name.rpartition(".")
+    if dot and ending in INNER_NAMES:
+        message = f"{name!r} is what the {ending} of a model is called: choose a --name without that ending"
         raise UnsupportedError(message)
     return name
 

@@ -43,6 +43,23 @@ def staged(repository: Path) -> Iterator[Path]:
         raise ExportError(message) from error
 
 
+def complete(repository: Path) -> None:
+    """Move what was published to its place, if whoever published it was killed before it was there.
+
+    Raises:
+        ExportError: the disk refused.
+    """
+    if not (repository / STAGING / "ready").exists():
+        return
+    try:
+        with _locked(repository):
+            _finish(repository)
+            shutil.rmtree(repository / STAGING, ignore_errors=True)
+    except OSError as error:
+        message = f"cannot write to {repository}: {error.strerror or error}. Models in it were not all put in place."
+        raise ExportError(message) from error
+
+
 def _published(repository: Path) -> Iterator[Path]:
     """Prepare the folder, and publish what was written into it; only what was published outlives an error."""
     _finish(repository)

@@ -12,6 +12,7 @@ from conch_export.description import Description, Packing, Precision, Task
 from conch_export.errors import SourceError
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
+from conch_export.ownership import owned
 from conch_export.report import read_report
 from conch_export.sources import Source
 
@@ -30,6 +31,7 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
     report = _report(repository, name)
     ensemble, encoder = _config(repository, name), _config(repository, f"{name}.encoder")
     stated = {key: value.string_value for key, value in ensemble.parameters.items()}
+    derived = owned(repository, name)
     description = Description(
         name=name,
         task=Task(stated["task"]),
@@ -54,9 +56,9 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
         prompts=json.loads(stated.get("prompts", "{}")),
         default_prompt_name=stated.get("default_prompt_name", ""),
         pair_template=stated.get("pair_template", ""),
-        late_interaction=(repository / f"{name}-maxsim").is_dir(),
-        projected=_projected(repository, f"{name}-tokens"),
-        lexical=(repository / f"{name}-sparse").is_dir(),
+        late_interaction=f"{name}-maxsim" in derived,
+        projected=_projected(repository, f"{name}-tokens") if f"{name}-tokens" in derived else 0,
+        lexical=f"{name}-sparse" in derived,
     )
     on_gpu = encoder.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
     return description, Target.CUDA if on_gpu else Target.CPU
@@ -88,7 +90,5 @@ def _config(repository: Path, name: str) -> pb.ModelConfig:
 
 def _projected(repository: Path, name: str) -> int:
     """Length of the vectors that a step behind the encoder makes for late interaction; 0 where there is no step."""
-    if not (repository / name).is_dir():
-        return 0
     config = _config(repository, name)
     return int(config.output[0].dims[-1]) if len(config.ensemble_scheduling.step) > 1 else 0

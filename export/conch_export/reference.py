@@ -17,8 +17,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 from conch_export import plain_heads, remote_code
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
-from conch_export.families import family_of
+from conch_export.families import family_of, read_encoder
 from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
+from conch_export.installed import as_installed
 from conch_export.parts import parts
 from conch_export.plain import PlainEncoder
 
@@ -61,16 +62,18 @@ class Reference:
         self._plain: PlainEncoder | None = None
         if family is not None and not family.IN_TRANSFORMERS:
             self.name = "conch's plain PyTorch"
-            self._plain = PlainEncoder(family.read_encoder(self._checkpoint))
+            self._plain = PlainEncoder(read_encoder(family, self._checkpoint))
             return
         logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of heads that it does not know
         if description.source.code_sha256:
             self.name = "the checkpoint's own code"
-            self._model = self._encoder = remote_code.load(description.source.folder)
+            self._model = self._encoder = remote_code.load(self._checkpoint.transformer)
             return
         self.name = f"transformers {transformers.__version__}"
         options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
-        self._model = _kind(description).from_pretrained(description.source.folder, **options).eval()
+        with as_installed(self._checkpoint) as folder:
+            transformer = Checkpoint(folder).transformer
+            self._model = _kind(description).from_pretrained(transformer, **options).eval()
         self._encoder = self._model.base_model
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from conch_export.settings import Settings
     from conch_export.sources import Source
 
 FLAG = "--trust-remote-code"
@@ -34,18 +35,26 @@ def settle(source: Source, *, trusted: bool) -> None:
         UnsupportedError: it may be run and need not be, or would run code from elsewhere, which nothing pins.
         SourceError: the checkpoint is damaged, or lacks a file of its code.
     """
-    config = Checkpoint(source.folder).settings("config.json")
-    entries, reason = config.get("auto_map") or {}, _why_not(config)
+    config = Checkpoint(source.folder).stated_config
+    entries = config.inner("auto_map")
+    reason = _why_not(config, entries)
     if reason and trusted:
         message = f"{FLAG} has nothing to run: {reason}. Leave it out"
         raise UnsupportedError(message)
     if reason:
         return
+    if "AutoModel" not in entries:
+        message = (
+            f"{config.place} names code of its own for {', '.join(entries)}, which is not run, only an encoder's is "
+            "(AutoModel); export a copy of the folder without auto_map if its authors mean the plain architecture"
+        )
+        raise UnsupportedError(message)
     if not trusted:
         message = (
-            f"{config.get('model_type')!r} has no family here and transformers does not know it, but the checkpoint "
-            f"brings code of its own. `conch export {FLAG}` runs that, with your rights, to convert and to verify: "
-            "read it first. From the Hub it takes --revision with a full commit; bundles carry no code"
+            f"{config.place} names code of its own for this {config['model_type']!r} (auto_map, "
+            f"{entries['AutoModel']}). `conch export {FLAG}` runs that, with your rights, to convert and to verify: "
+            "read it first. From the Hub it takes --revision with a full commit; bundles carry no code. Where "
+            "transformers computes the same, export a copy of the folder without auto_map"
         )
         raise UndecidedError(message)
     for entry in _strings(entries):
@@ -73,17 +82,11 @@ def load(folder: Path) -> Any:
         raise UnsupportedError(message) from error
 
 
-def _why_not(config: dict[str, Any]) -> str:
+def _why_not(config: Settings, entries: Settings) -> str:
     """Why a checkpoint's code has not to be run; empty if it has to be."""
-    if "AutoModel" not in (config.get("auto_map") or {}):
+    if not any(name.startswith("AutoModel") for name in entries):
         return "config.json names no code for an encoder (auto_map, AutoModel)"
-    if "model_type" in config and family_of(config) is not None:
-        return f"{config['model_type']!r} has a family here"
-    # Imported late: few checkpoints come this far.
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415
-
-    known = config.get("model_type")
-    return f"transformers knows {known!r}" if known in CONFIG_MAPPING_NAMES else ""
+    return f"{config['model_type']!r} has a family here" if family_of(config) is not None else ""
 
 
 def _refuse_elsewhere(entry: str, source: Source) -> None:

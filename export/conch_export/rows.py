@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
+from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
 from conch_export.graphs.ragged import ROW_LENGTHS
 from conch_export.texts import docstrings, spread
@@ -110,7 +111,7 @@ def _framed(template: str, query: str, document: str) -> str:
 
 
 def _tokenizer(description: Description) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(description.source.folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_str(Checkpoint(description.source.folder).tokenizer.decode())
     tokenizer.no_padding()
     tokenizer.enable_truncation(description.max_length)
     return tokenizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conch_export import catalog
 from conch_export.errors import UnsupportedError
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
     from conch_export.description import Overrides
     from conch_export.sources import Source
+
+
+_LEAST = 3
+"""Tokens of the shortest limit: one between a first and a last special one."""
 
 
 def known_usage(source: Source) -> catalog.Usage:
@@ -27,8 +31,9 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
         UnsupportedError: the default is not among them.
     """
     stated = checkpoint.settings("config_sentence_transformers.json")
-    prompts = {str(name): str(text) for name, text in (stated.get("prompts") or {}).items()}
-    default = str(stated.get("default_prompt_name") or "")
+    named = stated.inner("prompts")
+    prompts = {name: named.of(name, str, "") for name in named}
+    default = stated.of("default_prompt_name", str, "")
     if not any(prompts.values()) and not default:
         prompts, default = dict(usage.prompts), usage.default_prompt_name
     if overrides.prompts is not None:
@@ -44,13 +49,18 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
 def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -> int:
     """Tokens at which the authors truncate, special tokens included."""
     if asked is not None:
-        if not 2 < asked <= positions:
-            message = f"--max-length {asked} is outside 3 to {positions}, what the model has positions for"
+        if not _LEAST <= asked <= positions:
+            message = f"--max-length {asked} is outside {_LEAST} to {positions}, what the model has positions for"
             raise UnsupportedError(message)
         return asked
-    stated = checkpoint.settings("sentence_bert_config.json").get("max_seq_length")
-    stated = stated or checkpoint.settings("tokenizer_config.json").get("model_max_length")
-    return min(positions, int(stated)) if stated else positions
+    stated = checkpoint.served_tokenizer.max_length
+    if stated is not None and stated < _LEAST:
+        message = (
+            f"{checkpoint.folder} truncates texts at {stated} tokens (max_seq_length, model_max_length), which leaves "
+            f"no room for text: give the true number with --max-length, {_LEAST} or more"
+        )
+        raise UnsupportedError(message)
+    return positions if stated is None else min(positions, stated)
 
 
 def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -71,15 +81,17 @@ def is_centred(usage: catalog.Usage, asked: bool | None) -> bool:  # noqa: FBT00
     return usage.matryoshka_centred if asked is None else asked
 
 
-def refuse_lower_casing(checkpoint: Checkpoint) -> None:
-    """Refuse what the tokenizer alone does not do: sentence-transformers lower-cases before it tokenises."""
-    stated = checkpoint.settings("sentence_bert_config.json").get("do_lower_case")
-    if stated and not _lower_cases(checkpoint.settings("tokenizer.json").get("normalizer") or {}):
-        message = "do_lower_case is set, but tokenizer.json does not lower-case: add a Lowercase normalizer to it"
+def read_similarity(checkpoint: Checkpoint) -> str:
+    """How the authors compare vectors; empty where they do not say.
+
+    Raises:
+        UnsupportedError: vectors are to be cut, or something is stated that is not known here.
+    """
+    stated = checkpoint.settings("config_sentence_transformers.json")
+    if stated.of("truncate_dim", int, 0):
+        message = (
+            f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "
+            "who asks; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
+        )
         raise UnsupportedError(message)
-
-
-def _lower_cases(normalizer: dict[str, Any]) -> bool:
-    if normalizer.get("type") == "Lowercase" or normalizer.get("lowercase"):
-        return True
-    return any(map(_lower_cases, normalizer.get("normalizers") or ()))
+    return stated.of("similarity_fn_name", str, "")

@@ -5,11 +5,11 @@ The file has a hash of each key and never the key. SHA-256 without salt or stret
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -109,10 +109,6 @@ def create_key(
     Raises:
         KeysError: the name is taken or cannot be one, or the file cannot be written.
     """
-    known = read_keys(path) if path.exists() else []
-    if any(key.name == name for key in known):
-        msg = f"{path} has a key named {name!r} already; revoke it first, or take another name"
-        raise KeysError(msg)
     secret = _PREFIX + secrets.token_urlsafe(32)
     try:
         key = Key(
@@ -127,7 +123,12 @@ def create_key(
         first = error.errors(include_url=False)[0]
         msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise KeysError(msg) from error
-    _write(path, [*known, key])
+    with _changing(path):
+        known = read_keys(path) if path.exists() else []
+        if any(key.name == name for key in known):
+            msg = f"{path} has a key named {name!r} already; revoke it first, or take another name"
+            raise KeysError(msg)
+        _write(path, [*known, key])
     return secret
 
 
@@ -137,29 +138,49 @@ def revoke_key(path: Path, name: str) -> None:
     Raises:
         KeysError: there is no key of that name, or the file cannot be read or written.
     """
-    known = read_keys(path)
-    left = [key for key in known if key.name != name]
-    if len(left) == len(known):
-        msg = f"{path} has no key named {name!r}; it has: {', '.join(key.name for key in known) or 'none'}"
-        raise KeysError(msg)
-    _write(path, left)
+    with _changing(path):
+        known = read_keys(path)
+        left = [key for key in known if key.name != name]
+        if len(left) == len(known):
+            msg = f"{path} has no key named {name!r}; it has: {', '.join(key.name for key in known) or 'none'}"
+            raise KeysError(msg)
+        _write(path, left)
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep others from changing the file between reading it and replacing it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The folder is locked: the file itself is another one after every change.
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise KeysError(msg) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, keys: list[Key]) -> None:
     """Replace the file in one step; nobody but its owner may read it."""
     content = _File(keys=keys).model_dump_json(indent=2, exclude_none=True) + "\n"
+    # Always of the same name: what a killed command leaves, the next one replaces.
+    temporary = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"

@@ -15,6 +15,9 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from conch_export.errors import SourceError
+from conch_export.shapes import refuse_misfits
+
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
     from conch_export.graphs.network import Encoder
@@ -39,9 +42,35 @@ class Family(Protocol):
 
 
 def family_of(config: dict[str, Any]) -> Family | None:
-    """The family that reads this config.json, if there is one."""
+    """The family that reads this config.json, if there is one.
+
+    What transformers computes is not what a checkpoint's own code computes, whatever architecture it calls itself.
+    """
+    own_code = any(name.startswith("AutoModel") for name in config.get("auto_map") or {})
     for module in pkgutil.iter_modules(__path__):
         family = cast("Family", importlib.import_module(f"{__name__}.{module.name}"))
         if family.reads(config):
-            return family
+            return None if own_code and family.IN_TRANSFORMERS else family
     return None
+
+
+def read_encoder(family: Family, checkpoint: Checkpoint) -> Encoder:
+    """The encoder with its weights, which fit each other.
+
+    Raises:
+        UnsupportedError: a variant that the family does not know.
+        SourceError: a tensor is missing, or of another model.
+    """
+    config, encoder = checkpoint.config, family.read_encoder(checkpoint)
+    hidden, inner = (config.get(old, config.get(new)) for old, new in _WIDTHS)
+    refuse_misfits(encoder, config["vocab_size"], int(hidden or 0), int(inner or 0))
+    if encoder.max_length != family.position_count(config):
+        message = (
+            f"{config.place} states {family.position_count(config)} positions, the checkpoint has "
+            f"{encoder.max_length}: its files are not of one model, fetch it again"
+        )
+        raise SourceError(message)
+    return encoder
+
+
+_WIDTHS = (("n_embd", "hidden_size"), ("n_inner", "intermediate_size"))

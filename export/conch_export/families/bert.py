@@ -8,7 +8,8 @@ from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 IN_TRANSFORMERS = True
 
@@ -22,13 +23,13 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
     """The encoder with its weights."""
     config, weights = checkpoint.config, checkpoint.weights
     refuse_variants(config)
-    positions = weights.array("embeddings.position_embeddings.weight")
+    positions = weights.table("embeddings.position_embeddings")
     return Encoder(
-        words=weights.array("embeddings.word_embeddings.weight"),
+        words=weights.table("embeddings.word_embeddings"),
         layers=tuple(_read_layer(config, weights, index) for index in range(config["num_hidden_layers"])),
         max_length=len(positions),
         positions=positions,
-        types=weights.array("embeddings.token_type_embeddings.weight"),
+        types=weights.table("embeddings.token_type_embeddings"),
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
 

@@ -12,7 +12,8 @@ from conch_export.graphs.network import Activation, Attention, Encoder, FeedForw
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 IN_TRANSFORMERS = False
 
@@ -32,10 +33,10 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
             raise UnsupportedError(message)
     rotary = Rotary.of(_frequencies(config), position_count(config))
     return Encoder(
-        words=weights.array("embeddings.word_embeddings.weight"),
+        words=weights.table("embeddings.word_embeddings"),
         layers=tuple(_read_layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
         max_length=position_count(config),
-        types=weights.array("embeddings.token_type_embeddings.weight") if config.get("type_vocab_size") else None,
+        types=weights.table("embeddings.token_type_embeddings") if config.get("type_vocab_size") else None,
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
 

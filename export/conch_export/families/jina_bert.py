@@ -10,7 +10,8 @@ from conch_export.graphs.distances import Alibi
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 
@@ -32,10 +33,10 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
     bias = Alibi.of(config["num_attention_heads"])
     layers = range(config["num_hidden_layers"])
     return Encoder(
-        words=weights.array("embeddings.word_embeddings.weight"),
+        words=weights.table("embeddings.word_embeddings"),
         layers=tuple(_read_layer(config, weights, bias, _ACTIVATIONS[kind], index) for index in layers),
         max_length=position_count(config),
-        types=weights.array("embeddings.token_type_embeddings.weight"),
+        types=weights.table("embeddings.token_type_embeddings"),
         norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
     )
 

@@ -8,7 +8,8 @@ from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 _ACTIVATIONS = {"gelu": Activation.GELU, "gelu_pytorch_tanh": Activation.GELU_TANH, "silu": Activation.SILU}
 
@@ -37,7 +38,7 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
         rotary, window = (everywhere, None) if is_global else (nearby, config["local_attention"] // 2)
         layers.append(_read_layer(config, weights, rotary, window, index))
     return Encoder(
-        words=weights.array("embeddings.tok_embeddings.weight"),
+        words=weights.table("embeddings.tok_embeddings"),
         layers=tuple(layers),
         max_length=position_count(config),
         norm=weights.norm("embeddings.norm", config["norm_eps"]),

@@ -13,7 +13,8 @@ from conch_export.graphs.network import Activation, Attention, Encoder, FeedForw
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 _FARTHEST = 128
 """Distances from here on share a bucket."""
@@ -32,10 +33,10 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
     if config["hidden_act"] != "gelu":
         message = f"hidden_act = {config['hidden_act']!r} is not built for mpnet (known: 'gelu')"
         raise UnsupportedError(message)
-    positions = weights.array("embeddings.position_embeddings.weight")[_offset(config) :]
-    bias = _relative_bias(weights.array("encoder.relative_attention_bias.weight"), len(positions))
+    positions = weights.table("embeddings.position_embeddings")[_offset(config) :]
+    bias = _relative_bias(weights.table("encoder.relative_attention_bias"), len(positions))
     return Encoder(
-        words=weights.array("embeddings.word_embeddings.weight"),
+        words=weights.table("embeddings.word_embeddings"),
         layers=tuple(_read_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
         max_length=len(positions),
         positions=positions,

@@ -16,7 +16,8 @@ from conch_export.graphs.network import (
 )
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 _KNOWN: dict[str, tuple[Any, ...]] = {
     "activation_function": ("swiglu",),
@@ -49,10 +50,10 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
     width = config["n_embd"] // config["n_head"]
     rotary = Rotary.of(rotary_frequencies(config["rotary_emb_base"], width), position_count(config))
     return Encoder(
-        words=weights.array("embeddings.word_embeddings.weight"),
+        words=weights.table("embeddings.word_embeddings"),
         layers=tuple(_read_layer(config, weights, rotary, index) for index in range(config["n_layer"])),
         max_length=position_count(config),
-        types=weights.array("embeddings.token_type_embeddings.weight") if has_segments(config) else None,
+        types=weights.table("embeddings.token_type_embeddings") if has_segments(config) else None,
         norm=weights.norm("emb_ln", epsilon),
     )
 

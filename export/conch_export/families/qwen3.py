@@ -8,7 +8,8 @@ from conch_export.errors import UnsupportedError
 from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint, Weights
+    from conch_export.checkpoint import Checkpoint
+    from conch_export.weights import Weights
 
 IN_TRANSFORMERS = True
 
@@ -32,7 +33,7 @@ def read_encoder(checkpoint: Checkpoint) -> Encoder:
             raise UnsupportedError(message)
     rotary = Rotary.of(rotary_frequencies(config["rope_theta"], config["head_dim"]), position_count(config))
     return Encoder(
-        words=weights.array("embed_tokens.weight"),
+        words=weights.table("embed_tokens"),
         layers=tuple(_read_layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
         max_length=position_count(config),
         final_norm=weights.rms_norm("norm", config["rms_norm_eps"]),

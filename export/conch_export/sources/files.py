@@ -23,6 +23,8 @@ _BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.saf
 _MODULE_FILES = {"config.json", WEIGHTS}
 """Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
+_TRANSFORMER_FOLDER = re.compile(r"0_\w+")
+"""Of the encoder with its tokenizer, in older checkpoints of sentence-transformers: `0_Transformer`, `0_BERT`."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,24 @@ def needed(names: Iterable[str], *, code: bool = False) -> list[str]:
 
 def weight_names(names: Iterable[str]) -> list[str]:
     """The encoder's weights: one file, or several shards in order."""
-    names = set(names)
-    return [WEIGHTS] if WEIGHTS in names else sorted(name for name in names if _SHARD.fullmatch(name))
+    names = sorted(names)
+    for folder in ("", *dict.fromkeys(f"{name.split('/')[0]}/" for name in names if is_in_transformer_folder(name))):
+        if folder + WEIGHTS in names:
+            return [folder + WEIGHTS]
+        if shards := [name for name in names if _SHARD.fullmatch(name.removeprefix(folder))]:
+            return shards
+    return []
+
+
+def is_transformer_folder(name: str) -> bool:
+    """Whether a folder of a checkpoint is named as that of its encoder."""
+    return bool(_TRANSFORMER_FOLDER.fullmatch(name))
+
+
+def is_in_transformer_folder(path: str) -> bool:
+    """Whether a file of a checkpoint is directly in its encoder's folder."""
+    folder, _, name = path.partition("/")
+    return is_transformer_folder(folder) and bool(name) and "/" not in name
 
 
 def code_names(names: Iterable[str]) -> list[str]:
@@ -67,7 +85,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         SourceError: there are none.
     """
-    there = [path.name for path in folder.glob("*") if path.is_file()]
+    paths = (path for pattern in ("*", "0_*/*") for path in folder.glob(pattern) if path.is_file())
+    there = [path.relative_to(folder).as_posix() for path in paths]
     refuse_without_weights(str(folder), there)
     return [folder / name for name in weight_names(there)]
 
@@ -128,7 +147,7 @@ def git_sha1(path: Path) -> str:
 
 
 def _is_setting(path: PurePosixPath) -> bool:
-    if len(path.parts) == 1:
+    if len(path.parts) == 1 or is_in_transformer_folder(str(path)):
         return path.suffix in _SETTINGS or path.name in _BESIDE
     folder, *rest = path.parts
     return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES

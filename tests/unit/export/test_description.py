@@ -67,13 +67,19 @@ def config(**changes: Any) -> Change:
     return put("config.json", {**CONFIG, **changes})
 
 
+def words(*vocabulary: str) -> dict[str, Any]:
+    """A tokenizer.json that knows these words, the first one for all others."""
+    ids = {word: number for number, word in enumerate(vocabulary)}
+    model = {"type": "WordLevel", "vocab": ids, "unk_token": vocabulary[0]}
+    return {"version": "1.0", "added_tokens": [], "model": model}
+
+
+def tokenizer_settings(**stated: Any) -> tuple[str, dict[str, Any]]:
+    return "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **stated}
+
+
 def without(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
-
-
-def cased(folder: Path) -> None:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": None}), "utf-8")
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ def read(tmp_path: Path) -> Callable[..., Description]:
     def describe_changed(*changes: Change, origin: str = "folder:x", **overrides: Any) -> Description:
         pooling = {"word_embedding_dimension": 48, **flags("mean_tokens")}
         plain = [config(), put("modules.json", MODULES), put("1_Pooling/config.json", pooling)]
-        for change in (*plain, put("tokenizer.json", {"model": {}}), *changes):
+        for change in (*plain, put("tokenizer.json", words("a", "b")), put(*tokenizer_settings()), *changes):
             change(tmp_path)
         source = Source(tmp_path, origin, "", "0" * 64)
         return describe(Checkpoint(tmp_path), source, "x", Precision.FP32, Overrides(**overrides))
@@ -140,13 +146,9 @@ def read(tmp_path: Path) -> Callable[..., Description]:
         pytest.param([put("config.json", '{"model_type": "be')], SourceError, "config.json is damaged", id="cut off"),
         pytest.param([put("config.json", [])], SourceError, "config.json is damaged", id="config.json is a list"),
         pytest.param([put("config.json", {})], SourceError, "model_type", id="config.json says nothing"),
-        pytest.param([put("config.json", {"model_type": "bert"})], ExportError, "does not s", id="no sizes"),
+        pytest.param([put("config.json", {"model_type": "new"})], ExportError, "does not s", id="no sizes"),
         pytest.param([without("tokenizer.json")], UnsupportedError, "save_pretrained", id="no tokenizer.json"),
         pytest.param([put("tokenizer.json", '{"a')], SourceError, "tokenizer.json is damaged", id="tokenizer cut off"),
-        pytest.param(
-            [put("sentence_bert_config.json", {"do_lower_case": True}), cased],
-            UnsupportedError, "add a Lowercase normalizer", id="lower-casing outside the tokenizer",
-        ),
         pytest.param([put("sentence_bert_config.json", "[]")], SourceError, "is damaged", id="a list of settings"),
     ],
 )  # fmt: skip
@@ -235,7 +237,8 @@ def test_vectors_are_normalised_only_where_a_module_says_so(read: Callable[..., 
 def test_texts_are_truncated_where_the_authors_do(
     read: Callable[..., Description], files: dict[str, Any], expected: int
 ) -> None:
-    assert read(*(put(name, content) for name, content in files.items())).max_length == expected
+    settings = tokenizer_settings(**files.pop("tokenizer_config.json", {}))
+    assert read(put(*settings), *(put(name, content) for name, content in files.items())).max_length == expected
 
 
 def test_positions_that_a_family_does_not_use_are_not_counted(read: Callable[..., Description]) -> None:
@@ -327,9 +330,8 @@ def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[...,
 
 
 def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., Description]) -> None:
-    vocabulary = {"model": {"type": "WordLevel", "vocab": {"no": 0, "yes": 1}, "unk_token": "no"}}
     score = {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "x.LogitScore"}
-    listed = [put("modules.json", [MODULES[0], score]), put("tokenizer.json", vocabulary)]
+    listed = [put("modules.json", [MODULES[0], score]), put("tokenizer.json", words("no", "yes"))]
     settings = {"true_token_id": 1, "false_token_id": 0}
     described = read(*listed, put("1_LogitScore/config.json", settings), pair_template="{query}{document}")
     assert described.score_tokens == ("yes", "no")
@@ -343,15 +345,14 @@ def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., Descriptio
 
 
 def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[..., Description]) -> None:
-    words = ["[CLS]", "[MASK]", "[unused0]", "[unused1]", ".", "!", "a"]
-    vocabulary = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": "a"}
+    vocabulary = words("[CLS]", "[MASK]", "[unused0]", "[unused1]", ".", "!", "a")
     layer = {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"}
     projection = [put("modules.json", [MODULES[0], layer]), put("1_Dense/config.json", {"out_features": 16})]
     said = {
         "query_prefix": "[unused0]", "document_prefix": "[unused1]", "query_length": 32, "document_length": 500,
         "attend_to_expansion_tokens": False, "skiplist_words": [".", "!", "unknown"],
     }  # fmt: skip
-    tokenizer = put("tokenizer.json", {"model": vocabulary})
+    tokenizer = put("tokenizer.json", vocabulary)
     described = read(*projection, tokenizer, put("config_sentence_transformers.json", said))
     assert (described.task, described.dimension, described.max_length) == (Task.MULTI_VECTOR, 16, 128)
     rules = described.interaction
@@ -379,10 +380,10 @@ def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Call
         read(lexical=True)
 
 
-def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description]) -> None:
-    description = read(
-        without("modules.json"), config(architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"})
-    )
+@pytest.mark.parametrize("labels", [{"id2label": {"0": "LABEL_0"}}, {"num_labels": 1}], ids=str)
+def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description], labels: dict[str, Any]) -> None:
+    classifier = config(architectures=["BertForSequenceClassification"], **labels)
+    description = read(without("modules.json"), classifier)
     assert (description.task, description.segments, description.pooling) == (Task.CROSS_ENCODER, True, None)
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from conch.app import app
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
@@ -52,6 +55,54 @@ def without_a_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
+def with_a_tokenizer_of_another_kind(folder: Path) -> None:
+    stated = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps({**stated, "pre_tokenizer": {"type": "Nonesuch"}}), "utf-8")
+
+
+def with_a_module_that_is_nowhere(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    del modules[2]["path"]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def with_prompts_in_a_list(folder: Path) -> None:
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": ["query: "]}))
+
+
+def of_more_words_than_there_are_vectors(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "vocab_size": 40000}))
+
+
+def with_a_tensor(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    tensors, name = load_file(folder / "model.safetensors"), "encoder.layer.0.intermediate.dense.weight"
+    save_file(tensors | {name: change(tensors[name])}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_a_tensor_on_its_side(folder: Path) -> None:
+    with_a_tensor(folder, lambda tensor: tensor.T.contiguous())
+
+
+def with_a_tensor_of_another_width(folder: Path) -> None:
+    with_a_tensor(folder, lambda tensor: tensor[:, :40].contiguous())
+
+
+def with_a_quantized_tensor(folder: Path) -> None:
+    with_a_tensor(folder, lambda tensor: tensor.to(torch.float8_e4m3fn))
+
+
+def with_added_words(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["conchology", "molluscum"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def with_wrapped_tensors(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"0.auto_model.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+
+
 def content_of(repository: Path) -> dict[str, bytes]:
     return {str(path.relative_to(repository)): path.read_bytes() for path in repository.rglob("*") if path.is_file()}
 
@@ -77,6 +128,18 @@ def broken(checkpoints: Checkpoints, tmp_path: Path) -> Path:
         (with_truncated_weights, "truncated or damaged"),
         (with_truncated_settings, "fetch the checkpoint again"),
         (without_a_tokenizer, "save_pretrained"),
+        (with_a_tokenizer_of_another_kind, "tokenizer.json is damaged, it should hold a tokenizer"),
+        (
+            with_a_module_that_is_nowhere,
+            "modules.json, module 2 should state 'path', a text: fetch",
+        ),
+        (with_prompts_in_a_list, "states prompts = ['query: '], where an object should be"),
+        (of_more_words_than_there_are_vectors, "the embedding table has the shape [30522, 48] where config.json"),
+        (with_a_tensor_on_its_side, "encoder.layer.0.intermediate.dense.bias (96,) do not fit"),
+        (with_a_tensor_of_another_width, "layer 0: feed-forward has the shape [96, 40]"),
+        (with_a_quantized_tensor, "is of type F8_E4M3, which is not read (known: BF16, F16, F32, F64)"),
+        (with_added_words, "has 30524 tokens, the embedding table 30522 rows"),
+        (with_wrapped_tensors, "take '0.auto_model.' off the names of its tensors"),
     ],
     ids=lambda each: each.__name__ if callable(each) else "",
 )

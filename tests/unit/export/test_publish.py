@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import ExportError
-from conch_export.publish import STAGING, staged
+from conch_export.publish import STAGING, complete, staged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +111,17 @@ def test_killed_at_any_moment_the_repository_is_wholly_old_or_wholly_new_after_t
 
     assert outcomes == sorted(outcomes, key=["old", "new"].index)
     assert set(outcomes) == {"old", "new"}
+
+
+def test_what_was_published_is_put_in_its_place_by_whoever_serves_it(repository: Path) -> None:
+    write_to = repository / STAGING / "ready"
+    write_to.mkdir(parents=True)
+    write(write_to, "new", MODELS[1:])
+    complete(repository)
+    assert {path.read_text() for path in repository.glob("model-[bc]/config.pbtxt")} == {"new"}
+    assert not (repository / STAGING).exists()
+    with staged(repository):
+        complete(repository)  # nothing is published yet: nobody is disturbed
 
 
 def recovered(repository: Path) -> str:

@@ -81,7 +81,7 @@ def edit(folder: Path, **changed: Any) -> None:
 def test_it_is_not_run_unless_the_operator_says_so(folder: Path, repository: Path, tmp_path: Path) -> None:
     (folder / "modeling_abacus.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     said = refused(exported(repository, folder), repository)
-    assert "'abacus' has no family here and transformers does not know it" in said
+    assert "names code of its own for this 'abacus' (auto_map, modeling_abacus.AbacusModel)" in said
     assert f"`conch export {TRUST}` runs that, with your rights" in said
     assert not (tmp_path / "ran").exists()
 
@@ -115,11 +115,26 @@ def test_another_code_has_another_hash_and_is_exported_anew(folder: Path, reposi
 def test_models_that_need_none_say_so(checkpoints: Checkpoints, folder: Path, repository: Path) -> None:
     said = refused(exported(repository, checkpoints.distilbert(), TRUST), repository)
     assert f"{TRUST} has nothing to run: config.json names no code" in said
-    for kind, why in (("nomic_bert", "'nomic_bert' has a family here"), ("distilbert", "transformers knows")):
-        edit(folder, model_type=kind)
-        said = refused(exported(repository, folder, TRUST), repository)
-        assert f"{TRUST} has nothing to run: {why}" in said
-        assert "Leave it out" in said
+    edit(folder, model_type="nomic_bert")
+    said = refused(exported(repository, folder, TRUST), repository)
+    assert f"{TRUST} has nothing to run: 'nomic_bert' has a family here. Leave it out" in said
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_code_of_its_own_is_not_replaced_by_what_transformers_computes(
+    folder: Path, repository: Path, kind: str
+) -> None:
+    edit(folder, model_type=kind)
+    said = refused(exported(repository, folder), repository)
+    assert f"names code of its own for this {kind!r}" in said
+    assert "export a copy of the folder without auto_map" in said
+
+
+def test_code_that_is_no_encoders_is_refused(folder: Path, repository: Path) -> None:
+    edit(folder, model_type="bert", auto_map={"AutoModelForSequenceClassification": "modeling_abacus.AbacusModel"})
+    for trust in ([], [TRUST]):
+        said = refused(exported(repository, folder, *trust), repository)
+        assert "AutoModelForSequenceClassification, which is not run, only an encoder's is" in said
 
 
 def test_from_the_hub_it_takes_a_commit(hub: LocalHub, folder: Path, repository: Path) -> None:
@@ -135,9 +150,9 @@ def test_from_the_hub_it_takes_a_commit(hub: LocalHub, folder: Path, repository:
 
 def test_code_is_fetched_only_where_it_may_be_run(hub: LocalHub, folder: Path, repository: Path) -> None:
     commit = hub.push(ID, folder)
-    assert "brings code of its own" in refused(exported(repository, ID, "--revision", commit), repository)
+    assert "names code of its own" in refused(exported(repository, ID, "--revision", commit), repository)
     assert not [name for name in hub.fetched() if name.endswith(".py")]
-    assert "brings code of its own" in refused(run("preload", ID, "--repository", repository), repository)
+    assert "names code of its own" in refused(run("preload", ID, "--repository", repository), repository)
 
 
 @pytest.mark.parametrize("place", ["the Hub", "the cache"])

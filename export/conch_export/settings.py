@@ -1,0 +1,102 @@
+"""A JSON object of a checkpoint. Whatever is wrong with it is a SourceError: the file, what was expected, the fix."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from conch_export.errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T", int, float, str, bool, list[Any], dict[str, Any])
+
+_KINDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+class Settings(dict[str, Any]):
+    """The values by key; asking for one that is not there, or is of another type, is a SourceError.
+
+    Attributes:
+        place: the file, as messages name it.
+    """
+
+    def __init__(self, place: str, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.place = place
+
+    def __missing__(self, key: str) -> Any:
+        message = f"{self.place} does not state {key!r}: it is not whole, fetch the checkpoint again"
+        raise SourceError(message)
+
+    def of(self, key: str, kind: type[T], default: T) -> T:
+        """The value of a key, which is of this type; the default where it is missing or null.
+
+        Raises:
+            SourceError: it is of another type.
+        """
+        value = self.get(key)
+        if value is None:
+            return default
+        plain = getattr(kind, "__origin__", kind)
+        known = (int, float) if plain is float else plain
+        if not isinstance(value, known) or (isinstance(value, bool) and plain is not bool):
+            raise self.wrong(key, _KINDS[plain])
+        return cast("T", float(value) if isinstance(value, int) and plain is float else value)
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts, empty where the key is missing or null."""
+        values = self.of(key, list[Any], [])
+        if not all(isinstance(value, str) for value in values):
+            raise self.wrong(key, "a list of texts")
+        return values
+
+    def inner(self, key: str) -> Settings:
+        """An object inside the object, empty where the key is missing or null."""
+        return Settings(f"{self.place}, {key}", self.of(key, dict[str, Any], {}))
+
+    def wrong(self, key: str, expected: str) -> SourceError:
+        """The error of a value that is not what was expected."""
+        stated = repr(self[key])
+        shown = stated if len(stated) <= 60 else f"{stated[:60]}…"
+        return SourceError(f"{self.place} states {key} = {shown}, where {expected} should be: {_FIX}")
+
+
+_FIX = "fetch the checkpoint again, or mend the file"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where there is none.
+
+    Raises:
+        SourceError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again"
+        raise SourceError(message) from error
+
+
+def read_settings(path: Path) -> Settings:
+    """The content of a JSON file that holds an object, empty where there is no such file.
+
+    Raises:
+        SourceError: it cannot be read, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict | None):
+        message = f"{path} is damaged (it should hold a JSON object): fetch the checkpoint again"
+        raise SourceError(message)
+    return Settings(str(path), content or {})

@@ -1,0 +1,79 @@
+"""Whether an encoder's tensors fit each other and its config.json. A checkpoint that mixes two is found here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conch_export.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conch_export.graphs.network import Encoder, Layer, Linear, Norm
+
+_Shape = tuple[int, ...]
+
+
+def refuse_misfits(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> None:
+    """Compare the shapes of an encoder's tensors.
+
+    Args:
+        encoder: as its family read it.
+        vocabulary: rows of its embedding table, as config.json states.
+        hidden: width of a token's vector, likewise.
+        inner: width of the feed-forward network, likewise.
+
+    Raises:
+        SourceError: one is not as it should be; the message names it.
+    """
+    for what, found, expected in _shapes(encoder, vocabulary, hidden, inner):
+        if found != expected:
+            message = (
+                f"{what} has the shape {list(found)} where config.json and the other tensors say {list(expected)}: the "
+                "checkpoint's files are not of one model, fetch it again"
+            )
+            raise SourceError(message)
+
+
+def _shapes(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
+    yield "the embedding table", encoder.words.shape, (vocabulary, hidden)
+    for what, table in (("positions", encoder.positions), ("segments", encoder.types)):
+        if table is not None:
+            yield f"the table of {what}", table.shape, (len(table), hidden)
+    for what, norm in (("the embeddings", encoder.norm), ("the last layer", encoder.final_norm)):
+        yield from _norm(f"the norm of {what}", norm, hidden)
+    for number, layer in enumerate(encoder.layers):
+        yield from _layer(f"layer {number}", layer, hidden, inner)
+
+
+def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
+    attention, network = layer.attention, layer.feed_forward
+    width = -(-attention.query.weight.shape[1] // attention.heads)
+    queries, keys = attention.heads * width, attention.key_heads * width
+    yield from _linear(f"{where}: query", attention.query, hidden, queries)
+    yield from _linear(f"{where}: key", attention.key, hidden, keys)
+    yield from _linear(f"{where}: value", attention.value, hidden, keys)
+    yield from _linear(f"{where}: output of the attention", attention.output, queries, hidden)
+    yield from _linear(f"{where}: feed-forward", network.up, hidden, inner)
+    yield from _linear(f"{where}: output of the feed-forward", network.down, inner, hidden)
+    if network.gate is not None:
+        yield from _linear(f"{where}: gate", network.gate, hidden, inner)
+    for what, norm, size in (
+        ("attention", layer.attention_norm, hidden),
+        ("feed-forward", layer.feed_forward_norm, hidden),
+        ("queries", attention.query_norm, width),
+        ("keys", attention.key_norm, width),
+    ):
+        yield from _norm(f"{where}: norm of the {what}", norm, size)
+    if attention.rotary is not None:
+        yield f"{where}: width of a head", (width,), (2 * attention.rotary.cos.shape[1],)
+
+
+def _linear(what: str, linear: Linear, inputs: int, outputs: int) -> Iterator[tuple[str, _Shape, _Shape]]:
+    yield what, linear.weight.shape[::-1], (outputs, inputs)
+
+
+def _norm(what: str, norm: Norm | None, size: int) -> Iterator[tuple[str, _Shape, _Shape]]:
+    for array in () if norm is None else (norm.scale, norm.bias):
+        if array is not None:
+            yield what, array.shape, (size,)
