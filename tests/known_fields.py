@@ -174,7 +174,14 @@ ENDPOINTS = [
         {"top_n": 1, "rank_fields": ["title"], "return_documents": False},
         {"max_chunks_per_doc": 5},
     ),
-    Endpoint("Cohere 2", "/v2/rerank", _RERANK, {"top_n": 1, "max_tokens_per_doc": 1}, {}, {"priority": 7}),
+    Endpoint(
+        "Cohere 2",
+        "/v2/rerank",
+        _RERANK,
+        {"top_n": 1, "max_tokens_per_doc": 1},
+        {"relevant_spans": {"mode": "enabled"}},
+        {"priority": 7},
+    ),
     Endpoint(
         "TEI",
         "/embed",
@@ -186,6 +193,7 @@ ENDPOINTS = [
             "normalize": False,
             "dimensions": 4,
         },
+        {"encoding_format": "base64"},
     ),
     Endpoint(
         "TEI",

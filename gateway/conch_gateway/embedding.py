@@ -171,7 +171,7 @@ def check_normalize(job: EmbeddingJob, info: ModelInfo) -> None:
     """Raise InvalidValueError where vectors are wanted as the model makes them, and they are normalised as served."""
     if job.normalize is False and info.normalized:
         msg = (
-            f"normalize: {info.name!r} is served with normalisation built in; leave it out, or export the model with "
+            f"normalize: {info.name!r} is served with normalisation built in; send true, or export the model with "
             "--no-normalize"
         )
         raise InvalidValueError(msg, param="normalize")

@@ -30,17 +30,32 @@ ENVIRONMENTS = {
     "langchain_sdk": "langchain",
     "llama_index_sdk": "llama-index",
     "haystack_sdk": "haystack",
+    "litellm_sdk": "wrappers",
+    "rerankers_sdk": "wrappers",
+    "semantic_router_sdk": "wrappers",
+    "pymilvus_sdk": "milvus",
     "browser": "browser",
 }
+MODELS_FILE = """
+["embed-english-v3.0"]
+model = "all-minilm-l6-v2"
+"""
 
 Work = dict[str, Any]
 
 
 class Served(NamedTuple):
-    """Where it is served."""
+    """Where it is served, and a key that is good for one request a minute."""
 
     url: str
     grpc_url: str
+    narrow_key: str
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +71,20 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A real Triton and a real gateway, started as README says."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        grpc_port = listener.getsockname()[1]
+    grpc_port, run = free_port(), tmp_path_factory.mktemp("run")
     flags = [f"--repository={repository}", "--port=0", f"--triton-grpc-port={grpc_port}", "--triton-metrics-port=0"]
+    keys, models_file = run / "keys.json", run / "models.toml"
+    models_file.write_text(MODELS_FILE, encoding="utf-8")
     environment = {
         **os.environ,
         "CONCH_API_KEYS": f"tests:{KEY}",
-        "CONCH_RUN_DIRECTORY": str(tmp_path_factory.mktemp("run")),
+        "CONCH_API_KEYS_FILE": str(keys),
+        "CONCH_MODELS_FILE": str(models_file),
+        "CONCH_RUN_DIRECTORY": str(run),
         "COLUMNS": "200",
     }
+    create = [sys.executable, "-m", "conch", "keys", "create", "narrow", "--requests-per-minute=1", f"--file={keys}"]
+    narrow_key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
     command = [sys.executable, "-m", "conch", "serve", *flags]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -73,7 +93,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             line = process.stdout.readline()
             assert line, "conch serve ended; it says above why"
             printed += line
-        yield Served(found.group(1), f"127.0.0.1:{grpc_port}")
+        yield Served(found.group(1), f"127.0.0.1:{grpc_port}", narrow_key)
         process.terminate()
         process.communicate()
 
@@ -86,7 +106,7 @@ def triton(served: Served) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """What every client is asked to do."""
     documents = [
         "Paris is the capital of France.",
@@ -106,6 +126,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         "documents": documents,
         "folder": str(folder),
         "key": KEY,
+        "narrow key": served.narrow_key,
+        "free port": free_port(),
     }
 
 
@@ -115,17 +137,18 @@ def said_by(served: Served, work: Work) -> Callable[[str], dict[str, Any]]:
 
     @cache
     def run(client: str) -> dict[str, Any]:
-        environment = ENVIRONMENTS.get(client, "sdks")
-        requirements = HERE / "requirements" / f"{environment}.txt"
-        python = venvs.made(ROOT / ".venv-clients" / environment, requirements)
         url = served.grpc_url if client == "tritonclient_sdk" else served.url
         done = subprocess.run(
-            [python, HERE / "scripts" / f"{client}.py", url],
+            [*command_of(client), url],
             input=json.dumps(work),
             capture_output=True,
             text=True,
             # Ours are offline towards the Hub; its client takes that for a ban on all servers.
-            env={name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"},
+            env={name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+            | {
+                "CO_API_URL": served.url,  # where Cohere's SDK finds its server if libraries do not say
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or LiteLLM asks GitHub for a list of prices first
+            },
             timeout=CLIENT_TIMEOUT_S,
             check=False,
         )
@@ -134,3 +157,35 @@ def said_by(served: Served, work: Work) -> Callable[[str], dict[str, Any]]:
         return said
 
     return run
+
+
+def command_of(client: str) -> list[str | Path]:
+    """The command that runs a client's script, in an environment that is made when it is first needed."""
+    runtime = "node" if client.startswith("node/") else "java" if client == "java" else None
+    if runtime is not None and shutil.which(runtime) is None:
+        pytest.skip(f"there is no {runtime} on the PATH")
+    if runtime == "node":
+        return ["node", node_packages() / f"{client.removeprefix('node/')}.mjs"]
+    if runtime == "java":
+        return ["java", HERE / "scripts" / "HttpClientSdk.java"]
+    environment = ENVIRONMENTS.get(client, "sdks")
+    requirements = HERE / "requirements" / f"{environment}.txt"
+    return [venvs.made(ROOT / ".venv-clients" / environment, requirements), HERE / "scripts" / f"{client}.py"]
+
+
+def node_packages() -> Path:
+    """The folder of the scripts for Node, with the packages of their lock file beside them."""
+    scripts, folder = HERE / "scripts" / "node", ROOT / ".venv-clients" / "node"
+    lock = scripts / "package-lock.json"
+    installed = folder / "node_modules" / ".installed"
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in (scripts / "package.json", lock):
+            shutil.copy(file, folder)
+        install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=venvs.INSTALL_TIMEOUT_S)
+        shutil.copy(lock, installed)
+    for script in scripts.glob("*.mjs"):
+        shutil.copy(script, folder)
+    return folder

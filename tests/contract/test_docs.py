@@ -47,6 +47,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(target), link
 
 
+def test_every_client_that_is_tested_has_its_row_in_the_table() -> None:
+    scripts = ROOT / "tests" / "clients" / "scripts"
+    programs = {path.name for kind in ("*.py", "*.java", "node/*.mjs") for path in scripts.glob(kind)}
+    rows = re.findall(r"^\| .* \| \[(\S+)\]\(\S+\) \|$", (ROOT / "docs" / "rest.md").read_text(encoding="utf-8"), re.M)
+
+    assert programs == set(rows)
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 

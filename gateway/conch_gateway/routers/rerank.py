@@ -56,6 +56,9 @@ class RerankRequest(ActivationRequest, CutRequest):
     max_chunks_per_doc: Annotated[
         Any, Unserved("is not served: documents are cut, not split; leave it out", taken=(1,))
     ] = Field(None, description="Cohere's; more than 1 is refused.")
+    relevant_spans: Annotated[Any, Unserved("is not served; leave it out")] = Field(
+        None, description="Cohere's; refused."
+    )
     return_documents: Flag | None = Field(
         None, description="Whether each document stands beside its score. Where left out, as the path's owners do."
     )

@@ -1,7 +1,7 @@
 """`/embed`, `/embed_all`, `/embed_sparse`, `/similarity`, `/predict` and `/`, as text-embeddings-inference has them."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from conch_client import SparseVector
 from fastapi import APIRouter
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from conch_gateway._body import RequestBody, given, read_body
 from conch_gateway._dialects import TeiRoute
-from conch_gateway._fields import Direction, Flag, Name, Texts, TextsField, TruncationField, truncation
+from conch_gateway._fields import Direction, Flag, Name, Texts, TextsField, TruncationField, Unserved, truncation
 from conch_gateway._jobs import EmbeddingJob, PairJob
 from conch_gateway._openapi import errors, takes
 from conch_gateway._route import json_response
@@ -61,6 +61,10 @@ class TextsRequest(TeiRequest):
     )
     dimensions: int | None = Field(
         None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
+    )
+
+    encoding_format: Annotated[Any, Unserved("is not served here; ask /v1/embeddings", taken=("float",))] = Field(
+        None, description="Of other servers; anything but float is refused."
     )
 
     def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:

@@ -1,5 +1,6 @@
 """Hugging Face's InferenceClient, which takes the address of a server for the name of a model."""
 
+import inspect
 import json
 import sys
 
@@ -16,5 +17,11 @@ try:
 except HfHubHTTPError as error:
     refusal = error
 
-said = {"vectors": vectors.tolist(), "similarities": similarities, "refusal": str(refusal)}
+parameters = inspect.signature(InferenceClient.feature_extraction).parameters
+said = {
+    "vectors": vectors.tolist(),
+    "similarities": similarities,
+    "refusal": str(refusal),
+    "fields": {"/embed": ["inputs", *(name for name in parameters if name not in {"self", "text", "model"})]},
+}
 print(json.dumps(said))

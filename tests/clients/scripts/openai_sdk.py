@@ -15,11 +15,20 @@ try:
 except openai.NotFoundError as error:
     refusal = error
 
+narrow = openai.OpenAI(base_url=f"{url}/v1", api_key=work["narrow key"], max_retries=0)
+try:
+    for _ in range(3):
+        narrow.embeddings.create(model=work["model"], input="a")
+except openai.RateLimitError as error:
+    busy = error
+
 said = {
     "vectors": [item.embedding for item in embedded.data],
     "first vector as floats": floats.data[0].embedding,
     "models": [model.id for model in client.models.list()],
     "tokens": embedded.usage.total_tokens,
     "refusal": refusal.message,
+    "busy": busy.message,
+    "fields": {"/v1/embeddings": list(openai.types.EmbeddingCreateParams.__annotations__)},
 }
 print(json.dumps(said))
