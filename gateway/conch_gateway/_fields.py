@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypeIs
 
@@ -121,7 +130,10 @@ def _truncation(value: object) -> bool | Truncate:
     for known in get_args(Truncate):
         if value.lower() == known:
             return known  # type: ignore[no-any-return]
-    raise invalid("must be none, start, end, true or false")
+    try:
+        return _FLAG.validate_python(value)
+    except ValidationError as error:
+        raise invalid("must be none, start, end, true or false") from error
 
 
 def _output_types(value: object) -> tuple[OutputType, ...]:
@@ -154,6 +166,7 @@ StringsField = Annotated[
 ]
 # "true", "1", "yes", "on" and their opposites too: servers in Python take them, and so clients of theirs send them.
 Flag = Annotated[bool, Field(strict=False)]
+_FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
 Name = Annotated[str, Field(max_length=256)]
 Direction = Annotated[
     Literal["Left", "Right"], BeforeValidator(lambda value: value.title() if isinstance(value, str) else value)

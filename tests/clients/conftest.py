@@ -45,7 +45,7 @@ Work = dict[str, Any]
 
 
 class Served(NamedTuple):
-    """Where it is served, and a key that is good for one request a minute."""
+    """Where it is served, and a key that is good for few requests a minute."""
 
     url: str
     grpc_url: str
@@ -83,7 +83,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "CONCH_RUN_DIRECTORY": str(run),
         "COLUMNS": "200",
     }
-    create = [sys.executable, "-m", "conch", "keys", "create", "narrow", "--requests-per-minute=1", f"--file={keys}"]
+    create = [sys.executable, "-m", "conch", "keys", "create", "narrow", "--requests-per-minute=6", f"--file={keys}"]
     narrow_key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
     command = [sys.executable, "-m", "conch", "serve", *flags]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -28,10 +28,13 @@ by_title = first.rerank(
 reranked = client.rerank(model=work["reranker"], query=work["query"], documents=work["documents"])
 narrow = cohere.ClientV2(base_url=url, api_key=work["narrow key"])
 try:
-    for _ in range(3):
+    for _ in range(20):
         narrow.rerank(model=work["reranker"], query="a", documents=["a"], request_options={"max_retries": 0})
 except cohere.TooManyRequestsError as error:
     busy = error
+after_a_pause = narrow.embed(
+    model=work["model"], texts=work["texts"], input_type="search_document", embedding_types=["float"]
+)
 try:
     client.embed(model="no-such-model", texts=["a"], input_type="search_query", embedding_types=["float"])
 except cohere.NotFoundError as error:
@@ -39,6 +42,7 @@ except cohere.NotFoundError as error:
 
 said = {
     "vectors": embedded.embeddings.float_,
+    "vectors after a pause": after_a_pause.embeddings.float_,
     "int8": embedded.embeddings.int8,
     "ubinary": embedded.embeddings.ubinary,
     "ranking": [result.index for result in reranked.results],

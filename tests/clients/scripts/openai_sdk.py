@@ -17,13 +17,15 @@ except openai.NotFoundError as error:
 
 narrow = openai.OpenAI(base_url=f"{url}/v1", api_key=work["narrow key"], max_retries=0)
 try:
-    for _ in range(3):
+    for _ in range(20):
         narrow.embeddings.create(model=work["model"], input="a")
 except openai.RateLimitError as error:
     busy = error
+after_a_pause = narrow.with_options(max_retries=2).embeddings.create(model=work["model"], input=work["texts"])
 
 said = {
     "vectors": [item.embedding for item in embedded.data],
+    "vectors after a pause": [item.embedding for item in after_a_pause.data],
     "first vector as floats": floats.data[0].embedding,
     "models": [model.id for model in client.models.list()],
     "tokens": embedded.usage.total_tokens,

@@ -23,13 +23,16 @@ except voyageai.error.InvalidRequestError as error:
     refusal = error
 narrow = voyageai.Client(api_key=work["narrow key"], base_url=f"{url}/v1", max_retries=0)
 try:
-    for _ in range(3):
+    for _ in range(20):
         narrow.embed(["a"], model=work["model"])
 except voyageai.error.RateLimitError as error:
     busy = error
+patient = voyageai.Client(api_key=work["narrow key"], base_url=f"{url}/v1", max_retries=6)
+after_a_pause = patient.embed(work["texts"], model=work["model"])
 
 said = {
     "vectors": embedded.embeddings,
+    "vectors after a pause": after_a_pause.embeddings,
     "int8": small.embeddings,
     "ranking": [result.index for result in reranked.results],
     "found": reranked.results[0].document,

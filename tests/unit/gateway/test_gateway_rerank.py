@@ -137,6 +137,8 @@ async def test_the_best_n_are_returned(http: httpx.AsyncClient, fields: dict[str
         pytest.param({"truncate": True, "truncation_direction": "Left"}, "start", id="TEI's true from the left"),
         pytest.param({"truncate": False}, "none", id="TEI's false"),
         pytest.param({"truncation": False}, "none", id="Voyage's false"),
+        pytest.param({"truncate": "False"}, "none", id="false in words"),
+        pytest.param({"truncate": "yes"}, "end", id="true in words"),
         pytest.param({"truncate_prompt_tokens": -1}, "end", id="vLLM's -1"),
         pytest.param({"truncate_prompt_tokens": -1, "truncation_side": "left"}, "start", id="vLLM's -1 at the left"),
         pytest.param({"truncate": True, "truncation_direction": "left"}, "start", id="left in small letters"),
