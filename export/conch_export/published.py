@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
@@ -29,6 +29,14 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
         SourceError: there is no such model, it is derived from another, or its files are not those that were exported.
     """
     report = _report(repository, name)
+    try:
+        return _described(repository, name, report)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        message = f"{name} does not describe itself as an exported model does ({error!r}): export it again"
+        raise SourceError(message) from error
+
+
+def _described(repository: Path, name: str, report: dict[str, Any]) -> tuple[Description, Target]:
     ensemble, encoder = _config(repository, name), _config(repository, f"{name}.encoder")
     stated = {key: value.string_value for key, value in ensemble.parameters.items()}
     derived = owned(repository, name)
@@ -64,7 +72,7 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
     return description, Target.CUDA if on_gpu else Target.CPU
 
 
-def _report(repository: Path, name: str) -> dict[str, str]:
+def _report(repository: Path, name: str) -> dict[str, Any]:
     report = read_report(repository, name)
     if report is not None:
         return report
