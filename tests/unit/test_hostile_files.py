@@ -1,4 +1,4 @@
-"""Nothing that somebody else wrote makes a reader fail otherwise than with an error of its own; `make fuzz` tries more."""
+"""Readers of what others wrote raise errors of their own and nothing else; `make fuzz` tries a million inputs."""
 
 from __future__ import annotations
 
