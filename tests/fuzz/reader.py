@@ -5,7 +5,6 @@ libFuzzer mutates bytes; JSON is mutated as a value half of the time, because mo
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from random import Random
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 with atheris.instrument_imports(include=["conch_client", "conch_export", "conch_gateway", "conch_server"]):
-    from tests.clients.mutations import mutated
+    from tests.fuzz.mutation import changed_value
     from tests.fuzz.targets import Targets
 
 SECONDS_PER_INPUT = 10
@@ -51,21 +50,13 @@ def _mutator(seeds: tuple[bytes, ...]) -> Callable[[bytes, int, int], bytes]:
         random = Random(seed)  # noqa: S311 - the same seed makes the same inputs
         # Coverage does not see into compiled parsers, so libFuzzer's corpus shrinks to what is refused at once.
         start = random.choice((data, random.choice(seeds)))
-        changed = _changed_value(start, random) if random.random() < 0.5 else b""
+        changed = changed_value(start, random) if random.random() < 0.5 else b""
         if 0 < len(changed) <= max_size:
             return changed
         mutant: bytes = atheris.Mutate(start, max_size)
         return mutant
 
     return mutate
-
-
-def _changed_value(data: bytes, random: Random) -> bytes:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return b""
-    return mutated(value, random) if isinstance(value, dict) else b""
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ from google.protobuf import text_format
 from starlette.requests import Request
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tests.checkpoints import Checkpoints
 from tests.fuzz.values import Values
 
 if TYPE_CHECKING:
@@ -170,6 +169,10 @@ class Targets:
         return Target(read, (len(encoded).to_bytes(8, "little") + encoded + bytes(24), b""), (ExportError,))
 
     def _checkpoint(self, file: str) -> Target:
+        from conch_export.describe import describe
+
+        from tests.checkpoints import Checkpoints  # imports PyTorch, which the others do without
+
         made = Checkpoints(self.folder).bert()
         path = made / file
         before = path.read_bytes() if path.exists() else b"{}"
@@ -181,8 +184,6 @@ class Targets:
             family = family_of(checkpoint.config)
             if family is not None:
                 family.read_encoder(checkpoint)
-
-        from conch_export.describe import describe
 
         source = Source(made, "folder:bert", "", "0" * 64)
         small = _small_tokenizer() if file == "tokenizer.json" else before
