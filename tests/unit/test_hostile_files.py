@@ -14,6 +14,7 @@ from tests.fuzz.targets import Targets
 INPUTS = 150
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf's text parser warns of bad escapes
 @pytest.mark.parametrize("name", Targets(Path()).makers)
 def test_a_reader_raises_its_own_errors_only(name: str, tmp_path: Path) -> None:
     target, random = Targets(tmp_path).make(name), Random(1)  # noqa: S311 - the same inputs every time
