@@ -5,23 +5,28 @@ The tokenizer is never mutated (its own truncation and padding are switched off 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tokenizers import Encoding, Tokenizer
 
-from conch_client._errors import InvalidInputError, ServerError
+from conch_client._errors import ConchError, InvalidInputError, ServerError
 from conch_client._long_texts import LongTexts, is_long, portions
 from conch_client._pair_template import FramedPair
 from conch_client._rows import Rows
 from conch_client._truncation import longest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import ParamSpec
 
     from conch_client._inputs import Truncate
     from conch_client._steps import Steps
 
     Label = Callable[[int], str]
+    P = ParamSpec("P")
+Result = TypeVar("Result")
 
 _LONGEST_QUERY = 2**14
 
@@ -44,6 +49,33 @@ class Token(NamedTuple):
     stop: int | None
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn whatever `tokenizers` raises into a ServerError: it raises the bare Exception, and panics of its Rust code.
+
+    A panic is a BaseException, which would end a gateway's thread or loop instead of one request.
+    """
+    try:
+        yield
+    except ConchError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ServerError(f"the served tokenizer cannot be read ({error}); try a newer 'tokenizers'") from error
+
+
+def _in_steps(method: Callable[P, Steps[Result]]) -> Callable[P, Steps[Result]]:
+    """A method that tokenises, its errors as `_readable` has them."""
+
+    @wraps(method)
+    def steps(*args: P.args, **options: P.kwargs) -> Steps[Result]:
+        with _readable():
+            return (yield from method(*args, **options))
+
+    return steps
+
+
 class TextTokenizer:
     """A model's tokenizer.
 
@@ -55,14 +87,13 @@ class TextTokenizer:
     """
 
     def __init__(self, content: bytes) -> None:
-        try:
+        with _readable():
             self._tokenizer = Tokenizer.from_str(content.decode())
-        except Exception as error:  # tokenizers raises the bare class
-            raise ServerError(f"the served tokenizer cannot be read ({error}); try a newer 'tokenizers'") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._long = LongTexts(self._tokenizer)
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            self._long = LongTexts(self._tokenizer)
 
+    @_in_steps
     def encode(
         self,
         texts: Sequence[str],
@@ -101,6 +132,7 @@ class TextTokenizer:
         _refuse_empty(rows, label)
         return Rows.of(rows)
 
+    @_in_steps
     def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
         """The tokens of each text, or the first ``limit`` of them, with their places in it.
 
@@ -121,6 +153,7 @@ class TextTokenizer:
             yield
         return rows
 
+    @_in_steps
     def decode(self, rows: Rows, *, skip_special_tokens: bool) -> Steps[list[str]]:
         """The text of each row of ids; ids outside the vocabulary have none."""
         texts: list[str] = []
@@ -129,6 +162,7 @@ class TextTokenizer:
             yield
         return texts
 
+    @_in_steps
     def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Steps[Rows]:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
 
@@ -171,6 +205,7 @@ class TextTokenizer:
         _refuse_empty(ids, "documents[{}]".format)
         return Rows.of(ids, segments)
 
+    @_in_steps
     def encode_framed(
         self, template: str, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate
     ) -> Steps[Rows]:

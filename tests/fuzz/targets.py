@@ -11,19 +11,21 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 from conch_client import InvalidInputError, ServerError
+from conch_client._deadline import Deadline
 from conch_client._model_info import is_conch_model, read_model_info
-from conch_client._pair_template import FramedPair
+from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
-from conch_export.checkpoint import Checkpoint, Weights
+from conch_export.checkpoint import Checkpoint
 from conch_export.description import Overrides, Precision
 from conch_export.errors import ExportError
 from conch_export.families import family_of
 from conch_export.published import published
 from conch_export.sources import Lock, Source
+from conch_export.weights import Weights
 from conch_gateway._body import RequestBody, read_body
 from conch_gateway._models_file import read_models_file
 from conch_gateway.errors import KeysError, ModelsFileError, RequestError
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conch_client._inputs import Truncate
+    from conch_client._steps import Steps
 
 ROOT = Path(__file__).parents[2]
+Result = TypeVar("Result")
+TOKENISATION_S = 60.0  # a busy machine is no fault
 _TRUNCATE: tuple[Truncate, ...] = ("end", "start", "none")
 CONFIGS = sorted((ROOT / "model_repository").glob("*/config.pbtxt"))
 
@@ -101,15 +106,15 @@ class Targets:
             texts = [values.text() for _ in range(values.integer(1, 3))]
             kind = values.integer(0, 3)
             if kind == 0:
-                rows = tokenizer.encode(texts, max_length=length, truncate=truncate)
+                rows = _done(tokenizer.encode(texts, max_length=length, truncate=truncate))
             elif kind == 1:
-                rows = tokenizer.encode_pairs(texts[0], texts, max_length=length, truncate=truncate)
+                rows = _done(tokenizer.encode_pairs(texts[0], texts, max_length=length, truncate=truncate))
             elif kind == 2:
                 template = values.text().replace("{", "(") + "{query} and {document}"
-                pairs = [FramedPair.of(template, texts[0], text) for text in texts]
-                rows = tokenizer.encode_framed(pairs, max_length=length, truncate=truncate)
+                framed = tokenizer.encode_framed(template, texts[0], texts, max_length=length, truncate=truncate)
+                rows = _done(framed)
             else:
-                found = tokenizer.tokens(texts, add_special_tokens=bool(length % 2))
+                found = _done(tokenizer.tokens(texts, add_special_tokens=bool(length % 2), limit=None))
                 assert len(found) == len(texts)
                 return
             assert len(rows.lengths) == len(texts)
@@ -121,7 +126,9 @@ class Targets:
 
     def _served_tokenizer(self) -> Target:
         def read(data: bytes) -> None:
-            TextTokenizer(data).encode(["A cat sat.", "\u00e9\U0001f600"], max_length=8, truncate="end")
+            tokenizer = TextTokenizer(data)
+            _done(tokenizer.encode(["A cat sat.", "\u00e9\U0001f600"], max_length=8, truncate="end"))
+            _done(tokenizer.encode_pairs("A cat", ["sat."], max_length=8, truncate="end"))
 
         return Target(read, (_small_tokenizer(), b"{}"), (ServerError, InvalidInputError))
 
@@ -236,6 +243,10 @@ class Targets:
             read_keys(path)
 
         return Target(read, (path.read_bytes(), b"{}"), (KeysError,))
+
+
+def _done(steps: Steps[Result]) -> Result:
+    return finish(steps, Deadline(TOKENISATION_S))
 
 
 def _request_body() -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,3 +112,10 @@ def test_a_pair_that_is_too_long_can_be_refused() -> None:
 def test_a_file_that_is_no_tokenizer_is_the_servers_fault() -> None:
     with pytest.raises(ServerError, match="cannot be read"):
         TextTokenizer(b"{}")
+
+
+def test_a_tokenizer_that_panics_over_a_text_is_the_servers_fault() -> None:
+    content = json.loads(fake_tokenizer_json())
+    content["post_processor"]["special_tokens"] = {}
+    with pytest.raises(ServerError, match="cannot be read"):
+        finished(TextTokenizer(json.dumps(content).encode()).encode(["abc"], max_length=8, truncate="end"))
