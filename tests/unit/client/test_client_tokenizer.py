@@ -116,6 +116,8 @@ def test_a_file_that_is_no_tokenizer_is_the_servers_fault() -> None:
 
 def test_a_tokenizer_that_panics_over_a_text_is_the_servers_fault() -> None:
     content = json.loads(fake_tokenizer_json())
-    content["post_processor"]["special_tokens"] = {}
+    template = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    unknown = {"type": "TemplateProcessing", "single": template, "pair": template, "special_tokens": {}}
+    content["post_processor"] = unknown
     with pytest.raises(ServerError, match="cannot be read"):
         finished(TextTokenizer(json.dumps(content).encode()).encode(["abc"], max_length=8, truncate="end"))
