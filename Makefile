@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := export,server,gateway,otel,dev
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve test test-clients fuzz check audit bench docs clean
+.PHONY: help serve test test-clients fuzz soak check audit bench docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,6 +33,11 @@ fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile r
 	$(BIN)/python -m tests.fuzz 130000
 	$(BIN)/conch export --missing
 	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
+
+MINUTES ?= 30
+soak: $(STAMP) ## MINUTES of load and faults, every answer checked; then docs/failures.md is what was seen
+	$(BIN)/conch export --missing
+	$(BIN)/python -m tests.soak --minutes $(MINUTES); status=$$?; $(BIN)/python docs/generate.py; exit $$status
 
 check: $(STAMP) ## style, types, generated pages, bill of materials, known vulnerabilities
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import table as benchmarks
+from tests.soak import page as failures
 
 ROOT = Path(__file__).parents[1]
 CLIENT_LEFT = 499
@@ -183,6 +184,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
     "docs/settings.md": settings,
     "docs/cli.md": commands,
+    "docs/failures.md": failures.page,
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),
 }

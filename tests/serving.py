@@ -117,7 +117,13 @@ class Serving:
         self._begins = (_size(self._outputs[0]), _size(self._outputs[1]))
         with self._outputs[0].open("ab") as output, self._outputs[1].open("ab") as errors:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=self._environment
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env=self._environment,
+                # Ctrl-C in the terminal is for the tests, which stop what they have started.
+                start_new_session=True,
             )
         return self
 

@@ -55,6 +55,11 @@ _BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
     ("is not at ready state", UnavailableError, "the model is not loaded"),
     ("has no available versions", UnavailableError, "the model is not loaded"),
     ("unknown model", ModelNotFoundError, "the server has no such model"),
+    # INTERNAL, as what a graph does wrong is, though the same request succeeds a moment later or once there is room.
+    ("Stub process", UnavailableError, "an instance of the model has died"),
+    ("increase the shared memory pool", OverloadedError, "the server has no shared memory left for the request"),
+    ("Failed to allocate memory", OverloadedError, "the server has no memory left for the request"),
+    ("bad_alloc", OverloadedError, "the server has no memory left for the request"),
 )
 
 _BY_STATUS: dict[grpc.StatusCode, tuple[type[ConchError], str]] = {

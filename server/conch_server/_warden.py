@@ -1,7 +1,7 @@
 """Owner of one tritonserver: a process of its own, which leaves nothing behind however it or its parent ends.
 
 The supervisor holds the write end of the pipe that is the warden's standard input. The byte `s` asks for Triton's
-SIGTERM and gives it time to finish, as does the end of the pipe when the supervisor dies; `k` asks for SIGKILL.
+SIGTERM and gives it time to finish; `k` asks for SIGKILL, as does the end of the pipe when the supervisor dies.
 Once tritonserver is gone, whatever the reason, its stubs are killed and its shared memory and folder are removed.
 
 It is one small single-threaded process because both guarantees need that: PR_SET_PDEATHSIG follows the thread that
@@ -151,7 +151,8 @@ def _asked(ready: list[int], sources: list[int]) -> set[str]:
     for source in ready:
         received = os.read(source, 64)
         if source == 0:
-            asked.add("kill" if b"k" in received else "stop")
+            # Without a supervisor nothing may keep the ports from the next one, an orderly end of some seconds neither.
+            asked.add("stop" if received == b"s" else "kill")
             if not received:
                 sources.remove(source)
         elif set(received) - {signal.SIGCHLD}:

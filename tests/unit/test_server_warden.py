@@ -107,6 +107,15 @@ def test_a_server_that_ignores_sigterm_is_killed_in_the_end(start: Start, region
     warden = start("trap '' TERM; touch {region}; while true; do sleep 0.1; done", exit_timeout_s=0.1 - _warden.GRACE_S)
     ready(region)
     assert warden.stdin is not None
+    warden.stdin.write(b"s")
+    warden.stdin.flush()
+    assert warden.wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_server_whose_supervisor_has_died_is_not_waited_for(start: Start, region: Path) -> None:
+    warden = start("trap '' TERM; touch {region}; while true; do sleep 0.1; done", exit_timeout_s=100)
+    ready(region)
+    assert warden.stdin is not None
     warden.stdin.close()
     assert warden.wait(10) == 128 + signal.SIGKILL
 
