@@ -48,7 +48,7 @@ class RerankRequest(ActivationRequest, CutRequest):
     top_n: int | None = Field(None, ge=0, description="How many of the best to return; 0 or nothing returns all.")
     top_k: int | None = Field(None, ge=0, description="Voyage's name for `top_n`.")
     rank_fields: list[Name] | None = Field(
-        None, min_length=1, description="Cohere's: the fields of documents that are read, in this order."
+        None, min_length=1, max_length=64, description="Cohere's: the fields of documents that are read, in this order."
     )
     max_tokens_per_doc: int | None = Field(
         None, ge=1, description="Cohere's: what a document has beyond so many tokens is not read."

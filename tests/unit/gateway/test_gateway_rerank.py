@@ -195,6 +195,9 @@ async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: S
             {"query": "a", "documents": [{"text": "a"}], "rank_fields": ["title"]}, 422, "title", id="a field it lacks"
         ),
         pytest.param({"query": "a", "documents": ["a"], "rank_fields": []}, 400, "rank_fields", id="no field to read"),
+        pytest.param(
+            {"query": "a", "documents": ["a"], "rank_fields": ["a"] * 65}, 400, "rank_fields", id="too many fields"
+        ),
         pytest.param({"query": "a", "documents": ["a"], "max_chunks_per_doc": 2}, 400, "max_chunks", id="chunks"),
         pytest.param(
             {"query": "a", "documents": ["a"], "truncate_prompt_tokens": 3}, 400, "truncate_prompt", id="another length"
