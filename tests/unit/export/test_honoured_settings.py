@@ -266,6 +266,14 @@ def test_vectors_are_those_of_sentence_transformers(folder: Path, change: Callab
     assert_vector_of(folder, folder)
 
 
+def test_positions_are_counted_from_transformers_padding_id(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints.xlm_roberta(), tmp_path / "xlm-roberta"))
+    stated = json.loads((folder / "config.json").read_text())
+    del stated["pad_token_id"]
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert_vector_of(folder, folder)
+
+
 def test_an_encoder_in_a_folder_of_its_own_is_read(folder: Path) -> None:
     older = folder.with_name("older")
     shutil.copytree(folder, older / "0_Transformer", ignore=shutil.ignore_patterns("1_Pooling", "modules.json"))

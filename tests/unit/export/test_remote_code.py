@@ -130,6 +130,36 @@ def test_code_of_its_own_is_not_replaced_by_what_transformers_computes(
     assert "export a copy of the folder without auto_map" in said
 
 
+BOTH_WAYS = """
+import torch
+from transformers import Qwen3Model
+
+
+class BothWays(Qwen3Model):
+    def forward(self, input_ids=None, attention_mask=None, **more):
+        rows, length = input_ids.shape
+        unseen = (1 - attention_mask[:, None, None, :].float()).expand(rows, 1, length, length)
+        seen = unseen * torch.finfo(torch.float32).min
+        return super().forward(input_ids=input_ids, attention_mask={"full_attention": seen}, **more)
+"""
+
+
+def test_a_decoder_that_sees_both_ways_by_its_own_code_does_so_when_it_is_served(
+    checkpoints: Checkpoints, repository: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = Path(shutil.copytree(checkpoints.qwen3(), tmp_path / "both-ways"))
+    (folder / "modeling_both_ways.py").write_text(BOTH_WAYS)
+    edit(folder, auto_map={"AutoModel": "modeling_both_ways.BothWays"}, use_bidirectional_attention=True)
+    result = exported(repository, folder, TRUST)
+    assert result.exit_code == 0, result.output
+    model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=True)
+    ids = model.preprocess(["a cat sat on the mat"])["input_ids"][0].tolist()
+    found = Published(repository, "both-ways").embedder.alone(ids)
+    assert np.abs(found - model.encode("a cat sat on the mat")).max() < 1e-5
+
+
 def test_code_that_is_no_encoders_is_refused(folder: Path, repository: Path) -> None:
     edit(folder, model_type="bert", auto_map={"AutoModelForSequenceClassification": "modeling_abacus.AbacusModel"})
     for trust in ([], [TRUST]):
