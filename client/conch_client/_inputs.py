@@ -127,8 +127,6 @@ def _token_rows(items: list[Any]) -> Rows:
         if not isinstance(item, (list, tuple, np.ndarray)):
             kind = type(item).__name__
             raise InvalidInputError(f"texts[{index}] must be a list of token ids like the first item, not {kind}")
-        if len(item) == 0:
-            raise InvalidInputError(f"texts[{index}] is empty; a row needs at least one token id")
     if not _are_ids(list(chain.from_iterable(items))):
         index = next(i for i, item in enumerate(items) if not _are_ids(item))
         raise InvalidInputError(f"texts[{index}] must hold integers from 0 to {_MAX_ID}, and nothing else")
@@ -140,4 +138,6 @@ def _are_ids(values: Any) -> bool:
         array = np.asarray(values)
     except (ValueError, OverflowError):
         return False
+    if array.size == 0:
+        return True  # `Rows` says that nothing is no row
     return array.ndim == 1 and array.dtype.kind in "iu" and array.min() >= 0 and bool(array.max() <= _MAX_ID)

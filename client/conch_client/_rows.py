@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from conch_client._errors import InvalidInputError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    Label = Callable[[int], str]
 
 
 class Matrix(NamedTuple):
@@ -28,7 +32,7 @@ class Matrix(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """``n`` rows of token ids.
+    """``n`` rows of token ids, made with ``of``, none empty. Whatever leaves the client is rows.
 
     Attributes:
         ids: int64 [total], row after row.
@@ -52,9 +56,20 @@ class Rows:
         rows: Sequence[Sequence[int]],
         segments: Sequence[Sequence[int]] | None = None,
         unseen: NDArray[np.int64] | None = None,
+        label: Label = "texts[{}]".format,
     ) -> Rows:
-        """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers."""
+        """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers.
+
+        ``label`` says what the error calls the row of a number.
+
+        Raises:
+            InvalidInputError: A row is empty. The server would compute nothing for it.
+        """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        if not lengths.all():
+            raise InvalidInputError(
+                f"{label(int(lengths.argmin()))} has no token that the model could read; leave it out"
+            )
         return cls(_flat(rows), lengths, None if segments is None else _flat(segments), unseen)
 
     def __len__(self) -> int:

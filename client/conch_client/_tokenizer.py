@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from typing import ParamSpec
 
     from conch_client._inputs import Truncate
+    from conch_client._rows import Label
     from conch_client._steps import Steps
 
-    Label = Callable[[int], str]
     P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _LONGEST_QUERY = 2**14
+_PAIR = "documents[{}] with the query".format
 
 
 class Token(NamedTuple):
@@ -129,8 +130,7 @@ class TextTokenizer:
                     ids = self._tokenizer.post_process(encoding, None, add_special_tokens).ids
                 rows.append(ids)
             yield
-        _refuse_empty(rows, label)
-        return Rows.of(rows)
+        return Rows.of(rows, label=label)
 
     @_in_steps
     def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
@@ -202,8 +202,7 @@ class TextTokenizer:
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
             yield
-        _refuse_empty(ids, "documents[{}]".format)
-        return Rows.of(ids, segments)
+        return Rows.of(ids, segments, label=_PAIR)
 
     @_in_steps
     def encode_framed(
@@ -237,8 +236,7 @@ class TextTokenizer:
                     ids = [ids[place] for place in pair.cut(encoding.offsets, max_length, truncate)]
                 rows.append(ids)
             yield
-        _refuse_empty(rows, "documents[{}]".format)
-        return Rows.of(rows)
+        return Rows.of(rows, label=_PAIR)
 
     def _bare(self, text: str, room: int, truncate: Truncate, what: str) -> Steps[Encoding]:
         """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""
@@ -266,9 +264,3 @@ def _too_long(what: str, length: int | None, max_length: int) -> InvalidInputErr
     return InvalidInputError(
         f"{what} {has} and the model takes {max_length}; shorten it, or pass truncate='end' or 'start'"
     )
-
-
-def _refuse_empty(rows: list[list[int]], label: Label) -> None:
-    for index, row in enumerate(rows):
-        if not row:  # a row of length 0 would spoil every request that Triton merges it with
-            raise InvalidInputError(f"{label(index)} has no token that the model could read; leave it out")

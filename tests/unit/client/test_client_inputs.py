@@ -24,7 +24,7 @@ from conch_client._inputs import check_count, check_inputs, check_texts, check_t
         pytest.param(["fine", "bad \ud800"], r"texts\[1\] has a lone surrogate at character 4", id="lone-surrogate"),
         pytest.param([1, 2, 3], r"wrap it: \[ids\]", id="flat-ids"),
         pytest.param([[1], "text"], r"texts\[1\] must be a list of token ids", id="text-among-ids"),
-        pytest.param([[1], []], r"texts\[1\] is empty", id="empty-ids"),
+        pytest.param([[1], []], r"texts\[1\] has no token", id="empty-ids"),
         pytest.param([[1], [2, -1]], r"texts\[1\] must hold integers from 0", id="negative-id"),
         pytest.param([[1], [2**31]], r"texts\[1\] must hold integers from 0 to 2147483647", id="id-of-32-bits"),
         pytest.param([[2**70]], r"texts\[0\] must hold integers", id="id-beyond-64-bits"),
