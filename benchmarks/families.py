@@ -21,6 +21,7 @@ import onnxruntime as ort
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.distances import Alibi, RelativeBias
 from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.layout import row_lengths
 from conch_export.graphs.network import (
     Activation,
     Attention,
@@ -178,7 +179,7 @@ def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
 
 def _feed(batch: list[int]) -> dict[str, NDArray[np.int64 | np.int32]]:
     ids = _random.integers(0, VOCABULARY, sum(batch))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "row_lengths": np.array(batch, np.int32)}
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), **row_lengths(batch, "attention_mask")}
 
 
 def main() -> None:

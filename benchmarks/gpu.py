@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
 from conch_export.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.graphs.encoder import Target, as_float16, encoder_graph
+from conch_export.graphs.layout import row_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +70,8 @@ def packed(folder: str, chosen: argparse.Namespace) -> Callable[[Sequence[NDArra
 
     def run(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         ids, lengths = np.concatenate(rows), np.array([len(row) for row in rows], np.int32)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "row_lengths": lengths}
+        added = row_lengths(lengths.tolist(), "attention_mask")
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), **added}
         tokens: NDArray[np.float32] = session.run(None, feed)[0]
         first_tokens: NDArray[np.float32] = tokens[np.cumsum(lengths) - lengths]
         return first_tokens

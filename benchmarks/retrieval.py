@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from conch_export.graphs.heads import REQUEST_ELEMENTS
-from conch_export.graphs.ragged import ROW_LENGTHS
+from conch_export.graphs.heads import REQUEST_ELEMENTS, head_lengths
+from conch_export.graphs.layout import row_lengths
 from conch_export.rows import Row
 from conch_export.texts import docstrings
 
@@ -101,11 +101,13 @@ def _reranked(engine: Engine, maxsim: Path, rows: list[list[Row]], order: NDArra
 
 def _scores(session: ort.InferenceSession, tokens: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Scores of all but the first, which is the query."""
-    total = sum(len(one) for one in tokens)
+    lengths = [len(one) for one in tokens]
+    total = sum(lengths)
     inputs = {
         "token_embeddings": np.concatenate(tokens).ravel(),
         "attention_mask": np.ones(total, np.int64),
-        ROW_LENGTHS: np.array([len(one) for one in tokens], np.int32),
+        **row_lengths(lengths),
+        **head_lengths(lengths, tokens[0].shape[1]),
         REQUEST_ELEMENTS: np.array([total], np.int32),
     }
     scores: NDArray[np.float32] = session.run(None, inputs)[0][1:, 0]

@@ -99,6 +99,8 @@ def export(
         typer.Option(min=1, help="Cores to plan for. [default: those of this machine; with --check, 2]"),
     ] = None,
     aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")] = 512,
+    queue_timeout_s: Annotated[int, typer.Option(min=1, help="Seconds that a request may wait for a model.")] = 600,
     missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has it already.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the configurations are not what would be written.")
@@ -122,6 +124,7 @@ def export(
         Overrides,
         Pooling,
         Precision,
+        Queue,
         Target,
         Task,
         plan,
@@ -148,7 +151,7 @@ def export(
         revision=revision,
         precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target)),
+        plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
         overrides=overrides,
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,

@@ -17,7 +17,7 @@ from conch_export.graphs.heads import Pooling
 from conch_export.inspection import Inspection, inspect
 from conch_export.memory import Budget
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
-from conch_export.plan import Aim, Plan, plan, usable_cores
+from conch_export.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.provenance import preload
 from conch_export.report import exported_from
 from conch_export.sources import Source
@@ -42,6 +42,7 @@ __all__ = [
     "PlannedHead",
     "Pooling",
     "Precision",
+    "Queue",
     "Source",
     "SourceError",
     "Target",

@@ -10,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from conch_export.checkpoint import Checkpoint
 from conch_export.convert import convert
 from conch_export.description import Description, Precision, Task
-from conch_export.engine import EncoderGraph
+from conch_export.engine import EncoderGraph, head_feed
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of, read_encoder
 from conch_export.graphs.calibrate import calibrate
@@ -24,7 +24,6 @@ from conch_export.graphs.heads import (
 )
 from conch_export.graphs.packed import Shape
 from conch_export.graphs.quantize import quantize
-from conch_export.graphs.ragged import ROW_LENGTHS
 from conch_export.graphs.row_by_row import padded_feed, row_by_row
 from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
 from conch_export.installed import as_installed
@@ -91,9 +90,9 @@ def _vocabulary(description: Description, checkpoint: Checkpoint, encoder: Path)
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph
-    encode, names = EncoderGraph(encoder), ("attention_mask", "token_embeddings", ROW_LENGTHS)
+    encode, names = EncoderGraph(encoder), [tensor.name for tensor in graph.graph.input]
     rows = calibration_rows(description, CALIBRATION_TEXTS)
-    known = ({"token_embeddings": encode([row]).ravel(), **feed([row], segments=False)} for row in rows)
+    known = (head_feed([row], encode([row])) for row in rows)
     feeds = ({name: each[name] for name in names} for each in known)
     return quantize(graph, calibrate(vocabulary_graph(description.hidden, head, tile_tokens=None), feeds))
 

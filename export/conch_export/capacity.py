@@ -15,8 +15,8 @@ from conch_export.families import family_of, read_encoder
 from conch_export.graphs.calibrate import calibrate
 from conch_export.graphs.encoder import encoder_graph
 from conch_export.graphs.heads import Pooling
+from conch_export.graphs.layout import row_lengths
 from conch_export.graphs.quantize import quantize
-from conch_export.graphs.ragged import ROW_LENGTHS
 from conch_export.head_memory import HeadFootprint
 from conch_export.heads import read_head
 from conch_export.memory import Footprint
@@ -176,7 +176,7 @@ def _graph(encoder: Encoder, precision: Precision) -> onnx.ModelProto:
     rows, length = _CALIBRATION_TOKENS
     ids = np.random.default_rng(0).integers(0, len(encoder.words), (rows, length))
     feeds = [
-        {"input_ids": row, "attention_mask": np.ones_like(row), ROW_LENGTHS: np.array([length], np.int32)}
+        {"input_ids": row, "attention_mask": np.ones_like(row), **row_lengths([length], "attention_mask")}
         for row in ids
     ]
     return quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))

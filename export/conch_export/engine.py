@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from conch_export.graphs.encoder import Target
-from conch_export.graphs.heads import REQUEST_ELEMENTS
+from conch_export.graphs.heads import REQUEST_ELEMENTS, head_lengths
 from conch_export.rows import feed
 
 _PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
@@ -68,11 +68,18 @@ class HeadGraph:
 
     def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """All outputs by name, from FP32 [tokens of all rows, hidden] of rows that are one request."""
-        inputs: dict[str, Any] = {**feed(rows, segments=False), "token_embeddings": tokens.ravel()}
-        inputs[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
+        inputs = head_feed(rows, tokens)
         taken = {name: inputs[name] for name in _inputs(self._session)}
         names = [tensor.name for tensor in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, taken), strict=True))
+
+
+def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """All that heads take, for FP32 [tokens of all rows, hidden] of rows that are one request."""
+    inputs: dict[str, NDArray[Any]] = {**feed(rows, segments=False), "token_embeddings": tokens.ravel()}
+    inputs |= head_lengths([len(row.ids) for row in rows], tokens.shape[1])
+    inputs[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
+    return inputs
 
 
 def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> ort.InferenceSession:

@@ -1,4 +1,7 @@
-"""How much of the machine an encoder takes: instances x threads. Hides the trade between throughput and latency."""
+"""How much of the machine an encoder takes: instances x threads, and how many requests may wait for it.
+
+Hides the trade between throughput and latency.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,22 @@ from conch_export.graphs.encoder import Target
 
 _GPU_ROWS = 64
 """Enough tokens to fill a GPU; there a larger batch does compute faster."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What may wait for a model in Triton; what is beyond it is refused with UNAVAILABLE.
+
+    Attributes:
+        requests: most that wait at a time; those being computed do not count.
+        timeout_s: longest that one waits.
+    """
+
+    requests: int = 512
+    timeout_s: int = 600
+
+
+DEFAULT_QUEUE = Queue()
 
 
 class Aim(str, Enum):
@@ -30,15 +49,16 @@ class Plan:
     threads: int
     max_rows: int = 8
     target: Target = Target.CPU
+    queue: Queue = DEFAULT_QUEUE
 
 
-def plan(cores: int, aim: Aim = Aim.THROUGHPUT, target: Target = Target.CPU) -> Plan:
+def plan(cores: int, aim: Aim = Aim.THROUGHPUT, target: Target = Target.CPU, queue: Queue = DEFAULT_QUEUE) -> Plan:
     """One single-threaded instance a core for throughput, one instance with every core for latency; one a GPU."""
     if target is Target.CUDA:
-        return Plan(instances=1, threads=1, max_rows=_GPU_ROWS, target=target)
+        return Plan(instances=1, threads=1, max_rows=_GPU_ROWS, target=target, queue=queue)
     if aim is Aim.LATENCY:
-        return Plan(instances=1, threads=cores)
-    return Plan(instances=cores, threads=1)
+        return Plan(instances=1, threads=cores, queue=queue)
+    return Plan(instances=cores, threads=1, queue=queue)
 
 
 def usable_cores() -> int:

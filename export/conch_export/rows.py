@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
-from conch_export.graphs.ragged import ROW_LENGTHS
+from conch_export.graphs.layout import row_lengths
 from conch_export.texts import docstrings, spread
 
 if TYPE_CHECKING:
@@ -55,15 +55,14 @@ def calibration_rows(description: Description, count: int) -> list[Row]:
 
 def feed(rows: Sequence[Row], *, segments: bool) -> dict[str, NDArray[np.int64 | np.int32]]:
     """The encoder's inputs for rows merged into one run."""
-    ids = np.concatenate([np.asarray(row.ids, np.int64) for row in rows])
     inputs: dict[str, NDArray[np.int64 | np.int32]] = {
-        "input_ids": ids,
+        "input_ids": np.concatenate([np.asarray(row.ids, np.int64) for row in rows]),
         "attention_mask": np.concatenate([_mask(row) for row in rows]),
-        ROW_LENGTHS: np.array([len(row.ids) for row in rows], np.int32),
     }
     if segments:
         inputs["token_type_ids"] = np.concatenate([np.asarray(row.types, np.int64) for row in rows])
-    return inputs
+    others = [name for name in inputs if name != "input_ids"]
+    return inputs | row_lengths([len(row.ids) for row in rows], *others)
 
 
 def _mask(row: Row) -> NDArray[np.int64]:

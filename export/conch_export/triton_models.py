@@ -12,11 +12,11 @@ from tritonclient.grpc import model_config_pb2 as pb
 from conch_export.description import Description, Task
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import REQUEST_ELEMENTS, VECTORS, Pooling
-from conch_export.graphs.ragged import ROW_LENGTHS
+from conch_export.graphs.layout import ROW_LENGTHS, lengths_name
 from conch_export.parts import Part, parts
 
 if TYPE_CHECKING:
-    from conch_export.plan import Plan
+    from conch_export.plan import Plan, Queue
 
 FORMAT = "1"
 """Version of the meaning of the public models' parameters."""
@@ -62,15 +62,18 @@ def _input(name: str, data_type: int, dims: list[int], *, ragged: bool = False) 
     return pb.ModelInput(name=name, data_type=data_type, dims=dims, allow_ragged_batch=ragged)
 
 
-def _onnx(name: str, max_rows: int, instances: int, threads: int) -> pb.ModelConfig:
+def _onnx(name: str, max_rows: int, instances: int, threads: int, queue: Queue | None = None) -> pb.ModelConfig:
     config = pb.ModelConfig(name=name, backend="onnxruntime", max_batch_size=max_rows)
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
     if instances > 1:
         _prefer_the_first(config, instances - 1)
     for key, value in (("intra_op_thread_count", threads), ("inter_op_thread_count", 1)):
         config.parameters[key].string_value = str(value)
-    if max_rows:
-        config.dynamic_batching.SetInParent()
+    if queue is not None:
+        # Ensembles have no queue of their own: what waits, waits for a step.
+        policy = config.dynamic_batching.default_queue_policy
+        policy.max_queue_size = queue.requests
+        policy.default_timeout_microseconds = queue.timeout_s * 1_000_000
     return config
 
 
@@ -85,29 +88,32 @@ def _prefer_the_first(config: pb.ModelConfig, others: int) -> None:
     config.instance_group[1].rate_limiter.priority = _LAST_IN_TURN
 
 
-def _row_lengths(source: str) -> pb.BatchInput:
+def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
+    """Each input's length in every row; those of the leading one decide which slots there are."""
     kind = pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN
-    return pb.BatchInput(kind=kind, target_name=[ROW_LENGTHS], data_type=pb.TYPE_INT32, source_input=[source])
+    for tensor in config.input:
+        name = ROW_LENGTHS if tensor.name == leading else lengths_name(tensor.name)
+        config.batch_input.add(kind=kind, target_name=[name], data_type=pb.TYPE_INT32, source_input=[tensor.name])
 
 
 def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
-    config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads)
+    config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads, plan.queue)
     if plan.target is Target.CUDA:
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     config.input.extend(_matrices(description, ragged=True))
-    config.batch_input.append(_row_lengths("input_ids"))
+    _add_lengths(config, "input_ids")
     config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
     config.batch_output.append(_scattered("token_embeddings", "input_ids"))
     return config
 
 
 def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
-    config = _onnx(name, plan.max_rows, step_instances(description, plan.instances), threads=1)
+    config = _onnx(name, plan.max_rows, step_instances(description, plan.instances), 1, plan.queue)
     config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
     if _takes_ids(description, part):
         config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
-    config.batch_input.append(_row_lengths("attention_mask"))
+    _add_lengths(config, "attention_mask")
     config.output.extend(_outputs(description, part))
     if part.task is Task.MULTI_VECTOR:
         config.output[0].name = VECTORS

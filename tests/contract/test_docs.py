@@ -16,6 +16,7 @@ import pytest
 from conch_export.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.layout import row_lengths
 from onnx import TensorProto, helper
 
 if TYPE_CHECKING:
@@ -108,5 +109,6 @@ def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
 
     ids = np.array([101, 7592, 102, 0, 0, 0, 0, 0, 101, 102, 0, 0], np.int64)
-    rows = {"input_ids": ids, "attention_mask": (ids != 0).astype(np.int64), "row_lengths": np.array([8, 4], np.int32)}
+    mask = (ids != 0).astype(np.int64)
+    rows = {"input_ids": ids, "attention_mask": mask, **row_lengths([8, 4], "attention_mask")}
     assert {values.shape[0] for values in session.run(sorted(fed), rows)} == {5}

@@ -176,6 +176,19 @@ def test_ragged_inputs_come_with_what_tells_their_rows_apart(name: str) -> None:
     if ragged:
         assert ragged == [tensor.name for tensor in config.input]
         assert kinds["row_lengths"] == (pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN, pb.TYPE_INT32)
+        told = [b for b in config.batch_input if b.kind == pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN]
+        assert sorted(source for batch in told for source in batch.source_input) == sorted(ragged)
     else:
         assert not kinds
     assert ("request_elements" in kinds) == name.endswith(".maxsim")
+
+
+@every_model
+def test_what_waits_for_a_model_is_limited(name: str) -> None:
+    config = CONFIGS[name]
+    queues = config.HasField("dynamic_batching")
+    assert queues == (config.max_batch_size > 0 and not config.HasField("ensemble_scheduling"))
+    if queues:
+        policy = config.dynamic_batching.default_queue_policy
+        assert (policy.max_queue_size, policy.default_timeout_microseconds) == (512, 600_000_000)
+        assert policy.timeout_action == pb.ModelQueuePolicy.REJECT

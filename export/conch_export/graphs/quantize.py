@@ -54,7 +54,7 @@ class _Rewriter:
     def rewrite(self, graph: onnx.GraphProto, g: GraphBuilder) -> None:
         """Rewrite the graph and every graph inside it; `g` collects its nodes."""
         biases = self._take_biases(graph)
-        inputs: dict[str, tuple[str, str]] = {}
+        inputs = _Inputs(g)
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.GRAPH:
@@ -115,12 +115,10 @@ class _Rewriter:
                 corrections[output] = self.builder.constant(weight.correction, f"{node.input[1]}.correction")
         return corrections
 
-    def _multiply(self, g: GraphBuilder, node: onnx.NodeProto, inputs: dict[str, tuple[str, str]], bias: str) -> None:
+    def _multiply(self, g: GraphBuilder, node: onnx.NodeProto, inputs: _Inputs, bias: str) -> None:
         x, name = node.input
         scheme, weight = self._chosen[name]
-        if x not in inputs:
-            inputs[x] = _quantize_tokens(g, x, scheme)
-        integers, column = inputs[x]
+        integers, column = inputs.quantized(x, scheme)
         operands = (
             integers,
             g.constant(weight.integers, f"{name}.int8"),
@@ -145,18 +143,34 @@ class _Rewriter:
         g.node("Mul", rows, row_scales, name=node.output[0])
 
 
-def _quantize_tokens(g: GraphBuilder, x: str, scheme: Scheme) -> tuple[str, str]:
-    """UINT8 [T, K], and for a scheme with a scale a token those scales as a column [T, 1]."""
-    if scheme.smoothing is not None:
-        x = g.node("Mul", x, g.constant(1 / scheme.smoothing, f"{x}.smoothing"))
-    zero_point = g.constant(np.uint8(scheme.zero_point))
-    if scheme.scale is not None:
-        return g.node("QuantizeLinear", x, g.constant(np.float32(scheme.scale)), zero_point), ""
-    largest = g.node("ReduceMax", g.node("Abs", x) if scheme.is_symmetric else x, g.int64([1]), keepdims=0)
-    scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
-    scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
-    zero_points = g.node("Expand", zero_point, g.node("Shape", scales))
-    return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
+class _Inputs:
+    """What products of one graph take, each rounded once. All are of the same tokens."""
+
+    def __init__(self, g: GraphBuilder) -> None:
+        self._g = g
+        self._known: dict[str, tuple[str, str]] = {}
+        self._zero_points: dict[int, str] = {}
+
+    def quantized(self, x: str, scheme: Scheme) -> tuple[str, str]:
+        """UINT8 [T, K], and for a scheme with a scale a token those scales as a column [T, 1]."""
+        if x not in self._known:
+            self._known[x] = self._quantize(x, scheme)
+        return self._known[x]
+
+    def _quantize(self, x: str, scheme: Scheme) -> tuple[str, str]:
+        g = self._g
+        if scheme.smoothing is not None:
+            x = g.node("Mul", x, g.constant(1 / scheme.smoothing, f"{x}.smoothing"))
+        zero_point = g.constant(np.uint8(scheme.zero_point))
+        if scheme.scale is not None:
+            return g.node("QuantizeLinear", x, g.constant(np.float32(scheme.scale)), zero_point), ""
+        largest = g.node("ReduceMax", g.node("Abs", x) if scheme.is_symmetric else x, g.int64([1]), keepdims=0)
+        scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
+        scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
+        if scheme.zero_point not in self._zero_points:
+            self._zero_points[scheme.zero_point] = g.node("Expand", zero_point, g.node("Shape", scales))
+        zero_points = self._zero_points[scheme.zero_point]
+        return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
 
 
 def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -1,10 +1,7 @@
-"""From what Triton's ragged batching delivers to the real tokens, and back. Hides every index computation.
+"""From the slots of a run to its real tokens, row by row.
 
-Triton concatenates the flattened [rows, length] matrices of all merged requests, each padded to its own length, and
-adds the padded length of every row (`BATCH_ITEM_SHAPE_FLATTEN`). With N slots in R rows, of which T hold a real token:
-
-    attention_mask  INT64 [N]   1 = real token, 2 = one at the end of its row that no other attends to
-    row_lengths     INT32 [R]   padded length of every row
+Of S slots in C rows (see `layout`), T hold a real token. `attention_mask` says which: 1 is a real token, 2 is one at
+the end of its row that no other attends to.
 """
 
 from __future__ import annotations
@@ -14,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
+from conch_export.graphs.layout import count_at_most
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_export.graphs.builder import GraphBuilder
+    from conch_export.graphs.layout import Layout
 
-ROW_LENGTHS = "row_lengths"
+MASK = "attention_mask"
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Spans:
     """Names, in a graph, of where each row's tokens begin and end.
 
     Attributes:
-        first: INT64 [R], the first token of every row.
-        last: INT64 [R], one past its last token.
-        unseen: INT64 [R], the first of its tokens that no other attends to; None where there are no such tokens.
+        first: INT64 [C], the first token of every row.
+        last: INT64 [C], one past its last token.
+        unseen: INT64 [C], the first of its tokens that no other attends to; None where there are no such tokens.
     """
 
     first: str
@@ -43,40 +43,38 @@ class Tokens:
 
     Attributes:
         slots: INT64 [T], the slot of every real token.
-        slot_rows: INT64 [N], the row that every slot belongs to.
         rows: INT64 [T], the row it belongs to.
         positions: INT64 [T], its index among the real tokens of its row (padding on either side changes nothing).
         spans: from where to where each row's tokens go.
-        malformed: BOOL [R], whether the row had no token (its first slot stands in for one) or more than `max_length`
-            (the excess is dropped, so that a row cannot cost more than that).
+        malformed: BOOL [C], whether the row had no token (its first slot stands in for one) or more than `max_length`
+            (the excess is dropped, so that a row cannot cost more than that). Rows whose tensors disagree have none.
     """
 
     slots: str
-    slot_rows: str
     rows: str
     positions: str
     spans: Spans
     malformed: str
 
 
-def locate_tokens(g: GraphBuilder, max_length: int | None = None, *, unseen: bool = False) -> Tokens:
-    """Find the real tokens from `attention_mask` and `row_lengths`.
+def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None, *, unseen: bool = False) -> Tokens:
+    """Find the real tokens from `attention_mask`.
 
     Args:
         g: the graph.
+        layout: the rows and their slots.
         max_length: most tokens of a row.
         unseen: whether a mask of 2 means more than one of 1.
     """
-    real = g.cast(g.cast("attention_mask", TensorProto.BOOL), TensorProto.INT64)
-    lengths = g.cast(ROW_LENGTHS, TensorProto.INT64)
-    ends = g.cumsum(lengths)
-    slots = g.arange(g.size("attention_mask"))
-    slot_rows = _count_at_most(g, ends, slots)
-    malformed = g.node("Equal", _sum_by_row(g, real, slot_rows, ends), g.int64(0))
-    opens = g.node("Equal", slots, g.node("Gather", g.node("Sub", ends, lengths), slot_rows))
+    slot_rows = layout.slot_rows
+    mask = layout.read(MASK, layout.slots, slot_rows)
+    real = g.cast(g.cast(mask, TensorProto.BOOL), TensorProto.INT64)
+    found = _sum_by_row(g, real, slot_rows, layout.ends)
+    malformed = g.node("Equal", found, g.int64(0))
+    opens = g.node("Equal", layout.slots, g.node("Gather", layout.begins, slot_rows))
     stand_ins = g.node("And", opens, g.node("Gather", malformed, slot_rows))
     real = g.node("Add", real, g.cast(stand_ins, TensorProto.INT64))
-    counts = _sum_by_row(g, real, slot_rows, ends)
+    counts = g.node("Max", found, g.int64(1))
     before = g.node("Gather", g.node("Sub", g.cumsum(counts), counts), slot_rows)
     ranks = g.node("Sub", g.node("Sub", g.cumsum(real), real), before)
     if max_length is not None:
@@ -89,25 +87,24 @@ def locate_tokens(g: GraphBuilder, max_length: int | None = None, *, unseen: boo
     first = g.node("Sub", last, counts)
     return Tokens(
         slots=slots,
-        slot_rows=slot_rows,
         rows=g.node("Gather", slot_rows, slots),
         positions=g.node("Gather", ranks, slots),
-        spans=Spans(first, last, _unseen(g, slot_rows, first, counts) if unseen else None),
+        spans=Spans(first, last, _unseen(g, mask, slot_rows, first, counts) if unseen else None),
         malformed=malformed,
     )
 
 
-def _unseen(g: GraphBuilder, slot_rows: str, first: str, counts: str) -> str:
+def _unseen(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str) -> str:
     """The first token of every row that no other attends to; its first one is always attended to."""
-    seen = g.cast(g.node("Equal", "attention_mask", g.int64(1)), TensorProto.INT64)
+    seen = g.cast(g.node("Equal", mask, g.int64(1)), TensorProto.INT64)
     seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
     return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
 
 
-def any_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
-    """BOOL [T] to BOOL [R]: whether any token of the row has the flag."""
+def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
+    """BOOL [T] to BOOL [C]: whether all tokens of the row have the flag."""
     hits = _sum_by_row(g, g.cast(flags, TensorProto.INT64), tokens.rows, tokens.spans.last)
-    return g.node("Greater", hits, g.int64(0))
+    return g.node("Equal", hits, g.node("Sub", tokens.spans.last, tokens.spans.first))
 
 
 def slice_rows(g: GraphBuilder, x: str, begin: str, end: str) -> str:
@@ -163,28 +160,17 @@ def for_each_chunk(
     return g.for_each(g.node("Size", begins), one_chunk, TensorProto.FLOAT, ragged=True)
 
 
-def rows_of_requests(g: GraphBuilder, request_elements: str) -> tuple[str, str]:
-    """Which merged request each row belongs to, from every request's element count (`BATCH_ELEMENT_COUNT`).
+def query_rows(g: GraphBuilder, layout: Layout, request_elements: str) -> str:
+    """INT64 [C], the first row of the request that each row came with, from every request's element count [Q].
 
-    Returns:
-        INT64 [R], the request of every row, and INT64 [Q], the first row of every request.
+    All rows of a request have the same padded length, so a request has slots in all of its rows or in none.
     """
-    ends = g.cumsum(g.cast(ROW_LENGTHS, TensorProto.INT64))
     request_ends = g.cumsum(g.cast(request_elements, TensorProto.INT64))
-    last_slots = g.node("Sub", ends, g.int64(1))
-    requests = _count_at_most(g, request_ends, last_slots)
-    ones = g.node("Expand", g.int64(1), g.node("Shape", requests))
-    rows = _sum_by_row(g, ones, requests, request_ends)
-    return requests, g.node("Sub", g.cumsum(rows), rows)
-
-
-def _count_at_most(g: GraphBuilder, limits: str, values: str) -> str:
-    """For every value the number of (ascending) limits that are not above it."""
-    passed = g.node("GreaterOrEqual", g.column(values), g.line(limits))
-    return g.node("ReduceSum", g.cast(passed, TensorProto.INT64), g.int64([1]), keepdims=0)
+    requests = count_at_most(g, request_ends, g.node("Sub", layout.ends, g.int64(1)))
+    return count_at_most(g, requests, g.node("Sub", requests, g.int64(1)))
 
 
 def _sum_by_row(g: GraphBuilder, values: str, rows: str, like: str) -> str:
-    """Sums of `values` [T] by their `rows` [T], in the shape of `like` [R]."""
+    """Sums of `values` [n] by their `rows` [n], in the shape of `like` [C]."""
     zeros = g.node("Expand", g.int64(0), g.node("Shape", like))
     return g.node("ScatterElements", zeros, rows, values, axis=0, reduction="add")

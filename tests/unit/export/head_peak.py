@@ -18,6 +18,7 @@ def main(graph: str, length: int, rows: int, hidden: int) -> None:
         "token_embeddings": np.ones(rows * length * hidden, np.float32),
         "attention_mask": np.ones(rows * length, np.int64),
         "row_lengths": np.full(rows, length, np.int32),
+        "token_embeddings_lengths": np.array([length, hidden] * rows, np.int32),
     }
     for _ in range(3):
         session.run(None, inputs)

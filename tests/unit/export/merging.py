@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
+from conch_export.graphs.heads import head_lengths
+from conch_export.graphs.layout import row_lengths
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Graphs:
         """The requests merged into one run: FP32 [rows, ...] for each."""
         feed = _feed(requests)
         tokens = _run(self.encoder, feed)
-        merged = _run(self.head, {**feed, "token_embeddings": tokens.ravel()})
+        merged = _run(self.head, {**feed, **vectors_for(feed, tokens)})
         ends = np.cumsum([len(request.ids) for request in requests])
         return np.split(merged, ends[:-1])
 
@@ -140,9 +142,14 @@ def _feed(requests: Sequence[Request]) -> dict[str, NDArray[Any]]:
         "input_ids": np.concatenate([request.ids.ravel() for request in requests]),
         "attention_mask": np.concatenate([request.mask.ravel() for request in requests]),
         "token_type_ids": np.concatenate([request.types.ravel() for request in requests]),
-        "row_lengths": np.array(lengths, np.int32),
+        **row_lengths(lengths, "attention_mask", "token_type_ids"),
         "request_elements": np.array([request.ids.size for request in requests], np.int32),
     }
+
+
+def vectors_for(feed: dict[str, NDArray[Any]], tokens: Floats) -> dict[str, NDArray[Any]]:
+    """What heads take beside the encoder's inputs: FP32 [N, hidden] and the lengths."""
+    return {"token_embeddings": tokens.ravel(), **head_lengths(feed["row_lengths"].tolist(), tokens.shape[1])}
 
 
 def _run(graph: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> Floats:

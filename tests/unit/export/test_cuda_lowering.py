@@ -12,6 +12,7 @@ from conch_export.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.graphs.builder import MICROSOFT
 from conch_export.graphs.encoder import Target, as_float16, encoder_graph
+from conch_export.graphs.layout import row_lengths
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
@@ -68,7 +69,7 @@ def feed() -> dict[str, NDArray[Any]]:
     return {
         "input_ids": random.integers(0, 30000, mask.size),
         "attention_mask": mask,
-        "row_lengths": np.array([5, 6, 4], np.int32),
+        **row_lengths([5, 6, 4], "attention_mask"),
     }
 
 
@@ -93,3 +94,14 @@ def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints
     assert not operators & {"Loop", "If", "MultiHeadAttention"}
     assert singles == {"pad_and_refusal"}
     assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_rows_without_slots_change_nothing(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
+    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    cuda = ReferenceEvaluator(encoder_graph(encoder, target=Target.CUDA), new_ops=[Gelu, PackedMultiHeadAttention])
+    expected = next(iter(cuda.run(None, feed)))
+    found = next(iter(cuda.run(None, {**feed, **row_lengths([0, 5, 0, 6, 4, 0], "attention_mask")})))
+    np.testing.assert_array_equal(found, expected)
+
+    nothing = {name: values[:0] for name, values in feed.items() if name in ("input_ids", "attention_mask")}
+    assert next(iter(cuda.run(None, {**nothing, **row_lengths([0, 0], "attention_mask")}))).size == 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from conch_export.graphs.layout import row_lengths
 
 from tests.unit.export.merging import Graphs, Request, padded
 
@@ -106,7 +107,7 @@ def test_pads_and_bad_rows_never_show_a_neighbours_numbers(exports: Exports, bad
     feed = {
         "input_ids": request.ids.ravel(),
         "attention_mask": request.mask.ravel(),
-        "row_lengths": np.full(len(request.ids), request.ids.shape[1], np.int32),
+        **row_lengths([request.ids.shape[1]] * len(request.ids), "attention_mask"),
     }
     tokens = graphs.encoder.run(None, feed)[0].reshape(*request.ids.shape, -1)
     good = np.arange(len(request.ids)) != 1

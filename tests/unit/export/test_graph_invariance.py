@@ -9,6 +9,7 @@ import pytest
 from conch_export.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.graphs.encoder import encoder_graph
+from conch_export.graphs.layout import row_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +82,7 @@ def test_computing_in_chunks_changes_nothing(checkpoints: Checkpoints, layout: L
     feed: dict[str, Any] = {
         "input_ids": request.ids.ravel(),
         "attention_mask": request.mask.ravel(),
-        "row_lengths": np.full(len(request.ids), request.ids.shape[1], np.int32),
+        **row_lengths([request.ids.shape[1]] * len(request.ids), "attention_mask"),
     }
     np.testing.assert_allclose(chunked.run(None, feed)[0], whole.run(None, feed)[0], rtol=0, atol=1e-5)
 

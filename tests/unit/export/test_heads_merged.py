@@ -9,7 +9,7 @@ import pytest
 from conch_export import Options, Precision, export
 
 from tests import head_checkpoints
-from tests.unit.export.merging import _feed, padded, session
+from tests.unit.export.merging import _feed, padded, session, vectors_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def ask(repository: Path) -> Callable[..., list[Answers]]:
         feed = _feed(requests)
         encoder, graph = (session(repository / model / "1" / "model.onnx") for model in (f"{name}.encoder", step))
         tokens = encoder.run(None, {t.name: feed[t.name] for t in encoder.get_inputs()})[0]
-        feed["token_embeddings"] = tokens.ravel()
+        feed |= vectors_for(feed, tokens)
         results = graph.run(None, {t.name: feed[t.name] for t in graph.get_inputs()})
         whole = dict(zip([t.name for t in graph.get_outputs()], results, strict=True))
         counts = [request.ids.size if "vectors" in whole else len(request.ids) for request in requests]

@@ -151,9 +151,9 @@ def head_graph(head: Vocabulary | Pooled, precision: str) -> onnx.ModelProto:
     graph = vocabulary_graph(768, head)
     if precision == "fp32":
         return graph
-    ones, length = np.ones(64, np.int64), np.array([64], np.int32)
+    lengths = {"row_lengths": np.array([64], np.int32), "token_embeddings_lengths": np.array([64, 768], np.int32)}
     vectors = random.standard_normal(64 * 768, np.float32)
-    feed: dict[str, NDArray[Any]] = {"token_embeddings": vectors, "attention_mask": ones, "row_lengths": length}
+    feed: dict[str, NDArray[Any]] = {"token_embeddings": vectors, "attention_mask": np.ones(64, np.int64), **lengths}
     return quantize(graph, calibrate(vocabulary_graph(768, head, tile_tokens=None), [feed]))
 
 

@@ -5,17 +5,19 @@ Every head computes one row at a time. That makes it exact whatever was merged (
 refused row's NaN stays in that row.
 
 Contract:
-    token_embeddings  FP32 [N * hidden], attention_mask INT64 [N], row_lengths INT32 [R]
+    token_embeddings  FP32 [N * hidden], attention_mask INT64 [N], row_lengths INT32 [R], of attention_mask
+    token_embeddings_lengths  INT32 [2 * R], length and width of every row
     request_elements  INT32 [Q], MaxSim only: elements of each merged request's attention_mask
-    input_ids         INT64 [N], only where a head needs to know the words
+    input_ids         INT64 [N] and input_ids_lengths INT32 [R], only where a head needs to know the words
 and one of
     embedding         FP32 [R, dimension]
     score             FP32 [R, 1]
     token_embeddings  FP32 [N, dimension], zeros at pads (as `vectors` in the graph, where the name is taken)
     indices, weights  INT32 and FP32 [R, K], K that of the row with most; a weight of 0 fills up
+NaN where a row has no token, or not as many slots in every tensor.
 """
 
-from conch_export.graphs.heads.frame import Dense, Step, Unit
+from conch_export.graphs.heads.frame import Dense, Step, Unit, head_lengths
 from conch_export.graphs.heads.maxsim import REQUEST_ELEMENTS, maxsim_graph
 from conch_export.graphs.heads.pooled import Pooled, Pooling, pooled_graph
 from conch_export.graphs.heads.projection import VECTORS, Projection, projection_graph
@@ -32,6 +34,7 @@ __all__ = [
     "Step",
     "Unit",
     "Vocabulary",
+    "head_lengths",
     "lexical_graph",
     "maxsim_graph",
     "pooled_graph",

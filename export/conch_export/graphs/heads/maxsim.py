@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from conch_export.graphs.heads.frame import Frame
 from conch_export.graphs.heads.projection import Projection
-from conch_export.graphs.ragged import ROW_LENGTHS, rows_of_requests, slice_rows
+from conch_export.graphs.ragged import query_rows, slice_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +34,13 @@ def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[
         head: layers before the comparison.
         skipped: ids of tokens that do not count in documents (punctuation); with any, the graph takes `input_ids`.
     """
-    frame = Frame(hidden)
+    frame = Frame(hidden, takes_ids=bool(skipped))
     g, spans = frame.g, frame.tokens.spans
     x = frame.steps(frame.x, (head or Projection()).whole)
     penalty = _penalties(frame, skipped) if skipped else None
-    requests, first_rows = rows_of_requests(g, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
-    query_rows = g.node("Gather", first_rows, requests)
+    queries = query_rows(g, frame.layout, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
     sides = (spans.first, spans.last)
-    ends = [g.column(g.node("Gather", side, query_rows)) for side in sides] + [g.column(side) for side in sides]
+    ends = [g.column(g.node("Gather", side, queries)) for side in sides] + [g.column(side) for side in sides]
 
     def one_row(inner: GraphBuilder, index: str) -> str:
         query_begin, query_end, begin, end = (inner.node("Gather", side, index) for side in ends)
@@ -52,14 +51,13 @@ def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[
         best = inner.node("ReduceMax", cosines, inner.int64([1]), keepdims=0)
         return inner.node("ReduceMean", best, inner.int64([0]), keepdims=1)
 
-    g.node("Identity", g.for_each(g.size(ROW_LENGTHS), one_row, TensorProto.FLOAT, ragged=False), name="score")
+    frame.give("score", g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=False))
     return frame.finish("maxsim", ("score", TensorProto.FLOAT, ["R", 1]))
 
 
 def _penalties(frame: Frame, skipped: Sequence[int]) -> str:
     """FP32 [T]: what is added to the cosines of each token."""
     g = frame.g
-    ids = g.node("Gather", frame.take("input_ids", TensorProto.INT64, "N"), frame.tokens.slots)
-    matches = g.node("Equal", g.column(ids), g.constant(np.asarray([skipped], np.int64), "skipped"))
+    matches = g.node("Equal", g.column(frame.ids), g.constant(np.asarray([skipped], np.int64), "skipped"))
     hits = g.node("ReduceMax", g.cast(matches, TensorProto.FLOAT), g.int64([1]), keepdims=0)
     return g.node("Mul", hits, g.constant(np.float32(_NO_MATCH)))

@@ -43,7 +43,7 @@ def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> onnx.Mod
     frame = Frame(hidden)
     x, spans = frame.x, frame.tokens.spans
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
-    frame.g.node("Identity", frame.steps(vectors, head.steps), name=output)
+    frame.give(output, frame.steps(vectors, head.steps))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
 
 

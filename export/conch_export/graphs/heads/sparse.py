@@ -89,15 +89,14 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
 
 def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
     """Token vectors to the words of the text."""
-    frame = Frame(hidden)
+    frame = Frame(hidden, takes_ids=True)
     g, tokens = frame.g, frame.tokens
     numbers = g.node("MatMul", frame.x, g.constant(head.output.weight, "output.weight"))
     if head.output.bias is not None:
         numbers = g.node("Add", numbers, g.constant(head.output.bias, "output.bias"))
     numbers = g.node("Relu", g.node("Squeeze", numbers, g.int64([1])))
-    ids = g.node("Gather", frame.take("input_ids", TensorProto.INT64, "N"), tokens.slots)
     # Out of range only in rows that are refused.
-    ids = g.node("Clip", ids, g.int64(0), g.int64(head.size - 1))
+    ids = g.node("Clip", frame.ids, g.int64(0), g.int64(head.size - 1))
     counts = np.ones(head.size, np.float32)
     counts[list(head.skipped)] = 0
     numbers = g.node("Mul", numbers, g.node("Gather", g.constant(counts, "counts"), ids))
@@ -125,15 +124,15 @@ def _largest(g: GraphBuilder, row: str, weight: str, tile_tokens: int) -> str:
 
 
 def _finish(frame: Frame, name: str, weights: str) -> onnx.ModelProto:
-    """From FP32 [R, words] to the positive entries of every row, and NaN for refused ones."""
+    """From FP32 [C, words] to the positive entries of every row, and NaN for refused ones."""
     g = frame.g
     positive = g.cast(g.node("Greater", weights, g.constant(np.float32(0))), TensorProto.INT64)
     most = g.node("ReduceMax", g.node("ReduceSum", positive, g.int64([1]), keepdims=0), g.int64([0]), keepdims=1)
     values, places = g.largest(weights, g.node("Max", most, g.int64([1])))
-    g.node("Cast", places, name="indices", to=TensorProto.INT32)
+    frame.give("indices", g.cast(places, TensorProto.INT32), np.int32(0))
     # Of the encoder's vectors, because a NaN need not outlive the comparisons above.
     firsts = g.node("Gather", frame.x, frame.tokens.spans.first)
     refused = g.node("IsNaN", g.node("ReduceSum", firsts, g.int64([1]), keepdims=1))
-    g.node("Where", refused, g.constant(np.float32(np.nan)), values, name="weights")
+    frame.give("weights", g.node("Where", refused, g.constant(np.float32(np.nan)), values))
     columns: Sequence[int | str] = ["R", "K"]
     return frame.finish(name, ("indices", TensorProto.INT32, columns), ("weights", TensorProto.FLOAT, columns))

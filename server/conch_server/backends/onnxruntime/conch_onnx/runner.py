@@ -71,14 +71,16 @@ class GraphModel:
         return [self._run_merged([request], wanted)[0] for request in requests]
 
     def _objection(self, request: Tensors) -> RequestError | None:
-        """Refuse what would shift or spoil the rows of other requests once it is flattened with them."""
+        """Refuse what would shift or spoil the rows of other requests once it is flattened with them.
+
+        Rows of no length pass: ragged graphs are told every row's length, and answer for them.
+        """
         leading: tuple[int, ...] | None = None
         for declared in self.contract.inputs:
             shape = request[declared.name].shape
-            if 0 in shape:
+            if self.contract.batched and shape[0] == 0:
                 return RequestError(
-                    f"input '{declared.name}' has shape {list(shape)}; every row needs at least one element",
-                    invalid=True,
+                    f"input '{declared.name}' has shape {list(shape)}; give at least one row", invalid=True
                 )
             if declared.ragged:
                 leading = leading or shape
