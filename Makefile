@@ -33,6 +33,8 @@ fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile r
 	$(BIN)/python -m tests.fuzz 130000
 	$(BIN)/conch export --missing
 	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
+	CONCH_HOSTILE_REQUESTS=10000 CONCH_HOSTILE_RESULT=benchmarks/results/hostile-grpc.json \
+		$(BIN)/python -m pytest -s tests/e2e/test_hostile_grpc.py
 
 MINUTES ?= 30
 soak: $(STAMP) ## MINUTES of load and faults, every answer checked; then docs/failures.md is what was seen
