@@ -24,6 +24,7 @@ RESULT = ROOT / "benchmarks" / "results" / "hostile-http.json"
 
 
 async def test_nothing_breaks_nothing_is_smuggled_and_neighbours_notice_nothing(tmp_path: Path) -> None:
+    measured = revision()
     with Serving(ROOT / "model_repository", tmp_path) as serving:
         family, said = {process.pid for process in serving.family}, len(serving.said)
         started, before = perf_counter(), serving.family[0].memory_info().rss
@@ -34,7 +35,7 @@ async def test_nothing_breaks_nothing_is_smuggled_and_neighbours_notice_nothing(
     told = {
         "command": "python -m pytest tests/clients/test_hostile_http.py",
         "date": date.today().isoformat(),
-        **revision(),
+        **measured,
         "machine": machine(),
         "versions": versions(),
         "seed": SEED,
