@@ -165,7 +165,7 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: list[Key]) -> None:
-    """Replace the file in one step; nobody but its owner may read it."""
+    """Replace the file in one step; a new one may be read by nobody but its owner."""
     content = _File(keys=keys).model_dump_json(indent=2, exclude_none=True) + "\n"
     # Always of the same name: what a killed command leaves, the next one replaces.
     temporary = path.with_name(f".{path.name}.new")
@@ -174,6 +174,7 @@ def _write(path: Path, keys: list[Key]) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                _hand_on_access(path, descriptor)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -185,3 +186,11 @@ def _write(path: Path, keys: list[Key]) -> None:
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise KeysError(msg) from error
+
+
+def _hand_on_access(path: Path, descriptor: int) -> None:
+    """Let whoever may read the old file read the new one: a gateway that cannot would let revoked keys in for ever."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        old = path.stat()
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+        os.fchown(descriptor, old.st_uid, old.st_gid)

@@ -236,6 +236,16 @@ def test_the_command_makes_lists_and_revokes_keys(file: Path) -> None:
     assert (revoked.exit_code, read_keys(file)) == (0, [])
 
 
+def test_who_may_read_the_file_may_read_it_after_a_change(file: Path) -> None:
+    create_key(file, "alice")
+    modes = [file.stat().st_mode & 0o777]
+    file.chmod(0o640)
+    create_key(file, "bob")
+    revoke_key(file, "alice")
+
+    assert [*modes, file.stat().st_mode & 0o777] == [0o600, 0o640]
+
+
 def test_a_file_that_anybody_may_write_to_gives_no_keys(file: Path) -> None:
     create_key(file, "alice")
     file.chmod(0o646)
