@@ -13,7 +13,7 @@ from conch_export import archive
 from conch_export.errors import SourceError
 from conch_export.ownership import owned, refuse_taken
 from conch_export.provenance import find
-from conch_export.publish import staged
+from conch_export.publish import staged_together
 from conch_export.report import REPORT, read_report
 from conch_export.sources import File, Lock, carried, record
 from conch_export.sources.files import file
@@ -149,9 +149,9 @@ def open_bundle(
         raise SourceError(message)
     with archive.opened(path) as contents:
         bundle = Bundle.from_json(contents.manifest)
-        with staged(carried.home()) as checkpoints, staged(repository) as models:
+        # The repository is published first: models without their checkpoint can be served, the other way not.
+        with staged_together(repository, carried.home()) as (models, checkpoints):
             (models / LOCK_FILE).write_text(_joined(repository, bundle.lock, update_lock=update_lock), encoding="utf-8")
-            # The repository is published first: models without their checkpoint can be served, the other way not.
             contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, on_bytes))
             for key, locked in bundle.lock.sources.items():
                 lock = Lock().adding(key, locked).to_text()

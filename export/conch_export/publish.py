@@ -10,13 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from conch_export.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 STAGING = ".staging"
@@ -34,12 +34,29 @@ def staged(repository: Path) -> Iterator[Path]:
     Raises:
         ExportError: another export is at work there, or the disk refused.
     """
+    with staged_together(repository) as (folder,):
+        yield folder
+
+
+@contextmanager
+def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
+    """A folder for each of several repositories, as `staged` has it for one; they are published together.
+
+    Everything is on the disk before the first one is published, which takes one rename each: only who is killed between
+    two of these leaves the later repositories as they were.
+
+    Raises:
+        ExportError: another export is at work in one of them, or the disk refused.
+    """
     try:
-        repository.mkdir(parents=True, exist_ok=True)
-        with _locked(repository):
-            yield from _published(repository)
+        with ExitStack() as locks:
+            for repository in repositories:
+                repository.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(_locked(repository))
+            yield from _published(repositories)
     except OSError as error:
-        message = f"cannot write to {repository}: {error.strerror or error}. The repository is as it was."
+        where = " and ".join(map(str, repositories))
+        message = f"cannot write to {where}: {error.strerror or error}. The repository is as it was."
         raise ExportError(message) from error
 
 
@@ -60,21 +77,26 @@ def complete(repository: Path) -> None:
         raise ExportError(message) from error
 
 
-def _published(repository: Path) -> Iterator[Path]:
-    """Prepare the folder, and publish what was written into it; only what was published outlives an error."""
-    _finish(repository)
-    staging = repository / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    new, ready = staging / "new", staging / "ready"
-    try:
-        new.mkdir(parents=True)
-        yield new
-        _sync(new)
-        new.rename(ready)
+def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """Prepare the folders, and publish what was written into them; only what was published outlives an error."""
+    staging = [repository / STAGING for repository in repositories]
+    for repository, folder in zip(repositories, staging, strict=True):
         _finish(repository)
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        for folder in staging:
+            (folder / "new").mkdir(parents=True)
+        yield tuple(folder / "new" for folder in staging)
+        for folder in staging:
+            _sync(folder / "new")
+        for folder in staging:
+            (folder / "new").rename(folder / "ready")
+        for repository in repositories:
+            _finish(repository)
     finally:
-        if not ready.exists():
-            shutil.rmtree(staging, ignore_errors=True)
+        for folder in staging:
+            if not (folder / "ready").exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _finish(repository: Path) -> None:
