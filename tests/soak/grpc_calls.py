@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from conch_client import AsyncClient, Client, Ranking, SparseVector
 
 from tests.soak import plain
+from tests.soak.checks import expected_scores, ranked, same_terms
 from tests.soak.expectations import Known, agree, same
 from tests.soak.models import DENSE, MAXSIM, PAIRS, SPARSE, TOKENS
-from tests.soak.rest import QUERIES, expected_scores, ranked, same_terms
-from tests.soak.texts import short, some
+from tests.soak.texts import QUERIES, short, some
 
 if TYPE_CHECKING:
     from typing_extensions import Self

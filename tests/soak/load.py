@@ -28,7 +28,8 @@ from tests.soak import expectations, plain
 from tests.soak.grpc_calls import CALLS, Clients
 from tests.soak.models import Models
 from tests.soak.outcomes import Answer, Kind, of_answer, of_error
-from tests.soak.rest import ASKINGS, QUERIES, REFUSED
+from tests.soak.rest import ASKINGS, REFUSED
+from tests.soak.texts import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,7 +9,6 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -48,11 +47,6 @@ async def infer(
         inputs[-1].set_data_from_numpy(values)
     answer = await client.infer(model, inputs, client_timeout=timeout_s)
     return [answer.as_numpy(name) for name in outputs]
-
-
-def any_side(chance: random.Random) -> bool:
-    """Whether pads go to the left this time."""
-    return chance.random() < 0.5
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int, *, left: bool) -> NDArray[np.int64]:

@@ -6,19 +6,14 @@ import base64
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tests.soak.expectations import ANSWER_DIFFERENCE, Known, WrongAnswerError, agree, same
+from tests.soak.checks import expected_scores, has_type, openai_vectors, ordered, ranked, same_terms
+from tests.soak.expectations import Known, WrongAnswerError, agree, same
 from tests.soak.models import ALIAS, DENSE, MAXSIM, PAIRS, SPARSE
-from tests.soak.texts import SHORT_TEXTS, short, some
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-QUERIES = range(6, 10)
-"""Places of the short texts that are asked for in rankings."""
+from tests.soak.texts import QUERIES, short, some
 
 Json = Any
 Check = Callable[[Json], None]
@@ -44,7 +39,7 @@ def openai_float(known: Known, chance: random.Random) -> Question:
     body = {"model": DENSE, "input": [known.texts[place] for place in places]}
 
     def check(answer: Json) -> None:
-        _openai_vectors(known, places, answer, lambda item: item)
+        openai_vectors(known, places, answer, lambda item: item)
 
     return Question("/v1/embeddings", body, check)
 
@@ -55,7 +50,7 @@ def openai_base64(known: Known, chance: random.Random) -> Question:
     body = {"model": ALIAS, "input": texts, "encoding_format": "base64"}
 
     def check(answer: Json) -> None:
-        _openai_vectors(known, places, answer, lambda item: np.frombuffer(base64.b64decode(item), "<f4"))
+        openai_vectors(known, places, answer, lambda item: np.frombuffer(base64.b64decode(item), "<f4"))
 
     return Question("/v1/embeddings", body, check)
 
@@ -65,7 +60,7 @@ def openai_token_ids(known: Known, chance: random.Random) -> Question:
     body = {"model": DENSE, "input": [known.ids[place] for place in places]}
 
     def check(answer: Json) -> None:
-        _openai_vectors(known, places, answer, lambda item: item)
+        openai_vectors(known, places, answer, lambda item: item)
 
     return Question("/v1/embeddings", body, check)
 
@@ -78,8 +73,8 @@ def _of_type(field: str, number_type: str, **more: Any) -> Asking:
         body = {"model": DENSE, "input": [known.texts[place] for place in places], field: number_type, **more}
 
         def check(answer: Json) -> None:
-            for place, item in zip(places, _ordered(answer["data"], len(places)), strict=True):
-                _number_type(item["embedding"], known.dense[place], number_type)
+            for place, item in zip(places, ordered(answer["data"], len(places)), strict=True):
+                has_type(item["embedding"], known.dense[place], number_type)
 
         return Question("/v1/embeddings", body, check)
 
@@ -96,7 +91,7 @@ def cohere_embed(known: Known, chance: random.Random) -> Question:
         for number_type in types:
             agree(len(answer["embeddings"][number_type]), len(places), f"vectors of {number_type}")
             for place, found in zip(places, answer["embeddings"][number_type], strict=True):
-                _number_type(found, known.dense[place], number_type)
+                has_type(found, known.dense[place], number_type)
 
     return Question("/v2/embed", body, check)
 
@@ -129,7 +124,7 @@ def vllm_pooling(known: Known, chance: random.Random) -> Question:
     places = some(chance)
 
     def check(answer: Json) -> None:
-        for place, item in zip(places, _ordered(answer["data"], len(places)), strict=True):
+        for place, item in zip(places, ordered(answer["data"], len(places)), strict=True):
             same(item["data"], known.dense[place], "pooled vector")
 
     return Question("/pooling", {"model": DENSE, "input": [known.texts[place] for place in places]}, check)
@@ -153,7 +148,7 @@ def late(known: Known, chance: random.Random) -> Question:
     body = {"model": DENSE, "input": [known.texts[place] for place in places], "vector_type": "late"}
 
     def check(answer: Json) -> None:
-        for place, item in zip(places, _ordered(answer["data"], len(places)), strict=True):
+        for place, item in zip(places, ordered(answer["data"], len(places)), strict=True):
             same(item["embedding"], known.late(place), "token vectors")
 
     return Question("/v1/embeddings", body, check)
@@ -175,7 +170,7 @@ def sparse(known: Known, chance: random.Random) -> Question:
     body = {"model": SPARSE, "input": [known.texts[place] for place in places], "vector_type": "sparse"}
 
     def check(answer: Json) -> None:
-        for place, item in zip(places, _ordered(answer["data"], len(places)), strict=True):
+        for place, item in zip(places, ordered(answer["data"], len(places)), strict=True):
             vector = item["embedding"]
             same_terms(dict(zip(vector["indices"], vector["values"], strict=True)), known.sparse[place])
 
@@ -247,7 +242,7 @@ def vllm_score(known: Known, chance: random.Random) -> Question:
     body = {"model": MAXSIM, "text_1": known.texts[query], "text_2": [known.texts[place] for place in documents]}
 
     def check(answer: Json) -> None:
-        found = [item["score"] for item in _ordered(answer["data"], len(documents))]
+        found = [item["score"] for item in ordered(answer["data"], len(documents))]
         same(found, list(expected_scores(known, MAXSIM, query, documents).values()), "scores")
 
     return Question("/v1/score", body, check)
@@ -294,61 +289,3 @@ ASKINGS: dict[str, Asking] = {
     "sparse vectors": sparse,
 }
 """How to ask, by the name of the surface."""
-
-
-def expected_scores(
-    known: Known, model: str, query: int, documents: Sequence[int], *, raw: bool = True
-) -> dict[int, float]:
-    """The score of each document, by its place in the request; a cross-encoder's as a probability unless `raw`."""
-    if model == MAXSIM:
-        return {index: known.late_score(query, place) for index, place in enumerate(documents)}
-    scores = {index: float(known.pairs[query, place]) for index, place in enumerate(documents)}
-    return scores if raw else {index: 1 / (1 + float(np.exp(-score))) for index, score in scores.items()}
-
-
-def ranked(results: Sequence[Json], scores: dict[int, float], field: str, top: int | None = None) -> None:
-    """Check that the best `top` are there, in order, with their scores."""
-    best = sorted(scores.values(), reverse=True)[:top]
-    same([result[field] for result in results], best, "scores, best first")
-    same([scores[result["index"]] for result in results], best, "documents by rank")
-    agree(len({result["index"] for result in results}), len(best), "documents")
-
-
-def same_terms(found: dict[int, float], expected: dict[int, float]) -> None:
-    """Check the weights of terms; one that is next to nothing may be left out."""
-    terms = sorted(found.keys() | expected.keys())
-    same([found.get(term, 0.0) for term in terms], [expected.get(term, 0.0) for term in terms], "weights of terms")
-
-
-def _openai_vectors(known: Known, places: Sequence[int], answer: Json, decoded: Callable[[Any], Any]) -> None:
-    for place, item in zip(places, _ordered(answer["data"], len(places)), strict=True):
-        same(decoded(item["embedding"]), known.dense[place], "embedding")
-    tokens = sum(len(known.ids[place]) for place in places)
-    agree(answer["usage"], {"prompt_tokens": tokens, "total_tokens": tokens}, "usage")
-
-
-def _ordered(items: Sequence[Json], count: int) -> Sequence[Json]:
-    agree([item["index"] for item in items], list(range(count)), "index")
-    return items
-
-
-def _number_type(found: Sequence[float], vector: Any, number_type: str) -> None:
-    """Check one vector against the definition of its type, with room for what two answers may differ by."""
-    if number_type == "float":
-        same(found, vector, "float")
-        return
-    if any(type(number) is not int for number in found):
-        raise WrongAnswerError(f"{number_type}: not all are integers")
-    numbers = np.array(found)
-    if number_type in {"int8", "uint8"}:
-        steps = numbers - 128 if number_type == "uint8" else numbers
-        same(steps, 127 * vector, number_type, tolerance=0.5 + 127 * ANSWER_DIFFERENCE)
-        return
-    bytes_ = (numbers + 128 if number_type == "binary" else numbers).astype(np.uint8)
-    bits = np.unpackbits(bytes_)
-    agree(len(bits), len(vector), "bits")
-    if ((bits == 1) != (vector >= 0))[np.abs(vector) > ANSWER_DIFFERENCE].any():
-        raise WrongAnswerError(f"{number_type}: a bit is wrong")
-
-
-assert max(QUERIES) in SHORT_TEXTS  # rankings know their scores

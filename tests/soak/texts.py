@@ -22,6 +22,7 @@ def texts() -> list[str]:
 
 SHORT_TEXTS = range(len(ODD) + len(SHORT))
 LONG_TEXTS = range(len(SHORT_TEXTS), len(SHORT_TEXTS) + len(LONG))
+QUERIES = SHORT_TEXTS[len(ODD) : len(ODD) + 4]
 
 
 def some(chance: random.Random, most: int = 3) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.serving import free_ports
-from tests.soak import page, report, rest
+from tests.soak import checks, page, report, rest
 from tests.soak.expectations import WrongAnswerError, same
 from tests.soak.faults import FAULTS, schedule
 from tests.soak.journal import Journal
@@ -43,9 +43,9 @@ def test_numbers_that_differ_are_wrong(found: Any) -> None:
     ],
 )
 def test_a_type_of_numbers_is_known_by_its_definition(number_type: str, right: list[int], wrong: list[Any]) -> None:
-    rest._number_type(right, VECTOR, number_type)
+    checks.has_type(right, VECTOR, number_type)
     with pytest.raises(WrongAnswerError):
-        rest._number_type(wrong, VECTOR, number_type)
+        checks.has_type(wrong, VECTOR, number_type)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_type_of_numbers_is_known_by_its_definition(number_type: str, right: l
 )
 def test_a_ranking_that_is_another_is_wrong(results: list[tuple[int, float]]) -> None:
     scores = {0: 0.2, 1: 0.9}
-    rest.ranked([{"index": 1, "score": 0.9}, {"index": 0, "score": 0.2}], scores, "score")
+    checks.ranked([{"index": 1, "score": 0.9}, {"index": 0, "score": 0.2}], scores, "score")
     with pytest.raises(WrongAnswerError):
-        rest.ranked([{"index": index, "score": score} for index, score in results], scores, "score")
+        checks.ranked([{"index": index, "score": score} for index, score in results], scores, "score")
 
 
 @pytest.mark.parametrize(
