@@ -8,9 +8,12 @@ import numpy as np
 from conch_export import Overrides, Precision
 from conch_export.checkpoint import Checkpoint
 from conch_export.describe import describe
+from conch_export.parts import parts
 from conch_export.reference import Reference
-from conch_export.rows import verification_rows
+from conch_export.rows import Rows
+from conch_export.samples import Item, Role
 from conch_export.sources import resolve
+from conch_export.texts import docstrings, spread
 
 if TYPE_CHECKING:
     from conch_export.engine import Engine
@@ -32,8 +35,9 @@ def fidelity(fp32: Engine, int8: Engine, reference: str) -> dict[str, Any]:
     source = resolve(reference)
     overrides = Overrides(max_length=LONGEST)
     description = describe(Checkpoint(source.folder), source, "reference", Precision.FP32, overrides)
-    rows = verification_rows(description, TEXTS)
-    expected = Reference(description)(rows).answers[description.name]
+    items = [Item(Role.TEXT, text) for text in spread(docstrings()[1::2], TEXTS)]
+    rows = list(map(Rows(description), items))
+    expected = Reference(description, overrides).answers(parts(description)[0], items)
     exact, quantized = alone(fp32, rows), alone(int8, rows)
     cosines = (exact * quantized).sum(axis=1)
     return {

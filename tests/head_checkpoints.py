@@ -30,6 +30,16 @@ _SIZES: dict[str, Any] = {
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "xlm-roberta": ("XLMRoberta", {"pad_token_id": 1, "max_position_embeddings": 130}),
+    "roberta": ("Roberta", {"pad_token_id": 1, "max_position_embeddings": 130, "type_vocab_size": 1}),
+    "mpnet": ("MPNet", {"pad_token_id": 1, "max_position_embeddings": 130}),
+    "electra": ("Electra", {"embedding_size": WIDTH}),
+    "roformer": ("RoFormer", {"embedding_size": WIDTH}),
+    "deberta-v2": (
+        "DebertaV2",
+        {"type_vocab_size": 0, "relative_attention": True, "position_buckets": 64, "pos_att_type": ["p2c", "c2p"]}
+        | {"norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False}
+        | {"pooler_hidden_size": WIDTH, "layer_norm_eps": 1e-7},
+    ),
     "distilbert": (
         "DistilBert",
         {"dim": WIDTH, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "pad_token_id": 0},
@@ -76,6 +86,8 @@ def splade(folder: Path, kind: str = "bert", **pooling: Any) -> Path:
     make(folder, kind, "ForMaskedLM")
     st = "sentence_transformers.sparse_encoder.models"
     add_list(folder, (f"{st}.MLMTransformer", None), (f"{st}.SpladePooling", {"pooling_strategy": "max", **pooling}))
+    stated = {"model_type": "SparseEncoder", "__version__": {}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
     return folder
 
 

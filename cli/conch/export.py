@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conch._quantities import TOKENS, tokens
+from conch.measured import measured
 
 if TYPE_CHECKING:
     from conch_export import Exported, Options
@@ -219,15 +220,13 @@ def _run(options: Options, *, missing: bool, check: bool) -> None:
 
 def _print(exported: Exported, repository: Path) -> None:
     description = exported.description
-    result = exported.verification[description.name]
     table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
     table.add_row("from", f"{description.source.origin} {description.source.revision}")
     if description.source.code_sha256:
         table.add_row("by its own code", f"SHA-256 {description.source.code_sha256}")
     table.add_row("models", "\n".join(exported.models))
     table.add_row("merged texts", _PACKING[description.packing.value])
-    table.add_row("compared with PyTorch", f"{result.texts} texts, {result.tokens} tokens")
-    table.add_row("largest difference", f"{result.max_difference:.1e}")
-    table.add_row("cosine", f"mean {result.mean_cosine:.5f}, worst {result.min_cosine:.5f}")
-    table.add_row("merged against alone", f"{result.max_merged_difference:.1e}")
+    table.add_row("compared with", exported.verification[description.name].reference)
+    for name, each in exported.verification.items():
+        table.add_row(name, measured(each))
     console.print(table)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conch.measured import measured
 from conch.preload import refused
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def verify(
 
 def _print(found: Inspection) -> None:
     table = Table(title=found.name, title_justify="left", show_header=False)
-    for what, measured in _card(found):
-        table.add_row(Text(what), Text(measured))
+    for what, value in _card(found):
+        table.add_row(Text(what), Text(value))
     Console().print(table)
 
 
@@ -75,10 +76,9 @@ def _card(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "memory", f"{found.peak_bytes / 1e6:,.0f} MB an instance, on {found.max_length} tokens"
     yield "speed", f"{found.texts_per_s:,.0f} texts/s, {found.tokens_per_s:,.0f} tokens/s on one core"
     for name, each in found.verification.items():
-        cosines = f"cosine mean {each.mean_cosine:.5f}, worst {each.min_cosine:.5f}"
-        yield f"{name} against PyTorch", f"difference {each.max_difference:.1e}, {cosines}"
+        yield f"{name} against its reference", measured(each)
     if found.not_compared:
-        yield "against PyTorch", f"not compared: {found.not_compared}"
+        yield "against its reference", f"not compared: {found.not_compared}"
     for name, difference in found.merging.items():
         yield f"{name} merged against alone", f"difference {difference:.1e}"
     yield "verdict", "; ".join(found.problems) or "all that was compared holds"

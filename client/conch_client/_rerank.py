@@ -141,7 +141,8 @@ def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
     template = model.info.pair_template
     if template is None:
-        return model.tokenizer.encode_pairs(question.query, question.documents, **limits)
+        query = model.info.prompt_text(None, None) + question.query
+        return model.tokenizer.encode_pairs(query, question.documents, **limits)
     return model.tokenizer.encode_framed(template, question.query, question.documents, **limits)
 
 

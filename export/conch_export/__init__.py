@@ -1,5 +1,6 @@
 """From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
 
+from conch_export.agreement import Verification
 from conch_export.bundle import Bundle, make_bundle, open_bundle
 from conch_export.capacity import Capacity, PlannedHead, capacity
 from conch_export.catalog import CATALOG, DEFAULT, Entry
@@ -21,7 +22,6 @@ from conch_export.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.provenance import preload
 from conch_export.report import exported_from
 from conch_export.sources import Source
-from conch_export.verify import Verification
 
 __all__ = [
     "CATALOG",

@@ -102,12 +102,13 @@ def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelP
         transformer = Checkpoint(folder).transformer
         converted = convert(transformer, checkpoint.folder.name, own_code=bool(description.source.code_sha256))
     _probe(converted, description)
-    shape = Shape(description.vocabulary, description.hidden, description.max_length)
+    segments = int(checkpoint.config["type_vocab_size"]) if description.segments else 0
+    shape = Shape(description.vocabulary, description.hidden, description.max_length, segments)
     graph = row_by_row(converted, shape)
     if description.precision is Precision.FP32:
         return graph
     rows = calibration_rows(description, CALIBRATION_TEXTS)
-    feeds = (padded_feed(converted, row.ids) for row in rows)
+    feeds = (padded_feed(converted, row.ids, row.types if segments else None) for row in rows)
     return quantize(graph, calibrate(converted, feeds, per_token=False))
 
 

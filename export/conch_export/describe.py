@@ -14,8 +14,10 @@ from conch_export.description import Description, Overrides, Packing, Precision,
 from conch_export.errors import UnsupportedError
 from conch_export.extras import COLBERT, extra_width, has_lexical
 from conch_export.families import family_of
+from conch_export.heads import refuse_unknown_classifier
 from conch_export.known_settings import SENTENCE_TRANSFORMERS, refuse_unknown, refuse_unread, refuse_wrong_types
 from conch_export.modules import Modules
+from conch_export.scoring import is_cross_encoder, refuse_other_activation
 from conch_export.usage import (
     is_centred,
     known_usage,
@@ -103,7 +105,10 @@ class _Facts:
         return self._family.position_count(self._checkpoint.config)
 
     def _stated_task(self) -> Task:
-        if self._score_tokens or _is_classifier(self._checkpoint.stated_config):
+        if self._score_tokens or is_cross_encoder(self._checkpoint):
+            return Task.CROSS_ENCODER
+        if _is_classifier(self._checkpoint.stated_config) and "Pooling" not in self._modules.kinds:
+            _refuse_other_labels(self._checkpoint.stated_config)
             return Task.CROSS_ENCODER
         if "SpladePooling" in self._modules.kinds:
             return Task.SPARSE
@@ -112,9 +117,7 @@ class _Facts:
 
     def _of_cross_encoder(self) -> dict[str, Any]:
         if not self._score_tokens:
-            family = self._family
-            segments = family is not None and family.has_segments(self._checkpoint.config)
-            return {"segments": segments and self._checkpoint.served_tokenizer.segments}
+            return self._of_classifier()
         template = self._overrides.pair_template or self._usage.pair_template
         if not all(template.count(place) == 1 for place in ("{query}", "{document}")):
             message = (
@@ -122,6 +125,21 @@ class _Facts:
             )
             raise UnsupportedError(message)
         return {"score_tokens": self._score_tokens, "pair_template": template}
+
+    def _of_classifier(self) -> dict[str, Any]:
+        checkpoint, config, family = self._checkpoint, self._checkpoint.config, self._family
+        segments = family.has_segments(config) if family else int(config.get("type_vocab_size", 0)) > 1
+        refuse_other_activation(checkpoint)
+        prompts, default_prompt_name = read_prompts(checkpoint, self._usage, self._overrides)
+        facts = {
+            "segments": segments and checkpoint.served_tokenizer.segments,
+            "prompts": prompts,
+            "default_prompt_name": default_prompt_name,
+        }
+        if "Pooling" in self._modules.kinds:
+            return facts | {"pooling": self._modules.pooling(None), "scoring": self._modules.scoring()}
+        refuse_unknown_classifier(checkpoint.model_type)
+        return facts
 
     def _of_multi_vector(self) -> dict[str, Any]:
         rules, dense = read_interaction(self._checkpoint, self._positions), self._modules.dense()
@@ -166,10 +184,11 @@ def _config(checkpoint: Checkpoint, key: str) -> int:
 
 
 def _is_classifier(config: Settings) -> bool:
-    if not any(name.endswith("ForSequenceClassification") for name in config.texts("architectures")):
-        return False
+    return any(name.endswith("ForSequenceClassification") for name in config.texts("architectures"))
+
+
+def _refuse_other_labels(config: Settings) -> None:
     labels = label_count(config)
     if labels != 1:
         message = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
         raise UnsupportedError(message)
-    return True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from conch_export.graphs.heads import Pooling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from conch_export.colbert import Interaction
-    from conch_export.graphs.heads import Pooling
     from conch_export.modules import DenseModule
+    from conch_export.scoring import ScoringLayer
     from conch_export.sources import Source
 
 
@@ -70,6 +72,17 @@ class Overrides:
     score_tokens: tuple[str, str] | None = None
     pair_template: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values of what is settled, for JSON."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> Overrides:
+        """What `as_dict` gave, read from JSON."""
+        kinds = {"pooling": Pooling, "task": Task, "matryoshka": tuple, "score_tokens": tuple}
+        return cls(**{name: kinds.get(name, lambda value: value)(value) for name, value in stated.items()})
+
 
 @dataclass(frozen=True)
 class Description:
@@ -88,8 +101,9 @@ class Description:
         tokenizer_sha256: of tokenizer.json.
         tokenizer_bytes: its size.
         dimension: length of a vector as it leaves; 0 for a cross-encoder.
-        pooling: embedding only.
+        pooling: of an embedding model, and of a cross-encoder that is made of modules.
         dense: layers after the pooling, or over every token's vector of a multi-vector model.
+        scoring: layers after the pooling of a cross-encoder that is made of modules.
         normalize: embedding only; whether vectors leave with length 1.
         matryoshka: embedding only; lengths that vectors may be cut to, empty for none.
         matryoshka_centred: embedding only; whether the mean of a vector's numbers is taken from them before it is cut.
@@ -120,6 +134,7 @@ class Description:
     dimension: int = 0
     pooling: Pooling | None = None
     dense: tuple[DenseModule, ...] = ()
+    scoring: tuple[ScoringLayer, ...] = ()
     normalize: bool = False
     matryoshka: tuple[int, ...] = ()
     matryoshka_centred: bool = False

@@ -1,4 +1,4 @@
-"""A checkpoint's head as data. Hides what its weights are called, which is told by the tensors that are there."""
+"""A checkpoint's head as data. Hides what its weights are called."""
 
 from __future__ import annotations
 
@@ -22,27 +22,52 @@ if TYPE_CHECKING:
 
 
 class _Layout(NamedTuple):
-    """Names of a head's layers: dense, activation, norm, and the last one; `activation` may name a setting."""
+    """A head's layers, and what it is given.
+
+    Attributes:
+        dense: name of the first layer; None for none.
+        norm: name of the norm after it; None for none.
+        output: name of the last layer.
+        activation: after the first layer, where `activation_setting` does not say another.
+        pooling: of the token vectors, where `pooling_setting` does not say another.
+        activation_setting: key of config.json.
+        pooling_setting: key of config.json.
+    """
 
     dense: str | None
     norm: str | None
     output: str
     activation: str = "tanh"
     pooling: str = "cls"
+    activation_setting: str = ""
+    pooling_setting: str = ""
 
 
-_CLASSIFIERS = (
-    _Layout("classifier.dense", None, "classifier.out_proj"),  # RoBERTa and those after it
-    _Layout("head.dense", "head.norm", "classifier", activation="classifier_activation", pooling="classifier_pooling"),
-    _Layout("pooler.dense", None, "classifier"),  # BERT and those after it
-    _Layout(None, None, "score", pooling="last"),  # decoders
+_POOLER = _Layout("pooler.dense", None, "classifier")
+_ROBERTA = _Layout("classifier.dense", None, "classifier.out_proj")
+_DEBERTA = _Layout("pooler.dense", None, "classifier", "gelu", activation_setting="pooler_hidden_act")
+_MODERNBERT = _Layout(
+    "head.dense", "head.norm", "classifier", "gelu", "cls", "classifier_activation", "classifier_pooling"
 )
+_DECODER = _Layout(None, None, "score", pooling="last")
+_CLASSIFIERS = {
+    **dict.fromkeys(("bert", "ernie", "nomic_bert", "new"), _POOLER),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet"), _ROBERTA),
+    **dict.fromkeys(("deberta", "deberta-v2"), _DEBERTA),
+    **dict.fromkeys(("qwen3", "qwen2", "llama", "mistral", "gemma", "gemma2"), _DECODER),
+    "electra": _ROBERTA._replace(activation="gelu"),
+    "distilbert": _Layout("pre_classifier", None, "classifier", "relu"),
+    "modernbert": _MODERNBERT,
+}
+"""By model_type: the sequence classifiers of transformers, and of the authors of `new` and `nomic_bert`."""
 _VOCABULARIES = (
     _Layout("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"),
     _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
     _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector"),
-    _Layout("head.dense", "head.norm", "decoder", activation="classifier_activation"),
+    _Layout("head.dense", "head.norm", "decoder"),
 )
+_LAYER_NORM_EPSILON = 1e-5
+"""Of torch's `nn.LayerNorm`, which sentence-transformers leaves as it is."""
 _WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
 """Where words' vectors are, which many a decoder shares."""
 
@@ -65,6 +90,8 @@ def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
     if description.task is Task.EMBEDDING:
         steps = (*_dense(description, checkpoint), *([Unit()] if description.normalize else []))
         return Pooled(description.pooling or Pooling.MEAN, steps)
+    if description.scoring:
+        return Pooled(description.pooling or Pooling.MEAN, _scoring(description, checkpoint))
     if description.score_tokens:
         return Pooled(Pooling.LAST, (Dense(_word_difference(checkpoint, *description.score_tokens)),))
     return _read_classifier(checkpoint)
@@ -110,21 +137,44 @@ def _dense(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]
     )
 
 
-def _read_classifier(checkpoint: Checkpoint) -> Pooled:
-    weights, config = checkpoint.weights, checkpoint.config
-    for layout in _CLASSIFIERS:
-        if f"{layout.output}.weight" in weights and (layout.dense is None or f"{layout.dense}.weight" in weights):
-            break
-    else:
-        message = f"cross-encoders of architecture {checkpoint.model_type!r} are not built"
+def _scoring(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]:
+    """The layers of a cross-encoder that is made of modules."""
+    steps: list[Step] = []
+    for layer in description.scoring:
+        if layer.kind == "Normalize":
+            steps.append(Unit())
+            continue
+        weights = Weights.load(weight_files(checkpoint.folder / layer.folder))
+        if layer.kind == "Dense":
+            steps.append(Dense(weights.linear("linear"), layer.activation))
+        else:
+            steps.append(weights.norm("norm", _LAYER_NORM_EPSILON))
+    return tuple(steps)
+
+
+def refuse_unknown_classifier(model_type: str) -> None:
+    """Refuse an architecture whose classifier's layers are not known: they are not guessed.
+
+    Raises:
+        UnsupportedError: it is one.
+    """
+    if model_type not in _CLASSIFIERS:
+        message = (
+            f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
+        )
         raise UnsupportedError(message)
+
+
+def _read_classifier(checkpoint: Checkpoint) -> Pooled:
+    weights, config, layout = checkpoint.weights, checkpoint.config, _CLASSIFIERS[checkpoint.model_type]
     steps: list[Step] = []
     if layout.dense is not None:
-        steps.append(Dense(weights.linear(layout.dense), str(config.get(layout.activation, layout.activation))))
+        activation = str(config.get(layout.activation_setting, layout.activation))
+        steps.append(Dense(weights.linear(layout.dense), activation))
     if layout.norm is not None:
         steps.append(_norm(checkpoint, layout.norm))
     steps.append(Dense(weights.linear(layout.output)))
-    return Pooled(Pooling(config.get(layout.pooling, layout.pooling)), tuple(steps))
+    return Pooled(Pooling(config.get(layout.pooling_setting, layout.pooling)), tuple(steps))
 
 
 def _norm(checkpoint: Checkpoint, name: str) -> Norm:

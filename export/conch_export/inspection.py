@@ -19,13 +19,16 @@ from conch_export.provenance import find
 from conch_export.published import published
 from conch_export.remote_code import FLAG
 from conch_export.report import read_report
-from conch_export.rows import verification_rows
-from conch_export.verify import MAX_MERGED_DIFFERENCE, TEXTS, Verification, merging, verify
+from conch_export.rows import Rows
+from conch_export.samples import verification_sample
+from conch_export.standards import MAX_MERGED_DIFFERENCE
+from conch_export.verify import merging, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from conch_export.agreement import Verification
     from conch_export.description import Description
 
 _SPEED_S = 2.0
@@ -104,8 +107,9 @@ def inspect(
     description, target = published(repository, name)
     report = read_report(repository, name) or {}
     on_step("comparing with PyTorch")
+    overrides = Overrides.of(report.get("overrides", {}))
     verification, not_compared, problems = _compared(
-        description, repository, target, checkpoint, trust_remote_code=trust_remote_code
+        description, overrides, repository, target, checkpoint, trust_remote_code=trust_remote_code
     )
     on_step("comparing texts alone and merged")
     merged = {part: each.max_merged_difference for part, each in verification.items()}
@@ -143,25 +147,36 @@ def inspect(
 
 
 def _compared(
-    description: Description, repository: Path, target: Target, checkpoint: str | None, *, trust_remote_code: bool
+    description: Description,
+    overrides: Overrides,
+    repository: Path,
+    target: Target,
+    checkpoint: str | None,
+    *,
+    trust_remote_code: bool,
 ) -> tuple[dict[str, Verification], str, list[str]]:
     """What was measured, why nothing was, and what does not hold."""
     try:
-        original = _original(description, repository, checkpoint, trust_remote_code=trust_remote_code)
+        original = _original(description, overrides, repository, checkpoint, trust_remote_code=trust_remote_code)
     except SourceError as error:
         if checkpoint is not None:
             raise
         return {}, str(error), []
     try:
-        return verify(original, repository, target), "", []
+        return verify(original, overrides, repository, target), "", []
     except VerificationError as error:
         return {}, "", [str(error)]
 
 
 def _original(
-    description: Description, repository: Path, checkpoint: str | None, *, trust_remote_code: bool
+    description: Description,
+    overrides: Overrides,
+    repository: Path,
+    checkpoint: str | None,
+    *,
+    trust_remote_code: bool,
 ) -> Description:
-    """The description as its checkpoint gives it."""
+    """The description as its checkpoint gives it, and as the operator settled it."""
     entry, (kind, _, place) = _known(description.source.origin), description.source.origin.partition(":")
     reference = checkpoint or (entry.hub_id if entry else place)
     if kind == "folder" and checkpoint is None:
@@ -176,15 +191,7 @@ def _original(
         if getattr(source, f"{what}_sha256") != getattr(description.source, f"{what}_sha256"):
             message = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
             raise SourceError(message)
-    settled = Overrides(
-        pooling=description.pooling,
-        normalize=description.normalize if description.pooling else None,
-        max_length=description.max_length,
-        task=description.task,
-        lexical=description.lexical,
-        pair_template=description.pair_template or None,
-    )
-    original = describe(Checkpoint(source.folder), source, description.name, description.precision, settled)
+    original = describe(Checkpoint(source.folder), source, description.name, description.precision, overrides)
     return replace(original, late_interaction=description.late_interaction)
 
 
@@ -201,7 +208,9 @@ def _speed(description: Description, repository: Path, target: Target) -> tuple[
     """Texts and tokens a second, of rows that Triton would merge."""
     models = (f"{description.name}.encoder", f"{parts(description)[0].step}")
     encoder, head = (repository / model / "1" / "model.onnx" for model in models)
-    engine, rows = Engine(encoder, head, target=target), verification_rows(description, TEXTS)
+    engine, rows_of = Engine(encoder, head, target=target), Rows(description)
+    sample = verification_sample(description, rows_of.added_tokens)
+    rows = [rows_of(item) for item in sample.items(description, parts(description)[0])]
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
     engine(groups[0])  # the first run is slower than any other
     rounds, begin = 0, time.perf_counter()

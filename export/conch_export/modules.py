@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.graphs.heads import Pooling
 from conch_export.known_settings import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, refuse_unknown
+from conch_export.scoring import is_cross_encoder, read_scoring
 from conch_export.settings import Settings
 
 if TYPE_CHECKING:
     from conch_export.checkpoint import Checkpoint
+    from conch_export.scoring import ScoringLayer
 
 TRANSFORMERS = ("Transformer", "MLMTransformer")
 _KNOWN = (*TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
@@ -174,7 +176,13 @@ class Modules:
             message = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
             raise UnsupportedError(message)
 
+    def scoring(self) -> tuple[ScoringLayer, ...]:
+        """The layers behind the pooling of a cross-encoder."""
+        return read_scoring(self._checkpoint, self._folders)
+
     def _refuse_unknown(self) -> None:
+        if is_cross_encoder(self._checkpoint):  # whose layers may come in any order
+            return
         unknown = [kind for kind in self.kinds if kind not in _KNOWN]
         folders = [folder for kind, folder in self._folders if kind in TRANSFORMERS]
         unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]

@@ -27,11 +27,12 @@ from conch_export.publish import staged
 from conch_export.report import REPORT, read_report
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
-from conch_export.verify import Verification, verify
+from conch_export.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from conch_export.agreement import Verification
     from conch_export.graphs.encoder import Target
 
 _LARGE = 1 << 30
@@ -102,9 +103,9 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
         refuse_taken(options.repository, folder)
         on_step("building the graphs")
         _write_graphs(folder, description, checkpoint, target)
-        on_step("verifying against PyTorch")
-        verification = verify(description, folder, target)
-        report = _report(description, verification, folder)
+        on_step("verifying against the authors' libraries")
+        verification = verify(description, options.overrides, folder, target)
+        report = _report(description, options.overrides, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in set(owned(options.repository, description.name)) - configs.keys():
             (folder / name).mkdir()  # an earlier export under this name had it
@@ -215,8 +216,10 @@ def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-def _report(description: Description, verification: dict[str, Verification], folder: Path) -> dict[str, Any]:
-    packages = ("conch", "onnx", "onnxruntime", "transformers", "torch", "numpy")
+def _report(
+    description: Description, overrides: Overrides, verification: dict[str, Verification], folder: Path
+) -> dict[str, Any]:
+    packages = ("conch", "onnx", "onnxruntime", "transformers", "sentence-transformers", "torch", "numpy")
     return {
         "name": description.name,
         "task": description.task.value,
@@ -226,6 +229,7 @@ def _report(description: Description, verification: dict[str, Verification], fol
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
         "code_sha256": description.source.code_sha256,
+        "overrides": overrides.as_dict(),
         "verification": {name: measured.as_dict() for name, measured in verification.items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
         "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},

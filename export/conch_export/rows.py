@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from conch_export.checkpoint import Checkpoint
 from conch_export.description import Description, Task
 from conch_export.graphs.layout import row_lengths
+from conch_export.samples import Item, Role
 from conch_export.texts import docstrings, spread
 
 if TYPE_CHECKING:
@@ -37,15 +38,59 @@ class Row:
     unseen: int = 0
 
 
-def verification_rows(description: Description, count: int) -> list[Row]:
-    """Rows from the shortest text to the longest, none of which calibration has seen."""
-    return _encode(description, spread(docstrings()[1::2], count))
+class Rows:
+    """What a client sends for texts: rows by the tokenizer.json that it is served and by the model's parameters.
+
+    Args:
+        description: of the model; its source's folder holds the tokenizer.
+
+    Attributes:
+        added_tokens: tokens that were added to the vocabulary and may stand in a text, without the one that pads.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self._description = description
+        self._tokenizer = _tokenizer(description, description.max_length)
+        rules = description.interaction
+        if rules is not None:
+            self._queries = _tokenizer(description, rules.query_length - (rules.query_marker is not None))
+            self._documents = _tokenizer(description, rules.document_length - (rules.document_marker is not None))
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        # RoBERTa and its relatives count positions by ids, so that transformers puts a pad in a text elsewhere.
+        self.added_tokens = [token.content for token in added if "pad" not in token.content.lower()]
+
+    def __call__(self, item: Item) -> Row:
+        """One item's row."""
+        description, rules = self._description, self._description.interaction
+        if rules is not None:
+            return self._query(rules, item.text) if item.role is Role.QUERY else self._document(rules, item.text)
+        prompt = description.prompts.get(description.default_prompt_name, "")
+        if item.role is Role.PAIR and description.pair_template:
+            encoding = self._tokenizer.encode(_framed(description.pair_template, item.query, item.text))
+        elif item.role is Role.PAIR:
+            encoding = self._tokenizer.encode(prompt + item.query, item.text)
+        else:
+            encoding = self._tokenizer.encode(prompt * (item.role is Role.TEXT) + item.text)
+        return Row(encoding.ids, encoding.type_ids)
+
+    def _query(self, rules: Interaction, text: str) -> Row:
+        ids = _marked(self._queries.encode(text).ids, rules.query_marker)
+        fillers = 0 if rules.filler is None else rules.query_length - len(ids)
+        ids += [rules.filler or 0] * fillers
+        return Row(ids, [0] * len(ids), 0 if rules.filler_seen else fillers)
+
+    def _document(self, rules: Interaction, text: str) -> Row:
+        ids = _marked(self._documents.encode(text).ids, rules.document_marker)
+        return Row(ids, [0] * len(ids))
 
 
 def calibration_rows(description: Description, count: int) -> list[Row]:
     """Rows of real text, and as many tokens again drawn from the whole vocabulary, so that ranges hold for any text."""
-    rows = _encode(description, spread(docstrings()[0::2], count))
-    vocabulary = _tokenizer(description).get_vocab_size()
+    rows_of, texts = Rows(description), spread(docstrings()[0::2], count)
+    role = Role.PAIR if description.task is Task.CROSS_ENCODER else Role.TEXT
+    roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if description.interaction else [role] * count
+    rows = [rows_of(Item(each, text, text.splitlines()[0])) for each, text in zip(roles, texts, strict=False)]
+    vocabulary = _tokenizer(description, description.max_length).get_vocab_size()
     random = np.random.default_rng(0)
     drawn = [
         replace(row, ids=[*row.ids[:1], *_draw(random, vocabulary, len(row.ids) - 2), *row.ids[-1:]]) for row in rows
@@ -69,39 +114,9 @@ def _mask(row: Row) -> NDArray[np.int64]:
     return np.repeat(np.array([1, 2], np.int64), [len(row.ids) - row.unseen, row.unseen])
 
 
-def _encode(description: Description, texts: list[str]) -> list[Row]:
-    tokenizer = _tokenizer(description)
-    if description.interaction is not None:
-        query, *documents = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-        return [_query(description.interaction, query), *(_document(description.interaction, ids) for ids in documents)]
-    if description.pair_template:
-        pairs = [(text.splitlines()[0], text) for text in texts]
-        encodings = tokenizer.encode_batch([_framed(description.pair_template, *pair) for pair in pairs])
-    elif description.task is Task.CROSS_ENCODER:
-        encodings = tokenizer.encode_batch([(text.splitlines()[0], text) for text in texts])
-    else:
-        encodings = tokenizer.encode_batch(texts)
-    return [Row(encoding.ids, encoding.type_ids) for encoding in encodings]
-
-
-def _query(rules: Interaction, ids: list[int]) -> Row:
-    row = _marked(ids, rules.query_marker, rules.query_length)
-    fillers = 0 if rules.filler is None else rules.query_length - len(row)
-    row += [rules.filler or 0] * fillers
-    return Row(row, [0] * len(row), 0 if rules.filler_seen else fillers)
-
-
-def _document(rules: Interaction, ids: list[int]) -> Row:
-    row = _marked(ids, rules.document_marker, rules.document_length)
-    return Row(row, [0] * len(row))
-
-
-def _marked(ids: list[int], marker: int | None, length: int) -> list[int]:
-    """The row with the marker after its first token, cut in the middle so that its last one stays."""
-    marks = [] if marker is None else [marker]
-    room = length - len(marks)
-    kept = ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
-    return [*kept[:1], *marks, *kept[1:]]
+def _marked(ids: list[int], marker: int | None) -> list[int]:
+    """The row with the marker after its first token."""
+    return ids if marker is None else [*ids[:1], marker, *ids[1:]]
 
 
 def _framed(template: str, query: str, document: str) -> str:
@@ -109,10 +124,10 @@ def _framed(template: str, query: str, document: str) -> str:
     return re.sub(r"\{(query|document)\}", lambda place: values[place[1]], template)
 
 
-def _tokenizer(description: Description) -> Tokenizer:
+def _tokenizer(description: Description, max_length: int) -> Tokenizer:
     tokenizer = Tokenizer.from_str(Checkpoint(description.source.folder).tokenizer.decode())
     tokenizer.no_padding()
-    tokenizer.enable_truncation(description.max_length)
+    tokenizer.enable_truncation(max_length)
     return tokenizer
 
 

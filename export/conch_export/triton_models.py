@@ -202,8 +202,16 @@ def _parameters(description: Description, part: Part) -> dict[str, str]:
     if description.interaction is not None:
         common["interaction"] = json.dumps(asdict(description.interaction))
     if part.task is Task.CROSS_ENCODER:
-        return common | ({"pair_template": description.pair_template} if description.pair_template else {})
+        common |= {"pair_template": description.pair_template} if description.pair_template else {}
+        return common | (_prompts(description) if description.prompts else {})
     return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)
+
+
+def _prompts(description: Description) -> dict[str, str]:
+    return {
+        "prompts": json.dumps(dict(description.prompts), sort_keys=True, ensure_ascii=False),
+        "default_prompt_name": description.default_prompt_name,
+    }
 
 
 def _described(description: Description, part: Part) -> str:
@@ -218,8 +226,7 @@ def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
     """What a client must know to ask for vectors."""
     stated = {
         "dimension": str(_dimension(description, part)),
-        "prompts": json.dumps(dict(description.prompts), sort_keys=True, ensure_ascii=False),
-        "default_prompt_name": description.default_prompt_name,
+        **_prompts(description),
     }
     if part.task is Task.SPARSE:
         return stated

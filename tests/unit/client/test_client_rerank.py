@@ -100,6 +100,13 @@ async def test_documents_that_the_model_refuses_are_named(client: Any, server: F
         await client.rerank("abc", ["a", "#", "b", "c", "d", "e", "f#"])
 
 
+async def test_the_default_prompt_of_a_cross_encoder_comes_before_the_query(client: Any, server: FakeServer) -> None:
+    prompts = {"prompts": '{"web": "cab "}', "default_prompt_name": "web"}
+    server.models["prompted"] = FakeModel(task="cross-encoder", parameters=prompts)
+    ranking = await client.rerank("d", DOCUMENTS, model="prompted")
+    assert ranking == await client.rerank("cab d", DOCUMENTS, model="pairs")
+
+
 async def test_late_interaction_needs_room_for_the_query(client: Any, server: FakeServer) -> None:
     server.models["overlap"] = FakeModel(task="late-interaction", max_rows=1)
     with pytest.raises(ServerError, match="export it with more rows"):

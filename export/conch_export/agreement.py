@@ -1,0 +1,87 @@
+"""How far answers of exported graphs are from those of the reference. Numbers, no graphs and no models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was measured of one public model.
+
+    Attributes:
+        reference: who computed the expected answers.
+        texts: texts or pairs compared.
+        tokens: of all of them.
+        max_difference: largest |difference| of a vector's number (vectors of length 1), of a weight or of a raw score.
+        max_merged_difference: largest |difference| between a text alone and the same text merged with others.
+        mean_cosine: of exported and expected vectors; None for rerankers.
+        min_cosine: the worst of them.
+        centred_cosine: the mean after the mean of all expected vectors was taken from both. Where all vectors of a
+            model point the same way, plain cosines are near 1 whatever is wrong. None for rerankers and sparse vectors.
+        rank_correlation: of exported and expected scores of the documents for one query (Spearman), the mean over the
+            queries; None for others than rerankers.
+        score_error: root mean square difference of the scores, in standard deviations of the expected scores of the
+            documents for one query; None for others than rerankers.
+    """
+
+    reference: str
+    texts: int
+    tokens: int
+    max_difference: float
+    max_merged_difference: float
+    mean_cosine: float | None = None
+    min_cosine: float | None = None
+    centred_cosine: float | None = None
+    rank_correlation: float | None = None
+    score_error: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; without those that say nothing of this kind of model."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def units(vectors: Floats) -> Floats:
+    """The vectors with length 1; those of length 0 stay."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
+
+
+def widened(vectors: Floats, width: int) -> Floats:
+    """Filled up with zeros to so many numbers each."""
+    return np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))
+
+
+def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[str, float]:
+    """Cosines of [n, d] vectors row by row; NaN where the vectors are."""
+    cosines = _cosines(found, expected)
+    measured = {"mean_cosine": float(cosines.mean()), "min_cosine": float(cosines.min())}
+    if centred and len(expected) > 1:
+        mean = expected.mean(axis=0)
+        measured["centred_cosine"] = float(_cosines(found - mean, expected - mean).mean())
+    return measured
+
+
+def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
+    """Ranks and differences of [queries, documents] scores."""
+    ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
+    spread = float(np.sqrt(expected.var(axis=1).mean()))
+    error = float(np.sqrt(np.square(found - expected).mean()))
+    return {"rank_correlation": float(np.mean(ranks)), "score_error": error / max(spread, 1e-30)}
+
+
+def _cosines(a: Floats, b: Floats) -> Floats:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    # Where both are all zeros (no word weighs anything) they agree.
+    return np.asarray(np.where(norms == 0, 1.0, (a * b).sum(axis=1) / np.maximum(norms, 1e-30)), np.float32)
+
+
+def _ranks(scores: Floats) -> Floats:
+    return np.asarray(np.argsort(np.argsort(scores, kind="stable"), kind="stable"), np.float32)

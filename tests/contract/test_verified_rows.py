@@ -1,0 +1,68 @@
+"""The rows that a verification computes are those that clients send: the export does not import the client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_client._deadline import Deadline
+from conch_client._interaction import Interaction
+from conch_client._steps import finish
+from conch_client._tokenizer import TextTokenizer
+from conch_export import Options, Overrides
+from conch_export.parts import parts
+from conch_export.pipeline import described
+from conch_export.rows import Rows
+from conch_export.samples import Item, Role, verification_sample
+
+from tests import head_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conch_export.description import Description
+
+TEMPLATE = {"score_tokens": ("yes", "no"), "pair_template": "<{query}|{document}>"}
+
+
+def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item) -> tuple[list[int], int]:
+    """Ids, and how many of the last ones are not attended to."""
+    limits: Any = {"max_length": description.max_length, "truncate": "end"}
+    rules, prompt = description.interaction, description.prompts.get(description.default_prompt_name, "")
+    if rules is not None:
+        own, is_query = Interaction(**vars(rules)), item.role is Role.QUERY
+        rows = own.rows(finish(own.encode(tokenizer, [item.text], query=is_query, truncate="end"), Deadline(60)))
+        return rows.tolist()[0], 0 if rows.unseen is None else int(rows.unseen[0])
+    if description.pair_template:
+        steps = tokenizer.encode_framed(description.pair_template, item.query, [item.text], **limits)
+    elif item.role is Role.PAIR:
+        steps = tokenizer.encode_pairs(prompt + item.query, [item.text], **limits)
+    else:
+        steps = tokenizer.encode([prompt * (item.role is Role.TEXT) + item.text], **limits)
+    return finish(steps, Deadline(60)).tolist()[0], 0
+
+
+@pytest.mark.parametrize(
+    ("make", "overrides"),
+    [
+        (lambda folder: head_checkpoints.with_dense(folder, "torch.nn.modules.linear.Identity"), {}),
+        (lambda folder: head_checkpoints.make(folder, "bert", "ForSequenceClassification", num_labels=1), {}),
+        (lambda folder: head_checkpoints.make(folder, "qwen3", "ForCausalLM"), TEMPLATE),
+        (head_checkpoints.colbert, {}),
+        (head_checkpoints.pylate, {}),
+        (head_checkpoints.splade, {}),
+    ],
+    ids=["embedding", "cross-encoder", "template", "colbert", "pylate", "sparse"],
+)
+def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any], tmp_path: Path) -> None:
+    options = Options(str(make(tmp_path / "model")), tmp_path / "repository", overrides=Overrides(**overrides))
+    description, checkpoint = described(options)
+    tokenizer = TextTokenizer(checkpoint.tokenizer)
+    rows_of = Rows(description)
+    sample = verification_sample(description, rows_of.added_tokens)
+    items = [item for part in parts(description) for item in sample.items(description, part)]
+    assert len(items) > 50
+    for item in items:
+        row = rows_of(item)
+        assert (row.ids, row.unseen) == as_clients_do(description, tokenizer, item), item

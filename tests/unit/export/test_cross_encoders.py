@@ -1,0 +1,120 @@
+"""A cross-encoder's scores are those that transformers computes from the texts, whatever its architecture's head is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from conch_client._deadline import Deadline
+from conch_client._steps import finish
+from conch_client._tokenizer import TextTokenizer
+from conch_export import Options, Precision, UnsupportedError, VerificationError, export
+from conch_export.engine import EncoderGraph, HeadGraph
+from conch_export.rows import Row
+from conch_export.texts import docstrings, spread
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests import head_checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+QUERY = "Where does the cat sit, and why?"
+DOCUMENTS = [
+    "The cat sits on the mat.",
+    "It is late.",
+    "Lists are reversed in place, and nothing is returned. " * 3,
+    "Où est le chat? 猫 😀",
+    "Where does the cat sit, and why?",
+    "word " * 200,
+]
+KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "electra", "deberta-v2", "distilbert", "modernbert", "qwen3"]
+
+
+@torch.inference_mode()
+def of_transformers(checkpoint: Path, documents: list[str]) -> Floats:
+    """Raw scores of the documents by the authors' library, which reads the texts itself."""
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    if model.config.model_type == "modernbert":
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    limits = {"truncation": "longest_first", "max_length": 128}
+    pairs = (tokenizer(QUERY, each, return_tensors="pt", **limits) for each in documents)
+    return np.asarray(np.concatenate([model(**pair).logits.numpy() for pair in pairs])[:, 0], np.float32)
+
+
+def of_conch(repository: Path, name: str, documents: list[str], query: str = QUERY) -> Floats:
+    """Raw scores of the documents, of texts that are tokenised as clients do, all in one run."""
+    tokenizer = TextTokenizer((repository / f"{name}.tokenizer" / "1" / "tokenizer.json").read_bytes())
+    packed = finish(tokenizer.encode_pairs(query, documents, max_length=128, truncate="end"), Deadline(60))
+    assert packed.segments is not None
+    types = np.split(packed.segments, np.cumsum(packed.lengths)[:-1])
+    rows = [Row(ids, kinds.tolist()) for ids, kinds in zip(packed.tolist(), types, strict=True)]
+    tokens = EncoderGraph(repository / f"{name}.encoder" / "1" / "model.onnx")(rows)
+    head = HeadGraph(repository / f"{name}.classifier" / "1" / "model.onnx")
+    return np.asarray(head(rows, tokens)["score"][:, 0], np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "scores", kind, "ForSequenceClassification", num_labels=1)
+    expected = of_transformers(checkpoint, DOCUMENTS)
+    found = export(Options(str(checkpoint), tmp_path / "fp32", precision=Precision.FP32)).verification["scores"]
+    np.testing.assert_allclose(of_conch(tmp_path / "fp32", "scores", DOCUMENTS), expected, rtol=0, atol=1e-4)
+    assert found.max_difference < 1e-4
+    assert found.rank_correlation is not None
+    assert found.rank_correlation > 0.999
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "deberta-v2", "distilbert"])
+def test_scores_in_int8_are_off_by_a_fraction_of_their_spread(tmp_path: Path, kind: str) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "scores", kind, "ForSequenceClassification", num_labels=1)
+    documents = spread(docstrings()[2::4], 24)
+    expected = of_transformers(checkpoint, documents)
+    found = export(Options(str(checkpoint), tmp_path / "int8", precision=Precision.INT8)).verification["scores"]
+    difference = of_conch(tmp_path / "int8", "scores", documents) - expected
+    assert np.sqrt(np.square(difference).mean()) < 0.25 * expected.std()
+    assert found.score_error is not None
+    assert found.score_error < 0.2
+
+
+def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "odd", "roformer", "ForSequenceClassification", num_labels=1)
+    (checkpoint / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(UnsupportedError, match="cross-encoders of architecture 'roformer' are not built"):
+        export(Options(str(checkpoint), tmp_path / "repository", precision=Precision.FP32))
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+@pytest.mark.parametrize(
+    ("kind", "mistake", "value"),
+    [
+        ("electra", "conch_export.heads._CLASSIFIERS", {"electra": ("classifier.dense", None, "classifier.out_proj")}),
+        ("bert", "conch_export.families.bert.has_segments", lambda _: False),
+        ("electra", "conch_export.graphs.row_by_row._feed", "no segments"),
+    ],
+    ids=["tanh for gelu", "no segments in a family", "no segments without a family"],
+)
+def test_a_mistake_in_the_graph_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, mistake: str, value: Any, precision: Precision
+) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "wrong", kind, "ForSequenceClassification", num_labels=1)
+    if mistake.endswith("_CLASSIFIERS"):
+        from conch_export.heads import _Layout
+
+        value = {name: _Layout(*layout) for name, layout in value.items()}
+    if mistake.endswith("_feed"):
+        from conch_export.graphs import row_by_row
+
+        right = row_by_row._feed
+        value = lambda g, name, ids, known: right(g, name, ids, {"input_ids": known["input_ids"]})  # noqa: E731
+    monkeypatch.setattr(mistake, value)
+    with pytest.raises(VerificationError, match="wrong is not published"):
+        export(Options(str(checkpoint), tmp_path / "repository", precision=precision))

@@ -1,0 +1,110 @@
+"""The verification finds mistakes in reading a checkpoint, because its reference reads the checkpoint by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conch_export import Options, Overrides, Pooling, Precision, VerificationError, export, rows
+from conch_export.agreement import score_agreement, vector_agreement
+from tokenizers import Tokenizer, normalizers
+
+from tests import head_checkpoints
+from tests.checkpoints import add_modules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conch_export.description import Description
+
+MEAN = {"word_embedding_dimension": 48, "pooling_mode": "mean"}
+
+
+def embedding(folder: Path, **settings: Any) -> Path:
+    """A mean-pooled model with these settings of sentence-transformers."""
+    head_checkpoints.make(folder, "bert", "Model")
+    add_modules(folder, MEAN)
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"__version__": {}, **settings}))
+    return folder
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+@pytest.mark.parametrize(
+    ("mistake", "value"),
+    [
+        ("conch_export.modules.Modules.pooling", lambda *_: Pooling.CLS),
+        ("conch_export.describe.read_prompts", lambda *_: ({}, "")),
+        ("conch_export.describe.read_max_length", lambda *_: 64),
+    ],
+    ids=["pooling", "prompt", "length"],
+)
+def test_a_setting_that_was_misread_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mistake: str, value: Any, precision: Precision
+) -> None:
+    folder = embedding(tmp_path / "m", prompts={"passage": "passage: "}, default_prompt_name="passage")
+    options = Options(str(folder), tmp_path / "repository", precision=precision)
+    export(options)
+    monkeypatch.setattr(mistake, value)
+    with pytest.raises(VerificationError, match="m is not published"):
+        export(options)
+
+
+def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = head_checkpoints.with_dense(tmp_path / "m", *["torch.nn.modules.activation.Tanh"] * 2)
+    monkeypatch.setattr("conch_export.graphs.heads.frame.ACTIVATIONS", _with_wrong_tanh())
+    with pytest.raises(VerificationError, match="m is not published"):
+        export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
+
+
+def _with_wrong_tanh() -> dict[str, dict[str, Any]]:
+    from conch_export.graphs.heads.frame import ACTIVATIONS
+
+    return {**ACTIVATIONS, "tanh": {"op": "Relu"}}
+
+
+def test_what_the_operator_settles_counts_and_is_kept(tmp_path: Path) -> None:
+    folder = embedding(tmp_path / "m", prompts={"passage": "passage: "}, default_prompt_name="passage")
+    overrides = Overrides(pooling=Pooling.CLS, normalize=False, max_length=64, prompts={"q": "query: "})
+    options = Options(str(folder), tmp_path / "repository", precision=Precision.FP32, overrides=overrides)
+    assert export(options).verification["m"].max_difference < 1e-5
+    report = json.loads((options.repository / "m" / "report.json").read_text())
+    assert Overrides.of(report["overrides"]) == overrides
+
+
+def test_a_tokenizer_file_that_does_not_do_what_the_library_does_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = embedding(tmp_path / "m")
+    right = rows._tokenizer
+
+    def cased(description: Description, max_length: int) -> Tokenizer:
+        tokenizer = right(description, max_length)
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+        return tokenizer
+
+    monkeypatch.setattr(rows, "_tokenizer", cased)
+    with pytest.raises(VerificationError, match=r"clients would send \d+ tokens, and .*save_pretrained"):
+        export(Options(str(folder), tmp_path / "repository", precision=Precision.FP32))
+
+
+def test_errors_of_narrow_vectors_are_seen_without_what_they_share() -> None:
+    random = np.random.default_rng(0)
+    own = random.normal(size=(200, 64)).astype(np.float32)
+    expected = 20 * np.ones(64, np.float32) + own
+    found = expected + 0.3 * random.normal(size=own.shape).astype(np.float32)
+    measured = vector_agreement(found, expected, centred=True)
+    assert measured["mean_cosine"] > 0.9995
+    assert measured["centred_cosine"] == pytest.approx(1 / np.sqrt(1 + 0.3**2), abs=0.005)
+
+
+def test_scores_are_judged_by_their_order_and_their_spread() -> None:
+    random = np.random.default_rng(0)
+    expected = (10 + random.normal(size=(4, 500))).astype(np.float32)
+    found = expected + 0.5 * random.normal(size=expected.shape).astype(np.float32)
+    measured = score_agreement(found, expected)
+    assert measured["score_error"] == pytest.approx(0.5, abs=0.03)
+    assert 0.85 < measured["rank_correlation"] < 0.92
+    assert score_agreement(-expected, expected)["rank_correlation"] == pytest.approx(-1)
+    assert score_agreement(np.full_like(expected, np.nan), expected)["score_error"] != pytest.approx(0)
