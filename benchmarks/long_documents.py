@@ -70,7 +70,7 @@ async def all_at_once(client: openai.AsyncOpenAI, requests: Sequence[Sequence[st
 
 
 async def busy(client: openai.AsyncOpenAI, server: Server, texts: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Keep so many clients asking, and measure the processor time of the server meanwhile."""
+    """Keep so many clients asking, and measure how many cores the server uses or, where others have them, waits for."""
     end = time.perf_counter() + seconds
     outcomes: Counter[str] = Counter()
 
@@ -81,15 +81,16 @@ async def busy(client: openai.AsyncOpenAI, server: Server, texts: Sequence[str],
             outcomes[outcome] += time.perf_counter() < end
             number += BUSY_CLIENTS
 
-    before = server.cpu_s()
+    before = server.busy_s()
     asking = [asyncio.create_task(one(number)) for number in range(BUSY_CLIENTS)]
     await asyncio.sleep(seconds)
-    cores = (server.cpu_s() - before) / seconds
+    ran, waited = (after - begun for begun, after in zip(before, server.busy_s(), strict=True))
     await asyncio.gather(*asking)
     return {
         "outcomes": dict(outcomes),
         "texts_per_s": round(outcomes["answered"] / seconds, 2),
-        "cores": round(cores, 2),
+        "cores": round(ran / seconds, 2),
+        "cores_with_waiting_for_one": round((ran + waited) / seconds, 2),
     }
 
 
@@ -99,12 +100,17 @@ async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
     texts = synthetic_texts(Lengths(BUSY_TOKENS, BUSY_TOKENS), 64)
     document = synthetic_texts(Lengths(DOCUMENT_TOKENS, DOCUMENT_TOKENS), 1)
     async with openai.AsyncOpenAI(api_key="unused", base_url=f"{url}/v1", max_retries=0) as client:
-        return {
-            "busy": await busy(client, server, texts, seconds),
-            "clients": await all_at_once(client, [[chunk] for chunk in chunks[:CLIENTS]]),
-            "list": await all_at_once(client, [chunks]),
-            "document": await all_at_once(client, [document]),
+        jobs = {
+            "busy": busy(client, server, texts, seconds),
+            "clients": all_at_once(client, [[chunk] for chunk in chunks[:CLIENTS]]),
+            "list": all_at_once(client, [chunks]),
+            "document": all_at_once(client, [document]),
         }
+        found = {}
+        for name, job in jobs.items():
+            found[name] = await job
+            print(name, json.dumps(found[name]), flush=True)
+        return found
 
 
 def main() -> None:
@@ -134,7 +140,6 @@ def main() -> None:
         **measured,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

@@ -90,11 +90,13 @@ class Server:
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
 
-    def cpu_s(self) -> float:
-        """Seconds of processor time that it and its children have taken."""
+    def busy_s(self) -> tuple[float, float]:
+        """Seconds for which its threads and its children's have run, and those for which they waited for a core."""
         parent = psutil.Process(self._process.pid)
-        times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
-        return sum(one.user + one.system for one in times)
+        processes = (parent, *parent.children(recursive=True))
+        found = [path for one in processes for path in Path(f"/proc/{one.pid}/task").glob("*/schedstat")]
+        times = [path.read_text(encoding="ascii").split() for path in found]
+        return sum(int(time[0]) for time in times) / 1e9, sum(int(time[1]) for time in times) / 1e9
 
     def stop(self) -> None:
         """Ask it to end; kill what is left of it after a while."""
