@@ -18,6 +18,7 @@ from conch_export.checkpoint import Checkpoint
 from conch_export.describe import describe
 from conch_export.description import Description, Overrides, Precision, Task
 from conch_export.errors import OutdatedError, UnsupportedError
+from conch_export.graph_inputs import graph_fits
 from conch_export.graphs.file import file_graph
 from conch_export.ownership import owned, refuse_taken
 from conch_export.parts import INNER_NAMES, parts
@@ -142,7 +143,10 @@ def is_complete(options: Options) -> bool:
     except OutdatedError:
         return False
     report = read_report(options.repository, public_name(options))
-    return report is not None and report.get("versions", {}).get("conch") == _version("conch")
+    if report is None or report.get("versions", {}).get("conch") != _version("conch"):
+        return False
+    graphs = [options.repository / path for path in report["files"] if path.endswith("/model.onnx")]
+    return all(graph_fits(graph.parents[1]) for graph in graphs)
 
 
 def public_name(options: Options) -> str:

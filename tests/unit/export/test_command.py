@@ -68,6 +68,18 @@ def test_missing_makes_good_what_was_lost(checkpoints: Checkpoints, tmp_path: Pa
     assert lost.exists()
 
 
+def test_missing_replaces_a_graph_of_an_older_export_beside_a_newer_configuration(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    arguments = (checkpoints.xlm_roberta(), "--precision", "fp32", "--repository", tmp_path / "models", "--missing")
+    run(*arguments)
+    graph = tmp_path / "models" / "xlm-roberta.pooling" / "1" / "model.onnx"
+    today = graph.read_bytes()
+    graph.write_bytes(today.replace(b"token_embeddings_lengths", b"token_embeddings_numbers"))  # of the same size
+    assert run(*arguments).exit_code == 0
+    assert graph.read_bytes() == today
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
