@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -97,7 +98,10 @@ def export(
     ] = None,
     cores: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Cores to plan for. [default: those of this machine; with --check, 2]"),
+        typer.Option(
+            min=1,
+            help="Cores to plan for. [default: this machine's; with --check, those that the repository is planned for]",
+        ),
     ] = None,
     aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")] = 512,
@@ -129,6 +133,8 @@ def export(
         Target,
         Task,
         plan,
+        planned,
+        public_name,
         usable_cores,
     )
 
@@ -152,12 +158,15 @@ def export(
         revision=revision,
         precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=plan(cores or (2 if check else usable_cores()), Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
+        plan=plan(cores or usable_cores(), Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
         overrides=overrides,
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
     )
     try:
+        there = planned(repository, public_name(options)) if check and cores is None else None
+        if there is not None:
+            options = replace(options, plan=replace(there, queue=options.plan.queue))
         _run(options, missing=missing, check=check)
     except ExportError as error:
         console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)

@@ -20,6 +20,7 @@ from conch_export.memory import Budget
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.provenance import preload
+from conch_export.published import planned
 from conch_export.report import exported_from
 from conch_export.sources import Source
 
@@ -60,6 +61,7 @@ __all__ = [
     "make_bundle",
     "open_bundle",
     "plan",
+    "planned",
     "preload",
     "public_name",
     "usable_cores",

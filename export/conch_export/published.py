@@ -13,6 +13,7 @@ from conch_export.errors import SourceError
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
 from conch_export.ownership import owned
+from conch_export.plan import Plan
 from conch_export.report import read_report
 from conch_export.sources import Source
 
@@ -68,8 +69,29 @@ def _described(repository: Path, name: str, report: dict[str, Any]) -> tuple[Des
         projected=_projected(repository, f"{name}-tokens") if f"{name}-tokens" in derived else 0,
         lexical=f"{name}-sparse" in derived,
     )
-    on_gpu = encoder.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
-    return description, Target.CUDA if on_gpu else Target.CPU
+    return description, _target(encoder)
+
+
+def planned(repository: Path, name: str) -> Plan | None:
+    """What a public model's configurations are planned for, the queue aside; None where there are none.
+
+    Raises:
+        SourceError: the encoder's configuration cannot be read.
+    """
+    if not (repository / f"{name}.encoder" / "config.pbtxt").exists():
+        return None
+    encoder = _config(repository, f"{name}.encoder")
+    return Plan(
+        instances=sum(group.count for group in encoder.instance_group),
+        threads=int(encoder.parameters["intra_op_thread_count"].string_value or 1),
+        max_rows=encoder.max_batch_size,
+        target=_target(encoder),
+    )
+
+
+def _target(encoder: pb.ModelConfig) -> Target:
+    on_gpu = any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in encoder.instance_group)
+    return Target.CUDA if on_gpu else Target.CPU
 
 
 def _report(repository: Path, name: str) -> dict[str, Any]:

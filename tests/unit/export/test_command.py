@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch.app import app
+from conch_export import DEFAULT, Options, plan
+from conch_export.pipeline import described
+from conch_export.triton_models import to_text, triton_models
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner, Result
@@ -34,6 +37,16 @@ def assert_one_line(result: Result) -> None:
 def test_the_committed_configurations_are_those_of_an_export() -> None:
     result = run("--check", "--repository", COMMITTED)
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 32])
+def test_configurations_are_checked_for_the_cores_that_they_are_planned_for(tmp_path: Path, cores: int) -> None:
+    folder = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1"))
+    description, _ = described(Options(DEFAULT.name, folder))
+    for name, config in triton_models(description, plan(cores)).items():
+        (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
+    assert run("--check", "--repository", folder).exit_code == 0
+    assert_one_line(run("--check", "--repository", folder, "--cores", cores + 1))
 
 
 def test_a_change_of_a_committed_configuration_is_found(tmp_path: Path) -> None:
