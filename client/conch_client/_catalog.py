@@ -30,7 +30,7 @@ TTL_S = 10.0
 
 FILE_PART_BYTES = 2 * 1024 * 1024
 
-_STEP_SUFFIXES = (".encoder", ".pooling", ".classifier", ".maxsim", ".projection", ".sparse", ".tokenizer")
+_STEP_SUFFIXES = (".pooling", ".classifier", ".maxsim", ".projection", ".sparse", ".tokenizer")
 _CALLS = {EMBEDDING: "embed", MULTI_VECTOR: "embed_tokens", SPARSE: "embed_sparse"}
 
 
@@ -116,9 +116,10 @@ class Catalog:
         """Takes in a new reading: the server's index and the configurations of what it lists as ready."""
         models: dict[str, ModelInfo] = {}
         unreadable: dict[str, str] = {}
-        for config in filter(is_conch_model, configs):
+        by_name = {config.name: config for config in configs}
+        for config in filter(is_conch_model, by_name.values()):
             try:
-                models[config.name] = read_model_info(config)
+                models[config.name] = read_model_info(config, by_name)
             except ServerError as error:  # noqa: PERF203 - one bad model must not hide the others
                 unreadable[config.name] = str(error)
         for name in {entry.name for entry in index.models} - models.keys():
@@ -177,7 +178,7 @@ def require_ready(info: ModelInfo) -> ModelInfo:
 
 
 def names_to_read(index: pb.RepositoryIndexResponse) -> list[str]:
-    """Models that are ready and may be public ones; the parts of a conch model are told by their suffix."""
+    """Models that are ready and may be public ones, and encoders; the other parts are told by their suffix."""
     return sorted(
         {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_STEP_SUFFIXES)}
     )

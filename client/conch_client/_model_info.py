@@ -61,6 +61,7 @@ class ModelInfo:
         pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
             tokenizer joins them.
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
+        instances: How many instances of its encoder the server runs; None where it does not say.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ModelInfo:
     similarity: str | None = None
     pair_template: str | None = None
     interaction: Interaction | None = None
+    instances: int | None = None
 
     def prompt_text(self, prompt: str | None, prompt_name: str | None) -> str:
         """The text to put before each input.
@@ -121,8 +123,10 @@ def is_conch_model(config: model_config_pb2.ModelConfig) -> bool:
     return "conch_format" in config.parameters
 
 
-def read_model_info(config: model_config_pb2.ModelConfig) -> ModelInfo:
-    """Reads the ensemble's configuration of a model that is ready.
+def read_model_info(
+    config: model_config_pb2.ModelConfig, others: Mapping[str, model_config_pb2.ModelConfig]
+) -> ModelInfo:
+    """Reads the ensemble's configuration of a model that is ready; its encoder's is among the others, if known.
 
     Raises:
         ServerError: A parameter is missing or unreadable, or the format is another than this client's.
@@ -143,10 +147,16 @@ def read_model_info(config: model_config_pb2.ModelConfig) -> ModelInfo:
             max_rows=max(1, config.max_batch_size),
             inputs=inputs,
             output=config.output[0].name,
+            instances=_instances(config, others),
             **_described(values),
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ServerError(f"{config.name} describes itself wrongly ({error!r}): export it again") from error
+
+
+def _instances(config: model_config_pb2.ModelConfig, others: Mapping[str, model_config_pb2.ModelConfig]) -> int | None:
+    steps = [others[step.model_name] for step in config.ensemble_scheduling.step if step.model_name in others]
+    return max((sum(group.count for group in step.instance_group) for step in steps), default=0) or None
 
 
 def _described(values: Mapping[str, str]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def fake_tokenizer_json(special_tokens: tuple[str, ...] = _SPECIAL_TOKENS) -> by
     return str(tokenizer.to_str()).encode()
 
 
+ENCODER = ".encoder"
+
+
 @dataclass
 class FakeModel:
     """A model of a ``FakeServer``.
@@ -61,6 +64,7 @@ class FakeModel:
         refused_token: A token that it treats like one outside its vocabulary.
         tokenizer_json: Its tokenizer's file.
         bias: Added to the logits of a cross-encoder.
+        instances: How many instances its encoder is said to have.
     """
 
     task: str = EMBEDDING
@@ -72,6 +76,7 @@ class FakeModel:
     refused_token: int | None = None
     tokenizer_json: bytes = field(default_factory=fake_tokenizer_json)
     bias: float = 0.0
+    instances: int = 2
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -84,8 +89,15 @@ class FakeModel:
         config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
         config.input.extend(model_config_pb2.ModelInput(name=tensor) for tensor in self.inputs)
         config.output.extend(model_config_pb2.ModelOutput(name=tensor) for tensor in self.outputs)
+        config.ensemble_scheduling.step.add(model_name=f"{name}{ENCODER}")
         for key, value in {**self._usual_parameters(name), **self.parameters}.items():
             config.parameters[key].string_value = value
+        return config
+
+    def encoder_config(self, name: str) -> model_config_pb2.ModelConfig:
+        """The Triton configuration of its encoder, which is not there to be asked."""
+        config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
+        config.instance_group.add(count=self.instances)
         return config
 
     def compute(self, tensors: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
@@ -192,13 +204,14 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                     name=name, state="READY" if fake.ready else "UNAVAILABLE"
                 )
                 for model, fake in self.models.items()
-                for name in (model, f"{model}.tokenizer", f"{model}.encoder")
+                for name in (model, f"{model}.tokenizer", f"{model}{ENCODER}")
             ]
         )
 
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
-        model = self._model(request.name, context)
-        return service_pb2.ModelConfigResponse(config=model.config(request.name))
+        model = self._model(request.name.removesuffix(ENCODER), context)
+        describe = model.encoder_config if request.name.endswith(ENCODER) else model.config
+        return service_pb2.ModelConfigResponse(config=describe(request.name))
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
         self.received.append(request)

@@ -7,6 +7,8 @@ is tokenised its tokens are estimated from its length; once they are known, its 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from conch_client import ModelInfo
+
 from conch_gateway._line import Flow, Line
 from conch_gateway._trace import Trace
 from conch_gateway._turns import Turns
@@ -15,6 +17,8 @@ from conch_gateway.settings import GatewaySettings
 
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
 LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
+_CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
+_ROWS = 8  # that an instance on a CPU merges; those on a GPU take more, and so more calls keep them busy
 _LARGE = 512  # tokens of a large request, about those of a call: estimates need not agree with the turns
 
 
@@ -30,11 +34,19 @@ class Admission:
         self._max_requests = settings.max_in_flight_requests
         self._max_texts = settings.max_in_flight_texts
         self._max_tokens = settings.max_in_flight_tokens
-        self.turns = Turns(settings.triton_calls)
+        self._stated_calls = settings.triton_calls
+        self._calls: dict[str, int] = {}
+        self.turns = Turns(settings.triton_calls or _CALLS_EACH)
         self.line = Line(self.turns, settings.timeout_s, "CONCH_TIMEOUT_S")
         self.requests = 0
         self.texts = 0
         self.tokens = 0
+
+    def know(self, info: ModelInfo) -> None:
+        """Let as many calls be under way as keep every model's instances busy, unless the settings say how many."""
+        if self._stated_calls is None and info.instances is not None:
+            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
+            self.turns.fit(max(self._calls.values()))
 
     @contextmanager
     def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], trace: Trace, query: str = "") -> Iterator["Hold"]:

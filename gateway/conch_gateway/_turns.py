@@ -73,6 +73,12 @@ class Turns:
         self._throughput = Throughput()
         self._full = False
 
+    def fit(self, calls: int) -> None:
+        """Let as many calls be under way from now on."""
+        if calls != self._calls:
+            self._calls, self._instances = calls, max(1, calls // 2)
+            self.grant()
+
     @contextmanager
     def share(self, trace: Trace, *, large: bool, single: bool = False) -> Iterator[Share]:
         """Open a request, whose calls may be queued inside the block.

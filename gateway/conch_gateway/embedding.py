@@ -57,6 +57,7 @@ class Embedder:
         # Admitted first: who waits for a model to be loaded takes up room as well.
         with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, EMBEDDING, trace.key) as choice:
+                self._admission.know(choice.info)
                 _check_dimensions(job.dimensions, choice.info)
                 check_normalize(job, choice.info)
                 trace.enter(choice.info.name, len(job.texts))

@@ -84,6 +84,7 @@ class Representer:
         self._check(job)
         with self._admission.admit(job.texts, trace) as hold:
             async with self._models.use(job.model, tasks, trace.key) as choice:
+                self._admission.know(choice.info)
                 check_normalize(job, choice.info)
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.texts))

@@ -47,6 +47,7 @@ class Reranker:
         self._check_count(len(job.documents))
         with self._admission.admit(job.documents, trace, job.query) as hold:
             async with self._models.use(job.model, RERANKING, trace.key) as choice:
+                self._admission.know(choice.info)
                 hold.stand_in_line(choice.line)
                 trace.enter(choice.info.name, len(job.documents))
                 with trace.inferring():

@@ -1,6 +1,5 @@
 """What an operator can set: one frozen object, built once at the edge and passed whole."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -71,12 +70,12 @@ class GatewaySettings(BaseSettings):
         description="Most tokens computed or queued at once, estimated until texts are tokenised; further ones get "
         "429. A request that has more by itself is taken when there is no other.",
     )
-    triton_calls: int = Field(
-        default_factory=lambda: 2 * (os.cpu_count() or 1),
+    triton_calls: int | None = Field(
+        None,
         ge=1,
         description="Calls that may be under way to Triton at once; what arrives meanwhile waits in the gateway, where "
-        "texts leave together and long lists let short ones pass. Twice the encoder's instances keeps them busy. "
-        "[default: twice the cores]",
+        "texts leave together and long lists let short ones pass. Unset, twice as many as Triton has instances of the "
+        "encoder that has most, for every 8 rows that these merge.",
     )
     cache_mb: int = Field(
         0, ge=0, description="MiB of vectors that are remembered, so that a text is computed once; 0 remembers none."

@@ -31,7 +31,13 @@ async def test_models_describe_themselves(client: Any) -> None:
     ]
     assert (found[0].dimension, found[0].max_length, found[0].normalized, found[0].prompts) == (8, 64, True, {})
     assert found[1].dimension is None
+    assert [info.instances for info in found] == [2, 2, 2]
     assert await client.model("letters") == found[0]
+
+
+async def test_instances_are_those_of_the_encoder(client: Any, server: FakeServer) -> None:
+    server.models["new"] = FakeModel(instances=32)
+    assert (await client.model("new")).instances == 32
 
 
 async def test_without_a_name_the_first_ready_model_of_the_task_is_taken(client: Any, server: FakeServer) -> None:

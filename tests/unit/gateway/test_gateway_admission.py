@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway import CapacityError, GatewaySettings, _line, _throughput
@@ -40,6 +41,51 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def admission_of(**settings: float) -> Admission:
     return Admission(GatewaySettings.model_validate({"triton_calls": 1, **settings}))
+
+
+def model(name: str, instances: int | None, max_rows: int = 8) -> Any:
+    return SimpleNamespace(name=name, instances=instances, max_rows=max_rows)
+
+
+def under_way(admission: Admission) -> int:
+    """How many of many calls start at once."""
+    started: list[None] = []
+    share = Share(Trace("request"), Flow(0.0), large=False, began=0.0)
+    for _ in range(200):
+        admission.turns.queue(share, 1, lambda: started.append(None))
+    admission.turns.grant()
+    return len(started)
+
+
+@pytest.mark.parametrize(
+    ("models", "calls"),
+    [
+        pytest.param([model("a", 1)], 2, id="one instance"),
+        pytest.param([model("a", 3)], 6, id="three"),
+        pytest.param([model("a", 32), model("b", 2)], 64, id="the model that has most counts"),
+        pytest.param([model("a", 32), model("a", 2)], 4, id="deployed anew"),
+        pytest.param([model("a", 1, max_rows=64)], 16, id="one on a GPU, which merges more"),
+        pytest.param([model("a", 2), model("b", None)], 4, id="another server's"),
+    ],
+)
+def test_as_many_calls_are_under_way_as_keep_the_instances_of_triton_busy(models: list[Any], calls: int) -> None:
+    admission = Admission(GatewaySettings())
+    for each in models:
+        admission.know(each)
+    assert under_way(admission) == calls
+
+
+def test_calls_that_are_waiting_start_when_there_turn_out_to_be_more_instances() -> None:
+    admission = Admission(GatewaySettings())
+    assert under_way(admission) == 2
+    admission.know(model("a", 4))
+    assert admission.turns._under_way[False] == 8
+
+
+def test_the_settings_have_the_last_word_on_calls() -> None:
+    admission = Admission(GatewaySettings(triton_calls=3))
+    admission.know(model("a", 32))
+    assert under_way(admission) == 3
 
 
 def work(turns: Turns, clock: Clock, tokens: int, seconds: float) -> None:
