@@ -8,7 +8,7 @@ from ._arguments import TritonCommand
 from ._errors import InstallationError, PortTakenError, RepositoryError, ServingError, StartError
 from ._ports import check_free
 from ._settings import ServerSettings
-from ._supervisor import State, Supervisor
+from ._supervisor import Supervisor
 
 __all__ = [
     "InstallationError",
@@ -17,7 +17,6 @@ __all__ = [
     "ServerSettings",
     "ServingError",
     "StartError",
-    "State",
     "Supervisor",
     "TritonCommand",
     "check_free",

@@ -22,7 +22,7 @@ def _loopback(host: str) -> str:
 
 
 def _strong(key: SecretStr) -> SecretStr:
-    """It is put into Triton's command line, between a comma, a colon and an equals sign."""
+    """Triton takes it in one argument with other words, between a colon, an equals sign and a comma."""
     if not KEY.fullmatch(key.get_secret_value()):
         raise ValueError("write at least 16 letters, digits, - or _, as `openssl rand -hex 16` does")
     return key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -33,15 +32,6 @@ START_POLL_S = 0.02
 STUBS_POLL_S = 0.1  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
 
 
-class State(enum.Enum):
-    """Where the supervised Triton is in its life."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    RESTARTING = "restarting"
-
-
 class Supervisor:
     """An async context manager inside which Triton serves.
 
@@ -51,7 +41,6 @@ class Supervisor:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.state = State.STOPPED
         self.restarts = 0
         self.models: list[str] = []
         log_path = settings.run_directory.absolute() / f"triton-{settings.triton_grpc_port}.log"
@@ -66,15 +55,6 @@ class Supervisor:
     def grpc_url(self) -> str:
         """`host:port` of Triton's gRPC endpoint."""
         return f"{self.settings.triton_host}:{self.settings.triton_grpc_port}"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the tritonserver that runs now."""
-        return self._run.pid if self._run else None
-
-    async def ready(self) -> bool:
-        """Whether Triton answers now, and every model that it loads at the start is ready."""
-        return self._probe is not None and await self._probe.alive() and not await self._probe.unready()
 
     async def wait(self) -> None:
         """Wait until the context is left; raises ServingError when Triton is not watched any more before that."""
@@ -92,13 +72,8 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         """Start Triton and return when it is ready, with every model unless the gateway loads them."""
-        self.state = State.STARTING
-        try:
-            self._preflight()
-            await self._launch()
-        except BaseException:
-            self.state = State.STOPPED
-            raise
+        self._preflight()
+        await self._launch()
         self._watcher = asyncio.create_task(self._watch(), name="conch-supervisor")
         return self
 
@@ -115,7 +90,6 @@ class Supervisor:
         finally:
             if self._run is not None:
                 await asyncio.shield(self._end(self._run, kill=True))
-            self.state = State.STOPPED
 
     def _preflight(self) -> None:
         settings = self.settings
@@ -142,7 +116,7 @@ class Supervisor:
         except BaseException:
             await asyncio.shield(self._end(run, kill=True))
             raise
-        self._run, self._ready_at, self.state = run, time.monotonic(), State.READY
+        self._run, self._ready_at = run, time.monotonic()
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
         deadline = time.monotonic() + self.settings.start_timeout_s
@@ -173,7 +147,6 @@ class Supervisor:
 
     async def _restart(self) -> None:
         uptime_s = 0.0
-        self.state = State.RESTARTING
         if self._run is not None:
             uptime_s = time.monotonic() - self._ready_at
             await self._end(self._run, kill=True)

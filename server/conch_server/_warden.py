@@ -114,6 +114,9 @@ def _put_secret(pid: int, index: int, libc: ctypes.CDLL) -> None:
     change = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
     if change is None or change.si_code != os.CLD_TRAPPED:  # it could not be run, which is told elsewhere
         return
+    if change.si_status != signal.SIGTRAP:  # a signal came first
+        os.kill(pid, signal.SIGKILL)
+        return
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     stack, begin, end = (int(fields[field]) for field in (START_STACK, ENV_START, ENV_END))
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
