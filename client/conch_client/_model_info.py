@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from conch_client._errors import InvalidInputError, ServerError
@@ -24,6 +25,7 @@ RERANKERS = (LATE_INTERACTION, CROSS_ENCODER)
 ANY_TASK = (*EMBEDDINGS, *RERANKERS, MULTI_VECTOR, SPARSE)
 
 _FORMAT = "1"
+_NONE: Mapping[str, model_config_pb2.ModelConfig] = MappingProxyType({})
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -124,7 +126,7 @@ def is_conch_model(config: model_config_pb2.ModelConfig) -> bool:
 
 
 def read_model_info(
-    config: model_config_pb2.ModelConfig, others: Mapping[str, model_config_pb2.ModelConfig]
+    config: model_config_pb2.ModelConfig, others: Mapping[str, model_config_pb2.ModelConfig] = _NONE
 ) -> ModelInfo:
     """Reads the ensemble's configuration of a model that is ready; its encoder's is among the others, if known.
 

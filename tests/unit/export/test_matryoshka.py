@@ -43,7 +43,7 @@ def published(
 def told(published: Published) -> ModelInfo:
     """What a client reads of the model."""
     text = (published.repository / published.name / "config.pbtxt").read_text()
-    return read_model_info(text_format.Parse(text, ModelConfig()), {})
+    return read_model_info(text_format.Parse(text, ModelConfig()))
 
 
 def cut(published: Published, dimensions: int | None) -> Floats:
