@@ -128,7 +128,7 @@ class _Facts:
 
     def _of_classifier(self) -> dict[str, Any]:
         checkpoint, config, family = self._checkpoint, self._checkpoint.config, self._family
-        segments = family.has_segments(config) if family else int(config.get("type_vocab_size", 0)) > 1
+        segments = family.has_segments(config) if family else config.of("type_vocab_size", int, 0) > 1
         refuse_other_activation(checkpoint)
         prompts, default_prompt_name = read_prompts(checkpoint, self._usage, self._overrides)
         facts = {

@@ -135,11 +135,14 @@ def read(tmp_path: Path) -> Callable[..., Description]:
             UnsupportedError, "'passage' is not among the checkpoint's prompts ['query']", id="a wrong default prompt",
         ),
         pytest.param(
-            [config(architectures=["BertForSequenceClassification"], id2label={"0": "A", "1": "B"})],
+            [
+                without("modules.json"),
+                config(architectures=["BertForSequenceClassification"], id2label={"0": "A", "1": "B"}),
+            ],
             UnsupportedError, "2 labels is no reranker", id="two labels",
         ),
         pytest.param(
-            [config(architectures=["BertForSequenceClassification"])],
+            [without("modules.json"), config(architectures=["BertForSequenceClassification"])],
             UnsupportedError, "2 labels is no reranker", id="labels unsaid, which means two",
         ),
         pytest.param([without("config.json")], SourceError, "no config.json with a model_type", id="no config.json"),
