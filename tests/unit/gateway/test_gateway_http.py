@@ -234,14 +234,14 @@ class TestSlowSenders:
 
             assert read(connection).status == 408
 
-    @pytest.mark.usefixtures("hurried")
-    def test_who_sends_steadily_may_take_longer(self, port: int) -> None:
+    def test_who_sends_steadily_may_take_longer(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Protocol, "pace", Pace(patience_s=1.0, slowest=1_000))
         body = GOOD[:-1] + b" " * 20_000 + b"}"
         with Connection(port) as connection:
             connection.send(request(URL, b"", f"Content-Length: {len(body)}", framed=False))
             for at in range(0, len(body), 2_000):
                 connection.send(body[at : at + 2_000])
-                time.sleep(0.05)
+                time.sleep(0.12)
 
             assert read(connection).status == 200
 
