@@ -38,7 +38,6 @@ fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile r
 
 MINUTES ?= 30
 soak: $(STAMP) ## MINUTES of load and faults, every answer checked; then docs/failures.md is what was seen
-	$(BIN)/conch export --missing
 	$(BIN)/python -m tests.soak --minutes $(MINUTES); status=$$?; $(BIN)/python docs/generate.py; exit $$status
 
 check: $(STAMP) ## style, types, generated pages, bill of materials, known vulnerabilities

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "soak.json"
 REFRESH_S = 0.5
+STOPPED = 130  # as a shell says of a program that SIGINT has ended
 console = Console(stderr=True)
 
 
@@ -61,6 +62,9 @@ def main() -> int:
     plan = Plan(seconds, arguments.per_second, arguments.seed, faults, arguments.every)
     with _folder(arguments.folder) as folder:
         seen = uvloop.run(_watched(plan, folder))
+    if seen is None:
+        console.print("stopped before anything was asked")
+        return STOPPED
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": _command(arguments),
@@ -86,19 +90,26 @@ def _folder(kept: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def _watched(plan: Plan, folder: Path) -> dict[str, Any]:
+async def _watched(plan: Plan, folder: Path) -> dict[str, Any] | None:
+    """Run with a display; return what was seen, or None when a signal came before anything was asked."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     run = Run(plan, folder, stop)
     with Live(console=console, auto_refresh=False) as live:
-        showing = asyncio.create_task(_show(live, run))
+        running = asyncio.create_task(run())
+        helping = [asyncio.create_task(_show(live, run)), asyncio.create_task(stop.wait())]
         try:
-            return await run()
+            await asyncio.wait([running, helping[1]], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and not run.asks:
+                running.cancel()
+            return await running
+        except asyncio.CancelledError:
+            return None
         finally:
-            showing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await showing
+            for task in helping:
+                task.cancel()
+            await asyncio.gather(*helping, return_exceptions=True)
 
 
 async def _show(live: Live, run: Run) -> None:

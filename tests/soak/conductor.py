@@ -63,6 +63,11 @@ class Run:
         self._folder = folder
         self._stop = stop
 
+    @property
+    def asks(self) -> bool:
+        """Whether the load has begun, so that there is something to tell."""
+        return bool(self.record.surfaces)
+
     async def __call__(self) -> dict[str, Any]:
         """Run it and return the result; a stop that is asked for ends it early and in order."""
         made = await asyncio.to_thread(models.make, self._folder)
@@ -155,7 +160,7 @@ class Run:
         assert load.stdout is not None
         async for line in load.stdout:
             self.record.take(json.loads(line))
-            if self.record.surfaces:
+            if self.asks:
                 knows.set()
         await load.wait()
 

@@ -1,8 +1,7 @@
-"""The model repository that is served: a copy of the default models, and small seeded models of the other kinds."""
+"""The model repository that is served: the default models, and small seeded models of the other kinds."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +11,6 @@ from conch_export import Options, Precision, export, plan
 from tests import head_checkpoints
 from tests.checkpoints import Checkpoints
 
-ROOT = Path(__file__).parents[2]
 DENSE = "all-minilm-l6-v2"
 TOKENS, MAXSIM = f"{DENSE}-tokens", f"{DENSE}-maxsim"
 SPARSE, PAIRS = "soak-sparse", "soak-pairs"
@@ -30,9 +28,9 @@ class Models:
 
 
 def make(folder: Path) -> Models:
-    """Make all of it below `folder`; the default models are those that `make serve` has exported."""
+    """Make all of it below `folder`; the default models are exported as `make serve` does it."""
     repository = folder / "models"
-    shutil.copytree(ROOT / "model_repository", repository)  # no links: faults damage files
+    export(Options(DENSE, repository))
     sparse = head_checkpoints.splade(folder / "sparse")
     pairs = Checkpoints(folder).bert_cross_encoder("pairs")
     for name, checkpoint in ((SPARSE, sparse), (PAIRS, pairs)):
