@@ -93,13 +93,11 @@ def _check_names(contract: Contract, graph_inputs: set[str], graph_outputs: set[
     fed = {declared.name for declared in contract.inputs} | {made.name for made in contract.batch_inputs}
     if missing := graph_inputs - fed:
         raise ConfigError(
-            f"the graph takes {sorted(missing)}, which neither input nor batch_input of config.pbtxt gives; "
-            "export the model again"
+            f"the graph takes {sorted(missing)}, which neither input nor batch_input of config.pbtxt gives"
         )
     if unknown := fed - graph_inputs:
         raise ConfigError(
-            f"config.pbtxt gives {sorted(unknown)}, which the graph does not take (it takes {sorted(graph_inputs)}); "
-            "export the model again"
+            f"config.pbtxt gives {sorted(unknown)}, which the graph does not take: {sorted(graph_inputs)}"
         )
     if unknown := {output.name for output in contract.outputs} - graph_outputs:
         raise ConfigError(f"config.pbtxt promises {sorted(unknown)}, but the graph has only {sorted(graph_outputs)}")
