@@ -30,7 +30,15 @@ Body = TypeVar("Body", bound=RequestBody)
 
 
 async def read_body(request: Request, model: type[Body]) -> Body:
-    """Read and check a JSON body, whatever its content type says.
+    """Read and check a JSON body, whatever its content type says; for the errors see `parse_body`."""
+    raw = await request.body()
+    if len(raw) > _LARGE_BODY:  # takes long enough to keep others waiting
+        return await asyncio.to_thread(parse_body, raw, model)
+    return parse_body(raw, model)
+
+
+def parse_body(raw: bytes, model: type[Body]) -> Body:
+    """Check the bytes of a JSON body.
 
     Raises:
         MalformedBodyError: not JSON (also: NaN, lone surrogates, raw control characters, nesting deeper than 1,024).
@@ -38,13 +46,6 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         InvalidValueError: a value is out of range.
         BodyTooLargeError: it holds more values than a request needs.
     """
-    raw = await request.body()
-    if len(raw) > _LARGE_BODY:  # takes long enough to keep others waiting
-        return await asyncio.to_thread(_read, raw, model)
-    return _read(raw, model)
-
-
-def _read(raw: bytes, model: type[Body]) -> Body:
     raw = raw.removeprefix(BOM_UTF8)
     check_json_size(raw)
     try:

@@ -6,12 +6,11 @@ A reader that raises anything but these errors, takes longer than `reader.SECOND
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
 
 from conch_client import InvalidInputError, ServerError
@@ -26,14 +25,13 @@ from conch_export.families import family_of
 from conch_export.published import published
 from conch_export.sources import Lock, Source
 from conch_export.weights import Weights
-from conch_gateway._body import RequestBody, read_body
+from conch_gateway._body import RequestBody, parse_body
 from conch_gateway._models_file import read_models_file
 from conch_gateway.errors import KeysError, ModelsFileError, RequestError
 from conch_gateway.keys import create_key, read_keys
 from conch_server import RepositoryError
 from conch_server._repository import check_repository
 from google.protobuf import text_format
-from starlette.requests import Request
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tests.fuzz.values import Values
@@ -250,15 +248,10 @@ def _done(steps: Steps[Result]) -> Result:
 
 
 def _request_body() -> Target:
-    loop, models = asyncio.new_event_loop(), _bodies()
+    models = _bodies()
 
     def read(data: bytes) -> None:
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": data, "more_body": False}
-
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-        model = models[crc32(data) % len(models)]
-        loop.run_until_complete(read_body(Request(scope, receive), model))
+        parse_body(data, models[crc32(data) % len(models)])
 
     return Target(read, tuple(_examples()), (RequestError,))
 
