@@ -133,8 +133,7 @@ def test_a_full_queue_is_overload(default_repository: Path, tmp_path: Path) -> N
     narrow = tmp_path / "models"
     shutil.copytree(default_repository, narrow)
     config = narrow / f"{MODEL}.encoder" / "config.pbtxt"
-    queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
-    config.write_text(re.sub(r"dynamic_batching\s*\{[^}]*", queue, config.read_text(), count=1))
+    config.write_text(re.sub(r"max_queue_size: \d+", "max_queue_size: 1", config.read_text(), count=1))
     with (
         Serving(narrow, tmp_path) as serving,
         Client(serving.grpc_url) as client,
