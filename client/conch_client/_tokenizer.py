@@ -5,9 +5,10 @@ The tokenizer is never mutated (its own truncation and padding are switched off 
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tokenizers import Encoding, Tokenizer
 
@@ -66,6 +67,20 @@ def _readable() -> Iterator[None]:
         raise ServerError(f"the served tokenizer cannot be read ({error}); try a newer 'tokenizers'") from error
 
 
+def _refuse_repetitions(tokenizer: Any) -> None:
+    """Refuse templates that have a text twice.
+
+    Where texts are cut, `tokenizers` joins every rest with every other, for each repetition anew: twenty of them take
+    more memory than there is, and end the process.
+    """
+    processor = tokenizer.get("post_processor") or {}
+    for part in processor.get("processors", [processor]):
+        for template in (part.get("single"), part.get("pair")):
+            places = [piece["Sequence"]["id"] for piece in template or () if "Sequence" in piece]
+            if len(places) != len(set(places)):
+                raise ServerError("the served tokenizer's template has a text more than once; export the model again")
+
+
 def _in_steps(method: Callable[P, Steps[Result]]) -> Callable[P, Steps[Result]]:
     """A method that tokenises, its errors as `_readable` has them."""
 
@@ -89,6 +104,7 @@ class TextTokenizer:
 
     def __init__(self, content: bytes) -> None:
         with _readable():
+            _refuse_repetitions(json.loads(content))
             self._tokenizer = Tokenizer.from_str(content.decode())
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()

@@ -121,3 +121,12 @@ def test_a_tokenizer_that_panics_over_a_text_is_the_servers_fault() -> None:
     content["post_processor"] = unknown
     with pytest.raises(ServerError, match="cannot be read"):
         finished(TextTokenizer(json.dumps(content).encode()).encode(["abc"], max_length=8, truncate="end"))
+
+
+def test_a_template_that_repeats_a_text_is_refused() -> None:
+    content = json.loads(fake_tokenizer_json())
+    pair = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}] * 20
+    template = {"type": "TemplateProcessing", "single": pair[:1], "pair": pair, "special_tokens": {}}
+    content["post_processor"] = {"type": "Sequence", "processors": [template]}
+    with pytest.raises(ServerError, match="more than once"):
+        TextTokenizer(json.dumps(content).encode())
