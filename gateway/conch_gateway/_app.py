@@ -66,7 +66,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     representer = Representer(settings, served, admission)
     reranker = Reranker(settings, served, admission)
     scorer = PairScorer(settings, reranker)
-    readiness = Readiness(served, settings.readiness_timeout_s)
+    readiness = Readiness(settings, served, admission)
 
     routers = (
         embeddings.router(embedder, representer),

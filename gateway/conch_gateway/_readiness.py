@@ -1,21 +1,24 @@
 """Whether requests would be answered now: every model must say it is ready and then answer a tiny request in time.
 
-Triton's own readiness stays true while an instance hangs, so each model is asked to compute one word. A full queue
-counts as an answer: a busy server is not a broken one. Models of other servers are not asked: that may cost money, and
-one that is away must not take this gateway out of service.
+Triton's own readiness stays true while an instance hangs, so each model is asked to compute one word. A busy server is
+not a broken one: a full queue counts as an answer, and while requests are computed a model has more time for its word,
+since every instance may be at a text of thousands of tokens, which takes half a minute. Models of other servers are not
+asked: that may cost money, and one that is away must not take this gateway out of service.
 """
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from conch_client import ConchError, ModelInfo, OverloadedError
 
+from conch_gateway._admission import Admission
 from conch_gateway._choice import Models
 from conch_gateway._probe import ask_a_word
 from conch_gateway.keys import Key
+from conch_gateway.settings import GatewaySettings
 
 _KEEP_S = 1.0  # probes arriving faster than this share one answer
 
@@ -49,13 +52,23 @@ class Verdict:
         }
 
 
+class _Probe(NamedTuple):
+    """A word that a model has been asked to compute, and when."""
+
+    asked_at: float
+    answer: "asyncio.Task[None]"
+
+
 class Readiness:
     """Asks Triton's models, at most once a second."""
 
-    def __init__(self, models: Models, timeout_s: float) -> None:
+    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
         self._client = models.client
         self._models = models
-        self._timeout_s = timeout_s
+        self._admission = admission
+        self._timeout_s = settings.readiness_timeout_s
+        self._busy_timeout_s = settings.readiness_busy_timeout_s
+        self._unanswered: dict[str, _Probe] = {}
         self._verdict = Verdict({}, "not asked yet")
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
@@ -84,12 +97,23 @@ class Readiness:
     async def _fault(self, info: ModelInfo) -> str | None:
         if not info.ready:
             return "not loaded"
+        probe = self._unanswered.get(info.name) or self._ask_a_word(info)
+        # One that is late stays in Triton's queue: asked again each time, the word would never come to be computed.
+        await asyncio.wait({probe.answer}, timeout=max(0.0, probe.asked_at + self._timeout_s - monotonic()))
+        if not probe.answer.done():
+            patience_s = self._busy_timeout_s if self._admission.requests else self._timeout_s
+            late = monotonic() - probe.asked_at >= patience_s
+            return f"no answer within {patience_s:g} s" if late else None
+        del self._unanswered[info.name]
         try:
-            await asyncio.wait_for(ask_a_word(self._client, info, self._timeout_s), self._timeout_s)
-        except asyncio.TimeoutError:
-            return f"no answer within {self._timeout_s} s"
+            probe.answer.result()
         except OverloadedError:
             return None
         except ConchError as error:
             return str(error)
         return None
+
+    def _ask_a_word(self, info: ModelInfo) -> _Probe:
+        answer = asyncio.create_task(ask_a_word(self._client, info, self._busy_timeout_s))
+        self._unanswered[info.name] = probe = _Probe(monotonic(), answer)
+        return probe

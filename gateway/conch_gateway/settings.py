@@ -90,6 +90,9 @@ class GatewaySettings(BaseSettings):
     readiness_timeout_s: float = Field(
         2.0, gt=0, description="Seconds every model has to answer a readiness probe before /health/ready says 503."
     )
+    readiness_busy_timeout_s: float = Field(
+        120.0, gt=0, description="The same while requests are in flight, when long texts may keep every instance busy."
+    )
     shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
     access_log: bool = Field(default=False, description="Log a JSON object for each request.")
     otlp_endpoint: str | None = Field(

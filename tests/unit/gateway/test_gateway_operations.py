@@ -64,6 +64,23 @@ async def test_a_model_that_hangs_is_found_out(http_with: Serve, client: StandIn
     assert response.json()["reasons"] == ["letters: no answer within 0.05 s", "overlap: no answer within 0.05 s"]
 
 
+@pytest.mark.parametrize(("busy_timeout_s", "status"), [(600, 200), (0.05, 503)], ids=["in time", "for too long"])
+async def test_a_model_may_be_at_long_texts(
+    http_with: Serve, client: StandIn, busy_timeout_s: float, status: int
+) -> None:
+    client.gate = asyncio.Event()
+
+    async with http_with(readiness_timeout_s=0.05, readiness_busy_timeout_s=busy_timeout_s) as http:
+        request = asyncio.ensure_future(http.post("/v1/embeddings", json={"input": "a long text"}))
+        while not client.calls:  # noqa: ASYNC110 - the stand-in has no event for it
+            await asyncio.sleep(0)
+        readiness = await http.get("/health/ready")
+        client.gate.set()
+        answer = await request
+
+    assert (readiness.status_code, answer.status_code) == (status, 200)
+
+
 async def test_a_busy_server_is_still_ready(http: httpx.AsyncClient, client: StandIn) -> None:
     client.busy = OverloadedError("queue full")
 
