@@ -100,7 +100,8 @@ def export(
         Optional[int],  # noqa: UP045
         typer.Option(
             min=1,
-            help="Cores to plan for. [default: this machine's; with --check, those that the repository is planned for]",
+            help="Cores to plan for. [default: those of the machine that `conch serve` runs on; with --check and "
+            "--missing, as the repository is planned]",
         ),
     ] = None,
     aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
@@ -135,7 +136,6 @@ def export(
         plan,
         planned,
         public_name,
-        usable_cores,
     )
 
     overrides = Overrides(
@@ -158,13 +158,13 @@ def export(
         revision=revision,
         precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=plan(cores or usable_cores(), Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
+        plan=plan(cores, Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
         overrides=overrides,
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
     )
     try:
-        there = planned(repository, public_name(options)) if check and cores is None else None
+        there = planned(repository, public_name(options)) if (check or missing) and cores is None else None
         if there is not None:
             options = replace(options, plan=replace(there, queue=options.plan.queue))
         _run(options, missing=missing, check=check)

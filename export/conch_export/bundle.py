@@ -180,7 +180,8 @@ def _exported_files(repository: Path, source: Source) -> list[str]:
         if made_from == (source.origin, source.revision, source.weights_sha256):
             folders = (repository / name for name in owned(repository, public))
             files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-            paths += [path.relative_to(repository).as_posix() for path in files]
+            # `conch serve` writes configs/ for its machine.
+            paths += [path.relative_to(repository).as_posix() for path in files if path.parent.name != "configs"]
     return paths
 
 

@@ -22,7 +22,7 @@ from conch_export.graph_inputs import graph_fits
 from conch_export.graphs.file import file_graph
 from conch_export.ownership import owned, refuse_taken
 from conch_export.parts import INNER_NAMES, parts
-from conch_export.plan import Plan
+from conch_export.plan import Plan, plan
 from conch_export.provenance import find, lock_text, write_lock
 from conch_export.publish import staged
 from conch_export.report import REPORT, read_report
@@ -63,7 +63,7 @@ class Options:
     revision: str | None = None
     precision: Precision = Precision.INT8
     late_interaction: bool | None = None
-    plan: Plan = field(default_factory=lambda: Plan(instances=2, threads=1))
+    plan: Plan = field(default_factory=plan)
     overrides: Overrides = field(default_factory=Overrides)
     update_lock: bool = False
     trust_remote_code: bool = False

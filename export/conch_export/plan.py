@@ -6,10 +6,13 @@ Hides the trade between throughput and latency.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from conch_export.graphs.encoder import Target
+
+ANY_MACHINE_CORES = 2
+"""What a repository is planned for that says nothing of cores: `conch serve` fits it to the machine that serves."""
 
 _GPU_ROWS = 64
 """Enough tokens to fill a GPU; there a larger batch does compute faster."""
@@ -31,6 +34,14 @@ class Queue:
 DEFAULT_QUEUE = Queue()
 
 
+class PerCore(str, Enum):
+    """What of an encoder there is to be one of for each core of the machine that serves."""
+
+    NOTHING = ""
+    INSTANCES = "instances"
+    THREADS = "threads"
+
+
 class Aim(str, Enum):
     """What to plan for."""
 
@@ -43,6 +54,7 @@ class Plan:
     """Instances of the encoder, threads of each, the most rows that one run merges, and what they run on.
 
     Rows are few on a CPU on purpose: a larger batch does not compute faster there, it only waits longer.
+    `per_core` says which of these numbers `conch serve` replaces by the cores of its machine.
     """
 
     instances: int
@@ -50,15 +62,27 @@ class Plan:
     max_rows: int = 8
     target: Target = Target.CPU
     queue: Queue = DEFAULT_QUEUE
+    per_core: PerCore = PerCore.NOTHING
 
 
-def plan(cores: int, aim: Aim = Aim.THROUGHPUT, target: Target = Target.CPU, queue: Queue = DEFAULT_QUEUE) -> Plan:
-    """One single-threaded instance a core for throughput, one instance with every core for latency; one a GPU."""
+def plan(
+    cores: int | None = None,
+    aim: Aim = Aim.THROUGHPUT,
+    target: Target = Target.CPU,
+    queue: Queue = DEFAULT_QUEUE,
+) -> Plan:
+    """One single-threaded instance a core for throughput, one instance with every core for latency; one a GPU.
+
+    Without `cores` the plan is the same on every machine, and says what there is to be one of for each core.
+    """
+    count = cores or ANY_MACHINE_CORES
     if target is Target.CUDA:
         return Plan(instances=1, threads=1, max_rows=_GPU_ROWS, target=target, queue=queue)
     if aim is Aim.LATENCY:
-        return Plan(instances=1, threads=cores, queue=queue)
-    return Plan(instances=cores, threads=1, queue=queue)
+        chosen, per_core = Plan(instances=1, threads=count, queue=queue), PerCore.THREADS
+    else:
+        chosen, per_core = Plan(instances=count, threads=1, queue=queue), PerCore.INSTANCES
+    return chosen if cores else replace(chosen, per_core=per_core)
 
 
 def usable_cores() -> int:

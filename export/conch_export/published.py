@@ -13,9 +13,10 @@ from conch_export.errors import SourceError
 from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import Pooling
 from conch_export.ownership import owned
-from conch_export.plan import Plan
+from conch_export.plan import PerCore, Plan
 from conch_export.report import read_report
 from conch_export.sources import Source
+from conch_export.triton_models import PER_CORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +87,7 @@ def planned(repository: Path, name: str) -> Plan | None:
         threads=int(encoder.parameters["intra_op_thread_count"].string_value or 1),
         max_rows=encoder.max_batch_size,
         target=_target(encoder),
+        per_core=PerCore(encoder.parameters[PER_CORE].string_value if PER_CORE in encoder.parameters else ""),
     )
 
 

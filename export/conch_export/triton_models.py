@@ -14,12 +14,15 @@ from conch_export.graphs.encoder import Target
 from conch_export.graphs.heads import REQUEST_ELEMENTS, VECTORS, Pooling
 from conch_export.graphs.layout import ROW_LENGTHS, lengths_name
 from conch_export.parts import Part, parts
+from conch_export.plan import PerCore
 
 if TYPE_CHECKING:
     from conch_export.plan import Plan, Queue
 
 FORMAT = "1"
 """Version of the meaning of the public models' parameters."""
+PER_CORE = "per_core"
+"""Parameter that tells `conch serve` what to set to the cores of its machine; Triton itself does not read it."""
 _LAST_IN_TURN = 1000
 TOKENIZER_FILE = "tokenizer.json"
 _DESCRIPTIONS = {
@@ -88,6 +91,11 @@ def _prefer_the_first(config: pb.ModelConfig, others: int) -> None:
     config.instance_group[1].rate_limiter.priority = _LAST_IN_TURN
 
 
+def _say_per_core(config: pb.ModelConfig, per_core: PerCore) -> None:
+    if per_core is not PerCore.NOTHING:
+        config.parameters[PER_CORE].string_value = per_core.value
+
+
 def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
     """Each input's length in every row; those of the leading one decide which slots there are."""
     kind = pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN
@@ -100,6 +108,7 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
     config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads, plan.queue)
     if plan.target is Target.CUDA:
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
+    _say_per_core(config, plan.per_core)
     config.input.extend(_matrices(description, ragged=True))
     _add_lengths(config, "input_ids")
     config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
@@ -108,7 +117,10 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
 
 
 def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
-    config = _onnx(name, plan.max_rows, step_instances(description, plan.instances), 1, plan.queue)
+    instances = step_instances(description, plan.instances)
+    config = _onnx(name, plan.max_rows, instances, 1, plan.queue)
+    if instances > 1:
+        _say_per_core(config, plan.per_core)
     config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
     if _takes_ids(description, part):

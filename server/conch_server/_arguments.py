@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._cores import CONFIG_NAME
+
 if TYPE_CHECKING:
     from pathlib import PurePath
 
@@ -67,6 +69,7 @@ class TritonCommand:
         return [
             f"--id={self.name}",
             f"--model-repository={self.model_repository}",
+            f"--model-config-name={CONFIG_NAME}",
             f"--model-control-mode={'explicit' if self.explicit else 'none'}",
             "--disable-auto-complete-config",
             "--rate-limit=execution_count",

@@ -50,6 +50,11 @@ class ServerSettings(BaseSettings):
         default=None,
         description="Key with which the gateway loads and unloads models; unset, Triton loads all at the start.",
     )
+    triton_cores: PositiveInt | None = Field(
+        default=None,
+        description="Cores that Triton computes on: models that were exported without --cores get an instance for "
+        "each. Unset, those that `conch serve` may run on.",
+    )
     triton_load_threads: PositiveInt = Field(default=4, description="Models that Triton loads at the same time.")
     triton_log_files: PositiveInt = Field(default=5, description="Triton logs kept, the current one included.")
     start_timeout_s: PositiveFloat = Field(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
 from ._backoff import Backoff
+from ._cores import fit_to_cores
 from ._drain import until_idle
 from ._errors import ServingError, StartError
 from ._failure import explain
@@ -103,6 +105,7 @@ class Supervisor:
 
     async def _launch(self) -> None:
         """Start tritonserver and wait for its models; nothing is left of it when this raises."""
+        fit_to_cores(self.settings.model_repository, self.settings.triton_cores or len(os.sched_getaffinity(0)))
         run = await TritonRun.start(self.settings, self._wheel, self.log)
         self._probe = Probe(
             self.settings.triton_host,

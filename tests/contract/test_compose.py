@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 # What differs between a container and a process on this machine: where things are, and what only the embedded one has.
-EMBEDDED = {"--id", "--backend-directory", "--backend-config"}
+EMBEDDED = {"--id", "--backend-directory", "--backend-config", "--model-config-name"}
 PLACES = {"--model-repository", "--grpc-address", "--metrics-address"} | EMBEDDED
 
 

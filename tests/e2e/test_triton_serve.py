@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 import signal
 import socket
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from conch_client import Client
 
 from tests.serving import Serving, alive
 
@@ -94,3 +97,16 @@ def test_a_run_directory_that_cannot_be_written_is_one_line_and_status_1(
     assert re.fullmatch(r"error: cannot write .*; set CONCH_RUN_DIRECTORY to a folder you can\n", serving.said), (
         serving.said
     )
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_models_follow_the_cores_and_the_repository_stays_as_it_was_exported(
+    default_repository: Path, tmp_path: Path, cores: int
+) -> None:
+    repository = shutil.copytree(default_repository, tmp_path / "models", copy_function=os.link)
+    exported = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
+    with Serving(repository, tmp_path, CONCH_TRITON_CORES=str(cores)) as serving, Client(serving.grpc_url) as client:
+        (model,) = (model for model in client.models() if model.name == "all-minilm-l6-v2")
+        assert model.instances == cores
+        assert client.embed(["A cat sat on the mat."]).shape == (1, 384)
+    assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == exported

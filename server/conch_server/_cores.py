@@ -1,0 +1,75 @@
+"""Models that follow the machine: an instance, or a thread, for each core of the machine that serves them.
+
+Such a model's `config.pbtxt` names in its parameter `per_core` what there is to be one of for each core. Its counts are
+those of some machine. Where this one has another number of cores, the counts that fit go into `configs/conch.pbtxt`
+beside it, which Triton prefers when it is started with `--model-config-name=conch`; the exported file stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG_NAME = "conch"
+PER_CORE = "per_core"
+THREADS = "intra_op_thread_count"
+
+logger = logging.getLogger("conch_server")
+
+
+def fit_to_cores(repository: Path, cores: int) -> None:
+    """Write or remove every model's `configs/conch.pbtxt`; a model whose folder is read-only is served as planned."""
+    for path in sorted(repository.glob("[!.]*/config.pbtxt")):
+        _fit(path, cores)
+
+
+def fitted(exported: str, cores: int) -> str:
+    """The configuration for so many cores; the same text where it does not depend on them, or already fits."""
+    if PER_CORE not in exported:
+        return exported
+    config = text_format.Parse(exported, pb.ModelConfig())
+    per_core = config.parameters[PER_CORE].string_value
+    if per_core == "threads":
+        config.parameters[THREADS].string_value = str(cores)
+    elif per_core == "instances":
+        _set_instances(config, cores)
+    text: str = text_format.MessageToString(config, as_utf8=True)
+    return text
+
+
+def _set_instances(config: pb.ModelConfig, cores: int) -> None:
+    """Of two groups the first keeps its one instance, which requests that come one by one meet."""
+    first, *others = config.instance_group
+    if others and cores > first.count:
+        others[0].count = cores - first.count
+    else:
+        first.count = cores
+        del config.instance_group[1:]
+
+
+def _fit(path: Path, cores: int) -> None:
+    place = path.parent / "configs" / f"{CONFIG_NAME}.pbtxt"
+    try:
+        exported = path.read_text(encoding="utf-8")
+        text = fitted(exported, cores)
+        if text == exported:
+            place.unlink(missing_ok=True)
+        else:
+            _write(place, text)
+    except OSError as error:
+        logger.warning("%s is served as it was planned, not for %s cores: %s", path.parent.name, cores, error)
+    except (ValueError, text_format.ParseError):
+        return  # Triton says what is wrong with it
+
+
+def _write(place: Path, text: str) -> None:
+    place.parent.mkdir(exist_ok=True)
+    staging = place.with_name(f".{place.name}")
+    staging.write_text(text, encoding="utf-8")
+    staging.replace(place)
