@@ -50,6 +50,11 @@ def explain(status: int, log: Sequence[str]) -> str:
     return ": ".join([f"Triton ended with status {status}", *last])
 
 
+def has_failed(log: Sequence[str]) -> bool:
+    """Whether a start cannot succeed any more: Triton has said that a model was not loaded."""
+    return any(NOT_LOADED.search(line) or NOT_READ.search(line) for line in log)
+
+
 def _failed_models(log: Sequence[str]) -> dict[str, str]:
     """Reasons by model; ensembles count only where nothing is said of their steps."""
     failures: dict[str, str] = {}

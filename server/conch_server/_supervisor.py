@@ -12,7 +12,7 @@ from ._backoff import Backoff
 from ._cores import fit_to_cores
 from ._drain import until_idle
 from ._errors import ServingError, StartError
-from ._failure import explain
+from ._failure import explain, has_failed
 from ._log import TritonLog
 from ._ports import check_free
 from ._probe import Probe
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("conch_server")
 # Between two looks at a server that is starting.
 START_POLL_S = 0.02
+LOG_POLL_S = 0.2
+OTHERS_S = 0.5  # from the first model that is not loaded to the last that is still waited for
 STUBS_POLL_S = 0.1  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
 
 
@@ -124,16 +126,27 @@ class Supervisor:
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
         deadline = time.monotonic() + self.settings.start_timeout_s
         ended = asyncio.ensure_future(run.wait())
+        failed = asyncio.ensure_future(self._until_failed())
         try:
             while (unready := await probe.unready()) or not await probe.alive():
                 await asyncio.wait({ended}, timeout=START_POLL_S)
-                if ended.done():
-                    raise StartError(self._why(ended.result()))
+                if ended.done() or failed.done():
+                    raise StartError(self._why(ended.result() if ended.done() else 1))
                 if time.monotonic() > deadline:
                     limit = f"{self.settings.start_timeout_s:g} s; raise CONCH_START_TIMEOUT_S or look at its log"
                     raise StartError(f"Triton has not loaded {', '.join(unready)} within {limit}: {self.log.path}")
         finally:
             ended.cancel()
+            failed.cancel()
+
+    async def _until_failed(self) -> None:
+        """Return once a model has not been loaded, and the others that fail have had time to be named.
+
+        Triton itself loads all others first, and takes seconds to unload them before it ends.
+        """
+        while not has_failed(self.log.last_lines()):  # noqa: ASYNC110 - Triton tells nobody else
+            await asyncio.sleep(LOG_POLL_S)
+        await asyncio.sleep(OTHERS_S)
 
     async def _watch(self) -> None:
         """Start Triton again whenever it is lost. Only cancellation ends this: what fails is logged and tried again."""
