@@ -94,9 +94,9 @@ class Server:
         """Seconds for which its threads and its children's have run, and those for which they waited for a core."""
         parent = psutil.Process(self._process.pid)
         processes = (parent, *parent.children(recursive=True))
-        found = [path for one in processes for path in Path(f"/proc/{one.pid}/task").glob("*/schedstat")]
-        times = [path.read_text(encoding="ascii").split() for path in found]
-        return sum(int(time[0]) for time in times) / 1e9, sum(int(time[1]) for time in times) / 1e9
+        times = [process.cpu_times() for process in processes]  # with those of threads that have ended
+        threads = [path for one in processes for path in Path(f"/proc/{one.pid}/task").glob("*/schedstat")]
+        return sum(time.user + time.system for time in times), sum(map(_waited_s, threads))
 
     def stop(self) -> None:
         """Ask it to end; kill what is left of it after a while."""
@@ -136,3 +136,11 @@ def _answers(url: str, body: bytes | None) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _waited_s(schedstat: Path) -> float:
+    """Seconds for which a thread could run and had no core; 0 once it has ended."""
+    try:
+        return int(schedstat.read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0
