@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from conch_client import ConchError, ModelInfo, OverloadedError
 
 from conch_gateway._admission import Admission
+from conch_gateway._background import start
 from conch_gateway._choice import Models
 from conch_gateway._probe import ask_a_word
 from conch_gateway.keys import Key
@@ -53,10 +54,10 @@ class Verdict:
 
 
 class _Probe(NamedTuple):
-    """A word that a model has been asked to compute, and when."""
+    """A word that a model has been asked to compute, and when; it ends in what is against the model, or in None."""
 
     asked_at: float
-    answer: "asyncio.Task[None]"
+    answer: "asyncio.Task[str | None]"
 
 
 class Readiness:
@@ -101,19 +102,23 @@ class Readiness:
         # One that is late stays in Triton's queue: asked again each time, the word would never come to be computed.
         await asyncio.wait({probe.answer}, timeout=max(0.0, probe.asked_at + self._timeout_s - monotonic()))
         if not probe.answer.done():
-            patience_s = self._busy_timeout_s if self._admission.requests else self._timeout_s
-            late = monotonic() - probe.asked_at >= patience_s
-            return f"no answer within {patience_s:g} s" if late else None
+            busy = self._admission.requests > 0
+            if busy and monotonic() - probe.asked_at < self._busy_timeout_s:
+                return None
+            return f"no answer within {self._busy_timeout_s if busy else self._timeout_s:g} s"
         del self._unanswered[info.name]
+        return probe.answer.result()
+
+    def _ask_a_word(self, info: ModelInfo) -> _Probe:
+        answer = start(self._answer(info), f"the readiness probe of {info.name}")
+        self._unanswered[info.name] = probe = _Probe(monotonic(), answer)
+        return probe
+
+    async def _answer(self, info: ModelInfo) -> str | None:
         try:
-            probe.answer.result()
+            await ask_a_word(self._client, info, self._busy_timeout_s)
         except OverloadedError:
             return None
         except ConchError as error:
             return str(error)
         return None
-
-    def _ask_a_word(self, info: ModelInfo) -> _Probe:
-        answer = asyncio.create_task(ask_a_word(self._client, info, self._busy_timeout_s))
-        self._unanswered[info.name] = probe = _Probe(monotonic(), answer)
-        return probe
