@@ -135,7 +135,7 @@ class Targets:
             config = pb.ModelConfig()
             try:
                 text_format.Parse(data.decode(errors="replace"), config)
-            except text_format.ParseError:
+            except (text_format.ParseError, ValueError):
                 return  # Triton sends it parsed
             if is_conch_model(config):
                 read_model_info(config)
