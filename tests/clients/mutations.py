@@ -27,6 +27,7 @@ ODDITIES: list[Any] = [
         "../../x",
     ),
 ]
+MOST_CHARACTERS = 4_000_000
 FIELDS = ["model", "input", "inputs", "texts", "documents", "query", "dimensions", "top_n", "truncate", "normalize"]
 
 
@@ -60,8 +61,9 @@ def _drop(body: Any, random: Random) -> None:
 
 def _repeat(body: Any, random: Random) -> None:
     if lists := [node[key] for node, key in _places(body) if isinstance(node[key], list) and node[key]]:
-        chosen = random.choice(lists)
-        chosen *= random.choice((2, 10, 200))
+        chosen, times = random.choice(lists), random.choice((2, 10, 200))
+        if len(repr(chosen)) * times <= MOST_CHARACTERS:  # two repetitions, one in the other, would take gigabytes
+            chosen *= times
 
 
 def _add(body: dict[str, Any], random: Random) -> None:
