@@ -54,7 +54,7 @@ class Verdict:
 
 
 class _Probe(NamedTuple):
-    """A word that a model has been asked to compute, and when; it ends in what is against the model, or in None."""
+    """A probe under way: when it was sent, and the task that returns the fault it found, or None."""
 
     asked_at: float
     answer: "asyncio.Task[str | None]"
