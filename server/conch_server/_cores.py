@@ -56,16 +56,23 @@ def _set_instances(config: pb.ModelConfig, cores: int) -> None:
 def _fit(path: Path, cores: int) -> None:
     place = path.parent / "configs" / f"{CONFIG_NAME}.pbtxt"
     try:
-        exported = path.read_text(encoding="utf-8")
-        text = fitted(exported, cores)
-        if text == exported:
+        text = _overlay(path, cores)
+        if text is None:
             place.unlink(missing_ok=True)
         else:
             _write(place, text)
     except OSError as error:
         logger.warning("%s is served as it was planned, not for %s cores: %s", path.parent.name, cores, error)
+
+
+def _overlay(path: Path, cores: int) -> str | None:
+    """The configuration that fits; None where the exported one fits, or is broken: Triton reads it and says how."""
+    try:
+        exported = path.read_text(encoding="utf-8")
+        text = fitted(exported, cores)
     except (ValueError, text_format.ParseError):
-        return  # Triton says what is wrong with it
+        return None
+    return None if text == exported else text
 
 
 def _write(place: Path, text: str) -> None:

@@ -44,6 +44,8 @@ class Wheel:
             "ORT_DISABLE_TELEMETRY": "1",
             # glibc's arenas, eight for each core, keep what one thread has freed from the others.
             "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+            # On a full disk Python would write truncated .pyc files, which later starts would read.
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 

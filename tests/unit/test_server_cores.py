@@ -70,3 +70,12 @@ def test_where_nothing_can_be_written_it_is_served_as_planned(tmp_path: Path, ca
     with caplog.at_level(logging.WARNING, logger="conch_server"):
         fit_to_cores(repository, 3)
     assert f"{ENCODER} is served as it was planned, not for 3 cores" in caplog.text
+
+
+@pytest.mark.parametrize("broken", [b"per_core {", b"per_core \xff"])
+def test_a_broken_configuration_is_what_triton_reads(tmp_path: Path, broken: bytes) -> None:
+    repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
+    fit_to_cores(repository, 3)
+    (repository / ENCODER / "config.pbtxt").write_bytes(broken)
+    fit_to_cores(repository, 3)
+    assert not list(repository.rglob("configs/*"))
