@@ -1,5 +1,7 @@
 """Measurements of conch beside its peers, and the tables made from them. `run.py` is where to begin."""
 
+from __future__ import annotations
+
 import os
 
 # Said before anything is imported that would: nothing here talks to other machines.

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime as ort
-from conch_export.graphs.encoder import encoder_graph
-from conch_export.graphs.layout import row_lengths
-from conch_export.graphs.network import (
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.layout import row_lengths
+from conch_export.onnx.network import (
     Activation,
     Attention,
     Encoder,

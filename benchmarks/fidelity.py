@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from conch_export import Overrides, Precision
-from conch_export.checkpoint import Checkpoint
-from conch_export.describe import describe
-from conch_export.parts import parts
-from conch_export.reference import Reference
-from conch_export.rows import Rows
-from conch_export.samples import Item, Role
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
 from conch_export.sources import resolve
-from conch_export.texts import docstrings, spread
+from conch_export.triton.parts import parts
+from conch_export.verification.reference import Reference
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Item, Role
+from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
-    from conch_export.engine import Engine
-    from conch_export.rows import Row
+    from conch_export.onnx.engine import Engine
+    from conch_export.verification.rows import Row
     from numpy.typing import NDArray
 
 TEXTS = 300

@@ -25,10 +25,10 @@ import torch
 from transformers import BertConfig, BertModel
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.graphs.encoder import Target, as_float16, encoder_graph
-from conch_export.graphs.layout import row_lengths
+from conch_export.onnx.encoder import Target, as_float16, encoder_graph
+from conch_export.onnx.layout import row_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

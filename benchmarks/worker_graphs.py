@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conch_export.engine import Engine
-from conch_export.rows import Row
+from conch_export.onnx.engine import Engine
+from conch_export.verification.rows import Row
 
 from benchmarks.peers.protocol import InProcess, serve
 

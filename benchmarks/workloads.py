@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from conch_export.texts import docstrings
+from conch_export.verification.texts import docstrings
 
 from benchmarks.peers.protocol import Item
 

@@ -4,17 +4,17 @@ Whole pages come from `PAGES`. Pages written by hand may have generated parts, b
 `<!-- /NAME -->`; those come from `BLOCKS`. Both name files from the root of the repository.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import inspect
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import conch_gateway
 import typer
@@ -24,12 +24,17 @@ from conch_export import families
 from conch_gateway import GatewaySettings
 from conch_gateway.errors import RULES
 from conch_server import ServerSettings
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import table as benchmarks
 from tests.soak import page as failures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+    from pydantic.fields import FieldInfo
+    from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).parents[1]
 CLIENT_LEFT = 499

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import pytest
 from conch_export import Options, Overrides, Precision, export, make_bundle, open_bundle, preload
-from conch_export.publish import complete
-from conch_gateway.keys import create_key, read_keys, revoke_key
+from conch_export.triton.publish import complete
+from conch_gateway.auth.keys import create_key, read_keys, revoke_key
 from huggingface_hub import constants
 
 from tests.checkpoints import Checkpoints

@@ -25,7 +25,7 @@ def bundle(
 ) -> None:
     """Write checkpoints, and the models that the repository has of them, into one verified file."""
     from conch_export import make_bundle  # noqa: PLC0415
-    from conch_export.bundle import digest  # noqa: PLC0415
+    from conch_export.bundles.bundle import digest  # noqa: PLC0415
 
     with refused(), transfers() as on_bytes:
         made = make_bundle(models, repository, output, revision=revision, on_bytes=on_bytes)

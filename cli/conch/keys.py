@@ -69,9 +69,10 @@ def revoke(name: Name, file: File = DEFAULT) -> None:
 
 
 def _call(what: str, *arguments: object, **options: object) -> Any:
-    """What a function of `conch_gateway.keys` returns; its errors end the command in one line."""
+    """What a function of `conch_gateway.auth.keys` returns; its errors end the command in one line."""
     try:
-        from conch_gateway import KeysError, keys  # noqa: PLC0415
+        from conch_gateway import KeysError  # noqa: PLC0415
+        from conch_gateway.auth import keys  # noqa: PLC0415
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what the gateway needs: pip install 'conch[gateway]'")
     try:

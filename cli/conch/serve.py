@@ -83,7 +83,7 @@ def _complete_publication(repository: Path) -> None:
     if not (repository / ".staging" / "ready").exists():
         return
     from conch_export import ExportError  # noqa: PLC0415
-    from conch_export.publish import complete  # noqa: PLC0415
+    from conch_export.triton.publish import complete  # noqa: PLC0415
 
     try:
         complete(repository)

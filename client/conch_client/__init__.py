@@ -5,6 +5,8 @@ event loop. Whatever goes wrong is a ``ConchError``: InvalidInputError, ModelNot
 OverloadedError, DeadlineExceededError or ServerError.
 """
 
+from __future__ import annotations
+
 from conch_client._async_client import AsyncClient
 from conch_client._channel import TLS
 from conch_client._client import Client

@@ -1,10 +1,9 @@
 """From checkpoint to model repository: ONNX graphs, Triton configurations and the verification that goes with them."""
 
-from conch_export.agreement import Verification
-from conch_export.bundle import Bundle, make_bundle, open_bundle
-from conch_export.capacity import Capacity, PlannedHead, capacity
-from conch_export.catalog import CATALOG, DEFAULT, Entry
-from conch_export.description import Description, Overrides, Precision, Task
+from __future__ import annotations
+
+from conch_export.bundles.bundle import Bundle, make_bundle, open_bundle
+from conch_export.checkpoints.description import Description, Overrides, Precision, Task
 from conch_export.errors import (
     ExportError,
     OutdatedError,
@@ -13,16 +12,19 @@ from conch_export.errors import (
     UnsupportedError,
     VerificationError,
 )
-from conch_export.graphs.encoder import Target
-from conch_export.graphs.heads import Pooling
-from conch_export.inspection import Inspection, inspect
-from conch_export.memory import Budget
+from conch_export.onnx.encoder import Target
+from conch_export.onnx.heads import Pooling
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
-from conch_export.plan import Aim, Plan, Queue, plan, usable_cores
+from conch_export.planning.capacity import Capacity, PlannedHead, capacity
+from conch_export.planning.memory import Budget
 from conch_export.provenance import preload
-from conch_export.published import planned
-from conch_export.report import exported_from
 from conch_export.sources import Source
+from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
+from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
+from conch_export.triton.published import planned
+from conch_export.verification.agreement import Verification
+from conch_export.verification.inspection import Inspection, inspect
+from conch_export.verification.report import exported_from
 
 __all__ = [
     "CATALOG",

@@ -8,6 +8,8 @@ ExportError
 └── OutdatedError        the repository differs from what an export would write (`--check`)
 """
 
+from __future__ import annotations
+
 
 class ExportError(Exception):
     """Root of this package's errors; the message names the fix. The repository is as it was before."""

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from conch_export.description import Description, Task
+from conch_export.checkpoints.description import Description, Task
+from conch_export.checkpoints.extras import COLBERT, LEXICAL, read_extra
+from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.extras import COLBERT, LEXICAL, read_extra
-from conch_export.graphs.heads import Dense, Lexical, Pooled, Pooling, Projection, Unit, Vocabulary
-from conch_export.graphs.network import Linear
+from conch_export.onnx.heads import Dense, Lexical, Pooled, Pooling, Projection, Unit, Vocabulary
+from conch_export.onnx.network import Linear
 from conch_export.sources import weight_files
-from conch_export.weights import Weights
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.heads import Step
-    from conch_export.graphs.network import Norm
-    from conch_export.parts import Part
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.onnx.heads import Step
+    from conch_export.onnx.network import Norm
+    from conch_export.triton.parts import Part
 
 
 class _Layout(NamedTuple):

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conch_export.settings import read_settings
+from conch_export.checkpoints.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_export.checkpoint import Checkpoint
+    from conch_export.checkpoints.checkpoint import Checkpoint
 
 
 @contextmanager

@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from conch_export import catalog
-from conch_export.build import build_encoder, build_step
-from conch_export.checkpoint import Checkpoint
-from conch_export.describe import describe
-from conch_export.description import Description, Overrides, Precision, Task
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
+from conch_export.checkpoints.description import Description, Overrides, Precision, Task
 from conch_export.errors import OutdatedError, UnsupportedError
-from conch_export.graph_inputs import graph_fits
-from conch_export.graphs.file import file_graph
-from conch_export.ownership import owned, refuse_taken
-from conch_export.parts import INNER_NAMES, parts
-from conch_export.plan import Plan, plan
+from conch_export.onnx.build import build_encoder, build_step
+from conch_export.onnx.file import file_graph
+from conch_export.onnx.inputs import graph_fits
 from conch_export.provenance import find, lock_text, write_lock
-from conch_export.publish import staged
-from conch_export.report import REPORT, read_report
+from conch_export.sources import catalog
 from conch_export.sources.lock import FILE as LOCK_FILE
-from conch_export.triton_models import TOKENIZER_FILE, to_text, triton_models
-from conch_export.verify import verify
+from conch_export.triton.configuration import TOKENIZER_FILE, to_text, triton_models
+from conch_export.triton.ownership import owned, refuse_taken
+from conch_export.triton.parts import INNER_NAMES, parts
+from conch_export.triton.plan import Plan, plan
+from conch_export.triton.publish import staged
+from conch_export.verification.report import REPORT, read_report
+from conch_export.verification.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_export.agreement import Verification
-    from conch_export.graphs.encoder import Target
+    from conch_export.onnx.encoder import Target
+    from conch_export.verification.agreement import Verification
 
 _LARGE = 1 << 30
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conch_export.publish import staged
-from conch_export.remote_code import settle
+from conch_export.checkpoints.remote_code import settle
 from conch_export.sources import Lock, key_of, resolve
 from conch_export.sources.lock import FILE
+from conch_export.triton.publish import staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

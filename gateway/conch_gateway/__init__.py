@@ -4,8 +4,9 @@
 `uvicorn --factory conch_gateway:app`. `conch serve` is the whole process.
 """
 
-from conch_gateway._app import app, create_app
-from conch_gateway._gateway import Gateway
+from __future__ import annotations
+
+from conch_gateway.app import app, create_app
 from conch_gateway.errors import (
     BodyTooLargeError,
     CapacityError,
@@ -22,6 +23,7 @@ from conch_gateway.errors import (
     UnsupportedCodingError,
     WrongTypeError,
 )
+from conch_gateway.server import Gateway
 from conch_gateway.settings import GatewaySettings
 
 __all__ = [

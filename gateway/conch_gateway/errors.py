@@ -21,6 +21,8 @@ GatewayError
 └ ListenError             the port cannot be had (never on the wire)
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from http import HTTPStatus
 

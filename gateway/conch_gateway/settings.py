@@ -1,5 +1,7 @@
 """What an operator can set: one frozen object, built once at the edge and passed whole."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Literal
 
@@ -105,14 +107,14 @@ class GatewaySettings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _a_certificate_for_the_key(self) -> "GatewaySettings":
+    def _a_certificate_for_the_key(self) -> GatewaySettings:
         if self.tls_key is not None and self.tls_certificate is None:
             msg = "tls_key without tls_certificate; set CONCH_TLS_CERTIFICATE too"
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
-    def _one_request_fits(self) -> "GatewaySettings":
+    def _one_request_fits(self) -> GatewaySettings:
         if self.max_in_flight_texts < self.max_inputs:
             msg = (
                 f"max_in_flight_texts ({self.max_in_flight_texts}) is below max_inputs ({self.max_inputs}), so the "

@@ -4,11 +4,13 @@ async with Supervisor(ServerSettings()) as triton:
     print(triton.grpc_url)
 """
 
-from ._arguments import TritonCommand
-from ._errors import InstallationError, PortTakenError, RepositoryError, ServingError, StartError
-from ._ports import check_free
-from ._settings import ServerSettings
-from ._supervisor import Supervisor
+from __future__ import annotations
+
+from conch_server._arguments import TritonCommand
+from conch_server._errors import InstallationError, PortTakenError, RepositoryError, ServingError, StartError
+from conch_server._ports import check_free
+from conch_server._settings import ServerSettings
+from conch_server._supervisor import Supervisor
 
 __all__ = [
     "InstallationError",

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._cores import CONFIG_NAME
+from conch_server._cores import CONFIG_NAME
 
 if TYPE_CHECKING:
     from pathlib import PurePath
 
-    from ._settings import ServerSettings
+    from conch_server._settings import ServerSettings
 
 # Neither the client nor the gateway uses these, and through them others could read or write memory and files.
 RESTRICTED_PROTOCOLS = ("shared-memory", "trace", "logging")

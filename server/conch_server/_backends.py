@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._errors import ServingError
+from conch_server._errors import ServingError
 
 if TYPE_CHECKING:
-    from ._wheel import Wheel
+    from conch_server._wheel import Wheel
 
 OURS = Path(__file__).parent / "backends" / "onnxruntime"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ._processes import busy_s, stubs_of
+from conch_server._processes import busy_s, stubs_of
 
 WINDOW_S = 0.1
 # A stub that computes takes a whole core; one that waits wakes up a few times a second.

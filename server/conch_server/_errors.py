@@ -7,6 +7,8 @@ ServingError
 └── StartError          tritonserver ran and gave up; the message says why and names its log
 """
 
+from __future__ import annotations
+
 
 class ServingError(Exception):
     """Root of this package's errors; every message names the fix."""

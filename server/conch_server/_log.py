@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from ._errors import ServingError
+from conch_server._errors import ServingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

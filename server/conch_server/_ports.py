@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from ._errors import PortTakenError, ServingError
+from conch_server._errors import PortTakenError, ServingError
 
 
 def check_free(host: str, port: int, setting: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ._errors import RepositoryError
+from conch_server._errors import RepositoryError
 
 if TYPE_CHECKING:
     from pathlib import Path

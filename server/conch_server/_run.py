@@ -9,18 +9,18 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
-from . import _warden
-from ._arguments import TritonCommand
-from ._backends import assemble_backends
-from ._errors import StartError
-from ._processes import until_gone
+from conch_server import _warden
+from conch_server._arguments import TritonCommand
+from conch_server._backends import assemble_backends
+from conch_server._errors import StartError
+from conch_server._processes import until_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._log import TritonLog
-    from ._settings import ServerSettings
-    from ._wheel import Wheel
+    from conch_server._log import TritonLog
+    from conch_server._settings import ServerSettings
+    from conch_server._wheel import Wheel
 
 # What a warden takes to do as it is told; one that takes longer has been stopped, and is killed.
 OBEY_S = 3.0

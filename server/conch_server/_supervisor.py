@@ -8,25 +8,25 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ._backoff import Backoff
-from ._cores import fit_to_cores
-from ._drain import until_idle
-from ._errors import ServingError, StartError
-from ._failure import explain, has_failed
-from ._log import TritonLog
-from ._ports import check_free
-from ._probe import Probe
-from ._processes import dead_among, stubs_of
-from ._repository import check_repository
-from ._run import TritonRun
-from ._wheel import find_wheel
+from conch_server._backoff import Backoff
+from conch_server._cores import fit_to_cores
+from conch_server._drain import until_idle
+from conch_server._errors import ServingError, StartError
+from conch_server._failure import explain, has_failed
+from conch_server._log import TritonLog
+from conch_server._ports import check_free
+from conch_server._probe import Probe
+from conch_server._processes import dead_among, stubs_of
+from conch_server._repository import check_repository
+from conch_server._run import TritonRun
+from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from ._settings import ServerSettings
+    from conch_server._settings import ServerSettings
 
 logger = logging.getLogger("conch_server")
 # Between two looks at a server that is starting.

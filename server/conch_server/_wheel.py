@@ -15,7 +15,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._errors import InstallationError
+from conch_server._errors import InstallationError
 
 GLIBC = (2, 35)
 ELSEWHERE = "run Triton elsewhere (docker compose) and give `conch serve --triton-url HOST:PORT`"

@@ -61,7 +61,7 @@ def test_nothing_public_is_left_out_of_the_exported_names() -> None:
     found = {
         name for name, value in vars(conch_client).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert found == SURFACE
+    assert found - {"annotations"} == SURFACE  # the name that `from __future__ import annotations` leaves
 
 
 def test_both_clients_have_the_same_calls() -> None:

@@ -13,10 +13,10 @@ from urllib.parse import unquote
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.graphs.encoder import encoder_graph
-from conch_export.graphs.layout import row_lengths
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.layout import row_lengths
 from onnx import TensorProto, helper
 
 if TYPE_CHECKING:

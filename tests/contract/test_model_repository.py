@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_export import DEFAULT, Pooling
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.graphs.encoder import encoder_graph
-from conch_export.graphs.file import file_graph
-from conch_export.graphs.heads import Pooled, Unit, maxsim_graph, pooled_graph
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.file import file_graph
+from conch_export.onnx.heads import Pooled, Unit, maxsim_graph, pooled_graph
 from conch_export.sources import resolve
-from conch_export.triton_models import to_text
+from conch_export.triton.configuration import to_text
 from google.protobuf import text_format
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as pb

@@ -10,10 +10,10 @@ from conch_client._interaction import Interaction
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Overrides
-from conch_export.parts import parts
 from conch_export.pipeline import described
-from conch_export.rows import Rows
-from conch_export.samples import Item, Role, verification_sample
+from conch_export.triton.parts import parts
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Item, Role, verification_sample
 
 from tests import head_checkpoints
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conch_export.description import Description
+    from conch_export.checkpoints.description import Description
 
 TEMPLATE = {"score_tokens": ("yes", "no"), "pair_template": "<{query}|{document}>"}
 

@@ -11,9 +11,9 @@ import torch
 import transformers
 from conch_client import Client
 from conch_export import Options, Precision, export, plan
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import family_of
-from conch_export.plain import PlainEncoder
+from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
 from tests.serving import Serving

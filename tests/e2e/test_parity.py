@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as triton_grpc
-from conch_export.texts import docstrings, spread
+from conch_export.verification.texts import docstrings, spread
 from hypothesis import given, settings
 from transformers import AutoModel, AutoTokenizer
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton_grpc
-from conch_gateway.keys import create_key, revoke_key
+from conch_gateway.auth.keys import create_key, revoke_key
 
 from tests.serving import Serving
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conch_gateway.keys import create_key
+from conch_gateway.auth.keys import create_key
 
 from tests.raw_http import Connection, request
 from tests.serving import Serving, until

@@ -18,17 +18,17 @@ from conch_client._deadline import Deadline
 from conch_client._model_info import is_conch_model, read_model_info
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
-from conch_export.checkpoint import Checkpoint
-from conch_export.description import Overrides, Precision
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.description import Overrides, Precision
+from conch_export.checkpoints.weights import Weights
 from conch_export.errors import ExportError
 from conch_export.families import family_of
-from conch_export.published import published
 from conch_export.sources import Lock, Source
-from conch_export.weights import Weights
-from conch_gateway._body import RequestBody, parse_body
-from conch_gateway._models_file import read_models_file
+from conch_export.triton.published import published
+from conch_gateway.api.fields.body import RequestBody, parse_body
+from conch_gateway.auth.keys import create_key, read_keys
 from conch_gateway.errors import KeysError, ModelsFileError, RequestError
-from conch_gateway.keys import create_key, read_keys
+from conch_gateway.models.models_file import read_models_file
 from conch_server import RepositoryError
 from conch_server._repository import check_repository
 from google.protobuf import text_format
@@ -174,7 +174,7 @@ class Targets:
         return Target(read, (len(encoded).to_bytes(8, "little") + encoded + bytes(24), b""), (ExportError,))
 
     def _checkpoint(self, file: str) -> Target:
-        from conch_export.describe import describe
+        from conch_export.checkpoints.describe import describe
 
         from tests.checkpoints import Checkpoints  # imports PyTorch, which the others do without
 
@@ -204,7 +204,7 @@ class Targets:
         return Target(read, ((ROOT / "model_repository" / "conch.lock").read_bytes(), b"{}"), (ExportError,))
 
     def _bundle(self) -> Target:
-        from conch_export.bundle import make_bundle, open_bundle
+        from conch_export.bundles.bundle import make_bundle, open_bundle
 
         path, repository = self.folder / "a.bundle", self.folder / "repository"
         checkpoint = self.folder / "checkpoint"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from conch_gateway import keys
+from conch_gateway.auth import keys
 
 from tests.serving import Serving, free_ports
 from tests.soak import clock, isolation, models, report

@@ -19,8 +19,8 @@ from conch_export.errors import SourceError
 from conch_export.shapes import refuse_misfits
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.network import Encoder
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.onnx.network import Encoder
 
 
 class Family(Protocol):

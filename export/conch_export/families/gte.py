@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
+from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.weights import Weights
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.weights import Weights
 
 IN_TRANSFORMERS = False
 

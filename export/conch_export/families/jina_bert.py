@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
 from conch_export.families import bert
-from conch_export.graphs.distances import Alibi
-from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
+from conch_export.onnx.distances import Alibi
+from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.weights import Weights
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.weights import Weights
 
 _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 

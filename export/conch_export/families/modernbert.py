@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
+from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.weights import Weights
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.weights import Weights
 
 _ACTIVATIONS = {"gelu": Activation.GELU, "gelu_pytorch_tanh": Activation.GELU_TANH, "silu": Activation.SILU}
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.distances import RelativeBias
-from conch_export.graphs.network import Activation, Attention, Encoder, FeedForward, Layer
+from conch_export.onnx.distances import RelativeBias
+from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.weights import Weights
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.weights import Weights
 
 _FARTHEST = 128
 """Distances from here on share a bucket."""

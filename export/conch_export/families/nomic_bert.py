@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.graphs.network import (
+from conch_export.onnx.network import (
     Activation,
     Attention,
     Encoder,
@@ -16,8 +16,8 @@ from conch_export.graphs.network import (
 )
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.weights import Weights
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.weights import Weights
 
 _KNOWN: dict[str, tuple[Any, ...]] = {
     "activation_function": ("swiglu",),

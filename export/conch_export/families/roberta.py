@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from conch_export.families import bert
 
 if TYPE_CHECKING:
-    from conch_export.checkpoint import Checkpoint
-    from conch_export.graphs.network import Encoder
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.onnx.network import Encoder
 
 IN_TRANSFORMERS = True
 

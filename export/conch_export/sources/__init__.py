@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conch_export import catalog
 from conch_export.errors import SourceError
-from conch_export.sources import carried, hub, package
+from conch_export.sources import bundled as carried
+from conch_export.sources import catalog, hub, package
 from conch_export.sources.files import File, code_names, code_sha256, needed, record, weight_files, weights_sha256
 from conch_export.sources.lock import Lock, Locked
 

@@ -11,7 +11,7 @@ from conch_export.errors import SourceError
 from conch_export.sources.files import WEIGHTS, file
 
 if TYPE_CHECKING:
-    from conch_export.catalog import Package
+    from conch_export.sources.catalog import Package
 
 
 def find(package: Package, missing: SourceError | None = None) -> tuple[Path, str]:

@@ -1,5 +1,7 @@
 """Chromium without a screen: uses the page as a person would, and says what it saw and whom it asked."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import sys

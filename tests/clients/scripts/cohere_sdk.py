@@ -1,5 +1,7 @@
 """Cohere's SDK: both versions of its API."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import sys

@@ -1,5 +1,7 @@
 """Haystack's components over the dialects of five providers, and a pipeline that retrieves and reranks."""
 
+from __future__ import annotations
+
 import json
 import sys
 

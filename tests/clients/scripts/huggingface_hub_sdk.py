@@ -1,5 +1,7 @@
 """Hugging Face's InferenceClient, which takes the address of a server for the name of a model."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import sys

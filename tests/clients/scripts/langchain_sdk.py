@@ -1,5 +1,7 @@
 """LangChain: embeddings and rerankers over the dialects of seven providers, and a vector store on top."""
 
+from __future__ import annotations
+
 import json
 import sys
 

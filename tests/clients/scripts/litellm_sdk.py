@@ -1,5 +1,7 @@
 """LiteLLM: its SDK over the dialects of seven providers, and its proxy in front of the gateway."""
 
+from __future__ import annotations
+
 import json
 import secrets
 import subprocess

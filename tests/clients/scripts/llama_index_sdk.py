@@ -1,5 +1,7 @@
 """LlamaIndex: embeddings and rerankers over the dialects of six providers, and retrieval from local files with both."""
 
+from __future__ import annotations
+
 import json
 import sys
 

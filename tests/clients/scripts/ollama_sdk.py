@@ -1,5 +1,7 @@
 """Ollama's SDK."""
 
+from __future__ import annotations
+
 import json
 import sys
 

@@ -1,5 +1,7 @@
 """pymilvus's embedding and reranking functions over the dialects of three providers."""
 
+from __future__ import annotations
+
 import json
 import sys
 

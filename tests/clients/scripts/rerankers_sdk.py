@@ -1,5 +1,7 @@
 """`rerankers`: one interface over several providers' APIs."""
 
+from __future__ import annotations
+
 import json
 import sys
 

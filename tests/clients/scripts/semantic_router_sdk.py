@@ -1,5 +1,7 @@
 """semantic-router: encoders over the dialects of three providers, and a router on top."""
 
+from __future__ import annotations
+
 import json
 import sys
 

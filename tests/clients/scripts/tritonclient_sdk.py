@@ -1,5 +1,7 @@
 """Triton's own client: the wire contract is what a tokenizer gives, rows padded to one length."""
 
+from __future__ import annotations
+
 import json
 import sys
 

@@ -1,5 +1,7 @@
 """Voyage's SDK."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import sys

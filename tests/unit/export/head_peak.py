@@ -3,6 +3,8 @@
 python -I head_peak.py GRAPH LENGTH ROWS HIDDEN
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

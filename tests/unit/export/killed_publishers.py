@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from conch_export.publish import staged
+from conch_export.triton.publish import staged
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"}
 

@@ -5,6 +5,8 @@ python -I run_graph.py GRAPH FEEDS ANSWERS
 FEEDS and ANSWERS are .npz; entry `2.input_ids` belongs to the third run. A run that is refused has one entry `2.error`.
 """
 
+from __future__ import annotations
+
 import sys
 from collections import defaultdict
 from typing import Any

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub
 import pytest
 from conch_export import ExportError, Options, Precision, SourceError, export, is_complete, make_bundle, open_bundle
-from conch_export.bundle import digest
+from conch_export.bundles.bundle import digest
 from conch_export.sources import Lock, resolve
 
 if TYPE_CHECKING:

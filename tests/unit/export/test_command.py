@@ -12,7 +12,7 @@ import pytest
 from conch.app import app
 from conch_export import DEFAULT, Options, plan
 from conch_export.pipeline import described
-from conch_export.triton_models import to_text, triton_models
+from conch_export.triton.configuration import to_text, triton_models
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner, Result

@@ -11,9 +11,9 @@ from conch_client._deadline import Deadline
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Precision, UnsupportedError, VerificationError, export
-from conch_export.engine import EncoderGraph, HeadGraph
-from conch_export.rows import Row
-from conch_export.texts import docstrings, spread
+from conch_export.onnx.engine import EncoderGraph, HeadGraph
+from conch_export.verification.rows import Row
+from conch_export.verification.texts import docstrings, spread
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import head_checkpoints
@@ -96,9 +96,13 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
 @pytest.mark.parametrize(
     ("kind", "mistake", "value"),
     [
-        ("electra", "conch_export.heads._CLASSIFIERS", {"electra": ("classifier.dense", None, "classifier.out_proj")}),
+        (
+            "electra",
+            "conch_export.heads._CLASSIFIERS",
+            {"electra": ("classifier.dense", None, "classifier.out_proj")},
+        ),
         ("bert", "conch_export.families.bert.has_segments", lambda _: False),
-        ("electra", "conch_export.graphs.row_by_row._feed", "no segments"),
+        ("electra", "conch_export.onnx.row_by_row._feed", "no segments"),
     ],
     ids=["tanh for gelu", "no segments in a family", "no segments without a family"],
 )
@@ -111,7 +115,7 @@ def test_a_mistake_in_the_graph_is_found(
 
         value = {name: _Layout(*layout) for name, layout in value.items()}
     if mistake.endswith("_feed"):
-        from conch_export.graphs import row_by_row
+        from conch_export.onnx import row_by_row
 
         right = row_by_row._feed
         value = lambda g, name, ids, known: right(g, name, ids, {"input_ids": known["input_ids"]})  # noqa: E731

@@ -17,11 +17,11 @@ from conch_export import (
     UndecidedError,
     UnsupportedError,
 )
-from conch_export.catalog import USAGES
-from conch_export.checkpoint import Checkpoint
-from conch_export.describe import describe
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
 from conch_export.families import bert
 from conch_export.sources import Source
+from conch_export.sources.catalog import USAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

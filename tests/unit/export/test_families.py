@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import UnsupportedError
 from conch_export.families import family_of
-from conch_export.graphs.attention import SHORT_TOKENS
-from conch_export.graphs.distances import TILE_TOKENS
-from conch_export.plain import PlainEncoder
+from conch_export.onnx.attention import SHORT_TOKENS
+from conch_export.onnx.distances import TILE_TOKENS
+from conch_export.verification.plain import PlainEncoder
 from transformers import AutoModel
 
 from tests.unit.export.merging import padded

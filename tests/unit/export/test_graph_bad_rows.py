@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conch_export.graphs.layout import row_lengths
+from conch_export.onnx.layout import row_lengths
 
 from tests.unit.export.merging import Graphs, Request, padded
 

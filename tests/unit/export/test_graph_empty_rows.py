@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import family_of
-from conch_export.graphs.calibrate import calibrate
-from conch_export.graphs.encoder import encoder_graph
-from conch_export.graphs.file import file_graph
-from conch_export.graphs.heads import (
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.file import file_graph
+from conch_export.onnx.heads import (
     Dense,
     Lexical,
     Pooled,
@@ -33,9 +32,10 @@ from conch_export.graphs.heads import (
     projection_graph,
     vocabulary_graph,
 )
-from conch_export.graphs.layout import ROW_LENGTHS, lengths_name, row_lengths
-from conch_export.graphs.network import Linear
-from conch_export.graphs.quantize import quantize
+from conch_export.onnx.layout import ROW_LENGTHS, lengths_name, row_lengths
+from conch_export.onnx.network import Linear
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.graphs.encoder import encoder_graph
-from conch_export.graphs.layout import row_lengths
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.layout import row_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conch_export.graphs.file import file_graph
+from conch_export.onnx.file import file_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForSequenceClassification

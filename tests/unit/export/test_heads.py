@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError, export
-from conch_export.engine import EncoderGraph, HeadGraph
-from conch_export.rows import Row
+from conch_export.onnx.engine import EncoderGraph, HeadGraph
+from conch_export.verification.rows import Row
 from sentence_transformers import SentenceTransformer
 
 from tests import head_checkpoints

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conch_export import ExportError, Options, Overrides, Precision, SourceError, UnsupportedError, export
-from conch_export.architecture import defaults
-from conch_export.checkpoint import Checkpoint
-from conch_export.describe import describe
-from conch_export.known_settings import FAMILIES, WITHOUT_EFFECT
+from conch_export.checkpoints.architecture import defaults
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
+from conch_export.checkpoints.known_settings import FAMILIES, WITHOUT_EFFECT
 from conch_export.sources import Source
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from conch.app import app
 from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
-from conch_export.graphs.calibrate import calibrate
-from conch_export.graphs.distances import Alibi
-from conch_export.graphs.heads import Dense, Pooled, Vocabulary, pooled_graph, vocabulary_graph
-from conch_export.graphs.network import (
+from conch_export.onnx.distances import Alibi
+from conch_export.onnx.heads import Dense, Pooled, Vocabulary, pooled_graph, vocabulary_graph
+from conch_export.onnx.network import (
     Activation,
     Attention,
     Encoder,
@@ -28,10 +27,11 @@ from conch_export.graphs.network import (
     Rotary,
     rotary_frequencies,
 )
-from conch_export.graphs.quantize import quantize
-from conch_export.head_memory import HeadFootprint
-from conch_export.memory import Footprint
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 from conch_export.pipeline import save_graph
+from conch_export.planning.head_memory import HeadFootprint
+from conch_export.planning.memory import Footprint
 from typer.testing import CliRunner, Result
 
 from tests import head_checkpoints

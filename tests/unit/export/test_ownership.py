@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import Options, Precision, UnsupportedError, export
-from conch_export.ownership import owned, owners
 from conch_export.pipeline import public_name
-from conch_export.published import published
+from conch_export.triton.ownership import owned, owners
+from conch_export.triton.published import published
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints

@@ -21,8 +21,8 @@ from conch_export import (
     is_complete,
     public_name,
 )
-from conch_export.publish import STAGING
-from conch_export.standards import STANDARDS
+from conch_export.triton.publish import STAGING
+from conch_export.verification.standards import STANDARDS
 from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def test_what_differs_from_its_reference_is_not_published(
 ) -> None:
     export(options)
     before = digests(options.repository)
-    monkeypatch.setattr(f"conch_export.standards.{limit}", value)
+    monkeypatch.setattr(f"conch_export.verification.standards.{limit}", value)
     with pytest.raises(VerificationError, match=f"xlm-roberta is not published.*{problem}"):
         export(replace(options, precision=precision))
     assert digests(options.repository) == before
@@ -123,7 +123,7 @@ def test_int8_that_misses_its_standard_is_not_published_and_names_fp32(
     options: Options, monkeypatch: pytest.MonkeyPatch, standard: str, value: float, problem: str
 ) -> None:
     strict = {Precision.INT8: replace(STANDARDS[Precision.INT8], **{standard: value})}
-    monkeypatch.setattr("conch_export.standards.STANDARDS", strict)
+    monkeypatch.setattr("conch_export.verification.standards.STANDARDS", strict)
     with pytest.raises(VerificationError, match=f"{problem}.*--precision fp32"):
         export(replace(options, precision=Precision.INT8, late_interaction=True))
     assert not (options.repository / "xlm-roberta").exists()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import ExportError
-from conch_export.publish import STAGING, complete, staged
+from conch_export.triton.publish import STAGING, complete, staged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

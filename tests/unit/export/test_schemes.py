@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from conch_export.graphs.builder import GraphBuilder
-from conch_export.graphs.calibrate import calibrate
-from conch_export.graphs.quantize import quantize
-from conch_export.graphs.schemes import Samples, Scheme, choose
+from conch_export.onnx.builder import GraphBuilder
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.schemes import Samples, Scheme, choose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
@@ -121,7 +121,7 @@ def lookup_and_product(table: Floats, weight: Floats, bias: Floats) -> onnx.Mode
 
 
 def test_a_large_table_loses_half_a_step_of_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conch_export.graphs.quantize.TABLE_ELEMENTS", 100)
+    monkeypatch.setattr("conch_export.onnx.quantization.quantize.TABLE_ELEMENTS", 100)
     table = normal(8, 50, 16) * np.geomspace(1e-6, 1e3, 50, dtype=np.float32)[:, None]
     table[7] = 0
     graph = quantize(lookup_and_product(table, np.eye(16, dtype=np.float32), np.zeros(16, np.float32)), {})

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 from conch_export import CATALOG, DEFAULT, SourceError
-from conch_export.catalog import Package
-from conch_export.checkpoint import Checkpoint
+from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.sources import resolve
+from conch_export.sources.catalog import Package
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export import Options, Overrides, Pooling, Precision, VerificationError, export, rows
-from conch_export.agreement import score_agreement, vector_agreement
+from conch_export import Options, Overrides, Pooling, Precision, VerificationError, export
+from conch_export.verification import rows
+from conch_export.verification.agreement import score_agreement, vector_agreement
 from tokenizers import Tokenizer, normalizers
 
 from tests import head_checkpoints
@@ -17,7 +18,7 @@ from tests.checkpoints import add_modules
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conch_export.description import Description
+    from conch_export.checkpoints.description import Description
 
 MEAN = {"word_embedding_dimension": 48, "pooling_mode": "mean"}
 
@@ -34,9 +35,9 @@ def embedding(folder: Path, **settings: Any) -> Path:
 @pytest.mark.parametrize(
     ("mistake", "value"),
     [
-        ("conch_export.modules.Modules.pooling", lambda *_: Pooling.CLS),
-        ("conch_export.describe.read_prompts", lambda *_: ({}, "")),
-        ("conch_export.describe.read_max_length", lambda *_: 64),
+        ("conch_export.checkpoints.modules.Modules.pooling", lambda *_: Pooling.CLS),
+        ("conch_export.checkpoints.describe.read_prompts", lambda *_: ({}, "")),
+        ("conch_export.checkpoints.describe.read_max_length", lambda *_: 64),
     ],
     ids=["pooling", "prompt", "length"],
 )
@@ -53,13 +54,13 @@ def test_a_setting_that_was_misread_is_found(
 
 def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = head_checkpoints.with_dense(tmp_path / "m", *["torch.nn.modules.activation.Tanh"] * 2)
-    monkeypatch.setattr("conch_export.graphs.heads.frame.ACTIVATIONS", _with_wrong_tanh())
+    monkeypatch.setattr("conch_export.onnx.heads.frame.ACTIVATIONS", _with_wrong_tanh())
     with pytest.raises(VerificationError, match="m is not published"):
         export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
 
 
 def _with_wrong_tanh() -> dict[str, dict[str, Any]]:
-    from conch_export.graphs.heads.frame import ACTIVATIONS
+    from conch_export.onnx.heads.frame import ACTIVATIONS
 
     return {**ACTIVATIONS, "tanh": {"op": "Relu"}}
 

@@ -1,21 +1,26 @@
 """A stand-in for the client: the gateway's own behaviour, and faults, without a server."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking, SparseVector, Token
 from conch_gateway import GatewaySettings, create_app
-from fastapi import FastAPI
-from numpy.typing import NDArray
 
 from tests.unit.gateway.other_server import OtherServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastapi import FastAPI
+    from numpy.typing import NDArray
 
 DIMENSION = 8
 
@@ -65,7 +70,7 @@ class StandIn:
         self.embedded: list[Sequence[Any]] = []
         self.opened = False
 
-    async def __aenter__(self) -> "StandIn":
+    async def __aenter__(self) -> StandIn:
         self.opened = True
         return self
 

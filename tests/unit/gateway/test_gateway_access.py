@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 from conch_gateway import GatewaySettings, create_app
-from conch_gateway.keys import create_key
+from conch_gateway.auth.keys import create_key
 
 from tests.unit.gateway.conftest import StandIn
 

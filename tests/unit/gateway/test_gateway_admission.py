@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway import CapacityError, GatewaySettings, _line, _throughput
-from conch_gateway._admission import Admission, Hold
-from conch_gateway._line import Line
-from conch_gateway._trace import Trace
-from conch_gateway._turns import Flow, Share, Turns
+from conch_gateway import CapacityError, GatewaySettings
+from conch_gateway.scheduling import line as _line
+from conch_gateway.scheduling import throughput as _throughput
+from conch_gateway.scheduling.admission import Admission, Hold
+from conch_gateway.scheduling.line import Line
+from conch_gateway.scheduling.turns import Flow, Share, Turns
+from conch_gateway.telemetry.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import conch_gateway
 from conch_client import UnavailableError
-from conch_gateway._background import repeat, start
+from conch_gateway.background import repeat, start
 
 if TYPE_CHECKING:
     import pytest
@@ -49,5 +49,5 @@ async def test_what_fails_is_repeated_and_told_once(caplog: pytest.LogCaptureFix
 
 def test_no_task_is_started_without_it() -> None:
     for module in Path(next(iter(conch_gateway.__path__))).rglob("*.py"):
-        if module.name not in {"_background.py", "_concurrency.py"}:
+        if module.name not in {"background.py", "concurrency.py"}:
             assert not re.search(r"create_task|ensure_future", module.read_text(encoding="utf-8")), module

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conch_client import InvalidInputError
 from conch_gateway import CapacityError
-from conch_gateway._cache import VectorCache
-from conch_gateway._line import Line
+from conch_gateway.inference.cache import VectorCache
+from conch_gateway.scheduling.line import Line
 
 if TYPE_CHECKING:
     import httpx

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
-from conch_gateway._coalescer import CALL_TOKENS, CALL_TOKENS_CROWDED, Coalescer, Options
-from conch_gateway._trace import Trace
-from conch_gateway._turns import Turns
+from conch_gateway.backends.coalescer import CALL_TOKENS, CALL_TOKENS_CROWDED, Coalescer, Options
+from conch_gateway.scheduling.turns import Turns
+from conch_gateway.telemetry.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

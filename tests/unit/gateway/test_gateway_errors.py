@@ -9,7 +9,7 @@ import conch_client as cc
 import httpx
 import pytest
 from conch_gateway import GatewayError, GatewaySettings, create_app
-from conch_gateway._route import Route
+from conch_gateway.api.route import Route
 from conch_gateway.errors import RULES, KeysError, ListenError, Problem, RequestError
 from fastapi import APIRouter
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import uvloop
 from conch_gateway import Gateway, GatewaySettings
-from conch_gateway._http_protocol import Pace, Protocol
+from conch_gateway.middleware.protocol import Pace, Protocol
 
 from tests.raw_http import H2C, Answer, Connection, chunked, request
 from tests.serving import until

@@ -6,8 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway import _keyring
-from conch_gateway.keys import create_key
+from conch_gateway.auth import keyring as _keyring
+from conch_gateway.auth.keys import create_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

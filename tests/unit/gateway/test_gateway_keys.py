@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conch.app import app as command_line
-from conch_gateway import GatewaySettings, KeysError, _keyring, _quota, create_app
-from conch_gateway._keyring import Keyring
+from conch_gateway import GatewaySettings, KeysError, create_app
+from conch_gateway.auth import keyring as _keyring
+from conch_gateway.auth import quota as _quota
+from conch_gateway.auth.keyring import Keyring
+from conch_gateway.auth.keys import create_key, read_keys, revoke_key
 from conch_gateway.errors import ModelsFileError
-from conch_gateway.keys import create_key, read_keys, revoke_key
 from pydantic import ValidationError
 from typer.testing import CliRunner
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_gateway import GatewayError, GatewaySettings
-from conch_gateway._models_file import read_models_file
+from conch_gateway.models.models_file import read_models_file
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Serve, StandIn

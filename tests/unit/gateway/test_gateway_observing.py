@@ -14,7 +14,8 @@ import httpx
 import pytest
 from conch_client import AsyncClient
 from conch_client.testing import FakeServer
-from conch_gateway import Gateway, GatewaySettings, _middleware, create_app
+from conch_gateway import Gateway, GatewaySettings, create_app
+from conch_gateway.middleware import requests as _middleware
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
@@ -174,5 +175,5 @@ print(*sys.modules)
     run = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     modules = (await run.communicate())[0].decode().split()
 
-    assert "conch_gateway._app" in modules
+    assert "conch_gateway.app" in modules
     assert not [name for name in modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]

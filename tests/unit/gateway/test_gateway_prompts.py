@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conch_gateway._prompts import PROMPT_NAMES, InputType, Prompt, choose_prompt
+from conch_gateway.inference.prompts import PROMPT_NAMES, InputType, Prompt, choose_prompt
 
 from tests.unit.gateway.conftest import model_info
 

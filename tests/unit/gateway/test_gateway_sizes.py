@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway._admission import estimated_tokens
+from conch_gateway.scheduling.admission import estimated_tokens
 
 if TYPE_CHECKING:
     import httpx

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway.keys import create_key
+from conch_gateway.auth.keys import create_key
 
 from tests.unit.gateway.other_server import TOKENS, answer_with
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import conch_client as cc
 import numpy as np
 import pytest
-from conch_gateway._encodings import floats
+from conch_gateway.api.fields.encodings import floats
 
 if TYPE_CHECKING:
     import httpx

@@ -4,6 +4,8 @@ It knows nothing of Triton's python stub (that is `model.py`), so it can be test
 than numpy and onnxruntime, because every model instance is a process of its own that pays for what is imported.
 """
 
+from __future__ import annotations
+
 from .contract import BatchInput, ConfigError, Contract, Input, Output
 from .merge import merge
 from .runner import GraphModel, RequestError

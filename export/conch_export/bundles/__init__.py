@@ -1,0 +1,1 @@
+"""A repository's models as one file: packing, unpacking, checking."""

@@ -1,0 +1,217 @@
+"""A bundle: checkpoints, and what was exported from them, in one verified file for places without a network.
+
+Hides what goes into it and where that goes when it is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from conch_export.bundles import archive
+from conch_export.errors import SourceError
+from conch_export.provenance import find
+from conch_export.sources import File, Lock, record
+from conch_export.sources import bundled as carried
+from conch_export.sources.files import file
+from conch_export.sources.lock import FILE as LOCK_FILE
+from conch_export.sources.lock import parse_files
+from conch_export.triton.ownership import owned, refuse_taken
+from conch_export.triton.publish import staged_together
+from conch_export.verification.report import REPORT, read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from conch_export.sources import Source
+
+_MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|report\.json|1/[A-Za-z0-9_-]+\.(onnx|data|json))")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds.
+
+    Attributes:
+        lock: its checkpoints.
+        models: files of Triton models exported from them, by path in a model repository.
+    """
+
+    lock: Lock
+    models: Mapping[str, File]
+
+    @property
+    def model_names(self) -> list[str]:
+        """The Triton models."""
+        return sorted({path.split("/")[0] for path in self.models})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(one.size for one in {*self.models.values(), *(one for _, _, one in self._checkpoint_files())})
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest."""
+        return self.lock.to_json() | {"models": {path: asdict(one) for path, one in self.models.items()}}
+
+    @classmethod
+    def from_json(cls, manifest: Any) -> Bundle:
+        """What a manifest states, if it is such as this writes.
+
+        Raises:
+            SourceError: it is not; it would put files elsewhere, or files that no checkpoint or model has.
+        """
+        try:
+            bundle = cls(Lock.from_json(manifest), parse_files(manifest["models"]))
+            _refuse_strange(bundle.models)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            message = f"the bundle's manifest cannot be ({error}): make it again with this version of conch"
+            raise SourceError(message) from error
+        return bundle
+
+    def places(self, checkpoints: Path, repository: Path) -> dict[File, list[Path]]:
+        """Where every file goes, below these two folders."""
+        places: dict[File, list[Path]] = {}
+        for key, path, one in self._checkpoint_files():
+            places.setdefault(one, []).append(checkpoints / carried.folder_name(key) / path)
+        for path, one in self.models.items():
+            places.setdefault(one, []).append(repository / path)
+        return places
+
+    def _checkpoint_files(self) -> Iterator[tuple[str, str, File]]:
+        for key, locked in self.lock.sources.items():
+            for path, one in locked.files.items():
+                yield key, path, one
+
+
+def make_bundle(
+    references: Sequence[str],
+    repository: Path,
+    output: Path,
+    *,
+    revision: str | None = None,
+    on_bytes: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Bundle:
+    """Write checkpoints, and the models that the repository has of them, into one file.
+
+    Args:
+        references: catalog names, Hub ids or folders; a folder goes by its name where the bundle is opened.
+        repository: whose lock file is enforced, and whose models come along.
+        output: the file; appears when it is whole.
+        revision: commit, branch or tag on the Hub, for all of them.
+        on_bytes: called with what is being moved, and the bytes of it that are done and in all.
+
+    Raises:
+        ExportError: nothing was written.
+    """
+    lock, models, contents = Lock(), dict[str, File](), dict[str, "Path"]()
+    for reference in references:
+        source = find(reference, revision, repository, on_bytes=_about(reference, on_bytes))
+        key = source.key or source.folder.name
+        if key in lock.sources:
+            message = f"two checkpoints are called {key!r}: bundle them one by one"
+            raise SourceError(message)
+        lock = lock.adding(key, source.locked)
+        contents |= {one.sha256: source.folder / path for path, one in source.files.items()}
+        exported = record(repository, _exported_files(repository, source))
+        contents |= {one.sha256: repository / path for path, one in exported.items()}
+        models |= exported
+    bundle = Bundle.from_json(Bundle(lock, models).to_json())  # what could not be opened is not written
+    archive.write(output, bundle.to_json(), contents, _counted(output.name, bundle.size, on_bytes))
+    return bundle
+
+
+def open_bundle(
+    path: Path,
+    repository: Path,
+    *,
+    sha256: str | None = None,
+    update_lock: bool = False,
+    on_bytes: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Bundle:
+    """Verify a bundle, publish its models, record its checkpoints and keep them for exports, all or nothing.
+
+    Args:
+        path: the bundle.
+        repository: gets the models and the entries of the lock file.
+        sha256: what the whole file must hash to, as told by whoever made it; None trusts the file.
+        update_lock: take the checkpoints whatever the lock file says.
+        on_bytes: called with what is being moved, and the bytes of it that are done and in all.
+
+    Raises:
+        ExportError: nothing was put anywhere.
+    """
+    if sha256 is not None and (found := digest(path)) != sha256.lower():
+        message = (
+            f"{path} has SHA-256 {found}, not {sha256.lower()}: copy it again, and ask whoever made it for its hash"
+        )
+        raise SourceError(message)
+    with archive.opened(path) as contents:
+        bundle = Bundle.from_json(contents.manifest)
+        # The repository is published first: models without their checkpoint can be served, the other way not.
+        with staged_together(repository, carried.home()) as (models, checkpoints):
+            (models / LOCK_FILE).write_text(_joined(repository, bundle.lock, update_lock=update_lock), encoding="utf-8")
+            contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, on_bytes))
+            for key, locked in bundle.lock.sources.items():
+                lock = Lock().adding(key, locked).to_text()
+                (checkpoints / carried.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
+            refuse_taken(repository, models)
+            for name in bundle.model_names:
+                (models / name / "1").mkdir(exist_ok=True)  # Triton wants a version of ensembles too
+    return bundle
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a bundle, to be told to whoever opens it.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    return file(path).sha256
+
+
+def _exported_files(repository: Path, source: Source) -> list[str]:
+    """Paths in the repository of all models that were exported from this checkpoint and are whole."""
+    paths: list[str] = []
+    for public in sorted(path.parent.name for path in repository.glob(f"[!.]*/{REPORT}")):
+        stated = read_report(repository, public) or {}
+        made_from = (stated.get("source"), stated.get("revision"), stated.get("weights_sha256"))
+        if made_from == (source.origin, source.revision, source.weights_sha256):
+            folders = (repository / name for name in owned(repository, public))
+            files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+            # `conch serve` writes configs/ for its machine.
+            paths += [path.relative_to(repository).as_posix() for path in files if path.parent.name != "configs"]
+    return paths
+
+
+def _refuse_strange(models: Mapping[str, File]) -> None:
+    for path in models:
+        if not _MODEL_FILE.fullmatch(path):
+            message = f"{path!r} is no file of an exported model"
+            raise ValueError(message)
+
+
+def _joined(repository: Path, carried_lock: Lock, *, update_lock: bool) -> str:
+    lock = Lock.read(repository)
+    for key, locked in carried_lock.sources.items():
+        if not update_lock:
+            lock.check(key, locked)
+        lock = lock.adding(key, locked)
+    return lock.to_text()
+
+
+def _about(what: str, on_bytes: Callable[[str, int, int], None]) -> Callable[[int, int], None]:
+    return lambda done, total: on_bytes(what, done, total)
+
+
+def _counted(what: str, total: int, on_bytes: Callable[[str, int, int], None]) -> Callable[[int], None]:
+    done = 0
+
+    def more(size: int) -> None:
+        nonlocal done
+        done += size
+        on_bytes(what, done, total)
+
+    return more

@@ -1,0 +1,100 @@
+"""config.json as the installed transformers means it. Hides its defaults, and what version 5 changed in its form.
+
+Since transformers 5 rotary positions are one object, `rope_parameters`, and ModernBERT lists the kind of every layer.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from conch_export.checkpoints.settings import Settings
+from conch_export.errors import SourceError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BASES = {
+    "modernbert": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
+    "gemma3_text": {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"},
+}
+"""Where transformers 4 has the base of each kind of layer, of architectures that have more than one."""
+_DEFAULT_ROPE = {"rope_type": "default"}
+
+
+def in_this_generation(stated: Settings) -> Settings:
+    """What config.json says in the words of transformers 4, which are those that families read.
+
+    Raises:
+        UnsupportedError: it says what those have no word for.
+        SourceError: it is damaged.
+    """
+    values = dict(stated)
+    if stated.get("rope_parameters") is not None:
+        del values["rope_parameters"]
+        values.update(_rotary(stated))
+    if stated.get("model_type") == "modernbert" and stated.get("layer_types") is not None:
+        values["global_attn_every_n_layers"] = _period(stated.texts("layer_types"), stated)
+        del values["layer_types"]
+    return Settings(stated.place, values)
+
+
+@lru_cache
+def defaults(model_type: str) -> Mapping[str, Any]:
+    """What transformers takes where a config.json of this architecture says nothing; empty where it has no such."""
+    # Imported late: it loads PyTorch.
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
+
+    if model_type not in CONFIG_MAPPING:
+        return {}
+    try:
+        values: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
+    except (AssertionError, TypeError, ValueError):  # those that join two architectures have none
+        return {}
+    return values
+
+
+def label_count(stated: Settings) -> int:
+    """How many numbers a classifier answers: as many as it names, else `num_labels`, else transformers' two."""
+    return len(stated.inner("id2label")) or stated.of("num_labels", int, 2)
+
+
+def _rotary(stated: Settings) -> dict[str, Any]:
+    parameters = stated.inner("rope_parameters")
+    kinds = _BASES.get(str(stated.get("model_type")), {})
+    nested = {key for key, value in parameters.items() if isinstance(value, dict)}
+    if not nested:
+        only = next(iter(kinds.values()), "rope_theta")
+        return {only: parameters.of("rope_theta", float, 10000.0), "rope_scaling": _scaling(parameters)}
+    if nested != set(parameters) or not nested <= set(kinds):
+        message = (
+            f"{parameters.place} = {dict(parameters)!r} is not built for {stated.get('model_type')!r} (known for each "
+            f"kind of layer: {', '.join(kinds) or 'none'})"
+        )
+        raise UnsupportedError(message)
+    values: dict[str, Any] = {}
+    for kind in sorted(nested):
+        one = parameters.inner(kind)
+        values[kinds[kind]] = one.of("rope_theta", float, 10000.0)
+        if (scaling := _scaling(one)) is not None:
+            values["rope_scaling"] = scaling
+    return values
+
+
+def _scaling(parameters: Settings) -> dict[str, Any] | None:
+    rest = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    return None if rest in ({}, _DEFAULT_ROPE) else rest
+
+
+def _period(kinds: list[str], stated: Settings) -> int:
+    """Every how manieth layer of ModernBERT attends to all tokens, the first one included."""
+    everywhere = [index for index, kind in enumerate(kinds) if kind == "full_attention"]
+    period = everywhere[1] if len(everywhere) > 1 else max(1, len(kinds))
+    expected = ["sliding_attention" if index % period else "full_attention" for index in range(len(kinds))]
+    if len(kinds) != stated.of("num_hidden_layers", int, len(kinds)):
+        message = f"{stated.place} lists {len(kinds)} layer_types for {stated.get('num_hidden_layers')} layers"
+        raise SourceError(f"{message}: fetch the checkpoint again")
+    if kinds != expected:
+        message = f"{stated.place} states layer_types = {kinds}: only a global layer every few layers is built"
+        raise UnsupportedError(message)
+    return period

@@ -1,0 +1,174 @@
+"""A checkpoint's files as values: configuration, weights, tokenizer. Hides file names and tensor prefixes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+from conch_export.checkpoints.architecture import defaults, in_this_generation
+from conch_export.checkpoints.known_settings import TRANSFORMER, refuse_unknown
+from conch_export.checkpoints.settings import Settings, read_json, read_settings
+from conch_export.checkpoints.tokenizer import Arguments, ServedTokenizer, read_tokenizer
+from conch_export.checkpoints.weights import Weights
+from conch_export.errors import SourceError, UnsupportedError
+from conch_export.sources import weight_files
+from conch_export.sources.files import is_transformer_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SENTENCE_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+"""Whose name is in that of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
+_OF_THE_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
+"""Arguments that sentence-transformers puts its own in place of."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What lies in a checkpoint's folder; nothing is read before it is asked for."""
+
+    folder: Path
+
+    def json(self, name: str) -> Any:
+        """The content of a JSON file, or None where there is no such file.
+
+        Raises:
+            SourceError: the file is damaged.
+        """
+        return read_json(self.folder / name)
+
+    def settings(self, name: str) -> Settings:
+        """The content of a JSON file that holds an object, empty where there is no such file.
+
+        Raises:
+            SourceError: the file is damaged.
+        """
+        return read_settings(self.folder / name)
+
+    @cached_property
+    def transformer(self) -> Path:
+        """Where the encoder's configuration and tokenizer are: the folder itself, or one in it of older checkpoints."""
+        first = self.modules[0].of("path", str, "") if self.modules else ""
+        return self.folder / first if is_transformer_folder(first) else self.folder
+
+    @cached_property
+    def modules(self) -> list[Settings]:
+        """What modules.json lists, in order; empty where there is none.
+
+        Raises:
+            SourceError: it is no list of modules.
+        """
+        path, stated = self.folder / "modules.json", self.json("modules.json")
+        if not isinstance(stated, list | None) or not all(isinstance(each, dict) for each in stated or ()):
+            message = f"{path} is damaged (it should hold a list of modules): fetch the checkpoint again"
+            raise SourceError(message)
+        return [Settings(f"{path}, module {number}", each) for number, each in enumerate(stated or ())]
+
+    @cached_property
+    def transformer_settings(self) -> Settings:
+        """What sentence-transformers wrote of the encoder, by the first of the names that the file has had.
+
+        Raises:
+            SourceError: the file is damaged.
+            UnsupportedError: it states a key that is not known here.
+        """
+        found = (read_settings(self.transformer / f"sentence_{kind}_config.json") for kind in _SENTENCE_SETTINGS)
+        stated = next(filter(None, found), Settings("", {}))
+        refuse_unknown(stated, TRANSFORMER)
+        return stated
+
+    @cached_property
+    def stated_config(self) -> Settings:
+        """config.json in the form of the installed transformers, with what sentence-transformers' settings change."""
+        path = self.transformer / "config.json"
+        changes = _arguments(self.transformer_settings, "config_args", "config_kwargs")
+        stated = Settings(str(path), {**read_settings(path), **changes})
+        if not stated.of("model_type", str, ""):
+            message = f"{self.transformer} has no config.json with a model_type: is it a transformers checkpoint?"
+            raise SourceError(message)
+        return in_this_generation(stated)
+
+    @cached_property
+    def config(self) -> Settings:
+        """The same with transformers' defaults; asking it for something that neither has is a SourceError."""
+        stated = {key: value for key, value in self.stated_config.items() if value is not None}
+        return Settings(self.stated_config.place, {**defaults(self.model_type), **stated})
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as transformers calls it."""
+        return str(self.stated_config["model_type"])
+
+    @cached_property
+    def served_tokenizer(self) -> ServedTokenizer:
+        """The tokenizer as it is served; of a folder that holds nothing but a served one, that."""
+        if not (self.transformer / "config.json").exists():
+            return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
+        stated = self.transformer_settings
+        keywords = _arguments(stated, "tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
+        if stated.get("max_seq_length") is not None:
+            keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
+        lower_case = stated.of("do_lower_case", bool, default=False)
+        arguments = Arguments(json.dumps(keywords, sort_keys=True), lower_case)
+        rows = self.config.of("vocab_size", int, 0) or None
+        return read_tokenizer(self.transformer, self.model_type, rows, arguments)
+
+    @property
+    def tokenizer(self) -> bytes:
+        """tokenizer.json as it is served."""
+        return self.served_tokenizer.content
+
+    def token_id(self, token: str) -> int:
+        """The id of a token of the vocabulary.
+
+        Raises:
+            UnsupportedError: the tokenizer has no such token.
+        """
+        if not self.has_token(token):
+            message = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(message)
+        return int(self._tokenizer.token_to_id(token))
+
+    def token(self, number: int) -> str:
+        """The token of that id; raises UnsupportedError where there is none."""
+        found: str | None = self._tokenizer.id_to_token(number)
+        if found is None:
+            message = f"the tokenizer has no token {number}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(message)
+        return found
+
+    def has_token(self, token: str) -> bool:
+        """Whether the vocabulary has it."""
+        return self._tokenizer.token_to_id(token) is not None
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of a text's tokens, without special ones."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def mask_id(self) -> int:
+        """The id of the token that stands for a hidden one; raises UnsupportedError where there is none."""
+        return self.token_id(self.served_tokenizer.mask or "[MASK]")
+
+    def special_ids(self) -> list[int]:
+        """Ids of tokens that stand for no text."""
+        return [number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.tokenizer.decode())
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The weights under the names of the base model."""
+        return Weights.load(weight_files(self.folder), self.model_type)
+
+
+def _arguments(stated: Settings, *names: str) -> dict[str, Any]:
+    """What sentence-transformers passes on when it loads a part, by the first of these names that is stated."""
+    found: dict[str, Any] = next((stated.inner(name) for name in names if name in stated), {})
+    return {key: value for key, value in found.items() if key not in _OF_THE_HUB}

@@ -1,0 +1,98 @@
+"""ColBERT's rules for queries and documents, as its own library and PyLate write them beside a checkpoint."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.settings import Settings
+
+_METADATA = "artifact.metadata"
+_PYLATE = "config_sentence_transformers.json"
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How texts are written for late interaction (Khattab and Zaharia 2020).
+
+    Attributes:
+        query_marker: id put after a query's first token; None for none.
+        document_marker: the same for documents.
+        query_length: most tokens of a query, the marker included.
+        document_length: most tokens of a document, the marker included.
+        filler: id that fills queries up to their length; None leaves them as they are.
+        filler_seen: whether a query's tokens attend to its fillers.
+        skipped: ids that do not count in documents: punctuation.
+    """
+
+    query_marker: int | None
+    document_marker: int | None
+    query_length: int
+    document_length: int
+    filler: int | None
+    filler_seen: bool
+    skipped: tuple[int, ...]
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether queries end in tokens that no other attends to."""
+        return self.filler is not None and not self.filler_seen
+
+
+def read_interaction(checkpoint: Checkpoint, positions: int) -> Interaction | None:
+    """The rules, or None where the checkpoint states none.
+
+    Args:
+        checkpoint: of a multi-vector model.
+        positions: most tokens that a row may have.
+
+    Raises:
+        UnsupportedError: a marker is no token of its tokenizer.
+    """
+    metadata, pylate = checkpoint.settings(_METADATA), checkpoint.settings(_PYLATE)
+    if metadata:
+        return _of_colbert(checkpoint, metadata, positions)
+    return _of_pylate(checkpoint, pylate, positions) if "query_length" in pylate else None
+
+
+def is_colbert(checkpoint: Checkpoint) -> bool:
+    """Whether ColBERT's own library saved it."""
+    return bool(checkpoint.settings(_METADATA))
+
+
+def _of_colbert(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    punctuation = string.punctuation if stated.of("mask_punctuation", bool, default=True) else ""
+    return Interaction(
+        query_marker=checkpoint.token_id(stated.of("query_token_id", str, "[unused0]")),
+        document_marker=checkpoint.token_id(stated.of("doc_token_id", str, "[unused1]")),
+        query_length=_length(stated, "query_maxlen", 32, positions),
+        document_length=_length(stated, "doc_maxlen", 220, positions),
+        filler=checkpoint.mask_id(),
+        filler_seen=stated.of("attend_to_mask_tokens", bool, default=False),
+        skipped=tuple(sorted({ids[0] for ids in map(checkpoint.token_ids, punctuation) if ids})),
+    )
+
+
+def _of_pylate(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    expands = stated.of("do_query_expansion", bool, default=True)
+    words = [word for word in stated.texts("skiplist_words") if checkpoint.has_token(word)]
+    return Interaction(
+        query_marker=checkpoint.token_id(stated.of("query_prefix", str, "[Q] ") or "[Q] "),
+        document_marker=checkpoint.token_id(stated.of("document_prefix", str, "[D] ") or "[D] "),
+        query_length=_length(stated, "query_length", positions, positions),
+        document_length=_length(stated, "document_length", positions, positions),
+        filler=checkpoint.mask_id() if expands else None,
+        filler_seen=stated.of("attend_to_expansion_tokens", bool, default=False),
+        skipped=tuple(sorted(map(checkpoint.token_id, words))),
+    )
+
+
+def _length(stated: Settings, key: str, default: int, positions: int) -> int:
+    """Most tokens of a text, which are at least a first one, a marker and a last one."""
+    length = stated.of(key, int, default)
+    if length < 3:
+        raise stated.wrong(key, "a number of tokens, at least 3,")
+    return min(positions, length)

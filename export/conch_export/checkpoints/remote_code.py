@@ -1,0 +1,112 @@
+"""A checkpoint's own code: whether it has to be run, whether it may be, and running it.
+
+It is Python that its authors wrote, and does what it likes with the rights of whoever exports. So it runs only where it
+is the one way to compute the model and the operator says so each time; which code that is, `sources` pins.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.errors import SourceError, UndecidedError, UnsupportedError
+from conch_export.families import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conch_export.checkpoints.settings import Settings
+    from conch_export.sources import Source
+
+FLAG = "--trust-remote-code"
+
+
+def settle(source: Source, *, trusted: bool) -> None:
+    """Decide about a checkpoint's code before anything is done with the checkpoint.
+
+    Args:
+        source: the checkpoint.
+        trusted: whether the operator says that its code may be run.
+
+    Raises:
+        UndecidedError: it has to be run, and nobody says that it may be.
+        UnsupportedError: it may be run and need not be, or would run code from elsewhere, which nothing pins.
+        SourceError: the checkpoint is damaged, or lacks a file of its code.
+    """
+    config = Checkpoint(source.folder).stated_config
+    entries = config.inner("auto_map")
+    reason = _why_not(config, entries)
+    if reason and trusted:
+        message = f"{FLAG} has nothing to run: {reason}. Leave it out"
+        raise UnsupportedError(message)
+    if reason:
+        return
+    if "AutoModel" not in entries:
+        message = (
+            f"{config.place} names code of its own for {', '.join(entries)}, which is not run, only an encoder's is "
+            "(AutoModel); export a copy of the folder without auto_map if its authors mean the plain architecture"
+        )
+        raise UnsupportedError(message)
+    if not trusted:
+        message = (
+            f"{config.place} names code of its own for this {config['model_type']!r} (auto_map, "
+            f"{entries['AutoModel']}). `conch export {FLAG}` runs that, with your rights, to convert and to verify: "
+            "read it first. From the Hub it takes --revision with a full commit; bundles carry no code. Where "
+            "transformers computes the same, export a copy of the folder without auto_map"
+        )
+        raise UndecidedError(message)
+    for entry in _strings(entries):
+        _refuse_elsewhere(entry, source)
+
+
+def load(folder: Path) -> Any:
+    """The model that a checkpoint's own code makes of its weights, float32; only of a checkpoint that was settled.
+
+    Raises:
+        UnsupportedError: its code fails, or wants packages that are not here.
+    """
+    # Imported late: they load PyTorch.
+    import torch  # noqa: PLC0415
+    from transformers import AutoModel  # noqa: PLC0415
+
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    try:
+        return AutoModel.from_pretrained(folder, trust_remote_code=True, **options).eval()
+    except Exception as error:  # code of others raises what it likes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (
+            f"the code of {folder.name} fails here ({reason}): it may need another transformers or further packages"
+        )
+        raise UnsupportedError(message) from error
+
+
+def _why_not(config: Settings, entries: Settings) -> str:
+    """Why a checkpoint's code has not to be run; empty if it has to be."""
+    if not any(name.startswith("AutoModel") for name in entries):
+        return "config.json names no code for an encoder (auto_map, AutoModel)"
+    return f"{config['model_type']!r} has a family here" if family_of(config) is not None else ""
+
+
+def _refuse_elsewhere(entry: str, source: Source) -> None:
+    repository, elsewhere, _ = entry.rpartition("--")
+    if elsewhere:
+        message = (
+            f"auto_map names {entry!r}, code of {repository}, which is not pinned with this checkpoint: copy that code "
+            f"into a folder with the checkpoint, take '{repository}--' out of its config.json, and export the folder"
+        )
+        raise UnsupportedError(message)
+    name = f"{PurePosixPath(entry).stem}.py"
+    if name not in source.files:
+        message = f"auto_map names {entry!r}, but the checkpoint has no {name}: fetch it again"
+        raise SourceError(message)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in nested lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)

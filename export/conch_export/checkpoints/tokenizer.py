@@ -1,0 +1,256 @@
+"""The tokenizer that is served: what transformers makes of a checkpoint's files, as one tokenizer.json.
+
+transformers changes a tokenizer when it loads it: by tokenizer_config.json, special_tokens_map.json, added_tokens.json
+and the arguments that sentence-transformers' settings add. Whoever has tokenizer.json alone tokenises otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase, Sequence
+
+from conch_export.checkpoints.known_settings import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT, refuse_unknown
+from conch_export.checkpoints.settings import Settings, read_settings
+from conch_export.errors import SourceError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_GENERIC = "PreTrainedTokenizerFast"
+_RENAMED = {"TokenizersBackend": _GENERIC}
+"""Classes by their names since transformers 5."""
+_MAKE_ONE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+_UNLIMITED = 1 << 30
+_SETTINGS_OF_A_RUN = {"truncation": None, "padding": None}
+_TEXTS = (
+    "",
+    "a",
+    "The Quick  brown\tfox\njumps, over 12,345.67 lazy dogs!",
+    "ÀÉÎÖÜ straße İstanbul ǅ Ωmega naïve ﬁne",
+    "日本語と中文, 한국어 ไทย हिन्दी العربية",
+    "👩‍👩‍👧 emoji \u200b zero\u00a0width \ufeff bom \x00 nul",
+    "e\u0301 versus \u00e9; don't can't it's",
+    " leading and trailing ",
+    "x" * 120,
+    "https://example.org/a?b=c#d user@example.org __init__ snake_case CamelCase",
+)
+
+
+@dataclass(frozen=True)
+class ServedTokenizer:
+    """A tokenizer as it is served.
+
+    Attributes:
+        content: tokenizer.json.
+        max_length: tokens at which its authors truncate, special tokens included; None for no limit.
+        segments: whether it tells the texts of a pair apart.
+        mask: the token that stands for a hidden one, empty for none.
+    """
+
+    content: bytes
+    max_length: int | None = None
+    segments: bool = True
+    mask: str = ""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What sentence-transformers adds when it loads a tokenizer; hashable.
+
+    Attributes:
+        keywords: of `from_pretrained`, as JSON.
+        lower_case: whether texts are lower-cased before all else.
+    """
+
+    keywords: str = "{}"
+    lower_case: bool = False
+
+
+def read_tokenizer(
+    folder: Path,
+    model_type: str,
+    rows: int | None,
+    arguments: Arguments = Arguments(),
+) -> ServedTokenizer:
+    """The tokenizer of a checkpoint.
+
+    Args:
+        folder: of the tokenizer's files.
+        model_type: transformers' name of the architecture, which says the class where the files do not.
+        rows: of the embedding table; None where that is not known.
+        arguments: of sentence-transformers.
+
+    Raises:
+        SourceError: a file is damaged.
+        UnsupportedError: tokenizer.json cannot say what the files ask for, or it has tokens without an embedding.
+    """
+    found = (path.stat() for path in sorted(folder.glob("*")))
+    return _read(folder, model_type, rows, arguments, tuple((each.st_size, each.st_mtime_ns) for each in found))
+
+
+@lru_cache(maxsize=4)
+def _read(
+    folder: Path, model_type: str, rows: int | None, arguments: Arguments, _files: tuple[tuple[int, int], ...]
+) -> ServedTokenizer:
+    """Read once for all who ask while the files stay as they are: large vocabularies take seconds."""
+    settings = read_settings(folder / SETTINGS)
+    own = _own(folder)
+    keywords = Settings(f"{folder}, arguments of the tokenizer", json.loads(arguments.keywords))
+    for stated in (settings, keywords):
+        _refuse(stated)
+    loaded = _load(folder, settings, model_type, keywords, own)
+    _refuse_unwritable(loaded, folder)
+    if arguments.lower_case:
+        _lower_case(loaded.backend_tokenizer)
+    beyond = _beyond(loaded, own, folder, settings, rows)
+    content = _content(folder / FILE, own, loaded.backend_tokenizer, beyond)
+    served = Tokenizer.from_str(content.decode())
+    _refuse_tokens_without_rows(served, rows, folder)
+    _refuse_other_ids(served, loaded, folder)
+    return ServedTokenizer(
+        content,
+        None if loaded.model_max_length > _UNLIMITED else int(loaded.model_max_length),
+        "token_type_ids" in loaded.model_input_names,
+        loaded.mask_token or "",
+    )
+
+
+def _own(folder: Path) -> Tokenizer | None:
+    """tokenizer.json as it is, or None where there is none."""
+    path = folder / FILE
+    if not read_settings(path):
+        return None
+    with _explained(f"{path} is damaged, it should hold a tokenizer", "fetch the checkpoint again", SourceError):
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+
+
+def _refuse(stated: Settings) -> None:
+    refuse_unknown(stated, TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT)
+    stated.of("model_max_length", float, 0.0)
+    for key, built in (("auto_map", None), ("use_fast", True)):
+        if stated.get(key, built) not in (built, None):
+            message = (
+                f"{stated.place} states {key} = {stated[key]!r}, which asks for a tokenizer written in Python; what "
+                "tokenizer.json says is served: export a copy of the folder without it, if that says the same"
+            )
+            raise UnsupportedError(message)
+
+
+def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any], own: Tokenizer | None) -> Any:
+    # Imported late: they load PyTorch.
+    from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast  # noqa: PLC0415
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of lengths
+    otherwise = read_settings(folder / "config.json").of("tokenizer_class", str, "")
+    name = settings.of("tokenizer_class", str, otherwise)
+    options = {**keywords, "local_files_only": True, "trust_remote_code": False}
+    failed, fix = f"{folder} has no {FILE}, and transformers cannot make one of it", f"make one with {_MAKE_ONE}"
+    if own is not None:
+        failed = f"transformers cannot load the tokenizer of {folder}, tokenizer_class {name or 'not stated'}"
+        fix = f"mend {SETTINGS}, or export a copy of the folder without it where {FILE} says all"
+    with _explained(failed, fix, UnsupportedError):
+        if _RENAMED.get(name, name) == _GENERIC or (not name and model_type not in CONFIG_MAPPING):
+            return PreTrainedTokenizerFast.from_pretrained(folder, **options)
+        kind = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else PretrainedConfig  # noqa: SIM401 - its `get` knows nothing
+        known = {"config": kind(tokenizer_class=otherwise or None)}
+        return AutoTokenizer.from_pretrained(folder, **options, **known)  # type: ignore[no-untyped-call]
+
+
+def _refuse_unwritable(loaded: Any, folder: Path) -> None:
+    """Refuse what transformers does around a tokenizer, and tokenizer.json has no words for."""
+    asked = {
+        "truncation_side": loaded.truncation_side if loaded.truncation_side != "right" else "",
+        "split_special_tokens": loaded.is_fast and loaded.split_special_tokens,
+        "a tokenizer without a fast form": "" if loaded.is_fast else type(loaded).__name__,
+    }
+    for what, value in asked.items():
+        if value:
+            message = f"the tokenizer of {folder} asks for {what} = {value!r}, which is not built"
+            raise UnsupportedError(message)
+
+
+def _lower_case(backend: Tokenizer) -> None:
+    """As sentence-transformers does for `do_lower_case`."""
+    normalizer = backend.normalizer
+    there = list(normalizer) if isinstance(normalizer, Sequence) else [normalizer] if normalizer is not None else []
+    if not any(isinstance(each, Lowercase) for each in there):
+        backend.normalizer = Sequence([Lowercase(), *there])
+
+
+def _beyond(loaded: Any, own: Tokenizer | None, folder: Path, settings: Settings, rows: int | None) -> set[int]:
+    """Special tokens that only the class in transformers has, appended past the end of the embedding table.
+
+    Nobody can have trained with them: their text is tokenised as any other instead of reading outside of the table.
+    """
+    if own is None or rows is None:
+        return set()
+    files = (settings, *(read_settings(folder / name) for name in ("special_tokens_map.json", "added_tokens.json")))
+    stated, added = json.dumps(files), loaded.backend_tokenizer.get_added_tokens_decoder()
+    return {
+        number
+        for number, token in added.items()
+        if number >= rows and own.id_to_token(number) is None and json.dumps(token.content) not in stated
+    }
+
+
+def _content(path: Path, own: Tokenizer | None, backend: Tokenizer, beyond: set[int]) -> bytes:
+    """tokenizer.json byte for byte where it says what was loaded; else with the parts that differ replaced."""
+    wanted = json.loads(backend.to_str()) | _SETTINGS_OF_A_RUN
+    wanted["added_tokens"] = [token for token in wanted["added_tokens"] if token["id"] not in beyond]
+    if own is None:
+        return json.dumps(wanted, ensure_ascii=False).encode()
+    there = json.loads(own.to_str()) | _SETTINGS_OF_A_RUN
+    changed = {key: value for key, value in wanted.items() if there.get(key) != value}
+    if not changed:
+        return path.read_bytes()
+    return json.dumps(dict(read_settings(path)) | _SETTINGS_OF_A_RUN | changed, ensure_ascii=False).encode()
+
+
+def _refuse_tokens_without_rows(served: Tokenizer, rows: int | None, folder: Path) -> None:
+    last = max(served.get_vocab(with_added_tokens=True).values(), default=-1)
+    if rows is not None and last >= rows:
+        message = (
+            f"the tokenizer of {folder} has {last + 1} tokens, the embedding table {rows} rows: use the tokenizer that "
+            "the model was trained with, or resize the table (model.resize_token_embeddings) and train it"
+        )
+        raise UnsupportedError(message)
+
+
+def _refuse_other_ids(served: Tokenizer, loaded: Any, folder: Path) -> None:
+    """Compare with what transformers answers; a difference is one that tokenizer.json cannot express."""
+    served.no_padding()
+    served.no_truncation()
+    specials = [token.content for token in served.get_added_tokens_decoder().values()][:20]
+    texts = [(text,) for text in (*_TEXTS, *(f"one {token} two{token}three" for token in specials))]
+    for text in (*texts, _TEXTS[2:4]):
+        with _explained(f"transformers cannot tokenise with the tokenizer of {folder}", "mend it", UnsupportedError):
+            expected = list(loaded(*text, truncation=False, padding=False)["input_ids"])
+        if served.encode(*text).ids != expected:
+            message = (
+                f"the tokenizer of {folder} gives other tokens in transformers than {FILE} can be made to give, for "
+                f"{text[0]!r}: {type(loaded).__name__} is not built"
+            )
+            raise UnsupportedError(message)
+
+
+@contextmanager
+def _explained(what: str, fix: str, kind: type[SourceError | UnsupportedError]) -> Iterator[None]:
+    """Turn whatever transformers and tokenizers raise, Rust's panics included, into one line."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, SourceError, UnsupportedError):
+        raise
+    except BaseException as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = f"{what} ({reason}): {fix}"
+        raise kind(message) from error

@@ -1,0 +1,97 @@
+"""How texts are prepared for a model: prompts, lengths, templates. From the operator, the checkpoint or the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conch_export.errors import UnsupportedError
+from conch_export.sources import catalog
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.description import Overrides
+    from conch_export.sources import Source
+
+
+_LEAST = 3
+"""Tokens of the shortest limit: one between a first and a last special one."""
+
+
+def known_usage(source: Source) -> catalog.Usage:
+    """What the authors of a model on the Hub say of its use; nothing is assumed of a folder."""
+    return catalog.USAGES.get(source.origin.removeprefix("hub:").lower(), catalog.Usage())
+
+
+def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overrides) -> tuple[dict[str, str], str]:
+    """Prompts by name, and the name of the default one (empty for none).
+
+    The operator's come first, then the checkpoint's own, then those that its authors publish elsewhere.
+
+    Raises:
+        UnsupportedError: the default is not among them.
+    """
+    stated = checkpoint.settings("config_sentence_transformers.json")
+    named = stated.inner("prompts")
+    prompts = {name: named.of(name, str, "") for name in named}
+    default = stated.of("default_prompt_name", str, "")
+    if not any(prompts.values()) and not default:
+        prompts, default = dict(usage.prompts), usage.default_prompt_name
+    if overrides.prompts is not None:
+        prompts, default = dict(overrides.prompts), ""
+    if overrides.default_prompt is not None:
+        default = overrides.default_prompt
+    if default and default not in prompts:
+        message = f"the default prompt {default!r} is not among the checkpoint's prompts {sorted(prompts)}"
+        raise UnsupportedError(message)
+    return prompts, default
+
+
+def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -> int:
+    """Tokens at which the authors truncate, special tokens included."""
+    if asked is not None:
+        if not _LEAST <= asked <= positions:
+            message = f"--max-length {asked} is outside {_LEAST} to {positions}, what the model has positions for"
+            raise UnsupportedError(message)
+        return asked
+    stated = checkpoint.served_tokenizer.max_length
+    if stated is not None and stated < _LEAST:
+        message = (
+            f"{checkpoint.folder} truncates texts at {stated} tokens (max_seq_length, model_max_length), which leaves "
+            f"no room for text: give the true number with --max-length, {_LEAST} or more"
+        )
+        raise UnsupportedError(message)
+    return positions if stated is None else min(positions, stated)
+
+
+def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Lengths that vectors may be cut to, longest first; empty where nothing says that they may be.
+
+    Raises:
+        UnsupportedError: one is no length of a part of the vector.
+    """
+    stated = usage.matryoshka if asked is None else asked
+    if any(not 0 < size <= dimension for size in stated):
+        message = f"--matryoshka {','.join(map(str, stated))}: lengths must be from 1 to {dimension}"
+        raise UnsupportedError(message)
+    return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
+
+
+def is_centred(usage: catalog.Usage, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
+    """Whether vectors lose their mean before they are cut."""
+    return usage.matryoshka_centred if asked is None else asked
+
+
+def read_similarity(checkpoint: Checkpoint) -> str:
+    """How the authors compare vectors; empty where they do not say.
+
+    Raises:
+        UnsupportedError: vectors are to be cut, or something is stated that is not known here.
+    """
+    stated = checkpoint.settings("config_sentence_transformers.json")
+    if stated.of("truncate_dim", int, 0):
+        message = (
+            f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "
+            "who asks; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
+        )
+        raise UnsupportedError(message)
+    return stated.of("similarity_fn_name", str, "")

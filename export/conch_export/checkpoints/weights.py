@@ -1,0 +1,147 @@
+"""The tensors of safetensors files by the names that families ask for. Hides prefixes and older names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from conch_export.errors import SourceError, UnsupportedError
+from conch_export.onnx.network import Linear, Norm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Names that TensorFlow's checkpoints of BERT have, and transformers reads too."""
+_NUMBERS = {"F64", "F32", "F16", "BF16"}
+"""Types that are plain numbers; others need a scale, which is not read."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors; a missing one is an error that names it.
+
+    Attributes:
+        tensors: file and name in it, by today's name.
+        prefix: what stands before the base model's names.
+    """
+
+    tensors: dict[str, tuple[Path, str]]
+    prefix: str
+    _open: dict[Path, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, files: Sequence[Path], model_type: str = "") -> Weights:
+        """Index the tensors of safetensors files.
+
+        Raises:
+            SourceError: a file is truncated or damaged.
+        """
+        tensors = {_today(name): (path, name) for path in files for name in _tensor_names(path)}
+        candidates = (f"{model_type}.", f"{model_type.rsplit('-', maxsplit=1)[-1]}.", "model.", "")
+        prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
+        return cls(tensors, prefix)
+
+    def __contains__(self, name: str) -> bool:
+        return self._resolve(name) in self.tensors
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """One tensor as float32.
+
+        Raises:
+            SourceError: the checkpoint has no such tensor.
+            UnsupportedError: it is quantized.
+        """
+        full = self._resolve(name)
+        if full not in self.tensors:
+            raise self._missing(name)
+        path, stored = self.tensors[full]
+        file = self._open.setdefault(path, safe_open(path, "numpy"))
+        kind = file.get_slice(stored).get_dtype()
+        if kind not in _NUMBERS:
+            known = ", ".join(sorted(_NUMBERS))
+            message = (
+                f"tensor {stored!r} of {path} is of type {kind}, which is not read (known: {known}): "
+                "convert it with model.float().save_pretrained(FOLDER)"
+            )
+            raise UnsupportedError(message)
+        return cast("NDArray[np.float32]", file.get_tensor(stored)).astype(np.float32)
+
+    def linear(self, name: str) -> Linear:
+        """A torch `nn.Linear`, with or without a bias."""
+        weight, bias = self._shaped(f"{name}.weight", 2), self._bias(name)
+        if bias is not None and bias.shape != weight.shape[:1]:
+            message = f"tensors {name}.weight {weight.shape} and {name}.bias {bias.shape} do not fit: {_FIX}"
+            raise SourceError(message)
+        return Linear(np.ascontiguousarray(weight.T), bias)
+
+    def split_linear(self, name: str, parts: int) -> list[Linear]:
+        """A torch `nn.Linear` whose outputs are those of several, joined."""
+        joined = self.linear(name)
+        if joined.weight.shape[1] % parts:
+            message = f"tensor {name}.weight has {joined.weight.shape[1]} outputs, which are not {parts} parts: {_FIX}"
+            raise SourceError(message)
+        weights = np.split(joined.weight, parts, axis=1)
+        biases = [None] * parts if joined.bias is None else np.split(joined.bias, parts)
+        return [Linear(np.ascontiguousarray(w), b) for w, b in zip(weights, biases, strict=True)]
+
+    def table(self, name: str) -> NDArray[np.float32]:
+        """A torch `nn.Embedding`: [entries, width]."""
+        return self._shaped(f"{name}.weight", 2)
+
+    def norm(self, name: str, epsilon: float) -> Norm:
+        """A torch `nn.LayerNorm`, with or without a bias."""
+        return Norm(self._shaped(f"{name}.weight", 1), self._bias(name), epsilon)
+
+    def rms_norm(self, name: str, epsilon: float) -> Norm:
+        """A torch `nn.RMSNorm`."""
+        return Norm(self._shaped(f"{name}.weight", 1), None, epsilon, rms=True)
+
+    def _shaped(self, name: str, axes: int) -> NDArray[np.float32]:
+        array = self.array(name)
+        if array.ndim != axes:
+            message = f"tensor {name!r} has the shape {array.shape}, where {axes} axes should be: {_FIX}"
+            raise SourceError(message)
+        return array
+
+    def _bias(self, name: str) -> NDArray[np.float32] | None:
+        return self._shaped(f"{name}.bias", 1) if f"{name}.bias" in self else None
+
+    def _resolve(self, name: str) -> str:
+        prefixed = f"{self.prefix}{name}"
+        return prefixed if prefixed in self.tensors else name
+
+    def _missing(self, name: str) -> SourceError:
+        alike = next((stored for full, (_, stored) in self.tensors.items() if full.endswith(f".{name}")), None)
+        if alike is not None:
+            message = (
+                f"the checkpoint has no tensor {name!r}, but one called {alike!r}, which transformers does not load "
+                f"either: take {alike.removesuffix(name)!r} off the names of its tensors"
+            )
+            return SourceError(message)
+        return SourceError(f"the checkpoint has no tensor {name!r}: it is not what its config.json says, {_FIX}")
+
+
+_FIX = "fetch it again"
+
+
+def _today(name: str) -> str:
+    for old, new in _RENAMED.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _tensor_names(path: Path) -> Iterable[str]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError, ValueError) as error:
+        message = f"{path} is truncated or damaged ({error}): fetch the checkpoint again"
+        raise SourceError(message) from error

@@ -1,0 +1,226 @@
+"""A transformer encoder as a padding-free graph, built from a description that knows no framework.
+
+Only the T real tokens are computed: every token-wise operator works on [T, hidden], and attention runs row by row (on a
+CPU a padded [rows, longest] attention costs 2 to 5 times as much on mixed lengths). A large batch runs in chunks of
+whole rows, so that its activations take no more memory than a chunk's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from onnx import TensorProto
+
+from conch_export.onnx.attention import Columns, Projections, attend_packed, attend_row_by_row
+from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+from conch_export.onnx.network import Activation, scaled, side_by_side
+from conch_export.onnx.packed import Shape, packed_model
+from conch_export.onnx.ragged import Spans, for_each_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from conch_export.onnx.network import Attention, Encoder, Layer, Linear, Norm
+
+
+class Target(str, Enum):
+    """What a graph is to run on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+CHUNK_TOKENS = 512
+"""Bounds the memory of a large batch; 128 to 512 and no chunks at all were equally fast (docs/adr, decision 3)."""
+
+
+def encoder_graph(
+    encoder: Encoder,
+    *,
+    segments: bool = False,
+    unseen: bool = False,
+    chunk_tokens: int | None = CHUNK_TOKENS,
+    target: Target = Target.CPU,
+) -> onnx.ModelProto:
+    """The encoder as an ONNX model; for its inputs and output see `packed`.
+
+    Args:
+        encoder: what to compute.
+        segments: take `token_type_ids` as an input; otherwise every token is of type 0.
+        unseen: tokens at the end of a row with a mask of 2 attend to the others and are not attended to.
+        chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
+            layers. CUDA always computes all at once.
+        target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
+    """
+
+    def chunks(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
+        if target is Target.CUDA:
+            return g.cast(_layers(g, encoder, vectors, spans, target), TensorProto.FLOAT)
+        if chunk_tokens is None:
+            return _layers(g, encoder, vectors, spans)
+        return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
+
+    types = encoder.types.shape[0] if segments and encoder.types is not None else 0
+    return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types, unseen), chunks)
+
+
+def _layers(
+    g: GraphBuilder, encoder: Encoder, vectors: Sequence[str], spans: Spans, target: Target = Target.CPU
+) -> str:
+    ids, positions, *types = vectors
+    x = _embed(g, encoder, ids, positions, *types)
+    for index, layer in enumerate(encoder.layers):
+        x = _Block(g, f"layer.{index}", layer, target)(x, positions, spans)
+    return _normed(g, "final_norm", encoder.final_norm, x)
+
+
+def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: str | None = None) -> str:
+    terms = [g.node("Gather", g.constant(encoder.words, "embeddings.words"), ids)]
+    table = encoder.positions
+    if types is not None and encoder.types is not None:
+        terms.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
+    elif encoder.types is not None and table is not None:
+        table = table + encoder.types[0]
+    elif encoder.types is not None:
+        terms.append(g.constant(encoder.types[0], "embeddings.type"))
+    if table is not None:
+        terms.append(g.node("Gather", g.constant(table, "embeddings.positions"), positions))
+    return _normed(g, "embeddings.norm", encoder.norm, g.node("Sum", *terms) if len(terms) > 1 else terms[0])
+
+
+class _Block:
+    """One layer."""
+
+    def __init__(self, g: GraphBuilder, name: str, layer: Layer, target: Target) -> None:
+        self._g, self._name, self._layer, self._target = g, name, layer, target
+
+    def __call__(self, x: str, positions: str, spans: Spans) -> str:
+        """FP32 [T, hidden] to the same."""
+        layer = self._layer
+        before, after = (layer.attention_norm, None) if layer.pre_norm else (None, layer.attention_norm)
+        attended = self._attend(self._norm("attention_norm", before, x), positions, spans)
+        x = self._norm("attention_norm", after, self._add(x, attended, "attention_output", layer.attention.output))
+        before, after = (layer.feed_forward_norm, None) if layer.pre_norm else (None, layer.feed_forward_norm)
+        bent = self._activated(self._norm("output_norm", before, x))
+        return self._norm("output_norm", after, self._add(x, bent, "down", layer.feed_forward.down))
+
+    def _attend(self, x: str, positions: str, spans: Spans) -> str:
+        attention, g = self._layer.attention, self._g
+        joined = self._linear("query_key_value", side_by_side(_queries(attention), attention.key, attention.value), x)
+        if self._target is Target.CUDA:
+            return attend_packed(g, joined, spans=spans, attention=attention)
+        return attend_row_by_row(g, self._projections(joined, positions), spans=spans, attention=attention)
+
+    def _projections(self, joined: str, positions: str) -> Projections:
+        """Queries and keys with what is done to them before they meet; what is left as it is stays where it is."""
+        attention = self._layer.attention
+        queries = attention.heads * attention.head_width
+        keys = attention.key_heads * attention.head_width
+        value = Columns(joined, queries + keys)
+        if attention.query_norm is None and attention.key_norm is None:
+            both = joined if attention.rotary is None else self._columns(joined, 0, queries + keys)
+            both = self._rotated(both, positions)
+            return Projections(Columns(both), Columns(both, queries), value)
+        query = self._heads_normed("query_norm", _scaled_norm(attention), self._columns(joined, 0, queries))
+        key = self._heads_normed("key_norm", attention.key_norm, self._columns(joined, queries, queries + keys))
+        return Projections(Columns(self._rotated(query, positions)), Columns(self._rotated(key, positions)), value)
+
+    def _columns(self, x: str, begin: int, end: int) -> str:
+        g = self._g
+        return g.node("Slice", x, g.int64([begin]), g.int64([end]), g.int64([1]))
+
+    def _heads_normed(self, name: str, norm: Norm | None, x: str) -> str:
+        g, shape = self._g, [0, -1, self._layer.attention.head_width]
+        return g.node("Reshape", self._norm(name, norm, g.node("Reshape", x, g.int64(shape))), g.int64([0, -1]))
+
+    def _rotated(self, x: str, positions: str) -> str:
+        rotary, g = self._layer.attention.rotary, self._g
+        if rotary is None:
+            return x
+        # Tokens as a batch of rows of one: the operator takes no row longer than its tables.
+        tables = [g.constant(table, f"rotary.{name}.{_digest(table)}") for name, table in vars(rotary).items()]
+        turned = g.node(
+            "RotaryEmbedding", g.node("Unsqueeze", x, g.int64([1])), g.column(positions), *tables, domain=MICROSOFT
+        )
+        return g.node("Squeeze", turned, g.int64([1]))
+
+    def _activated(self, x: str) -> str:
+        network, g = self._layer.feed_forward, self._g
+        up = self._linear("up", network.up, x)
+        if network.gate is None:
+            return _activation(g, network.activation, up)
+        # Two products and not one that is split: the copies of the parts cost more than the second product.
+        gate = _activation(g, network.activation, self._linear("gate", network.gate, x))
+        return g.node("Mul", gate, up)
+
+    def _add(self, x: str, inner: str, name: str, linear: Linear) -> str:
+        # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and
+        # an n-ary Sum is not fused back into it when the model is loaded.
+        terms = [self._product(name, linear, inner), x]
+        return self._g.node("Sum", *terms, *self._bias(name, linear))
+
+    def _linear(self, name: str, linear: Linear, x: str) -> str:
+        product, bias = self._product(name, linear, x), self._bias(name, linear)
+        return self._g.node("Add", product, *bias) if bias else product
+
+    def _product(self, name: str, linear: Linear, x: str) -> str:
+        return self._g.node("MatMul", x, self._g.constant(linear.weight, f"{self._name}.{name}.weight"))
+
+    def _bias(self, name: str, linear: Linear) -> list[str]:
+        return [] if linear.bias is None else [self._g.constant(linear.bias, f"{self._name}.{name}.bias")]
+
+    def _norm(self, name: str, norm: Norm | None, x: str) -> str:
+        return _normed(self._g, f"{self._name}.{name}", norm, x)
+
+
+def _normed(g: GraphBuilder, name: str, norm: Norm | None, x: str) -> str:
+    if norm is None:
+        return x
+    operator = "SimplifiedLayerNormalization" if norm.rms else "LayerNormalization"
+    bias = [] if norm.bias is None else [g.constant(norm.bias, f"{name}.bias")]
+    return g.node(operator, x, g.constant(norm.scale, f"{name}.scale"), *bias, axis=-1, epsilon=norm.epsilon)
+
+
+def _activation(g: GraphBuilder, activation: Activation, x: str) -> str:
+    if activation is Activation.SILU:
+        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+    if activation is Activation.RELU:
+        return g.node("Relu", x)
+    return g.node("Gelu" if activation is Activation.GELU else "FastGelu", x, domain=MICROSOFT)
+
+
+def _queries(attention: Attention) -> Linear:
+    """The query layer, with the scores' factor where no norm takes it away again."""
+    return attention.query if attention.query_norm else scaled(attention.query, attention.head_width**-0.5)
+
+
+def _scaled_norm(attention: Attention) -> Norm | None:
+    norm = attention.query_norm
+    factor = np.float32(attention.head_width**-0.5)
+    return norm and replace(norm, scale=norm.scale * factor)
+
+
+def _digest(table: NDArray[np.float32]) -> str:
+    return hashlib.sha256(table.tobytes()).hexdigest()[:8]
+
+
+def as_float16(encoder: Encoder) -> Encoder:
+    """The encoder with its weights rounded to 16 bits, for targets that compute in them."""
+    return cast("Encoder", _rounded(encoder))
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float16)
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _rounded(getattr(value, field.name)) for field in fields(value)})
+    return value

@@ -1,0 +1,45 @@
+"""What follows the encoder: pooling and classification, token vectors, MaxSim, weights of words.
+
+Each is a ragged Triton model of its own, and data first: a checkpoint's head is read into one of the records here.
+Every head computes one row at a time. That makes it exact whatever was merged (no sum runs over a neighbour), and a
+refused row's NaN stays in that row.
+
+Contract:
+    token_embeddings  FP32 [N * hidden], attention_mask INT64 [N], row_lengths INT32 [R], of attention_mask
+    token_embeddings_lengths  INT32 [2 * R], length and width of every row
+    request_elements  INT32 [Q], MaxSim only: elements of each merged request's attention_mask
+    input_ids         INT64 [N] and input_ids_lengths INT32 [R], only where a head needs to know the words
+and one of
+    embedding         FP32 [R, dimension]
+    score             FP32 [R, 1]
+    token_embeddings  FP32 [N, dimension], zeros at pads (as `vectors` in the graph, where the name is taken)
+    indices, weights  INT32 and FP32 [R, K], K that of the row with most; a weight of 0 fills up
+NaN where a row has no token, or not as many slots in every tensor.
+"""
+
+from __future__ import annotations
+
+from conch_export.onnx.heads.frame import Dense, Step, Unit, head_lengths
+from conch_export.onnx.heads.maxsim import REQUEST_ELEMENTS, maxsim_graph
+from conch_export.onnx.heads.pooled import Pooled, Pooling, pooled_graph
+from conch_export.onnx.heads.projection import VECTORS, Projection, projection_graph
+from conch_export.onnx.heads.sparse import Lexical, Vocabulary, lexical_graph, vocabulary_graph
+
+__all__ = [
+    "REQUEST_ELEMENTS",
+    "VECTORS",
+    "Dense",
+    "Lexical",
+    "Pooled",
+    "Pooling",
+    "Projection",
+    "Step",
+    "Unit",
+    "Vocabulary",
+    "head_lengths",
+    "lexical_graph",
+    "maxsim_graph",
+    "pooled_graph",
+    "projection_graph",
+    "vocabulary_graph",
+]

@@ -1,0 +1,66 @@
+"""One vector of a text from those of its tokens, and layers after it: embeddings, and scores of cross-encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from onnx import TensorProto
+
+from conch_export.onnx.heads.frame import Frame, Step
+from conch_export.onnx.ragged import for_each_row, slice_rows
+
+if TYPE_CHECKING:
+    import onnx
+
+    from conch_export.onnx.builder import GraphBuilder
+
+
+class Pooling(str, Enum):
+    """How the vectors of a text's tokens become the text's vector."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    MAX = "max"
+    LAST = "last"
+    WEIGHTED_MEAN = "weighted-mean"
+    """The i-th token counts i times."""
+    MEAN_SQRT_LENGTH = "mean-sqrt-length"
+    """The sum divided by the square root of how many there are."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooling, then layers."""
+
+    pooling: Pooling
+    steps: tuple[Step, ...] = ()
+
+
+def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> onnx.ModelProto:
+    """Token vectors to FP32 [R, width], called `output`."""
+    frame = Frame(hidden)
+    x, spans = frame.x, frame.tokens.spans
+    vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
+    frame.give(output, frame.steps(vectors, head.steps))
+    return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
+
+
+def _pool(g: GraphBuilder, x: str, span: tuple[str, str], pooling: Pooling) -> str:
+    (first, last), one, axis = span, g.int64([1]), g.int64([0])
+    if pooling is Pooling.CLS:
+        return g.node("Squeeze", slice_rows(g, x, first, g.node("Add", first, one)), axis)
+    if pooling is Pooling.LAST:
+        return g.node("Squeeze", slice_rows(g, x, g.node("Sub", last, one), last), axis)
+    row = slice_rows(g, x, first, last)
+    if pooling in (Pooling.MEAN, Pooling.MAX):
+        return g.node("ReduceMean" if pooling is Pooling.MEAN else "ReduceMax", row, axis, keepdims=0)
+    count = g.node("Sub", last, first)
+    if pooling is Pooling.MEAN_SQRT_LENGTH:
+        root = g.node("Sqrt", g.cast(count, TensorProto.FLOAT))
+        return g.node("Div", g.node("ReduceSum", row, axis, keepdims=0), root)
+    places = g.node("Range", g.int64(1), g.node("Squeeze", g.node("Add", count, one)), g.int64(1))
+    weights = g.cast(g.column(places), TensorProto.FLOAT)
+    weighed = g.node("ReduceSum", g.node("Mul", row, weights), axis, keepdims=0)
+    return g.node("Div", weighed, g.node("ReduceSum", weights, keepdims=0))

@@ -1,0 +1,184 @@
+"""What a transformer encoder computes, as data: no framework and no ONNX. Families read checkpoints into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_export.onnx.distances import DistanceBias
+
+
+class Activation(str, Enum):
+    """What a feed-forward network bends its values with."""
+
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
+    SILU = "silu"
+    RELU = "relu"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = x @ weight + bias; weight is [inputs, outputs], bias [outputs] or None."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Normalisation over the last axis: layer norm, or root mean square (Zhang and Sennrich 2019) if `rms`."""
+
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+    epsilon: float
+    rms: bool = False
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions (Su et al. 2021), halves turned against each other; tables [max_length, head width / 2]."""
+
+    cos: NDArray[np.float32]
+    sin: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frequencies: NDArray[np.float64], max_length: int) -> Rotary:
+        """The tables of [head width / 2] frequencies, in radians a token."""
+        # Products in single precision, as every implementation has them: at position 8,000 the difference shows.
+        angles = np.outer(np.arange(max_length, dtype=np.float32), frequencies.astype(np.float32))
+        return cls(np.cos(angles), np.sin(angles))
+
+
+def rotary_frequencies(theta: float, width: int) -> NDArray[np.float64]:
+    """[width / 2], the usual ones: theta ** (-2 i / width)."""
+    return np.asarray(theta ** (-np.arange(0, width, 2) / width), np.float64)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention within a row.
+
+    Attributes:
+        query: to `heads` heads.
+        key: to `key_heads` heads.
+        value: to as many.
+        output: back to the encoder's width.
+        heads: parts of the width that attend independently.
+        key_heads: heads of keys and values, each shared by `heads / key_heads` query heads.
+        query_norm: of every query head by itself, or None.
+        key_norm: of every key head by itself, or None.
+        rotary: positions, where they enter here.
+        bias: added to the scores by distance, or None.
+        window: tokens to either side that are seen; None for all.
+        causal: whether later tokens are hidden.
+    """
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    heads: int
+    key_heads: int
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+    rotary: Rotary | None = None
+    bias: DistanceBias | None = None
+    window: int | None = None
+    causal: bool = False
+
+    @property
+    def head_width(self) -> int:
+        """Numbers in one head."""
+        return int(self.query.weight.shape[1]) // self.heads
+
+    @property
+    def knows_distances(self) -> bool:
+        """Whether scores depend on how far apart two tokens are, other than by their rotation."""
+        return self.bias is not None or self.window is not None or self.causal
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every token sees all of its row by its content alone, with a key head for each query head."""
+        return not self.knows_distances and self.heads == self.key_heads
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) where there is a gate (Shazeer 2020)."""
+
+    up: Linear
+    down: Linear
+    activation: Activation
+    gate: Linear | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block: attention, then feed-forward, each added to what came in.
+
+    Attributes:
+        attention: within rows.
+        attention_norm: after the addition, or before the attention if `pre_norm`; None for none.
+        feed_forward: of every token by itself.
+        feed_forward_norm: after the addition, or before the network if `pre_norm`.
+        pre_norm: where the norms are.
+    """
+
+    attention: Attention
+    attention_norm: Norm | None
+    feed_forward: FeedForward
+    feed_forward_norm: Norm
+    pre_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What an encoder computes, weights included.
+
+    Attributes:
+        words: [vocabulary, hidden].
+        layers: from input to output.
+        max_length: most tokens that a row may have, special tokens included.
+        positions: [max_length, hidden], entry i for the i-th real token of a row, or None.
+        types: [segments, hidden], or None; row 0 is for text without segments.
+        norm: applied to the sum of the embeddings, or None.
+        final_norm: applied to what the last layer gives, or None.
+    """
+
+    words: NDArray[np.float32]
+    layers: tuple[Layer, ...]
+    max_length: int
+    positions: NDArray[np.float32] | None = None
+    types: NDArray[np.float32] | None = None
+    norm: Norm | None = None
+    final_norm: Norm | None = None
+
+    @property
+    def hidden(self) -> int:
+        """Width of a token's vector."""
+        return int(self.words.shape[1])
+
+
+def side_by_side(*parts: Linear) -> Linear:
+    """One layer that gives the outputs of several, joined."""
+    weight = np.concatenate([part.weight for part in parts], axis=1)
+    if all(part.bias is None for part in parts):
+        return Linear(weight)
+    return Linear(weight, np.concatenate([_bias(part) for part in parts]))
+
+
+def _bias(linear: Linear) -> NDArray[np.float32]:
+    return linear.bias if linear.bias is not None else np.zeros(linear.weight.shape[1], linear.weight.dtype)
+
+
+def scaled(linear: Linear, factor: float) -> Linear:
+    """The layer with outputs `factor` times as large."""
+    kind = linear.weight.dtype.type(factor)
+    return Linear(linear.weight * kind, None if linear.bias is None else linear.bias * kind)

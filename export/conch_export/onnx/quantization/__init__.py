@@ -1,0 +1,1 @@
+"""Weights and activations in eight bits: schemes, calibration, and the quantized products."""

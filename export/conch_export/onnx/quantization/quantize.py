@@ -1,0 +1,179 @@
+"""Rewriting a graph to int8: matrix products as `schemes` chose, embedding tables with one scale a row.
+
+GELU is computed by its tanh form, which differs from the exact one by less than a quantization step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from conch_export.onnx.builder import MICROSOFT, GraphBuilder, reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from conch_export.onnx.quantization.schemes import Int8Weight, Scheme
+
+TABLE_ELEMENTS = 1 << 20
+"""Embedding tables smaller than this stay as they are."""
+
+
+def quantize(model: onnx.ModelProto, chosen: Mapping[str, tuple[Scheme, Int8Weight]]) -> onnx.ModelProto:
+    """The graph with its products and large tables as int8; the given one is left as it is.
+
+    Args:
+        model: a graph, whose products may be inside loops.
+        chosen: by the name of the weight, see `calibrate`; others stay in float.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rewriter = _Rewriter(constants, chosen)
+    rewriter.rewrite(result.graph, rewriter.builder)
+    used = set().union(*(reads(node) for node in result.graph.node))
+    kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
+    del result.graph.initializer[:]
+    result.graph.initializer.extend([*kept, *rewriter.builder.constants.values()])
+    return result
+
+
+class _Rewriter:
+    def __init__(
+        self, constants: Mapping[str, NDArray[np.float32]], chosen: Mapping[str, tuple[Scheme, Int8Weight]]
+    ) -> None:
+        self.builder = GraphBuilder(prefix="int8.")
+        self._constants = constants
+        self._chosen = chosen
+
+    def rewrite(self, graph: onnx.GraphProto, g: GraphBuilder) -> None:
+        """Rewrite the graph and every graph inside it; `g` collects its nodes."""
+        biases = self._take_biases(graph)
+        inputs = _Inputs(g)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    self.rewrite(attribute.g, GraphBuilder(g))
+            if self._is_product(node):
+                self._multiply(g, node, inputs, biases.get(node.output[0], ""))
+            elif node.op_type == "Gather" and self._is_large(node.input[0]):
+                self._look_up(g, node)
+            elif node.op_type == "Gelu":
+                g.node("FastGelu", *node.input, name=node.output[0], domain=MICROSOFT)
+            else:
+                g.nodes.append(node)
+        _replace(graph, g.nodes)
+
+    def _is_product(self, node: onnx.NodeProto) -> bool:
+        return node.op_type == "MatMul" and node.input[1] in self._chosen
+
+    def _is_large(self, name: str) -> bool:
+        table = self._constants.get(name)
+        return table is not None and table.ndim == 2 and table.dtype == np.float32 and table.size > TABLE_ELEMENTS
+
+    def _take_biases(self, graph: onnx.GraphProto) -> dict[str, str]:
+        """Move biases from the additions that follow products into those products, by the product's output.
+
+        A product with a scale a token keeps its addition, for the integers are scaled in between. An addition that has
+        nothing left to add goes. Where there is no bias, the correction of the rounding is one.
+        """
+        products = {node.output[0]: node for node in graph.node if self._is_product(node)}
+        taken, nodes, alone = {}, [], dict(products)
+        for node in graph.node:
+            product = next((name for name in node.input if name in products), None)
+            bias = next((name for name in node.input if name in self._constants), None)
+            if node.op_type not in ("Add", "Sum") or product is None or bias is None:
+                nodes.append(node)
+                continue
+            del alone[product]
+            scheme, weight = self._chosen[products[product].input[1]]
+            corrected = self.builder.constant(self._constants[bias] + weight.correction, f"{bias}.corrected")
+            others = [name for name in node.input if name != bias]
+            if scheme.scale is None:
+                node.input[list(node.input).index(bias)] = corrected
+            elif len(others) == 1:
+                products[product].output[0] = node.output[0]
+                taken[node.output[0]] = corrected
+                continue
+            else:
+                node.input[:] = others
+                taken[product] = corrected
+            nodes.append(node)
+        _replace(graph, nodes)
+        return taken | self._corrections(alone)
+
+    def _corrections(self, products: Mapping[str, onnx.NodeProto]) -> dict[str, str]:
+        corrections = {}
+        for output, node in products.items():
+            scheme, weight = self._chosen[node.input[1]]
+            if scheme.scale is not None:
+                corrections[output] = self.builder.constant(weight.correction, f"{node.input[1]}.correction")
+        return corrections
+
+    def _multiply(self, g: GraphBuilder, node: onnx.NodeProto, inputs: _Inputs, bias: str) -> None:
+        x, name = node.input
+        scheme, weight = self._chosen[name]
+        integers, column = inputs.quantized(x, scheme)
+        operands = (
+            integers,
+            g.constant(weight.integers, f"{name}.int8"),
+            g.constant(np.float32(1 if scheme.scale is None else scheme.scale)),
+            g.constant(weight.scales, f"{name}.scales"),
+            g.constant(np.uint8(scheme.zero_point)),
+            *(("", bias) if bias else ()),
+        )
+        if scheme.scale is None:
+            product = g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
+            g.node("Mul", product, column, name=node.output[0])
+        else:
+            g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT, name=node.output[0])
+
+    def _look_up(self, g: GraphBuilder, node: onnx.NodeProto) -> None:
+        name, index = node.input
+        table = self._constants[name]
+        scales = np.maximum(np.abs(table).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny)
+        integers = g.constant(np.round(table / scales).astype(np.int8), f"{name}.int8")
+        rows = g.cast(g.node("Gather", integers, index), TensorProto.FLOAT)
+        row_scales = g.node("Gather", g.constant(scales.astype(np.float32), f"{name}.scales"), index)
+        g.node("Mul", rows, row_scales, name=node.output[0])
+
+
+class _Inputs:
+    """What products of one graph take, each rounded once. All are of the same tokens."""
+
+    def __init__(self, g: GraphBuilder) -> None:
+        self._g = g
+        self._known: dict[str, tuple[str, str]] = {}
+        self._zero_points: dict[int, str] = {}
+
+    def quantized(self, x: str, scheme: Scheme) -> tuple[str, str]:
+        """UINT8 [T, K], and for a scheme with a scale a token those scales as a column [T, 1]."""
+        if x not in self._known:
+            self._known[x] = self._quantize(x, scheme)
+        return self._known[x]
+
+    def _quantize(self, x: str, scheme: Scheme) -> tuple[str, str]:
+        g = self._g
+        if scheme.smoothing is not None:
+            x = g.node("Mul", x, g.constant(1 / scheme.smoothing, f"{x}.smoothing"))
+        zero_point = g.constant(np.uint8(scheme.zero_point))
+        if scheme.scale is not None:
+            return g.node("QuantizeLinear", x, g.constant(np.float32(scheme.scale)), zero_point), ""
+        largest = g.node("ReduceMax", g.node("Abs", x) if scheme.is_symmetric else x, g.int64([1]), keepdims=0)
+        scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
+        scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
+        if scheme.zero_point not in self._zero_points:
+            self._zero_points[scheme.zero_point] = g.node("Expand", zero_point, g.node("Shape", scales))
+        zero_points = self._zero_points[scheme.zero_point]
+        return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
+
+
+def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)

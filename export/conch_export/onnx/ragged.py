@@ -1,0 +1,176 @@
+"""From the slots of a run to its real tokens, row by row.
+
+Of S slots in C rows (see `layout`), T hold a real token. `attention_mask` says which: 1 is a real token, 2 is one at
+the end of its row that no other attends to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnx import TensorProto
+
+from conch_export.onnx.layout import count_at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from conch_export.onnx.builder import GraphBuilder
+    from conch_export.onnx.layout import Layout
+
+MASK = "attention_mask"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Names, in a graph, of where each row's tokens begin and end.
+
+    Attributes:
+        first: INT64 [C], the first token of every row.
+        last: INT64 [C], one past its last token.
+        unseen: INT64 [C], the first of its tokens that no other attends to; None where there are no such tokens.
+    """
+
+    first: str
+    last: str
+    unseen: str | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Names, in a graph, of where the real tokens are. Every row has at least one: see `malformed`.
+
+    Attributes:
+        slots: INT64 [T], the slot of every real token.
+        rows: INT64 [T], the row it belongs to.
+        positions: INT64 [T], its index among the real tokens of its row (padding on either side changes nothing).
+        spans: from where to where each row's tokens go.
+        malformed: BOOL [C], whether the row had no token (its first slot stands in for one) or more than `max_length`
+            (the excess is dropped, so that a row cannot cost more than that). Rows whose tensors disagree have none.
+    """
+
+    slots: str
+    rows: str
+    positions: str
+    spans: Spans
+    malformed: str
+
+
+def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None, *, unseen: bool = False) -> Tokens:
+    """Find the real tokens from `attention_mask`.
+
+    Args:
+        g: the graph.
+        layout: the rows and their slots.
+        max_length: most tokens of a row.
+        unseen: whether a mask of 2 means more than one of 1.
+    """
+    slot_rows = layout.slot_rows
+    mask = layout.read(MASK, layout.slots, slot_rows)
+    real = g.cast(g.cast(mask, TensorProto.BOOL), TensorProto.INT64)
+    found = _sum_by_row(g, real, slot_rows, layout.ends)
+    malformed = g.node("Equal", found, g.int64(0))
+    opens = g.node("Equal", layout.slots, g.node("Gather", layout.begins, slot_rows))
+    stand_ins = g.node("And", opens, g.node("Gather", malformed, slot_rows))
+    real = g.node("Add", real, g.cast(stand_ins, TensorProto.INT64))
+    counts = g.node("Max", found, g.int64(1))
+    before = g.node("Gather", g.node("Sub", g.cumsum(counts), counts), slot_rows)
+    ranks = g.node("Sub", g.node("Sub", g.cumsum(real), real), before)
+    if max_length is not None:
+        limit = g.int64(max_length)
+        malformed = g.node("Or", malformed, g.node("Greater", counts, limit))
+        real = g.node("Mul", real, g.cast(g.node("Less", ranks, limit), TensorProto.INT64))
+        counts = g.node("Min", counts, limit)
+    slots = g.node("Squeeze", g.node("NonZero", real), g.int64([0]))
+    last = g.cumsum(counts)
+    first = g.node("Sub", last, counts)
+    return Tokens(
+        slots=slots,
+        rows=g.node("Gather", slot_rows, slots),
+        positions=g.node("Gather", ranks, slots),
+        spans=Spans(first, last, _unseen(g, mask, slot_rows, first, counts) if unseen else None),
+        malformed=malformed,
+    )
+
+
+def _unseen(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str) -> str:
+    """The first token of every row that no other attends to; its first one is always attended to."""
+    seen = g.cast(g.node("Equal", mask, g.int64(1)), TensorProto.INT64)
+    seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
+    return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
+
+
+def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
+    """BOOL [T] to BOOL [C]: whether all tokens of the row have the flag."""
+    hits = _sum_by_row(g, g.cast(flags, TensorProto.INT64), tokens.rows, tokens.spans.last)
+    return g.node("Equal", hits, g.node("Sub", tokens.spans.last, tokens.spans.first))
+
+
+def slice_rows(g: GraphBuilder, x: str, begin: str, end: str) -> str:
+    """Elements begin .. end - 1 of `x` along its first axis; begin and end are of shape [1]."""
+    return g.node("Slice", x, begin, end, g.int64([0]))
+
+
+def for_each_row(g: GraphBuilder, spans: Spans, body: Callable[[GraphBuilder, str, str], str], *, ragged: bool) -> str:
+    """Run `body(builder, first, last)` for every row; see `GraphBuilder.for_each` for what becomes of the results.
+
+    First and last are of shape [1].
+    """
+    firsts, lasts = g.column(spans.first), g.column(spans.last)
+
+    def one_row(inner: GraphBuilder, index: str) -> str:
+        return body(inner, inner.node("Gather", firsts, index), inner.node("Gather", lasts, index))
+
+    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=ragged)
+
+
+def for_each_chunk(
+    g: GraphBuilder,
+    spans: Spans,
+    vectors: Sequence[str],
+    chunk_tokens: int,
+    body: Callable[[GraphBuilder, Sequence[str], Spans], str],
+) -> str:
+    """Run `body` on chunks of whole rows and concatenate its results.
+
+    Args:
+        g: the graph.
+        spans: of the rows; each has at least one token.
+        vectors: [T] each, cut along with the rows.
+        chunk_tokens: a chunk ends with the row that fills it, so it has fewer tokens than this plus one row's.
+        body: called with the builder, the cut vectors and the spans of the chunk's rows, counted from its first token.
+    """
+    windows = g.node("Div", spans.first, g.int64(chunk_tokens))
+    previous = g.node("Concat", g.int64([-1]), g.node("Slice", windows, g.int64([0]), g.int64([-1])), axis=0)
+    opens = g.node("Not", g.node("Equal", windows, previous))
+    begins = g.node("Transpose", g.node("NonZero", opens), perm=[1, 0])
+    followers = g.node("Slice", begins, g.int64([1]), g.int64([2**31]))
+    ends = g.node("Concat", followers, g.line(g.node("Shape", windows)), axis=0)
+
+    def one_chunk(inner: GraphBuilder, index: str) -> str:
+        begin, end = inner.node("Gather", begins, index), inner.node("Gather", ends, index)
+        first, last = (slice_rows(inner, side, begin, end) for side in (spans.first, spans.last))
+        origin = inner.node("Gather", spans.first, begin)
+        stop = inner.node("Gather", spans.last, inner.node("Sub", end, inner.int64([1])))
+        parts = [slice_rows(inner, vector, origin, stop) for vector in vectors]
+        unseen = spans.unseen and inner.node("Sub", slice_rows(inner, spans.unseen, begin, end), origin)
+        return body(inner, parts, Spans(inner.node("Sub", first, origin), inner.node("Sub", last, origin), unseen))
+
+    return g.for_each(g.node("Size", begins), one_chunk, TensorProto.FLOAT, ragged=True)
+
+
+def query_rows(g: GraphBuilder, layout: Layout, request_elements: str) -> str:
+    """INT64 [C], the first row of the request that each row came with, from every request's element count [Q].
+
+    All rows of a request have the same padded length, so a request has slots in all of its rows or in none.
+    """
+    request_ends = g.cumsum(g.cast(request_elements, TensorProto.INT64))
+    requests = count_at_most(g, request_ends, g.node("Sub", layout.ends, g.int64(1)))
+    return count_at_most(g, requests, g.node("Sub", requests, g.int64(1)))
+
+
+def _sum_by_row(g: GraphBuilder, values: str, rows: str, like: str) -> str:
+    """Sums of `values` [n] by their `rows` [n], in the shape of `like` [C]."""
+    zeros = g.node("Expand", g.int64(0), g.node("Shape", like))
+    return g.node("ScatterElements", zeros, rows, values, axis=0, reduction="add")

@@ -1,0 +1,83 @@
+"""Any encoder that takes [1, length] inputs, run once a row: for architectures without a family.
+
+No pad is computed and no row meets another, as in `encoder`; what is lost is that short rows do not share the
+token-wise products.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import compose
+
+from conch_export.errors import UnsupportedError
+from conch_export.onnx.packed import Shape, packed_model
+from conch_export.onnx.ragged import Spans, for_each_row, slice_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from conch_export.onnx.builder import GraphBuilder
+
+OUTPUT = "last_hidden_state"
+_PREFIX = "row."
+
+
+def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
+    """Give a padded encoder the packed contract.
+
+    Args:
+        model: takes `input_ids`, `attention_mask` and perhaps `token_type_ids`, INT64 [batch, length], and returns
+            `last_hidden_state` FP32 [batch, length, hidden].
+        shape: its sizes; with segments the packed encoder takes `token_type_ids` too.
+
+    Raises:
+        UnsupportedError: segments are asked for, and the encoder takes none.
+    """
+    if shape.segments and "token_type_ids" not in {tensor.name for tensor in model.graph.input}:
+        message = "the converted encoder takes no token_type_ids, which tell a query from a document: it is not built"
+        raise UnsupportedError(message)
+    inside = compose.add_prefix(model, _PREFIX, rename_initializers=False)
+
+    def rows(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
+        g.adopt(inside.graph.initializer)
+
+        def one_row(inner: GraphBuilder, begin: str, end: str) -> str:
+            ids = inner.line(slice_rows(inner, vectors[0], begin, end))
+            known = {"input_ids": ids}
+            if shape.segments:
+                known["token_type_ids"] = inner.line(slice_rows(inner, vectors[2], begin, end))
+            for tensor in model.graph.input:
+                _feed(inner, tensor.name, ids, known)
+            inner.nodes.extend(inside.graph.node)
+            return inner.node("Squeeze", f"{_PREFIX}{OUTPUT}", inner.int64([0]))
+
+        return for_each_row(g, spans, one_row, ragged=True)
+
+    return packed_model(shape, rows)
+
+
+def padded_feed(
+    model: onnx.ModelProto, ids: Sequence[int], types: Sequence[int] | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """The inputs of the encoder that `row_by_row` takes, for one row; without types all tokens are of type 0."""
+    row = np.asarray([ids], np.int64)
+    known = {"input_ids": row} | ({} if types is None else {"token_type_ids": np.asarray([types], np.int64)})
+    return {t.name: known.get(t.name, np.full_like(row, _filler(t.name))) for t in model.graph.input}
+
+
+def _feed(g: GraphBuilder, name: str, ids: str, known: Mapping[str, str]) -> None:
+    """Give the encoder an input: one of the known, or what stands for text without pads and segments."""
+    if name in known:
+        g.node("Identity", known[name], name=f"{_PREFIX}{name}")
+    else:
+        g.node("Expand", g.int64(_filler(name)), g.node("Shape", ids), name=f"{_PREFIX}{name}")
+
+
+def _filler(name: str) -> int:
+    """What an input other than the ids holds for text without pads and segments."""
+    return 1 if name == "attention_mask" else 0

@@ -1,0 +1,1 @@
+"""What an export and its models will take: memory, measured and planned."""

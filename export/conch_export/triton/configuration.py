@@ -1,0 +1,252 @@
+"""The `config.pbtxt` of every Triton model that serves a description: the one contract between export and clients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from conch_export.checkpoints.description import Description, Task
+from conch_export.onnx.encoder import Target
+from conch_export.onnx.heads import REQUEST_ELEMENTS, VECTORS, Pooling
+from conch_export.onnx.layout import ROW_LENGTHS, lengths_name
+from conch_export.triton.parts import Part, parts
+from conch_export.triton.plan import PerCore
+
+if TYPE_CHECKING:
+    from conch_export.triton.plan import Plan, Queue
+
+FORMAT = "1"
+"""Version of the meaning of the public models' parameters."""
+PER_CORE = "per_core"
+"""Parameter that tells `conch serve` what to set to the cores of its machine; Triton itself does not read it."""
+_LAST_IN_TURN = 1000
+TOKENIZER_FILE = "tokenizer.json"
+_DESCRIPTIONS = {
+    Task.EMBEDDING: "Text embeddings ({0.architecture}, {0.pooling.value} pooling).",
+    Task.CROSS_ENCODER: "Cross-encoder ({0.architecture}).",
+    Task.MULTI_VECTOR: "A vector for every token ({0.architecture}).",
+    Task.SPARSE: "Weights of words ({0.architecture}).",
+    Task.LATE_INTERACTION: "Late interaction: MaxSim over the token vectors of {0.name}",
+}
+_NOT_TRAINED = ", an embedding model; not trained for reranking."
+
+
+def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelConfig]:
+    """Every Triton model of a description, by name."""
+    configs = [_encoder(description, plan), _file(f"{description.name}.tokenizer")]
+    for part in parts(description):
+        configs += [] if part.step is None else [_step(description, plan, part, part.step)]
+        configs.append(_ensemble(description, plan, part))
+    return {config.name: config for config in configs}
+
+
+def step_instances(description: Description, instances: int) -> int:
+    """Instances of what follows an encoder that has so many."""
+    # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
+    return instances if description.task is Task.SPARSE else 1
+
+
+def to_text(config: pb.ModelConfig) -> str:
+    """config.pbtxt, the same text for the same configuration."""
+    text: str = text_format.MessageToString(config, as_utf8=True)
+    return text
+
+
+def _matrices(description: Description, *, ragged: bool) -> list[pb.ModelInput]:
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if description.segments else [])]
+    return [_input(name, pb.TYPE_INT64, [-1], ragged=ragged) for name in names]
+
+
+def _input(name: str, data_type: int, dims: list[int], *, ragged: bool = False) -> pb.ModelInput:
+    return pb.ModelInput(name=name, data_type=data_type, dims=dims, allow_ragged_batch=ragged)
+
+
+def _onnx(name: str, max_rows: int, instances: int, threads: int, queue: Queue | None = None) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=name, backend="onnxruntime", max_batch_size=max_rows)
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    if instances > 1:
+        _prefer_the_first(config, instances - 1)
+    for key, value in (("intra_op_thread_count", threads), ("inter_op_thread_count", 1)):
+        config.parameters[key].string_value = str(value)
+    if queue is not None:
+        # Ensembles have no queue of their own: what waits, waits for a step.
+        policy = config.dynamic_batching.default_queue_policy
+        policy.max_queue_size = queue.requests
+        policy.default_timeout_microseconds = queue.timeout_s * 1_000_000
+    return config
+
+
+def _prefer_the_first(config: pb.ModelConfig, others: int) -> None:
+    """Let requests that come one by one meet the same instance, whose weights are still in the processor's cache.
+
+    Triton takes turns otherwise. Its rate limiter gives an instance the next batch by executions times priority.
+    """
+    config.instance_group[0].name = "first"
+    config.instance_group[0].rate_limiter.priority = 1
+    config.instance_group.add(name="others", kind=pb.ModelInstanceGroup.KIND_CPU, count=others)
+    config.instance_group[1].rate_limiter.priority = _LAST_IN_TURN
+
+
+def _say_per_core(config: pb.ModelConfig, per_core: PerCore) -> None:
+    if per_core is not PerCore.NOTHING:
+        config.parameters[PER_CORE].string_value = per_core.value
+
+
+def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
+    """Each input's length in every row; those of the leading one decide which slots there are."""
+    kind = pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN
+    for tensor in config.input:
+        name = ROW_LENGTHS if tensor.name == leading else lengths_name(tensor.name)
+        config.batch_input.add(kind=kind, target_name=[name], data_type=pb.TYPE_INT32, source_input=[tensor.name])
+
+
+def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
+    config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads, plan.queue)
+    if plan.target is Target.CUDA:
+        config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
+    _say_per_core(config, plan.per_core)
+    config.input.extend(_matrices(description, ragged=True))
+    _add_lengths(config, "input_ids")
+    config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
+    config.batch_output.append(_scattered("token_embeddings", "input_ids"))
+    return config
+
+
+def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
+    instances = step_instances(description, plan.instances)
+    config = _onnx(name, plan.max_rows, instances, 1, plan.queue)
+    if instances > 1:
+        _say_per_core(config, plan.per_core)
+    config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
+    config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
+    if _takes_ids(description, part):
+        config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
+    _add_lengths(config, "attention_mask")
+    config.output.extend(_outputs(description, part))
+    if part.task is Task.MULTI_VECTOR:
+        config.output[0].name = VECTORS
+        config.batch_output.append(_scattered(VECTORS, "attention_mask"))
+    if part.task is Task.LATE_INTERACTION:
+        kind, source = pb.BatchInput.BATCH_ELEMENT_COUNT, ["attention_mask"]
+        config.batch_input.add(kind=kind, target_name=[REQUEST_ELEMENTS], data_type=pb.TYPE_INT32, source_input=source)
+    return config
+
+
+def _takes_ids(description: Description, part: Part) -> bool:
+    """Whether the step needs to know the words: to name them, or to leave some out."""
+    if part.task is Task.LATE_INTERACTION:
+        return description.interaction is not None and bool(description.interaction.skipped)
+    return part.task is Task.SPARSE and part.base is not None
+
+
+def _outputs(description: Description, part: Part) -> list[pb.ModelOutput]:
+    if part.task is Task.SPARSE:
+        kinds = {"indices": pb.TYPE_INT32, "weights": pb.TYPE_FP32}
+        return [pb.ModelOutput(name=name, data_type=kind, dims=[-1]) for name, kind in kinds.items()]
+    name, dims = {
+        Task.EMBEDDING: ("embedding", [description.dimension]),
+        Task.MULTI_VECTOR: ("token_embeddings", [-1, _dimension(description, part)]),
+    }.get(part.task, ("score", [1]))
+    return [pb.ModelOutput(name=name, data_type=pb.TYPE_FP32, dims=dims)]
+
+
+def _dimension(description: Description, part: Part) -> int:
+    """Length of the part's vectors."""
+    if part.task is Task.SPARSE:
+        return description.vocabulary
+    if part.base is not None:
+        return description.projected or description.hidden
+    return description.dimension
+
+
+def _scattered(name: str, source: str) -> pb.BatchOutput:
+    kind = pb.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE
+    return pb.BatchOutput(kind=kind, target_name=[name], source_input=[source])
+
+
+def _file(name: str) -> pb.ModelConfig:
+    config = _onnx(name, max_rows=0, instances=1, threads=1)
+    config.input.append(_input("range", pb.TYPE_INT64, [2]))
+    config.output.add(name="content", data_type=pb.TYPE_UINT8, dims=[-1])
+    return config
+
+
+def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=part.name, platform="ensemble", max_batch_size=plan.max_rows)
+    config.input.extend(_matrices(description, ragged=False))
+    config.output.extend(_outputs(description, part))
+    encoded = "token_embeddings" if part.step is None or part.task is not Task.MULTI_VECTOR else "encoded"
+    encoder = config.ensemble_scheduling.step.add(model_name=f"{description.name}.encoder", model_version=-1)
+    encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
+    encoder.output_map["token_embeddings"] = encoded
+    if part.step is not None:
+        step = config.ensemble_scheduling.step.add(model_name=part.step, model_version=-1)
+        step.input_map.update({"token_embeddings": encoded, "attention_mask": "attention_mask"})
+        step.input_map.update({"input_ids": "input_ids"} if _takes_ids(description, part) else {})
+        names = {VECTORS: "token_embeddings"} if encoded == "encoded" else {o.name: o.name for o in config.output}
+        step.output_map.update(names)
+    for key, value in _parameters(description, part).items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def _parameters(description: Description, part: Part) -> dict[str, str]:
+    common = {
+        "conch_format": FORMAT,
+        "task": part.task.value,
+        "description": _described(description, part),
+        "architecture": description.architecture,
+        "precision": description.precision.value,
+        "max_length": str(description.max_length),
+        "tokenizer": f"{description.name}.tokenizer",
+        "tokenizer_sha256": description.tokenizer_sha256,
+        "tokenizer_bytes": str(description.tokenizer_bytes),
+        "source": description.source.origin,
+        "revision": description.source.revision,
+        "weights_sha256": description.source.weights_sha256,
+    }
+    common |= {"code_sha256": description.source.code_sha256} if description.source.code_sha256 else {}
+    common |= {"base": part.base} if part.base else {}
+    if description.interaction is not None:
+        common["interaction"] = json.dumps(asdict(description.interaction))
+    if part.task is Task.CROSS_ENCODER:
+        common |= {"pair_template": description.pair_template} if description.pair_template else {}
+        return common | (_prompts(description) if description.prompts else {})
+    return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)
+
+
+def _prompts(description: Description) -> dict[str, str]:
+    return {
+        "prompts": json.dumps(dict(description.prompts), sort_keys=True, ensure_ascii=False),
+        "default_prompt_name": description.default_prompt_name,
+    }
+
+
+def _described(description: Description, part: Part) -> str:
+    text = _DESCRIPTIONS[part.task].format(description)
+    if part.task is not Task.LATE_INTERACTION:
+        return text
+    trained = description.task is Task.MULTI_VECTOR or description.projected
+    return text + ("." if trained else _NOT_TRAINED)
+
+
+def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
+    """What a client must know to ask for vectors."""
+    stated = {
+        "dimension": str(_dimension(description, part)),
+        **_prompts(description),
+    }
+    if part.task is Task.SPARSE:
+        return stated
+    if part.task is Task.MULTI_VECTOR:
+        return stated | {"normalize": str(part.step is not None).lower()}
+    stated |= {"pooling": (description.pooling or Pooling.MEAN).value, "normalize": str(description.normalize).lower()}
+    stated |= {"similarity": description.similarity} if description.similarity else {}
+    if not description.matryoshka:
+        return stated
+    centred = {"matryoshka_centred": "true"} if description.matryoshka_centred else {}
+    return stated | {"matryoshka_dimensions": json.dumps(description.matryoshka)} | centred

@@ -1,0 +1,90 @@
+"""How much of the machine an encoder takes: instances x threads, and how many requests may wait for it.
+
+Hides the trade between throughput and latency.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from conch_export.onnx.encoder import Target
+
+ANY_MACHINE_CORES = 2
+"""What a repository is planned for that says nothing of cores: `conch serve` fits it to the machine that serves."""
+
+_GPU_ROWS = 64
+"""Enough tokens to fill a GPU; there a larger batch does compute faster."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What may wait for a model in Triton; what is beyond it is refused with UNAVAILABLE.
+
+    Attributes:
+        requests: most that wait at a time; those being computed do not count.
+        timeout_s: longest that one waits.
+    """
+
+    requests: int = 512
+    timeout_s: int = 600
+
+
+DEFAULT_QUEUE = Queue()
+
+
+class PerCore(str, Enum):
+    """What of an encoder there is to be one of for each core of the machine that serves."""
+
+    NOTHING = ""
+    INSTANCES = "instances"
+    THREADS = "threads"
+
+
+class Aim(str, Enum):
+    """What to plan for."""
+
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Instances of the encoder, threads of each, the most rows that one run merges, and what they run on.
+
+    Rows are few on a CPU on purpose: a larger batch does not compute faster there, it only waits longer.
+    `per_core` says which of these numbers `conch serve` replaces by the cores of its machine.
+    """
+
+    instances: int
+    threads: int
+    max_rows: int = 8
+    target: Target = Target.CPU
+    queue: Queue = DEFAULT_QUEUE
+    per_core: PerCore = PerCore.NOTHING
+
+
+def plan(
+    cores: int | None = None,
+    aim: Aim = Aim.THROUGHPUT,
+    target: Target = Target.CPU,
+    queue: Queue = DEFAULT_QUEUE,
+) -> Plan:
+    """One single-threaded instance a core for throughput, one instance with every core for latency; one a GPU.
+
+    Without `cores` the plan is the same on every machine, and says what there is to be one of for each core.
+    """
+    count = cores or ANY_MACHINE_CORES
+    if target is Target.CUDA:
+        return Plan(instances=1, threads=1, max_rows=_GPU_ROWS, target=target, queue=queue)
+    if aim is Aim.LATENCY:
+        chosen, per_core = Plan(instances=1, threads=count, queue=queue), PerCore.THREADS
+    else:
+        chosen, per_core = Plan(instances=count, threads=1, queue=queue), PerCore.INSTANCES
+    return chosen if cores else replace(chosen, per_core=per_core)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0))

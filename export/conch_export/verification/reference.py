@@ -1,0 +1,141 @@
+"""What exported graphs are compared with: the authors' libraries, given the texts themselves.
+
+sentence-transformers tokenises, cuts, prompts, computes and pools as it does for everybody who uses it, over the model
+that transformers implements, one text at a time, in float32 with eager attention. It is told nothing of what this
+package has read from the checkpoint, only what the operator settled by hand. What neither library implements is
+computed by conch's own plain reading (`plain`, `plain_heads`), and `name` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.description import Description, Overrides, Task
+from conch_export.heads import read_lexical, read_projection
+from conch_export.verification import plain_heads
+from conch_export.verification.libraries import load_library
+from conch_export.verification.samples import Item, Role
+from conch_export.verification.template_reranker import TemplateReranker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from conch_export.checkpoints.colbert import Interaction
+    from conch_export.triton.parts import Part
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the reference makes of one item.
+
+    Attributes:
+        ids: tokens that it computed.
+        outputs: by the library's names, those that its modules give: `token_embeddings` FP32 [tokens, hidden],
+            `sentence_embedding` FP32 [dimension], `scores` FP32 [1].
+    """
+
+    ids: list[int]
+    outputs: dict[str, torch.Tensor]
+
+
+class Reference:
+    """A checkpoint as its authors' libraries run it.
+
+    Args:
+        description: names the task; its source is the checkpoint.
+        overrides: what the operator settled.
+
+    Attributes:
+        name: who computes.
+    """
+
+    def __init__(self, description: Description, overrides: Overrides) -> None:
+        self._description = description
+        self._checkpoint = Checkpoint(description.source.folder)
+        if description.score_tokens:
+            self._model: Any = TemplateReranker(description)
+        else:
+            self._model = load_library(description, overrides)
+        self.name: str = self._model.name
+        self.answer = cache(self._answer)
+
+    def ids(self, item: Item) -> list[int]:
+        """The tokens that the library makes of an item."""
+        rules = self._description.interaction
+        return self._model.ids(item) if rules is None else _marked(rules, self._model, item)[0]
+
+    def answers(self, part: Part, items: Sequence[Item]) -> NDArray[np.float32]:
+        """What a public model answers to its items.
+
+        Returns:
+            [items, dimension] vectors, [tokens of all items, dimension] token vectors, [items, words] weights or
+            [pairs, 1] raw scores; of late interaction every query with all documents, one query after the other.
+        """
+        if part.task is Task.LATE_INTERACTION:
+            return self._late_interaction(items).numpy()
+        answers = [self.answer(item) for item in items]
+        if part.task is Task.MULTI_VECTOR:
+            return torch.cat([self._token_vectors(part, answer) for answer in answers]).numpy()
+        if part.task is Task.SPARSE and part.base is not None:
+            tokens = (answer.outputs["token_embeddings"] for answer in answers)
+            rows = [plain_heads.lexical(self._lexical, t, a.ids) for t, a in zip(tokens, answers, strict=True)]
+            return torch.stack(rows).numpy()
+        output = "scores" if part.task is Task.CROSS_ENCODER else "sentence_embedding"
+        return torch.stack([answer.outputs[output] for answer in answers]).numpy()
+
+    @torch.inference_mode()
+    def _answer(self, item: Item) -> Answer:
+        rules = self._description.interaction
+        if rules is None:
+            ids, outputs = self._model(item)
+            return Answer(ids, outputs)
+        ids, unseen = _marked(rules, self._model, item)
+        return Answer(ids, {"token_embeddings": self._model.token_vectors(ids, unseen)})
+
+    @cached_property
+    def _lexical(self) -> Any:
+        return read_lexical(self._description, self._checkpoint)
+
+    @cached_property
+    def _projection(self) -> Any:
+        return read_projection(self._description, self._checkpoint).whole
+
+    def _token_vectors(self, part: Part, answer: Answer) -> torch.Tensor:
+        """FP32 [tokens, dimension], as the part answers."""
+        tokens = answer.outputs["token_embeddings"]
+        return tokens if part.step is None else plain_heads.through(self._projection, tokens)
+
+    def _late_interaction(self, items: Sequence[Item]) -> torch.Tensor:
+        vectors = [plain_heads.through(self._projection, self.answer(i).outputs["token_embeddings"]) for i in items]
+        queries = [each for item, each in zip(items, vectors, strict=True) if item.role is Role.QUERY]
+        documents = [
+            each[self._counts(self.answer(item).ids)]
+            for item, each in zip(items, vectors, strict=True)
+            if item.role is not Role.QUERY
+        ]
+        return torch.stack([plain_heads.maxsim(query, each) for query in queries for each in documents])[:, None]
+
+    def _counts(self, ids: list[int]) -> torch.Tensor:
+        """Which tokens of a document are compared: BOOL [tokens]."""
+        rules = self._description.interaction
+        return ~torch.isin(torch.tensor(ids), torch.tensor(rules.skipped if rules else (), dtype=torch.int64))
+
+
+def _marked(rules: Interaction, model: Any, item: Item) -> tuple[list[int], int]:
+    """Tokens of a query or a document as ColBERT's library and PyLate write them, and how many are not attended to."""
+    is_query = item.role is Role.QUERY
+    marker = rules.query_marker if is_query else rules.document_marker
+    length = rules.query_length if is_query else rules.document_length
+    ids = model.cut_ids(item.text, length - (marker is not None))
+    if marker is not None:
+        ids = [ids[0], marker, *ids[1:]]
+    fillers = length - len(ids) if is_query and rules.filler is not None else 0
+    return ids + [rules.filler or 0] * fillers, 0 if rules.filler_seen else fillers

@@ -1,0 +1,187 @@
+"""`/v2/embed` and `/v1/embed`, as Cohere's clients speak it; its rerank is in `rerank`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.dialects import CohereRoute
+from conch_gateway.api.fields.body import RequestBody, read_body
+from conch_gateway.api.fields.common import (
+    TEXT_SCHEMA,
+    Name,
+    OutputTypesField,
+    StringsField,
+    TruncationField,
+    Unserved,
+    invalid,
+    strings_of,
+    truncation,
+    wrong_type,
+)
+from conch_gateway.api.fields.encodings import Encoded, encode
+from conch_gateway.api.openapi import errors, takes
+from conch_gateway.api.route import json_response
+from conch_gateway.inference.embedding import Embedded, Embedder
+from conch_gateway.inference.jobs import EmbeddingJob
+from conch_gateway.inference.prompts import InputType
+from conch_gateway.telemetry.trace import trace_of
+
+_EXAMPLE = {
+    "model": "all-minilm-l6-v2",
+    "texts": ["How do I reverse a list?"],
+    "input_type": "search_query",
+    "embedding_types": ["float", "int8"],
+}
+
+
+def _inputs(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise wrong_type('must be a list of objects such as {"content": [{"type": "text", "text": "..."}]}')
+    return strings_of([_content(index, item) for index, item in enumerate(value)])
+
+
+def _content(index: int, item: Any) -> str:
+    parts = item.get("content") if isinstance(item, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise wrong_type(f'item {index} must be an object such as {{"content": [{{"type": "text", "text": "..."}}]}}')
+    if any(part.get("type") != "text" for part in parts):
+        raise invalid(f"item {index} holds more than text, and only text is served")
+    texts = [part.get("text") for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise wrong_type(f'item {index}: a "text" must be a string')
+    return "\n".join(texts)
+
+
+_PART_SCHEMA = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": TEXT_SCHEMA},
+    "required": ["type", "text"],
+}
+_INPUT_SCHEMA = {
+    "type": "object",
+    "properties": {"content": {"type": "array", "items": _PART_SCHEMA, "minItems": 1}},
+    "required": ["content"],
+}
+_InputsField = Annotated[
+    list[str], PlainValidator(_inputs), WithJsonSchema({"type": "array", "items": _INPUT_SCHEMA, "minItems": 1})
+]
+
+
+class CohereEmbedRequest(RequestBody):
+    """Exactly one of `texts` and `inputs`; images are refused, and unknown fields ignored."""
+
+    texts: StringsField | None = Field(None, description="Texts to embed.")
+    inputs: _InputsField | None = Field(None, description="Texts to embed, each in parts that are joined by newlines.")
+    images: Annotated[Any, Unserved("are not served; send texts")] = Field(None, description="Refused.")
+    model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
+    input_type: InputType | None = Field(None, description="What the texts are for: picks the model's prompt.")
+    embedding_types: OutputTypesField | None = Field(None, description="Types of the numbers; float where left out.")
+    output_dimension: int | None = Field(
+        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
+    )
+    truncate: TruncationField | None = Field(
+        None, description="What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
+    )
+
+    max_tokens: Annotated[Any, Unserved("is not served: texts are cut to the model's limit only; leave it out")] = (
+        Field(None, description="Refused.")
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_input(self) -> CohereEmbedRequest:
+        if self.texts is not None and self.inputs is not None:
+            raise PydanticCustomError("invalid_value", "send texts or inputs, not both")
+        if not self.given_texts:
+            raise PydanticCustomError("missing", "texts: Field required")
+        return self
+
+    @property
+    def given_texts(self) -> list[str]:
+        """The texts, however they came."""
+        return self.texts or self.inputs or []
+
+    def job(self) -> EmbeddingJob:
+        """Return the request in the gateway's own words."""
+        return EmbeddingJob(
+            texts=self.given_texts,
+            model=self.model,
+            input_type=self.input_type,
+            dimensions=self.output_dimension,
+            truncate=truncation(self.truncate),
+        )
+
+
+class EmbeddingsByType(BaseModel):
+    """The vectors in the order of the texts, once for each type that was asked for."""
+
+    float_: list[list[float]] | None = Field(None, alias="float")  # the bare name would hide the type
+    base64: list[str] | None = None
+    int8: list[list[int]] | None = None
+    uint8: list[list[int]] | None = None
+    binary: list[list[int]] | None = None
+    ubinary: list[list[int]] | None = None
+
+
+class CohereEmbedResponse(BaseModel):
+    """The vectors by type; bare floats from `/v1/embed` where no type was asked for."""
+
+    response_type: Literal["embeddings_by_type", "embeddings_floats"]
+    id: str
+    embeddings: EmbeddingsByType | list[list[float]]
+    texts: list[str]
+    meta: dict[str, Any]
+
+
+def router(embedder: Embedder) -> APIRouter:
+    """Return the routes of this dialect."""
+    routes = APIRouter(route_class=CohereRoute, tags=["embeddings"])
+    described: dict[str, Any] = {
+        "summary": "Embed texts, as Cohere does",
+        "responses": {200: {"model": CohereEmbedResponse}, **errors(CohereRoute)},
+        "openapi_extra": takes(CohereEmbedRequest, _EXAMPLE),
+    }
+
+    @routes.post("/v1/embed", **described)
+    async def embed_first_version(request: Request) -> Response:
+        body = await read_body(request, CohereEmbedRequest)
+        trace = trace_of(request)
+        embedded = await embedder.embed(body.job(), trace)
+        if body.embedding_types is None:
+            return _response("1", trace.request_id, body, embedded, encode(embedded.vectors, "float"))
+        return _response("1", trace.request_id, body, embedded, _by_type(body, embedded))
+
+    @routes.post("/v2/embed", **described)
+    async def embed(request: Request) -> Response:
+        body = await read_body(request, CohereEmbedRequest)
+        trace = trace_of(request)
+        embedded = await embedder.embed(body.job(), trace)
+        return _response("2", trace.request_id, body, embedded, _by_type(body, embedded))
+
+    return routes
+
+
+def _by_type(body: CohereEmbedRequest, embedded: Embedded) -> dict[str, Encoded]:
+    return {kind: encode(embedded.vectors, kind) for kind in body.embedding_types or ("float",)}
+
+
+def _response(
+    version: str,
+    request_id: str,
+    body: CohereEmbedRequest,
+    embedded: Embedded,
+    embeddings: dict[str, Encoded] | Encoded,
+) -> Response:
+    content = {
+        "response_type": "embeddings_by_type" if isinstance(embeddings, dict) else "embeddings_floats",
+        "id": request_id,
+        "embeddings": embeddings,
+        "texts": body.given_texts,
+        "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.tokens}},
+    }
+    return json_response(content)

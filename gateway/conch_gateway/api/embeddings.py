@@ -1,0 +1,223 @@
+"""`POST /v1/embeddings`, as OpenAI's clients speak it, and with the fields that Jina, NIM, Voyage and vLLM added.
+
+It is served at Azure's paths too, where the deployment is the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from conch_client import ModelNotFoundError
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.dialects import SharedRoute
+from conch_gateway.api.fields.body import read_body
+from conch_gateway.api.fields.common import Flag, Name, OutputTypesField, TruncationField, Unserved, truncation
+from conch_gateway.api.fields.documents import InputField
+from conch_gateway.api.fields.encodings import NumberType, OutputType, encode, numbers
+from conch_gateway.api.fields.vllm import CutRequest, VectorsRequest
+from conch_gateway.api.openapi import errors, path_parameter, takes
+from conch_gateway.api.route import json_response
+from conch_gateway.inference.embedding import Embedded, Embedder
+from conch_gateway.inference.jobs import EmbeddingJob
+from conch_gateway.inference.prompts import InputType
+from conch_gateway.inference.representing import Representer
+from conch_gateway.telemetry.trace import Trace, trace_of
+
+_PATHS = {
+    "/v1/embeddings": "Embed texts",
+    "/openai/v1/embeddings": "Embed texts, at Azure's path",
+    "/openai/deployments/{deployment:path}/embeddings": "Embed texts, at Azure's older path",
+}
+_DEPLOYMENT = path_parameter("deployment", "Id of the model; the body's is not used.", "all-minilm-l6-v2")
+_EXAMPLE = {"model": "all-minilm-l6-v2", "input": ["How do I reverse a list?", "list.reverse() reverses in place."]}
+
+
+_SYNONYMS = (("dimensions", "output_dimension"), ("input_type", "task"), ("embedding_type", "encoding_type"))
+
+
+class EmbeddingsRequest(VectorsRequest, CutRequest):
+    """OpenAI's fields, and those of other servers that speak its dialect; unknown ones are ignored."""
+
+    input: InputField = Field(
+        description='Text or texts, also as Jina\'s {"text": ...}, or their token ids (special tokens included).'
+    )
+    model: Name | None = Field(
+        None,
+        description="Id of an embedding model; may be left out where there is one. Where no model has the name, an "
+        "ending of -query or -passage is taken for `input_type`, as NIM does.",
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
+    )
+    output_dimension: int | None = Field(None, ge=1, description="Voyage's name for `dimensions`.")
+    user: Any = Field(None, description="Accepted for compatibility; not used.")
+    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
+    input_type: InputType | None = Field(
+        None, description="What the texts are for: picks the model's prompt where it has one, unless prompt_name does."
+    )
+    task: InputType | None = Field(None, description="Jina's name for `input_type`.")
+    truncate: TruncationField | None = Field(
+        None,
+        description="What to cut from a text beyond the model's limit: none (answer 400), start or end; true is end.",
+    )
+    truncation: Flag | None = Field(None, description="Voyage's name for `truncate`.")
+    normalized: Flag | None = Field(None, description="Jina's name for `normalize`.")
+    embedding_type: OutputTypesField | None = Field(
+        None,
+        description="Jina's and NIM's: type of the numbers, as a list of numbers (or base64 of float32). With several, "
+        "`embedding` is an object with one entry for each.",
+    )
+    encoding_type: OutputTypesField | None = Field(None, description="Jina's older name for `embedding_type`.")
+    output_dtype: NumberType | None = Field(
+        None, description="Voyage's: type of the numbers, which encoding_format may put into base64."
+    )
+    vector_type: Literal["dense", "late", "sparse"] = Field(
+        "dense", description="One vector for each text, one for each of its tokens, or a weight for each term."
+    )
+    late_chunking: Annotated[
+        Any,
+        Unserved("is not served; embed each chunk, or pool the token vectors of vector_type late", taken=(False,)),
+    ] = Field(None, description="Jina's; true is refused.")
+    return_multivector: Annotated[Any, Unserved("is not served; ask for vector_type late", taken=(False,))] = Field(
+        None, description="Jina's; true is refused."
+    )
+    modality: Annotated[Any, Unserved("only text is served", taken=("text",))] = Field(
+        None, description="NIM's and infinity's; anything but text is refused."
+    )
+    messages: Annotated[Any, Unserved("are not served; send texts as input")] = Field(
+        None, description="vLLM's; refused."
+    )
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> EmbeddingsRequest:
+        for one, other in _SYNONYMS:
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
+        typed = bool(self.types) or self.output_dtype not in {None, "float"}
+        if typed and (self.vector_type != "dense" or (self.types and self.output_dtype)):
+            raise PydanticCustomError(
+                "invalid_value", "send one of embedding_type and output_dtype, and for dense vectors only"
+            )
+        if not self.unit_length and {"int8", "uint8"} & {*self.types, self.output_dtype}:
+            raise PydanticCustomError(
+                "invalid_value", "normalize: numbers of eight bits are for vectors of length 1; leave it out"
+            )
+        return self
+
+    @property
+    def types(self) -> tuple[OutputType, ...]:
+        """Types of the numbers that are wanted as lists; none is float, as `encoding_format` says."""
+        return self.embedding_type or self.encoding_type or ()
+
+    @property
+    def unit_length(self) -> bool:
+        """Whether vectors shall have length 1."""
+        return super().unit_length and self.normalized is not False
+
+    def job(self) -> EmbeddingJob:
+        """Return the request without its dialects' synonyms."""
+        return EmbeddingJob(
+            texts=self.input,
+            model=self.model,
+            prompt_name=self.prompt_name,
+            input_type=self.input_type or self.task,
+            dimensions=self.dimensions or self.output_dimension,
+            truncate=truncation(self.truncate) or truncation(self.truncation) or self.cut,
+            normalize=self.unit_length,
+        )
+
+
+class SparseEmbedding(BaseModel):
+    """Term ids, ascending, and their weights."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class EmbeddingItem(BaseModel):
+    """One text: its numbers or their base64, by type where several were asked for, or its token or sparse vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | list[list[float]] | str | SparseEmbedding | dict[str, list[float] | str]
+    shape: list[int] | None = Field(None, description="Of token vectors: how many, and of which dimension.")
+
+
+class EmbeddingsUsage(BaseModel):
+    """Real tokens, special ones included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """The vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: EmbeddingsUsage
+
+
+def router(embedder: Embedder, representer: Representer) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=SharedRoute, tags=["embeddings"])
+
+    async def create_embeddings(request: Request) -> Response:
+        body = await read_body(request, EmbeddingsRequest)
+        job, trace = body.job(), trace_of(request)
+        if "deployment" in request.path_params:
+            job = replace(job, model=request.path_params["deployment"])
+        try:
+            return await answer(body, job, trace)
+        except ModelNotFoundError:
+            name, _, kind = (job.model or "").rpartition("-")
+            if kind not in {"query", "passage"} or job.input_type is not None:
+                raise
+            return await answer(body, replace(job, model=name, input_type=kind), trace)
+
+    async def answer(body: EmbeddingsRequest, job: EmbeddingJob, trace: Trace) -> Response:
+        if body.vector_type == "late":
+            late = await representer.embed_tokens(job, trace)
+            shapes = [{"shape": vectors.shape} for vectors in late.vectors]
+            return _response(late.model, late.tokens, body.packed(late.vectors), shapes)
+        if body.vector_type == "sparse":
+            sparse = await representer.embed_sparse(job, trace)
+            return _response(sparse.model, sparse.tokens, [vector._asdict() for vector in sparse.vectors])
+        embedded = await embedder.embed(job, trace)
+        return _response(embedded.model, embedded.tokens, _dense(body, embedded))
+
+    for path, summary in _PATHS.items():
+        routes.add_api_route(
+            path,
+            create_embeddings,
+            methods=["POST"],
+            summary=summary,
+            responses={200: {"model": EmbeddingsResponse}, **errors(SharedRoute)},
+            openapi_extra=takes(EmbeddingsRequest, _EXAMPLE) | (_DEPLOYMENT if "{" in path else {}),
+        )
+    return routes
+
+
+def _dense(body: EmbeddingsRequest, embedded: Embedded) -> list[Any]:
+    if body.types:
+        by_type = {kind: encode(embedded.vectors, kind) for kind in body.types}
+        if len(by_type) == 1:
+            return next(iter(by_type.values()))
+        return [dict(zip(by_type, kinds, strict=True)) for kinds in zip(*by_type.values(), strict=True)]
+    return body.packed(numbers(embedded.vectors, body.output_dtype or "float"))
+
+
+def _response(model: str, tokens: int, embeddings: list[Any], extras: list[dict[str, Any]] | None = None) -> Response:
+    data = [
+        {"object": "embedding", "index": index, "embedding": embedding, **(extras[index] if extras else {})}
+        for index, embedding in enumerate(embeddings)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return json_response({"object": "list", "data": data, "model": model, "usage": usage})

@@ -1,0 +1,1 @@
+"""Fields of request bodies that several dialects share, and how bodies are read."""

@@ -1,0 +1,120 @@
+"""`GET /v1/models`: what is served, in OpenAI's shape and Cohere's, with the facts of the export added."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from conch_client import ModelInfo
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.openapi import errors, path_parameter
+from conch_gateway.api.route import Route, json_response
+from conch_gateway.models.registry import Models
+from conch_gateway.models.tasks import EMBEDDING, RERANKING
+from conch_gateway.telemetry.trace import trace_of
+
+_ENDPOINTS = {"embed": EMBEDDING, "rerank": RERANKING}
+_FACTS = (
+    "task",
+    "base",
+    "architecture",
+    "precision",
+    "description",
+    "dimension",
+    "max_length",
+    "pooling",
+    "normalized",
+    "prompts",
+    "default_prompt_name",
+    "matryoshka_dimensions",
+    "source",
+    "revision",
+    "weights_sha256",
+    "tokenizer_sha256",
+    "ready",
+)
+
+
+class CohereEntry(BaseModel):
+    """A model as Cohere tells of it."""
+
+    name: str
+    endpoints: list[Literal["embed", "rerank"]]
+    context_length: int
+
+
+class ModelEntry(CohereEntry):
+    """A model; fields that do not apply to its task are left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    task: str
+    max_length: int
+    dimension: int | None = None
+    pooling: str | None = None
+    precision: str
+    source: str
+    revision: str
+
+
+class ModelsResponse(BaseModel):
+    """All models by name; `models` is what Cohere's clients read, of one endpoint where they ask for one."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+    models: list[CohereEntry]
+
+
+def router(models: Models) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=Route, tags=["models"])
+    created = int(time.time())
+
+    @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
+    async def list_models(request: Request) -> Response:
+        listed = await models.listed(trace_of(request).key)
+        endpoint = request.query_params.get("endpoint")
+        of_cohere = [_cohere_entry(info) for info in listed]
+        content = {
+            "object": "list",
+            "data": [_entry(info, created) for info in listed],
+            "models": [entry for entry in of_cohere if endpoint in {None, *entry["endpoints"]}],
+        }
+        return json_response(content)
+
+    @routes.get(
+        "/v1/models/{model_id:path}",
+        summary="Describe a model",
+        responses={200: {"model": ModelEntry}, **errors()},
+        openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2"),
+    )
+    async def describe_model(request: Request) -> Response:
+        info = await models.describe(request.path_params["model_id"], trace_of(request).key)
+        return json_response(_entry(info, created))
+
+    return routes
+
+
+def _entry(info: ModelInfo, created: int) -> dict[str, Any]:
+    facts = {fact: getattr(info, fact) for fact in _FACTS if getattr(info, fact) is not None}
+    return {
+        "id": info.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "conch",
+        **_cohere_entry(info),
+        **facts,
+    }
+
+
+def _cohere_entry(info: ModelInfo) -> dict[str, Any]:
+    endpoints = [name for name, tasks in _ENDPOINTS.items() if info.task in tasks]
+    return {"name": info.name, "endpoints": endpoints, "context_length": info.max_length}

@@ -1,0 +1,52 @@
+"""What operators and their machines ask: liveness, readiness, metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.route import Route, json_response
+from conch_gateway.errors import ForbiddenError
+from conch_gateway.models.readiness import Readiness
+from conch_gateway.telemetry.metrics import Metrics
+from conch_gateway.telemetry.trace import trace_of
+
+
+class Health(BaseModel):
+    """`status` in a word; for readiness also each model and what is wrong."""
+
+    status: str
+    models: dict[str, bool] | None = None
+    reasons: list[str] | None = None
+
+
+def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
+    """Return the routes of this resource."""
+    routes = APIRouter(route_class=Route, tags=["operations"])
+
+    @routes.get("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
+    async def live(_: Request) -> Response:
+        return json_response({"status": "live"})
+
+    @routes.get(
+        "/health/ready",
+        summary="Would requests be answered",
+        responses={200: {"model": Health}, 503: {"model": Health}},
+    )
+    async def ready(request: Request) -> Response:
+        verdict = await readiness.verdict()
+        status, word = (200, "ready") if verdict.ready else (503, "unavailable")
+        return json_response({"status": word, **verdict.shown_to(trace_of(request).key)}, status=status)
+
+    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def scrape(request: Request) -> Response:
+        key = trace_of(request).key
+        if key.models is not None:
+            msg = f"key {key.name!r} is for some models, and metrics tell of all; bring one made without --model"
+            raise ForbiddenError(msg)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

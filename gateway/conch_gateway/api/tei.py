@@ -1,0 +1,205 @@
+"""`/embed`, `/embed_all`, `/embed_sparse`, `/similarity`, `/predict` and `/`, as text-embeddings-inference has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from conch_client import SparseVector
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.dialects import TeiRoute
+from conch_gateway.api.fields.body import RequestBody, given, read_body
+from conch_gateway.api.fields.common import (
+    Direction,
+    Flag,
+    Name,
+    Texts,
+    TextsField,
+    TruncationField,
+    Unserved,
+    truncation,
+)
+from conch_gateway.api.fields.tei import PairsField, Sentences, SentencesField, TextsOrSentencesField
+from conch_gateway.api.openapi import errors, takes
+from conch_gateway.api.route import json_response
+from conch_gateway.inference.embedding import Embedder
+from conch_gateway.inference.jobs import EmbeddingJob, PairJob
+from conch_gateway.inference.pair_scoring import PairScorer
+from conch_gateway.inference.representing import Representer
+from conch_gateway.telemetry.trace import trace_of
+
+_TEXTS = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}
+_SENTENCES = {
+    "inputs": {
+        "source_sentence": "How do I reverse a list?",
+        "sentences": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
+    }
+}
+_PAIRS = {"inputs": [["How do I reverse a list?", "list.reverse() reverses in place."]]}
+
+
+class TeiRequest(RequestBody):
+    """What all requests share; `model` is conch's own, for a gateway with several."""
+
+    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    truncate: TruncationField | None = Field(
+        None, description="Whether to cut a text beyond the model's limit; false answers 400."
+    )
+    truncation_direction: Direction = Field("Right", description="Left makes `truncate: true` cut the start.")
+    parameters: dict[str, Any] | None = Field(
+        None, description="The other fields may be in here, as Hugging Face has them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flattened(cls, content: Any) -> Any:
+        parameters = content.get("parameters")
+        return {**given(parameters), **content} if isinstance(parameters, dict) else content
+
+
+class TextsRequest(TeiRequest):
+    """What requests for vectors share."""
+
+    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
+    normalize: Flag | None = Field(
+        None,
+        description="Vectors of length 1; false leaves them as the model gives them, and is refused for models that "
+        "give them normalised.",
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
+    )
+
+    encoding_format: Annotated[Any, Unserved("is not served here; ask /v1/embeddings", taken=("float",))] = Field(
+        None, description="Of other servers; anything but float is refused."
+    )
+
+    def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:
+        """Return the request in the gateway's own words; `normalize` is what applies where it says nothing."""
+        return EmbeddingJob(
+            texts=texts,
+            model=self.model,
+            prompt_name=self.prompt_name,
+            dimensions=self.dimensions,
+            truncate=truncation(self.truncate, self.truncation_direction),
+            normalize=normalize if self.normalize is None else self.normalize,
+        )
+
+
+class EmbedRequest(TextsRequest):
+    """Texts or token ids."""
+
+    inputs: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
+
+
+class SimilarityRequest(TextsRequest):
+    """A sentence, and others to compare with it."""
+
+    inputs: SentencesField = Field(description="The sentence, and those to compare with it.")
+
+
+class RootRequest(TextsRequest):
+    """What either of the two takes."""
+
+    inputs: TextsOrSentencesField = Field(description="Texts to embed, or sentences to compare.")
+
+
+class PredictRequest(TeiRequest):
+    """Pairs of texts for a reranker."""
+
+    inputs: PairsField = Field(description="A pair of texts, or a list of pairs.")
+    raw_scores: Flag = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
+
+    def job(self) -> PairJob:
+        """Return the request in the gateway's own words."""
+        return PairJob(
+            pairs=self.inputs.pairs,
+            model=self.model,
+            raw_scores=self.raw_scores,
+            truncate=truncation(self.truncate, self.truncation_direction),
+        )
+
+
+class TermWeight(BaseModel):
+    """A term of a sparse vector."""
+
+    index: int
+    value: float
+
+
+class Prediction(BaseModel):
+    """A pair's score; rerankers have one label."""
+
+    score: float
+    label: Literal["LABEL_0"]
+
+
+def router(embedder: Embedder, representer: Representer, scorer: PairScorer) -> APIRouter:
+    """Return the routes of this dialect that compute."""
+    routes = APIRouter(route_class=TeiRoute, tags=["tei"])
+
+    async def vectors(request: Request, job: EmbeddingJob) -> Response:
+        return json_response(list((await embedder.embed(job, trace_of(request))).vectors))
+
+    async def cosines(request: Request, job: EmbeddingJob) -> Response:
+        embedded = await embedder.embed(replace(job, normalize=True), trace_of(request))
+        return json_response(embedded.vectors[1:] @ embedded.vectors[0])
+
+    @routes.post("/embed", **_described("Embed texts", EmbedRequest, _TEXTS, list[list[float]]))
+    async def embed(request: Request) -> Response:
+        body = await read_body(request, EmbedRequest)
+        return await vectors(request, body.job(body.inputs))
+
+    @routes.post("/similarity", **_described("Compare a sentence", SimilarityRequest, _SENTENCES, list[float]))
+    async def similarity(request: Request) -> Response:
+        body = await read_body(request, SimilarityRequest)
+        return await cosines(request, body.job(body.inputs))
+
+    @routes.post(
+        "/", **_described("Embed texts or compare a sentence", RootRequest, _TEXTS, list[list[float]] | list[float])
+    )
+    async def root(request: Request) -> Response:
+        body = await read_body(request, RootRequest)
+        ask = cosines if isinstance(body.inputs, Sentences) else vectors
+        return await ask(request, body.job(body.inputs))
+
+    @routes.post("/embed_all", **_described("Embed every token", EmbedRequest, _TEXTS, list[list[list[float]]]))
+    async def embed_all(request: Request) -> Response:
+        body = await read_body(request, EmbedRequest)
+        late = await representer.embed_tokens(body.job(body.inputs, normalize=None), trace_of(request))
+        return json_response(late.vectors)
+
+    @routes.post("/embed_sparse", **_described("Weigh terms", EmbedRequest, _TEXTS, list[list[TermWeight]]))
+    async def embed_sparse(request: Request) -> Response:
+        body = await read_body(request, EmbedRequest)
+        sparse = await representer.embed_sparse(body.job(body.inputs), trace_of(request))
+        return json_response([_weights(vector) for vector in sparse.vectors])
+
+    @routes.post(
+        "/predict",
+        **_described("Score pairs of texts", PredictRequest, _PAIRS, list[Prediction] | list[list[Prediction]]),
+    )
+    async def predict(request: Request) -> Response:
+        body = await read_body(request, PredictRequest)
+        scored = await scorer.score(body.job(), trace_of(request))
+        predictions = [[{"score": score, "label": "LABEL_0"}] for score in scored.scores]
+        return json_response(predictions if body.inputs.are_listed else predictions[0])
+
+    return routes
+
+
+def _described(summary: str, takes_model: type[TeiRequest], example: dict[str, Any], gives: Any) -> dict[str, Any]:
+    return {
+        "summary": f"{summary}, as TEI does",
+        "responses": {200: {"model": gives}, **errors(TeiRoute)},
+        "openapi_extra": takes(takes_model, example),
+    }
+
+
+def _weights(vector: SparseVector) -> list[dict[str, Any]]:
+    pairs = zip(vector.indices.tolist(), vector.values.tolist(), strict=True)
+    return [{"index": index, "value": value} for index, value in pairs]

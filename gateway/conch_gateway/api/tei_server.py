@@ -1,0 +1,169 @@
+"""What text-embeddings-inference tells of itself and its tokenizer: `/tokenize`, `/decode`, `/info` and its health."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.dialects import TeiRoute
+from conch_gateway.api.fields.body import RequestBody, read_body
+from conch_gateway.api.fields.common import Flag, Name, StringsField
+from conch_gateway.api.fields.tei import IdsField
+from conch_gateway.api.openapi import errors, takes
+from conch_gateway.api.route import json_response
+from conch_gateway.errors import InvalidValueError
+from conch_gateway.models.readiness import Readiness
+from conch_gateway.models.registry import Choice, Models
+from conch_gateway.models.tasks import EMBEDDING, MULTI_VECTOR, RERANKING, SPARSE
+from conch_gateway.settings import GatewaySettings
+from conch_gateway.telemetry.trace import trace_of
+
+_LONGEST = 2**17  # characters or token ids
+_ANY = EMBEDDING | RERANKING | MULTI_VECTOR | SPARSE
+_TEXTS = {"inputs": ["How do I reverse a list?"]}
+_IDS = {"ids": [[101, 2129, 102]]}
+
+
+class TokenizeRequest(RequestBody):
+    """Texts; `model` is conch's own, for a gateway with several."""
+
+    inputs: StringsField = Field(description="Text or texts.")
+    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    add_special_tokens: Flag = Field(default=True, description="Include those that the model's template adds.")
+    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
+
+
+class DecodeRequest(RequestBody):
+    """Token ids; `model` is conch's own, for a gateway with several."""
+
+    ids: IdsField = Field(description="Token ids, or rows of them.")
+    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    skip_special_tokens: Flag = Field(default=True, description="Leave out what the model's template added.")
+
+
+class TeiToken(BaseModel):
+    """A token and its place in the text, in characters, behind which the prompt counts too."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class TeiInfo(BaseModel):
+    """The model that answers requests that name none, and the gateway's limits."""
+
+    model_id: str
+    model_sha: str
+    model_dtype: str
+    model_type: dict[str, dict[str, Any]]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+
+
+def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> APIRouter:
+    """Return the routes of this dialect that compute nothing."""
+    routes = APIRouter(route_class=TeiRoute, tags=["tei"])
+    failures = errors(TeiRoute)
+
+    @routes.post(
+        "/tokenize",
+        summary="Split texts into tokens, as TEI does",
+        responses={200: {"model": list[list[TeiToken]]}, **failures},
+        openapi_extra=takes(TokenizeRequest, _TEXTS),
+    )
+    async def tokenize(request: Request) -> Response:
+        body = await read_body(request, TokenizeRequest)
+        _check_length(sum(map(len, body.inputs)), "characters", "inputs")
+        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
+            tokens = await models.client.tokens(
+                body.inputs,
+                model=_local(choice),
+                prompt_name=body.prompt_name,
+                add_special_tokens=body.add_special_tokens,
+                timeout_s=settings.timeout_s,
+            )
+        return await asyncio.to_thread(lambda: json_response([[token._asdict() for token in row] for row in tokens]))
+
+    @routes.post(
+        "/decode",
+        summary="Join tokens to texts, as TEI does",
+        responses={200: {"model": list[str]}, **failures},
+        openapi_extra=takes(DecodeRequest, _IDS),
+    )
+    async def decode(request: Request) -> Response:
+        body = await read_body(request, DecodeRequest)
+        _check_length(sum(map(len, body.ids)), "token ids", "ids")
+        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
+            texts = await models.client.decode(
+                body.ids,
+                model=_local(choice),
+                skip_special_tokens=body.skip_special_tokens,
+                timeout_s=settings.timeout_s,
+            )
+        return json_response(texts)
+
+    @routes.get("/info", summary="Describe the model, as TEI does", responses={200: {"model": TeiInfo}, **failures})
+    async def describe(request: Request) -> Response:
+        async with models.use(None, _ANY, trace_of(request).key) as choice:
+            return json_response(_info(choice, settings))
+
+    async def health(_: Request) -> Response:
+        verdict = await readiness.verdict()
+        return Response(status_code=200 if verdict.ready else 503)
+
+    for path in ("/health", "/ping"):
+        routes.add_api_route(
+            path,
+            health,
+            methods=["GET"],
+            summary="Would requests be answered, as TEI says it: without a body",
+            response_class=Response,
+            responses={503: {"description": "They would not."}},
+        )
+    return routes
+
+
+def _check_length(length: int, of: str, param: str) -> None:
+    """Refuse what would take long and have an answer of many megabytes: all tokens are told, however many."""
+    if length > _LONGEST:
+        msg = f"{length} {of} are too many; send at most {_LONGEST} in one request"
+        raise InvalidValueError(msg, param=param)
+
+
+def _local(choice: Choice) -> str:
+    """The name of a model whose tokenizer is here."""
+    if choice.upstream is not None:
+        msg = f"the tokenizer of {choice.name!r} is with the other server that has the model; ask that one"
+        raise InvalidValueError(msg, param="model")
+    return choice.info.name
+
+
+def _info(choice: Choice, settings: GatewaySettings) -> dict[str, Any]:
+    info = choice.info
+    kind = {"embedding": {"pooling": info.pooling}} if info.task in EMBEDDING else {"reranker": {}}
+    return {
+        "model_id": choice.name,
+        "model_sha": info.weights_sha256,
+        "model_dtype": info.precision,
+        "model_type": kind,
+        "max_concurrent_requests": settings.max_in_flight_requests,
+        "max_input_length": info.max_length,
+        "max_batch_tokens": info.max_rows * info.max_length,
+        "max_client_batch_size": settings.max_inputs,
+        "auto_truncate": settings.truncate != "none",
+        "tokenization_workers": 1,
+        "version": version("conch"),
+    }

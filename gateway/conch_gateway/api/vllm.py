@@ -1,0 +1,184 @@
+"""`/score`, `/v1/score` and `/pooling`, as vLLM's clients speak them; its other dialects are OpenAI's and Cohere's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conch_gateway.api.fields.body import read_body
+from conch_gateway.api.fields.common import Name, StringsField, TextsField
+from conch_gateway.api.fields.vllm import ActivationRequest, CutRequest, VectorsRequest
+from conch_gateway.api.openapi import errors, takes
+from conch_gateway.api.route import Route, json_response
+from conch_gateway.inference.embedding import Embedder
+from conch_gateway.inference.jobs import EmbeddingJob, PairJob
+from conch_gateway.inference.pair_scoring import PairScorer
+from conch_gateway.inference.representing import Representer
+from conch_gateway.telemetry.trace import trace_of
+
+_SCORE_EXAMPLE = {
+    "model": "all-minilm-l6-v2-maxsim",
+    "text_1": "How do I reverse a list?",
+    "text_2": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
+}
+_POOLING_EXAMPLE = {"model": "all-minilm-l6-v2", "input": "How do I reverse a list?"}
+
+
+class ScoreRequest(ActivationRequest, CutRequest):
+    """One text with each of several, or as many with as many, pairwise."""
+
+    text_1: StringsField | None = Field(None, description="The query, or one for each of `text_2`.")
+    text_2: StringsField | None = Field(None, description="What is scored for it.")
+    queries: StringsField | None = Field(None, description="Another name for `text_1`.")
+    documents: StringsField | None = Field(None, description="Another name for `text_2`.")
+    model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
+
+    @model_validator(mode="after")
+    def _says_what_to_score(self) -> ScoreRequest:
+        for one, other in (("text_1", "queries"), ("text_2", "documents")):
+            given = [name for name in (one, other) if getattr(self, name) is not None]
+            if len(given) == 2:
+                raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
+            if not given:
+                raise PydanticCustomError("missing", f"{one}: Field required")
+        if len(self._left) not in {1, len(self._right)}:
+            raise PydanticCustomError(
+                "invalid_value", "text_1 must be one text, or as many as text_2: they are paired in order"
+            )
+        return self
+
+    @property
+    def _left(self) -> list[str]:
+        return self.text_1 or self.queries or []
+
+    @property
+    def _right(self) -> list[str]:
+        return self.text_2 or self.documents or []
+
+    def job(self) -> PairJob:
+        """Return the request in the gateway's own words."""
+        left = self._left * len(self._right) if len(self._left) == 1 else self._left
+        return PairJob(
+            pairs=list(zip(left, self._right, strict=True)),
+            model=self.model,
+            raw_scores=self.leaves_raw,
+            truncate=self.cut,
+        )
+
+
+class PoolingRequest(VectorsRequest, CutRequest):
+    """Texts, and whether to pool their token vectors."""
+
+    input: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
+    model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
+    task: Literal["embed", "token_embed"] = Field(
+        "embed", description="One vector for each text, or one for each of its tokens."
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
+    )
+
+    def job(self) -> EmbeddingJob:
+        """Return the request in the gateway's own words."""
+        return EmbeddingJob(
+            texts=self.input,
+            model=self.model,
+            dimensions=self.dimensions,
+            truncate=self.cut,
+            normalize=self.unit_length,
+        )
+
+
+class Score(BaseModel):
+    """The score of one pair."""
+
+    index: int
+    object: Literal["score"]
+    score: float
+
+
+class Pooled(BaseModel):
+    """What became of one text."""
+
+    index: int
+    object: Literal["pooling"]
+    data: list[float] | list[list[float]] | str
+
+
+class VllmResponse(BaseModel):
+    """What all answers share."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    usage: dict[str, int]
+
+
+class ScoreResponse(VllmResponse):
+    """The scores, in the order of the pairs."""
+
+    data: list[Score]
+
+
+class PoolingResponse(VllmResponse):
+    """The vectors, in the order of the texts."""
+
+    data: list[Pooled]
+
+
+def router(scorer: PairScorer, embedder: Embedder, representer: Representer) -> APIRouter:
+    """Return the routes of this dialect."""
+    routes = APIRouter(route_class=Route)
+
+    async def score(request: Request) -> Response:
+        body = await read_body(request, ScoreRequest)
+        scored = await scorer.score(body.job(), trace_of(request))
+        data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scored.scores)]
+        return _response(request, scored.model, scored.tokens, data)
+
+    for path in ("/score", "/v1/score"):
+        routes.add_api_route(
+            path,
+            score,
+            methods=["POST"],
+            tags=["rerank"],
+            summary="Score pairs of texts, as vLLM does",
+            responses={200: {"model": ScoreResponse}, **errors()},
+            openapi_extra=takes(ScoreRequest, _SCORE_EXAMPLE),
+        )
+
+    @routes.post(
+        "/pooling",
+        tags=["embeddings"],
+        summary="Embed texts or their tokens, as vLLM does",
+        responses={200: {"model": PoolingResponse}, **errors()},
+        openapi_extra=takes(PoolingRequest, _POOLING_EXAMPLE),
+    )
+    async def pool(request: Request) -> Response:
+        body = await read_body(request, PoolingRequest)
+        compute = representer.embed_tokens if body.task == "token_embed" else embedder.embed
+        computed = await compute(body.job(), trace_of(request))
+        rows = enumerate(body.packed(computed.vectors))
+        data = [{"index": index, "object": "pooling", "data": row} for index, row in rows]
+        return _response(request, computed.model, computed.tokens, data)
+
+    return routes
+
+
+def _response(request: Request, model: str, tokens: int, data: list[dict[str, Any]]) -> Response:
+    content = {
+        "id": trace_of(request).request_id,
+        "object": "list",
+        "created": int(time.time()),
+        "model": model,
+        "data": data,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return json_response(content)

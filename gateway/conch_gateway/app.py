@@ -1,0 +1,142 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from conch_client import AsyncClient, ConchError
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from conch_gateway.api import (
+    admin,
+    cohere,
+    embeddings,
+    models,
+    nim,
+    ollama,
+    operations,
+    pages,
+    rerank,
+    tei,
+    tei_server,
+    vllm,
+)
+from conch_gateway.api.dialects import DIALECT_OF_PREFIX
+from conch_gateway.api.route import error_response
+from conch_gateway.auth.guard import Guard
+from conch_gateway.auth.keyring import Keyring
+from conch_gateway.errors import GatewayError
+from conch_gateway.inference.embedding import Embedder
+from conch_gateway.inference.pair_scoring import PairScorer
+from conch_gateway.inference.representing import Representer
+from conch_gateway.inference.reranking import Reranker
+from conch_gateway.middleware.body import BodyLimit, ContentCoding, Drain
+from conch_gateway.middleware.requests import Observer, Presence
+from conch_gateway.middleware.target import Target
+from conch_gateway.models.readiness import Readiness
+from conch_gateway.models.registry import Models
+from conch_gateway.scheduling.admission import Admission
+from conch_gateway.settings import GatewaySettings
+from conch_gateway.telemetry.access_log import log_access
+from conch_gateway.telemetry.metrics import Metrics
+
+_DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
+_CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
+
+
+def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
+    """Return the gateway as an ASGI application; its lifespan opens and closes the client."""
+    served = Models(settings, client)
+    app = FastAPI(
+        title="conch",
+        summary="Embeddings and rerankers served from Triton.",
+        version=version("conch"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan_of(served),
+    )
+    admission = Admission(settings)
+    metrics = Metrics(admission)
+
+    embedder = Embedder(settings, served, admission)
+    representer = Representer(settings, served, admission)
+    reranker = Reranker(settings, served, admission)
+    scorer = PairScorer(settings, reranker)
+    readiness = Readiness(settings, served, admission)
+
+    routers = (
+        embeddings.router(embedder, representer),
+        cohere.router(embedder),
+        rerank.router(reranker),
+        tei.router(embedder, representer, scorer),
+        tei_server.router(settings, served, readiness),
+        nim.router(reranker, readiness),
+        vllm.router(scorer, embedder, representer),
+        ollama.router(embedder, served),
+        models.router(served),
+        admin.router(served),
+        operations.router(readiness, metrics),
+        pages.router(),
+    )
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
+    app.state.dialect_of_prefix = DIALECT_OF_PREFIX
+
+    for error in (GatewayError, ConchError, HTTPException):
+        app.add_exception_handler(error, error_response)
+    app.state.keyring = Keyring(settings)
+    app.add_middleware(Presence, timeout_s=settings.timeout_s)
+    app.add_middleware(ContentCoding, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Guard,
+        keyring=app.state.keyring,
+        admission=admission,
+        asks_triton=lambda: not (settings.cache_mb or served.upstreams),
+    )
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
+    recorders = (metrics.record, log_access) if settings.access_log else (metrics.record,)
+    app.add_middleware(Observer, recorders=recorders)
+    app.add_middleware(Drain)
+    if settings.otlp_endpoint is not None:
+        from conch_gateway.telemetry.tracing import Tracing, exporting_provider  # noqa: PLC0415 - imports what few need
+
+        app.state.spans = exporting_provider(settings.otlp_endpoint)
+        app.add_middleware(Tracing, provider=app.state.spans)
+    app.add_middleware(Target)
+    return app
+
+
+def app() -> FastAPI:
+    """Return the application as the environment configures it, for `uvicorn --factory conch_gateway:app`.
+
+    There, uvicorn's own options set host, port, grace period and access log (`--no-access-log` suits the hot path).
+    """
+    settings = GatewaySettings()
+    return create_app(settings, client_of(settings))
+
+
+def client_of(settings: GatewaySettings) -> AsyncClient:
+    """Return a client for the Triton of the settings; requests for computing say their own time."""
+    return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+
+
+def _listed(origins: str) -> list[str]:
+    return [origin.strip() for origin in origins.split(",")]
+
+
+def _lifespan_of(models: Models) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with models.served():
+            yield
+
+    return lifespan

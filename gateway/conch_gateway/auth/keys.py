@@ -1,0 +1,198 @@
+"""API keys in a file: made, listed and revoked here; what the file holds is decided here and nowhere else.
+
+The file has a hash of each key and never the key. SHA-256 without salt or stretching is enough, because the keys are
+256 random bits made here and not somebody's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conch_gateway.errors import KeysError
+from conch_gateway.operators_file import read_operators_file
+
+_PREFIX = "conch-"  # so that scanners for leaked secrets can know one
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+
+
+class Key(BaseModel):
+    """Who may ask for what; None is no limit.
+
+    Attributes:
+        name: stands for its holder in logs and in the gateway's accounts.
+        sha256: of the key, in hexadecimal.
+        created: when it was made.
+        admin: whether it may administrate.
+        models: names that it opens: of a model, whatever else that is called, or of an alias, and then that alone.
+        requests_per_minute: how many requests it may send.
+        tokens_per_minute: how many tokens it may have computed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=NAME)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", repr=False)
+    created: date = Field(default_factory=date.today)
+    admin: bool = False
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+
+    def opens(self, *names: str) -> bool:
+        """Whether it is for a model that has one of these names."""
+        return self.models is None or not self.models.isdisjoint(names)
+
+
+_NO_SECRET = "0" * 64  # what no secret is known to hash to
+ANYBODY = Key(name="anybody", sha256=_NO_SECRET)
+"""Stands for who needs no key."""
+NOBODY = Key(name="nobody", sha256=_NO_SECRET, models=frozenset())
+"""Stands for who needs one, and has none: some paths are open all the same, but models are not named there."""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    keys: list[Key]
+
+
+def digest(secret: str) -> str:
+    """Return what the file has instead of a key."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Read all keys.
+
+    Raises:
+        KeysError: there is no such file, anybody may write to it, or it holds something else, or a name twice.
+    """
+    try:
+        content = read_operators_file(path)
+        if path.stat().st_mode & stat.S_IWOTH:
+            msg = f"anybody on this machine may write to {path}, and so make keys; run: chmod o-w {path}"
+            raise KeysError(msg)
+        keys = _File.model_validate_json(content).keys
+    except OSError as error:
+        msg = f"cannot read the keys in {path}: {error.strerror}; make one with: conch keys create NAME"
+        raise KeysError(msg) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        msg = f"{path} is no file of keys ({'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']})"
+        raise KeysError(msg) from error
+    names = [key.name for key in keys]
+    if len(set(names)) != len(names):
+        msg = f"{path} has two keys of one name; revoke one with: conch keys revoke NAME"
+        raise KeysError(msg)
+    return keys
+
+
+def create_key(
+    path: Path,
+    name: str,
+    *,
+    admin: bool = False,
+    models: Iterable[str] = (),
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+) -> str:
+    """Add a key to the file, which is made if there is none, and return the key: it cannot be had again.
+
+    Raises:
+        KeysError: the name is taken or cannot be one, or the file cannot be written.
+    """
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    try:
+        key = Key(
+            name=name,
+            sha256=digest(secret),
+            admin=admin,
+            models=frozenset(models) or None,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise KeysError(msg) from error
+    with _changing(path):
+        known = read_keys(path) if path.exists() else []
+        if any(key.name == name for key in known):
+            msg = f"{path} has a key named {name!r} already; revoke it first, or take another name"
+            raise KeysError(msg)
+        _write(path, [*known, key])
+    return secret
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Take a key out of the file; a gateway that runs notices within a second.
+
+    Raises:
+        KeysError: there is no key of that name, or the file cannot be read or written.
+    """
+    with _changing(path):
+        known = read_keys(path)
+        left = [key for key in known if key.name != name]
+        if len(left) == len(known):
+            msg = f"{path} has no key named {name!r}; it has: {', '.join(key.name for key in known) or 'none'}"
+            raise KeysError(msg)
+        _write(path, left)
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep others from changing the file between reading it and replacing it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The folder is locked: the file itself is another one after every change.
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise KeysError(msg) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, keys: list[Key]) -> None:
+    """Replace the file in one step; a new one may be read by nobody but its owner."""
+    content = _File(keys=keys).model_dump_json(indent=2, exclude_none=True) + "\n"
+    # Always of the same name: what a killed command leaves, the next one replaces.
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                _hand_on_access(path, descriptor)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise KeysError(msg) from error
+
+
+def _hand_on_access(path: Path, descriptor: int) -> None:
+    """Let whoever may read the old file read the new one: a gateway that cannot would let revoked keys in for ever."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        old = path.stat()
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+        os.fchown(descriptor, old.st_uid, old.st_gid)

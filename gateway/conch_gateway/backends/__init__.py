@@ -1,0 +1,1 @@
+"""What computes vectors and scores: Triton, and models of other servers."""

@@ -1,0 +1,68 @@
+"""Which of a model's prompts a request means: every dialect's word for what a text is for, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from conch_client import ModelInfo
+
+InputType = Literal[
+    "query",
+    "document",
+    "passage",
+    "search_query",
+    "search_document",
+    "retrieval.query",
+    "retrieval.passage",
+    "code.query",
+    "code.passage",
+    "classification",
+    "clustering",
+    "separation",
+    "text-matching",
+]
+
+# Names under which models' authors put a prompt, most usual first: sentence-transformers' own order for queries and
+# documents, then nomic's, Jina's and EmbeddingGemma's names.
+_QUERY = ("query", "search_query", "retrieval.query", "Retrieval-query")
+_DOCUMENT = ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document")
+_CLUSTERING = ("clustering", "separation", "Clustering")
+
+PROMPT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "query": _QUERY,
+    "document": _DOCUMENT,
+    "passage": _DOCUMENT,
+    "search_query": _QUERY,
+    "search_document": _DOCUMENT,
+    "retrieval.query": _QUERY,
+    "retrieval.passage": _DOCUMENT,
+    "code.query": ("code.query", "code_query", "nl2code_query", *_QUERY),
+    "code.passage": ("code.passage", "code_passage", "nl2code_document", *_DOCUMENT),
+    "classification": ("classification", "Classification"),
+    "clustering": _CLUSTERING,
+    "separation": _CLUSTERING,
+    "text-matching": ("text-matching", "STS", "sts"),
+}
+_HAS_A_PURPOSE = frozenset(name for names in PROMPT_NAMES.values() for name in names)
+
+
+class Prompt(NamedTuple):
+    """As the client takes it: a text, or a name, or neither for the model's default."""
+
+    prompt: str | None
+    prompt_name: str | None
+
+
+def choose_prompt(info: ModelInfo, prompt_name: str | None, input_type: str | None) -> Prompt:
+    """Return the prompt of that name, or else the one that the model has for such input.
+
+    Where its author gave none for such input, the model's default applies, unless that is for another kind of input:
+    a passage gets no query's prompt.
+    """
+    if prompt_name is not None or input_type is None:
+        return Prompt(None, prompt_name)
+    name = next((name for name in PROMPT_NAMES[input_type] if name in info.prompts), None)
+    if name is None and info.default_prompt_name in _HAS_A_PURPOSE:
+        return Prompt("", None)
+    return Prompt(None, name)

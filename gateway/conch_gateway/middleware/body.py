@@ -1,0 +1,171 @@
+"""Pure-ASGI layers between a request's content and its reader: how much of it, in which coding, and what is left over.
+
+Errors are raised where the endpoint reads, so that they are answered in the endpoint's dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conch_gateway.errors import BodyTooLargeError, MalformedBodyError, UnsupportedCodingError
+
+_ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+ACCEPTED_CODINGS = "gzip, deflate, identity"
+_UNKNOWN = 2**63
+
+
+class BodyLimit:
+    """Stops reading a body at `max_bytes`, with or without a Content-Length."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        received = _declared_bytes(scope) if scope["type"] == "http" else 0
+        if received != _UNKNOWN and received > self._max_bytes:
+            await self._app(scope, self._refuse, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                await self._refuse()
+            return message
+
+        await self._app(scope, receive_limited, send)
+
+    async def _refuse(self) -> Message:
+        raise _too_large(self._max_bytes)
+
+
+class ContentCoding:
+    """Inflates a body that comes in gzip or deflate, to no more than `max_bytes`."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        coding = b", ".join(_values(scope, b"content-encoding")).strip().lower() if scope["type"] == "http" else b""
+        if coding in {b"", b"identity"}:
+            await self._app(scope, receive, send)
+            return
+        inflater = _Inflater(coding, self._max_bytes)
+
+        async def receive_inflated() -> Message:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            return {**message, "body": inflater.inflate(message.get("body", b""), last=not message.get("more_body"))}
+
+        await self._app(scope, receive_inflated, send)
+
+
+class _Inflater:
+    def __init__(self, coding: bytes, max_bytes: int) -> None:
+        self._coding = coding.decode("latin-1")
+        self._max_bytes = self._left = max_bytes
+        self._stream = zlib.decompressobj(_ZLIB_FORMATS[coding]) if coding in _ZLIB_FORMATS else None
+
+    def inflate(self, data: bytes, *, last: bool) -> bytes:
+        if self._stream is None:
+            msg = f"a body in content-encoding {self._coding!r} cannot be read; send one of: {ACCEPTED_CODINGS}"
+            raise UnsupportedCodingError(msg)
+        try:
+            content = self._stream.decompress(data, self._left + 1)
+        except zlib.error as error:
+            raise self._malformed("is not") from error
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_large(self._max_bytes)
+        if self._stream.unused_data:
+            raise self._malformed("goes on after the end of its")
+        if last and not self._stream.eof:
+            raise self._malformed("ends before its")
+        return content
+
+    def _malformed(self, what: str) -> MalformedBodyError:
+        return MalformedBodyError(f"the body {what} {self._coding}, which its content-encoding says it is")
+
+
+class Drain:
+    """Goes on reading, for a while, what is still being sent of a request that has its answer already.
+
+    Closed at once, the connection would be reset, and who writes everything before reading would never see the answer
+    (RFC 9112, 9.6). Who is known to have more than is read, or may take the answer for leave to send no body, is told
+    that the connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int = 64 * 2**20, max_s: float = 30.0) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._max_s = max_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        declared = _declared_bytes(scope) if scope["type"] == "http" else 0
+        if not declared:
+            await self._app(scope, receive, send)
+            return
+        asked = whole = left = False
+        waits = bool(_values(scope, b"expect"))
+
+        async def receive_watched() -> Message:
+            nonlocal asked, whole
+            asked = True
+            message = await receive()
+            whole = not message.get("more_body", False)
+            return message
+
+        async def send_all_but_the_end(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                if not whole and (declared > self._max_bytes or (waits and not asked)):
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            elif not whole and not message.get("more_body", False):
+                left = True
+                message["more_body"] = True
+            await send(message)
+
+        await self._app(scope, receive_watched, send_all_but_the_end)
+        if left:
+            await self._drain(receive)
+            await send({"type": "http.response.body"})
+
+    async def _drain(self, receive: Receive) -> None:
+        try:
+            await asyncio.wait_for(self._read(receive), self._max_s)
+        except asyncio.TimeoutError:
+            return
+
+    async def _read(self, receive: Receive) -> None:
+        read, more = 0, True
+        while more and read <= self._max_bytes:
+            message = await receive()
+            read += len(message.get("body", b""))
+            more = message.get("more_body", False)
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body is larger than {max_bytes} bytes; send fewer or shorter texts in one request")
+
+
+def _declared_bytes(scope: Scope) -> int:
+    """Return the length that the head tells; without a body 0, and for chunks more than any."""
+    if _values(scope, b"transfer-encoding"):
+        return _UNKNOWN
+    declared = next(iter(_values(scope, b"content-length")), b"").strip()
+    return int(declared[:18]) if declared.isdigit() else 0  # 18 digits of a longer number are too many already
+
+
+def _values(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == wanted]

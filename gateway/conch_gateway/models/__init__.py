@@ -1,0 +1,1 @@
+"""Which models there are: names, aliases, the models file, loading, readiness."""

@@ -1,0 +1,190 @@
+"""Which models of the repository are loaded, and when: at the start, by their first request, or by an administrator.
+
+Triton's index is looked at every second, so that models are loaded again after Triton was restarted, and new ones of
+the repository are found. Which names belong together is known by the export's convention.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from conch_client import AsyncClient, ModelNotFoundError
+
+from conch_gateway.background import repeat, start
+from conch_gateway.errors import LoadingError
+from conch_gateway.models.local_model import LocalModel
+from conch_gateway.models.models_file import Load
+from conch_gateway.models.probe import ask_a_word
+from conch_gateway.models.triton_control import TritonControl
+from conch_gateway.settings import GatewaySettings
+
+_LOOK_EVERY_S = 1.0
+_CALL_TIMEOUT_S = 5.0
+_CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
+_POLL_S = 0.02
+_ALIVE = frozenset({"READY", "LOADING", "UNLOADING"})
+_LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
+_TOKENIZER = ".tokenizer"
+_DERIVED = ("", "-maxsim", "-tokens", "-sparse")
+
+_log = logging.getLogger("conch_gateway")
+
+
+class Loader:
+    """Loads and unloads through Triton's control; belongs to one event loop."""
+
+    def __init__(
+        self, control: TritonControl, client: AsyncClient, policy_of: Callable[[str], Load], timeout_s: float
+    ) -> None:
+        self._control = control
+        self._client = client
+        self._policy_of = policy_of
+        self._timeout_s = timeout_s
+        self._index: dict[str, str] = {}
+        self._models: dict[str, LocalModel] = {}
+
+    @property
+    def models(self) -> list[LocalModel]:
+        """Every model of the repository, by name, as of the last look."""
+        return sorted(self._models.values(), key=lambda model: model.name)
+
+    @asynccontextmanager
+    async def using(self, name: str) -> AsyncIterator[None]:
+        """Hold a model loaded and unchanged; names that the repository does not have are let through.
+
+        Raises:
+            LoadingError: it is not loaded in time; it will be.
+            ModelNotFoundError: only an administrator may load it, and none has.
+            ServerError: it cannot be loaded.
+        """
+        model = await self._find(name)
+        if model is None:
+            yield
+            return
+        await self._until_loaded(model)
+        with model.used():
+            try:
+                yield
+            except ModelNotFoundError as error:  # Triton was restarted since the last look
+                model.loaded = False
+                raise _loading(model) from error
+
+    async def load(self, name: str) -> LocalModel:
+        """Load a model, or anew from the disk if it is loaded, and return when it has answered a word.
+
+        Raises:
+            ModelNotFoundError: the repository does not have it.
+            ServerError: it cannot be loaded.
+        """
+        return await self._change(name, loaded=True)
+
+    async def unload(self, name: str) -> LocalModel:
+        """Unload a model when nobody uses it any more, and return when its memory is free; raises as `load` does."""
+        return await self._change(name, loaded=False)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look at Triton every second; give up what is under way at the end."""
+        looking = start(repeat(self._look, _LOOK_EVERY_S, "looking at the model repository"), "conch-loader")
+        try:
+            yield
+        finally:
+            changes = [model.change for model in self.models if model.change is not None]
+            for task in (looking, *changes):
+                task.cancel()
+            await asyncio.gather(looking, *changes, return_exceptions=True)
+            await self._control.close()
+
+    def apply_policies(self) -> None:
+        """Take in that the models file has changed."""
+        for model in self._models.values():
+            model.policy = self._policy_of(model.name)
+            model.wanted = model.wanted or model.policy == "start"
+
+    async def _look(self) -> None:
+        self._index = await self._control.index(_CALL_TIMEOUT_S)
+        names = {entry.removesuffix(_TOKENIZER) for entry in self._index if entry.endswith(_TOKENIZER)}
+        self._models = {name: self._models.get(name) or LocalModel(name, self._policy_of(name)) for name in names}
+        for model in self._models.values():
+            if model.change is None:
+                model.loaded = all(self._index[part] == "READY" for part in self._parts(model))
+            if model.is_due:
+                model.begin(self._load, loaded=True)
+
+    async def _find(self, name: str) -> LocalModel | None:
+        if not self._index:
+            await self._look()
+        return self._root(name) if name in self._index else None
+
+    async def _until_loaded(self, model: LocalModel) -> None:
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        while model.change is not None or not model.loaded:
+            if model.change is None and not (model.wanted or model.policy == "lazy"):
+                msg = f"model {model.name!r} is not loaded; an administrator can: POST /admin/models/{model.name}/load"
+                raise ModelNotFoundError(msg)
+            change = model.change or model.begin(self._load, loaded=True)
+            done, _ = await asyncio.wait({change}, timeout=deadline - asyncio.get_running_loop().time())
+            if not done:
+                raise _loading(model)
+            change.result()
+
+    async def _change(self, name: str, *, loaded: bool) -> LocalModel:
+        await self._look()
+        model = self._models.get(name)
+        if model is None:
+            msg = f"the repository has no model {name!r}; it has: {', '.join(sorted(self._models)) or 'none'}"
+            raise ModelNotFoundError(msg)
+        while model.change is not None:
+            await asyncio.wait({model.change})
+        await asyncio.shield(model.begin(self._load if loaded else self._unload, loaded=loaded))
+        return model
+
+    async def _load(self, model: LocalModel) -> None:
+        for part in self._parts(model):  # one by one: of an ensemble's steps Triton does not say that one failed
+            await self._control.load(part, _CHANGE_TIMEOUT_S)
+        await self._client.is_ready()  # makes the client read anew what is served
+        for info in await self._client.models():
+            if info.name in self._parts(model):
+                await ask_a_word(self._client, info, self._timeout_s)
+        _log.info("loaded %s", model.name)
+
+    async def _unload(self, model: LocalModel) -> None:
+        parts = self._parts(model)
+        for part in reversed(parts):
+            await self._control.unload(part, _CHANGE_TIMEOUT_S)
+        index = await self._control.index(_CALL_TIMEOUT_S)
+        while any(index.get(part) in _ALIVE for part in parts):
+            await asyncio.sleep(_POLL_S)
+            index = await self._control.index(_CALL_TIMEOUT_S)
+        await self._client.is_ready()
+        _log.info("unloaded %s", model.name)
+
+    def _parts(self, model: LocalModel) -> list[str]:
+        """Triton's names of all that belongs to a model: steps before the ensembles that have them.
+
+        The tokenizer comes after the steps: should an encoder not load, the old one still has its own.
+        """
+        faces = [f"{model.name}{suffix}" for suffix in _DERIVED]
+        steps = [name for name in self._index if name.rpartition(".")[0] in faces and self._root(name) is None]
+        steps.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
+        return [*steps, *(face for face in faces if face in self._index)]
+
+    def _root(self, name: str) -> LocalModel | None:
+        """The model that a public name is a face of."""
+        candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
+        return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
+
+
+def loader_of(settings: GatewaySettings, client: AsyncClient, policy_of: Callable[[str], Load]) -> Loader | None:
+    """Return the loader of the Triton of the settings, if it lets models be loaded."""
+    if settings.triton_admin_key is None:
+        return None
+    control = TritonControl(settings.triton_url, settings.triton_admin_key)
+    return Loader(control, client, policy_of, min(settings.timeout_s, _LONGEST_WAIT_S))
+
+
+def _loading(model: LocalModel) -> LoadingError:
+    return LoadingError(f"model {model.name!r} is being loaded; retry in a moment")

@@ -1,0 +1,1 @@
+"""Who computes when: admission, queues, fair slots, throughput."""

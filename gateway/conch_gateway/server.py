@@ -1,0 +1,153 @@
+"""The gateway as a server: uvicorn on the caller's event loop, started and stopped by the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import uvicorn
+from conch_client import AsyncClient
+from pydantic import SecretStr
+from typing_extensions import Self
+
+from conch_gateway.app import client_of, create_app
+from conch_gateway.background import start
+from conch_gateway.errors import GatewayError, ListenError
+from conch_gateway.middleware.protocol import Protocol
+from conch_gateway.settings import GatewaySettings
+
+# Longer than clients (httpx: 5) and balancers (60) keep idle connections: the one who sends must close first.
+_KEEP_ALIVE_S = 75
+
+
+class Gateway:
+    """A gateway that listens from `start()` to `stop()`, beside whatever else runs on the event loop.
+
+    It takes no signals and configures no logging: both are the caller's. For the best throughput start the loop with
+    `uvloop.run(...)`.
+
+        async with Gateway(settings) as gateway:
+            print(gateway.url)
+            await something_else()
+    """
+
+    def __init__(self, settings: GatewaySettings, *, client: AsyncClient | None = None) -> None:
+        self._settings = settings
+        self._client = client
+        self._resources = AsyncExitStack()
+        self._port = settings.port
+        self._own_key = ""
+        self._ticking: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for example `http://127.0.0.1:8080`; with port 0 known only after `start()`."""
+        host = self._settings.host
+        scheme = "https" if self._settings.tls_certificate is not None else "http"
+        return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What lets this process's own requests in where keys are needed; known only after `start()`."""
+        return {"authorization": f"Bearer {self._own_key}"}
+
+    async def start(self) -> None:
+        """Listen; return once requests are accepted. Triton may still be away: then they get 503.
+
+        Raises:
+            ListenError: the port is taken, or the address is not this machine's.
+        """
+        listener = _listen(self._settings.host, self._settings.port)
+        self._port = listener.getsockname()[1]
+        async with AsyncExitStack() as resources:
+            resources.callback(listener.close)
+            app = create_app(self._settings, self._client or client_of(self._settings))
+            self._own_key = app.state.keyring.own
+            await resources.enter_async_context(app.router.lifespan_context(app))
+            server = uvicorn.Server(self._configuration(app))
+            _load(server.config)
+            server.lifespan = server.config.lifespan_class(server.config)
+            await server.startup(sockets=[listener])
+            self._ticking = start(server.main_loop(), "the gateway's main loop")
+            resources.push_async_callback(_shut_down, server, listener, self._ticking)
+            self._resources = resources.pop_all()
+
+    async def wait(self) -> None:
+        """Wait until it is stopped; raises GatewayError should it cease to serve before that."""
+        if self._ticking is None:
+            return
+        await asyncio.wait({self._ticking})
+        error = self._ticking.exception()
+        if error is not None:
+            msg = f"the gateway no longer serves: {error!r}"
+            raise GatewayError(msg) from error
+
+    async def stop(self) -> None:
+        """Stop listening, let requests in flight finish for `shutdown_grace_s`, close the client. Idempotent."""
+        await self._resources.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    def _configuration(self, app: object) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            http=Protocol,
+            ws="none",
+            lifespan="off",  # entered by start() itself: uvicorn would end the process when it fails
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=self._settings.shutdown_grace_s,
+            ssl_certfile=self._settings.tls_certificate,
+            ssl_keyfile=self._settings.tls_key,
+            ssl_keyfile_password=_revealed(self._settings.tls_key_password),
+        )
+
+
+async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await asyncio.wait({ticking})
+    await server.shutdown(sockets=[listener])
+    # What outlasted the grace period was cancelled but not awaited, and still needs the client.
+    await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+
+
+def _load(config: uvicorn.Config) -> None:
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"cannot use the certificate: {error}; see CONCH_TLS_CERTIFICATE, CONCH_TLS_KEY, CONCH_TLS_KEY_PASSWORD"
+        raise ListenError(msg) from error
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        msg = f"cannot listen on {host}: {error.strerror}; set CONCH_HOST to an address of this machine"
+        raise ListenError(msg) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        msg = f"cannot listen on {host}:{port}: {error.strerror}; choose another with CONCH_HOST and CONCH_PORT"
+        raise ListenError(msg) from error
+    listener.settimeout(0)
+    return listener

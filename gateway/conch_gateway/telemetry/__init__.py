@@ -1,0 +1,1 @@
+"""What is reported of requests: trace records, metrics, spans, access log."""

@@ -1,0 +1,76 @@
+"""What Prometheus scrapes. One registry per app, so that several apps in one process do not count for each other.
+
+Labels come from fixed sets only (route templates, statuses, names of served models), never from what a user sent.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from conch_gateway.errors import problem_of
+from conch_gateway.scheduling.admission import Admission
+from conch_gateway.telemetry.trace import Trace
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ABANDONED = 499  # nginx's status for a request that ended without an answer
+
+
+class Metrics:
+    """The gateway's metrics."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
+        )
+        self._errors = Counter(
+            "conch_gateway_errors", "Requests refused or failed, by code.", ("code",), registry=registry
+        )
+        self._tokens = Counter("conch_gateway_tokens", "Real tokens computed.", ("model",), registry=registry)
+        self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
+        self._cache = Counter(
+            "conch_gateway_cache_texts",
+            "Texts that were looked for in the cache.",
+            ("model", "result"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "conch_gateway_request_seconds",
+            "From headers read to response sent.",
+            ("route", "model"),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._phases = Histogram(
+            "conch_gateway_phase_seconds",
+            "Time within a request spent on one phase.",
+            ("phase", "model"),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        for what, meaning in (("requests", "Requests"), ("texts", "Texts and documents"), ("tokens", "Tokens")):
+            gauge = Gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.", registry=registry)
+            gauge.set_function(partial(getattr, admission, what))
+
+    def record(self, trace: Trace, route: str) -> None:
+        """Count a request that has ended."""
+        model = trace.model or ""
+        self._requests.labels(route, model, str(trace.status or _ABANDONED)).inc()
+        self._seconds.labels(route, model).observe(perf_counter() - trace.started)
+        if trace.error is not None:
+            self._errors.labels(problem_of(trace.error).code).inc()
+        elif trace.model is not None:
+            self._tokens.labels(trace.model).inc(trace.tokens)
+            self._texts.labels(trace.model).inc(trace.texts)
+        if trace.cache_hits is not None and trace.model is not None:
+            self._cache.labels(trace.model, "hit").inc(trace.cache_hits)
+            self._cache.labels(trace.model, "miss").inc(trace.texts - trace.cache_hits)
+        for phase, spent in trace.phases.items():
+            self._phases.labels(phase, model).observe(spent)
+
+    def exposition(self) -> bytes:
+        """Return Prometheus' text format."""
+        return generate_latest(self._registry)
