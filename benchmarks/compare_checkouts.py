@@ -1,0 +1,95 @@
+"""Two checkouts of conch side by side: what a change costs; `results/checkouts.json`.
+
+    python benchmarks/compare_checkouts.py OLD NEW [--rounds 4] [--seconds 4]
+
+runs `benchmarks/run.py` of each checkout by turns, with the Python of its `.venv`, for conch's own systems. Rounds
+alternate, so that a slow minute of the machine falls on both. A ratio is that of the medians over the rounds, new by
+old: above 1 the new one computes more tokens a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine, results
+
+if TYPE_CHECKING:
+    from benchmarks.results import Result
+
+RESULT = results.FOLDER / "checkouts.json"
+SYSTEMS = ("graphs", "triton", "gateway", "gateway-bulk", "triton-one", "gateway-one")
+
+
+def measured(checkout: Path, seconds: float, output: Path) -> Result:
+    """Run one round of a checkout's own benchmark."""
+    python = checkout / ".venv" / "bin" / "python"
+    options = ["--systems", *SYSTEMS, "--no-studies", "--rounds", "1", "--seconds", str(seconds)]
+    command = [str(python), "benchmarks/run.py", *options, "--output", str(output)]
+    subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+    return results.load(output)
+
+
+def compared(old: list[Result], new: list[Result]) -> list[dict[str, Any]]:
+    """One record for each system and workload that both measured."""
+    pairs = sorted({(record["system"], record["workload"]) for record in new[0]["rounds"]})
+    records = []
+    for system, workload in pairs:
+        speeds = [[results.tokens_per_s(result, system, workload) for result in runs] for runs in (old, new)]
+        ratio = median(speeds[1]) / median(speeds[0])
+        records.append({"system": system, "workload": workload, "old": speeds[0], "new": speeds[1], "ratio": ratio})
+    return records
+
+
+def main() -> None:
+    """Measure, print a table, keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkouts", type=Path, nargs=2, metavar=("OLD", "NEW"))
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4)
+    chosen = parser.parse_args()
+    runs: list[list[Result]] = [[], []]
+    scratch = machine.ROOT / ".run" / "checkouts.json"
+    for number, side in itertools.product(range(chosen.rounds), (0, 1)):
+        # Old, new, new, old: neither is always the first after the other.
+        which = side ^ (number % 2)
+        runs[which].append(measured(chosen.checkouts[which].resolve(), chosen.seconds, scratch))
+    records = compared(*runs)
+    RESULT.write_text(
+        json.dumps(
+            {
+                "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "command": shlex.join(["python", "benchmarks/compare_checkouts.py", "OLD", "NEW", *sys.argv[3:]]),
+                "machine": machine.machine(),
+                "versions": machine.versions(),
+                "old": runs[0][0]["git"],
+                "new": runs[1][0]["git"],
+                "records": records,
+            },
+            indent=1,
+        )
+        + "\n",
+        encoding="utf-8",
+    )
+    table = Table("system", "workload", "old tokens/s", "new tokens/s", "ratio")
+    for record in records:
+        speeds = (f"{median(record[side]):,.0f}" for side in ("old", "new"))
+        table.add_row(record["system"], record["workload"], *speeds, f"{record['ratio']:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
