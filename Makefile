@@ -44,6 +44,7 @@ check: $(STAMP) ## style, types, generated pages, bill of materials, known vulne
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/conch export --check
 	$(BIN)/python deploy/supply_chain.py
@@ -58,4 +59,4 @@ docs: $(STAMP) ## write the generated pages and tables
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)
-	rm -rf $(VENV) .venv-clients .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients .run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

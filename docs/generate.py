@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from conch_server import ServerSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import table as benchmarks
+from docs import python_api
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 CLIENT_LEFT = 499
 GENERATED = "Generated from the code by `make docs`."
+DECISION = re.compile(
+    r"# (?P<number>\d+)\. (?P<title>.+)\n\n- Status: (?P<status>.+)\n- Date: (?P<date>\d{4}-\d\d-\d\d)\n\n## Context\n"
+)
 
 
 def openapi() -> str:
@@ -135,6 +140,19 @@ def errors() -> str:
     return "\n".join(_table(("status", "code", "raised by the client", "meaning"), rows))
 
 
+def decisions() -> str:
+    """Return the index of the decision records; raises ValueError for one that does not begin as all do."""
+    rows = []
+    for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")):
+        begin = DECISION.match(path.read_text(encoding="utf-8"))
+        if begin is None or int(begin["number"]) != int(path.name[:4]):
+            message = f"{path.name} has to begin with its number and title, status, date and context, as the others do"
+            raise ValueError(message)
+        rows.append((begin["number"], f"[{begin['title']}]({path.name})", begin["status"], begin["date"]))
+    head = "A record says what was decided, why, what was rejected and what was measured."
+    return "\n".join(["# Decisions", "", GENERATED, head, "", *_table(("", "decision", "status", "date"), rows)]) + "\n"
+
+
 def setup_times() -> str:
     """Return the table of what `benchmarks/cold_start.py` measured last."""
     path = ROOT / "benchmarks" / "results" / "setup.json"
@@ -189,6 +207,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
     "docs/settings.md": settings,
     "docs/cli.md": commands,
+    "docs/python.md": python_api.page,
+    "docs/adr/README.md": decisions,
     "docs/failures.md": failures.page,
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),
