@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := export,server,gateway,otel,dev
+WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
+WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve test test-clients fuzz soak check audit bench docs clean
+.PHONY: help serve quick test test-clients fuzz soak check audit bench docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,8 +24,17 @@ serve: $(STAMP) ## set up, export the default models, serve them and say where
 	$(BIN)/conch export --missing
 	$(BIN)/conch serve
 
+# mypy keeps what it knows in .mypy_cache, by the content of files: warm or cold it finds the same.
+quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
+
 test: $(STAMP) check ## set up and run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
+	$(BIN)/python -m pytest $(WORKERS) tests/integration
+	$(BIN)/python -m pytest tests/e2e
 
 test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
 	$(BIN)/conch export --missing

@@ -17,11 +17,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.checkpoints import Checkpoints
-
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from tests.checkpoints import Checkpoints
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -31,4 +31,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    from tests.checkpoints import Checkpoints  # which needs torch; unit tests do without
+
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -7,20 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import numpy as np
-import onnxruntime as ort
 import pytest
-from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.families import bert
-from conch_export.onnx.encoder import encoder_graph
-from conch_export.onnx.layout import row_lengths
-from onnx import TensorProto, helper
-
-if TYPE_CHECKING:
-    from tests.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -99,16 +88,3 @@ def test_the_gateway_needs_neither_torch_nor_onnxruntime() -> None:
     run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
     loaded = {module.split(".")[0] for module in run.stdout.split()}
     assert not loaded & {"torch", "onnxruntime", "onnx", "transformers", "optimum", "conch_export", "conch_server"}
-
-
-def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None:
-    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
-    graph = encoder_graph(encoder, chunk_tokens=None)
-    fed = {node.input[0] for node in graph.graph.node if node.op_type == "MatMul"}
-    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(fed))
-    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-
-    ids = np.array([101, 7592, 102, 0, 0, 0, 0, 0, 101, 102, 0, 0], np.int64)
-    mask = (ids != 0).astype(np.int64)
-    rows = {"input_ids": ids, "attention_mask": mask, **row_lengths([8, 4], "attention_mask")}
-    assert {values.shape[0] for values in session.run(sorted(fed), rows)} == {5}

@@ -14,7 +14,7 @@ from conch_export.verification.texts import docstrings, spread
 from hypothesis import given, settings
 from transformers import AutoModel, AutoTokenizer
 
-from tests.unit.export.merging import Layout, Published, Request, layouts, padded
+from tests.merging import Layout, Published, Request, layouts, padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pkgutil
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.export.conftest import Exports
 
 every_entry = pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: str(entry.name))
 
@@ -47,21 +45,3 @@ def test_the_list_has_every_known_model_and_what_is_not_known_is_a_question_mark
     rows = {line.split()[0]: line for line in lines if "/" in line}
     assert set(rows) == {entry.hub_id for entry in CATALOG.values()}
     assert " ? " in rows["colbert-ir/colbertv2.0"]
-
-
-def test_the_list_says_what_the_repository_has(exports: Exports) -> None:
-    exported = exports("xlm_roberta")
-    assert f"also exported to {exported.repository}: {exported.name}" in models(exported.repository).replace("\n", "")
-    listed = json.loads(models(exported.repository, "--json"))
-    assert listed["others"] == [exported.name]
-    assert not any(known["exported_as"] for known in listed["models"])
-
-
-def test_a_known_model_is_found_by_where_it_came_from_whatever_it_is_called(exports: Exports, tmp_path: Path) -> None:
-    exported = exports("xlm_roberta")
-    report = json.loads((exported.repository / exported.name / "report.json").read_text())
-    folder = tmp_path / "my-bge"
-    folder.mkdir()
-    (folder / "report.json").write_text(json.dumps({**report, "source": "hub:BAAI/bge-m3", "files": {}}))
-    known = {each["name"]: each["exported_as"] for each in json.loads(models(tmp_path, "--json"))["models"]}
-    assert known["bge-m3"] == ["my-bge"]

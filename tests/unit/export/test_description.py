@@ -19,15 +19,12 @@ from conch_export import (
 )
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.families import bert
 from conch_export.sources import Source
 from conch_export.sources.catalog import USAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from tests.checkpoints import Checkpoints
 
     Change = Callable[[Path], Any]
 
@@ -388,32 +385,3 @@ def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Descripti
     classifier = config(architectures=["BertForSequenceClassification"], **labels)
     description = read(without("modules.json"), classifier)
     assert (description.task, description.segments, description.pooling) == (Task.CROSS_ENCODER, True, None)
-
-
-def test_what_sentence_transformers_saves_today_is_understood(
-    read: Callable[..., Description], checkpoints: Checkpoints, tmp_path: Path
-) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    SentenceTransformer(str(checkpoints.bert()), device="cpu").save_pretrained(str(tmp_path / "saved"))
-    checkpoint = Checkpoint(tmp_path / "saved")
-    source = Source(checkpoint.folder, "folder:saved", "", "0" * 64)
-    description = describe(checkpoint, source, "saved", Precision.FP32, Overrides())
-    assert (description.pooling, description.normalize, description.max_length) == (Pooling.MEAN, True, 128)
-
-
-@pytest.mark.parametrize(
-    "variant",
-    [{"hidden_act": "relu"}, {"position_embedding_type": "relative_key"}, {"is_decoder": True}],
-    ids=lambda variant: next(iter(variant)),
-)
-def test_a_variant_that_is_not_built_is_named(
-    tmp_path: Path, checkpoints: Checkpoints, variant: dict[str, Any]
-) -> None:
-    original = checkpoints.bert()
-    (tmp_path / "model.safetensors").symlink_to(original / "model.safetensors")
-    settings = json.loads((original / "config.json").read_text())
-    put("config.json", {**settings, **variant})(tmp_path)
-    (key, value), *_ = variant.items()
-    with pytest.raises(UnsupportedError, match=f"{key} = {value!r} is not built for bert"):
-        bert.read_encoder(Checkpoint(tmp_path))

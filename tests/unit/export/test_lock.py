@@ -6,15 +6,12 @@ import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import huggingface_hub
 import pytest
-from conch_export import DEFAULT, Options, OutdatedError, Precision, SourceError, check, export, preload
+from conch_export import DEFAULT, Options, OutdatedError, SourceError, check, export, preload
 from conch_export.sources import Lock
-
-if TYPE_CHECKING:
-    from tests.checkpoints import Checkpoints
 
 PACKAGE = f"pypi:{DEFAULT.package.distribution}" if DEFAULT.package else ""
 COMMITTED = Path(__file__).parents[3] / "model_repository"
@@ -53,15 +50,6 @@ def test_it_is_the_same_text_in_whatever_order_it_grew(tmp_path: Path, repositor
     assert Lock().adding("b", known).adding("a", known).to_text() == (
         Lock().adding("a", reversed_files).adding("b", known).to_text()
     )
-
-
-def test_it_decides_where_a_checkpoint_comes_from(repository: Path, cache: Path, checkpoints: Checkpoints) -> None:
-    home = cache / f"models--{DEFAULT.hub_id.replace('/', '--')}"
-    shutil.copytree(checkpoints.bert(), home / "snapshots" / ("a" * 40))
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("a" * 40)
-    assert preload([DEFAULT.name], repository)[0].origin == PACKAGE
-    assert preload([DEFAULT.name], repository, update_lock=True)[0].origin == f"hub:{DEFAULT.hub_id}"
 
 
 @pytest.mark.parametrize(
@@ -122,15 +110,6 @@ def test_a_damaged_one_is_told_and_kept(repository: Path, text: str) -> None:
     with pytest.raises(SourceError, match=r"conch\.lock is damaged .*: restore it, or delete it"):
         preload([DEFAULT.name], repository)
     assert (repository / "conch.lock").read_text() == text
-
-
-def test_a_folder_is_never_locked(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(checkpoints.xlm_roberta(), tmp_path / "mine"))
-    options = Options(str(folder), tmp_path / "models", precision=Precision.FP32)
-    export(options)
-    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "q: "}}')
-    export(options)
-    assert not (tmp_path / "models" / "conch.lock").exists()
 
 
 def test_what_is_not_locked_is_not_up_to_date(repository: Path) -> None:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.unit.export.merging import session
+from tests.merging import session
 
 if TYPE_CHECKING:
-    from tests.unit.export.merging import Floats
+    from tests.merging import Floats
 
 examples = settings(max_examples=30, deadline=None)
 SCHEMES = {

@@ -295,6 +295,7 @@ class TestContentCodings:
     @pytest.mark.parametrize(
         ("coding", "body"),
         [("gzip", gzip.compress(GOOD)), ("X-GZIP", gzip.compress(GOOD)), ("deflate", zlib.compress(GOOD))],
+        ids=["gzip", "x-gzip", "deflate"],
     )
     def test_a_compressed_body_is_read(self, connection: Connection, coding: str, body: bytes) -> None:
         connection.send(request(URL, GOOD) + request(URL, body, f"Content-Encoding: {coding}"))

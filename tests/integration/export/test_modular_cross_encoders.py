@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.modules import LayerNorm, Normal
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tests import head_checkpoints
-from tests.unit.export.test_cross_encoders import DOCUMENTS, QUERY, of_conch
+from tests.integration.export.test_cross_encoders import DOCUMENTS, QUERY, of_conch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

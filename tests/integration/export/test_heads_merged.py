@@ -9,7 +9,7 @@ import pytest
 from conch_export import Options, Precision, export
 
 from tests import head_checkpoints
-from tests.unit.export.merging import _feed, padded, session, vectors_for
+from tests.merging import _feed, padded, session, vectors_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tests.unit.export.merging import Request
+    from tests.merging import Request
 
     Answers = dict[str, NDArray[Any]]
 

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tests.unit.export.merging import padded, session
+from tests.merging import padded, session
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
-    from tests.unit.export.merging import Floats
+    from tests.integration.export.conftest import Exports
+    from tests.merging import Floats
 
 FAMILIES = ["bert", "xlm_roberta"]
 ARCHITECTURES = [*FAMILIES, "distilbert"]  # the last is packed row by row

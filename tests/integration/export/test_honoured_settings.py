@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
-from tests.unit.export.merging import Published
+from tests.merging import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from conch_export import Description
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.merging import Floats
+    from tests.merging import Floats
 
 TEXTS = [
     "A Cat sat on THE mat.",

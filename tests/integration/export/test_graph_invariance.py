@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
@@ -12,12 +13,13 @@ from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.layout import row_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
-from tests.unit.export.merging import Graphs, Layout, layouts, padded, session
+from tests.merging import Graphs, Layout, layouts, padded, session
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
+    from tests.integration.export.conftest import Exports
 
 VOCABULARY = 600
 TOLERANCE = {"fp32": 1e-6, "int8": 2e-6}
@@ -101,3 +103,16 @@ def test_any_mask_but_0_marks_a_real_token(exports: Exports) -> None:
     np.testing.assert_array_equal(
         graphs(type(request)(request.ids, request.mask * 3, request.types))[0][0], graphs.alone([5, 6, 7])
     )
+
+
+def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None:
+    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    graph = encoder_graph(encoder, chunk_tokens=None)
+    fed = {node.input[0] for node in graph.graph.node if node.op_type == "MatMul"}
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(fed))
+    inner = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    ids = np.array([101, 7592, 102, 0, 0, 0, 0, 0, 101, 102, 0, 0], np.int64)
+    mask = (ids != 0).astype(np.int64)
+    rows = {"input_ids": ids, "attention_mask": mask, **row_lengths([8, 4], "attention_mask")}
+    assert {values.shape[0] for values in inner.run(sorted(fed), rows)} == {5}

@@ -9,7 +9,7 @@ import torch
 from conch_export import Options, Overrides, Pooling, Precision, export
 
 from tests.hub import LocalHub, only_hub
-from tests.unit.export.merging import Published
+from tests.merging import Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

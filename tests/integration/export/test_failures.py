@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
+    from tests.integration.export.conftest import Exports
 
 
 def without_pooling(folder: Path) -> None:

@@ -17,12 +17,12 @@ from conch_export.onnx.distances import TILE_TOKENS
 from conch_export.verification.plain import PlainEncoder
 from transformers import AutoModel
 
-from tests.unit.export.merging import padded
+from tests.merging import padded
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
-    from tests.unit.export.merging import Floats
+    from tests.integration.export.conftest import Exports
+    from tests.merging import Floats
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3"]
 GOLDEN = ["nomic_bert", "gte"]

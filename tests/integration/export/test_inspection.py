@@ -13,13 +13,13 @@ from conch_export import SourceError, inspect
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from tests.unit.export.merging import Published
+from tests.merging import Published
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
+    from tests.integration.export.conftest import Exports
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from torch.nn import functional
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner
 
-from tests.unit.export.merging import Published, padded
+from tests.merging import Published, padded
 
 if TYPE_CHECKING:
     from conch_client import ModelInfo
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.merging import Floats
+    from tests.merging import Floats
 
 GOLDEN = json.loads(Path(__file__).parents[2].joinpath("golden/token_means.json").read_text())
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
-    from tests.unit.export.conftest import Exports
+    from tests.integration.export.conftest import Exports
 
     Feed = dict[str, NDArray[Any]]
     Answers = dict[str, NDArray[Any]]

@@ -15,7 +15,7 @@ from conch_server._cores import fit_to_cores, fitted
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-COMMITTED = Path(__file__).parents[2] / "model_repository"
+COMMITTED = Path(__file__).parents[3] / "model_repository"
 ENCODER = "all-minilm-l6-v2.encoder"
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conch_export.onnx.layout import row_lengths
 
-from tests.unit.export.merging import Graphs, Request, padded
+from tests.merging import Graphs, Request, padded
 
 if TYPE_CHECKING:
-    from tests.unit.export.conftest import Exports
-    from tests.unit.export.merging import Floats
+    from tests.integration.export.conftest import Exports
+    from tests.merging import Floats
 
 GOOD = [[5, 6, 7], [8] * 30, [9, 10], [11]]
 VOCABULARY, MAX_LENGTH = 30_522, 128

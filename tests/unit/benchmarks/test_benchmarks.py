@@ -1,22 +1,13 @@
-"""What the benchmarks compute from their measurements, and the parts of `conch bench` that need no server."""
+"""What the benchmarks compute from their measurements."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conch._bench_report import report_of
-from conch._bench_texts import Lengths, file_texts, synthetic_texts
-from conch._closed_loop import Done, Load, closed_loop, percentile
-from conch._http import Address, Connection, HttpError
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import check, plot, results, retrieval, table, workloads
 from benchmarks.peers.protocol import InProcess, Item, mean_pooled, padded
@@ -29,88 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ITEMS = [Item(f"text {length}", list(range(length))) for length in (3, 5, 4, 8, 2)]
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
-def test_percentiles_are_those_of_numpy(values: list[float], percent: float) -> None:
-    assert percentile(values, percent) == pytest.approx(np.percentile(values, percent), rel=1e-9, abs=1e-9)
-
-
-def test_there_is_no_percentile_of_nothing() -> None:
-    assert math.isnan(percentile([], 50))
-
-
-async def test_a_closed_loop_keeps_every_client_busy_and_counts_what_is_answered() -> None:
-    under_way, most = 0, 0
-
-    async def send(number: int) -> Done:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0.001)
-        under_way -= 1
-        if number % 10 == 3:
-            raise ConnectionResetError("lost")
-        return Done(2, 30)
-
-    load = await closed_loop(send, clients=4, seconds=0.2)
-
-    assert most == 4
-    assert load.texts == 2 * len(load.latencies_s)
-    assert load.tokens == 15 * load.texts
-    assert load.errors["ConnectionResetError: lost"] > 0
-    assert load.tokens_per_s == pytest.approx(load.tokens / load.seconds)
-
-
-def test_a_report_without_an_answer_is_valid_json() -> None:
-    report = report_of(Load(), url="u", model="m", concurrency=1, batch=1)
-
-    assert json.loads(json.dumps(asdict(report), allow_nan=False))["latency_ms"] == {
-        "p50": None,
-        "p95": None,
-        "p99": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "low", "high"), [("16", 16, 16), ("8-256", 8, 256), ("mixed", 4, 512)], ids=["number", "range", "mixed"]
-)
-def test_synthetic_texts_have_as_many_words_as_asked_for(text: str, low: int, high: int) -> None:
-    counts = [len(text.split()) + 2 for text in synthetic_texts(Lengths.parse(text))]
-
-    assert low <= min(counts) <= max(counts) <= high
-    assert len(counts) == 1024
-
-
-@pytest.mark.parametrize("text", ["", "a", "9-", "2", "9-8", "-4"])
-def test_lengths_that_make_no_sense_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="--lengths"):
-        Lengths.parse(text)
-
-
-def test_a_file_of_texts_has_one_in_every_line(tmp_path: Path) -> None:
-    path = tmp_path / "texts"
-    path.write_text("one\n\n two \n", encoding="utf-8")
-
-    assert file_texts(path) == ["one", "two"]
-
-
-def test_an_empty_file_of_texts_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "texts"
-    path.write_text("\n", encoding="utf-8")
-
-    with pytest.raises(ValueError, match="no text"):
-        file_texts(path)
-
-
-def test_mixed_lengths_are_log_normal_within_limits() -> None:
-    lengths = np.array(workloads.lengths("mixed", 20_000))
-
-    assert np.median(lengths) == pytest.approx(40, abs=2)
-    inner = np.log(lengths[(lengths > 4) & (lengths < 512)])
-    assert inner.std() == pytest.approx(0.9, abs=0.05)
-    assert (lengths.min(), lengths.max()) == (4, 512)
-    assert workloads.lengths("mixed") == workloads.lengths("mixed")
 
 
 def test_padding_is_left_out_of_the_mean() -> None:
@@ -274,49 +183,3 @@ def test_the_plot_is_well_formed_and_fastest_first(result: results.Result) -> No
     assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own
     assert svg.count("<rect") == 2
     assert svg.index("conch on Triton") < svg.index("infinity<")
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://a", "http://"])
-def test_what_is_no_http_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="http://HOST:PORT"):
-        Address.of(url)
-
-
-async def answering(*answers: bytes) -> asyncio.Server:
-    """A server that gives these answers to the requests of a connection, then hangs up."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for one in answers:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(one)
-        await writer.drain()
-        writer.close()
-
-    return await asyncio.start_server(answer, "127.0.0.1", 0)
-
-
-async def test_a_connection_is_kept_and_made_again_when_lost() -> None:
-    server = await answering(
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-    )
-    address = Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
-    connection, request = Connection(address), address.request("GET")
-    async with server:
-        assert [await connection.send(request), await connection.send(request)] == [b"ab", b""]
-        with pytest.raises(ConnectionResetError):
-            await connection.send(request)
-        assert await connection.send(request) == b"ab"
-        connection.close()
-
-
-async def test_another_status_than_200_is_an_error_that_says_why_and_costs_no_connection() -> None:
-    server = await answering(
-        b"HTTP/1.1 429 Too Many\r\ncontent-length: 4\r\n\r\nfull", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"
-    )
-    address = Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
-    connection, request = Connection(address), address.request("GET")
-    async with server:
-        with pytest.raises(HttpError, match="429 Too Many: full"):
-            await connection.send(request)
-        assert await connection.send(request) == b"ab"
-        connection.close()

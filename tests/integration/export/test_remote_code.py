@@ -19,7 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner, Result
 
 from tests.abacus.modeling_abacus import AbacusModel
-from tests.unit.export.merging import Published
+from tests.merging import Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
