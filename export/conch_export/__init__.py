@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from conch_export.bundles.bundle import Bundle, make_bundle, open_bundle
-from conch_export.checkpoints.description import Description, Overrides, Precision, Task
 from conch_export.errors import (
     ExportError,
     OutdatedError,
@@ -12,8 +11,8 @@ from conch_export.errors import (
     UnsupportedError,
     VerificationError,
 )
+from conch_export.model.description import Description, Overrides, Pooling, Precision, Task
 from conch_export.onnx.encoder import Target
-from conch_export.onnx.heads import Pooling
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.planning.capacity import Capacity, PlannedHead, capacity
 from conch_export.planning.memory import Budget

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import onnx
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.checkpoints.description import Description, Overrides, Precision, Task
 from conch_export.errors import OutdatedError, UnsupportedError
+from conch_export.model.description import Description, Overrides, Precision
+from conch_export.model.parts import INNER_NAMES, parts
 from conch_export.onnx.build import build_encoder, build_step
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.inputs import graph_fits
@@ -24,7 +25,6 @@ from conch_export.sources import catalog
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import TOKENIZER_FILE, to_text, triton_models
 from conch_export.triton.ownership import owned, refuse_taken
-from conch_export.triton.parts import INNER_NAMES, parts
 from conch_export.triton.plan import Plan, plan
 from conch_export.triton.publish import staged
 from conch_export.verification.report import REPORT, read_report
@@ -183,20 +183,11 @@ def described(options: Options, on_step: Callable[[str], None] = lambda _: None)
         on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
     )
     checkpoint = Checkpoint(source.folder)
-    description = describe(checkpoint, source, public_name(options), options.precision, options.overrides)
-    late_interaction = _late_interaction(options, description)
-    return replace(description, late_interaction=late_interaction), checkpoint
-
-
-def _late_interaction(options: Options, description: Description) -> bool:
-    entry = catalog.find(options.reference)
     wanted = options.late_interaction
-    if wanted and description.task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
-        message = f"late interaction needs token vectors: leave --late-interaction out for a {description.task.value}"
-        raise UnsupportedError(message)
-    if wanted is None:
-        return description.task is Task.MULTI_VECTOR or bool(entry and entry.late_interaction)
-    return wanted
+    if wanted is None and (entry := catalog.find(options.reference)) is not None:
+        wanted = entry.late_interaction or None
+    name, overrides = public_name(options), options.overrides
+    return describe(checkpoint, source, name, options.precision, overrides, late_interaction=wanted), checkpoint
 
 
 def _write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:

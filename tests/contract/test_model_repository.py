@@ -11,9 +11,10 @@ import pytest
 from conch_export import DEFAULT, Pooling
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
+from conch_export.model.heads import Pooled, Unit
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
-from conch_export.onnx.heads import Pooled, Unit, maxsim_graph, pooled_graph
+from conch_export.onnx.heads import maxsim_graph, pooled_graph
 from conch_export.sources import resolve
 from conch_export.triton.configuration import to_text
 from google.protobuf import text_format

@@ -19,10 +19,10 @@ from conch_client._model_info import is_conch_model, read_model_info
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Overrides, Precision
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import ExportError
 from conch_export.families import family_of
+from conch_export.model.description import Overrides, Precision
 from conch_export.sources import Lock, Source
 from conch_export.triton.published import published
 from conch_gateway.api.fields.body import RequestBody, parse_body

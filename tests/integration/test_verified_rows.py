@@ -10,8 +10,9 @@ from conch_client._interaction import Interaction
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Overrides
+from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.model.parts import parts
 from conch_export.pipeline import described
-from conch_export.triton.parts import parts
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role, verification_sample
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conch_export.checkpoints.description import Description
+    from conch_export.model.description import Description
 
 TEMPLATE = {"score_tokens": ("yes", "no"), "pair_template": "<{query}|{document}>"}
 
@@ -29,12 +30,12 @@ TEMPLATE = {"score_tokens": ("yes", "no"), "pair_template": "<{query}|{document}
 def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item) -> tuple[list[int], int]:
     """Ids, and how many of the last ones are not attended to."""
     limits: Any = {"max_length": description.max_length, "truncate": "end"}
-    rules, prompt = description.interaction, description.prompts.get(description.default_prompt_name, "")
+    rules, prompt = interaction_of(description), description.default_prompt
     if rules is not None:
         own, is_query = Interaction(**vars(rules)), item.role is Role.QUERY
         rows = own.rows(finish(own.encode(tokenizer, [item.text], query=is_query, truncate="end"), Deadline(60)))
         return rows.tolist()[0], 0 if rows.unseen is None else int(rows.unseen[0])
-    if description.pair_template:
+    if isinstance(description, GenerativeReranker):
         steps = tokenizer.encode_framed(description.pair_template, item.query, [item.text], **limits)
     elif item.role is Role.PAIR:
         steps = tokenizer.encode_pairs(prompt + item.query, [item.text], **limits)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from conch_export.model.description import Interaction
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -12,34 +13,6 @@ if TYPE_CHECKING:
 
 _METADATA = "artifact.metadata"
 _PYLATE = "config_sentence_transformers.json"
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """How texts are written for late interaction (Khattab and Zaharia 2020).
-
-    Attributes:
-        query_marker: id put after a query's first token; None for none.
-        document_marker: the same for documents.
-        query_length: most tokens of a query, the marker included.
-        document_length: most tokens of a document, the marker included.
-        filler: id that fills queries up to their length; None leaves them as they are.
-        filler_seen: whether a query's tokens attend to its fillers.
-        skipped: ids that do not count in documents: punctuation.
-    """
-
-    query_marker: int | None
-    document_marker: int | None
-    query_length: int
-    document_length: int
-    filler: int | None
-    filler_seen: bool
-    skipped: tuple[int, ...]
-
-    @property
-    def has_unseen(self) -> bool:
-        """Whether queries end in tokens that no other attends to."""
-        return self.filler is not None and not self.filler_seen
 
 
 def read_interaction(checkpoint: Checkpoint, positions: int) -> Interaction | None:

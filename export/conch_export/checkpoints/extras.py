@@ -11,7 +11,7 @@ import numpy as np
 
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import UnsupportedError
-from conch_export.onnx.network import Linear
+from conch_export.model.network import Linear
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.known_settings import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, refuse_unknown
 from conch_export.checkpoints.scoring import is_cross_encoder, read_scoring
 from conch_export.checkpoints.settings import Settings
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
-from conch_export.onnx.heads import Pooling
+from conch_export.model.description import ModuleLayer, Pooling
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.checkpoints.scoring import ScoringLayer
 
 TRANSFORMERS = ("Transformer", "MLMTransformer")
 _KNOWN = (*TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
@@ -25,21 +23,6 @@ _BUILT: dict[str, tuple[Any, ...]] = {
 }
 """What sentence-transformers' settings of the encoder may say."""
 _ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
-
-
-@dataclass(frozen=True)
-class DenseModule:
-    """A layer after the pooling, or over each token's vector where there is none.
-
-    Attributes:
-        folder: in the checkpoint, of its weights.
-        width: of what it gives.
-        activation: see `graphs.heads`.
-    """
-
-    folder: str
-    width: int
-    activation: str
 
 
 class Modules:
@@ -104,7 +87,7 @@ class Modules:
             raise UndecidedError(message)
         return "Normalize" in self.kinds
 
-    def dense(self) -> tuple[DenseModule, ...]:
+    def dense(self) -> tuple[ModuleLayer, ...]:
         """Layers after the pooling."""
         return tuple(self._dense(folder) for kind, folder in self._folders if kind == "Dense")
 
@@ -136,7 +119,7 @@ class Modules:
             raise UnsupportedError(message)
         return tuple(map(self._checkpoint.token, answers.values()))
 
-    def _dense(self, folder: str) -> DenseModule:
+    def _dense(self, folder: str) -> ModuleLayer:
         stated = self._settings("Dense", folder)
         if not stated.of("out_features", int, 0) > 0 or stated.of("use_residual", bool, default=False):
             message = f"{stated.place} describes a Dense module that is not built"
@@ -154,7 +137,7 @@ class Modules:
                 "is not run (known: those of torch.nn)"
             )
             raise UnsupportedError(message)
-        return DenseModule(folder, stated["out_features"], activation.rsplit(".", 1)[-1].lower())
+        return ModuleLayer("Dense", folder, activation.rsplit(".", 1)[-1].lower(), stated["out_features"])
 
     def _settings(self, kind: str, folder: str) -> Settings:
         stated = self._checkpoint.settings(f"{folder}/config.json")
@@ -176,7 +159,7 @@ class Modules:
             message = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
             raise UnsupportedError(message)
 
-    def scoring(self) -> tuple[ScoringLayer, ...]:
+    def scoring(self) -> tuple[ModuleLayer, ...]:
         """The layers behind the pooling of a cross-encoder."""
         return read_scoring(self._checkpoint, self._folders)
 

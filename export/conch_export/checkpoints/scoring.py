@@ -6,10 +6,10 @@ which gives the scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch_export.errors import UnsupportedError
+from conch_export.model.description import ModuleLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,21 +21,6 @@ _ACTIVATIONS = ("Sigmoid", "Identity")
 _LAYERS = ("Dense", "LayerNorm", "Normalize")
 _TANH = "torch.nn.modules.activation.Tanh"
 """What the library's Dense has where its settings name no activation."""
-
-
-@dataclass(frozen=True)
-class ScoringLayer:
-    """A layer behind the pooling of a cross-encoder.
-
-    Attributes:
-        kind: `Dense`, `LayerNorm` or `Normalize`.
-        folder: in the checkpoint, of its weights.
-        activation: of a Dense; see `graphs.heads`.
-    """
-
-    kind: str
-    folder: str
-    activation: str = "identity"
 
 
 def is_cross_encoder(checkpoint: Checkpoint) -> bool:
@@ -60,7 +45,7 @@ def refuse_other_activation(checkpoint: Checkpoint) -> None:
         raise UnsupportedError(message)
 
 
-def read_scoring(checkpoint: Checkpoint, modules: Sequence[tuple[str, str]]) -> tuple[ScoringLayer, ...]:
+def read_scoring(checkpoint: Checkpoint, modules: Sequence[tuple[str, str]]) -> tuple[ModuleLayer, ...]:
     """The layers behind the pooling.
 
     Args:
@@ -81,12 +66,12 @@ def read_scoring(checkpoint: Checkpoint, modules: Sequence[tuple[str, str]]) -> 
     return layers
 
 
-def _layer(checkpoint: Checkpoint, kind: str, folder: str, *, last: bool) -> ScoringLayer:
+def _layer(checkpoint: Checkpoint, kind: str, folder: str, *, last: bool) -> ModuleLayer:
     if kind not in _LAYERS:
         message = f"a cross-encoder with {kind} behind its pooling is not built (known: {', '.join(_LAYERS)})"
         raise UnsupportedError(message)
     if kind != "Dense":
-        return ScoringLayer(kind, folder)
+        return ModuleLayer(kind, folder)
     stated = checkpoint.settings(f"{folder}/config.json")
     source = stated.get("module_input_name") or "sentence_embedding"
     target = stated.get("module_output_name") or source
@@ -99,4 +84,4 @@ def _layer(checkpoint: Checkpoint, kind: str, folder: str, *, last: bool) -> Sco
     if last and name != "identity":
         message = f"{folder}/config.json puts {activation} before the scores: only logits are built (Identity)"
         raise UnsupportedError(message)
-    return ScoringLayer(kind, folder, name)
+    return ModuleLayer(kind, folder, name)

@@ -9,7 +9,7 @@ from conch_export.sources import catalog
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.checkpoints.description import Overrides
+    from conch_export.model.description import Overrides
     from conch_export.sources import Source
 
 

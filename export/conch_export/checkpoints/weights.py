@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.onnx.network import Linear, Norm
+from conch_export.model.network import Linear, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

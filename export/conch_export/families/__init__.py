@@ -16,11 +16,11 @@ import pkgutil
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from conch_export.errors import SourceError
-from conch_export.shapes import refuse_misfits
+from conch_export.model.shapes import refuse_misfits
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.onnx.network import Encoder
+    from conch_export.model.network import Encoder
 
 
 class Family(Protocol):

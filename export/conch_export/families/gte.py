@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.errors import UnsupportedError
-from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

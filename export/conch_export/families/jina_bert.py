@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
 from conch_export.families import bert
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
 from conch_export.onnx.distances import Alibi
-from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.errors import UnsupportedError
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
 from conch_export.onnx.distances import RelativeBias
-from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

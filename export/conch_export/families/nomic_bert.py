@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.onnx.network import (
+from conch_export.model.network import (
     Activation,
     Attention,
     Encoder,

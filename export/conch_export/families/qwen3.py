@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import UnsupportedError
-from conch_export.onnx.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from conch_export.families import bert
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.onnx.network import Encoder
+    from conch_export.model.network import Encoder
 
 IN_TRANSFORMERS = True
 

@@ -17,7 +17,7 @@ from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.distances import TILE_TOKENS, Tile, score_matrix, score_name, score_tile
 
 if TYPE_CHECKING:
-    from conch_export.onnx.network import Attention
+    from conch_export.model.network import Attention
     from conch_export.onnx.ragged import Spans
 
 SHORT_TOKENS = 160

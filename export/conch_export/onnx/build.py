@@ -8,21 +8,16 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Description, Precision, Task
+from conch_export.checkpoints.heads import read_head
+from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of, read_encoder
-from conch_export.heads import read_lexical, read_pooled, read_projection, read_vocabulary
-from conch_export.installed import as_installed
+from conch_export.model.description import Description, Precision, Task, interaction_of
+from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.onnx.convert import convert
 from conch_export.onnx.encoder import Target, as_float16, encoder_graph
 from conch_export.onnx.engine import EncoderGraph, head_feed
-from conch_export.onnx.heads import (
-    lexical_graph,
-    maxsim_graph,
-    pooled_graph,
-    projection_graph,
-    vocabulary_graph,
-)
+from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
 from conch_export.onnx.packed import Shape
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from conch_export.triton.parts import Part
+    from conch_export.model.parts import Part
 
 CALIBRATION_TEXTS = 128
 PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
@@ -54,7 +49,8 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
     if family is None:
         return _row_by_row(description, checkpoint)
     encoder, segments = read_encoder(family, checkpoint), description.segments
-    unseen = description.interaction is not None and description.interaction.has_unseen
+    rules = interaction_of(description)
+    unseen = rules is not None and rules.has_unseen
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, unseen=unseen, target=target)
@@ -68,25 +64,25 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
 
 def build_step(description: Description, part: Part, checkpoint: Checkpoint, encoder: Path) -> onnx.ModelProto:
     """What a part puts behind the encoder, whose graph is at `encoder`."""
-    hidden = description.hidden
-    if part.task is Task.EMBEDDING:
-        return pooled_graph(hidden, read_pooled(description, checkpoint), "embedding", description.dimension)
-    if part.task is Task.CROSS_ENCODER:
-        return pooled_graph(hidden, read_pooled(description, checkpoint), "score", 1)
-    if part.task is Task.LATE_INTERACTION:
-        skipped = description.interaction.skipped if description.interaction else ()
-        return maxsim_graph(hidden, read_projection(description, checkpoint), skipped)
-    if part.task is Task.MULTI_VECTOR:
-        width = description.projected if part.base else description.dimension
-        return projection_graph(hidden, read_projection(description, checkpoint), width)
-    if part.base is not None:
-        return lexical_graph(hidden, read_lexical(description, checkpoint))
-    return _vocabulary(description, checkpoint, encoder)
+    hidden, head = description.hidden, read_head(description, part, checkpoint)
+    match head:
+        case Pooled() if part.task is Task.EMBEDDING:
+            return pooled_graph(hidden, head, "embedding", part.dimension)
+        case Pooled():
+            return pooled_graph(hidden, head, "score", 1)
+        case Projection() if part.task is Task.LATE_INTERACTION:
+            rules = interaction_of(description)
+            return maxsim_graph(hidden, head, rules.skipped if rules else ())
+        case Projection():
+            return projection_graph(hidden, head, part.dimension)
+        case Lexical():
+            return lexical_graph(hidden, head)
+        case Vocabulary():
+            return _vocabulary(description, head, encoder)
 
 
-def _vocabulary(description: Description, checkpoint: Checkpoint, encoder: Path) -> onnx.ModelProto:
+def _vocabulary(description: Description, head: Vocabulary, encoder: Path) -> onnx.ModelProto:
     # Its one product is a third of the work of a small encoder, or more: it is worth rounding, as no other head is.
-    head = read_vocabulary(description, checkpoint)
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph

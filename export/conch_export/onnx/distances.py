@@ -15,8 +15,8 @@ from onnx import TensorProto
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conch_export.model.network import Attention
     from conch_export.onnx.builder import GraphBuilder
-    from conch_export.onnx.network import Attention
 
     Floats = NDArray[np.float32]
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from onnx import TensorProto
 
+from conch_export.model.network import Activation, scaled, side_by_side
 from conch_export.onnx.attention import Columns, Projections, attend_packed, attend_row_by_row
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
-from conch_export.onnx.network import Activation, scaled, side_by_side
 from conch_export.onnx.packed import Shape, packed_model
 from conch_export.onnx.ragged import Spans, for_each_chunk
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from conch_export.onnx.network import Attention, Encoder, Layer, Linear, Norm
+    from conch_export.model.network import Attention, Encoder, Layer, Linear, Norm
 
 
 class Target(str, Enum):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.checkpoints.description import Precision
+from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of, read_encoder
-from conch_export.heads import read_head
+from conch_export.model.description import Pooling, Precision
+from conch_export.model.parts import parts
 from conch_export.onnx.encoder import encoder_graph
-from conch_export.onnx.heads import Pooling
 from conch_export.onnx.layout import row_lengths
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
@@ -23,7 +23,6 @@ from conch_export.planning.head_memory import HeadFootprint
 from conch_export.planning.memory import Footprint
 from conch_export.planning.peak import measured_peak
 from conch_export.triton.configuration import step_instances
-from conch_export.triton.parts import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     import onnx
 
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.checkpoints.description import Description
-    from conch_export.onnx.network import Encoder
+    from conch_export.model.description import Description
+    from conch_export.model.network import Encoder
     from conch_export.pipeline import Options
     from conch_export.planning.memory import Budget
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export.checkpoints.description import Precision
-from conch_export.onnx.heads import Dense, Lexical, Pooling, Projection, Vocabulary
+from conch_export.model.description import Pooling, Precision
+from conch_export.model.heads import Dense, Lexical, Projection, Vocabulary
 from conch_export.onnx.heads.sparse import TILE_TOKENS
 from conch_export.planning.memory import FLOAT_BYTES, RUNTIME_BYTES, SPARE, Budget
 
 if TYPE_CHECKING:
-    from conch_export.heads import Head
+    from conch_export.model.heads import Head
 
 _WORD_COPIES = 6
 """Of a row's weights of words: their steps, a mask of those above 0 as whole numbers, and the largest of them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export.checkpoints.description import Precision
+from conch_export.model.description import Precision
 from conch_export.onnx.attention import SHORT_TOKENS
 from conch_export.onnx.distances import TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from conch_export.onnx.network import Encoder, Layer, Linear
+    from conch_export.model.network import Encoder, Layer, Linear
 
 RUNTIME_BYTES = 66_000_000
 """Python, numpy and onnxruntime in a process that has opened a session."""

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.checkpoints.description import Description, Task
+from conch_export.model.description import (
+    Description,
+    EmbeddingModel,
+    GenerativeReranker,
+    SparseModel,
+    Task,
+    interaction_of,
+)
+from conch_export.model.parts import Part, parts
 from conch_export.onnx.encoder import Target
-from conch_export.onnx.heads import REQUEST_ELEMENTS, VECTORS, Pooling
+from conch_export.onnx.heads import REQUEST_ELEMENTS, VECTORS
 from conch_export.onnx.layout import ROW_LENGTHS, lengths_name
-from conch_export.triton.parts import Part, parts
 from conch_export.triton.plan import PerCore
 
 if TYPE_CHECKING:
@@ -47,7 +54,7 @@ def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelCon
 def step_instances(description: Description, instances: int) -> int:
     """Instances of what follows an encoder that has so many."""
     # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
-    return instances if description.task is Task.SPARSE else 1
+    return instances if isinstance(description, SparseModel) else 1
 
 
 def to_text(config: pb.ModelConfig) -> str:
@@ -126,7 +133,7 @@ def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.Mod
     if _takes_ids(description, part):
         config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
     _add_lengths(config, "attention_mask")
-    config.output.extend(_outputs(description, part))
+    config.output.extend(_outputs(part))
     if part.task is Task.MULTI_VECTOR:
         config.output[0].name = VECTORS
         config.batch_output.append(_scattered(VECTORS, "attention_mask"))
@@ -139,28 +146,20 @@ def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.Mod
 def _takes_ids(description: Description, part: Part) -> bool:
     """Whether the step needs to know the words: to name them, or to leave some out."""
     if part.task is Task.LATE_INTERACTION:
-        return description.interaction is not None and bool(description.interaction.skipped)
+        rules = interaction_of(description)
+        return rules is not None and bool(rules.skipped)
     return part.task is Task.SPARSE and part.base is not None
 
 
-def _outputs(description: Description, part: Part) -> list[pb.ModelOutput]:
+def _outputs(part: Part) -> list[pb.ModelOutput]:
     if part.task is Task.SPARSE:
         kinds = {"indices": pb.TYPE_INT32, "weights": pb.TYPE_FP32}
         return [pb.ModelOutput(name=name, data_type=kind, dims=[-1]) for name, kind in kinds.items()]
     name, dims = {
-        Task.EMBEDDING: ("embedding", [description.dimension]),
-        Task.MULTI_VECTOR: ("token_embeddings", [-1, _dimension(description, part)]),
+        Task.EMBEDDING: ("embedding", [part.dimension]),
+        Task.MULTI_VECTOR: ("token_embeddings", [-1, part.dimension]),
     }.get(part.task, ("score", [1]))
     return [pb.ModelOutput(name=name, data_type=pb.TYPE_FP32, dims=dims)]
-
-
-def _dimension(description: Description, part: Part) -> int:
-    """Length of the part's vectors."""
-    if part.task is Task.SPARSE:
-        return description.vocabulary
-    if part.base is not None:
-        return description.projected or description.hidden
-    return description.dimension
 
 
 def _scattered(name: str, source: str) -> pb.BatchOutput:
@@ -178,7 +177,7 @@ def _file(name: str) -> pb.ModelConfig:
 def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfig:
     config = pb.ModelConfig(name=part.name, platform="ensemble", max_batch_size=plan.max_rows)
     config.input.extend(_matrices(description, ragged=False))
-    config.output.extend(_outputs(description, part))
+    config.output.extend(_outputs(part))
     encoded = "token_embeddings" if part.step is None or part.task is not Task.MULTI_VECTOR else "encoded"
     encoder = config.ensemble_scheduling.step.add(model_name=f"{description.name}.encoder", model_version=-1)
     encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
@@ -211,10 +210,11 @@ def _parameters(description: Description, part: Part) -> dict[str, str]:
     }
     common |= {"code_sha256": description.source.code_sha256} if description.source.code_sha256 else {}
     common |= {"base": part.base} if part.base else {}
-    if description.interaction is not None:
-        common["interaction"] = json.dumps(asdict(description.interaction))
+    if (rules := interaction_of(description)) is not None:
+        common["interaction"] = json.dumps(asdict(rules))
+    if isinstance(description, GenerativeReranker):
+        common["pair_template"] = description.pair_template
     if part.task is Task.CROSS_ENCODER:
-        common |= {"pair_template": description.pair_template} if description.pair_template else {}
         return common | (_prompts(description) if description.prompts else {})
     return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)
 
@@ -230,21 +230,18 @@ def _described(description: Description, part: Part) -> str:
     text = _DESCRIPTIONS[part.task].format(description)
     if part.task is not Task.LATE_INTERACTION:
         return text
-    trained = description.task is Task.MULTI_VECTOR or description.projected
-    return text + ("." if trained else _NOT_TRAINED)
+    untrained = isinstance(description, EmbeddingModel) and not description.projected
+    return text + (_NOT_TRAINED if untrained else ".")
 
 
 def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
     """What a client must know to ask for vectors."""
-    stated = {
-        "dimension": str(_dimension(description, part)),
-        **_prompts(description),
-    }
-    if part.task is Task.SPARSE:
-        return stated
+    stated = {"dimension": str(part.dimension), **_prompts(description)}
     if part.task is Task.MULTI_VECTOR:
         return stated | {"normalize": str(part.step is not None).lower()}
-    stated |= {"pooling": (description.pooling or Pooling.MEAN).value, "normalize": str(description.normalize).lower()}
+    if part.task is Task.SPARSE or not isinstance(description, EmbeddingModel):
+        return stated
+    stated |= {"pooling": description.pooling.value, "normalize": str(description.normalize).lower()}
     stated |= {"similarity": description.similarity} if description.similarity else {}
     if not description.matryoshka:
         return stated

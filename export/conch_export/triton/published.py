@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.checkpoints.description import Description, Packing, Precision, Task
 from conch_export.errors import SourceError
+from conch_export.model.description import (
+    CrossEncoder,
+    Description,
+    EmbeddingModel,
+    GenerativeReranker,
+    MultiVectorModel,
+    Packing,
+    Pooling,
+    Precision,
+    SparseModel,
+    Task,
+)
 from conch_export.onnx.encoder import Target
-from conch_export.onnx.heads import Pooling
 from conch_export.sources import Source
 from conch_export.triton.configuration import PER_CORE
 from conch_export.triton.ownership import owned
@@ -41,35 +51,48 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
 def _described(repository: Path, name: str, report: dict[str, Any]) -> tuple[Description, Target]:
     ensemble, encoder = _config(repository, name), _config(repository, f"{name}.encoder")
     stated = {key: value.string_value for key, value in ensemble.parameters.items()}
-    derived = owned(repository, name)
-    description = Description(
-        name=name,
-        task=Task(stated["task"]),
-        source=Source(
+    dimension, derived = int(stated.get("dimension", 0)), owned(repository, name)
+    common: dict[str, Any] = {
+        "name": name,
+        "source": Source(
             repository / stated["tokenizer"] / "1",
             stated["source"],
             stated["revision"],
             stated["weights_sha256"],
             code_sha256=stated.get("code_sha256", ""),
         ),
-        architecture=stated["architecture"],
-        precision=Precision(stated["precision"]),
-        packing=Packing(report["packing"]),
-        hidden=encoder.output[0].dims[-1],
-        max_length=int(stated["max_length"]),
-        segments=any(tensor.name == "token_type_ids" for tensor in encoder.input),
-        tokenizer_sha256=stated["tokenizer_sha256"],
-        tokenizer_bytes=int(stated["tokenizer_bytes"]),
-        dimension=int(stated.get("dimension", 0)),
-        pooling=Pooling(stated["pooling"]) if "pooling" in stated else None,
-        normalize=stated.get("normalize") == "true",
-        prompts=json.loads(stated.get("prompts", "{}")),
-        default_prompt_name=stated.get("default_prompt_name", ""),
-        pair_template=stated.get("pair_template", ""),
-        late_interaction=f"{name}-maxsim" in derived,
-        projected=_projected(repository, f"{name}-tokens") if f"{name}-tokens" in derived else 0,
-        lexical=f"{name}-sparse" in derived,
-    )
+        "architecture": stated["architecture"],
+        "precision": Precision(stated["precision"]),
+        "packing": Packing(report["packing"]),
+        "hidden": encoder.output[0].dims[-1],
+        "vocabulary": 0,
+        "max_length": int(stated["max_length"]),
+        "segments": any(tensor.name == "token_type_ids" for tensor in encoder.input),
+        "tokenizer_sha256": stated["tokenizer_sha256"],
+        "tokenizer_bytes": int(stated["tokenizer_bytes"]),
+        "prompts": json.loads(stated.get("prompts", "{}")),
+        "default_prompt_name": stated.get("default_prompt_name", ""),
+    }
+    vectors: dict[str, Any] = {"dimension": dimension, "late_interaction": f"{name}-maxsim" in derived}
+    description: Description
+    match Task(stated["task"]):
+        case Task.CROSS_ENCODER if stated.get("pair_template"):
+            description = GenerativeReranker(**common, pair_template=stated["pair_template"])
+        case Task.CROSS_ENCODER:
+            description = CrossEncoder(**common)
+        case Task.SPARSE:
+            description = SparseModel(**common | {"vocabulary": dimension})
+        case Task.MULTI_VECTOR:
+            description = MultiVectorModel(**common, **vectors)
+        case _:
+            description = EmbeddingModel(
+                **common,
+                **vectors,
+                pooling=Pooling(stated["pooling"]),
+                normalize=stated["normalize"] == "true",
+                projected=_projected(repository, f"{name}-tokens") if f"{name}-tokens" in derived else 0,
+                lexical=f"{name}-sparse" in derived,
+            )
     return description, _target(encoder)
 
 

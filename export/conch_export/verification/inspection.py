@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.checkpoints.description import Overrides
 from conch_export.checkpoints.remote_code import FLAG
 from conch_export.errors import SourceError, VerificationError
+from conch_export.model.description import Overrides, VectorModel
+from conch_export.model.parts import parts
 from conch_export.onnx.encoder import Target
 from conch_export.onnx.engine import Engine
 from conch_export.planning.peak import measured_peak
 from conch_export.provenance import find
 from conch_export.sources import catalog
-from conch_export.triton.parts import parts
 from conch_export.triton.published import published
 from conch_export.verification.report import read_report
 from conch_export.verification.rows import Rows
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conch_export.checkpoints.description import Description
+    from conch_export.model.description import Description
     from conch_export.verification.agreement import Verification
 
 _SPEED_S = 2.0
@@ -133,7 +133,7 @@ def inspect(
         licence=entry.licence if entry else "",
         precision=description.precision.value,
         max_length=description.max_length,
-        dimension=description.dimension,
+        dimension=parts(description)[0].dimension,
         verification=verification,
         not_compared=not_compared,
         merging=merged,
@@ -191,8 +191,9 @@ def _original(
         if getattr(source, f"{what}_sha256") != getattr(description.source, f"{what}_sha256"):
             message = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
             raise SourceError(message)
-    original = describe(Checkpoint(source.folder), source, description.name, description.precision, overrides)
-    return replace(original, late_interaction=description.late_interaction)
+    checkpoint_files, name, precision = Checkpoint(source.folder), description.name, description.precision
+    late_interaction = isinstance(description, VectorModel) and description.late_interaction
+    return describe(checkpoint_files, source, name, precision, overrides, late_interaction=late_interaction)
 
 
 def _known(origin: str) -> catalog.Entry | None:

@@ -20,11 +20,11 @@ from sentence_transformers.sentence_transformer.modules import LayerNorm, Normal
 
 from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Description, Overrides, Task
+from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import VerificationError
 from conch_export.families import family_of, read_encoder
-from conch_export.installed import as_installed
-from conch_export.onnx.heads import Pooling as PoolingKind
+from conch_export.model.description import Description, Overrides, Task
+from conch_export.model.description import Pooling as PoolingKind
 from conch_export.verification.plain import PlainEncoder
 from conch_export.verification.plain_module import PlainModule
 from conch_export.verification.samples import Item, Role
@@ -215,4 +215,4 @@ def _prompt(model: Any, description: Description, overrides: Overrides) -> str |
     stated = any(model.prompts.values()) or model.default_prompt_name
     if stated and overrides.prompts is None and overrides.default_prompt is None:
         return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-    return description.prompts.get(description.default_prompt_name)
+    return description.default_prompt

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from conch_export.model.network import Activation
 from conch_export.onnx.distances import score_matrix
-from conch_export.onnx.network import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from conch_export.onnx.network import Attention, Encoder, FeedForward, Layer, Linear, Norm, Rotary
+    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Norm, Rotary
 
 _ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.GELU: functional.gelu,

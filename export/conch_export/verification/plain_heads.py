@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from conch_export.onnx.heads import Pooling, Unit
-from conch_export.onnx.network import Norm
+from conch_export.model.description import Pooling
+from conch_export.model.heads import Unit
+from conch_export.model.network import Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from conch_export.onnx.heads import Lexical, Step, Vocabulary
-    from conch_export.onnx.network import Linear
+    from conch_export.model.heads import Lexical, Step, Vocabulary
+    from conch_export.model.network import Linear
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "identity": lambda x: x,

@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Description, Task
-from conch_export.heads import read_pooled, read_vocabulary
+from conch_export.checkpoints.heads import read_pooled, read_vocabulary
+from conch_export.model.description import CrossEncoder, Description, SparseModel
 from conch_export.verification import plain_heads
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class PlainModule(torch.nn.Module):
         types = features["token_type_ids"][0].tolist() if self._description.segments else [0] * len(ids)
         tokens = self._encode(ids, types, unseen)
         found = {"token_embeddings": tokens[None]}
-        if self._description.task is Task.CROSS_ENCODER:
+        if isinstance(self._description, CrossEncoder):
             head = read_pooled(self._description, self._checkpoint)
             found["scores"] = plain_heads.through(head.steps, plain_heads.pool(head.pooling, tokens)[None])
-        if self._description.task is Task.SPARSE:
+        if isinstance(self._description, SparseModel):
             logits = plain_heads.logits(read_vocabulary(self._description, self._checkpoint), tokens)
             found["sentence_embedding"] = plain_heads.splade(logits, self._description.logarithms)[None]
         return features | found

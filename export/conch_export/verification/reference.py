@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Description, Overrides, Task
-from conch_export.heads import read_lexical, read_projection
+from conch_export.checkpoints.heads import read_lexical, read_projection
+from conch_export.model.description import Description, GenerativeReranker, Overrides, Task, interaction_of
 from conch_export.verification import plain_heads
 from conch_export.verification.libraries import load_library
 from conch_export.verification.samples import Item, Role
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from conch_export.checkpoints.colbert import Interaction
-    from conch_export.triton.parts import Part
+    from conch_export.model.description import Interaction
+    from conch_export.model.parts import Part
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Reference:
     def __init__(self, description: Description, overrides: Overrides) -> None:
         self._description = description
         self._checkpoint = Checkpoint(description.source.folder)
-        if description.score_tokens:
+        self._rules = interaction_of(description)
+        if isinstance(description, GenerativeReranker):
             self._model: Any = TemplateReranker(description)
         else:
             self._model = load_library(description, overrides)
@@ -69,8 +70,7 @@ class Reference:
 
     def ids(self, item: Item) -> list[int]:
         """The tokens that the library makes of an item."""
-        rules = self._description.interaction
-        return self._model.ids(item) if rules is None else _marked(rules, self._model, item)[0]
+        return self._model.ids(item) if self._rules is None else _marked(self._rules, self._model, item)[0]
 
     def answers(self, part: Part, items: Sequence[Item]) -> NDArray[np.float32]:
         """What a public model answers to its items.
@@ -93,11 +93,10 @@ class Reference:
 
     @torch.inference_mode()
     def _answer(self, item: Item) -> Answer:
-        rules = self._description.interaction
-        if rules is None:
+        if self._rules is None:
             ids, outputs = self._model(item)
             return Answer(ids, outputs)
-        ids, unseen = _marked(rules, self._model, item)
+        ids, unseen = _marked(self._rules, self._model, item)
         return Answer(ids, {"token_embeddings": self._model.token_vectors(ids, unseen)})
 
     @cached_property
@@ -125,8 +124,8 @@ class Reference:
 
     def _counts(self, ids: list[int]) -> torch.Tensor:
         """Which tokens of a document are compared: BOOL [tokens]."""
-        rules = self._description.interaction
-        return ~torch.isin(torch.tensor(ids), torch.tensor(rules.skipped if rules else (), dtype=torch.int64))
+        skipped = self._rules.skipped if self._rules else ()
+        return ~torch.isin(torch.tensor(ids), torch.tensor(skipped, dtype=torch.int64))
 
 
 def _marked(rules: Interaction, model: Any, item: Item) -> tuple[list[int], int]:

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.description import Description, Task
+from conch_export.model.description import Description, GenerativeReranker, Task, interaction_of
 from conch_export.onnx.layout import row_lengths
 from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from conch_export.checkpoints.colbert import Interaction
+    from conch_export.model.description import Interaction
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Rows:
     def __init__(self, description: Description) -> None:
         self._description = description
         self._tokenizer = _tokenizer(description, description.max_length)
-        rules = description.interaction
+        self._rules = rules = interaction_of(description)
         if rules is not None:
             self._queries = _tokenizer(description, rules.query_length - (rules.query_marker is not None))
             self._documents = _tokenizer(description, rules.document_length - (rules.document_marker is not None))
@@ -61,11 +61,11 @@ class Rows:
 
     def __call__(self, item: Item) -> Row:
         """One item's row."""
-        description, rules = self._description, self._description.interaction
+        description, rules = self._description, self._rules
         if rules is not None:
             return self._query(rules, item.text) if item.role is Role.QUERY else self._document(rules, item.text)
-        prompt = description.prompts.get(description.default_prompt_name, "")
-        if item.role is Role.PAIR and description.pair_template:
+        prompt = description.default_prompt
+        if item.role is Role.PAIR and isinstance(description, GenerativeReranker):
             encoding = self._tokenizer.encode(_framed(description.pair_template, item.query, item.text))
         elif item.role is Role.PAIR:
             encoding = self._tokenizer.encode(prompt + item.query, item.text)
@@ -88,7 +88,7 @@ def calibration_rows(description: Description, count: int) -> list[Row]:
     """Rows of real text, and as many tokens again drawn from the whole vocabulary, so that ranges hold for any text."""
     rows_of, texts = Rows(description), spread(docstrings()[0::2], count)
     role = Role.PAIR if description.task is Task.CROSS_ENCODER else Role.TEXT
-    roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if description.interaction else [role] * count
+    roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if interaction_of(description) else [role] * count
     rows = [rows_of(Item(each, text, text.splitlines()[0])) for each, text in zip(roles, texts, strict=False)]
     vocabulary = _tokenizer(description, description.max_length).get_vocab_size()
     random = np.random.default_rng(0)

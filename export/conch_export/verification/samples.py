@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from conch_export.checkpoints.description import Description, Task
+from conch_export.model.description import Description, GenerativeReranker, Task, interaction_of
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conch_export.triton.parts import Part
+    from conch_export.model.parts import Part
 
 _QUERIES = 3
 _TEXTS = 48
@@ -85,7 +85,7 @@ class Sample:
     def _items(self, description: Description, part: Part, texts: list[str]) -> list[Item]:
         if part.task is Task.CROSS_ENCODER:
             return [Item(Role.PAIR, text, query) for query in self.queries for text in texts]
-        if part.task is Task.LATE_INTERACTION or description.interaction is not None:
+        if part.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
             queries = [Item(Role.QUERY, query) for query in self.queries]
             return queries + [Item(Role.DOCUMENT, text) for text in texts]
         return [Item(Role.TEXT, text) for text in texts]
@@ -97,7 +97,8 @@ def verification_sample(description: Description, added_tokens: Sequence[str]) -
     step = len(texts) // _QUERIES
     queries = [text.splitlines()[0] for text in texts[step // 2 :: step][:_QUERIES]]
     unusual = [*_UNUSUAL, *(f"before {token} after, and{token}within" for token in _picked(added_tokens))]
-    if description.pair_template:  # how a template's pair is cut is ours to say, so none may be too long
+    if isinstance(description, GenerativeReranker):
+        # How a template's pair is cut is conch's own rule, with no reference: no pair may be too long.
         return Sample(tuple(queries), tuple(text[:300] for text in [*texts, *unusual]), ())
     long = " ".join(docstrings()[1::2])[: 8 * description.max_length]
     if description.task is Task.CROSS_ENCODER:

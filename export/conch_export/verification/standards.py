@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.checkpoints.description import Description, Precision, Task
 from conch_export.errors import VerificationError
+from conch_export.model.description import Description, Precision, Task
 
 if TYPE_CHECKING:
-    from conch_export.triton.parts import Part
+    from conch_export.model.parts import Part
     from conch_export.verification.agreement import Verification
 
 _UNIT_VECTORS = (Task.EMBEDDING, Task.MULTI_VECTOR)

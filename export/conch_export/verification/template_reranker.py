@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from conch_export.checkpoints.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.description import Description
+    from conch_export.model.description import GenerativeReranker
     from conch_export.verification.samples import Item
 
 
@@ -22,7 +22,7 @@ class TemplateReranker:
         name: who computes.
     """
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: GenerativeReranker) -> None:
         folder = Checkpoint(description.source.folder).transformer
         options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
         self.name = f"transformers {transformers.__version__}"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.checkpoints.description import Description, Overrides, Task
 from conch_export.errors import VerificationError
+from conch_export.model.description import Description, Overrides, Task
+from conch_export.model.parts import parts
 from conch_export.onnx.encoder import Target
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
-from conch_export.triton.parts import parts
 from conch_export.verification.agreement import Verification, score_agreement, units, vector_agreement, widened
 from conch_export.verification.rows import Row, Rows
 from conch_export.verification.samples import Item, Role, verification_sample
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from conch_export.triton.parts import Part
+    from conch_export.model.parts import Part
     from conch_export.verification.reference import Reference
 
     Floats = NDArray[np.float32]

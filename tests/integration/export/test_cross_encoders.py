@@ -98,7 +98,7 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
     [
         (
             "electra",
-            "conch_export.heads._CLASSIFIERS",
+            "conch_export.checkpoints.heads._CLASSIFIERS",
             {"electra": ("classifier.dense", None, "classifier.out_proj")},
         ),
         ("bert", "conch_export.families.bert.has_segments", lambda _: False),
@@ -111,7 +111,7 @@ def test_a_mistake_in_the_graph_is_found(
 ) -> None:
     checkpoint = head_checkpoints.make(tmp_path / "wrong", kind, "ForSequenceClassification", num_labels=1)
     if mistake.endswith("_CLASSIFIERS"):
-        from conch_export.heads import _Layout
+        from conch_export.checkpoints.heads import _Layout
 
         value = {name: _Layout(*layout) for name, layout in value.items()}
     if mistake.endswith("_feed"):

@@ -10,6 +10,7 @@ from conch_export import Overrides, Pooling, Precision, UnsupportedError
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.families import bert
+from conch_export.model.description import EmbeddingModel
 from conch_export.sources import Source
 from sentence_transformers import SentenceTransformer
 
@@ -23,6 +24,7 @@ def test_what_sentence_transformers_saves_today_is_understood(checkpoints: Check
     SentenceTransformer(str(checkpoints.bert()), device="cpu").save_pretrained(str(tmp_path))
     source = Source(tmp_path, "folder:saved", "", "0" * 64)
     description = describe(Checkpoint(tmp_path), source, "saved", Precision.FP32, Overrides())
+    assert isinstance(description, EmbeddingModel)
     assert (description.pooling, description.normalize, description.max_length) == (Pooling.MEAN, True, 128)
 
 

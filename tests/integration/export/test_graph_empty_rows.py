@@ -15,16 +15,12 @@ import numpy as np
 import pytest
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import family_of
+from conch_export.model.description import Pooling
+from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
+from conch_export.model.network import Linear
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import (
-    Dense,
-    Lexical,
-    Pooled,
-    Pooling,
-    Projection,
-    Unit,
-    Vocabulary,
     head_lengths,
     lexical_graph,
     maxsim_graph,
@@ -33,7 +29,6 @@ from conch_export.onnx.heads import (
     vocabulary_graph,
 )
 from conch_export.onnx.layout import ROW_LENGTHS, lengths_name, row_lengths
-from conch_export.onnx.network import Linear
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from conch.app import app
 from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
-from conch_export.onnx.distances import Alibi
-from conch_export.onnx.heads import Dense, Pooled, Vocabulary, pooled_graph, vocabulary_graph
-from conch_export.onnx.network import (
+from conch_export.model.heads import Dense, Pooled, Vocabulary
+from conch_export.model.network import (
     Activation,
     Attention,
     Encoder,
@@ -27,6 +26,8 @@ from conch_export.onnx.network import (
     Rotary,
     rotary_frequencies,
 )
+from conch_export.onnx.distances import Alibi
+from conch_export.onnx.heads import pooled_graph, vocabulary_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 from conch_export.pipeline import save_graph

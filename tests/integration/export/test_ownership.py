@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import Options, Precision, UnsupportedError, export
+from conch_export.model.description import EmbeddingModel
 from conch_export.triton.ownership import owned, owners
 from conch_export.triton.published import published
 
@@ -64,6 +65,7 @@ def test_an_export_takes_away_only_what_the_one_before_it_had_made(repository: P
     put(repository, checkpoints.bert(), "a")
     assert owners(repository)["a-tokens"] == "a-tokens"
     description, _ = published(repository, "a")
+    assert isinstance(description, EmbeddingModel)
     assert (description.late_interaction, description.projected) == (False, 0)
 
 

@@ -21,6 +21,7 @@ from conch_export import (
     is_complete,
     public_name,
 )
+from conch_export.model.description import EmbeddingModel
 from conch_export.triton.publish import STAGING
 from conch_export.verification.standards import STANDARDS
 from safetensors.numpy import load_file, save_file
@@ -142,6 +143,7 @@ def test_a_model_of_long_vectors_is_judged_by_their_direction(options: Options, 
     )
     (folder / "modules.json").write_text(json.dumps(json.loads((folder / "modules.json").read_text())[:2]))
     exported = export(replace(options, reference=str(folder)))
+    assert isinstance(exported.description, EmbeddingModel)
     assert not exported.description.normalize
     assert exported.verification["changed"].max_difference < 1e-6
 

@@ -18,7 +18,7 @@ from tests.checkpoints import add_modules
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conch_export.checkpoints.description import Description
+    from conch_export.model.description import Description
 
 MEAN = {"word_embedding_dimension": 48, "pooling_mode": "mean"}
 
@@ -54,15 +54,15 @@ def test_a_setting_that_was_misread_is_found(
 
 def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = head_checkpoints.with_dense(tmp_path / "m", *["torch.nn.modules.activation.Tanh"] * 2)
-    monkeypatch.setattr("conch_export.onnx.heads.frame.ACTIVATIONS", _with_wrong_tanh())
+    monkeypatch.setattr("conch_export.onnx.heads.frame._OPERATORS", _with_wrong_tanh())
     with pytest.raises(VerificationError, match="m is not published"):
         export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
 
 
 def _with_wrong_tanh() -> dict[str, dict[str, Any]]:
-    from conch_export.onnx.heads.frame import ACTIVATIONS
+    from conch_export.onnx.heads.frame import _OPERATORS
 
-    return {**ACTIVATIONS, "tanh": {"op": "Relu"}}
+    return {**_OPERATORS, "tanh": {"op": "Relu"}}
 
 
 def test_what_the_operator_settles_counts_and_is_kept(tmp_path: Path) -> None:

@@ -19,6 +19,14 @@ from conch_export import (
 )
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
+from conch_export.model.description import (
+    CrossEncoder,
+    EmbeddingModel,
+    GenerativeReranker,
+    MultiVectorModel,
+    SparseModel,
+)
+from conch_export.model.parts import parts
 from conch_export.sources import Source
 from conch_export.sources.catalog import USAGES
 
@@ -180,12 +188,12 @@ def test_what_cannot_be_decided_or_built_is_said(
     ids=str,
 )
 def test_the_pooling_is_read_from_either_form(
-    read: Callable[..., Description], stated: dict[str, Any], pooling: Pooling
+    read: Callable[..., EmbeddingModel], stated: dict[str, Any], pooling: Pooling
 ) -> None:
     assert read(put("1_Pooling/config.json", stated)).pooling is pooling
 
 
-def test_options_settle_what_the_checkpoint_does_not_say(read: Callable[..., Description]) -> None:
+def test_options_settle_what_the_checkpoint_does_not_say(read: Callable[..., EmbeddingModel]) -> None:
     description = read(without("modules.json"), pooling=Pooling.CLS, normalize=True)
     assert (description.pooling, description.normalize) == (Pooling.CLS, True)
     with pytest.raises(UndecidedError, match="--normalize or --no-normalize"):
@@ -197,19 +205,19 @@ def test_an_unknown_module_is_refused_whatever_the_options_say(read: Callable[..
         read(put("modules.json", [*MODULES[:2], LSTM]), pooling=Pooling.MEAN, normalize=True)
 
 
-def test_a_dense_module_sets_the_length_of_vectors(read: Callable[..., Description]) -> None:
+def test_a_dense_module_sets_the_length_of_vectors(read: Callable[..., EmbeddingModel]) -> None:
     stated = {"in_features": 48, "out_features": 16, "activation_function": "torch.nn.modules.activation.Tanh"}
     description = read(put("modules.json", [*MODULES[:2], DENSE, MODULES[2]]), put("3_Dense/config.json", stated))
     assert (description.dimension, description.normalize) == (16, True)
     assert [(layer.folder, layer.activation) for layer in description.dense] == [("3_Dense", "tanh")]
 
 
-def test_what_is_only_for_training_is_left_out(read: Callable[..., Description]) -> None:
+def test_what_is_only_for_training_is_left_out(read: Callable[..., EmbeddingModel]) -> None:
     dropout = {"idx": 3, "name": "3", "path": "3_Dropout", "type": "sentence_transformers.models.Dropout"}
     assert read(put("modules.json", [*MODULES[:2], dropout, MODULES[2]])).normalize
 
 
-def test_vectors_are_normalised_only_where_a_module_says_so(read: Callable[..., Description]) -> None:
+def test_vectors_are_normalised_only_where_a_module_says_so(read: Callable[..., EmbeddingModel]) -> None:
     assert read().normalize
     assert not read(put("modules.json", MODULES[:2])).normalize
     assert not read(normalize=False).normalize
@@ -306,7 +314,7 @@ def test_a_checkpoints_own_prompts_come_before_what_is_known(read: Callable[...,
     assert read(own, origin="hub:intfloat/e5-small-v2").prompts == {"query": "own: "}
 
 
-def test_lengths_of_shorter_vectors_are_stated_or_known_and_never_guessed(read: Callable[..., Description]) -> None:
+def test_lengths_of_shorter_vectors_are_stated_or_known_and_never_guessed(read: Callable[..., EmbeddingModel]) -> None:
     assert read().matryoshka == ()
     assert read(matryoshka=(16, 32)).matryoshka == (48, 32, 16)
     with pytest.raises(UnsupportedError, match="--matryoshka 49: lengths must be from 1 to 48"):
@@ -320,16 +328,17 @@ def test_the_lengths_of_nomics_vectors_are_those_of_its_authors() -> None:
     assert known["1"].prompts == known["1.5"].prompts
 
 
-def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[..., Description]) -> None:
+def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[..., GenerativeReranker]) -> None:
     with pytest.raises(UnsupportedError, match=r"needs --pair-template with \{query\} and"):
         read(score_tokens=("yes", "no"))
     template = "{query} fits {document}?"
     description = read(score_tokens=("yes", "no"), pair_template=template)
     assert (description.task, description.pair_template, description.segments) == (Task.CROSS_ENCODER, template, False)
+    assert type(description) is GenerativeReranker
     assert read(origin="hub:Qwen/Qwen3-Reranker-0.6B").score_tokens == ("yes", "no")
 
 
-def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., Description]) -> None:
+def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., GenerativeReranker]) -> None:
     score = {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "x.LogitScore"}
     listed = [put("modules.json", [MODULES[0], score]), put("tokenizer.json", words("no", "yes"))]
     settings = {"true_token_id": 1, "false_token_id": 0}
@@ -339,12 +348,12 @@ def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., Descriptio
         read(*listed, put("1_LogitScore/config.json", {"true_token_id": 1}))
 
 
-def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., Description]) -> None:
+def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., EmbeddingModel]) -> None:
     assert read().similarity == ""
     assert read(put("config_sentence_transformers.json", {"similarity_fn_name": "dot"})).similarity == "dot"
 
 
-def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[..., Description]) -> None:
+def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[..., MultiVectorModel]) -> None:
     vocabulary = words("[CLS]", "[MASK]", "[unused0]", "[unused1]", ".", "!", "a")
     layer = {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"}
     projection = [put("modules.json", [MODULES[0], layer]), put("1_Dense/config.json", {"out_features": 16})]
@@ -367,12 +376,13 @@ def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None
     splade = {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": "x.SpladePooling"}
     listed = put("modules.json", [{**MODULES[0], "type": "x.MLMTransformer"}, splade])
     description = read(listed)
-    assert (description.task, description.dimension, description.pooling) == (Task.SPARSE, 600, None)
+    assert type(description) is SparseModel
+    assert (description.task, parts(description)[0].dimension) == (Task.SPARSE, 600)
     with pytest.raises(UnsupportedError, match="pooling 'sum'"):
         read(listed, put("1_SpladePooling/config.json", {"pooling_strategy": "sum"}))
 
 
-def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Callable[..., Description]) -> None:
+def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Callable[..., EmbeddingModel]) -> None:
     with pytest.raises(UnsupportedError, match=r"--lexical needs sparse_linear.safetensors.*save_file"):
         read(lexical=True)
     assert not read(put("sparse_linear.pt", "pickled")).lexical
@@ -384,4 +394,5 @@ def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Call
 def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description], labels: dict[str, Any]) -> None:
     classifier = config(architectures=["BertForSequenceClassification"], **labels)
     description = read(without("modules.json"), classifier)
-    assert (description.task, description.segments, description.pooling) == (Task.CROSS_ENCODER, True, None)
+    assert type(description) is CrossEncoder
+    assert (description.task, description.segments) == (Task.CROSS_ENCODER, True)

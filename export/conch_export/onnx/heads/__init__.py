@@ -1,6 +1,6 @@
 """What follows the encoder: pooling and classification, token vectors, MaxSim, weights of words.
 
-Each is a ragged Triton model of its own, and data first: a checkpoint's head is read into one of the records here.
+Each is a ragged Triton model of its own, built from a record of `model.heads`.
 Every head computes one row at a time. That makes it exact whatever was merged (no sum runs over a neighbour), and a
 refused row's NaN stays in that row.
 
@@ -19,23 +19,15 @@ NaN where a row has no token, or not as many slots in every tensor.
 
 from __future__ import annotations
 
-from conch_export.onnx.heads.frame import Dense, Step, Unit, head_lengths
+from conch_export.onnx.heads.frame import head_lengths
 from conch_export.onnx.heads.maxsim import REQUEST_ELEMENTS, maxsim_graph
-from conch_export.onnx.heads.pooled import Pooled, Pooling, pooled_graph
-from conch_export.onnx.heads.projection import VECTORS, Projection, projection_graph
-from conch_export.onnx.heads.sparse import Lexical, Vocabulary, lexical_graph, vocabulary_graph
+from conch_export.onnx.heads.pooled import pooled_graph
+from conch_export.onnx.heads.projection import VECTORS, projection_graph
+from conch_export.onnx.heads.sparse import lexical_graph, vocabulary_graph
 
 __all__ = [
     "REQUEST_ELEMENTS",
     "VECTORS",
-    "Dense",
-    "Lexical",
-    "Pooled",
-    "Pooling",
-    "Projection",
-    "Step",
-    "Unit",
-    "Vocabulary",
     "head_lengths",
     "lexical_graph",
     "maxsim_graph",

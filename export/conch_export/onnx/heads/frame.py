@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.errors import UnsupportedError
+from conch_export.model.heads import Unit
+from conch_export.model.network import Norm
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.layout import ROW_LENGTHS, Layout, lengths_name, row_lengths
-from conch_export.onnx.network import Linear, Norm
 from conch_export.onnx.ragged import MASK, Tokens, locate_tokens
 
 if TYPE_CHECKING:
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from conch_export.model.heads import Step
+
 _NAN = np.float32(np.nan)
 _VECTORS, _IDS = "token_embeddings", "input_ids"
-ACTIVATIONS: dict[str, dict[str, Any]] = {
+_OPERATORS: dict[str, dict[str, Any]] = {
     "identity": {"op": "Identity"},
     "tanh": {"op": "Tanh"},
     "relu": {"op": "Relu"},
@@ -30,33 +31,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
     "gelu": {"op": "Gelu", "domain": MICROSOFT},
     "silu": {"op": "QuickGelu", "domain": MICROSOFT, "alpha": 1.0},
 }
-"""The operator of each, by the name that transformers gives it."""
-
-
-@dataclass(frozen=True)
-class Dense:
-    """activation(x @ weight + bias), for a key of `ACTIVATIONS`.
-
-    Raises:
-        UnsupportedError: the activation is not among them.
-    """
-
-    linear: Linear
-    activation: str = "identity"
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            message = f"activation {self.activation!r} is not built into heads (known: {', '.join(ACTIVATIONS)})"
-            raise UnsupportedError(message)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Division by the Euclidean length."""
-
-
-Step = Dense | Norm | Unit
-"""A layer of a head; `Norm` is a layer norm."""
+"""The operator of each of `model.heads.ACTIVATIONS`."""
 
 
 def head_lengths(lengths: Sequence[int], hidden: int) -> dict[str, NDArray[np.int32]]:
@@ -137,5 +112,5 @@ class Frame:
             return self.g.node("LayerNormalization", x, *parts, axis=-1, epsilon=step.epsilon)
         bias = [] if step.linear.bias is None else [self.g.constant(step.linear.bias, f"{name}.bias")]
         x = self.g.node("Gemm", x, self.g.constant(step.linear.weight, f"{name}.weight"), *bias)
-        operator = ACTIVATIONS[step.activation]
+        operator = _OPERATORS[step.activation]
         return self.g.node(operator["op"], x, **{key: value for key, value in operator.items() if key != "op"})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from conch_export.model.heads import Projection
 from conch_export.onnx.heads.frame import Frame
-from conch_export.onnx.heads.projection import Projection
 from conch_export.onnx.ragged import query_rows, slice_rows
 
 if TYPE_CHECKING:

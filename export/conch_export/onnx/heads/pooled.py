@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from conch_export.onnx.heads.frame import Frame, Step
+from conch_export.model.description import Pooling
+from conch_export.onnx.heads.frame import Frame
 from conch_export.onnx.ragged import for_each_row, slice_rows
 
 if TYPE_CHECKING:
     import onnx
 
+    from conch_export.model.heads import Pooled
     from conch_export.onnx.builder import GraphBuilder
-
-
-class Pooling(str, Enum):
-    """How the vectors of a text's tokens become the text's vector."""
-
-    MEAN = "mean"
-    CLS = "cls"
-    MAX = "max"
-    LAST = "last"
-    WEIGHTED_MEAN = "weighted-mean"
-    """The i-th token counts i times."""
-    MEAN_SQRT_LENGTH = "mean-sqrt-length"
-    """The sum divided by the square root of how many there are."""
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """Pooling, then layers."""
-
-    pooling: Pooling
-    steps: tuple[Step, ...] = ()
 
 
 def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> onnx.ModelProto:

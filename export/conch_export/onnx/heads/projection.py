@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.onnx.heads.frame import Frame, Step, Unit
+from conch_export.onnx.heads.frame import Frame
 
 if TYPE_CHECKING:
     import onnx
 
+    from conch_export.model.heads import Projection
+
 VECTORS = "vectors"
 """What the projection's graph calls the token vectors it gives; `token_embeddings` are those it takes."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Layers over each token's vector; vectors of length 1 come out."""
-
-    steps: tuple[Step, ...] = ()
-
-    @property
-    def whole(self) -> tuple[Step, ...]:
-        """The layers, and what makes lengths 1."""
-        return (*self.steps, Unit())
 
 
 def projection_graph(hidden: int, head: Projection, width: int) -> onnx.ModelProto:

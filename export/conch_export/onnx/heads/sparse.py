@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.onnx.heads.frame import Frame, Step
+from conch_export.onnx.heads.frame import Frame
 from conch_export.onnx.ragged import for_each_row, slice_rows
 
 if TYPE_CHECKING:
@@ -16,46 +15,11 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from conch_export.model.heads import Lexical, Vocabulary
     from conch_export.onnx.builder import GraphBuilder
-    from conch_export.onnx.network import Linear
 
 TILE_TOKENS = 64
 """Tokens whose logits are held at a time: 250,000 words take 64 MB."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """A masked language model's head: layers, then one logit for each word of the vocabulary (Formal et al. 2021).
-
-    Attributes:
-        steps: before the logits.
-        decoder: to the logits.
-        logarithms: how often log(1 + x) is taken of a word's largest positive logit.
-    """
-
-    steps: tuple[Step, ...]
-    decoder: Linear
-    logarithms: int = 1
-
-    @property
-    def size(self) -> int:
-        """Words."""
-        return int(self.decoder.weight.shape[1])
-
-
-@dataclass(frozen=True)
-class Lexical:
-    """One number for each token of the text; a word weighs what its heaviest token does (Chen et al. 2024, BGE-M3).
-
-    Attributes:
-        output: to that number.
-        size: words of the vocabulary.
-        skipped: ids that weigh nothing: special tokens.
-    """
-
-    output: Linear
-    size: int
-    skipped: tuple[int, ...]
 
 
 def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TILE_TOKENS) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from conch_export.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_export.onnx.network import Encoder, Layer, Linear, Norm
+    from conch_export.model.network import Encoder, Layer, Linear, Norm
 
 _Shape = tuple[int, ...]
 

@@ -6,19 +6,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from conch_export.checkpoints.description import Description, Task
 from conch_export.checkpoints.extras import COLBERT, LEXICAL, read_extra
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.onnx.heads import Dense, Lexical, Pooled, Pooling, Projection, Unit, Vocabulary
-from conch_export.onnx.network import Linear
+from conch_export.model.description import (
+    Description,
+    EmbeddingModel,
+    GenerativeReranker,
+    ModularCrossEncoder,
+    MultiVectorModel,
+    Pooling,
+    SparseModel,
+    Task,
+)
+from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
+from conch_export.model.network import Linear
 from conch_export.sources import weight_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.onnx.heads import Step
-    from conch_export.onnx.network import Norm
-    from conch_export.triton.parts import Part
+    from conch_export.model.description import ModuleLayer
+    from conch_export.model.heads import Head, Step
+    from conch_export.model.network import Norm
+    from conch_export.model.parts import Part
 
 
 class _Layout(NamedTuple):
@@ -72,38 +84,35 @@ _WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_toke
 """Where words' vectors are, which many a decoder shares."""
 
 
-Head = Pooled | Projection | Vocabulary | Lexical
-
-
 def read_head(description: Description, part: Part, checkpoint: Checkpoint) -> Head:
     """What a part puts behind the encoder."""
     if part.task in (Task.EMBEDDING, Task.CROSS_ENCODER):
         return read_pooled(description, checkpoint)
-    if part.task is Task.SPARSE:
-        read = read_vocabulary if part.base is None else read_lexical
-        return read(description, checkpoint)
-    return read_projection(description, checkpoint)
+    if part.task is not Task.SPARSE:
+        return read_projection(description, checkpoint)
+    return read_lexical(description, checkpoint) if part.base else read_vocabulary(description, checkpoint)
 
 
 def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
     """The head of an embedding model or a cross-encoder."""
-    if description.task is Task.EMBEDDING:
-        steps = (*_dense(description, checkpoint), *([Unit()] if description.normalize else []))
-        return Pooled(description.pooling or Pooling.MEAN, steps)
-    if description.scoring:
-        return Pooled(description.pooling or Pooling.MEAN, _scoring(description, checkpoint))
-    if description.score_tokens:
-        return Pooled(Pooling.LAST, (Dense(_word_difference(checkpoint, *description.score_tokens)),))
-    return _read_classifier(checkpoint)
+    match description:
+        case EmbeddingModel(pooling=pooling, dense=dense, normalize=normalize):
+            return Pooled(pooling, (*_layers(checkpoint, dense), *([Unit()] if normalize else [])))
+        case ModularCrossEncoder(pooling=pooling, layers=layers):
+            return Pooled(pooling, _layers(checkpoint, layers))
+        case GenerativeReranker(score_tokens=(yes, no)):
+            return Pooled(Pooling.LAST, (Dense(_logit_difference(checkpoint, yes, no)),))
+        case _:
+            return _read_classifier(checkpoint)
 
 
 def read_projection(description: Description, checkpoint: Checkpoint) -> Projection:
-    """What comes between the encoder and late interaction."""
-    if description.task is Task.EMBEDDING:
+    """The layers between the encoder and late interaction."""
+    if isinstance(description, EmbeddingModel):
         layer = read_extra(checkpoint, COLBERT)
         return Projection((Dense(layer),) if layer else ())
-    if description.dense:
-        return Projection(_dense(description, checkpoint))
+    if isinstance(description, MultiVectorModel) and description.dense:
+        return Projection(_layers(checkpoint, description.dense))
     return Projection((Dense(checkpoint.weights.linear("linear")),))
 
 
@@ -118,7 +127,7 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
     norm = _norm(checkpoint, str(layout.norm))
     decoder = Linear(_vocabulary(weights, layout.output), _vocabulary_bias(weights, layout.output))
     steps = (Dense(weights.linear(str(layout.dense)), activation), norm)
-    return Vocabulary(steps, decoder, description.logarithms)
+    return Vocabulary(steps, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
 
 def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
@@ -130,17 +139,10 @@ def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
     return Lexical(layer, description.vocabulary, tuple(checkpoint.special_ids()))
 
 
-def _dense(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]:
-    return tuple(
-        Dense(Weights.load(weight_files(checkpoint.folder / module.folder)).linear("linear"), module.activation)
-        for module in description.dense
-    )
-
-
-def _scoring(description: Description, checkpoint: Checkpoint) -> tuple[Step, ...]:
-    """The layers of a cross-encoder that is made of modules."""
+def _layers(checkpoint: Checkpoint, layers: Iterable[ModuleLayer]) -> tuple[Step, ...]:
+    """The layers that sentence-transformers keeps in folders of their own."""
     steps: list[Step] = []
-    for layer in description.scoring:
+    for layer in layers:
         if layer.kind == "Normalize":
             steps.append(Unit())
             continue
@@ -182,9 +184,9 @@ def _norm(checkpoint: Checkpoint, name: str) -> Norm:
     return checkpoint.weights.norm(name, float(epsilon))
 
 
-def _word_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
-    """The logit of one word less that of the other, as one layer."""
-    ids = [checkpoint.token_id(word) for word in (yes, no)]
+def _logit_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
+    """The logit of one token less that of the other, as one layer."""
+    ids = [checkpoint.token_id(token) for token in (yes, no)]
     weight = _vocabulary(checkpoint.weights, "lm_head")
     return Linear(np.ascontiguousarray(weight[:, ids[:1]] - weight[:, ids[1:]]))
 

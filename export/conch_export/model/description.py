@@ -1,0 +1,284 @@
+"""What a model is and how it is meant to be used: the description that graphs, configurations and reports share.
+
+`Description` holds what every model has; each task has a class of its own with the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conch_export.sources import Source
+
+
+class Task(str, Enum):
+    """What a served model answers."""
+
+    EMBEDDING = "embedding"
+    LATE_INTERACTION = "late-interaction"
+    CROSS_ENCODER = "cross-encoder"
+    MULTI_VECTOR = "multi-vector"
+    SPARSE = "sparse"
+
+
+class Precision(str, Enum):
+    """Number format of the encoder's matrix products."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Packing(str, Enum):
+    """How texts that are merged share the encoder's work."""
+
+    PACKED = "packed"
+    ROW_BY_ROW = "row by row"
+
+
+class Pooling(str, Enum):
+    """How a text's token embeddings become the text's vector."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    MAX = "max"
+    LAST = "last"
+    WEIGHTED_MEAN = "weighted-mean"
+    """The i-th token counts i times."""
+    MEAN_SQRT_LENGTH = "mean-sqrt-length"
+    """The sum divided by the square root of the number of tokens."""
+
+
+@dataclass(frozen=True)
+class ModuleLayer:
+    """A layer that sentence-transformers keeps in a folder of its own.
+
+    Attributes:
+        kind: `Dense`, `LayerNorm` or `Normalize`.
+        folder: in the checkpoint, of its weights.
+        activation: of a Dense; a name of `model.heads.ACTIVATIONS`.
+        width: length of the vectors that a Dense gives; 0 for other kinds.
+    """
+
+    kind: str
+    folder: str
+    activation: str = "identity"
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How texts are written for late interaction (Khattab and Zaharia 2020).
+
+    Attributes:
+        query_marker: id put after a query's first token; None for none.
+        document_marker: the same for documents.
+        query_length: most tokens of a query, the marker included.
+        document_length: most tokens of a document, the marker included.
+        filler: id that fills queries up to their length (query augmentation); None leaves them as they are.
+        filler_seen: whether a query's tokens attend to its fillers.
+        skipped: ids on the skip list, which do not count in documents: punctuation.
+    """
+
+    query_marker: int | None
+    document_marker: int | None
+    query_length: int
+    document_length: int
+    filler: int | None
+    filler_seen: bool
+    skipped: tuple[int, ...]
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether queries end in tokens that are masked for all others."""
+        return self.filler is not None and not self.filler_seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What every model to be served has.
+
+    Attributes:
+        task: what it answers itself (models derived from it are served beside it, see `triton.parts`).
+        name: of the public Triton model.
+        source: the checkpoint.
+        architecture: transformers' `model_type`.
+        precision: of the encoder's matrix products.
+        packing: packed where a family builds the architecture, else row by row.
+        hidden: width of a token embedding.
+        vocabulary: number of token ids.
+        max_length: tokens at which the author truncates, special tokens included.
+        tokenizer_sha256: of tokenizer.json.
+        tokenizer_bytes: its size.
+        segments: whether the graph takes `token_type_ids`.
+        prompts: texts put before the input, by name.
+        default_prompt_name: the prompt of requests that name none; empty for none.
+    """
+
+    task: ClassVar[Task]
+    name: str
+    source: Source
+    architecture: str
+    precision: Precision
+    packing: Packing
+    hidden: int
+    vocabulary: int
+    max_length: int
+    tokenizer_sha256: str
+    tokenizer_bytes: int
+    segments: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+
+    @property
+    def default_prompt(self) -> str:
+        """The text put before the input of requests that name no prompt."""
+        return self.prompts.get(self.default_prompt_name, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorModel(Description):
+    """A model whose vectors can be compared token by token.
+
+    Attributes:
+        dimension: length of a vector that it gives.
+        dense: layers after the pooling, or over every token embedding where there is none.
+        late_interaction: whether a MaxSim reranker is served beside it.
+    """
+
+    dimension: int
+    dense: tuple[ModuleLayer, ...] = ()
+    late_interaction: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingModel(VectorModel):
+    """One vector for each text.
+
+    Attributes:
+        pooling: of the token embeddings.
+        normalize: whether vectors leave with length 1.
+        matryoshka: lengths that vectors may be cut to, longest first; empty for none.
+        matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
+        similarity: how its authors compare vectors ("cosine", "dot"), empty where they do not say.
+        projected: length of the token vectors that late interaction compares, where the checkpoint has a layer that
+            makes them; 0 for none.
+        lexical: whether lexical weights of the text's own tokens are served beside it.
+    """
+
+    task = Task.EMBEDDING
+    pooling: Pooling
+    normalize: bool
+    matryoshka: tuple[int, ...] = ()
+    matryoshka_centred: bool = False
+    similarity: str = ""
+    projected: int = 0
+    lexical: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiVectorModel(VectorModel):
+    """One vector of length 1 for each token.
+
+    Attributes:
+        interaction: how queries and documents are written; None for alike and as they are.
+    """
+
+    task = Task.MULTI_VECTOR
+    interaction: Interaction | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseModel(Description):
+    """Weights over the whole vocabulary (SPLADE, Formal et al. 2021).
+
+    Attributes:
+        logarithms: how often log(1 + x) is taken of a token's largest positive logit.
+    """
+
+    task = Task.SPARSE
+    logarithms: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEncoder(Description):
+    """A score for a query and a document that are read together, by the head of a sequence classifier."""
+
+    task = Task.CROSS_ENCODER
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModularCrossEncoder(CrossEncoder):
+    """A cross-encoder made of modules: pooling, then layers, the last of which gives the score.
+
+    Attributes:
+        pooling: of the token embeddings.
+        layers: after the pooling.
+    """
+
+    pooling: Pooling
+    layers: tuple[ModuleLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeReranker(CrossEncoder):
+    """A causal language model that is asked about the pair and scored by its next token: logit(yes) - logit(no).
+
+    Attributes:
+        pair_template: the text that it reads, with `{query}` and `{document}` in it.
+        score_tokens: the tokens for yes and no; empty where the description was read from a model repository.
+    """
+
+    pair_template: str
+    score_tokens: tuple[str, ...] = ()
+
+
+def interaction_of(description: Description) -> Interaction | None:
+    """How a model's queries and documents are written for late interaction; None for alike and as they are."""
+    return description.interaction if isinstance(description, MultiVectorModel) else None
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Facts that the operator states; None takes what the checkpoint says.
+
+    Attributes:
+        pooling: of an embedding model.
+        normalize: whether vectors leave with length 1.
+        max_length: tokens at which texts are truncated.
+        task: what kind of model it is.
+        prompts: by name, instead of the checkpoint's.
+        default_prompt: name of the prompt of requests that name none.
+        matryoshka: lengths that vectors may be cut to.
+        matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
+        lexical: whether lexical weights are served beside an embedding model.
+        score_tokens: the tokens for yes and no of a generative reranker.
+        pair_template: how a generative reranker reads a pair, with `{query}` and `{document}`.
+    """
+
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_length: int | None = None
+    task: Task | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    matryoshka: tuple[int, ...] | None = None
+    matryoshka_centred: bool | None = None
+    lexical: bool | None = None
+    score_tokens: tuple[str, str] | None = None
+    pair_template: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values of what is stated, for JSON."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> Overrides:
+        """The overrides that `as_dict` gave, read from JSON."""
+        kinds = {"pooling": Pooling, "task": Task, "matryoshka": tuple, "score_tokens": tuple}
+        return cls(**{name: kinds.get(name, lambda value: value)(value) for name, value in stated.items()})

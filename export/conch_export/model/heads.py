@@ -1,0 +1,104 @@
+"""What follows the encoder, as data. `checkpoints.heads` reads a checkpoint's into it, `onnx.heads` builds graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from conch_export.errors import UnsupportedError
+from conch_export.model.network import Linear, Norm
+
+if TYPE_CHECKING:
+    from conch_export.model.description import Pooling
+
+ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid", "gelu", "silu")
+"""By the names that transformers gives them."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """activation(x @ weight + bias), for a name of `ACTIVATIONS`.
+
+    Raises:
+        UnsupportedError: the activation is not among them.
+    """
+
+    linear: Linear
+    activation: str = "identity"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            message = f"activation {self.activation!r} is not built into heads (known: {', '.join(ACTIVATIONS)})"
+            raise UnsupportedError(message)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Division by the Euclidean length."""
+
+
+Step = Dense | Norm | Unit
+"""A layer of a head; `Norm` is a layer norm."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooling, then layers: embeddings, and scores of cross-encoders."""
+
+    pooling: Pooling
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Layers over every token embedding; vectors of length 1 come out."""
+
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Step, ...]:
+        """The layers, and the division by the length."""
+        return (*self.steps, Unit())
+
+    def width(self, hidden: int) -> int:
+        """Length of the vectors that it makes of token embeddings of this width."""
+        widths = [int(step.linear.weight.shape[1]) for step in self.steps if isinstance(step, Dense)]
+        return widths[-1] if widths else hidden
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A masked language model's head: layers, then one logit for each token of the vocabulary (Formal et al. 2021).
+
+    Attributes:
+        steps: before the logits.
+        decoder: to the logits.
+        logarithms: how often log(1 + x) is taken of a token's largest positive logit.
+    """
+
+    steps: tuple[Step, ...]
+    decoder: Linear
+    logarithms: int = 1
+
+    @property
+    def size(self) -> int:
+        """Tokens of the vocabulary."""
+        return int(self.decoder.weight.shape[1])
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """One weight for each token of the text; a token that occurs twice keeps the larger (Chen et al. 2024, BGE-M3).
+
+    Attributes:
+        output: to that weight.
+        size: tokens of the vocabulary.
+        skipped: ids that weigh nothing: special tokens.
+    """
+
+    output: Linear
+    size: int
+    skipped: tuple[int, ...]
+
+
+Head = Pooled | Projection | Vocabulary | Lexical
