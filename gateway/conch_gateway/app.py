@@ -26,8 +26,6 @@ from conch_gateway.api import (
     tei_server,
     vllm,
 )
-from conch_gateway.api.dialects import DIALECT_OF_PREFIX
-from conch_gateway.api.route import error_response
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.errors import GatewayError
@@ -36,8 +34,8 @@ from conch_gateway.inference.pair_scoring import PairScorer
 from conch_gateway.inference.representing import Representer
 from conch_gateway.inference.reranking import Reranker
 from conch_gateway.middleware.body import BodyLimit, ContentCoding, Drain
-from conch_gateway.middleware.requests import Observer, Presence
-from conch_gateway.middleware.target import Target
+from conch_gateway.middleware.failures import error_response
+from conch_gateway.middleware.requests import Observer, Presence, Target
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
@@ -87,7 +85,6 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
-    app.state.dialect_of_prefix = DIALECT_OF_PREFIX
 
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)

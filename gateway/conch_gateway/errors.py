@@ -1,24 +1,25 @@
-"""The gateway's errors, and the one table that says what each error looks like on the wire.
+"""The gateway's errors, and the one table that says with which status and code each is answered.
 
 GatewayError
 ├ RequestError(message, param)
-│ ├ MalformedBodyError    the body is not JSON
-│ ├ WrongTypeError        JSON of another shape than the endpoint takes
-│ ├ InvalidValueError     the right type, but a value that cannot be served
-│ ├ BodyTooLargeError     more bytes than the gateway reads
-│ └ UnsupportedCodingError  a Content-Encoding that is not read
-├ UnauthenticatedError    no API key, or an unknown one
-├ ForbiddenError          the API key is not for this
-├ QuotaError              the API key has used what it may in a minute
-├ CapacityError           the gateway is full
-├ DeadlineError           the request took longer than it may
-├ StoppingError           the gateway stopped before the request was done
-├ LoadingError            the model is being loaded
-├ UpstreamError           the other server that has the model failed
-├ UpstreamBusyError       the other server that has the model takes no more
-├ ModelsFileError         the models file is wrong
-├ KeysError               the file of API keys cannot be read or written (never on the wire)
-└ ListenError             the port cannot be had (never on the wire)
+│ ├ MalformedBodyError
+│ ├ WrongTypeError
+│ ├ InvalidValueError
+│ ├ BodyTooLargeError
+│ └ UnsupportedCodingError
+├ RetryLaterError(message, retry_after_s)
+│ ├ QuotaError
+│ ├ CapacityError
+│ └ UpstreamBusyError
+├ UnauthenticatedError
+├ ForbiddenError
+├ DeadlineError
+├ StoppingError
+├ LoadingError
+├ UpstreamError
+├ ModelsFileError
+├ KeysError    (ends the process before it listens)
+└ ListenError  (ends the process before it listens)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from starlette.requests import ClientDisconnect
 
 
 class GatewayError(Exception):
-    """Root of what the gateway raises by itself; the client's errors pass through unchanged."""
+    """Root of the errors that the gateway raises itself; the client's errors pass through unchanged."""
 
 
 class RequestError(GatewayError):
@@ -63,28 +64,32 @@ class UnsupportedCodingError(RequestError):
     """The body comes in a content coding that the gateway does not read."""
 
 
+class RetryLaterError(GatewayError):
+    """The request may succeed after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaError(RetryLaterError):
+    """The API key has used its requests or tokens of this minute."""
+
+
+class CapacityError(RetryLaterError):
+    """As much is in flight as the settings allow, or the request would wait too long."""
+
+
+class UpstreamBusyError(RetryLaterError):
+    """The upstream that has the model takes no more requests now."""
+
+
 class UnauthenticatedError(GatewayError):
     """No API key came with the request, or one that is unknown or was revoked."""
 
 
 class ForbiddenError(GatewayError):
-    """The API key is good, but not for this."""
-
-
-class QuotaError(GatewayError):
-    """The API key has used its requests or tokens of this minute; there are more after `retry_after_s`."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class CapacityError(GatewayError):
-    """As much is in flight as the settings allow, or the answer would take too long; come after `retry_after_s`."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    """The API key is valid, but does not permit this."""
 
 
 class DeadlineError(GatewayError):
@@ -100,89 +105,75 @@ class LoadingError(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The other server that has the model cannot be reached, failed, or answered nonsense."""
-
-
-class UpstreamBusyError(GatewayError):
-    """The other server that has the model takes no more requests now."""
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    """The upstream that has the model cannot be reached, failed, or sent an answer that cannot be used."""
 
 
 class ModelsFileError(GatewayError):
-    """The models file cannot be read, or says what cannot be."""
+    """The models file cannot be read, or is invalid."""
 
 
 class KeysError(GatewayError):
-    """The file of API keys, or the setting, cannot be read, or says what cannot be."""
+    """The file or setting of API keys cannot be read or written, or is invalid."""
 
 
 class ListenError(GatewayError):
-    """The address and port of the settings cannot be listened on."""
+    """The gateway cannot listen on the address and port of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one class of errors is answered; `message` replaces the error's own where that would show internals."""
+    """How one class of errors is answered.
+
+    Attributes:
+        status: of HTTP.
+        code: names the kind of error for programs.
+        retry_after_s: when to try again, for errors that do not say it themselves.
+        message: replaces the error's own, which would show internals.
+    """
 
     status: int
-    type: str
     code: str
     retry_after_s: int | None = None
     message: str | None = None
 
 
-INVALID = "invalid_request_error"
-UNAUTHENTICATED = "authentication_error"
-FORBIDDEN = "permission_error"
-BUSY = "rate_limit_error"
-SERVER = "server_error"
 _SEE_LOG = "the request failed inside the server; the server's log says why under this answer's x-request-id"
+_QUEUES_FULL = "the models' queues are full; retry later"
+_UNREACHABLE = "the inference server cannot be reached; retry later"
+_TOO_SLOW = "the models did not answer within CONCH_TIMEOUT_S; send fewer or shorter texts, or raise it"
 
 RULES: dict[type[Exception], Rule] = {
-    MalformedBodyError: Rule(400, INVALID, "malformed_json"),
-    InvalidValueError: Rule(400, INVALID, "invalid_value"),
-    cc.InvalidInputError: Rule(400, INVALID, "invalid_value"),
-    UnauthenticatedError: Rule(401, UNAUTHENTICATED, "invalid_api_key"),
-    ForbiddenError: Rule(403, FORBIDDEN, "forbidden"),
-    cc.ModelNotFoundError: Rule(404, INVALID, "model_not_found"),
-    ModelsFileError: Rule(400, INVALID, "models_file"),
-    BodyTooLargeError: Rule(413, INVALID, "body_too_large"),
-    UnsupportedCodingError: Rule(415, INVALID, "unsupported_content_encoding"),
-    WrongTypeError: Rule(422, INVALID, "wrong_type"),
-    QuotaError: Rule(429, BUSY, "quota_exceeded"),
-    CapacityError: Rule(429, BUSY, "overloaded"),
-    cc.OverloadedError: Rule(
-        429, BUSY, "overloaded", retry_after_s=1, message="the models' queues are full; retry later"
-    ),
-    UpstreamBusyError: Rule(429, BUSY, "upstream_overloaded", retry_after_s=1),
-    UpstreamError: Rule(502, SERVER, "upstream_failed", retry_after_s=2),
-    LoadingError: Rule(503, SERVER, "model_loading", retry_after_s=2),
-    StoppingError: Rule(503, SERVER, "stopping", retry_after_s=1),
-    cc.UnavailableError: Rule(
-        503, SERVER, "unavailable", retry_after_s=2, message="the inference server cannot be reached; retry later"
-    ),
-    cc.DeadlineExceededError: Rule(
-        504,
-        SERVER,
-        "deadline_exceeded",
-        message="the models did not answer within CONCH_TIMEOUT_S; send fewer or shorter texts, or raise it",
-    ),
-    DeadlineError: Rule(504, SERVER, "deadline_exceeded"),
-    ClientDisconnect: Rule(499, INVALID, "client_disconnected"),  # nobody is left to read it; for metrics
-    cc.ServerError: Rule(500, SERVER, "inference_failed", message=_SEE_LOG),
-    Exception: Rule(500, SERVER, "internal_error", message=_SEE_LOG),
+    MalformedBodyError: Rule(400, "malformed_json"),
+    InvalidValueError: Rule(400, "invalid_value"),
+    cc.InvalidInputError: Rule(400, "invalid_value"),
+    UnauthenticatedError: Rule(401, "invalid_api_key"),
+    ForbiddenError: Rule(403, "forbidden"),
+    cc.ModelNotFoundError: Rule(404, "model_not_found"),
+    ModelsFileError: Rule(400, "models_file"),
+    BodyTooLargeError: Rule(413, "body_too_large"),
+    UnsupportedCodingError: Rule(415, "unsupported_content_encoding"),
+    WrongTypeError: Rule(422, "wrong_type"),
+    QuotaError: Rule(429, "quota_exceeded"),
+    CapacityError: Rule(429, "overloaded"),
+    cc.OverloadedError: Rule(429, "overloaded", retry_after_s=1, message=_QUEUES_FULL),
+    UpstreamBusyError: Rule(429, "upstream_overloaded"),
+    UpstreamError: Rule(502, "upstream_failed", retry_after_s=2),
+    LoadingError: Rule(503, "model_loading", retry_after_s=2),
+    StoppingError: Rule(503, "stopping", retry_after_s=1),
+    cc.UnavailableError: Rule(503, "unavailable", retry_after_s=2, message=_UNREACHABLE),
+    cc.DeadlineExceededError: Rule(504, "deadline_exceeded", message=_TOO_SLOW),
+    DeadlineError: Rule(504, "deadline_exceeded"),
+    ClientDisconnect: Rule(499, "client_disconnected"),  # nobody is left to read it; for metrics
+    cc.ServerError: Rule(500, "inference_failed", message=_SEE_LOG),
+    Exception: Rule(500, "internal_error", message=_SEE_LOG),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as any dialect answers it."""
+    """An error as it goes to the caller, before a dialect makes its body of it."""
 
     status: int
-    type: str
     code: str
     message: str
     param: str | None = None
@@ -190,7 +181,7 @@ class Problem:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Look an error up by its class, then by its bases; what nobody foresaw is a 500 without internals."""
+    """Look up an error by its class, then by its bases; an unforeseen one becomes a 500 that shows no internals."""
     if isinstance(error, HTTPException):
         return _routing_problem(error)
     rule = next(RULES[base] for base in type(error).__mro__ if base in RULES)
@@ -198,7 +189,7 @@ def problem_of(error: Exception) -> Problem:
     if param is None and isinstance(error, cc.ModelNotFoundError):
         param = "model"
     retry_after_s = getattr(error, "retry_after_s", rule.retry_after_s)
-    return Problem(rule.status, rule.type, rule.code, rule.message or str(error), param, retry_after_s)
+    return Problem(rule.status, rule.code, rule.message or str(error), param, retry_after_s)
 
 
 def _routing_problem(error: HTTPException) -> Problem:
@@ -207,4 +198,4 @@ def _routing_problem(error: HTTPException) -> Problem:
         404: "there is nothing at this path; GET /openapi.json lists what there is",
         405: "this path does not take that method; GET /openapi.json lists what it takes",
     }.get(error.status_code, error.detail)
-    return Problem(error.status_code, INVALID, phrase.replace(" ", "_"), message)
+    return Problem(error.status_code, phrase.replace(" ", "_"), message)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import CohereRoute
-from conch_gateway.api.fields.body import RequestBody, read_body
-from conch_gateway.api.fields.common import (
-    TEXT_SCHEMA,
-    Name,
+from conch_gateway.api.fields.body import RequestBody, invalid, read_body, wrong_type
+from conch_gateway.api.fields.encodings import Encoded, encode
+from conch_gateway.api.fields.options import (
+    Dimensions,
+    EmbeddingModel,
     OutputTypesField,
-    StringsField,
     TruncationField,
     Unserved,
-    invalid,
-    strings_of,
     truncation,
-    wrong_type,
 )
-from conch_gateway.api.fields.encodings import Encoded, encode
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import json_response
+from conch_gateway.api.fields.texts import TEXT, StringsField, list_of, object_with, strings_of
+from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.errors import Problem
 from conch_gateway.inference.embedding import Embedded, Embedder
 from conch_gateway.inference.jobs import EmbeddingJob
 from conch_gateway.inference.prompts import InputType
@@ -38,6 +34,24 @@ _EXAMPLE = {
     "input_type": "search_query",
     "embedding_types": ["float", "int8"],
 }
+
+
+class CohereError(BaseModel):
+    """Cohere's shape of an error."""
+
+    message: str
+
+
+class CohereRoute(Route):
+    """Answers errors as Cohere does."""
+
+    error_model = CohereError
+    prefix = "/v2/"
+
+    @classmethod
+    def error_body(cls, problem: Problem) -> Mapping[str, Any]:
+        """Return `{"message"}`."""
+        return {"message": problem.message}
 
 
 def _inputs(value: object) -> list[str]:
@@ -58,48 +72,34 @@ def _content(index: int, item: Any) -> str:
     return "\n".join(texts)
 
 
-_PART_SCHEMA = {
+_PART = {
     "type": "object",
-    "properties": {"type": {"const": "text"}, "text": TEXT_SCHEMA},
+    "properties": {"type": {"const": "text"}, "text": TEXT},
     "required": ["type", "text"],
 }
-_INPUT_SCHEMA = {
-    "type": "object",
-    "properties": {"content": {"type": "array", "items": _PART_SCHEMA, "minItems": 1}},
-    "required": ["content"],
-}
 _InputsField = Annotated[
-    list[str], PlainValidator(_inputs), WithJsonSchema({"type": "array", "items": _INPUT_SCHEMA, "minItems": 1})
+    list[str], PlainValidator(_inputs), WithJsonSchema(list_of(object_with("content", list_of(_PART))))
 ]
 
 
 class CohereEmbedRequest(RequestBody):
     """Exactly one of `texts` and `inputs`; images are refused, and unknown fields ignored."""
 
+    needed = (("texts", "inputs"),)
+
     texts: StringsField | None = Field(None, description="Texts to embed.")
     inputs: _InputsField | None = Field(None, description="Texts to embed, each in parts that are joined by newlines.")
-    images: Annotated[Any, Unserved("are not served; send texts")] = Field(None, description="Refused.")
-    model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
+    images: Annotated[Any, Unserved("Cohere's", "not served; send texts")] = None
+    model: EmbeddingModel = None
     input_type: InputType | None = Field(None, description="What the texts are for: picks the model's prompt.")
     embedding_types: OutputTypesField | None = Field(None, description="Types of the numbers; float where left out.")
-    output_dimension: int | None = Field(
-        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
-    )
+    output_dimension: Dimensions = None
     truncate: TruncationField | None = Field(
         None, description="What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
     )
-
-    max_tokens: Annotated[Any, Unserved("is not served: texts are cut to the model's limit only; leave it out")] = (
-        Field(None, description="Refused.")
-    )
-
-    @model_validator(mode="after")
-    def _one_kind_of_input(self) -> CohereEmbedRequest:
-        if self.texts is not None and self.inputs is not None:
-            raise PydanticCustomError("invalid_value", "send texts or inputs, not both")
-        if not self.given_texts:
-            raise PydanticCustomError("missing", "texts: Field required")
-        return self
+    max_tokens: Annotated[
+        Any, Unserved("Cohere's", "not served: texts are cut to the model's limit only; leave it out")
+    ] = None
 
     @property
     def given_texts(self) -> list[str]:

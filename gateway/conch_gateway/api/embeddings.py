@@ -5,24 +5,33 @@ It is served at Azure's paths too, where the deployment is the model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from conch_client import ModelNotFoundError
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import SharedRoute
-from conch_gateway.api.fields.body import read_body
-from conch_gateway.api.fields.common import Flag, Name, OutputTypesField, TruncationField, Unserved, truncation
-from conch_gateway.api.fields.documents import InputField
+from conch_gateway.api.fields.body import invalid, read_body
 from conch_gateway.api.fields.encodings import NumberType, OutputType, encode, numbers
-from conch_gateway.api.fields.vllm import CutRequest, VectorsRequest
-from conch_gateway.api.openapi import errors, path_parameter, takes
-from conch_gateway.api.route import json_response
+from conch_gateway.api.fields.options import (
+    Dimensions,
+    Flag,
+    Name,
+    OutputTypesField,
+    PromptName,
+    TruncationField,
+    TruncationOptions,
+    Unserved,
+    VectorOptions,
+    truncation,
+)
+from conch_gateway.api.fields.texts import InputField
+from conch_gateway.api.route import ErrorEnvelope, Route, errors, json_response, path_parameter, takes
+from conch_gateway.errors import Problem
 from conch_gateway.inference.embedding import Embedded, Embedder
 from conch_gateway.inference.jobs import EmbeddingJob
 from conch_gateway.inference.prompts import InputType
@@ -38,11 +47,28 @@ _DEPLOYMENT = path_parameter("deployment", "Id of the model; the body's is not u
 _EXAMPLE = {"model": "all-minilm-l6-v2", "input": ["How do I reverse a list?", "list.reverse() reverses in place."]}
 
 
-_SYNONYMS = (("dimensions", "output_dimension"), ("input_type", "task"), ("embedding_type", "encoding_type"))
+class SharedError(ErrorEnvelope):
+    """OpenAI's shape of an error, Voyage's and Jina's `detail` and Cohere's `message` in one."""
+
+    message: str
+    detail: str
 
 
-class EmbeddingsRequest(VectorsRequest, CutRequest):
+class SharedRoute(Route):
+    """Answers errors as all those do who share a path: OpenAI, Voyage, Jina, vLLM and Cohere's first version."""
+
+    error_model = SharedError
+
+    @classmethod
+    def error_body(cls, problem: Problem) -> Mapping[str, Any]:
+        """Return `{"error", "message", "detail"}`."""
+        return {**super().error_body(problem), "message": problem.message, "detail": problem.message}
+
+
+class EmbeddingsRequest(VectorOptions, TruncationOptions):
     """OpenAI's fields, and those of other servers that speak its dialect; unknown ones are ignored."""
+
+    synonyms = (("dimensions", "output_dimension"), ("input_type", "task"), ("embedding_type", "encoding_type"))
 
     input: InputField = Field(
         description='Text or texts, also as Jina\'s {"text": ...}, or their token ids (special tokens included).'
@@ -52,12 +78,10 @@ class EmbeddingsRequest(VectorsRequest, CutRequest):
         description="Id of an embedding model; may be left out where there is one. Where no model has the name, an "
         "ending of -query or -passage is taken for `input_type`, as NIM does.",
     )
-    dimensions: int | None = Field(
-        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
-    )
+    dimensions: Dimensions = None
     output_dimension: int | None = Field(None, ge=1, description="Voyage's name for `dimensions`.")
     user: Any = Field(None, description="Accepted for compatibility; not used.")
-    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
+    prompt_name: PromptName = None
     input_type: InputType | None = Field(
         None, description="What the texts are for: picks the model's prompt where it has one, unless prompt_name does."
     )
@@ -82,32 +106,23 @@ class EmbeddingsRequest(VectorsRequest, CutRequest):
     )
     late_chunking: Annotated[
         Any,
-        Unserved("is not served; embed each chunk, or pool the token vectors of vector_type late", taken=(False,)),
-    ] = Field(None, description="Jina's; true is refused.")
-    return_multivector: Annotated[Any, Unserved("is not served; ask for vector_type late", taken=(False,))] = Field(
-        None, description="Jina's; true is refused."
+        Unserved(
+            "Jina's", "not served; embed each chunk, or pool the token vectors of vector_type late", taken=(False,)
+        ),
+    ] = None
+    return_multivector: Annotated[Any, Unserved("Jina's", "not served; ask for vector_type late", taken=(False,))] = (
+        None
     )
-    modality: Annotated[Any, Unserved("only text is served", taken=("text",))] = Field(
-        None, description="NIM's and infinity's; anything but text is refused."
-    )
-    messages: Annotated[Any, Unserved("are not served; send texts as input")] = Field(
-        None, description="vLLM's; refused."
-    )
+    modality: Annotated[Any, Unserved("NIM's and infinity's", "only text is served", taken=("text",))] = None
+    messages: Annotated[Any, Unserved("vLLM's", "not served; send texts as input")] = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> EmbeddingsRequest:
-        for one, other in _SYNONYMS:
-            if getattr(self, one) is not None and getattr(self, other) is not None:
-                raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
         typed = bool(self.types) or self.output_dtype not in {None, "float"}
         if typed and (self.vector_type != "dense" or (self.types and self.output_dtype)):
-            raise PydanticCustomError(
-                "invalid_value", "send one of embedding_type and output_dtype, and for dense vectors only"
-            )
+            raise invalid("send one of embedding_type and output_dtype, and for dense vectors only")
         if not self.unit_length and {"int8", "uint8"} & {*self.types, self.output_dtype}:
-            raise PydanticCustomError(
-                "invalid_value", "normalize: numbers of eight bits are for vectors of length 1; leave it out"
-            )
+            raise invalid("normalize: numbers of eight bits are for vectors of length 1; leave it out")
         return self
 
     @property

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.openapi import errors, path_parameter
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.route import Route, errors, json_response, path_parameter
 from conch_gateway.models.registry import Models
 from conch_gateway.models.tasks import EMBEDDING, RERANKING
 from conch_gateway.telemetry.trace import trace_of

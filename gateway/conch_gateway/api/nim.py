@@ -10,10 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway.api.fields.body import RequestBody, read_body
-from conch_gateway.api.fields.common import Name, TruncationField, truncation
-from conch_gateway.api.fields.documents import PassageField, PassagesField
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.fields.options import RerankingModel, TruncationField, truncation
+from conch_gateway.api.fields.texts import PassageField, PassagesField
+from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.inference.jobs import RerankJob
 from conch_gateway.inference.reranking import Reranker
 from conch_gateway.models.readiness import Readiness
@@ -31,7 +30,7 @@ class RankingRequest(RequestBody):
 
     query: PassageField = Field(description="What the passages are ranked for.")
     passages: PassagesField = Field(description="What is ranked.")
-    model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
+    model: RerankingModel = None
     truncate: TruncationField | None = Field(
         None, description="What to cut beyond the model's limit: NONE (answer 400), START, END."
     )

@@ -5,6 +5,7 @@ As there, no input is no error but asks for the model only, and a list may be of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from time import perf_counter_ns
@@ -17,11 +18,11 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import OllamaRoute
 from conch_gateway.api.fields.body import RequestBody, read_body
-from conch_gateway.api.fields.common import TEXT_SCHEMA, Flag, Name, Texts, strings_of
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import json_response
+from conch_gateway.api.fields.options import Dimensions, Flag, Name
+from conch_gateway.api.fields.texts import TEXT, Texts, strings_of
+from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.errors import Problem
 from conch_gateway.inference.embedding import Embedder
 from conch_gateway.inference.jobs import EmbeddingJob
 from conch_gateway.models.registry import LATEST, Models
@@ -31,14 +32,30 @@ from conch_gateway.telemetry.trace import Trace, trace_of
 _MODEL = "all-minilm-l6-v2"
 
 
+class OllamaError(BaseModel):
+    """Ollama's shape of an error."""
+
+    error: str
+
+
+class OllamaRoute(Route):
+    """Answers errors as Ollama does."""
+
+    error_model = OllamaError
+    prefix = "/api/"
+
+    @classmethod
+    def error_body(cls, problem: Problem) -> Mapping[str, Any]:
+        """Return `{"error"}`."""
+        return {"error": problem.message}
+
+
 class OllamaRequest(RequestBody):
     """What both requests for vectors share; `options` and `keep_alive` are accepted and not used."""
 
     model: Name = Field(description="Id of an embedding model.")
     truncate: Flag | None = Field(None, description="Whether to cut the end of a text beyond the model's limit.")
-    dimensions: int | None = Field(
-        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
-    )
+    dimensions: Dimensions = None
 
     def job(self, texts: Texts) -> EmbeddingJob:
         """Return the request in the gateway's own words."""
@@ -58,7 +75,7 @@ def _texts(value: object) -> list[str]:
 _TextsField = Annotated[
     list[str],
     PlainValidator(_texts),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_SCHEMA}]}),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT}]}),
 ]
 
 

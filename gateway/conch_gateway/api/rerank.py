@@ -17,13 +17,24 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import CohereRoute, SharedRoute, TeiRoute
-from conch_gateway.api.fields.body import read_body
-from conch_gateway.api.fields.common import Direction, Flag, Name, TruncationField, Unserved, truncation, wrong_type
-from conch_gateway.api.fields.documents import Document, DocumentsField, document_texts
-from conch_gateway.api.fields.vllm import ActivationRequest, CutRequest
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.cohere import CohereRoute
+from conch_gateway.api.embeddings import SharedRoute
+from conch_gateway.api.fields.body import read_body, wrong_type
+from conch_gateway.api.fields.options import (
+    Direction,
+    Flag,
+    Name,
+    RawScores,
+    RerankingModel,
+    ScoreOptions,
+    TruncationField,
+    TruncationOptions,
+    Unserved,
+    truncation,
+)
+from conch_gateway.api.fields.texts import Document, DocumentsField, document_texts
+from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.api.tei import TeiRoute
 from conch_gateway.inference.jobs import RerankJob
 from conch_gateway.inference.reranking import Reranked, Reranker
 from conch_gateway.telemetry.trace import trace_of
@@ -38,15 +49,18 @@ _EXAMPLE = {
 _DIALECTS: dict[str, type[Route]] = {"/rerank": TeiRoute, "/v1/rerank": SharedRoute, "/v2/rerank": CohereRoute}
 
 
-class RerankRequest(ActivationRequest, CutRequest):
+class RerankRequest(ScoreOptions, TruncationOptions):
     """Exactly one of `documents` and `texts`; other servers' further fields are ignored."""
+
+    synonyms = (("top_n", "top_k"),)
+    needed = (("documents", "texts"),)
 
     query: str = Field(min_length=1, description="What the documents are ranked for.")
     documents: DocumentsField | None = Field(
         None, description="Documents: strings, or objects with a `text` or what rank_fields names."
     )
     texts: DocumentsField | None = Field(None, description="TEI's name for `documents`.")
-    model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
+    model: RerankingModel = None
     top_n: int | None = Field(None, ge=0, description="How many of the best to return; 0 or nothing returns all.")
     top_k: int | None = Field(None, ge=0, description="Voyage's name for `top_n`.")
     rank_fields: list[Name] | None = Field(
@@ -56,16 +70,14 @@ class RerankRequest(ActivationRequest, CutRequest):
         None, ge=1, description="Cohere's: what a document has beyond so many tokens is not read."
     )
     max_chunks_per_doc: Annotated[
-        Any, Unserved("is not served: documents are cut, not split; leave it out", taken=(1,))
-    ] = Field(None, description="Cohere's; more than 1 is refused.")
-    relevant_spans: Annotated[Any, Unserved("is not served; leave it out")] = Field(
-        None, description="Cohere's; refused."
-    )
+        Any, Unserved("Cohere's", "not served: documents are cut, not split; leave it out", taken=(1,))
+    ] = None
+    relevant_spans: Annotated[Any, Unserved("Cohere's", "not served; leave it out")] = None
     return_documents: Flag | None = Field(
         None, description="Whether each document stands beside its score. Where left out, as the path's owners do."
     )
     return_text: Flag | None = Field(None, description="TEI's name for `return_documents`.")
-    raw_scores: Flag = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
+    raw_scores: RawScores = False
     truncate: TruncationField | None = Field(
         None, description="What to cut beyond the model's limit: none, start, end; TEI's true and false mean end, none."
     )
@@ -73,12 +85,7 @@ class RerankRequest(ActivationRequest, CutRequest):
     truncation: Flag | None = Field(None, description="Voyage's name for `truncate`.")
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> RerankRequest:
-        for one, other in (("documents", "texts"), ("top_n", "top_k")):
-            if getattr(self, one) is not None and getattr(self, other) is not None:
-                raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
-        if self.documents is None and self.texts is None:
-            raise PydanticCustomError("missing", "documents: Field required")
+    def _can_be_read(self) -> RerankRequest:
         self.read()
         return self
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from conch_client import SparseVector
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import TeiRoute
-from conch_gateway.api.fields.body import RequestBody, given, read_body
-from conch_gateway.api.fields.common import (
+from conch_gateway.api.fields.body import RequestBody, invalid, read_body, without_nulls, wrong_type
+from conch_gateway.api.fields.options import (
+    AnyModel,
+    Dimensions,
     Direction,
-    Flag,
-    Name,
-    Texts,
-    TextsField,
+    Normalize,
+    PromptName,
+    RawScores,
     TruncationField,
     Unserved,
     truncation,
 )
-from conch_gateway.api.fields.tei import PairsField, Sentences, SentencesField, TextsOrSentencesField
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import json_response
+from conch_gateway.api.fields.texts import TEXT, TEXTS, Texts, TextsField, list_of, texts_of
+from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.errors import Problem
 from conch_gateway.inference.embedding import Embedder
 from conch_gateway.inference.jobs import EmbeddingJob, PairJob
 from conch_gateway.inference.pair_scoring import PairScorer
@@ -40,12 +41,83 @@ _SENTENCES = {
     }
 }
 _PAIRS = {"inputs": [["How do I reverse a list?", "list.reverse() reverses in place."]]}
+_ErrorType = Literal["Validation", "Overloaded", "Unhealthy", "Backend"]
+_ERROR_TYPES: Mapping[int, _ErrorType] = {429: "Overloaded", 503: "Unhealthy"}
+
+
+class TeiError(BaseModel):
+    """The shape of an error of text-embeddings-inference."""
+
+    error: str
+    error_type: _ErrorType
+
+
+class TeiRoute(Route):
+    """Answers errors as text-embeddings-inference does."""
+
+    error_model = TeiError
+
+    @classmethod
+    def error_body(cls, problem: Problem) -> Mapping[str, Any]:
+        """Return `{"error", "error_type"}`."""
+        kind = _ERROR_TYPES.get(problem.status, "Backend" if problem.status >= 500 else "Validation")
+        return {"error": problem.message, "error_type": kind}
+
+
+class Sentences(list[str]):
+    """A sentence, and after it those to compare with it."""
+
+
+class Pairs(NamedTuple):
+    """Pairs of texts, and whether they came as a list."""
+
+    pairs: list[tuple[str, str]]
+    are_listed: bool
+
+
+def _sentences(value: Any) -> Sentences:
+    source, others = (value.get("source_sentence"), value.get("sentences")) if isinstance(value, dict) else (None, None)
+    if not isinstance(source, str) or not isinstance(others, list) or set(map(type, others)) - {str}:
+        raise wrong_type('must be an object such as {"source_sentence": "...", "sentences": ["..."]}')
+    if not source or not others or not all(others):
+        raise invalid("has an empty text; send a source_sentence, and at least one of sentences")
+    return Sentences([source, *others])
+
+
+def _texts_or_sentences(value: object) -> Texts | Sentences:
+    return _sentences(value) if isinstance(value, dict) else texts_of(value)
+
+
+def _pairs(value: Any) -> Pairs:
+    listed = isinstance(value, list) and set(map(type, value)) == {list}
+    rows = value if listed else [value]
+    for row in rows:
+        if isinstance(row, str) or (isinstance(row, list) and len(row) == 1):
+            raise invalid("is a single text, and no model that classifies such is served; send pairs of texts")
+        if not isinstance(row, list) or set(map(type, row)) != {str} or len(row) != 2:
+            raise wrong_type("must be a pair of strings or a list of such pairs")
+    return Pairs([(first, second) for first, second in rows], listed)
+
+
+_SENTENCES_SCHEMA = {
+    "type": "object",
+    "properties": {"source_sentence": TEXT, "sentences": list_of(TEXT)},
+    "required": ["source_sentence", "sentences"],
+}
+_STRING = {"type": "string"}
+_PAIR = {"type": "array", "prefixItems": [TEXT, _STRING], "items": _STRING, "minItems": 2, "maxItems": 2}
+
+_SentencesField = Annotated[Sentences, PlainValidator(_sentences), WithJsonSchema(_SENTENCES_SCHEMA)]
+_TextsOrSentencesField = Annotated[
+    Texts | Sentences, PlainValidator(_texts_or_sentences), WithJsonSchema({"anyOf": [*TEXTS, _SENTENCES_SCHEMA]})
+]
+_PairsField = Annotated[Pairs, PlainValidator(_pairs), WithJsonSchema({"anyOf": [_PAIR, list_of(_PAIR)]})]
 
 
 class TeiRequest(RequestBody):
     """What all requests share; `model` is conch's own, for a gateway with several."""
 
-    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    model: AnyModel = None
     truncate: TruncationField | None = Field(
         None, description="Whether to cut a text beyond the model's limit; false answers 400."
     )
@@ -58,25 +130,18 @@ class TeiRequest(RequestBody):
     @classmethod
     def _flattened(cls, content: Any) -> Any:
         parameters = content.get("parameters")
-        return {**given(parameters), **content} if isinstance(parameters, dict) else content
+        return {**without_nulls(parameters), **content} if isinstance(parameters, dict) else content
 
 
 class TextsRequest(TeiRequest):
     """What requests for vectors share."""
 
-    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
-    normalize: Flag | None = Field(
-        None,
-        description="Vectors of length 1; false leaves them as the model gives them, and is refused for models that "
-        "give them normalised.",
-    )
-    dimensions: int | None = Field(
-        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
-    )
-
-    encoding_format: Annotated[Any, Unserved("is not served here; ask /v1/embeddings", taken=("float",))] = Field(
-        None, description="Of other servers; anything but float is refused."
-    )
+    prompt_name: PromptName = None
+    normalize: Normalize = None
+    dimensions: Dimensions = None
+    encoding_format: Annotated[
+        Any, Unserved("Of other servers", "only float is served here; ask /v1/embeddings", taken=("float",))
+    ] = None
 
     def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:
         """Return the request in the gateway's own words; `normalize` is what applies where it says nothing."""
@@ -99,20 +164,20 @@ class EmbedRequest(TextsRequest):
 class SimilarityRequest(TextsRequest):
     """A sentence, and others to compare with it."""
 
-    inputs: SentencesField = Field(description="The sentence, and those to compare with it.")
+    inputs: _SentencesField = Field(description="The sentence, and those to compare with it.")
 
 
 class RootRequest(TextsRequest):
     """What either of the two takes."""
 
-    inputs: TextsOrSentencesField = Field(description="Texts to embed, or sentences to compare.")
+    inputs: _TextsOrSentencesField = Field(description="Texts to embed, or sentences to compare.")
 
 
 class PredictRequest(TeiRequest):
     """Pairs of texts for a reranker."""
 
-    inputs: PairsField = Field(description="A pair of texts, or a list of pairs.")
-    raw_scores: Flag = Field(default=False, description="Scores as the model gives them, not squeezed into 0..1.")
+    inputs: _PairsField = Field(description="A pair of texts, or a list of pairs.")
+    raw_scores: RawScores = False
 
     def job(self) -> PairJob:
         """Return the request in the gateway's own words."""

@@ -11,12 +11,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.dialects import TeiRoute
 from conch_gateway.api.fields.body import RequestBody, read_body
-from conch_gateway.api.fields.common import Flag, Name, StringsField
-from conch_gateway.api.fields.tei import IdsField
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import json_response
+from conch_gateway.api.fields.options import AnyModel, Flag, PromptName
+from conch_gateway.api.fields.texts import IdsField, StringsField
+from conch_gateway.api.route import errors, json_response, takes
+from conch_gateway.api.tei import TeiRoute
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Choice, Models
@@ -34,16 +33,16 @@ class TokenizeRequest(RequestBody):
     """Texts; `model` is conch's own, for a gateway with several."""
 
     inputs: StringsField = Field(description="Text or texts.")
-    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    model: AnyModel = None
     add_special_tokens: Flag = Field(default=True, description="Include those that the model's template adds.")
-    prompt_name: Name | None = Field(None, description="Name of the model's prompt to put before each text.")
+    prompt_name: PromptName = None
 
 
 class DecodeRequest(RequestBody):
     """Token ids; `model` is conch's own, for a gateway with several."""
 
     ids: IdsField = Field(description="Token ids, or rows of them.")
-    model: Name | None = Field(None, description="Id of a model; may be left out where there is one.")
+    model: AnyModel = None
     skip_special_tokens: Flag = Field(default=True, description="Leave out what the model's template added.")
 
 

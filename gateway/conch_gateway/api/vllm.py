@@ -7,15 +7,20 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import read_body
-from conch_gateway.api.fields.common import Name, StringsField, TextsField
-from conch_gateway.api.fields.vllm import ActivationRequest, CutRequest, VectorsRequest
-from conch_gateway.api.openapi import errors, takes
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.fields.body import invalid, read_body
+from conch_gateway.api.fields.options import (
+    Dimensions,
+    EmbeddingModel,
+    RerankingModel,
+    ScoreOptions,
+    TruncationOptions,
+    VectorOptions,
+)
+from conch_gateway.api.fields.texts import StringsField, TextsField
+from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.inference.embedding import Embedder
 from conch_gateway.inference.jobs import EmbeddingJob, PairJob
 from conch_gateway.inference.pair_scoring import PairScorer
@@ -30,27 +35,21 @@ _SCORE_EXAMPLE = {
 _POOLING_EXAMPLE = {"model": "all-minilm-l6-v2", "input": "How do I reverse a list?"}
 
 
-class ScoreRequest(ActivationRequest, CutRequest):
+class ScoreRequest(ScoreOptions, TruncationOptions):
     """One text with each of several, or as many with as many, pairwise."""
+
+    needed = (("text_1", "queries"), ("text_2", "documents"))
 
     text_1: StringsField | None = Field(None, description="The query, or one for each of `text_2`.")
     text_2: StringsField | None = Field(None, description="What is scored for it.")
     queries: StringsField | None = Field(None, description="Another name for `text_1`.")
     documents: StringsField | None = Field(None, description="Another name for `text_2`.")
-    model: Name | None = Field(None, description="Id of a reranking model; may be left out where there is one.")
+    model: RerankingModel = None
 
     @model_validator(mode="after")
-    def _says_what_to_score(self) -> ScoreRequest:
-        for one, other in (("text_1", "queries"), ("text_2", "documents")):
-            given = [name for name in (one, other) if getattr(self, name) is not None]
-            if len(given) == 2:
-                raise PydanticCustomError("invalid_value", f"send {one} or {other}, not both")
-            if not given:
-                raise PydanticCustomError("missing", f"{one}: Field required")
+    def _can_be_paired(self) -> ScoreRequest:
         if len(self._left) not in {1, len(self._right)}:
-            raise PydanticCustomError(
-                "invalid_value", "text_1 must be one text, or as many as text_2: they are paired in order"
-            )
+            raise invalid("text_1 must be one text, or as many as text_2: they are paired in order")
         return self
 
     @property
@@ -72,17 +71,15 @@ class ScoreRequest(ActivationRequest, CutRequest):
         )
 
 
-class PoolingRequest(VectorsRequest, CutRequest):
+class PoolingRequest(VectorOptions, TruncationOptions):
     """Texts, and whether to pool their token vectors."""
 
     input: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
-    model: Name | None = Field(None, description="Id of an embedding model; may be left out where there is one.")
+    model: EmbeddingModel = None
     task: Literal["embed", "token_embed"] = Field(
         "embed", description="One vector for each text, or one for each of its tokens."
     )
-    dimensions: int | None = Field(
-        None, ge=1, description="Length of the vectors, for models that were trained to be shortened."
-    )
+    dimensions: Dimensions = None
 
     def job(self) -> EmbeddingJob:
         """Return the request in the gateway's own words."""

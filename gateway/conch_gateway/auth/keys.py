@@ -1,7 +1,7 @@
-"""API keys in a file: made, listed and revoked here; what the file holds is decided here and nowhere else.
+"""API keys in a file: this module alone knows the file's format, and creates, reads and revokes keys.
 
 The file has a hash of each key and never the key. SHA-256 without salt or stretching is enough, because the keys are
-256 random bits made here and not somebody's words.
+256 random bits made here, not passwords that somebody chose.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conch_gateway.errors import KeysError
 from conch_gateway.operators_file import read_operators_file
 
-_PREFIX = "conch-"  # so that scanners for leaked secrets can know one
+_PREFIX = "conch-"  # by which scanners for leaked secrets can recognise a key
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 
 
 class Key(BaseModel):
-    """Who may ask for what; None is no limit.
+    """What the holder of a key may do; None is no limit.
 
     Attributes:
-        name: stands for its holder in logs and in the gateway's accounts.
+        name: stands for its holder in logs and quotas.
         sha256: of the key, in hexadecimal.
-        created: when it was made.
+        created: day on which it was made.
         admin: whether it may administrate.
-        models: names that it opens: of a model, whatever else that is called, or of an alias, and then that alone.
+        models: names that it opens. A model's own name opens it by any alias; an alias opens it by that alias only.
         requests_per_minute: how many requests it may send.
         tokens_per_minute: how many tokens it may have computed.
     """
@@ -53,11 +53,11 @@ class Key(BaseModel):
         return self.models is None or not self.models.isdisjoint(names)
 
 
-_NO_SECRET = "0" * 64  # what no secret is known to hash to
+_NO_SECRET = "0" * 64  # no secret is known to have this hash
 ANYBODY = Key(name="anybody", sha256=_NO_SECRET)
-"""Stands for who needs no key."""
+"""Stands in where no key is needed."""
 NOBODY = Key(name="nobody", sha256=_NO_SECRET, models=frozenset())
-"""Stands for who needs one, and has none: some paths are open all the same, but models are not named there."""
+"""Stands in where a key is needed and none was sent: open paths are served, but name no model."""
 
 
 class _File(BaseModel):
@@ -67,7 +67,7 @@ class _File(BaseModel):
 
 
 def digest(secret: str) -> str:
-    """Return what the file has instead of a key."""
+    """Return the hash that the file holds instead of a key."""
     return sha256(secret.encode()).hexdigest()
 
 
@@ -75,7 +75,7 @@ def read_keys(path: Path) -> list[Key]:
     """Read all keys.
 
     Raises:
-        KeysError: there is no such file, anybody may write to it, or it holds something else, or a name twice.
+        KeysError: the file is missing or invalid, anybody may write to it, or two keys have one name.
     """
     try:
         content = read_operators_file(path)
@@ -87,13 +87,9 @@ def read_keys(path: Path) -> list[Key]:
         msg = f"cannot read the keys in {path}: {error.strerror}; make one with: conch keys create NAME"
         raise KeysError(msg) from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        msg = f"{path} is no file of keys ({'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']})"
-        raise KeysError(msg) from error
-    names = [key.name for key in keys]
-    if len(set(names)) != len(names):
-        msg = f"{path} has two keys of one name; revoke one with: conch keys revoke NAME"
-        raise KeysError(msg)
+        raise KeysError(f"{path} is no file of keys ({_first(error)})") from error
+    if len({key.name for key in keys}) != len(keys):
+        raise KeysError(f"{path} has two keys of one name; revoke one with: conch keys revoke NAME")
     return keys
 
 
@@ -106,7 +102,7 @@ def create_key(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
 ) -> str:
-    """Add a key to the file, which is made if there is none, and return the key: it cannot be had again.
+    """Add a key to the file, which is made if there is none, and return the key: it cannot be recovered later.
 
     Raises:
         KeysError: the name is taken or cannot be one, or the file cannot be written.
@@ -122,20 +118,17 @@ def create_key(
             tokens_per_minute=tokens_per_minute,
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise KeysError(msg) from error
+        raise KeysError(_first(error)) from error
     with _changing(path):
         known = read_keys(path) if path.exists() else []
         if any(key.name == name for key in known):
-            msg = f"{path} has a key named {name!r} already; revoke it first, or take another name"
-            raise KeysError(msg)
+            raise KeysError(f"{path} has a key named {name!r} already; revoke it first, or take another name")
         _write(path, [*known, key])
     return secret
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Take a key out of the file; a gateway that runs notices within a second.
+    """Take a key out of the file; a running gateway notices within a second.
 
     Raises:
         KeysError: there is no key of that name, or the file cannot be read or written.
@@ -144,21 +137,26 @@ def revoke_key(path: Path, name: str) -> None:
         known = read_keys(path)
         left = [key for key in known if key.name != name]
         if len(left) == len(known):
-            msg = f"{path} has no key named {name!r}; it has: {', '.join(key.name for key in known) or 'none'}"
-            raise KeysError(msg)
+            names = ", ".join(key.name for key in known) or "none"
+            raise KeysError(f"{path} has no key named {name!r}; it has: {names}")
         _write(path, left)
+
+
+def _first(error: ValidationError) -> str:
+    """Name the first of the values that are wrong, without showing it."""
+    detail = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, detail['loc'])) or 'the file'}: {detail['msg']}"
 
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """Keep others from changing the file between reading it and replacing it."""
+    """Lock out other commands from reading the file until it has been replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The folder is locked: the file itself is another one after every change.
+        # The folder is locked: every change replaces the file itself.
         descriptor = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
-        raise KeysError(msg) from error
+        raise KeysError(f"cannot write {path}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -167,16 +165,16 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: list[Key]) -> None:
-    """Replace the file in one step; a new one may be read by nobody but its owner."""
+    """Replace the file in one step; only its owner may read a new one."""
     content = _File(keys=keys).model_dump_json(indent=2, exclude_none=True) + "\n"
-    # Always of the same name: what a killed command leaves, the next one replaces.
+    # One name for all: the next command replaces what a killed one has left behind.
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                _hand_on_access(path, descriptor)
+                _keep_access(path, descriptor)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -186,12 +184,11 @@ def _write(path: Path, keys: list[Key]) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
-        raise KeysError(msg) from error
+        raise KeysError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _hand_on_access(path: Path, descriptor: int) -> None:
-    """Let whoever may read the old file read the new one: a gateway that cannot would let revoked keys in for ever."""
+def _keep_access(path: Path, descriptor: int) -> None:
+    """Give the new file the old one's mode and owner: a gateway that cannot read it would keep revoked keys valid."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
         old = path.stat()
         os.fchmod(descriptor, stat.S_IMODE(old.st_mode))

@@ -17,7 +17,7 @@ import numpy as np
 from conch_client import ModelInfo, Ranked, Ranking, SparseVector
 from numpy.typing import NDArray
 
-from conch_gateway.api.fields.common import Texts, is_text
+from conch_gateway.api.fields.texts import Texts, is_text
 from conch_gateway.backends.answers import Answer, NonsenseError, read_dense, read_late, read_ranking, read_sparse
 from conch_gateway.backends.other_server import OtherServer
 from conch_gateway.concurrency import all_of, cancelled_after

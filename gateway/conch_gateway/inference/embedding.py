@@ -10,7 +10,7 @@ import numpy as np
 from conch_client import InvalidInputError, ModelInfo, UnavailableError
 from numpy.typing import NDArray
 
-from conch_gateway.api.fields.common import is_text
+from conch_gateway.api.fields.texts import is_text
 from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.backends.upstream import Upstream
 from conch_gateway.errors import InvalidValueError

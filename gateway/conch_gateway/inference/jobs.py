@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conch_gateway.api.fields.common import Texts
+from conch_gateway.api.fields.texts import Texts
 from conch_gateway.settings import Truncate
 
 

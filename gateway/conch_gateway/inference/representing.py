@@ -13,7 +13,7 @@ import numpy as np
 from conch_client import InvalidInputError, ModelInfo, SparseVector
 from numpy.typing import NDArray
 
-from conch_gateway.api.fields.common import Texts, is_text
+from conch_gateway.api.fields.texts import Texts, is_text
 from conch_gateway.backends.answers import Answer
 from conch_gateway.backends.upstream import Upstream
 from conch_gateway.concurrency import all_of

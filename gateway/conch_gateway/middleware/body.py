@@ -5,16 +5,16 @@ Errors are raised where the endpoint reads, so that they are answered in the end
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway.errors import BodyTooLargeError, MalformedBodyError, UnsupportedCodingError
 
-_ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 ACCEPTED_CODINGS = "gzip, deflate, identity"
-_UNKNOWN = 2**63
+_ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's window bits
+_CHUNKED = 2**63  # stands for the length that a chunked body does not declare
 
 
 class BodyLimit:
@@ -26,8 +26,8 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        received = _declared_bytes(scope) if scope["type"] == "http" else 0
-        if received != _UNKNOWN and received > self._max_bytes:
+        declared = _declared_bytes(scope)
+        if declared != _CHUNKED and declared > self._max_bytes:
             await self._app(scope, self._refuse, send)
             return
         received = 0
@@ -36,9 +36,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                await self._refuse()
-            return message
+            return await self._refuse() if received > self._max_bytes else message
 
         await self._app(scope, receive_limited, send)
 
@@ -55,7 +53,7 @@ class ContentCoding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        coding = b", ".join(_values(scope, b"content-encoding")).strip().lower() if scope["type"] == "http" else b""
+        coding = b", ".join(_values(scope, b"content-encoding")).strip().lower()
         if coding in {b"", b"identity"}:
             await self._app(scope, receive, send)
             return
@@ -98,11 +96,11 @@ class _Inflater:
 
 
 class Drain:
-    """Goes on reading, for a while, what is still being sent of a request that has its answer already.
+    """Goes on reading, for a while, the rest of a request that has been answered already.
 
-    Closed at once, the connection would be reset, and who writes everything before reading would never see the answer
-    (RFC 9112, 9.6). Who is known to have more than is read, or may take the answer for leave to send no body, is told
-    that the connection is closed.
+    Closed at once, the connection would be reset, and a client that writes everything before it reads would never see
+    the answer (RFC 9112, 9.6). The answer announces that the connection is closed where the body is declared longer
+    than will be read, and where the client waits for 100 Continue and so may never send it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int = 64 * 2**20, max_s: float = 30.0) -> None:
@@ -112,16 +110,16 @@ class Drain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        declared = _declared_bytes(scope) if scope["type"] == "http" else 0
+        declared = _declared_bytes(scope)
         if not declared:
             await self._app(scope, receive, send)
             return
-        asked = whole = left = False
-        waits = bool(_values(scope, b"expect"))
+        read = whole = left = False
+        expects_continue = bool(_values(scope, b"expect"))
 
         async def receive_watched() -> Message:
-            nonlocal asked, whole
-            asked = True
+            nonlocal read, whole
+            read = True
             message = await receive()
             whole = not message.get("more_body", False)
             return message
@@ -129,7 +127,7 @@ class Drain:
         async def send_all_but_the_end(message: Message) -> None:
             nonlocal left
             if message["type"] == "http.response.start":
-                if not whole and (declared > self._max_bytes or (waits and not asked)):
+                if not whole and (declared > self._max_bytes or (expects_continue and not read)):
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             elif not whole and not message.get("more_body", False):
                 left = True
@@ -138,16 +136,11 @@ class Drain:
 
         await self._app(scope, receive_watched, send_all_but_the_end)
         if left:
-            await self._drain(receive)
+            with anyio.move_on_after(self._max_s):
+                await self._drain(receive)
             await send({"type": "http.response.body"})
 
     async def _drain(self, receive: Receive) -> None:
-        try:
-            await asyncio.wait_for(self._read(receive), self._max_s)
-        except asyncio.TimeoutError:
-            return
-
-    async def _read(self, receive: Receive) -> None:
         read, more = 0, True
         while more and read <= self._max_bytes:
             message = await receive()
@@ -160,12 +153,12 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
 
 
 def _declared_bytes(scope: Scope) -> int:
-    """Return the length that the head tells; without a body 0, and for chunks more than any."""
+    """Return the length that the head declares: 0 without a body, `_CHUNKED` for chunks."""
     if _values(scope, b"transfer-encoding"):
-        return _UNKNOWN
+        return _CHUNKED
     declared = next(iter(_values(scope, b"content-length")), b"").strip()
-    return int(declared[:18]) if declared.isdigit() else 0  # 18 digits of a longer number are too many already
+    return int(declared[:18]) if declared.isdigit() else 0  # a number of more digits is too large in any case
 
 
 def _values(scope: Scope, wanted: bytes) -> list[bytes]:
-    return [value for name, value in scope["headers"] if name == wanted]
+    return [value for name, value in scope.get("headers", ()) if name == wanted]

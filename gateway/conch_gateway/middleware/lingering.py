@@ -1,7 +1,7 @@
-"""A transport that closes lingeringly (RFC 9112, 9.6): what was sent last must reach who is still sending.
+"""A transport that closes lingeringly (RFC 9112, 9.6), so that a peer that is still sending gets the last answer.
 
-A socket closed with something unread is reset, and the peer may lose what it has not read itself. So only our half is
-closed; the other stays until the peer closes it, or for a while.
+The kernel resets a connection that is closed with unread data, and the peer may then lose what it has not read. So only
+our half is closed at first; the other stays open until the peer closes it or `linger_s` has passed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 
 def lingering(transport: asyncio.Transport, linger_s: float) -> asyncio.Transport:
-    """Return the transport with another `close()`; its protocol must ignore what comes afterwards."""
+    """Return the transport with a lingering `close()`; its protocol must ignore data that arrives afterwards."""
     return cast("asyncio.Transport", _Lingering(transport, linger_s))
 
 
@@ -35,7 +35,7 @@ class _Lingering:
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._wait()
-        else:  # TLS says goodbye by itself
+        else:  # TLS has its own closing message
             self._transport.close()
 
     def _wait(self) -> None:

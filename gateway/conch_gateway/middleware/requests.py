@@ -1,26 +1,56 @@
-"""Pure-ASGI layers around every endpoint: one observes, one ends what nobody waits for."""
+"""Pure-ASGI layers around every endpoint: the plain path, the record of a request, and the end of its time."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
+from math import inf
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conch_gateway.api.route import error_response
 from conch_gateway.background import start
 from conch_gateway.errors import DeadlineError, StoppingError
+from conch_gateway.middleware.failures import error_response
 from conch_gateway.telemetry.trace import Trace, begin_trace, trace_of
 
 Recorder = Callable[[Trace, str], None]
-"""Takes what is known of a request that has ended, and its route."""
+"""Takes the record of a request that has ended, and the path of its route."""
 
+_SLASHES = re.compile("//+")
 _PATIENCE_S = 0.05  # a request that is answered sooner is not watched
 
 
+class Target:
+    """Outermost layer: makes one plain path of its spellings, and a GET without content of HEAD.
+
+    Doubled and trailing slashes name the same resource, without a redirect, which would lose a POST's body. All other
+    layers, the check of API keys among them, see the plain path.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        plain = {**scope, "path": _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"}
+        if scope["method"] != "HEAD":
+            await self._app(plain, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self._app({**plain, "method": "GET"}, receive, send_head)
+
+
 class Observer:
-    """Gives each request its id, timing headers, records, and an answer even to errors that nobody foresaw."""
+    """Gives each request its id, timing headers and records, and answers even errors that nobody foresaw."""
 
     def __init__(self, app: ASGIApp, recorders: Sequence[Recorder]) -> None:
         self._app = app
@@ -52,64 +82,75 @@ class Observer:
         except (Exception, asyncio.CancelledError) as error:
             if trace.status is not None:  # the answer has begun; only breaking the connection tells the truth
                 raise
-            response = await error_response(Request(scope), _told(error, trace))
+            if isinstance(error, asyncio.CancelledError):  # uvicorn's, at the end of the grace period
+                error = StoppingError("the gateway is stopping; retry elsewhere")
+            response = await error_response(Request(scope), error)
             await response(scope, receive, send)
 
 
-def _told(error: BaseException, trace: Trace) -> Exception:
-    if isinstance(error, Exception):
-        return error
-    if trace.cancelled is not None:
-        return trace.cancelled
-    # uvicorn cancels what outlasts the grace period: this task's last act is to tell the caller to come again.
-    return StoppingError("the gateway is stopping; retry elsewhere")
-
-
 class Presence:
-    """Cancels the work for a caller who hangs up, or whose time is up: what has not been sent to Triton never is.
-
-    The time runs from the end of the request's body: as long as the caller says it waits, and at most `timeout_s`.
-    Listening for a caller who hangs up costs a task, which a request that is over soon does not need.
-    """
+    """Cancels the work for a caller who hangs up, or whose time is up, so that nothing is computed in vain."""
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app = app
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request."""
-        loop, working = asyncio.get_running_loop(), asyncio.current_task()
-        if scope["type"] != "http" or working is None:
+        """Run the request; raises ClientDisconnect or DeadlineError where its work was cancelled."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = trace_of(Request(scope))
-        timers: list[asyncio.TimerHandle] = []
-        listening: list[asyncio.Task[None]] = []
-
-        def cancel(reason: Exception) -> None:
-            if trace.status is None and trace.cancelled is None:
-                trace.cancelled = reason
-                working.cancel()
-
-        async def listen() -> None:
-            if (await receive())["type"] == "http.disconnect":
-                cancel(ClientDisconnect())
-
-        async def receive_until_whole() -> Message:
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                timers.append(loop.call_later(_PATIENCE_S, lambda: listening.append(start(listen(), "conch-presence"))))
-                late = _late(trace.timeout_s, self._timeout_s)
-                timers.append(loop.call_later(min(trace.timeout_s, self._timeout_s), cancel, late))
-            return message
-
+        stated_s = trace_of(Request(scope)).timeout_s
+        watch = _Watch(receive, send, min(stated_s, self._timeout_s))
         try:
-            await self._app(scope, receive_until_whole, send)
+            with watch.work:
+                await self._app(scope, watch.receive, watch.send)
         finally:
-            for timer in timers:
-                timer.cancel()
-            for listener in listening:
-                listener.cancel()
+            watch.end()
+        if watch.work.cancelled_caught:
+            raise ClientDisconnect if watch.hung_up else _late(stated_s, self._timeout_s)
+
+
+class _Watch:
+    """One request's caller, from the end of the request's body to the beginning of the answer.
+
+    Listening for a hang-up costs a task, which starts only when a request has not been answered within `_PATIENCE_S`.
+    """
+
+    def __init__(self, receive: Receive, send: Send, timeout_s: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._timeout_s = timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._answering = False
+        self.work = anyio.CancelScope()
+        self.hung_up = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body") and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE_S, self._start_listening)
+            self.work.deadline = anyio.current_time() + self._timeout_s
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._answering, self.work.deadline = True, inf
+        await self._send(message)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+    def _start_listening(self) -> None:
+        self._listening = start(self._listen(), "conch-presence")
+
+    async def _listen(self) -> None:
+        if (await self._receive())["type"] == "http.disconnect" and not self._answering:
+            self.hung_up = True
+            self.work.cancel()
 
 
 def _late(stated_s: float, timeout_s: float) -> DeadlineError:

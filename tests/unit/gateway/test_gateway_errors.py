@@ -10,7 +10,7 @@ import httpx
 import pytest
 from conch_gateway import GatewayError, GatewaySettings, create_app
 from conch_gateway.api.route import Route
-from conch_gateway.errors import RULES, KeysError, ListenError, Problem, RequestError
+from conch_gateway.errors import RULES, KeysError, ListenError, Problem, RequestError, RetryLaterError
 from fastapi import APIRouter
 
 if TYPE_CHECKING:
@@ -281,8 +281,8 @@ async def test_a_dialect_answers_every_error_in_its_own_words(client: StandIn) -
 
 
 def test_every_error_that_can_reach_the_wire_has_its_rule() -> None:
-    without = {RequestError, ListenError, KeysError}  # a root, and what ends the process before there is a wire
-    own = {*GatewayError.__subclasses__(), *RequestError.__subclasses__()}
+    without = {RequestError, RetryLaterError, ListenError, KeysError}  # roots, and what ends the process before
+    own = {*GatewayError.__subclasses__(), *RequestError.__subclasses__(), *RetryLaterError.__subclasses__()}
     clients = set(cc.ConchError.__subclasses__())
 
     assert (own | clients) - without <= set(RULES)

@@ -1,4 +1,4 @@
-"""From a request's bytes to a checked model, with every way to be wrong told in one readable message.
+"""From a request's bytes to a checked model; everything that is wrong goes into one readable message.
 
 Missing fields and wrong JSON types are 422; values of the right type that cannot be served are 400.
 """
@@ -8,27 +8,66 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.requests import Request
+from typing_extensions import Self
 
 from conch_gateway.api.fields.json_size import check_json_size
 from conch_gateway.errors import InvalidValueError, MalformedBodyError, RequestError, WrongTypeError
 
 _SHOWN_ERRORS = 3
 _LARGE_BODY = 2**18  # bytes
+_NULL = {"type": "null"}
 
 
 class RequestBody(BaseModel):
-    """Base of the request models: JSON types are taken literally, null means left out, unknown fields are ignored."""
+    """Base of the request models: JSON types are taken literally, null means left out, unknown fields are ignored.
+
+    Attributes:
+        synonyms: pairs of names for one field, of which a request sends one at most.
+        needed: pairs of names for one field, of which a request sends exactly one.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+    synonyms: ClassVar[tuple[tuple[str, str], ...]] = ()
+    needed: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        for one, other in (*self.synonyms, *self.needed):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise invalid(f"send {one} or {other}, not both")
+        for one, other in self.needed:
+            if getattr(self, one) is None and getattr(self, other) is None:
+                raise PydanticCustomError("missing", f"{one}: Field required")
+        return self
+
+    @classmethod
+    def schema_with_nulls(cls) -> dict[str, Any]:
+        """Return the JSON schema, in which every field that may be left out may be null as well."""
+        schema = cls.model_json_schema()
+        for name, field in schema.get("properties", {}).items():
+            if name not in schema.get("required", ()):
+                schema["properties"][name] = _or_null(field)
+        return schema
+
 
 Body = TypeVar("Body", bound=RequestBody)
+
+
+def wrong_type(message: str) -> PydanticCustomError:
+    """Return the error of a JSON value of another type than the field takes: 422."""
+    return PydanticCustomError("wrong_type", "{reason}", {"reason": message})
+
+
+def invalid(message: str) -> PydanticCustomError:
+    """Return the error of a value that cannot be served: 400."""
+    return PydanticCustomError("invalid_value", "{reason}", {"reason": message})
 
 
 async def read_body(request: Request, model: type[Body]) -> Body:
@@ -53,15 +92,19 @@ def parse_body(raw: bytes, model: type[Body]) -> Body:
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        msg = f"the body is not valid JSON: {error if _is_utf8(raw) else 'it is not in UTF-8'}"
-        raise MalformedBodyError(msg) from error
+        reason = error if _is_utf8(raw) else "it is not in UTF-8"
+        raise MalformedBodyError(f"the body is not valid JSON: {reason}") from error
     if not isinstance(content, dict):
-        msg = "the body must be a JSON object"
-        raise WrongTypeError(msg)
+        raise WrongTypeError("the body must be a JSON object")
     try:
-        return model.model_validate(given(content))
+        return model.model_validate(without_nulls(content))
     except ValidationError as error:
         raise _explained(error) from error
+
+
+def without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out fields that are null: clients send null for what their caller has not set."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -72,19 +115,13 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out fields that are null: clients send null for what their caller has not set."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _explained(error: ValidationError) -> RequestError:
     details = error.errors(include_url=False)
-    told = [_sentence(detail) for detail in details[:_SHOWN_ERRORS]]
+    shown = [_sentence(detail) for detail in details[:_SHOWN_ERRORS]]
     if len(details) > _SHOWN_ERRORS:
-        told.append(f"and {len(details) - _SHOWN_ERRORS} more")
-    of_type = any(map(_is_about_type, details))
-    kind = WrongTypeError if of_type else InvalidValueError
-    return kind("; ".join(told), param=_path(details[0]) or None)
+        shown.append(f"and {len(details) - _SHOWN_ERRORS} more")
+    kind = WrongTypeError if any(map(_is_about_type, details)) else InvalidValueError
+    return kind("; ".join(shown), param=_path(details[0]) or None)
 
 
 def _sentence(detail: ErrorDetails) -> str:
@@ -101,3 +138,10 @@ def _is_about_type(detail: ErrorDetails) -> bool:
     if kind == "literal_error":
         return not isinstance(detail["input"], str)
     return kind == "missing" or kind.endswith("_type")
+
+
+def _or_null(field: dict[str, Any]) -> dict[str, Any]:
+    notes = {name: value for name, value in field.items() if name in {"default", "description", "title"}}
+    kind = {name: value for name, value in field.items() if name not in notes}
+    kinds = kind["anyOf"] if set(kind) == {"anyOf"} else [kind]
+    return {"anyOf": kinds if _NULL in kinds else [*kinds, _NULL], **notes} if kind else field

@@ -1,0 +1,196 @@
+"""Fields beside the texts that several dialects share: what to do with texts, vectors and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from conch_gateway.api.fields.body import RequestBody, invalid, wrong_type
+from conch_gateway.api.fields.encodings import ByteOrder, FloatType, OutputType, floats, in_base64
+from conch_gateway.api.fields.texts import list_of
+from conch_gateway.settings import Truncate
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Marks a field that is refused, because to ignore it would change the answer.
+
+    Attributes:
+        of: the provider whose field it is.
+        reason: what the caller is told, with what to do instead.
+        taken: values that change nothing, and are accepted.
+    """
+
+    of: str
+    reason: str
+    taken: tuple[str | bool | int, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check with `_check`."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe what is accepted, and the reason."""
+        kind = {"enum": list(self.taken)} if self.taken else {"type": "null"}
+        return {**kind, "description": f"{self.of}: {self.reason}."}
+
+    def _check(self, value: object) -> object:
+        if any(value == taken and type(value) is type(taken) for taken in self.taken):
+            return value
+        raise invalid(self.reason)
+
+
+Truncation = bool | Truncate
+
+
+def truncation(truncate: Truncation | None, direction: str = "Right") -> Truncate | None:
+    """Return what to cut: a word says it; true cuts the end, or the start if the direction is Left; false nothing."""
+    if truncate is None or isinstance(truncate, str):
+        return truncate
+    if not truncate:
+        return "none"
+    return "start" if direction == "Left" else "end"
+
+
+def _truncation(value: object) -> Truncation:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type("must be none, start, end, true or false")
+    for known in get_args(Truncate):
+        if value.lower() == known:
+            return known  # type: ignore[no-any-return]
+    try:
+        return _FLAG.validate_python(value)
+    except ValidationError as error:
+        raise invalid("must be none, start, end, true or false") from error
+
+
+def _output_types(value: object) -> tuple[OutputType, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not set(map(type, names)) <= {str}:
+        raise wrong_type("must be a name, or a list of names")
+    if not names:
+        raise invalid("is empty; name at least one, or leave it out for float")
+    if not set(names) <= set(get_args(OutputType)):
+        raise invalid(f"must be of {', '.join(get_args(OutputType))}")
+    return tuple(dict.fromkeys(names))
+
+
+def _prompt_tokens(value: object) -> int:
+    if type(value) is not int:
+        raise wrong_type("must be an integer")
+    if value != -1:
+        raise invalid("must be -1, the model's limit: texts are not cut to other lengths")
+    return value
+
+
+_WORDS = get_args(Truncate)
+_TYPE = {"enum": list(get_args(OutputType))}
+
+Name = Annotated[str, Field(max_length=256)]
+# "true", "1", "yes", "on" and their opposites too: servers in Python take them, and so clients of theirs send them.
+Flag = Annotated[bool, Field(strict=False)]
+_FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
+Direction = Annotated[
+    Literal["Left", "Right"], BeforeValidator(lambda value: value.title() if isinstance(value, str) else value)
+]
+TruncationField = Annotated[
+    Truncation,
+    PlainValidator(_truncation),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": [*_WORDS, *map(str.upper, _WORDS)]}]}),
+]
+OutputTypesField = Annotated[
+    tuple[OutputType, ...], PlainValidator(_output_types), WithJsonSchema({"anyOf": [_TYPE, list_of(_TYPE)]})
+]
+PromptTokens = Annotated[int, PlainValidator(_prompt_tokens), WithJsonSchema({"const": -1})]
+
+_MAY_BE_LEFT_OUT = "may be left out where there is one"
+AnyModel = Annotated[Name | None, Field(description=f"Id of a model; {_MAY_BE_LEFT_OUT}.")]
+EmbeddingModel = Annotated[Name | None, Field(description=f"Id of an embedding model; {_MAY_BE_LEFT_OUT}.")]
+RerankingModel = Annotated[Name | None, Field(description=f"Id of a reranking model; {_MAY_BE_LEFT_OUT}.")]
+PromptName = Annotated[Name | None, Field(description="Name of the model's prompt to put before each text.")]
+Dimensions = Annotated[
+    int | None, Field(ge=1, description="Length of the vectors, for models that were trained to be shortened.")
+]
+Normalize = Annotated[
+    Flag | None,
+    Field(
+        description="Vectors of length 1; false leaves them as the model gives them, and is refused for models that "
+        "give them normalised."
+    ),
+]
+RawScores = Annotated[Flag, Field(description="Scores as the model gives them, not squeezed into 0..1.")]
+
+
+class TruncationOptions(RequestBody):
+    """vLLM's fields that say what is cut from texts beyond the model's limit."""
+
+    truncate_prompt_tokens: PromptTokens | None = Field(
+        None, description="vLLM's: -1 cuts a text beyond the model's limit; other lengths are refused."
+    )
+    truncation_side: Literal["left", "right"] | None = Field(
+        None, description="vLLM's: the side at which truncate_prompt_tokens cuts; the right one where left out."
+    )
+    add_special_tokens: Annotated[
+        Any, Unserved("vLLM's", "texts without special tokens are not served; send token ids instead", taken=(True,))
+    ] = None
+
+    @property
+    def cut(self) -> Truncate | None:
+        """What to cut, or None where the request does not say."""
+        if self.truncate_prompt_tokens is None:
+            return None
+        return "start" if self.truncation_side == "left" else "end"
+
+
+class VectorOptions(RequestBody):
+    """Fields of OpenAI's and vLLM's that say how long vectors are, and how their numbers are sent."""
+
+    normalize: Normalize = None
+    use_activation: Flag | None = Field(None, description="vLLM's newer name for `normalize`.")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="Numbers, or base64 of their bytes: little-endian float32, or what other fields say."
+    )
+    embed_dtype: FloatType = Field("float32", description="vLLM's: type of the numbers in base64.")
+    endianness: ByteOrder = Field("little", description="vLLM's: order of the bytes in base64; native is little here.")
+
+    @property
+    def unit_length(self) -> bool:
+        """Whether vectors shall have length 1."""
+        return False not in (self.normalize, self.use_activation)
+
+    def packed(self, rows: Iterable[NDArray[Any]]) -> list[Any]:
+        """Return the rows as they are, or base64 of each."""
+        if self.encoding_format == "float":
+            return list(rows)
+        typed = (floats(row, self.embed_dtype) if row.dtype == np.float32 else row for row in rows)
+        return in_base64(typed, self.endianness)
+
+
+class ScoreOptions(RequestBody):
+    """vLLM's fields that say whether scores are squeezed into 0..1."""
+
+    use_activation: Flag | None = Field(None, description="vLLM's: false leaves scores as the model gives them.")
+    activation: Flag | None = Field(None, description="An older name of use_activation.")
+    softmax: Flag | None = Field(None, description="An older name of use_activation.")
+
+    @property
+    def leaves_raw(self) -> bool:
+        """Whether scores are to be left as the model gives them."""
+        return False in (self.use_activation, self.activation, self.softmax)
