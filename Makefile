@@ -8,7 +8,7 @@ WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
 WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve quick test test-clients fuzz soak check audit bench docs clean
+.PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -40,6 +40,9 @@ test-clients: $(STAMP) ## other people's clients, each in an environment of its 
 	$(BIN)/conch export --missing
 	$(BIN)/python -m pytest tests/clients/test_clients.py
 
+test-dependencies: $(STAMP) ## each package with its own extra only, at the lowest and the newest versions allowed
+	$(BIN)/python -m pytest tests/dependencies
+
 fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile requests: nothing crashes, no unexpected 5xx
 	$(BIN)/python -m tests.fuzz 130000
 	$(BIN)/conch export --missing
@@ -70,4 +73,4 @@ docs: $(STAMP) ## write the generated pages and tables
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)
-	rm -rf $(VENV) .venv-clients .run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-dependencies .run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

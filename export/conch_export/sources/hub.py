@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
-from requests.exceptions import ChunkedEncodingError, RequestException
 
 from conch_export.errors import SourceError
 from conch_export.sources.arrival import watched
 from conch_export.sources.files import file, git_sha1, needed, refuse_without_weights
-from conch_export.sources.hub_errors import NotFoundError, explained, is_refusal
+from conch_export.sources.hub_errors import NotFoundError, TransportError, explained, is_interruption, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +42,7 @@ def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None
     with explained(hub_id, revision):
         try:
             commit, sizes = _list(hub_id, revision, code=code)
-        except (HfHubHTTPError, RequestException, OfflineModeIsEnabled) as error:
+        except (HfHubHTTPError, TransportError, OfflineModeIsEnabled) as error:
             if is_refusal(error):
                 raise
             return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
@@ -97,8 +96,8 @@ def _remember(folder: Path, revision: str) -> None:
 def _download(hub_id: str, commit: str, name: str, attempts: int = _ATTEMPTS) -> Path:
     try:
         return Path(hf_hub_download(hub_id, name, revision=commit))
-    except ChunkedEncodingError:  # huggingface_hub goes on after other broken connections, but not after this one
-        if attempts == 1:
+    except TransportError as error:  # huggingface_hub resumes after most broken connections, but not after every kind
+        if attempts == 1 or not is_interruption(error):
             raise
     return _download(hub_id, commit, name, attempts - 1)
 

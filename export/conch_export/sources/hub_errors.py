@@ -16,7 +16,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from requests.exceptions import RequestException
 
 from conch_export.errors import SourceError
 
@@ -24,6 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REFUSED = {401, 403, 404, 410, 451}
+_LIBRARY = HfHubHTTPError.__bases__[0].__module__.partition(".")[0]
+TransportError: type[Exception] = [
+    kind for kind in HfHubHTTPError.__mro__ if kind.__module__.partition(".")[0] == _LIBRARY
+][-1]
+"""Root of a connection's errors; huggingface_hub has requests for HTTP before 1.0, httpx in 1.x and httpx2 since."""
 
 
 class NotFoundError(SourceError):
@@ -35,13 +39,18 @@ def explained(hub_id: str, revision: str | None) -> Iterator[None]:
     """Turn what huggingface_hub, its connections and the disk raise into a SourceError."""
     try:
         yield
-    except (HFValidationError, RequestException, OSError) as error:
+    except (HFValidationError, TransportError, OSError) as error:
         raise _explain(error, hub_id, revision) from error
 
 
 def is_refusal(error: Exception) -> bool:
     """Whether the Hub could be reached and has decided."""
     return isinstance(error, HfHubHTTPError) and _status(error) in _REFUSED
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether the connection failed, rather than that the Hub answered with an error."""
+    return isinstance(error, TransportError) and not isinstance(error, HfHubHTTPError)
 
 
 def _explain(error: Exception, hub_id: str, revision: str | None) -> SourceError:
@@ -77,7 +86,7 @@ def _refusal(error: HfHubHTTPError, hub_id: str, revision: str | None) -> Source
 
 def _interruption(error: Exception, hub_id: str) -> str:
     again = "run it again, it goes on where it stopped"
-    if isinstance(error, RequestException):
+    if is_interruption(error):
         return f"the connection broke off while {hub_id!r} was fetched ({type(error).__name__}): {again}"
     if isinstance(error, FileMetadataError):
         return f"{constants.ENDPOINT} does not answer as the Hub does ({error}): check HF_ENDPOINT"

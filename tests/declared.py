@@ -1,0 +1,24 @@
+"""What `pyproject.toml` declares: our packages, and the extra that each of them needs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+_FILE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT: dict[str, Any] = _FILE["project"]
+PACKAGES = {Path(path).name: ROOT / path for path in _FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+OPTIONAL = {"conch_gateway": ("otel",)}
+
+
+def extras_of(package: str) -> tuple[str, ...]:
+    """The extras of a package: that of its name, if there is one, and what its optional modules need."""
+    name = package.removeprefix("conch_")
+    return tuple(extra for extra in (name, *OPTIONAL.get(package, ())) if extra in PROJECT["optional-dependencies"])

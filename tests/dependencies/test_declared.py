@@ -1,0 +1,85 @@
+"""Every package is imported in an environment of its own extra alone, at the lowest and the newest versions allowed.
+
+`make test-dependencies` does this, not `make test`: it resolves and installs a dozen environments.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.declared import PACKAGES, ROOT, extras_of
+
+ENVIRONMENTS = ROOT / ".venv-dependencies"
+# PyTorch is pinned, and the build of several gigabytes that an index may have adds nothing: that of this environment is
+# taken, without what only such builds need.
+AT_HAND = "torch"
+ONLY_CUDA = ("triton==", "nvidia-", "cuda-")
+pytestmark = pytest.mark.timeout(900)
+each_resolution = pytest.mark.parametrize("resolution", ["lowest-direct", "highest"])
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if not module.name.endswith(".__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+@each_resolution
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_can_be_imported(package: str, resolution: str) -> None:
+    run(environment(extras_of(package), resolution), "-c", IMPORT_ALL, package)
+
+
+@each_resolution
+def test_the_gateway_is_imported_without_opentelemetry(resolution: str) -> None:
+    run(environment(("gateway",), resolution), "-c", "import conch_gateway")
+
+
+@each_resolution
+@pytest.mark.parametrize("command", ["serve", "bench", "keys create"])
+def test_the_command_line_explains_itself_without_any_extra(command: str, resolution: str) -> None:
+    assert "--help" in run(environment((), resolution), "-m", "conch", *command.split(), "--help")
+
+
+@cache
+def environment(extras: tuple[str, ...], resolution: str) -> Path:
+    """The interpreter of a new environment with what is declared for these extras, and our packages beside it."""
+    folder = ENVIRONMENTS / "-".join((*extras, resolution))
+    wanted = ["pyproject.toml", *(f"--extra={extra}" for extra in extras), "--resolution", resolution]
+    resolved = uv("pip", "compile", *wanted, "--no-annotate", "--no-header")
+    pinned = [line for line in resolved.splitlines() if not line.startswith(ONLY_CUDA)]
+    uv("venv", "--clear", str(folder))
+    interpreter = folder / "bin" / "python"
+    fetched = [line for line in pinned if not line.startswith(f"{AT_HAND}==")]
+    uv("pip", "install", "--no-deps", "--requirement", "-", "--python", str(interpreter), given="\n".join(fetched))
+    site = next(folder.glob("lib/python3*/site-packages"))
+    (site / "conch.pth").write_text("\n".join(str(path.parent) for path in PACKAGES.values()), encoding="utf-8")
+    if fetched != pinned:
+        link(AT_HAND, site)
+    return interpreter
+
+
+def uv(*arguments: str, given: str | None = None) -> str:
+    python = [] if "--python" in arguments else ["--python", sys.executable]
+    return run(Path(sys.executable).with_name("uv"), "--quiet", *arguments, *python, given=given)
+
+
+def run(program: Path, *arguments: str, given: str | None = None) -> str:
+    done = subprocess.run([program, *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def link(distribution: str, site: Path) -> None:
+    """Put an installed distribution into another environment, by links to its files and folders."""
+    files = importlib.metadata.files(distribution) or ()
+    for name in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+        target = site / name
+        target.symlink_to(str(importlib.metadata.distribution(distribution).locate_file(name)))
