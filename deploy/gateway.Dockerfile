@@ -13,11 +13,12 @@ COPY export export
 COPY gateway gateway
 COPY server server
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/conch/bin/pip install --constraint constraints.txt '.[gateway]'
+    /opt/conch/bin/pip install --constraint constraints.txt '.[gateway,otel]'
 
 FROM python:${PYTHON}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch
 COPY --from=build /opt/conch /opt/conch
+COPY deploy/is_ready.py /opt/conch/
 ENV PATH=/opt/conch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -25,8 +26,8 @@ ENV PATH=/opt/conch/bin:$PATH \
     CONCH_PORT=8080
 USER 10001:10001
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['CONCH_PORT'] + '/health/ready', timeout=4)"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
+    CMD ["python", "/opt/conch/is_ready.py"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["conch", "serve"]
 CMD ["--triton-url", "triton:8001"]

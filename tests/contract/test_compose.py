@@ -1,14 +1,19 @@
-"""docker-compose.yml starts the same Triton as `conch serve`, reachable only through the gateway."""
+"""docker-compose.yml starts the same Triton as `conch serve`, reachable only through a gateway that can be set up."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import ssl
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 import yaml
 from conch_gateway import GatewaySettings
 from conch_server import ServerSettings, TritonCommand
@@ -21,6 +26,13 @@ ROOT = Path(__file__).parents[2]
 # What differs between a container and a process on this machine: where things are, and what only the embedded one has.
 EMBEDDED = {"--id", "--backend-directory", "--backend-config", "--model-config-name"}
 PLACES = {"--model-repository", "--grpc-address", "--metrics-address"} | EMBEDDED
+# Settings of the gateway that cannot be changed from outside the container, and why.
+FIXED = {
+    "CONCH_HOST": "the container's address is the network's; CONCH_BIND says where it is published",
+    "CONCH_PORT": "the same inside every container; CONCH_PORT of the host says where it is published",
+    "CONCH_TRITON_URL": "the command says it, as `conch serve` starts a Triton of its own otherwise",
+    "CONCH_SHUTDOWN_GRACE_S": "stop_grace_period has to be longer, or Docker ends the requests it is for",
+}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +121,75 @@ def test_the_gateway_finds_triton_and_is_published_where_it_listens(
     port = gateway["environment"]["CONCH_PORT"]
     assert int(port) == GatewaySettings.model_fields["port"].default
     assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_every_setting_of_the_gateway_is_handed_on_or_has_its_reason(services: dict[str, Any]) -> None:
+    settings = {f"CONCH_{name.upper()}" for name in GatewaySettings.model_fields}
+    handed_on = {name for name, value in services["gateway"]["environment"].items() if value is None}
+    assert handed_on == settings - FIXED.keys()
+    assert settings >= FIXED.keys()
+
+
+def test_requests_in_flight_may_finish_before_docker_ends_the_gateway(services: dict[str, Any]) -> None:
+    grace_s = GatewaySettings.model_fields["shutdown_grace_s"].default
+    assert int(services["gateway"]["stop_grace_period"].removesuffix("s")) > grace_s
+
+
+def test_the_example_sets_what_there_is_to_files_that_the_gateway_can_read(services: dict[str, Any]) -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    chosen = dict(re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE))
+    gateway = services["gateway"]
+    assert chosen.keys() <= variables() | gateway["environment"].keys()
+    own = {name.removeprefix("CONCH_").lower(): value for name, value in chosen.items() if name not in FIXED}
+    settings = GatewaySettings(**{name: value for name, value in own.items() if name in GatewaySettings.model_fields})
+    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro"]
+    assert (ROOT / "deploy" / "config").is_dir()
+    files = [value for value in settings.model_dump().values() if isinstance(value, Path)]
+    assert files
+    assert {file.parent for file in files} == {Path("/etc/conch")}
+
+
+def test_every_variable_of_compose_is_explained() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
+    told = next(part for part in section if part.startswith("Compose"))
+    assert variables() <= set(re.findall(r"`(\w+)`", told))
+
+
+def variables() -> set[str]:
+    """Names that compose puts values in for."""
+    return set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+
+
+class _Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(self.server.status if self.path == "/health/ready" else 404)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["HTTP", "HTTPS"])
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)], ids=["ready", "not ready"])
+def test_the_gateways_image_is_healthy_when_the_gateway_is_ready(
+    tmp_path: Path, tls: bool, status: int, healthy: bool
+) -> None:
+    dockerfile = (ROOT / "deploy" / "gateway.Dockerfile").read_text(encoding="utf-8")
+    assert 'CMD ["python", "/opt/conch/is_ready.py"]' in dockerfile
+    environment = {"PATH": "/usr/bin:/bin"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Health) as server:
+        server.status = status  # type: ignore[attr-defined]
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trustme.CA().issue_cert("gateway.example.org").configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            environment["CONCH_TLS_CERTIFICATE"] = "/etc/conch/certificate.pem"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program, port = ROOT / "deploy" / "is_ready.py", str(server.server_port)
+        run = subprocess.run([sys.executable, program], env=environment | {"CONCH_PORT": port}, check=False)
+        server.shutdown()
+    assert (run.returncode == 0) == healthy
 
 
 def test_only_the_gateway_can_be_reached(services: dict[str, Any]) -> None:

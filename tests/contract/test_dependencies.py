@@ -47,7 +47,7 @@ def third_party(folder: Path) -> set[str]:
                 found.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add((node.module or "").split(".")[0])
-    return found - sys.stdlib_module_names - PACKAGES.keys() - {"benchmarks", "deploy", "tests"} - OF_TRITON
+    return found - sys.stdlib_module_names - PACKAGES.keys() - {"benchmarks", "deploy", "docs", "tests"} - OF_TRITON
 
 
 def undeclared(folder: Path, extras: set[str]) -> set[str]:
