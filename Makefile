@@ -73,4 +73,4 @@ docs: $(STAMP) ## write the generated pages and tables
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)
-	rm -rf $(VENV) .venv-clients .venv-dependencies .run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-dependencies .run .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from conch_client import Client
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 
 from benchmarks import venvs
 from tests import head_checkpoints
+from tests.exports import export_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(ROOT / "model_repository", folder, copy_function=os.link, dirs_exist_ok=True)
     checkpoint = head_checkpoints.splade(tmp_path_factory.mktemp("splade"))
-    export(Options(str(checkpoint), folder, name="sparse", precision=Precision.FP32, plan=plan(cores=1)))
+    export_once(Options(str(checkpoint), folder, name="sparse", precision=Precision.FP32, plan=plan(cores=1)))
     return folder
 
 

@@ -7,8 +7,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
     """Exported as an operator would: the default model in fp32 and in int8, and a small seeded cross-encoder."""
     folder = tmp_path_factory.mktemp("repository")
     one_core = plan(cores=1)
-    export(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
-    export(Options("all-minilm-l6-v2", folder, name="all-minilm-l6-v2-int8", late_interaction=False, plan=one_core))
+    export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
+    export_once(
+        Options("all-minilm-l6-v2", folder, name="all-minilm-l6-v2-int8", late_interaction=False, plan=one_core)
+    )
     cross_encoder = checkpoints.bert_cross_encoder()
-    export(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
+    export_once(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
     return folder
 
 

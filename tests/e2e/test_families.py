@@ -10,12 +10,13 @@ import pytest
 import torch
 import transformers
 from conch_client import Client
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import family_of
 from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
                 "plan": plan(cores=1),
                 "trust_remote_code": WITHOUT.get(name, False),
             }
-            export(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
+            export_once(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
         yield serving.grpc_url, serving.url
 

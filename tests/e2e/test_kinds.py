@@ -12,9 +12,10 @@ import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
-from conch_export import Options, Overrides, Precision, export, plan
+from conch_export import Options, Overrides, Precision, plan
 
 from tests import head_checkpoints
+from tests.exports import export_once
 from tests.late_interaction import ColBert
 from tests.serving import Serving
 
@@ -66,7 +67,7 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         late_interaction = True if name == "m3" else None
         chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
         chosen = replace(chosen, late_interaction=late_interaction, overrides=overrides.get(name, Overrides()))
-        export(chosen)
+        export_once(chosen)
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
         yield serving
 

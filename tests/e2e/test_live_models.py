@@ -12,8 +12,9 @@ import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ CLIENTS = 32
 
 
 def export_as(name: str, checkpoint: Path, repository: Path) -> None:
-    export(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
+    export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 from conch_client import Client, OverloadedError
-from conch_export import Options, Precision, Queue, export, plan
+from conch_export import Options, Precision, Queue, plan
 from tritonclient.utils import InferenceServerException
 
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) 
     queues = {"short-queue": Queue(requests=QUEUE), "short-wait": Queue(requests=100_000, timeout_s=1)}
     for name, queue in queues.items():
         chosen = plan(cores=1, queue=queue)
-        export(Options(str(checkpoints.bert()), folder / "models", name=name, precision=Precision.FP32, plan=chosen))
+        export_once(
+            Options(str(checkpoints.bert()), folder / "models", name=name, precision=Precision.FP32, plan=chosen)
+        )
     with Serving(folder / "models", folder) as serving:
         yield serving
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conch_client import Client
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def xlm_roberta(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFacto
     """A client of a Triton of its own, which serves nothing but small XLM-RoBERTa models."""
     repository = tmp_path_factory.mktemp("xlm-roberta-models")
     for checkpoint in (checkpoints.xlm_roberta(), checkpoints.xlm_roberta_cross_encoder()):
-        export(Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1)))
+        export_once(Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1)))
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving, Client(serving.grpc_url) as client:
         yield client
 

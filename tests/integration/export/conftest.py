@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conch_export import Options, Overrides, Pooling, Precision, export
+from conch_export import Options, Overrides, Pooling, Precision
 
+from tests.exports import export_once
 from tests.hub import LocalHub, only_hub
 from tests.merging import Published
 
@@ -41,7 +42,7 @@ class Exports:
                 late_interaction="cross_encoder" not in kind,
                 overrides=Overrides(pooling=Pooling(pooling) if pooling else None, normalize=normalize),
             )
-            export(options)
+            export_once(options)
             self._made[name] = Published(self._folder / name, name)
         return self._made[name]
 

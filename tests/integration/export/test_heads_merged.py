@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export import Options, Precision, export
+from conch_export import Options, Precision
 
 from tests import head_checkpoints
+from tests.exports import export_once
 from tests.merging import _feed, padded, session, vectors_for
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     for name, checkpoint in checkpoints.items():
         late_interaction = True if name == "m3" else None
         precision = Precision(request.param)
-        export(Options(str(checkpoint), folder / "models", precision=precision, late_interaction=late_interaction))
+        export_once(Options(str(checkpoint), folder / "models", precision=precision, late_interaction=late_interaction))
     return folder / "models"
 
 

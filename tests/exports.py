@@ -1,0 +1,68 @@
+"""Models that tests only use, exported once: later runs and other workers copy the files.
+
+What is kept is found by the hash of all that makes it: the checkpoint, the options, the code of the export, and the
+versions of the libraries below it. `make clean` takes it away, and so does a third change of the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+from conch_export import Options, export
+from conch_export.sources import resolve
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / ".cache" / "exports"
+GENERATIONS = 3
+"""Of code and libraries; those used before are taken away."""
+
+
+def export_once(options: Options) -> None:
+    """Publish into `options.repository`, which has no such model yet, what `export` would; raises what it raises."""
+    generation = KEPT / _code_and_libraries()
+    kept = generation / _checkpoint_and_options(options)
+    generation.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):  # another worker may be making it
+        if not kept.exists():
+            unfinished = kept.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+            export(replace(options, repository=unfinished))
+            unfinished.rename(kept)
+    shutil.copytree(kept, options.repository, dirs_exist_ok=True)
+
+
+@cache
+def _code_and_libraries() -> str:
+    """Names a generation, and takes the oldest ones away."""
+    rooms = (ROOT / "export", ROOT / "contract")
+    code = [path for room in rooms for path in sorted(room.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    versions = sorted({f"{each.name}=={each.version}" for each in distributions()})
+    name = _hash(*versions, platform.python_version(), platform.machine(), *(path.read_bytes() for path in code))
+    if KEPT.exists():
+        others = sorted((each for each in KEPT.iterdir() if each.name != name), key=lambda each: each.stat().st_mtime)
+        for old in others[: -(GENERATIONS - 1)]:
+            shutil.rmtree(old, ignore_errors=True)  # another worker may be at it
+    return name
+
+
+def _checkpoint_and_options(options: Options) -> str:
+    stated = replace(options, reference=Path(options.reference).name, repository=Path())
+    return _hash(repr(stated), _checkpoint(options.reference))
+
+
+def _checkpoint(reference: str) -> str:
+    folder = resolve(reference).folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return _hash(*(part for path in files for part in (str(path.relative_to(folder)), path.read_bytes())))
+
+
+def _hash(*parts: str | bytes) -> str:
+    digests = [hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest() for part in parts]
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:20]
