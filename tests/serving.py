@@ -11,21 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
+if TYPE_CHECKING:
     from typing_extensions import Self
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
-POLL_S = 0.02
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # Below what Linux gives to outgoing connections, which could otherwise take a port before its server does.
 PORTS = range(20_000, 32_000)
@@ -202,15 +200,6 @@ class Serving:
             return file.read().decode(errors="replace")
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 30) -> None:
-    """Return when the condition holds; fail when it does not in time. A process or a listener that is not
-    there is a no."""
-    deadline = time.monotonic() + timeout_s
-    while not _holds(condition):
-        assert time.monotonic() < deadline, f"the condition did not hold within {timeout_s:g} s"
-        time.sleep(POLL_S)
-
-
 def alive(process: psutil.Process) -> bool:
     """Whether it runs; what only waits to be reaped does not."""
     try:
@@ -228,13 +217,6 @@ def free_ports(count: int) -> list[int]:
             if port not in free and probe.connect_ex(("127.0.0.1", port)):
                 free.append(port)
     return free
-
-
-def _holds(condition: Callable[[], Any]) -> bool:
-    try:
-        return bool(condition())
-    except (LookupError, psutil.NoSuchProcess, httpx.TransportError):
-        return False
 
 
 def _only(processes: Any) -> psutil.Process:

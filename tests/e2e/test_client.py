@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conch_client import AsyncClient, Client, InvalidInputError, ModelNotFoundError, OverloadedError
 
-from tests.serving import Serving, alive, until
+from tests.serving import Serving, alive
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -10,7 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serving import Serving, until
+from tests.serving import Serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,9 +15,10 @@ from conch_export import Options, Precision, plan
 
 from tests.exports import export_once
 from tests.serving import Serving
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,14 +48,6 @@ def exported(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory)
 def models(exported: Path, tmp_path: Path) -> Path:
     """A repository that the test may change."""
     return shutil.copytree(exported, tmp_path / "models")
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
-    """Return when the condition holds; fail when it never does."""
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, "the condition never held"
-        await asyncio.sleep(0.05)
 
 
 class Deployment:
@@ -176,7 +168,7 @@ async def under_load(deployment: Deployment, model: str, change: Callable[[], An
         answers.append(await deployment.embed(model))
 
     async def make_the_change() -> None:
-        await asyncio.sleep(0.5)
+        await eventually(lambda: len(answers) >= 2 * CLIENTS)
         await change()
         changed.set()
 

@@ -14,7 +14,8 @@ import pytest
 from conch_gateway.auth.keys import create_key
 
 from tests.raw_http import Connection, request
-from tests.serving import Serving, until
+from tests.serving import Serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton_grpc
 
-from tests.serving import NotServingError, Serving, alive, until
+from tests.serving import NotServingError, Serving, alive
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

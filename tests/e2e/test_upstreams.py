@@ -16,6 +16,7 @@ from conch_export import Options, Precision, plan
 from tests import head_checkpoints
 from tests.exports import export_once
 from tests.serving import Serving
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -162,8 +163,11 @@ async def test_a_query_is_answered_beside_a_long_list(front: httpx.AsyncClient) 
     async def bulk() -> None:
         await answered(front, "/v1/embeddings", model="far-many", input=[f"text {number}" for number in range(200)])
 
+    async def under_way() -> bool:
+        return "conch_gateway_in_flight_texts 200.0" in (await front.get("/metrics")).text
+
     working = asyncio.create_task(bulk())
-    await asyncio.sleep(0.05)
+    await eventually(under_way)
     await answered(front, "/v1/embeddings", model="far-many", input="a query")
     assert not working.done()
     await working

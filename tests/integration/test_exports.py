@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
 from conch_export import Options, Precision, export
 
 from tests import exports
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.checkpoints import Checkpoints
 
@@ -24,9 +25,14 @@ def files(repository: Path) -> dict[str, bytes]:
 def test_copies_are_what_an_export_writes(
     checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    made: list[str | None] = []
+
+    def noting(options: Options) -> None:
+        made.append(options.name)
+        export(options)
+
     monkeypatch.setattr(exports, "KEPT", tmp_path / "kept")
-    monkeypatch.setattr(exports, "export", lambda options: made.append(options.name) or export(options))
+    monkeypatch.setattr(exports, "export", noting)
     options = Options(str(checkpoints.xlm_roberta()), tmp_path / "first", name="a", precision=Precision.FP32)
     exports.export_once(options)
     exports.export_once(replace(options, repository=tmp_path / "second"))

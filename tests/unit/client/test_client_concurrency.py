@@ -12,6 +12,8 @@ import pytest
 from conch_client import AsyncClient, Client
 from conch_client._inputs import Inputs
 
+from tests.waiting import eventually
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -55,8 +57,7 @@ async def test_a_cancelled_call_sends_no_more(client: AsyncClient, server: FakeS
     server.received.clear()
     server.gate.clear()
     call = asyncio.create_task(client.embed(TEXTS))
-    while len(server.received) < 2:  # noqa: ASYNC110 - the server is in other threads
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(server.received) >= 2)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -70,8 +71,7 @@ async def test_a_first_call_that_is_cancelled_leaves_the_way_free_for_others(
 ) -> None:
     server.gate.clear()
     first, second = (asyncio.create_task(client.embed(["x"])) for _ in range(2))
-    while not server.received:  # noqa: ASYNC110 - the server is in other threads
-        await asyncio.sleep(0.01)
+    await eventually(lambda: server.received)
     first.cancel()
     server.gate.set()
     assert (await second).shape == (1, 8)

@@ -24,6 +24,7 @@ class OtherServer:
         self.requests: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.permits: asyncio.Semaphore | None = None  # how many may be answered; None for any number
+        self.at_once = self.most_at_once = 0  # requests that are not answered yet
         self.url = ""
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -52,8 +53,11 @@ class OtherServer:
         body = json.loads(await reader.readexactly(length))
         self.heads.append(head)
         self.requests.append(body)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         if self.permits is not None:
             await self.permits.acquire()
+        self.at_once -= 1
         planned = self.script.pop(0) if self.script else (200, answer_to(body), {})
         if planned == "reset":
             writer.transport.abort()

@@ -203,7 +203,7 @@ async def test_waiting_for_a_turn_counts_as_time_taken(
     http_with: Serve, client: StandIn, url: str, body: dict[str, Any]
 ) -> None:
     client.gate = asyncio.Event()
-    async with http_with(timeout_s=0.1, triton_calls=1) as http:
+    async with http_with(timeout_s=1, triton_calls=1) as http:
         answers = await asyncio.gather(*(http.post(url, json=body) for _ in range(3)))
         client.gate.set()
         later = await http.post(url, json=body)

@@ -18,8 +18,8 @@ from conch_gateway import Gateway, GatewaySettings
 from conch_gateway.middleware.protocol import Pace, Protocol
 
 from tests.raw_http import H2C, Answer, Connection, chunked, request
-from tests.serving import until
 from tests.unit.gateway.conftest import StandIn
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -72,8 +72,7 @@ async def test_a_model_may_be_at_long_texts(
 
     async with http_with(readiness_timeout_s=0.05, readiness_busy_timeout_s=busy_timeout_s) as http:
         request = asyncio.ensure_future(http.post("/v1/embeddings", json={"input": "a long text"}))
-        while not client.calls:  # noqa: ASYNC110 - the stand-in has no event for it
-            await asyncio.sleep(0)
+        await client.entered.wait()
         readiness = await http.get("/health/ready")
         client.gate.set()
         answer = await request

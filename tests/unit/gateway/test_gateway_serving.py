@@ -10,7 +10,8 @@ import pytest
 from conch_gateway import Gateway, GatewayError, GatewaySettings, ListenError, app
 from pydantic import ValidationError
 
-from tests.serving import Serving, until
+from tests.serving import Serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway.auth.keys import create_key
 
 from tests.unit.gateway.other_server import TOKENS, answer_with
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import httpx
@@ -35,15 +34,12 @@ def sent(other: OtherServer) -> list[Any]:
     return [request.get("input", request.get("documents")) for request in other.requests]
 
 
+async def in_flight(http: httpx.AsyncClient, *, texts: int) -> bool:
+    return f"conch_gateway_in_flight_texts {texts}.0" in (await http.get("/metrics")).text
+
+
 def distinct(*texts: str) -> dict[str, Any]:
     return answer_with([[float(len(text)), 1.0] for text in texts])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never held"
-        await asyncio.sleep(0.005)
 
 
 async def test_with_a_cache_only_new_texts_are_asked_for_and_only_their_tokens_counted(
@@ -148,26 +144,23 @@ async def test_no_more_calls_are_under_way_than_the_table_says(http_of: Serve, o
     other.permits = asyncio.Semaphore(0)
     async with http_of(SHORT_CALLS) as http:
         asking = asyncio.create_task(embedded(http, *"abcdefgh"))
-        await until(lambda: len(other.requests) == 2)
-        await asyncio.sleep(0.05)
-        assert len(other.requests) == 2
-        other.permits.release()
-        await until(lambda: len(other.requests) == 3)
-        for _ in range(4):
+        for answered in range(4):
+            await eventually(lambda answered=answered: len(other.requests) >= min(answered + 2, 4))  # type: ignore[misc]
             other.permits.release()
         assert len((await asking)[0]) == 8
+    assert other.most_at_once == 2
 
 
 async def test_a_text_overtakes_what_is_left_of_a_long_list(http_of: Serve, other: OtherServer) -> None:
     other.permits = asyncio.Semaphore(0)
     async with http_of(SHORT_CALLS) as http:
         bulk = asyncio.create_task(embedded(http, *(f"bulk {number}" for number in range(40))))
-        await until(lambda: len(other.requests) == 2)
+        await eventually(lambda: len(other.requests) == 2)
         single = asyncio.create_task(embedded(http, "single"))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: in_flight(http, texts=41))
         for _ in range(3):
             other.permits.release()
-        await asyncio.wait_for(single, 5)
+        await single
         assert sent(other).index(["single"]) == 2
         assert not bulk.done()
         for _ in range(20):
@@ -180,9 +173,9 @@ async def test_another_upstream_is_not_held_up(http_of: Serve, other: OtherServe
     other.permits = asyncio.Semaphore(0)
     async with http_of(second) as http:
         bulk = asyncio.create_task(embedded(http, *"abcdefgh"))
-        await until(lambda: len(other.requests) == 2)
+        await eventually(lambda: len(other.requests) == 2)
         near = asyncio.create_task(embedded(http, "a", model="near"))
-        await until(lambda: other.requests[-1]["model"] == "quick")
+        await eventually(lambda: other.requests[-1]["model"] == "quick")
         for _ in range(5):
             other.permits.release()
         await asyncio.gather(bulk, near)
@@ -204,7 +197,7 @@ async def test_too_many_texts_and_a_full_gateway_are_refused_before_it_is_asked(
     async with http_of(max_inputs=2, max_in_flight_texts=2) as http:
         many = await http.post("/v1/embeddings", json={"model": "far", "input": ["a", "b", "c"]})
         asking = asyncio.create_task(embedded(http, "a", "b"))
-        await until(lambda: other.requests)
+        await eventually(lambda: other.requests)
         full = await http.post("/v1/embeddings", json={"model": "far", "input": ["c"]})
         other.permits.release()
         await asking

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conch_server import ServerSettings, ServingError, StartError, Supervisor, _supervisor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from tests.waiting import PATIENCE_S, eventually
 
-DEADLINE_S = 10
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Run:
@@ -79,20 +77,13 @@ def settings(tmp_path: Path) -> ServerSettings:
     return ServerSettings(run_directory=tmp_path, restart_backoff_s=0.01, restart_backoff_max_s=0.02)
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
-
-
 async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
     triton: Triton, settings: ServerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Supervisor(settings) as supervisor:
         triton.failures = [StartError("no memory"), RuntimeError("the handler is closed"), OSError(24, "no descriptor")]
         triton.runs[0].ended.set()
-        await until(lambda: supervisor.restarts == 1)
+        await eventually(lambda: supervisor.restarts == 1)
         assert len(triton.runs) == 2
     told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "SIGKILL" in told[0]
@@ -103,20 +94,21 @@ async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
 async def test_a_look_that_fails_costs_no_restart(
     triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looks = iter([OSError(24, "no descriptor")])
+    looks: list[int] = []
 
-    def stubs_of(_: int) -> frozenset[int]:
-        for failure in looks:
-            raise failure
+    def stubs_of(triton: int) -> frozenset[int]:
+        looks.append(triton)
+        if len(looks) == 1:
+            raise OSError(24, "no descriptor")
         return frozenset()
 
     monkeypatch.setattr(_supervisor, "stubs_of", stubs_of)
     async with Supervisor(settings) as supervisor:
-        await until(lambda: "it goes on" in caplog.text)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: "it goes on" in caplog.text)
+        await eventually(lambda: len(looks) > 3)
         assert (supervisor.restarts, len(triton.runs)) == (0, 1)
         triton.runs[0].ended.set()
-        await until(lambda: supervisor.restarts == 1)
+        await eventually(lambda: supervisor.restarts == 1)
 
 
 async def test_who_waits_is_told_when_the_watch_ends(
@@ -128,11 +120,11 @@ async def test_who_waits_is_told_when_the_watch_ends(
     monkeypatch.setattr(Supervisor, "_watch", breaks)
     async with Supervisor(settings) as supervisor:
         with pytest.raises(ServingError, match="no longer watched: MemoryError"):
-            await asyncio.wait_for(supervisor.wait(), DEADLINE_S)
+            await asyncio.wait_for(supervisor.wait(), PATIENCE_S)
 
 
 async def test_who_waits_is_let_go_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
     async with Supervisor(settings) as supervisor:
         waiting = asyncio.create_task(supervisor.wait())
-    await asyncio.wait_for(waiting, DEADLINE_S)
+    await asyncio.wait_for(waiting, PATIENCE_S)
     assert triton.runs[0].ended.is_set()

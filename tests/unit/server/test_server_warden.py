@@ -88,7 +88,7 @@ def test_nothing_is_left_when(
     ready(region)
     helper = int((tmp_path / "helper").read_text())
     end(warden, server)
-    warden.wait(10)
+    warden.wait(60)
     assert not psutil.pid_exists(server)
     assert not psutil.pid_exists(helper)
     assert not region.exists()
@@ -96,11 +96,11 @@ def test_nothing_is_left_when(
 
 
 def test_the_status_of_the_server_is_passed_on(start: Start) -> None:
-    assert start("exit 3").wait(10) == 3
+    assert start("exit 3").wait(60) == 3
 
 
 def test_a_death_by_signal_is_told_as_a_shell_does(start: Start) -> None:
-    assert start("kill -9 $$").wait(10) == 128 + signal.SIGKILL
+    assert start("kill -9 $$").wait(60) == 128 + signal.SIGKILL
 
 
 def test_a_server_that_ignores_sigterm_is_killed_in_the_end(start: Start, region: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_server_that_ignores_sigterm_is_killed_in_the_end(start: Start, region
     assert warden.stdin is not None
     warden.stdin.write(b"s")
     warden.stdin.flush()
-    assert warden.wait(10) == 128 + signal.SIGKILL
+    assert warden.wait(60) == 128 + signal.SIGKILL
 
 
 def test_a_server_whose_supervisor_has_died_is_not_waited_for(start: Start, region: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_server_whose_supervisor_has_died_is_not_waited_for(start: Start, regi
     ready(region)
     assert warden.stdin is not None
     warden.stdin.close()
-    assert warden.wait(10) == 128 + signal.SIGKILL
+    assert warden.wait(60) == 128 + signal.SIGKILL
 
 
 def test_a_program_that_cannot_be_run_is_said_on_the_log(tmp_path: Path) -> None:
