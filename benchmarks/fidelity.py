@@ -9,7 +9,7 @@ from conch_export import Overrides, Precision
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.model.parts import parts
-from conch_export.sources import resolve
+from conch_export.sources.finder import resolve
 from conch_export.verification.reference import Reference
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role

@@ -59,7 +59,8 @@ def rows_of(count: int) -> list[NDArray[np.int64]]:
 
 def packed(folder: str, chosen: argparse.Namespace) -> Callable[[Sequence[NDArray[np.int64]]], NDArray[np.float32]]:
     """Our graph: first-token vectors of a batch."""
-    encoder = bert.read_encoder(Checkpoint(Path(folder)))
+    checkpoint = Checkpoint(Path(folder))
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     on_cuda = chosen.device == "cuda"
     graph = encoder_graph(as_float16(encoder), target=Target.CUDA) if on_cuda else encoder_graph(encoder)
     path = Path(folder) / "packed.onnx"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch_export import Options, Plan, Precision, export, is_complete, plan, usable_cores
-from conch_export.sources import resolve
+from conch_export.sources.finder import resolve
 from tokenizers import Tokenizer
 
 from benchmarks import venvs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from conch_export import Options, export, is_complete
-from conch_export.sources import resolve
+from conch_export.sources.finder import resolve
 from safetensors.numpy import save_file
 
 if TYPE_CHECKING:

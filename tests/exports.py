@@ -15,7 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from conch_export import Options, export
-from conch_export.sources import resolve
+from conch_export.sources.finder import resolve
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]

@@ -17,8 +17,8 @@ from conch_export.pipeline import Exported, Options, check, export, is_complete,
 from conch_export.planning.capacity import Capacity, PlannedHead, capacity
 from conch_export.planning.memory import Budget
 from conch_export.provenance import preload
-from conch_export.sources import Source
 from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
+from conch_export.sources.source import Source
 from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.triton.published import planned
 from conch_export.verification.agreement import Verification

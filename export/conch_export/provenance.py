@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conch_export.checkpoints.remote_code import settle
-from conch_export.sources import Lock, key_of, resolve
-from conch_export.sources.lock import FILE
+from conch_export.sources.finder import key_of, resolve
+from conch_export.sources.lock import FILE, Lock
 from conch_export.triton.publish import staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 
 def find(

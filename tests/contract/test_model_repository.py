@@ -15,7 +15,7 @@ from conch_export.model.heads import Pooled, Unit
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import maxsim_graph, pooled_graph
-from conch_export.sources import resolve
+from conch_export.sources.finder import resolve
 from conch_export.triton.configuration import to_text
 from google.protobuf import text_format
 from onnx import TensorProto
@@ -141,7 +141,8 @@ def test_the_default_model_is_what_its_authors_published() -> None:
 def graphs() -> dict[str, onnx.ModelProto]:
     """Every graph of the default model; the encoder without its layers, which change no input or output."""
     name, told = DEFAULT.name, parameters(DEFAULT.name)
-    encoder = replace(bert.read_encoder(Checkpoint(resolve(name).folder)), layers=())
+    checkpoint = Checkpoint(resolve(name).folder)
+    encoder = replace(bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights), layers=())
     assert told["normalize"] == "true"
     pooled = Pooled(Pooling(told["pooling"]), (Unit(),))
     return {

@@ -54,7 +54,7 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
 def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArray[np.float32]:
     reader = family_of(checkpoint.config)
     assert reader is not None
-    encoder = PlainEncoder(reader.read_encoder(checkpoint))
+    encoder = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
     tokens = [encoder(row, [0] * len(row)).numpy() for row in ids]
     pooled = np.stack(
         [each[0] if family in FIRST else each[-1] if family in LAST else each.mean(axis=0) for each in tokens]

@@ -23,7 +23,8 @@ from conch_export.checkpoints.weights import Weights
 from conch_export.errors import ExportError
 from conch_export.families import family_of
 from conch_export.model.description import Overrides, Precision
-from conch_export.sources import Lock, Source
+from conch_export.sources.lock import Lock
+from conch_export.sources.source import Source
 from conch_export.triton.published import published
 from conch_gateway.api.fields.body import RequestBody, parse_body
 from conch_gateway.auth.keys import create_key, read_keys
@@ -188,7 +189,7 @@ class Targets:
             describe(checkpoint, source, "fuzzed", Precision.FP32, Overrides())
             family = family_of(checkpoint.config)
             if family is not None:
-                family.read_encoder(checkpoint)
+                family.read_encoder(checkpoint.config, checkpoint.weights)
 
         source = Source(made, "folder:bert", "", "0" * 64)
         small = _small_tokenizer() if file == "tokenizer.json" else before

@@ -23,7 +23,7 @@ from conch_export.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from conch_export.sources import File
+    from conch_export.sources.source import File
 
 MANIFEST = "manifest.json"
 _BLOBS = "blobs/"

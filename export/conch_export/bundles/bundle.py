@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from conch_export.bundles import archive
 from conch_export.errors import SourceError
 from conch_export.provenance import find
-from conch_export.sources import File, Lock, record
-from conch_export.sources import bundled as carried
-from conch_export.sources.files import file
+from conch_export.sources import bundled
+from conch_export.sources.files import file, record
 from conch_export.sources.lock import FILE as LOCK_FILE
-from conch_export.sources.lock import parse_files
+from conch_export.sources.lock import Lock, parse_files
+from conch_export.sources.source import File
 from conch_export.triton.ownership import owned, refuse_taken
 from conch_export.triton.publish import staged_together
 from conch_export.verification.report import REPORT, read_report
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 _MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|report\.json|1/[A-Za-z0-9_-]+\.(onnx|data|json))")
 
@@ -75,7 +75,7 @@ class Bundle:
         """Where every file goes, below these two folders."""
         places: dict[File, list[Path]] = {}
         for key, path, one in self._checkpoint_files():
-            places.setdefault(one, []).append(checkpoints / carried.folder_name(key) / path)
+            places.setdefault(one, []).append(checkpoints / bundled.folder_name(key) / path)
         for path, one in self.models.items():
             places.setdefault(one, []).append(repository / path)
         return places
@@ -151,12 +151,12 @@ def open_bundle(
     with archive.opened(path) as contents:
         bundle = Bundle.from_json(contents.manifest)
         # The repository is published first: models without their checkpoint can be served, the other way not.
-        with staged_together(repository, carried.home()) as (models, checkpoints):
+        with staged_together(repository, bundled.home()) as (models, checkpoints):
             (models / LOCK_FILE).write_text(_joined(repository, bundle.lock, update_lock=update_lock), encoding="utf-8")
             contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, on_bytes))
             for key, locked in bundle.lock.sources.items():
                 lock = Lock().adding(key, locked).to_text()
-                (checkpoints / carried.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
+                (checkpoints / bundled.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
             refuse_taken(repository, models)
             for name in bundle.model_names:
                 (models / name / "1").mkdir(exist_ok=True)  # Triton wants a version of ensembles too
@@ -193,9 +193,9 @@ def _refuse_strange(models: Mapping[str, File]) -> None:
             raise ValueError(message)
 
 
-def _joined(repository: Path, carried_lock: Lock, *, update_lock: bool) -> str:
+def _joined(repository: Path, bundled_lock: Lock, *, update_lock: bool) -> str:
     lock = Lock.read(repository)
-    for key, locked in carried_lock.sources.items():
+    for key, locked in bundled_lock.sources.items():
         if not update_lock:
             lock.check(key, locked)
         lock = lock.adding(key, locked)

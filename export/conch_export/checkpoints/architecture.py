@@ -1,6 +1,7 @@
 """config.json as the installed transformers means it. Hides its defaults, and what version 5 changed in its form.
 
 Since transformers 5 rotary positions are one object, `rope_parameters`, and ModernBERT lists the kind of every layer.
+What config.json states and nobody would look at is refused here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.settings import Settings
+from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
+from conch_export.checkpoints.settings import Settings, states_something
 from conch_export.errors import SourceError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ _BASES = {
 }
 """Where transformers 4 has the base of each kind of layer, of architectures that have more than one."""
 _DEFAULT_ROPE = {"rope_type": "default"}
+_NEWER = ("is_causal", "use_bidirectional_attention")
+"""Keys that change what a decoder sees, where the installed transformers may not know them."""
+_MAY_BE_ZERO = {"moe_every_n_layers", "pad_token_id", "type_vocab_size", "sliding_window"}
+_MOST = 1 << 22
+"""More than any true size; a larger number is a damaged one."""
 
 
 def in_this_generation(stated: Settings) -> Settings:
@@ -57,6 +64,48 @@ def defaults(model_type: str) -> Mapping[str, Any]:
 def label_count(stated: Settings) -> int:
     """How many numbers a classifier answers: as many as it names, else `num_labels`, else transformers' two."""
     return len(stated.inner("id2label")) or stated.of("num_labels", int, 2)
+
+
+def refuse_unread(stated: Settings, read: Mapping[str, type] | None) -> None:
+    """Refuse what config.json states and nobody would look at, though it may change what the model computes.
+
+    Args:
+        stated: config.json in the form of `in_this_generation`.
+        read: the keys that a family reads; None where there is no family and transformers itself computes.
+
+    Raises:
+        UnsupportedError: there is such a key.
+    """
+    known = defaults(str(stated["model_type"]))
+    for key, value in stated.items():
+        is_read = key in read if read is not None else key not in _NEWER
+        if is_read or key in CONFIG_WITHOUT_EFFECT or key == "auto_map" or key.startswith("_"):
+            continue
+        if not states_something(value) or (key in known and (known[key] == value or read is None)):
+            continue
+        msg = (
+            f"{stated.place} states {key} = {value!r}, which is not built for {stated['model_type']!r} and may change "
+            "what it computes: export a copy of the folder whose config.json does not state it, if you know that it "
+            "does not"
+        )
+        raise UnsupportedError(msg)
+
+
+def refuse_wrong_types(stated: Settings, read: Mapping[str, type]) -> None:
+    """Refuse values of a type or size that a family cannot compute with.
+
+    Raises:
+        SourceError: there is one.
+    """
+    for key, kind in read.items():
+        if stated.get(key) is None:
+            continue
+        value = stated.of(key, kind, kind())
+        least = 0 if key in _MAY_BE_ZERO else 1
+        if kind is int and not least <= value <= _MOST:
+            raise stated.wrong(key, f"a whole number from {least} to {_MOST}")
+        if kind is float and not 0 < value < 1e12:
+            raise stated.wrong(key, "a number above 0")
 
 
 def _rotary(stated: Settings) -> dict[str, Any]:

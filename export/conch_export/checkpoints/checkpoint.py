@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.architecture import defaults, in_this_generation
-from conch_export.checkpoints.known_settings import TRANSFORMER, refuse_unknown
+from conch_export.checkpoints.known_keys import TRANSFORMER
 from conch_export.checkpoints.settings import Settings, read_json, read_settings
 from conch_export.checkpoints.tokenizer import Arguments, ServedTokenizer, read_tokenizer
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.sources import weight_files
-from conch_export.sources.files import is_transformer_folder
+from conch_export.sources.files import is_transformer_folder, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +77,7 @@ class Checkpoint:
         """
         found = (read_settings(self.transformer / f"sentence_{kind}_config.json") for kind in _SENTENCE_SETTINGS)
         stated = next(filter(None, found), Settings("", {}))
-        refuse_unknown(stated, TRANSFORMER)
+        stated.refuse_unknown(TRANSFORMER)
         return stated
 
     @cached_property

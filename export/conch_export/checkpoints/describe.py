@@ -8,18 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.architecture import defaults, label_count
+from conch_export.checkpoints.architecture import label_count, refuse_unread, refuse_wrong_types
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
-from conch_export.checkpoints.extras import COLBERT, extra_width, has_lexical
-from conch_export.checkpoints.heads import refuse_unknown_classifier
-from conch_export.checkpoints.known_settings import (
-    SENTENCE_TRANSFORMERS,
-    refuse_unknown,
-    refuse_unread,
-    refuse_wrong_types,
-)
+from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
+from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
 from conch_export.checkpoints.modules import Modules
-from conch_export.checkpoints.scoring import is_cross_encoder, refuse_other_activation
 from conch_export.checkpoints.usage import (
     is_centred,
     known_usage,
@@ -47,7 +40,7 @@ from conch_export.model.description import (
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.settings import Settings
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 
 def describe(
@@ -74,7 +67,7 @@ def describe(
         UnsupportedError: the checkpoint asks for something that is not built.
         SourceError: the checkpoint is damaged.
     """
-    refuse_unknown(checkpoint.settings("config_sentence_transformers.json"), SENTENCE_TRANSFORMERS)
+    checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
     if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.SPARSE):
@@ -108,16 +101,17 @@ class _Reader:
         self.modules = Modules(checkpoint)
         self._usage = known_usage(source)
         self._family = family_of(checkpoint.config)
+        keys = self._family.keys if self._family else None
         if not source.code_sha256:  # a checkpoint's own code reads what it likes
-            refuse_unread(checkpoint.stated_config, defaults(checkpoint.model_type), family=self._family is not None)
-        if self._family is not None:
-            refuse_wrong_types(checkpoint.stated_config)
+            refuse_unread(checkpoint.stated_config, keys)
+        if keys is not None:
+            refuse_wrong_types(checkpoint.stated_config, keys)
         self._score_tokens = tuple(overrides.score_tokens or self.modules.score_tokens() or self._usage.score_tokens)
 
     def stated_task(self) -> Task:
         """What kind of model the checkpoint's files say it is."""
         kinds = self.modules.kinds
-        if self._score_tokens or is_cross_encoder(self._checkpoint):
+        if self._score_tokens or self.modules.is_cross_encoder:
             return Task.CROSS_ENCODER
         if _is_classifier(self._checkpoint.stated_config) and "Pooling" not in kinds:
             _refuse_other_labels(self._checkpoint.stated_config)
@@ -153,10 +147,10 @@ class _Reader:
             return GenerativeReranker(**common, score_tokens=self._score_tokens, pair_template=template)
         checkpoint, config, family = self._checkpoint, self._checkpoint.config, self._family
         segments = family.has_segments(config) if family else config.of("type_vocab_size", int, 0) > 1
-        refuse_other_activation(checkpoint)
+        self.modules.refuse_other_scores()
         common |= self.prompts() | {"segments": segments and checkpoint.served_tokenizer.segments}
         if "Pooling" in self.modules.kinds:
-            pooling, layers = self.modules.pooling(None), self.modules.scoring()
+            pooling, layers = self.modules.pooling(), self.modules.scoring()
             return ModularCrossEncoder(**common, pooling=pooling, layers=layers)
         refuse_unknown_classifier(checkpoint.model_type)
         return CrossEncoder(**common)

@@ -1,4 +1,8 @@
-"""A checkpoint's head as data. Hides what its weights are called."""
+"""A checkpoint's head as data. Hides what its weights are called.
+
+Layers in files of their own beside the weights, as BGE-M3 has them for two more kinds of answer, are read here too. On
+the Hub they are pickles, which are never loaded; converted to safetensors, they have the names that are read here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from conch_export.checkpoints.extras import COLBERT, LEXICAL, read_extra
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.model.description import (
@@ -21,7 +24,7 @@ from conch_export.model.description import (
 )
 from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
 from conch_export.model.network import Linear
-from conch_export.sources import weight_files
+from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +80,11 @@ _VOCABULARIES = (
     _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
     _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector"),
     _Layout("head.dense", "head.norm", "decoder"),
+)
+LEXICAL, COLBERT = "sparse_linear", "colbert_linear"
+_CONVERT = (
+    'python -c "import torch, safetensors.torch as s; '
+    "s.save_file(torch.load('{0}.pt', weights_only=True), '{0}.safetensors')\""
 )
 _LAYER_NORM_EPSILON = 1e-5
 """Of torch's `nn.LayerNorm`, which sentence-transformers leaves as it is."""
@@ -137,6 +145,46 @@ def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
         message = f"the checkpoint has no {LEXICAL}.safetensors: fetch it again"
         raise SourceError(message)
     return Lexical(layer, description.vocabulary, tuple(checkpoint.special_ids()))
+
+
+def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:
+    """The layer in a file of that name, or None where there is no such file.
+
+    Raises:
+        UnsupportedError: there is one, but a pickle.
+    """
+    path = checkpoint.folder / f"{name}.safetensors"
+    if path.exists():
+        weights = Weights.load([path])
+        bias = weights.array("bias") if "bias" in weights else None
+        return Linear(np.ascontiguousarray(weights.array("weight").T), bias)
+    if (checkpoint.folder / f"{name}.pt").exists():
+        msg = f"{name}.pt is a pickle, which can run code and is never loaded: convert it, {_CONVERT.format(name)}"
+        raise UnsupportedError(msg)
+    return None
+
+
+def extra_width(checkpoint: Checkpoint, name: str) -> int:
+    """Length of the vectors that the layer of that name gives; 0 where there is no file that can be read."""
+    layer = read_extra(checkpoint, name) if (checkpoint.folder / f"{name}.safetensors").exists() else None
+    return 0 if layer is None else int(layer.weight.shape[1])
+
+
+def has_lexical(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
+    """Whether lexical weights are served: as the operator says, or else if the layer is there.
+
+    Raises:
+        UnsupportedError: they are asked for and there is no layer.
+    """
+    if asked is None:
+        return extra_width(checkpoint, LEXICAL) > 0
+    if asked and read_extra(checkpoint, LEXICAL) is None:
+        msg = (
+            f"--lexical needs {LEXICAL}.safetensors beside the checkpoint; from the pickle that its authors publish: "
+            f"{_CONVERT.format(LEXICAL)}"
+        )
+        raise UnsupportedError(msg)
+    return asked
 
 
 def _layers(checkpoint: Checkpoint, layers: Iterable[ModuleLayer]) -> tuple[Step, ...]:

@@ -1,12 +1,14 @@
-"""What sentence-transformers' authors put behind the transformer. Hides its files and how their form changed."""
+"""The modules that sentence-transformers puts behind the transformer. Hides its files and how their form changed.
+
+A cross-encoder may have modules too: an encoder, a pooling, and layers, the last of which gives the scores.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.known_settings import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, refuse_unknown
-from conch_export.checkpoints.scoring import is_cross_encoder, read_scoring
+from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES
 from conch_export.checkpoints.settings import Settings
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.model.description import ModuleLayer, Pooling
@@ -14,167 +16,18 @@ from conch_export.model.description import ModuleLayer, Pooling
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
 
-TRANSFORMERS = ("Transformer", "MLMTransformer")
-_KNOWN = (*TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
+_SETTINGS = "config_sentence_transformers.json"
+_TRANSFORMERS = ("Transformer", "MLMTransformer")
+_KNOWN = (*_TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
+_ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
+_SCORING = ("Dense", "LayerNorm", "Normalize")
+"""Kinds of layers behind the pooling of a cross-encoder, in any order."""
 _BUILT: dict[str, tuple[Any, ...]] = {
     "processing_kwargs": ({},),
     "tokenizer_name_or_path": (),
     "transformer_task": ("feature-extraction", "fill-mask", "sequence-classification", "text-generation"),
 }
-"""What sentence-transformers' settings of the encoder may say."""
-_ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
-
-
-class Modules:
-    """The modules of a checkpoint, in order.
-
-    Raises:
-        UnsupportedError: one is not built, or they come in an order that is not.
-    """
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-        modules = [_module(stated) for stated in checkpoint.modules]
-        self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
-        self._refuse_unknown()
-        if self._folders:
-            self._refuse_strange_encoder()
-
-    @property
-    def kinds(self) -> list[str]:
-        """Their names; empty where the checkpoint does not list them."""
-        return [kind for kind, _ in self._folders]
-
-    def settings(self, kind: str) -> Settings:
-        """The configuration of the module of that kind, empty where there is none."""
-        folders = [folder for name, folder in self._folders if name == kind]
-        return self._settings(kind, folders[0]) if folders else Settings(kind, {})
-
-    def pooling(self, asked: Pooling | None) -> Pooling:
-        """How token vectors become one.
-
-        Raises:
-            UndecidedError: neither the checkpoint nor the operator says.
-            UnsupportedError: it asks for something that is not built.
-        """
-        if asked is not None:
-            return asked
-        stated = self.settings("Pooling")
-        if not stated:
-            message = f"the checkpoint does not say how to pool: state its authors' choice with --pooling {_OPTIONS}"
-            raise UndecidedError(message)
-        if not stated.of("include_prompt", bool, default=True):
-            message = (
-                "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built: what arrives "
-                "here are tokens, and they do not say where the prompt ends"
-            )
-            raise UnsupportedError(message)
-        modes = _pooling_modes(stated)
-        if len(modes) != 1 or modes[0] not in _POOLINGS:
-            message = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
-            raise UnsupportedError(message)
-        return _POOLINGS[modes[0]]
-
-    def normalize(self, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-        """Whether vectors leave with length 1; raises UndecidedError where nothing says."""
-        if asked is not None:
-            return asked
-        if not self.kinds:
-            message = (
-                "the checkpoint does not say whether vectors are normalised: state it with --normalize or "
-                "--no-normalize"
-            )
-            raise UndecidedError(message)
-        return "Normalize" in self.kinds
-
-    def dense(self) -> tuple[ModuleLayer, ...]:
-        """Layers after the pooling."""
-        return tuple(self._dense(folder) for kind, folder in self._folders if kind == "Dense")
-
-    def logarithms(self) -> int:
-        """How often SPLADE's pooling takes log(1 + x)."""
-        stated = self.settings("SpladePooling")
-        pooling = stated.of("pooling_strategy", str, "max")
-        activation = stated.of("activation_function", str, "relu")
-        if pooling != "max" or activation not in _LOGARITHMS:
-            known = ", ".join(map(repr, _LOGARITHMS))
-            message = (
-                f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built (known: 'max', {known})"
-            )
-            raise UnsupportedError(message)
-        return _LOGARITHMS[activation]
-
-    def score_tokens(self) -> tuple[str, ...]:
-        """The words for yes and no, of a reranker that answers in them; empty for others.
-
-        Raises:
-            UnsupportedError: there is a word for yes only.
-        """
-        stated = self.settings("LogitScore")
-        if not stated:
-            return ()
-        answers = {answer: stated.of(f"{answer}_token_id", int, -1) for answer in ("true", "false")}
-        if min(answers.values()) < 0:
-            message = "a reranker that scores by one word's logit is not built: it needs a word for yes and one for no"
-            raise UnsupportedError(message)
-        return tuple(map(self._checkpoint.token, answers.values()))
-
-    def _dense(self, folder: str) -> ModuleLayer:
-        stated = self._settings("Dense", folder)
-        if not stated.of("out_features", int, 0) > 0 or stated.of("use_residual", bool, default=False):
-            message = f"{stated.place} describes a Dense module that is not built"
-            raise UnsupportedError(message)
-        vectors = "sentence_embedding" if "Pooling" in self.kinds else "token_embeddings"
-        for key in ("module_input_name", "module_output_name"):
-            if stated.of(key, str, vectors) != vectors:
-                message = f"{stated.place} states {key} = {stated[key]!r}, which is not built (known: {vectors!r})"
-                raise UnsupportedError(message)
-        # sentence-transformers' own default is Tanh; it writes "Identity" for none.
-        activation = stated.of("activation_function", str, "torch.nn.modules.activation.Tanh")
-        if not activation.startswith("torch."):
-            message = (
-                f"{stated.place} states activation_function = {activation!r}, code of the checkpoint's own, which "
-                "is not run (known: those of torch.nn)"
-            )
-            raise UnsupportedError(message)
-        return ModuleLayer("Dense", folder, activation.rsplit(".", 1)[-1].lower(), stated["out_features"])
-
-    def _settings(self, kind: str, folder: str) -> Settings:
-        stated = self._checkpoint.settings(f"{folder}/config.json")
-        refuse_unknown(stated, MODULES.get(kind, ()))
-        return stated
-
-    def _refuse_strange_encoder(self) -> None:
-        """Refuse ways to run the encoder, or to prepare its texts, that are not built."""
-        stated = self._checkpoint.transformer_settings
-        for key in ("model_args", "model_kwargs"):
-            refuse_unknown(stated.inner(key), MODEL_ARGUMENTS_WITHOUT_EFFECT)
-        for key, built in _BUILT.items():
-            if key in stated and stated[key] not in (None, *built):
-                message = f"{stated.place} states {key} = {stated[key]!r}, which is not built" + (
-                    f" (known: {', '.join(map(repr, built))})" if built else ""
-                )
-                raise UnsupportedError(message)
-        if "message" in stated.inner("modality_config"):
-            message = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
-            raise UnsupportedError(message)
-
-    def scoring(self) -> tuple[ModuleLayer, ...]:
-        """The layers behind the pooling of a cross-encoder."""
-        return read_scoring(self._checkpoint, self._folders)
-
-    def _refuse_unknown(self) -> None:
-        if is_cross_encoder(self._checkpoint):  # whose layers may come in any order
-            return
-        unknown = [kind for kind in self.kinds if kind not in _KNOWN]
-        folders = [folder for kind, folder in self._folders if kind in TRANSFORMERS]
-        unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]
-        order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER]
-        if unknown or order != sorted(order):
-            message = f"the checkpoint ends in {', '.join(unknown or self.kinds[1:])}, which is not built"
-            raise UnsupportedError(message)
-
-
+"""Values that sentence-transformers' settings of the encoder may have."""
 _POOLINGS = {
     "mean": Pooling.MEAN,
     "cls": Pooling.CLS,
@@ -183,33 +36,232 @@ _POOLINGS = {
     "weightedmean": Pooling.WEIGHTED_MEAN,
     "mean_sqrt_len": Pooling.MEAN_SQRT_LENGTH,
 }
-"""By the name that sentence-transformers gives them."""
+"""By sentence-transformers' names."""
 _LOGARITHMS = {"relu": 1, "log1p_relu": 2}
-_OPTIONS = "|".join(pooling.value for pooling in Pooling)
+_TANH = "torch.nn.modules.activation.Tanh"
+"""sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
+_ACTIVATIONS_OF_SCORES = ("Sigmoid", "Identity")
 
 
-def _module(stated: Settings) -> tuple[str, str]:
+class Modules:
+    """The modules of a checkpoint, in order.
+
+    Attributes:
+        is_cross_encoder: whether sentence-transformers saved the checkpoint as one.
+
+    Raises:
+        UnsupportedError: a module is not built, or not in this order.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self.is_cross_encoder = checkpoint.settings(_SETTINGS).get("model_type") == "CrossEncoder"
+        modules = [_kind_and_folder(stated) for stated in checkpoint.modules]
+        self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
+        if not self.is_cross_encoder:
+            self._refuse_unknown()
+        if self._folders:
+            self._refuse_strange_encoder()
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of the modules; empty where the checkpoint does not list them."""
+        return [kind for kind, _ in self._folders]
+
+    def pooling(self, asked: Pooling | None = None) -> Pooling:
+        """How token embeddings become a text's vector.
+
+        Raises:
+            UndecidedError: neither the checkpoint nor the operator says.
+            UnsupportedError: the checkpoint states something that is not built.
+        """
+        if asked is not None:
+            return asked
+        stated = self._settings("Pooling")
+        if not stated:
+            options = "|".join(pooling.value for pooling in Pooling)
+            msg = f"the checkpoint does not say how to pool: state its authors' choice with --pooling {options}"
+            raise UndecidedError(msg)
+        if not stated.of("include_prompt", bool, default=True):
+            msg = (
+                "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built: the graphs "
+                "get tokens, which do not say where the prompt ends"
+            )
+            raise UnsupportedError(msg)
+        modes = _pooling_modes(stated)
+        if len(modes) != 1 or modes[0] not in _POOLINGS:
+            msg = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
+            raise UnsupportedError(msg)
+        return _POOLINGS[modes[0]]
+
+    def normalize(self, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
+        """Whether vectors leave with length 1; raises UndecidedError where nothing says."""
+        if asked is not None:
+            return asked
+        if not self.kinds:
+            option = "state it with --normalize or --no-normalize"
+            raise UndecidedError(f"the checkpoint does not say whether vectors are normalised: {option}")
+        return "Normalize" in self.kinds
+
+    def dense(self) -> tuple[ModuleLayer, ...]:
+        """The Dense layers after the pooling, or over every token embedding where there is none."""
+        return tuple(self._dense(folder) for kind, folder in self._folders if kind == "Dense")
+
+    def scoring(self) -> tuple[ModuleLayer, ...]:
+        """The layers behind the pooling of a cross-encoder.
+
+        Raises:
+            UnsupportedError: they are not a chain that ends in one score.
+        """
+        after = self._folders[self.kinds.index("Pooling") + 1 :]
+        last = len(after) - 1
+        layers = tuple(self._score_layer(*module, last=index == last) for index, module in enumerate(after))
+        if not layers or layers[-1].kind != "Dense":
+            kinds = ", ".join(self.kinds)
+            raise UnsupportedError(
+                f"a cross-encoder whose modules are {kinds} is not built: a Dense has to give its scores"
+            )
+        return layers
+
+    def logarithms(self) -> int:
+        """How often SPLADE's pooling takes log(1 + x)."""
+        stated = self._settings("SpladePooling")
+        pooling = stated.of("pooling_strategy", str, "max")
+        activation = stated.of("activation_function", str, "relu")
+        if pooling != "max" or activation not in _LOGARITHMS:
+            known = f"known: 'max', {', '.join(map(repr, _LOGARITHMS))}"
+            raise UnsupportedError(
+                f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built ({known})"
+            )
+        return _LOGARITHMS[activation]
+
+    def score_tokens(self) -> tuple[str, ...]:
+        """The tokens for yes and no of a generative reranker; empty for other models.
+
+        Raises:
+            UnsupportedError: there is a token for yes only.
+        """
+        stated = self._settings("LogitScore")
+        if not stated:
+            return ()
+        answers = {answer: stated.of(f"{answer}_token_id", int, -1) for answer in ("true", "false")}
+        if min(answers.values()) < 0:
+            msg = "a reranker that scores by one word's logit is not built: it needs a word for yes and one for no"
+            raise UnsupportedError(msg)
+        return tuple(map(self._checkpoint.token, answers.values()))
+
+    def refuse_other_scores(self) -> None:
+        """Refuse scores that are neither logits nor their sigmoid: those are what is served.
+
+        Raises:
+            UnsupportedError: the checkpoint states another activation.
+        """
+        config = self._checkpoint.config
+        stated = (
+            self._checkpoint.settings(_SETTINGS).get("activation_fn")
+            or (config.get("sentence_transformers") or {}).get("activation_fn")
+            or config.get("sbert_ce_default_activation_function")
+        )
+        known = _ACTIVATIONS_OF_SCORES
+        if stated and not (str(stated).startswith("torch.") and str(stated).rsplit(".", 1)[-1] in known):
+            msg = f"a cross-encoder whose scores go through {stated} is not built (known: {', '.join(known)})"
+            raise UnsupportedError(msg)
+
+    def _dense(self, folder: str) -> ModuleLayer:
+        stated = self._settings("Dense", folder)
+        width = stated.of("out_features", int, 0)
+        if width <= 0 or stated.of("use_residual", bool, default=False):
+            raise UnsupportedError(f"{stated.place} describes a Dense module that is not built")
+        vectors = "sentence_embedding" if "Pooling" in self.kinds else "token_embeddings"
+        for key in ("module_input_name", "module_output_name"):
+            if stated.of(key, str, vectors) != vectors:
+                msg = f"{stated.place} states {key} = {stated[key]!r}, which is not built (known: {vectors!r})"
+                raise UnsupportedError(msg)
+        activation = stated.of("activation_function", str, _TANH)
+        if not activation.startswith("torch."):
+            msg = (
+                f"{stated.place} states activation_function = {activation!r}, code of the checkpoint's own, which "
+                "is not run (known: those of torch.nn)"
+            )
+            raise UnsupportedError(msg)
+        return ModuleLayer("Dense", folder, _torch_name(activation), width)
+
+    def _score_layer(self, kind: str, folder: str, *, last: bool) -> ModuleLayer:
+        if kind not in _SCORING:
+            msg = f"a cross-encoder with {kind} behind its pooling is not built (known: {', '.join(_SCORING)})"
+            raise UnsupportedError(msg)
+        if kind != "Dense":
+            return ModuleLayer(kind, folder)
+        place = f"{folder}/config.json"
+        stated = self._checkpoint.settings(place)
+        source = stated.get("module_input_name") or "sentence_embedding"
+        ends = (source, stated.get("module_output_name") or source)
+        wanted = ("sentence_embedding", "scores" if last else "sentence_embedding")
+        activation = str(stated.get("activation_function") or _TANH)
+        if ends != wanted or not activation.startswith("torch.") or (last and stated.get("out_features") != 1):
+            raise UnsupportedError(f"{place} describes a Dense module that is not built into a cross-encoder")
+        if last and _torch_name(activation) != "identity":
+            raise UnsupportedError(f"{place} puts {activation} before the scores: only logits are built (Identity)")
+        return ModuleLayer(kind, folder, _torch_name(activation))
+
+    def _settings(self, kind: str, folder: str | None = None) -> Settings:
+        """The configuration of the (first) module of that kind, empty where there is none."""
+        if folder is None:
+            folder = next((each for name, each in self._folders if name == kind), None)
+        if folder is None:
+            return Settings(kind, {})
+        stated = self._checkpoint.settings(f"{folder}/config.json")
+        stated.refuse_unknown(MODULES.get(kind, ()))
+        return stated
+
+    def _refuse_strange_encoder(self) -> None:
+        """Refuse ways to run the encoder, or to prepare its texts, that are not built."""
+        stated = self._checkpoint.transformer_settings
+        for key in ("model_args", "model_kwargs"):
+            stated.inner(key).refuse_unknown(MODEL_ARGUMENTS_WITHOUT_EFFECT)
+        for key, built in _BUILT.items():
+            if key in stated and stated[key] not in (None, *built):
+                known = f" (known: {', '.join(map(repr, built))})" if built else ""
+                raise UnsupportedError(f"{stated.place} states {key} = {stated[key]!r}, which is not built{known}")
+        if "message" in stated.inner("modality_config"):
+            msg = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
+            raise UnsupportedError(msg)
+
+    def _refuse_unknown(self) -> None:
+        unknown = [kind for kind in self.kinds if kind not in _KNOWN]
+        folders = [folder for kind, folder in self._folders if kind in _TRANSFORMERS]
+        unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]
+        order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER]
+        if unknown or order != sorted(order):
+            ends = ", ".join(unknown or self.kinds[1:])
+            raise UnsupportedError(f"the checkpoint ends in {ends}, which is not built")
+
+
+def _torch_name(activation: str) -> str:
+    return activation.rsplit(".", 1)[-1].lower()
+
+
+def _kind_and_folder(stated: Settings) -> tuple[str, str]:
     """Kind and folder of a module.
 
     Raises:
         SourceError: it states neither, or a folder that is elsewhere.
         UnsupportedError: it states a key that is not known here, or takes arguments of its own from callers.
     """
-    refuse_unknown(stated, MODULE)
+    stated.refuse_unknown(MODULE)
     if stated.of("kwargs", list[Any], []):
-        message = f"{stated.place} takes arguments from its callers (kwargs = {stated['kwargs']!r}), which is not built"
-        raise UnsupportedError(message)
+        msg = f"{stated.place} takes arguments from its callers (kwargs = {stated['kwargs']!r}), which is not built"
+        raise UnsupportedError(msg)
     for key in ("type", "path"):
         if not isinstance(stated.get(key), str):
-            message = f"{stated.place} should state {key!r}, a text: fetch the checkpoint again"
-            raise SourceError(message)
+            raise SourceError(f"{stated.place} should state {key!r}, a text: fetch the checkpoint again")
     if not re.fullmatch(r"(\w[\w.-]*)?", stated["path"]):
         raise stated.wrong("path", "the name of a folder of the checkpoint")
     return stated["type"].rsplit(".", 1)[-1], stated["path"]
 
 
 def _pooling_modes(stated: Settings) -> list[str]:
-    """Names of what is joined: `pooling_mode` since sentence-transformers 5.7, one flag for each before."""
+    """Names of the joined poolings: `pooling_mode` since sentence-transformers 5.7, one flag for each before."""
     named = stated.get("pooling_mode")
     if named is None:
         flags = (key.removeprefix("pooling_mode_") for key, value in stated.items() if value is True)

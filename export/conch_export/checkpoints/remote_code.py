@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conch_export.checkpoints.settings import Settings
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 FLAG = "--trust-remote-code"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 T = TypeVar("T", int, float, str, bool, list[Any], dict[str, Any])
@@ -23,7 +24,7 @@ _KINDS: dict[type, str] = {
 
 
 class Settings(dict[str, Any]):
-    """The values by key; asking for one that is not there, or is of another type, is a SourceError.
+    """The values by key; a missing key that is asked for, or a value of another type, is a SourceError.
 
     Attributes:
         place: the file, as messages name it.
@@ -34,11 +35,10 @@ class Settings(dict[str, Any]):
         self.place = place
 
     def __missing__(self, key: str) -> Any:
-        message = f"{self.place} does not state {key!r}: it is not whole, fetch the checkpoint again"
-        raise SourceError(message)
+        raise SourceError(f"{self.place} does not state {key!r}: it is not whole, fetch the checkpoint again")
 
     def of(self, key: str, kind: type[T], default: T) -> T:
-        """The value of a key, which is of this type; the default where it is missing or null.
+        """The value of a key, of this type; the default where the key is missing or null.
 
         Raises:
             SourceError: it is of another type.
@@ -67,10 +67,27 @@ class Settings(dict[str, Any]):
         """The error of a value that is not what was expected."""
         stated = repr(self[key])
         shown = stated if len(stated) <= 60 else f"{stated[:60]}…"
-        return SourceError(f"{self.place} states {key} = {shown}, where {expected} should be: {_FIX}")
+        fix = "fetch the checkpoint again, or mend the file"
+        return SourceError(f"{self.place} states {key} = {shown}, where {expected} should be: {fix}")
+
+    def refuse_unknown(self, *known: Collection[str]) -> None:
+        """Refuse keys that are in none of the collections and state something.
+
+        Raises:
+            UnsupportedError: there is one.
+        """
+        for key, value in self.items():
+            if states_something(value) and not any(key in keys for keys in known):
+                msg = (
+                    f"{self.place} states {key} = {value!r}, which is not known here and may change what the model "
+                    "computes: export a copy of the folder without it, if you know that it does not"
+                )
+                raise UnsupportedError(msg)
 
 
-_FIX = "fetch the checkpoint again, or mend the file"
+def states_something(value: Any) -> bool:
+    """Whether a value could change anything: null, and empty texts, lists and objects could not."""
+    return value is not None and value not in ("", [], {})
 
 
 def read_json(path: Path) -> Any:
@@ -85,8 +102,8 @@ def read_json(path: Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        message = f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again"
-        raise SourceError(message) from error
+        msg = f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again"
+        raise SourceError(msg) from error
 
 
 def read_settings(path: Path) -> Settings:
@@ -97,6 +114,5 @@ def read_settings(path: Path) -> Settings:
     """
     content = read_json(path)
     if not isinstance(content, dict | None):
-        message = f"{path} is damaged (it should hold a JSON object): fetch the checkpoint again"
-        raise SourceError(message)
+        raise SourceError(f"{path} is damaged (it should hold a JSON object): fetch the checkpoint again")
     return Settings(str(path), content or {})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
-from conch_export.checkpoints.known_settings import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT, refuse_unknown
+from conch_export.checkpoints.known_keys import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT
 from conch_export.checkpoints.settings import Settings, read_settings
 from conch_export.errors import SourceError, UnsupportedError
 
@@ -134,7 +134,7 @@ def _own(folder: Path) -> Tokenizer | None:
 
 
 def _refuse(stated: Settings) -> None:
-    refuse_unknown(stated, TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT)
+    stated.refuse_unknown(TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT)
     stated.of("model_max_length", float, 0.0)
     for key, built in (("auto_map", None), ("use_fast", True)):
         if stated.get(key, built) not in (built, None):

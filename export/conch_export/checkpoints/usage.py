@@ -10,7 +10,7 @@ from conch_export.sources import catalog
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import Overrides
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 
 _LEAST = 3

@@ -1,76 +1,102 @@
-"""Encoder families: one module each; adding one is adding its file.
+"""Encoder families: one module each, whose `FAMILY` reads a checkpoint into the encoder of `model.network`.
 
-A module reads a checkpoint of its family into the family-neutral description that `graphs.encoder` builds from:
-
-    IN_TRANSFORMERS: bool                             whether transformers itself implements it, to compare with
-    reads(config) -> bool                             whether this config.json is of the family
-    read_encoder(checkpoint) -> Encoder               raises UnsupportedError for variants it does not know
-    position_count(config) -> int                     most tokens that a row may have
-    has_segments(config) -> bool                      whether text pairs are told apart by token_type_ids
+Adding a family is adding its module: nothing lists them.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, UnsupportedError
 from conch_export.model.shapes import refuse_misfits
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from collections.abc import Mapping
+
+    from conch_export.checkpoints.settings import Settings
+    from conch_export.checkpoints.weights import Weights
     from conch_export.model.network import Encoder
 
 
-class Family(Protocol):
-    """What each module of this package offers."""
+class Family(ABC):
+    """An encoder family: which config.json is of it, and what its tensors are called.
 
-    IN_TRANSFORMERS: bool
+    Attributes:
+        model_types: transformers' names of its architectures.
+        in_transformers: whether transformers itself implements it, to compare with.
+        settings: the keys of config.json that it reads, by the type of their values. A key that is neither here nor
+            among those without effect (`checkpoints.known_keys`) is refused when it states something.
+        built: the values that are built, of keys that may have others.
+    """
 
-    def reads(self, config: dict[str, Any], /) -> bool:
+    model_types: ClassVar[tuple[str, ...]]
+    in_transformers: ClassVar[bool] = True
+    settings: ClassVar[Mapping[type, str]]
+    built: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @property
+    def keys(self) -> dict[str, type]:
+        """The keys of config.json that it reads, with the types of their values."""
+        return {key: kind for kind, keys in self.settings.items() for key in keys.split()}
+
+    def reads(self, config: Mapping[str, Any]) -> bool:
         """Whether this config.json is of the family."""
+        return config["model_type"] in self.model_types
 
-    def read_encoder(self, checkpoint: Checkpoint, /) -> Encoder:
-        """The encoder with its weights."""
+    def position_count(self, config: Settings) -> int:
+        """Most tokens that a row may have; rotary positions and ALiBi have no table that ends."""
+        return int(config["max_position_embeddings"])
 
-    def position_count(self, config: dict[str, Any], /) -> int:
-        """Most tokens that a row may have."""
-
-    def has_segments(self, config: dict[str, Any], /) -> bool:
+    def has_segments(self, config: Settings) -> bool:
         """Whether text pairs are told apart by token_type_ids."""
+        return int(config.get("type_vocab_size") or 0) > 1
 
+    @abstractmethod
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights, its variant checked and its shapes not."""
 
-def family_of(config: dict[str, Any]) -> Family | None:
-    """The family that reads this config.json, if there is one.
+    def read_encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights, which fit each other.
 
-    What transformers computes is not what a checkpoint's own code computes, whatever architecture it calls itself.
-    """
-    own_code = any(name.startswith("AutoModel") for name in config.get("auto_map") or {})
-    for module in pkgutil.iter_modules(__path__):
-        family = cast("Family", importlib.import_module(f"{__name__}.{module.name}"))
-        if family.reads(config):
-            return None if own_code and family.IN_TRANSFORMERS else family
-    return None
-
-
-def read_encoder(family: Family, checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights, which fit each other.
-
-    Raises:
-        UnsupportedError: a variant that the family does not know.
-        SourceError: a tensor is missing, or of another model.
-    """
-    config, encoder = checkpoint.config, family.read_encoder(checkpoint)
-    hidden, inner = (config.get(old, config.get(new)) for old, new in _WIDTHS)
-    refuse_misfits(encoder, config["vocab_size"], int(hidden or 0), int(inner or 0))
-    if encoder.max_length != family.position_count(config):
-        message = (
-            f"{config.place} states {family.position_count(config)} positions, the checkpoint has "
-            f"{encoder.max_length}: its files are not of one model, fetch it again"
-        )
-        raise SourceError(message)
-    return encoder
+        Raises:
+            UnsupportedError: a variant that the family does not know.
+            SourceError: a tensor is missing, or of another model.
+        """
+        for key, values in self.built.items():
+            if config.get(key) not in values:
+                known = f"{config['model_type']} (known: {', '.join(map(repr, values))})"
+                raise UnsupportedError(f"{key} = {config.get(key)!r} is not built for {known}")
+        encoder = self.encoder(config, weights)
+        hidden, inner = (config.get(old, config.get(new)) for old, new in _WIDTHS)
+        refuse_misfits(encoder, config["vocab_size"], int(hidden or 0), int(inner or 0))
+        if encoder.max_length != self.position_count(config):
+            msg = (
+                f"{config.place} states {self.position_count(config)} positions, the checkpoint has "
+                f"{encoder.max_length}: its files are not of one model, fetch it again"
+            )
+            raise SourceError(msg)
+        return encoder
 
 
 _WIDTHS = (("n_embd", "hidden_size"), ("n_inner", "intermediate_size"))
+
+
+@cache
+def _families() -> tuple[Family, ...]:
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
+
+
+def family_of(config: Mapping[str, Any]) -> Family | None:
+    """The family that reads this config.json, if there is one.
+
+    None for a checkpoint with code of its own (`auto_map`) whose architecture transformers implements: its own code
+    may compute something else, whatever architecture it claims to be.
+    """
+    own_code = any(name.startswith("AutoModel") for name in config.get("auto_map") or {})
+    family = next((family for family in _families() if family.reads(config)), None)
+    return None if family and own_code and family.in_transformers else family

@@ -2,59 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from conch_export.errors import UnsupportedError
-from conch_export.families import bert
+from conch_export.families.bert import Bert
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
 from conch_export.onnx.distances import Alibi
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from collections.abc import Mapping
+
+    from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
 _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 
-IN_TRANSFORMERS = False
 
-
-def reads(config: dict[str, Any]) -> bool:
+class JinaBert(Bert):
     """What calls itself BERT and has ALiBi."""
-    return bool(config["model_type"] == "bert" and config.get("position_embedding_type") == "alibi")
+
+    in_transformers = False
+    settings: ClassVar = {
+        **Bert.settings,
+        str: f"{Bert.settings[str]} attn_implementation emb_pooler feed_forward_type",
+    }
+    built: ClassVar = {"feed_forward_type": tuple(_ACTIVATIONS)}
+
+    def reads(self, config: Mapping[str, Any]) -> bool:
+        """A `bert` with ALiBi."""
+        return config["model_type"] == "bert" and config.get("position_embedding_type") == "alibi"
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights."""
+        bias = Alibi.of(config["num_attention_heads"])
+        return Encoder(
+            words=weights.table("embeddings.word_embeddings"),
+            layers=tuple(_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
+            max_length=self.position_count(config),
+            types=weights.table("embeddings.token_type_embeddings"),
+            norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
+        )
 
 
-def read_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights."""
-    config, weights = checkpoint.config, checkpoint.weights
-    kind = config["feed_forward_type"]
-    if kind not in _ACTIVATIONS:
-        message = f"feed_forward_type = {kind!r} is not built for JinaBERT (known: {', '.join(_ACTIVATIONS)})"
-        raise UnsupportedError(message)
-    bias = Alibi.of(config["num_attention_heads"])
-    layers = range(config["num_hidden_layers"])
-    return Encoder(
-        words=weights.table("embeddings.word_embeddings"),
-        layers=tuple(_read_layer(config, weights, bias, _ACTIVATIONS[kind], index) for index in layers),
-        max_length=position_count(config),
-        types=weights.table("embeddings.token_type_embeddings"),
-        norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
-    )
-
-
-def position_count(config: dict[str, Any]) -> int:
-    """As many as the authors say; ALiBi has no table that ends."""
-    return int(config["max_position_embeddings"])
-
-
-def has_segments(config: dict[str, Any]) -> bool:
-    """As BERT."""
-    return bert.has_segments(config)
-
-
-def _read_layer(config: dict[str, Any], weights: Weights, bias: Alibi, activation: Activation, index: int) -> Layer:
-    name, epsilon, heads = f"encoder.layer.{index}", config["layer_norm_eps"], int(config["num_attention_heads"])
+def _layer(config: Settings, weights: Weights, bias: Alibi, index: int) -> Layer:
+    name, epsilon, heads = f"encoder.layer.{index}", config["layer_norm_eps"], config["num_attention_heads"]
     query, key, value = (weights.linear(f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
-    output = weights.linear(f"{name}.attention.output.dense")
+    output, activation = weights.linear(f"{name}.attention.output.dense"), _ACTIVATIONS[config["feed_forward_type"]]
     gate, up = weights.split_linear(f"{name}.mlp.gated_layers", 2)
     return Layer(
         attention=Attention(query, key, value, output, heads, heads, bias=bias),
@@ -62,3 +54,6 @@ def _read_layer(config: dict[str, Any], weights: Weights, bias: Alibi, activatio
         feed_forward=FeedForward(up, weights.linear(f"{name}.mlp.wo"), activation, gate),
         feed_forward_norm=weights.norm(f"{name}.mlp.layernorm", epsilon),
     )
+
+
+FAMILY = JinaBert()

@@ -2,62 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from conch_export.errors import UnsupportedError
+from conch_export.families import Family
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
 _ACTIVATIONS = {"gelu": Activation.GELU, "gelu_pytorch_tanh": Activation.GELU_TANH, "silu": Activation.SILU}
 
-IN_TRANSFORMERS = True
+
+class ModernBert(Family):
+    """Most layers attend to a window; every few layers one attends to the whole text."""
+
+    model_types = ("modernbert",)
+    settings: ClassVar = {
+        int: "global_attn_every_n_layers hidden_size intermediate_size local_attention max_position_embeddings "
+        "num_attention_heads num_hidden_layers pad_token_id vocab_size",
+        float: "global_rope_theta local_rope_theta norm_eps",
+        bool: "attention_bias mlp_bias norm_bias",
+        str: "classifier_activation classifier_pooling hidden_activation model_type",
+    }
+    built: ClassVar = {"hidden_activation": tuple(_ACTIVATIONS)}
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights."""
+        width, length = config["hidden_size"] // config["num_attention_heads"], self.position_count(config)
+        everywhere, nearby = (
+            Rotary.of(rotary_frequencies(config[theta], width), length)
+            for theta in ("global_rope_theta", "local_rope_theta")
+        )
+        layers = []
+        for index in range(config["num_hidden_layers"]):
+            is_global = index % config["global_attn_every_n_layers"] == 0
+            rotary, window = (everywhere, None) if is_global else (nearby, config["local_attention"] // 2)
+            layers.append(_layer(config, weights, rotary, window, index))
+        return Encoder(
+            words=weights.table("embeddings.tok_embeddings"),
+            layers=tuple(layers),
+            max_length=length,
+            norm=weights.norm("embeddings.norm", config["norm_eps"]),
+            final_norm=weights.norm("final_norm", config["norm_eps"]),
+        )
 
 
-def reads(config: dict[str, Any]) -> bool:
-    """All of them."""
-    return bool(config["model_type"] == "modernbert")
-
-
-def read_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights."""
-    config, weights = checkpoint.config, checkpoint.weights
-    if config["hidden_activation"] not in _ACTIVATIONS:
-        message = f"hidden_activation = {config['hidden_activation']!r} is not built for modernbert"
-        raise UnsupportedError(message)
-    width = config["hidden_size"] // config["num_attention_heads"]
-    everywhere, nearby = (
-        Rotary.of(rotary_frequencies(config[theta], width), position_count(config))
-        for theta in ("global_rope_theta", "local_rope_theta")
-    )
-    layers = []
-    for index in range(config["num_hidden_layers"]):
-        is_global = index % config["global_attn_every_n_layers"] == 0
-        rotary, window = (everywhere, None) if is_global else (nearby, config["local_attention"] // 2)
-        layers.append(_read_layer(config, weights, rotary, window, index))
-    return Encoder(
-        words=weights.table("embeddings.tok_embeddings"),
-        layers=tuple(layers),
-        max_length=position_count(config),
-        norm=weights.norm("embeddings.norm", config["norm_eps"]),
-        final_norm=weights.norm("final_norm", config["norm_eps"]),
-    )
-
-
-def position_count(config: dict[str, Any]) -> int:
-    """As many as the authors say; rotary positions have no table that ends."""
-    return int(config["max_position_embeddings"])
-
-
-def has_segments(config: dict[str, Any]) -> bool:  # noqa: ARG001 - the families share this signature
-    """Never."""
-    return False
-
-
-def _read_layer(config: dict[str, Any], weights: Weights, rotary: Rotary, window: int | None, index: int) -> Layer:
-    name, epsilon, heads = f"layers.{index}", config["norm_eps"], int(config["num_attention_heads"])
+def _layer(config: Settings, weights: Weights, rotary: Rotary, window: int | None, index: int) -> Layer:
+    name, epsilon, heads = f"layers.{index}", config["norm_eps"], config["num_attention_heads"]
     query, key, value = weights.split_linear(f"{name}.attn.Wqkv", 3)
     gate, up = weights.split_linear(f"{name}.mlp.Wi", 2)
     attention = Attention(
@@ -71,3 +63,6 @@ def _read_layer(config: dict[str, Any], weights: Weights, rotary: Rotary, window
         feed_forward_norm=weights.norm(f"{name}.mlp_norm", epsilon),
         pre_norm=True,
     )
+
+
+FAMILY = ModernBert()

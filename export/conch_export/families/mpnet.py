@@ -2,64 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from conch_export.errors import UnsupportedError
+from conch_export.families import Family
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
 from conch_export.onnx.distances import RelativeBias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
 _FARTHEST = 128
 """Distances from here on share a bucket."""
 
-IN_TRANSFORMERS = True
+
+class Mpnet(Family):
+    """The rows of the position table up to the padding index are never used."""
+
+    model_types = ("mpnet",)
+    settings: ClassVar = {
+        int: "hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers pad_token_id "
+        "relative_attention_num_buckets vocab_size",
+        float: "layer_norm_eps",
+        str: "hidden_act model_type",
+    }
+    built: ClassVar = {"hidden_act": ("gelu",)}
+
+    def position_count(self, config: Settings) -> int:
+        """The position table without its first, unused rows."""
+        return super().position_count(config) - _first(config)
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights, the unused positions cut off."""
+        positions = weights.table("embeddings.position_embeddings")[_first(config) :]
+        bias = _relative_bias(weights.table("encoder.relative_attention_bias"), len(positions))
+        return Encoder(
+            words=weights.table("embeddings.word_embeddings"),
+            layers=tuple(_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
+            max_length=len(positions),
+            positions=positions,
+            norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
+        )
 
 
-def reads(config: dict[str, Any]) -> bool:
-    """All of them."""
-    return bool(config["model_type"] == "mpnet")
-
-
-def read_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights; the unused first positions are cut off."""
-    config, weights = checkpoint.config, checkpoint.weights
-    if config["hidden_act"] != "gelu":
-        message = f"hidden_act = {config['hidden_act']!r} is not built for mpnet (known: 'gelu')"
-        raise UnsupportedError(message)
-    positions = weights.table("embeddings.position_embeddings")[_offset(config) :]
-    bias = _relative_bias(weights.table("encoder.relative_attention_bias"), len(positions))
-    return Encoder(
-        words=weights.table("embeddings.word_embeddings"),
-        layers=tuple(_read_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
-        max_length=len(positions),
-        positions=positions,
-        norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
-    )
-
-
-def position_count(config: dict[str, Any]) -> int:
-    """The position table without its first, unused rows."""
-    return int(config["max_position_embeddings"]) - _offset(config)
-
-
-def has_segments(config: dict[str, Any]) -> bool:  # noqa: ARG001 - the families share this signature
-    """Never."""
-    return False
-
-
-def _offset(config: dict[str, Any]) -> int:
+def _first(config: Settings) -> int:
+    """The first usable row of the position table."""
     return int(config.get("pad_token_id", 1)) + 1
 
 
-def _read_layer(config: dict[str, Any], weights: Weights, bias: RelativeBias, index: int) -> Layer:
-    name, epsilon, heads = f"encoder.layer.{index}", config["layer_norm_eps"], int(config["num_attention_heads"])
+def _layer(config: Settings, weights: Weights, bias: RelativeBias, index: int) -> Layer:
+    name, epsilon, heads = f"encoder.layer.{index}", config["layer_norm_eps"], config["num_attention_heads"]
     query, key, value, output = (weights.linear(f"{name}.attention.attn.{part}") for part in "qkvo")
     up, down = weights.linear(f"{name}.intermediate.dense"), weights.linear(f"{name}.output.dense")
     return Layer(
@@ -86,3 +82,6 @@ def _relative_bias(embeddings: NDArray[np.float32], reach: int) -> RelativeBias:
     far = np.minimum(exact + (logarithms * np.float32(side - exact)).astype(np.int64), side - 1)
     buckets = np.where(lengths < exact, lengths, far) + np.where(distances > 0, side, 0)
     return RelativeBias(np.ascontiguousarray(embeddings[buckets].T))
+
+
+FAMILY = Mpnet()

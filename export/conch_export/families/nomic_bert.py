@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from conch_export.errors import UnsupportedError
+from conch_export.families import Family
 from conch_export.model.network import (
     Activation,
     Attention,
@@ -16,60 +16,63 @@ from conch_export.model.network import (
 )
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from collections.abc import Mapping
+
+    from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
-_KNOWN: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("swiglu",),
-    "prenorm": (False,),
-    "rotary_emb_fraction": (1, 1.0),
-    "rotary_emb_interleaved": (False, None),
-    "rotary_emb_scale_base": (None,),
-    "rotary_scaling_factor": (None,),
-    "use_rms_norm": (False, None),
-    "parallel_block": (False, None),
-    "causal": (False, None),
-}
 
-IN_TRANSFORMERS = False
+class NomicBert(Family):
+    """The mixture-of-experts variant has other tensors and is not read."""
+
+    model_types = ("nomic_bert",)
+    in_transformers = False
+    settings: ClassVar = {
+        int: "moe_every_n_layers n_embd n_head n_inner n_layer n_positions type_vocab_size vocab_size",
+        float: "layer_norm_epsilon rotary_emb_base rotary_emb_fraction rotary_emb_scale_base rotary_scaling_factor",
+        bool: "causal mlp_fc1_bias mlp_fc2_bias parallel_block prenorm qkv_proj_bias rotary_emb_interleaved "
+        "use_rms_norm",
+        str: "activation_function model_type",
+    }
+    built: ClassVar = {
+        "activation_function": ("swiglu",),
+        "prenorm": (False,),
+        "rotary_emb_fraction": (1, 1.0),
+        "rotary_emb_interleaved": (False, None),
+        "rotary_emb_scale_base": (None,),
+        "rotary_scaling_factor": (None,),
+        "use_rms_norm": (False, None),
+        "parallel_block": (False, None),
+        "causal": (False, None),
+    }
+
+    def reads(self, config: Mapping[str, Any]) -> bool:
+        """All without experts."""
+        return super().reads(config) and not config.get("moe_every_n_layers")
+
+    def position_count(self, config: Settings) -> int:
+        """As many as the authors say."""
+        return int(config["n_positions"])
+
+    def has_segments(self, config: Settings) -> bool:
+        """Where there is a table of types; embedding models use its first row."""
+        return int(config.get("type_vocab_size") or 0) > 0
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights."""
+        width, length = config["n_embd"] // config["n_head"], self.position_count(config)
+        rotary = Rotary.of(rotary_frequencies(config["rotary_emb_base"], width), length)
+        return Encoder(
+            words=weights.table("embeddings.word_embeddings"),
+            layers=tuple(_layer(config, weights, rotary, index) for index in range(config["n_layer"])),
+            max_length=length,
+            types=weights.table("embeddings.token_type_embeddings") if self.has_segments(config) else None,
+            norm=weights.norm("emb_ln", config["layer_norm_epsilon"]),
+        )
 
 
-def reads(config: dict[str, Any]) -> bool:
-    """As the Hub's checkpoints are; the mixture-of-experts variant has other tensors."""
-    return bool(config["model_type"] == "nomic_bert" and not config.get("moe_every_n_layers"))
-
-
-def read_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights."""
-    config, weights = checkpoint.config, checkpoint.weights
-    for key, values in _KNOWN.items():
-        if config.get(key) not in values:
-            message = f"{key} = {config.get(key)!r} is not built for nomic_bert (known: {values[0]!r})"
-            raise UnsupportedError(message)
-    epsilon = config["layer_norm_epsilon"]
-    width = config["n_embd"] // config["n_head"]
-    rotary = Rotary.of(rotary_frequencies(config["rotary_emb_base"], width), position_count(config))
-    return Encoder(
-        words=weights.table("embeddings.word_embeddings"),
-        layers=tuple(_read_layer(config, weights, rotary, index) for index in range(config["n_layer"])),
-        max_length=position_count(config),
-        types=weights.table("embeddings.token_type_embeddings") if has_segments(config) else None,
-        norm=weights.norm("emb_ln", epsilon),
-    )
-
-
-def position_count(config: dict[str, Any]) -> int:
-    """As many as the authors say; rotary positions have no table that ends."""
-    return int(config["n_positions"])
-
-
-def has_segments(config: dict[str, Any]) -> bool:
-    """Two segments, of which embedding models use the first."""
-    return int(config.get("type_vocab_size") or 0) > 0
-
-
-def _read_layer(config: dict[str, Any], weights: Weights, rotary: Rotary, index: int) -> Layer:
-    name, epsilon, heads = f"encoder.layers.{index}", config["layer_norm_epsilon"], int(config["n_head"])
+def _layer(config: Settings, weights: Weights, rotary: Rotary, index: int) -> Layer:
+    name, epsilon, heads = f"encoder.layers.{index}", config["layer_norm_epsilon"], config["n_head"]
     query, key, value = weights.split_linear(f"{name}.attn.Wqkv", 3)
     output = weights.linear(f"{name}.attn.out_proj")
     up, gate, down = (weights.linear(f"{name}.mlp.{part}") for part in ("fc11", "fc12", "fc2"))
@@ -79,3 +82,6 @@ def _read_layer(config: dict[str, Any], weights: Weights, rotary: Rotary, index:
         feed_forward=FeedForward(up, down, Activation.SILU, gate),
         feed_forward_norm=weights.norm(f"{name}.norm2", epsilon),
     )
+
+
+FAMILY = NomicBert()

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from conch_export.families import bert
+from conch_export.families.bert import Bert
 
 if TYPE_CHECKING:
-    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.settings import Settings
+    from conch_export.checkpoints.weights import Weights
     from conch_export.model.network import Encoder
 
-IN_TRANSFORMERS = True
+
+class Roberta(Bert):
+    """The rows of the position table up to the padding index are never used."""
+
+    model_types = ("roberta", "xlm-roberta")
+
+    def position_count(self, config: Settings) -> int:
+        """The position table without its first, unused rows."""
+        return super().position_count(config) - int(config["pad_token_id"]) - 1
+
+    def has_segments(self, config: Settings) -> bool:  # noqa: ARG002
+        """Never: its table of types has one row."""
+        return False
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The encoder with its weights, the unused positions cut off."""
+        encoder, first = super().encoder(config, weights), config["pad_token_id"] + 1
+        positions = weights.table("embeddings.position_embeddings")[first:]
+        return replace(encoder, positions=positions, max_length=len(positions))
 
 
-def reads(config: dict[str, Any]) -> bool:
-    """Both have the same tensors."""
-    return config["model_type"] in ("roberta", "xlm-roberta")
-
-
-def read_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The encoder with its weights; the unused first positions are cut off."""
-    encoder, offset = bert.read_encoder(checkpoint), _offset(checkpoint.config)
-    positions = None if encoder.positions is None else encoder.positions[offset:]
-    return replace(encoder, positions=positions, max_length=encoder.max_length - offset)
-
-
-def position_count(config: dict[str, Any]) -> int:
-    """The position table without its first, unused rows."""
-    return int(config["max_position_embeddings"]) - _offset(config)
-
-
-def has_segments(config: dict[str, Any]) -> bool:  # noqa: ARG001 - the families share this signature
-    """Never."""
-    return False
-
-
-def _offset(config: dict[str, Any]) -> int:
-    return int(config["pad_token_id"]) + 1
+FAMILY = Roberta()

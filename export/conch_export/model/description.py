@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from conch_export.sources import Source
+    from conch_export.sources.source import Source
 
 
 class Task(str, Enum):

@@ -11,7 +11,7 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.heads import read_head
 from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import UndecidedError, UnsupportedError
-from conch_export.families import family_of, read_encoder
+from conch_export.families import family_of
 from conch_export.model.description import Description, Precision, Task, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.onnx.convert import convert
@@ -48,7 +48,7 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
     family = family_of(checkpoint.config)
     if family is None:
         return _row_by_row(description, checkpoint)
-    encoder, segments = read_encoder(family, checkpoint), description.segments
+    encoder, segments = family.read_encoder(checkpoint.config, checkpoint.weights), description.segments
     rules = interaction_of(description)
     unseen = rules is not None and rules.has_unseen
     if target is Target.CUDA:

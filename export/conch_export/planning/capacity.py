@@ -11,7 +11,7 @@ import numpy as np
 
 from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UndecidedError, UnsupportedError
-from conch_export.families import family_of, read_encoder
+from conch_export.families import family_of
 from conch_export.model.description import Pooling, Precision
 from conch_export.model.parts import parts
 from conch_export.onnx.encoder import encoder_graph
@@ -137,7 +137,8 @@ def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = l
             "export it and measure it with `conch verify`"
         )
         raise UnsupportedError(message)
-    encoder, instances = read_encoder(family, checkpoint), options.plan.instances
+    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+    instances = options.plan.instances
     return Capacity(
         encoder,
         options.precision,

@@ -13,11 +13,11 @@ from conch_export.errors import SourceError
 from conch_export.sources.lock import FILE, Lock
 
 if TYPE_CHECKING:
-    from conch_export.sources.lock import Locked
+    from conch_export.sources.source import Locked
 
 
 @dataclass(frozen=True)
-class Carried:
+class Bundled:
     """A checkpoint's folder, and what it was where the bundle was made."""
 
     folder: Path
@@ -34,7 +34,7 @@ def folder_name(key: str) -> str:
     return f"checkpoint--{quote(key, safe='@')}"
 
 
-def find(key: str) -> Carried | None:
+def find(key: str) -> Bundled | None:
     """The checkpoint of this name, if it came in a bundle.
 
     Raises:
@@ -47,4 +47,4 @@ def find(key: str) -> Carried | None:
     if locked is None:
         message = f"{folder / FILE} does not say what {key} is: unbundle it again, or delete {folder}"
         raise SourceError(message)
-    return Carried(folder, locked)
+    return Bundled(folder, locked)

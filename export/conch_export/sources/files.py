@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from conch_export.errors import SourceError
+from conch_export.sources.source import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,19 +25,6 @@ _MODULE_FILES = {"config.json", WEIGHTS}
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
 _TRANSFORMER_FOLDER = re.compile(r"0_\w+")
 """Of the encoder with its tokenizer, in older checkpoints of sentence-transformers: `0_Transformer`, `0_BERT`."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file's content.
-
-    Attributes:
-        sha256: in hexadecimal digits.
-        size: in bytes.
-    """
-
-    sha256: str
-    size: int
 
 
 def needed(names: Iterable[str], *, code: bool = False) -> list[str]:

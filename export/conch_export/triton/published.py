@@ -22,7 +22,7 @@ from conch_export.model.description import (
     Task,
 )
 from conch_export.onnx.encoder import Target
-from conch_export.sources import Source
+from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
 from conch_export.triton.ownership import owned
 from conch_export.triton.plan import PerCore, Plan

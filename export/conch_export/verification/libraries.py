@@ -22,7 +22,7 @@ from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import VerificationError
-from conch_export.families import family_of, read_encoder
+from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, Task
 from conch_export.model.description import Pooling as PoolingKind
 from conch_export.verification.plain import PlainEncoder
@@ -124,8 +124,8 @@ def _load(description: Description) -> tuple[str, Any]:
     checkpoint, trusted = Checkpoint(description.source.folder), bool(description.source.code_sha256)
     family = family_of(checkpoint.config)
     name = f"sentence-transformers {sentence_transformers.__version__}"
-    if family is not None and not family.IN_TRANSFORMERS:
-        encoder = read_encoder(family, checkpoint)
+    if family is not None and not family.in_transformers:
+        encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
         first = PlainModule(description, PlainEncoder(encoder), encoder.max_length)
         return f"conch's plain PyTorch, {name}", _of_modules(description, checkpoint, first)
     if trusted and "tokenizer_class" not in checkpoint.settings("tokenizer_config.json"):

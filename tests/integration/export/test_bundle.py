@@ -15,7 +15,8 @@ import huggingface_hub
 import pytest
 from conch_export import ExportError, Options, Precision, SourceError, export, is_complete, make_bundle, open_bundle
 from conch_export.bundles.bundle import digest
-from conch_export.sources import Lock, resolve
+from conch_export.sources.finder import resolve
+from conch_export.sources.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -101,7 +101,7 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
             "conch_export.checkpoints.heads._CLASSIFIERS",
             {"electra": ("classifier.dense", None, "classifier.out_proj")},
         ),
-        ("bert", "conch_export.families.bert.has_segments", lambda _: False),
+        ("bert", "conch_export.families.bert.Bert.has_segments", lambda *_: False),
         ("electra", "conch_export.onnx.row_by_row._feed", "no segments"),
     ],
     ids=["tanh for gelu", "no segments in a family", "no segments without a family"],

@@ -74,7 +74,8 @@ def feed() -> dict[str, NDArray[Any]]:
 
 
 def test_it_computes_what_the_cpu_graph_computes(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
-    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    checkpoint = Checkpoint(checkpoints.bert())
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     import onnxruntime as ort
 
     cpu = ort.InferenceSession(encoder_graph(encoder).SerializeToString(), providers=["CPUExecutionProvider"])
@@ -84,7 +85,8 @@ def test_it_computes_what_the_cpu_graph_computes(checkpoints: Checkpoints, feed:
 
 
 def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints) -> None:
-    encoder = as_float16(bert.read_encoder(Checkpoint(checkpoints.bert())))
+    checkpoint = Checkpoint(checkpoints.bert())
+    encoder = as_float16(bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights))
     graph = encoder_graph(encoder, target=Target.CUDA)
     onnx.checker.check_model(graph)
     operators = {node.op_type for node in graph.graph.node}
@@ -97,7 +99,8 @@ def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints
 
 
 def test_rows_without_slots_change_nothing(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
-    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    checkpoint = Checkpoint(checkpoints.bert())
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     cuda = ReferenceEvaluator(encoder_graph(encoder, target=Target.CUDA), new_ops=[Gelu, PackedMultiHeadAttention])
     expected = next(iter(cuda.run(None, feed)))
     found = next(iter(cuda.run(None, {**feed, **row_lengths([0, 5, 0, 6, 4, 0], "attention_mask")})))

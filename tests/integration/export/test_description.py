@@ -11,7 +11,7 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.families import bert
 from conch_export.model.description import EmbeddingModel
-from conch_export.sources import Source
+from conch_export.sources.source import Source
 from sentence_transformers import SentenceTransformer
 
 if TYPE_CHECKING:
@@ -41,5 +41,6 @@ def test_a_variant_that_is_not_built_is_named(
     settings = json.loads((original / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, **variant}))
     (key, value), *_ = variant.items()
+    checkpoint = Checkpoint(tmp_path)
     with pytest.raises(UnsupportedError, match=f"{key} = {value!r} is not built for bert"):
-        bert.read_encoder(Checkpoint(tmp_path))
+        bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)

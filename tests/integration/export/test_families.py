@@ -61,7 +61,7 @@ def test_vectors_are_those_of_the_plain_computation(exports: Exports, checkpoint
     checkpoint = Checkpoint(getattr(checkpoints, family)())
     reader = family_of(checkpoint.config)
     assert reader is not None
-    encoder = PlainEncoder(reader.read_encoder(checkpoint))
+    encoder = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
     expected = units(np.stack([pooled(encoder(row, [0] * len(row)).numpy(), family) for row in ROWS]))
     np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
 
@@ -157,4 +157,4 @@ def test_a_variant_that_is_not_built_is_refused_by_name(
     reader = family_of(checkpoint.config)
     assert reader is not None
     with pytest.raises(UnsupportedError, match=setting):
-        reader.read_encoder(checkpoint)
+        reader.read_encoder(checkpoint.config, checkpoint.weights)

@@ -96,7 +96,7 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
     checkpoint = Checkpoint(getattr(checkpoints, name)())
     family = family_of(checkpoint.config)
     assert family is not None
-    encoder = family.read_encoder(checkpoint)
+    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
     variants: dict[str, dict[str, Any]] = {
         "with segments": {"segments": True},
         "with fillers": {"unseen": True},

@@ -76,7 +76,8 @@ def test_merged_late_interaction_requests_score_as_each_alone(exports: Exports, 
 @examples
 @given(layout=layouts(VOCABULARY, most=60), chunk_tokens=st.sampled_from([1, 7, 16, 64]))
 def test_computing_in_chunks_changes_nothing(checkpoints: Checkpoints, layout: Layout, chunk_tokens: int) -> None:
-    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    checkpoint = Checkpoint(checkpoints.bert())
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     whole, chunked = (
         session(encoder_graph(encoder, chunk_tokens=size).SerializeToString()) for size in (None, chunk_tokens)
     )
@@ -106,7 +107,8 @@ def test_any_mask_but_0_marks_a_real_token(exports: Exports) -> None:
 
 
 def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None:
-    encoder = bert.read_encoder(Checkpoint(checkpoints.bert()))
+    checkpoint = Checkpoint(checkpoints.bert())
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     graph = encoder_graph(encoder, chunk_tokens=None)
     fed = {node.input[0] for node in graph.graph.node if node.op_type == "MatMul"}
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(fed))

@@ -14,8 +14,9 @@ from conch_export import ExportError, Options, Overrides, Precision, SourceError
 from conch_export.checkpoints.architecture import defaults
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.checkpoints.known_settings import FAMILIES, WITHOUT_EFFECT
-from conch_export.sources import Source
+from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
+from conch_export.families import family_of
+from conch_export.sources.source import Source
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
@@ -186,9 +187,10 @@ def test_what_cannot_change_a_vector_is_no_reason_to_refuse(folder: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "qwen3"])
 def test_every_size_that_a_family_reads_has_transformers_default(kind: str) -> None:
-    read = FAMILIES["bert" if "roberta" in kind else kind]
-    assert set(read) <= {*defaults(kind), "type_vocab_size"}
-    assert not set(read) & WITHOUT_EFFECT
+    family = family_of({"model_type": kind})
+    assert family is not None
+    assert set(family.keys) <= {*defaults(kind), "type_vocab_size"}
+    assert not set(family.keys) & CONFIG_WITHOUT_EFFECT
 
 
 @pytest.mark.parametrize(

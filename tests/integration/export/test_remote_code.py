@@ -12,7 +12,7 @@ import pytest
 import torch
 from conch.app import app
 from conch_export import UndecidedError, make_bundle
-from conch_export.sources import Lock
+from conch_export.sources.lock import Lock
 from google.protobuf import text_format
 from torch.nn import functional
 from tritonclient.grpc.model_config_pb2 import ModelConfig

@@ -15,8 +15,8 @@ import huggingface_hub
 import pytest
 from conch_export import CATALOG, DEFAULT, SourceError
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.sources import resolve
 from conch_export.sources.catalog import Package
+from conch_export.sources.finder import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

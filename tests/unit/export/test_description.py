@@ -27,8 +27,8 @@ from conch_export.model.description import (
     SparseModel,
 )
 from conch_export.model.parts import parts
-from conch_export.sources import Source
 from conch_export.sources.catalog import USAGES
+from conch_export.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from conch_export import DEFAULT, Options, OutdatedError, SourceError, check, export, preload
-from conch_export.sources import Lock
+from conch_export.sources.lock import Lock
 
 PACKAGE = f"pypi:{DEFAULT.package.distribution}" if DEFAULT.package else ""
 COMMITTED = Path(__file__).parents[3] / "model_repository"

@@ -1,0 +1,67 @@
+"""A checkpoint on this machine, as data: its files, where it came from, and what a lock file says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class File:
+    """One file's content.
+
+    Attributes:
+        sha256: in hexadecimal digits.
+        size: in bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A checkpoint as a lock file records it.
+
+    Attributes:
+        origin: `hub:ID`, `pypi:DISTRIBUTION`, or `folder:NAME` of a folder that came in a bundle.
+        revision: commit or version, empty for a folder.
+        files: of the checkpoint, by path.
+    """
+
+    origin: str
+    revision: str
+    files: Mapping[str, File]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on this machine.
+
+    Attributes:
+        folder: holds config.json, the tokenizer and the weights.
+        origin: where it came from: `hub:ID`, `pypi:DISTRIBUTION` or `folder:NAME`.
+        revision: commit or version, empty for a folder.
+        weights_sha256: of the weight file; of several shards, of their SHA-256 in order.
+        files: of the checkpoint, by path in the folder.
+        key: its name in a lock file; empty for a folder, which is not locked.
+        code_sha256: of its own code, which the operator lets run; of several files, of their SHA-256 in order of their
+            names. Empty where none may run.
+    """
+
+    folder: Path
+    origin: str
+    revision: str
+    weights_sha256: str
+    files: Mapping[str, File] = field(default_factory=dict)
+    key: str = ""
+    code_sha256: str = ""
+
+    @property
+    def locked(self) -> Locked:
+        """The checkpoint as a lock file records it."""
+        return Locked(self.origin, self.revision, self.files)
