@@ -1,9 +1,9 @@
-"""`conch bundle` and `conch unbundle`: checkpoints and what was exported from them, carried to where no network is."""
+"""`conch bundle` and `conch unbundle`: checkpoints and their models in one file, for places without a network."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from conch_export import Bundle
 
 Repository = Annotated[Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")]
-OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
 
 
 def bundle(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Known names, Hub ids or folders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     repository: Repository = Path("model_repository"),
-    revision: Annotated[OptionalStr, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
 ) -> None:
     """Write checkpoints, and the models that the repository has of them, into one verified file."""
     from conch_export import make_bundle  # noqa: PLC0415
@@ -38,7 +37,7 @@ def bundle(
 def unbundle(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What `conch bundle` wrote.")],
     repository: Repository = Path("model_repository"),
-    sha256: Annotated[OptionalStr, typer.Option(help="What `conch bundle` printed: refuse another file.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="What `conch bundle` printed: refuse another file.")] = None,
     update_lock: Annotated[
         bool, typer.Option("--update-lock", help="Take the checkpoints as they are, whatever conch.lock says.")
     ] = False,

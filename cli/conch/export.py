@@ -5,26 +5,55 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from conch._quantities import TOKENS, tokens
 from conch.measured import measured
+from conch.preload import console, refused
 
 if TYPE_CHECKING:
     from conch_export import Exported, Options
 
-console = Console(stderr=True)
 _PACKING = {
     "packed": "share the token-wise products",
     "row by row": "run one after the other through optimum's graph: this architecture has no family here, which costs"
     " speed on short texts",
 }
-OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
+
+
+def _prompts(stated: str) -> dict[str, str]:
+    try:
+        found = json.loads(stated if stated.lstrip().startswith("{") else Path(stated).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f'--prompts takes JSON such as {{"query": "query: "}}, or a file with it: {error}'
+        raise typer.BadParameter(msg) from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise typer.BadParameter("--prompts takes one JSON object, with a text for each name")
+    return found
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--pair-template takes a file with UTF-8 text: {error}") from error
+
+
+def _lengths(stated: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in stated.split(",") if size)
+    except ValueError as error:
+        raise typer.BadParameter(f"--matryoshka takes lengths such as 64,128,256, not {stated!r}") from error
+
+
+def _yes_and_no(stated: str) -> tuple[str, str]:
+    yes, comma, no = stated.partition(",")
+    if not (yes and comma and no):
+        raise typer.BadParameter(f"--score-tokens takes two words such as yes,no, not {stated!r}")
+    return yes, no
 
 
 def export(
@@ -32,26 +61,28 @@ def export(
     repository: Annotated[
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
     ] = Path("model_repository"),
-    name: Annotated[OptionalStr, typer.Option(help="What the model is called when served.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the model is called when served.")] = None,
     revision: Annotated[
-        OptionalStr,
+        str | None,
         typer.Option(help="Commit, branch or tag on the Hub."),
     ] = None,
     precision: Annotated[
-        Optional[Literal["fp32", "fp16", "int8"]],  # noqa: UP045
-        typer.Option(help="Numbers of the matrix products. [default: int8, with --target cuda fp16]"),
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="Number format of the matrix products. [default: int8, with --target cuda fp16]"),
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="What the encoder will run on.")] = "cpu",
     pooling: Annotated[
-        Optional[Literal["mean", "cls", "max", "last", "weighted-mean", "mean-sqrt-length"]],  # noqa: UP045
-        typer.Option(help="How the checkpoint's authors pool, where it does not say."),
+        Literal["mean", "cls", "max", "last", "weighted-mean", "mean-sqrt-length"] | None,
+        typer.Option(help="How the authors pool, where the checkpoint does not say."),
     ] = None,
     normalize: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--normalize/--no-normalize", help="Whether vectors leave with length 1, where it does not say."),
+        bool | None,
+        typer.Option(
+            "--normalize/--no-normalize", help="Whether vectors have length 1, where the checkpoint does not say."
+        ),
     ] = None,
     max_length: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             parser=tokens,
             metavar=TOKENS,
@@ -59,45 +90,45 @@ def export(
         ),
     ] = None,
     late_interaction: Annotated[
-        Optional[bool],  # noqa: UP045
+        bool | None,
         typer.Option(
             "--late-interaction/--no-late-interaction",
             help="Also serve token vectors and a MaxSim reranker on the same encoder.",
         ),
     ] = None,
     lexical: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--lexical/--no-lexical", help="Also serve the weights of words, of checkpoints that have them."),
+        bool | None,
+        typer.Option("--lexical/--no-lexical", help="Also serve lexical weights, of checkpoints that have them."),
     ] = None,
     task: Annotated[
-        Optional[Literal["embedding", "cross-encoder", "multi-vector", "sparse"]],  # noqa: UP045
+        Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
         typer.Option(help="What kind of model it is, where the checkpoint does not say."),
     ] = None,
     prompts: Annotated[
-        OptionalStr, typer.Option(help="Prompts by name, instead of the checkpoint's: JSON, or a file with JSON.")
+        str | None, typer.Option(help="Prompts by name, instead of the checkpoint's: JSON, or a file with JSON.")
     ] = None,
     default_prompt: Annotated[
-        OptionalStr, typer.Option(help="Name of the prompt used when none is asked for; '' for none.")
+        str | None, typer.Option(help="Name of the prompt of requests that name none; '' for none.")
     ] = None,
     matryoshka: Annotated[
-        OptionalStr, typer.Option(help="Lengths that the model was trained to be cut to, as 64,128,256.")
+        str | None, typer.Option(help="Lengths that vectors were trained to be cut to, as 64,128,256.")
     ] = None,
     matryoshka_centred: Annotated[
-        Optional[bool],  # noqa: UP045
+        bool | None,
         typer.Option(
             "--matryoshka-centred/--no-matryoshka-centred",
-            help="Whether its authors take the mean from a vector (or a layer norm of it) before they cut it.",
+            help="Whether the authors subtract a vector's mean (as a layer norm does) before they cut it.",
         ),
     ] = None,
     score_tokens: Annotated[
-        OptionalStr, typer.Option(help="Words for yes and no of a reranker that answers in words, as yes,no.")
+        str | None, typer.Option(help="Words for yes and no of a generative reranker, as yes,no.")
     ] = None,
     pair_template: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="File with the text that such a reranker reads, with {query} and {document} in it."),
+        Path | None,
+        typer.Option(help="File with the text that a generative reranker reads, with {query} and {document} in it."),
     ] = None,
     cores: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             min=1,
             help="Cores to plan for. [default: those of the machine that `conch serve` runs on; with --check and "
@@ -107,7 +138,7 @@ def export(
     aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")] = 512,
     queue_timeout_s: Annotated[int, typer.Option(min=1, help="Seconds that a request may wait for a model.")] = 600,
-    missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has it already.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has the model.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the configurations are not what would be written.")
     ] = False,
@@ -125,7 +156,6 @@ def export(
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
     from conch_export import (  # noqa: PLC0415
         Aim,
-        ExportError,
         Options,
         Overrides,
         Pooling,
@@ -143,13 +173,13 @@ def export(
         normalize=normalize,
         max_length=max_length,
         task=task and Task(task),
-        prompts=_prompts(prompts),
+        prompts=None if prompts is None else _prompts(prompts),
         default_prompt=default_prompt,
-        matryoshka=_lengths(matryoshka),
+        matryoshka=None if matryoshka is None else _lengths(matryoshka),
         matryoshka_centred=matryoshka_centred,
         lexical=lexical,
-        score_tokens=_words(score_tokens),
-        pair_template=_text(pair_template),
+        score_tokens=None if score_tokens is None else _yes_and_no(score_tokens),
+        pair_template=None if pair_template is None else _template(pair_template),
     )
     options = Options(
         reference=model,
@@ -163,54 +193,11 @@ def export(
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
     )
-    try:
+    with refused():
         there = planned(repository, public_name(options)) if (check or missing) and cores is None else None
         if there is not None:
             options = replace(options, plan=replace(there, queue=options.plan.queue))
         _run(options, missing=missing, check=check)
-    except ExportError as error:
-        console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
-def _prompts(stated: str | None) -> dict[str, str] | None:
-    if stated is None:
-        return None
-    try:
-        found = json.loads(stated if stated.lstrip().startswith("{") else Path(stated).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f'--prompts takes JSON such as {{"query": "query: "}}, or a file with it: {error}'
-        raise typer.BadParameter(message) from error
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        message = "--prompts takes one JSON object, with a text for each name"
-        raise typer.BadParameter(message)
-    return found
-
-
-def _text(path: Path | None) -> str | None:
-    try:
-        return None if path is None else path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        message = f"--pair-template takes a file with UTF-8 text: {error}"
-        raise typer.BadParameter(message) from error
-
-
-def _lengths(stated: str | None) -> tuple[int, ...] | None:
-    try:
-        return None if stated is None else tuple(int(size) for size in stated.split(",") if size)
-    except ValueError as error:
-        message = f"--matryoshka takes lengths such as 64,128,256, not {stated!r}"
-        raise typer.BadParameter(message) from error
-
-
-def _words(stated: str | None) -> tuple[str, str] | None:
-    if stated is None:
-        return None
-    yes, comma, no = stated.partition(",")
-    if not (yes and comma and no):
-        message = f"--score-tokens takes two words such as yes,no, not {stated!r}"
-        raise typer.BadParameter(message)
-    return yes, no
 
 
 def _run(options: Options, *, missing: bool, check: bool) -> None:

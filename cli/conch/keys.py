@@ -1,9 +1,9 @@
-"""`conch keys`: the API keys that the gateway lets in."""
+"""`conch keys`: the API keys that open the gateway."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,10 +12,7 @@ from rich.text import Text
 
 console = Console()
 errors = Console(stderr=True)
-# typer evaluates these on Python 3.10
-OptionalInt = Optional[int]  # noqa: UP045
-OptionalStrings = Optional[list[str]]  # noqa: UP045
-File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="Where the keys are; made if there is none.")]
+File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="File of the keys; created if there is none.")]
 Name = Annotated[str, typer.Argument(help="Of the key: stands for its holder in logs and limits.")]
 DEFAULT = Path("keys.json")
 
@@ -32,9 +29,9 @@ def create(
     name: Name,
     file: File = DEFAULT,
     admin: Annotated[bool, typer.Option("--admin", help="May administrate too.")] = False,
-    model: Annotated[OptionalStrings, typer.Option(help="May use this model or alias only; repeat for more.")] = None,
-    requests_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most requests in a minute.")] = None,
-    tokens_per_minute: Annotated[OptionalInt, typer.Option(min=1, help="Most tokens in a minute.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="May use this model or alias only; repeat for more.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests in a minute.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Most tokens in a minute.")] = None,
 ) -> None:
     """Make a key and print it: the file keeps a hash only, so it cannot be shown again."""
     secret = _call(
@@ -69,7 +66,7 @@ def revoke(name: Name, file: File = DEFAULT) -> None:
 
 
 def _call(what: str, *arguments: object, **options: object) -> Any:
-    """What a function of `conch_gateway.auth.keys` returns; its errors end the command in one line."""
+    """Call a function of `conch_gateway.auth.keys`; its errors end the command in one line."""
     try:
         from conch_gateway import KeysError  # noqa: PLC0415
         from conch_gateway.auth import keys  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`conch models`: what is known, and what of it the repository has."""
+"""`conch models`: the known models, and those of them that the repository has."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def models(
     if as_json:
         typer.echo(json.dumps({"models": known, "others": others}, indent=2))
         return
-    # What is read by another program, or paged, is as wide as it needs to be.
+    # For another program or a pager the table is as wide as it needs to be.
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     console.print(_table(known))
     if others:

@@ -1,10 +1,10 @@
-"""`conch preload`: checkpoints are fetched, verified and locked, for an image or a machine that will export later."""
+"""`conch preload`: fetch, verify and lock checkpoints, for an image or a machine that will export later."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from conch_export import Source
 
 console = Console(stderr=True)
-OptionalStr = Optional[str]  # noqa: UP045 - typer evaluates it on Python 3.10
 
 
 def preload(
@@ -26,7 +25,7 @@ def preload(
     repository: Annotated[
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock they go into.")
     ] = Path("model_repository"),
-    revision: Annotated[OptionalStr, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
     update_lock: Annotated[
         bool, typer.Option("--update-lock", help="Take the checkpoints as they are now, whatever conch.lock says.")
     ] = False,
@@ -55,7 +54,7 @@ def preload(
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """One line and status 1 for what cannot be done."""
+    """Print an ExportError as one line and end with status 1."""
     from conch_export import ExportError  # noqa: PLC0415
 
     try:
@@ -67,17 +66,17 @@ def refused() -> Iterator[None]:
 
 @contextmanager
 def transfers() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for everything that is moved, gone in the end; told by name, bytes that are done, and bytes in all."""
+    """Progress bars, gone in the end; yields a function of a file's name, its bytes so far and its bytes in all."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what)
-            progress.update(bars[what], completed=done, total=total)
+        def show(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name)
+            progress.update(bars[name], completed=done, total=total)
 
-        yield tell
+        yield show
 
 
 def _checkpoints(sources: list[Source]) -> Table:

@@ -1,10 +1,10 @@
-"""The checkpoints of a model repository: found where its lock file says they were, and recorded in it."""
+"""The checkpoints of a model repository: found where its lock file says, and recorded in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conch_export.checkpoints.remote_code import settle
+from conch_export.checkpoints.remote_code import authorise
 from conch_export.sources.finder import key_of, resolve
 from conch_export.sources.lock import FILE, Lock
 from conch_export.triton.publish import staged
@@ -32,23 +32,23 @@ def find(
         revision: commit, branch or tag on the Hub; None takes what is locked, else the newest.
         repository: the model repository whose lock file is enforced.
         update_lock: take the checkpoint as it is now, whatever the lock file says.
-        trust_remote_code: whether code of the checkpoint may be run; it is pinned with the rest.
+        trust_remote_code: whether the checkpoint's own code may be run; it is pinned with the rest.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
 
     Raises:
-        SourceError: it was not found, or is not what it was.
-        UndecidedError, UnsupportedError: its code has to be run, or has not to be; see `remote_code`.
+        SourceError: it was not found, or has changed.
+        UndecidedError, UnsupportedError: as `remote_code.authorise`.
     """
     lock = Lock.read(repository)
     if update_lock:
         lock = lock.without(key_of(reference, revision))
     source = resolve(reference, revision, lock, on_bytes, code=trust_remote_code)
-    settle(source, trusted=trust_remote_code)
+    authorise(source, trusted=trust_remote_code)
     return source
 
 
 def lock_text(repository: Path, sources: Iterable[Source]) -> str:
-    """The repository's lock file once these are recorded in it; folders never are."""
+    """The repository's lock file with these sources recorded in it; folders are never recorded."""
     lock = Lock.read(repository)
     for source in sources:
         lock = lock.adding(source.key, source.locked) if source.key else lock
@@ -56,7 +56,7 @@ def lock_text(repository: Path, sources: Iterable[Source]) -> str:
 
 
 def write_lock(repository: Path, folder: Path, sources: Sequence[Source]) -> None:
-    """Put the repository's next lock file into a folder that is about to be published."""
+    """Write the lock file with these sources into a folder that is about to be published in the repository."""
     if any(source.key for source in sources):
         (folder / FILE).write_text(lock_text(repository, sources), encoding="utf-8")
 

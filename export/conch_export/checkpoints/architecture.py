@@ -20,7 +20,7 @@ _BASES = {
     "modernbert": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
     "gemma3_text": {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"},
 }
-"""Where transformers 4 has the base of each kind of layer, of architectures that have more than one."""
+"""Keys of transformers 4 for the rotary base of each kind of layer, of architectures with more than one kind."""
 _DEFAULT_ROPE = {"rope_type": "default"}
 _NEWER = ("is_causal", "use_bidirectional_attention")
 """Keys that change what a decoder sees, where the installed transformers may not know them."""
@@ -30,10 +30,10 @@ _MOST = 1 << 22
 
 
 def in_this_generation(stated: Settings) -> Settings:
-    """What config.json says in the words of transformers 4, which are those that families read.
+    """config.json in the form of transformers 4, which families read.
 
     Raises:
-        UnsupportedError: it says what those have no word for.
+        UnsupportedError: it states something that transformers 4 has no form for.
         SourceError: it is damaged.
     """
     values = dict(stated)
@@ -48,7 +48,7 @@ def in_this_generation(stated: Settings) -> Settings:
 
 @lru_cache
 def defaults(model_type: str) -> Mapping[str, Any]:
-    """What transformers takes where a config.json of this architecture says nothing; empty where it has no such."""
+    """Transformers' defaults for config.json of this architecture; empty for an architecture that it does not have."""
     # Imported late: it loads PyTorch.
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ def defaults(model_type: str) -> Mapping[str, Any]:
 
 
 def label_count(stated: Settings) -> int:
-    """How many numbers a classifier answers: as many as it names, else `num_labels`, else transformers' two."""
+    """Number of labels of a classifier: of those it names, else `num_labels`, else transformers' default of two."""
     return len(stated.inner("id2label")) or stated.of("num_labels", int, 2)
 
 
@@ -116,11 +116,11 @@ def _rotary(stated: Settings) -> dict[str, Any]:
         only = next(iter(kinds.values()), "rope_theta")
         return {only: parameters.of("rope_theta", float, 10000.0), "rope_scaling": _scaling(parameters)}
     if nested != set(parameters) or not nested <= set(kinds):
-        message = (
+        msg = (
             f"{parameters.place} = {dict(parameters)!r} is not built for {stated.get('model_type')!r} (known for each "
             f"kind of layer: {', '.join(kinds) or 'none'})"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     values: dict[str, Any] = {}
     for kind in sorted(nested):
         one = parameters.inner(kind)
@@ -136,14 +136,14 @@ def _scaling(parameters: Settings) -> dict[str, Any] | None:
 
 
 def _period(kinds: list[str], stated: Settings) -> int:
-    """Every how manieth layer of ModernBERT attends to all tokens, the first one included."""
+    """Distance of two layers of ModernBERT that attend to all tokens; the first layer does."""
     everywhere = [index for index, kind in enumerate(kinds) if kind == "full_attention"]
     period = everywhere[1] if len(everywhere) > 1 else max(1, len(kinds))
     expected = ["sliding_attention" if index % period else "full_attention" for index in range(len(kinds))]
     if len(kinds) != stated.of("num_hidden_layers", int, len(kinds)):
-        message = f"{stated.place} lists {len(kinds)} layer_types for {stated.get('num_hidden_layers')} layers"
-        raise SourceError(f"{message}: fetch the checkpoint again")
+        msg = f"{stated.place} lists {len(kinds)} layer_types for {stated.get('num_hidden_layers')} layers"
+        raise SourceError(f"{msg}: fetch the checkpoint again")
     if kinds != expected:
-        message = f"{stated.place} states layer_types = {kinds}: only a global layer every few layers is built"
-        raise UnsupportedError(message)
+        msg = f"{stated.place} states layer_types = {kinds}: only a global layer every few layers is built"
+        raise UnsupportedError(msg)
     return period

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SENTENCE_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-"""Whose name is in that of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
+"""Parts of the file names of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
 _OF_THE_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
-"""Arguments that sentence-transformers puts its own in place of."""
+"""Arguments that sentence-transformers replaces by its own."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What lies in a checkpoint's folder; nothing is read before it is asked for."""
+    """The files of a checkpoint's folder, each read when it is first needed."""
 
     folder: Path
 
@@ -50,30 +50,29 @@ class Checkpoint:
 
     @cached_property
     def transformer(self) -> Path:
-        """Where the encoder's configuration and tokenizer are: the folder itself, or one in it of older checkpoints."""
+        """The folder of the encoder's configuration and tokenizer: a folder of its own in older checkpoints."""
         first = self.modules[0].of("path", str, "") if self.modules else ""
         return self.folder / first if is_transformer_folder(first) else self.folder
 
     @cached_property
     def modules(self) -> list[Settings]:
-        """What modules.json lists, in order; empty where there is none.
+        """The entries of modules.json, in order; empty where there is none.
 
         Raises:
             SourceError: it is no list of modules.
         """
         path, stated = self.folder / "modules.json", self.json("modules.json")
         if not isinstance(stated, list | None) or not all(isinstance(each, dict) for each in stated or ()):
-            message = f"{path} is damaged (it should hold a list of modules): fetch the checkpoint again"
-            raise SourceError(message)
+            raise SourceError(f"{path} is damaged (it should hold a list of modules): fetch the checkpoint again")
         return [Settings(f"{path}, module {number}", each) for number, each in enumerate(stated or ())]
 
     @cached_property
     def transformer_settings(self) -> Settings:
-        """What sentence-transformers wrote of the encoder, by the first of the names that the file has had.
+        """sentence-transformers' settings of the encoder, under the first of the names that the file has had.
 
         Raises:
             SourceError: the file is damaged.
-            UnsupportedError: it states a key that is not known here.
+            UnsupportedError: it states an unknown key.
         """
         found = (read_settings(self.transformer / f"sentence_{kind}_config.json") for kind in _SENTENCE_SETTINGS)
         stated = next(filter(None, found), Settings("", {}))
@@ -87,24 +86,24 @@ class Checkpoint:
         changes = _arguments(self.transformer_settings, "config_args", "config_kwargs")
         stated = Settings(str(path), {**read_settings(path), **changes})
         if not stated.of("model_type", str, ""):
-            message = f"{self.transformer} has no config.json with a model_type: is it a transformers checkpoint?"
-            raise SourceError(message)
+            msg = f"{self.transformer} has no config.json with a model_type: is it a transformers checkpoint?"
+            raise SourceError(msg)
         return in_this_generation(stated)
 
     @cached_property
     def config(self) -> Settings:
-        """The same with transformers' defaults; asking it for something that neither has is a SourceError."""
+        """`stated_config` with transformers' defaults; a key that neither has is a SourceError."""
         stated = {key: value for key, value in self.stated_config.items() if value is not None}
         return Settings(self.stated_config.place, {**defaults(self.model_type), **stated})
 
     @property
     def model_type(self) -> str:
-        """The architecture, as transformers calls it."""
+        """Transformers' name of the architecture."""
         return str(self.stated_config["model_type"])
 
     @cached_property
     def served_tokenizer(self) -> ServedTokenizer:
-        """The tokenizer as it is served; of a folder that holds nothing but a served one, that."""
+        """The tokenizer as it is served; a folder without config.json holds one that is served already."""
         if not (self.transformer / "config.json").exists():
             return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
         stated = self.transformer_settings
@@ -128,16 +127,16 @@ class Checkpoint:
             UnsupportedError: the tokenizer has no such token.
         """
         if not self.has_token(token):
-            message = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
-            raise UnsupportedError(message)
+            msg = f"the tokenizer has no token {token!r}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(msg)
         return int(self._tokenizer.token_to_id(token))
 
     def token(self, number: int) -> str:
         """The token of that id; raises UnsupportedError where there is none."""
         found: str | None = self._tokenizer.id_to_token(number)
         if found is None:
-            message = f"the tokenizer has no token {number}: the checkpoint's settings are of another tokenizer"
-            raise UnsupportedError(message)
+            msg = f"the tokenizer has no token {number}: the checkpoint's settings are of another tokenizer"
+            raise UnsupportedError(msg)
         return found
 
     def has_token(self, token: str) -> bool:
@@ -150,7 +149,7 @@ class Checkpoint:
         return ids
 
     def mask_id(self) -> int:
-        """The id of the token that stands for a hidden one; raises UnsupportedError where there is none."""
+        """The id of the mask token; raises UnsupportedError where there is none."""
         return self.token_id(self.served_tokenizer.mask or "[MASK]")
 
     def special_ids(self) -> list[int]:
@@ -168,6 +167,6 @@ class Checkpoint:
 
 
 def _arguments(stated: Settings, *names: str) -> dict[str, Any]:
-    """What sentence-transformers passes on when it loads a part, by the first of these names that is stated."""
+    """The arguments that sentence-transformers passes on, under the first of these names that is stated."""
     found: dict[str, Any] = next((stated.inner(name) for name in names if name in stated), {})
     return {key: value for key, value in found.items() if key not in _OF_THE_HUB}

@@ -71,11 +71,10 @@ def describe(
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
     if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.SPARSE):
-        message = f"a {task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
-        raise UnsupportedError(message)
+        msg = f"a {task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
+        raise UnsupportedError(msg)
     if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
-        message = f"late interaction needs token vectors: leave --late-interaction out for a {task.value}"
-        raise UnsupportedError(message)
+        raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for a {task.value}")
     common = {"name": name, "source": source, "precision": precision, **reader.common()}
     match task:
         case Task.CROSS_ENCODER:
@@ -164,8 +163,8 @@ class _Reader:
         if rules is None:
             return MultiVectorModel(**common, **prompts)
         if rules.has_unseen and self._family is None:
-            message = f"queries whose fillers are not attended to are not built for {self._checkpoint.model_type!r}"
-            raise UnsupportedError(message)
+            msg = f"queries whose fillers are not attended to are not built for {self._checkpoint.model_type!r}"
+            raise UnsupportedError(msg)
         common["max_length"] = max(rules.query_length, rules.document_length)
         prompts = {"prompts": {"query": "", "document": ""}, "default_prompt_name": "document"}
         return MultiVectorModel(**common, **prompts, interaction=rules)
@@ -202,8 +201,7 @@ def _config(checkpoint: Checkpoint, key: str) -> int:
     for name in (key, *synonyms.get(key, ())):
         if name in checkpoint.config:
             return checkpoint.config.of(name, int, 0)
-    message = f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built"
-    raise UnsupportedError(message)
+    raise UnsupportedError(f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built")
 
 
 def _is_classifier(config: Settings) -> bool:
@@ -213,11 +211,11 @@ def _is_classifier(config: Settings) -> bool:
 def _refuse_other_labels(config: Settings) -> None:
     labels = label_count(config)
     if labels != 1:
-        message = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
-        raise UnsupportedError(message)
+        msg = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
+        raise UnsupportedError(msg)
 
 
 def _refuse_other_places(template: str) -> None:
     if not all(template.count(place) == 1 for place in ("{query}", "{document}")):
-        message = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
-        raise UnsupportedError(message)
+        msg = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
+        raise UnsupportedError(msg)

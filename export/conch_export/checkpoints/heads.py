@@ -129,8 +129,8 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
     weights, config = checkpoint.weights, checkpoint.config
     layout = next((layout for layout in _VOCABULARIES if f"{layout.dense}.weight" in weights), None)
     if layout is None:
-        message = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
-        raise UnsupportedError(message)
+        msg = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
+        raise UnsupportedError(msg)
     activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
     norm = _norm(checkpoint, str(layout.norm))
     decoder = Linear(_vocabulary(weights, layout.output), _vocabulary_bias(weights, layout.output))
@@ -142,8 +142,7 @@ def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
     """The lexical head of BGE-M3."""
     layer = read_extra(checkpoint, LEXICAL)
     if layer is None:
-        message = f"the checkpoint has no {LEXICAL}.safetensors: fetch it again"
-        raise SourceError(message)
+        raise SourceError(f"the checkpoint has no {LEXICAL}.safetensors: fetch it again")
     return Lexical(layer, description.vocabulary, tuple(checkpoint.special_ids()))
 
 
@@ -209,10 +208,8 @@ def refuse_unknown_classifier(model_type: str) -> None:
         UnsupportedError: it is one.
     """
     if model_type not in _CLASSIFIERS:
-        message = (
-            f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
-        )
-        raise UnsupportedError(message)
+        msg = f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
+        raise UnsupportedError(msg)
 
 
 def _read_classifier(checkpoint: Checkpoint) -> Pooled:
@@ -244,8 +241,7 @@ def _vocabulary(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.floa
     for candidate in (name, *_WORDS):
         if f"{candidate}.weight" in weights:
             return np.ascontiguousarray(weights.array(f"{candidate}.weight").T)
-    message = f"the checkpoint has no tensor '{name}.weight' and no words' vectors: fetch it again"
-    raise SourceError(message)
+    raise SourceError(f"the checkpoint has no tensor '{name}.weight' and no words' vectors: fetch it again")
 
 
 def _vocabulary_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:

@@ -1,7 +1,7 @@
 """A checkpoint's own code: whether it has to be run, whether it may be, and running it.
 
-It is Python that its authors wrote, and does what it likes with the rights of whoever exports. So it runs only where it
-is the one way to compute the model and the operator says so each time; which code that is, `sources` pins.
+It is Python by the checkpoint's authors, and runs with all rights of the operator. So it runs only where there is no
+other way to compute the model and the operator says so each time; `sources` pins the code to one commit.
 """
 
 from __future__ import annotations
@@ -23,49 +23,48 @@ if TYPE_CHECKING:
 FLAG = "--trust-remote-code"
 
 
-def settle(source: Source, *, trusted: bool) -> None:
-    """Decide about a checkpoint's code before anything is done with the checkpoint.
+def authorise(source: Source, *, trusted: bool) -> None:
+    """Decide whether a checkpoint's code is run, before anything else is done with the checkpoint.
 
     Args:
         source: the checkpoint.
-        trusted: whether the operator says that its code may be run.
+        trusted: whether the operator allows its code to run.
 
     Raises:
-        UndecidedError: it has to be run, and nobody says that it may be.
-        UnsupportedError: it may be run and need not be, or would run code from elsewhere, which nothing pins.
+        UndecidedError: it has to be run, and the operator does not allow it.
+        UnsupportedError: it is allowed and need not be run, or imports code from elsewhere, which is not pinned.
         SourceError: the checkpoint is damaged, or lacks a file of its code.
     """
     config = Checkpoint(source.folder).stated_config
     entries = config.inner("auto_map")
-    reason = _why_not(config, entries)
+    reason = _needless(config, entries)
     if reason and trusted:
-        message = f"{FLAG} has nothing to run: {reason}. Leave it out"
-        raise UnsupportedError(message)
+        raise UnsupportedError(f"{FLAG} has nothing to run: {reason}. Leave it out")
     if reason:
         return
     if "AutoModel" not in entries:
-        message = (
+        msg = (
             f"{config.place} names code of its own for {', '.join(entries)}, which is not run, only an encoder's is "
             "(AutoModel); export a copy of the folder without auto_map if its authors mean the plain architecture"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     if not trusted:
-        message = (
+        msg = (
             f"{config.place} names code of its own for this {config['model_type']!r} (auto_map, "
             f"{entries['AutoModel']}). `conch export {FLAG}` runs that, with your rights, to convert and to verify: "
             "read it first. From the Hub it takes --revision with a full commit; bundles carry no code. Where "
             "transformers computes the same, export a copy of the folder without auto_map"
         )
-        raise UndecidedError(message)
+        raise UndecidedError(msg)
     for entry in _strings(entries):
         _refuse_elsewhere(entry, source)
 
 
 def load(folder: Path) -> Any:
-    """The model that a checkpoint's own code makes of its weights, float32; only of a checkpoint that was settled.
+    """The model as a checkpoint's own code loads it, float32; only of a checkpoint whose code is authorised.
 
     Raises:
-        UnsupportedError: its code fails, or wants packages that are not here.
+        UnsupportedError: its code fails, or imports packages that are not installed.
     """
     # Imported late: they load PyTorch.
     import torch  # noqa: PLC0415
@@ -76,14 +75,12 @@ def load(folder: Path) -> Any:
         return AutoModel.from_pretrained(folder, trust_remote_code=True, **options).eval()
     except Exception as error:  # code of others raises what it likes
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        message = (
-            f"the code of {folder.name} fails here ({reason}): it may need another transformers or further packages"
-        )
-        raise UnsupportedError(message) from error
+        msg = f"the code of {folder.name} fails here ({reason}): it may need another transformers or further packages"
+        raise UnsupportedError(msg) from error
 
 
-def _why_not(config: Settings, entries: Settings) -> str:
-    """Why a checkpoint's code has not to be run; empty if it has to be."""
+def _needless(config: Settings, entries: Settings) -> str:
+    """Why a checkpoint's code need not be run; empty if it must."""
     if not any(name.startswith("AutoModel") for name in entries):
         return "config.json names no code for an encoder (auto_map, AutoModel)"
     return f"{config['model_type']!r} has a family here" if family_of(config) is not None else ""
@@ -92,15 +89,14 @@ def _why_not(config: Settings, entries: Settings) -> str:
 def _refuse_elsewhere(entry: str, source: Source) -> None:
     repository, elsewhere, _ = entry.rpartition("--")
     if elsewhere:
-        message = (
+        msg = (
             f"auto_map names {entry!r}, code of {repository}, which is not pinned with this checkpoint: copy that code "
             f"into a folder with the checkpoint, take '{repository}--' out of its config.json, and export the folder"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     name = f"{PurePosixPath(entry).stem}.py"
     if name not in source.files:
-        message = f"auto_map names {entry!r}, but the checkpoint has no {name}: fetch it again"
-        raise SourceError(message)
+        raise SourceError(f"auto_map names {entry!r}, but the checkpoint has no {name}: fetch it again")
 
 
 def _strings(value: Any) -> Iterator[str]:

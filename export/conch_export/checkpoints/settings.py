@@ -102,8 +102,7 @@ def read_json(path: Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again"
-        raise SourceError(msg) from error
+        raise SourceError(f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again") from error
 
 
 def read_settings(path: Path) -> Settings:

@@ -1,7 +1,7 @@
-"""The tokenizer that is served: what transformers makes of a checkpoint's files, as one tokenizer.json.
+"""The tokenizer that is served: the one that transformers makes of a checkpoint's files, as one tokenizer.json.
 
 transformers changes a tokenizer when it loads it: by tokenizer_config.json, special_tokens_map.json, added_tokens.json
-and the arguments that sentence-transformers' settings add. Whoever has tokenizer.json alone tokenises otherwise.
+and the arguments that sentence-transformers' settings add. The checkpoint's tokenizer.json alone may give other ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _RENAMED = {"TokenizersBackend": _GENERIC}
 _MAKE_ONE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 _UNLIMITED = 1 << 30
 _SETTINGS_OF_A_RUN = {"truncation": None, "padding": None}
-_TEXTS = (
+"""Parts of tokenizer.json that say nothing of the tokenizer: clients set them for each request."""
+_PROBES = (
     "",
     "a",
     "The Quick  brown\tfox\njumps, over 12,345.67 lazy dogs!",
@@ -43,6 +44,7 @@ _TEXTS = (
     "x" * 120,
     "https://example.org/a?b=c#d user@example.org __init__ snake_case CamelCase",
 )
+"""Texts that must become the same ids in the served tokenizer and in transformers."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ServedTokenizer:
         content: tokenizer.json.
         max_length: tokens at which its authors truncate, special tokens included; None for no limit.
         segments: whether it tells the texts of a pair apart.
-        mask: the token that stands for a hidden one, empty for none.
+        mask: the mask token, empty for none.
     """
 
     content: bytes
@@ -64,11 +66,11 @@ class ServedTokenizer:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What sentence-transformers adds when it loads a tokenizer; hashable.
+    """The arguments that sentence-transformers adds when it loads a tokenizer; hashable.
 
     Attributes:
         keywords: of `from_pretrained`, as JSON.
-        lower_case: whether texts are lower-cased before all else.
+        lower_case: whether texts are lower-cased first.
     """
 
     keywords: str = "{}"
@@ -86,7 +88,7 @@ def read_tokenizer(
     Args:
         folder: of the tokenizer's files.
         model_type: transformers' name of the architecture, which says the class where the files do not.
-        rows: of the embedding table; None where that is not known.
+        rows: of the embedding table; None where their number is not known.
         arguments: of sentence-transformers.
 
     Raises:
@@ -101,7 +103,7 @@ def read_tokenizer(
 def _read(
     folder: Path, model_type: str, rows: int | None, arguments: Arguments, _files: tuple[tuple[int, int], ...]
 ) -> ServedTokenizer:
-    """Read once for all who ask while the files stay as they are: large vocabularies take seconds."""
+    """Read once for as long as the files stay the same (`_files`): large vocabularies take seconds."""
     settings = read_settings(folder / SETTINGS)
     own = _own(folder)
     keywords = Settings(f"{folder}, arguments of the tokenizer", json.loads(arguments.keywords))
@@ -138,11 +140,11 @@ def _refuse(stated: Settings) -> None:
     stated.of("model_max_length", float, 0.0)
     for key, built in (("auto_map", None), ("use_fast", True)):
         if stated.get(key, built) not in (built, None):
-            message = (
+            msg = (
                 f"{stated.place} states {key} = {stated[key]!r}, which asks for a tokenizer written in Python; what "
                 "tokenizer.json says is served: export a copy of the folder without it, if that says the same"
             )
-            raise UnsupportedError(message)
+            raise UnsupportedError(msg)
 
 
 def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any], own: Tokenizer | None) -> Any:
@@ -167,7 +169,7 @@ def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[s
 
 
 def _refuse_unwritable(loaded: Any, folder: Path) -> None:
-    """Refuse what transformers does around a tokenizer, and tokenizer.json has no words for."""
+    """Refuse what transformers does around a tokenizer and tokenizer.json cannot express."""
     asked = {
         "truncation_side": loaded.truncation_side if loaded.truncation_side != "right" else "",
         "split_special_tokens": loaded.is_fast and loaded.split_special_tokens,
@@ -175,8 +177,7 @@ def _refuse_unwritable(loaded: Any, folder: Path) -> None:
     }
     for what, value in asked.items():
         if value:
-            message = f"the tokenizer of {folder} asks for {what} = {value!r}, which is not built"
-            raise UnsupportedError(message)
+            raise UnsupportedError(f"the tokenizer of {folder} asks for {what} = {value!r}, which is not built")
 
 
 def _lower_case(backend: Tokenizer) -> None:
@@ -188,9 +189,9 @@ def _lower_case(backend: Tokenizer) -> None:
 
 
 def _beyond(loaded: Any, own: Tokenizer | None, folder: Path, settings: Settings, rows: int | None) -> set[int]:
-    """Special tokens that only the class in transformers has, appended past the end of the embedding table.
+    """Ids past the end of the embedding table, of special tokens that only the class in transformers adds.
 
-    Nobody can have trained with them: their text is tokenised as any other instead of reading outside of the table.
+    No model was trained with them: their text is tokenised as any other text, and no id reads outside of the table.
     """
     if own is None or rows is None:
         return set()
@@ -219,38 +220,37 @@ def _content(path: Path, own: Tokenizer | None, backend: Tokenizer, beyond: set[
 def _refuse_tokens_without_rows(served: Tokenizer, rows: int | None, folder: Path) -> None:
     last = max(served.get_vocab(with_added_tokens=True).values(), default=-1)
     if rows is not None and last >= rows:
-        message = (
+        msg = (
             f"the tokenizer of {folder} has {last + 1} tokens, the embedding table {rows} rows: use the tokenizer that "
             "the model was trained with, or resize the table (model.resize_token_embeddings) and train it"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
 
 
 def _refuse_other_ids(served: Tokenizer, loaded: Any, folder: Path) -> None:
-    """Compare with what transformers answers; a difference is one that tokenizer.json cannot express."""
+    """Refuse a tokenizer whose ids differ from transformers': tokenizer.json cannot express the difference."""
     served.no_padding()
     served.no_truncation()
     specials = [token.content for token in served.get_added_tokens_decoder().values()][:20]
-    texts = [(text,) for text in (*_TEXTS, *(f"one {token} two{token}three" for token in specials))]
-    for text in (*texts, _TEXTS[2:4]):
+    texts = [(text,) for text in (*_PROBES, *(f"one {token} two{token}three" for token in specials))]
+    for text in (*texts, _PROBES[2:4]):
         with _explained(f"transformers cannot tokenise with the tokenizer of {folder}", "mend it", UnsupportedError):
             expected = list(loaded(*text, truncation=False, padding=False)["input_ids"])
         if served.encode(*text).ids != expected:
-            message = (
+            msg = (
                 f"the tokenizer of {folder} gives other tokens in transformers than {FILE} can be made to give, for "
                 f"{text[0]!r}: {type(loaded).__name__} is not built"
             )
-            raise UnsupportedError(message)
+            raise UnsupportedError(msg)
 
 
 @contextmanager
 def _explained(what: str, fix: str, kind: type[SourceError | UnsupportedError]) -> Iterator[None]:
-    """Turn whatever transformers and tokenizers raise, Rust's panics included, into one line."""
+    """Turn every error of transformers and tokenizers, Rust's panics included, into one line."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, SourceError, UnsupportedError):
         raise
     except BaseException as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        message = f"{what} ({reason}): {fix}"
-        raise kind(message) from error
+        raise kind(f"{what} ({reason}): {fix}") from error

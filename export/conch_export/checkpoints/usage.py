@@ -41,8 +41,8 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
     if overrides.default_prompt is not None:
         default = overrides.default_prompt
     if default and default not in prompts:
-        message = f"the default prompt {default!r} is not among the checkpoint's prompts {sorted(prompts)}"
-        raise UnsupportedError(message)
+        msg = f"the default prompt {default!r} is not among the checkpoint's prompts {sorted(prompts)}"
+        raise UnsupportedError(msg)
     return prompts, default
 
 
@@ -50,16 +50,16 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -
     """Tokens at which the authors truncate, special tokens included."""
     if asked is not None:
         if not _LEAST <= asked <= positions:
-            message = f"--max-length {asked} is outside {_LEAST} to {positions}, what the model has positions for"
-            raise UnsupportedError(message)
+            msg = f"--max-length {asked} is outside {_LEAST} to {positions}, what the model has positions for"
+            raise UnsupportedError(msg)
         return asked
     stated = checkpoint.served_tokenizer.max_length
     if stated is not None and stated < _LEAST:
-        message = (
+        msg = (
             f"{checkpoint.folder} truncates texts at {stated} tokens (max_seq_length, model_max_length), which leaves "
             f"no room for text: give the true number with --max-length, {_LEAST} or more"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     return positions if stated is None else min(positions, stated)
 
 
@@ -71,8 +71,7 @@ def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...]
     """
     stated = usage.matryoshka if asked is None else asked
     if any(not 0 < size <= dimension for size in stated):
-        message = f"--matryoshka {','.join(map(str, stated))}: lengths must be from 1 to {dimension}"
-        raise UnsupportedError(message)
+        raise UnsupportedError(f"--matryoshka {','.join(map(str, stated))}: lengths must be from 1 to {dimension}")
     return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
 
 
@@ -89,9 +88,9 @@ def read_similarity(checkpoint: Checkpoint) -> str:
     """
     stated = checkpoint.settings("config_sentence_transformers.json")
     if stated.of("truncate_dim", int, 0):
-        message = (
+        msg = (
             f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "
             "who asks; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     return stated.of("similarity_fn_name", str, "")

@@ -1,4 +1,4 @@
-"""The tensors of safetensors files by the names that families ask for. Hides prefixes and older names."""
+"""The tensors of safetensors files, by the names of the base model. Hides prefixes and older names."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-"""Names that TensorFlow's checkpoints of BERT have, and transformers reads too."""
+"""Endings of names in BERT checkpoints from TensorFlow, which transformers reads too."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
-"""Types that are plain numbers; others need a scale, which is not read."""
+"""Types that hold plain numbers; quantized ones need a scale, which is not read."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Weights:
     """Named tensors; a missing one is an error that names it.
 
     Attributes:
-        tensors: file and name in it, by today's name.
-        prefix: what stands before the base model's names.
+        tensors: file and stored name, by today's name.
+        prefix: stands before the base model's names.
     """
 
     tensors: dict[str, tuple[Path, str]]
@@ -43,7 +43,7 @@ class Weights:
         Raises:
             SourceError: a file is truncated or damaged.
         """
-        tensors = {_today(name): (path, name) for path in files for name in _tensor_names(path)}
+        tensors = {_renamed(name): (path, name) for path in files for name in _tensor_names(path)}
         candidates = (f"{model_type}.", f"{model_type.rsplit('-', maxsplit=1)[-1]}.", "model.", "")
         prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
         return cls(tensors, prefix)
@@ -66,27 +66,26 @@ class Weights:
         kind = file.get_slice(stored).get_dtype()
         if kind not in _NUMBERS:
             known = ", ".join(sorted(_NUMBERS))
-            message = (
+            msg = (
                 f"tensor {stored!r} of {path} is of type {kind}, which is not read (known: {known}): "
                 "convert it with model.float().save_pretrained(FOLDER)"
             )
-            raise UnsupportedError(message)
+            raise UnsupportedError(msg)
         return cast("NDArray[np.float32]", file.get_tensor(stored)).astype(np.float32)
 
     def linear(self, name: str) -> Linear:
         """A torch `nn.Linear`, with or without a bias."""
         weight, bias = self._shaped(f"{name}.weight", 2), self._bias(name)
         if bias is not None and bias.shape != weight.shape[:1]:
-            message = f"tensors {name}.weight {weight.shape} and {name}.bias {bias.shape} do not fit: {_FIX}"
-            raise SourceError(message)
+            raise SourceError(f"tensors {name}.weight {weight.shape} and {name}.bias {bias.shape} do not fit: {_FIX}")
         return Linear(np.ascontiguousarray(weight.T), bias)
 
     def split_linear(self, name: str, parts: int) -> list[Linear]:
         """A torch `nn.Linear` whose outputs are those of several, joined."""
         joined = self.linear(name)
         if joined.weight.shape[1] % parts:
-            message = f"tensor {name}.weight has {joined.weight.shape[1]} outputs, which are not {parts} parts: {_FIX}"
-            raise SourceError(message)
+            msg = f"tensor {name}.weight has {joined.weight.shape[1]} outputs, which are not {parts} parts: {_FIX}"
+            raise SourceError(msg)
         weights = np.split(joined.weight, parts, axis=1)
         biases = [None] * parts if joined.bias is None else np.split(joined.bias, parts)
         return [Linear(np.ascontiguousarray(w), b) for w, b in zip(weights, biases, strict=True)]
@@ -106,8 +105,7 @@ class Weights:
     def _shaped(self, name: str, axes: int) -> NDArray[np.float32]:
         array = self.array(name)
         if array.ndim != axes:
-            message = f"tensor {name!r} has the shape {array.shape}, where {axes} axes should be: {_FIX}"
-            raise SourceError(message)
+            raise SourceError(f"tensor {name!r} has the shape {array.shape}, where {axes} axes should be: {_FIX}")
         return array
 
     def _bias(self, name: str) -> NDArray[np.float32] | None:
@@ -120,18 +118,18 @@ class Weights:
     def _missing(self, name: str) -> SourceError:
         alike = next((stored for full, (_, stored) in self.tensors.items() if full.endswith(f".{name}")), None)
         if alike is not None:
-            message = (
+            msg = (
                 f"the checkpoint has no tensor {name!r}, but one called {alike!r}, which transformers does not load "
                 f"either: take {alike.removesuffix(name)!r} off the names of its tensors"
             )
-            return SourceError(message)
+            return SourceError(msg)
         return SourceError(f"the checkpoint has no tensor {name!r}: it is not what its config.json says, {_FIX}")
 
 
 _FIX = "fetch it again"
 
 
-def _today(name: str) -> str:
+def _renamed(name: str) -> str:
     for old, new in _RENAMED.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
@@ -143,5 +141,4 @@ def _tensor_names(path: Path) -> Iterable[str]:
         with safe_open(path, "numpy") as file:
             return list(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        message = f"{path} is truncated or damaged ({error}): fetch the checkpoint again"
-        raise SourceError(message) from error
+        raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error

@@ -28,8 +28,8 @@ class Dense:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            message = f"activation {self.activation!r} is not built into heads (known: {', '.join(ACTIVATIONS)})"
-            raise UnsupportedError(message)
+            msg = f"activation {self.activation!r} is not built into heads (known: {', '.join(ACTIVATIONS)})"
+            raise UnsupportedError(msg)
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ def refuse_misfits(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -
     """
     for what, found, expected in _shapes(encoder, vocabulary, hidden, inner):
         if found != expected:
-            message = (
+            msg = (
                 f"{what} has the shape {list(found)} where config.json and the other tensors say {list(expected)}: the "
                 "checkpoint's files are not of one model, fetch it again"
             )
-            raise SourceError(message)
+            raise SourceError(msg)
 
 
 def _shapes(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:

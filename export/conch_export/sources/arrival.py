@@ -1,4 +1,8 @@
-"""How much of a download has arrived, told while it runs: huggingface_hub only draws bars of its own."""
+"""Progress of downloads, in bytes.
+
+huggingface_hub passes a caller's `tqdm_class` on to the download of a file only since version 1, and transformers 4
+needs an older one: the size of the file under way is read from the cache.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ _PERIOD_S = 0.2
 
 @contextmanager
 def watched(blobs: Path, total_bytes: int, on_bytes: Callable[[int, int], None]) -> Iterator[Callable[[int], None]]:
-    """Tell `on_bytes` of what is here and what is to come, while files arrive one after the other.
+    """Report progress to `on_bytes` while files arrive one after the other.
 
     Args:
         blobs: the folder of the cache in which the file under way grows.
-        total_bytes: what is to come.
-        on_bytes: called from a thread of its own.
+        total_bytes: of all files that are to arrive.
+        on_bytes: called from a thread of its own with the bytes that have arrived and the total.
 
     Yields:
         A function that takes the size of every file that has arrived.
@@ -30,11 +34,11 @@ def watched(blobs: Path, total_bytes: int, on_bytes: Callable[[int, int], None])
     finished: list[int] = []
     over = threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         while not over.wait(_PERIOD_S):
             on_bytes(min(total_bytes, sum(finished) + _under_way(blobs)), total_bytes)
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         with _no_bars():
@@ -47,7 +51,7 @@ def watched(blobs: Path, total_bytes: int, on_bytes: Callable[[int, int], None])
 
 
 def _under_way(blobs: Path) -> int:
-    """Bytes of the newest unfinished file; older ones are left from downloads that were broken off."""
+    """Bytes of the newest unfinished file; older ones are remains of downloads that were broken off."""
     sizes = []
     for path in blobs.glob("*.incomplete"):
         try:

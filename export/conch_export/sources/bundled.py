@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,35 +15,26 @@ if TYPE_CHECKING:
     from conch_export.sources.source import Locked
 
 
-@dataclass(frozen=True)
-class Bundled:
-    """A checkpoint's folder, and what it was where the bundle was made."""
-
-    folder: Path
-    locked: Locked
-
-
 def home() -> Path:
-    """The folder that holds a folder for every checkpoint; it need not be there."""
+    """The folder with a folder for every bundled checkpoint; it need not exist."""
     return Path(constants.HF_ASSETS_CACHE) / "conch" / "checkpoints"
 
 
 def folder_name(key: str) -> str:
-    """What the folder of this checkpoint is called, whatever the key."""
+    """The name of the folder of this checkpoint, whatever the key."""
     return f"checkpoint--{quote(key, safe='@')}"
 
 
-def find(key: str) -> Bundled | None:
-    """The checkpoint of this name, if it came in a bundle.
+def find(key: str) -> tuple[Path, Locked] | None:
+    """The folder of the checkpoint of this name, and its lock from where the bundle was made; None if none was bundled.
 
     Raises:
-        SourceError: nothing says what it is.
+        SourceError: the folder lacks its lock.
     """
     folder = home() / folder_name(key)
     if not folder.is_dir():
         return None
     locked = Lock.read(folder).sources.get(key)
     if locked is None:
-        message = f"{folder / FILE} does not say what {key} is: unbundle it again, or delete {folder}"
-        raise SourceError(message)
-    return Bundled(folder, locked)
+        raise SourceError(f"{folder / FILE} does not say what {key} is: unbundle it again, or delete {folder}")
+    return folder, locked

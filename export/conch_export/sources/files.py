@@ -1,4 +1,4 @@
-"""The files of a checkpoint. Hides which names those are, and how one is known again: by size and SHA-256."""
+"""The files of a checkpoint. Hides their names, and how a file is recognised: by size and SHA-256."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _TRANSFORMER_FOLDER = re.compile(r"0_\w+")
 
 
 def needed(names: Iterable[str], *, code: bool = False) -> list[str]:
-    """Those of a checkpoint's files that an export reads, sorted; weights only as safetensors, and once.
+    """The files of a checkpoint that an export reads, sorted; weights only as safetensors, and once.
 
     Args:
         names: all of its files.
-        code: whether its own code is among them.
+        code: whether the checkpoint's own code belongs to them.
     """
     names = set(names)
     others = {name for name in names if _is_setting(PurePosixPath(name))}
@@ -79,7 +79,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
-    """Say what to do about a checkpoint that has no safetensors among its files.
+    """Refuse a checkpoint without safetensors among its files.
 
     Raises:
         SourceError: there are none.
@@ -88,12 +88,12 @@ def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
     if weight_names(names):
         return
     pickles = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))))
-    message = (
+    msg = (
         f"{checkpoint} has no {WEIGHTS} (found: {pickles or 'no other weights'}). Pickled weights can run code and are "
         "never loaded: look for a revision that has safetensors, or convert them (`save_file`) on a machine you can "
         "afford to lose."
     )
-    raise SourceError(message)
+    raise SourceError(msg)
 
 
 def record(folder: Path, names: Iterable[str]) -> dict[str, File]:
@@ -114,8 +114,7 @@ def file(path: Path) -> File:
     try:
         return File(_digest(path, hashlib.sha256()), path.stat().st_size)
     except OSError as error:
-        message = f"{path} cannot be read ({error.strerror or error}): fetch the checkpoint again"
-        raise SourceError(message) from error
+        raise SourceError(f"{path} cannot be read ({error.strerror or error}): fetch the checkpoint again") from error
 
 
 def weights_sha256(files: Mapping[str, File]) -> str:

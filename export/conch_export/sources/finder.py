@@ -38,7 +38,7 @@ def resolve(
     Args:
         reference: catalog name, Hub id or folder.
         revision: commit, branch or tag on the Hub; None takes what is locked, else the newest.
-        lock: what was found before; what it knows is taken from where it was, and must be what it was.
+        lock: checkpoints that were found before; one of them is taken from where it was then, and must be unchanged.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
         code: whether the checkpoint's own code is part of it, and may be run.
 
@@ -54,7 +54,7 @@ def resolve(
 
 
 def key_of(reference: str, revision: str | None) -> str:
-    """What a lock file calls this checkpoint: its Hub id, and the revision if one was asked for."""
+    """The name of a checkpoint in lock files: its Hub id, and the revision if one was asked for."""
     entry = catalog.find(reference)
     hub_id = entry.hub_id if entry else reference
     return f"{hub_id}@{revision}" if revision else hub_id
@@ -70,11 +70,11 @@ def _named(
     reference: str, revision: str | None, lock: Lock, on_bytes: Callable[[int, int], None], *, code: bool
 ) -> Source:
     if code and not _COMMIT.fullmatch(revision or ""):
-        message = (
+        msg = (
             f"the code of {reference} is run as one commit has it, which no branch or tag does: name that with "
             "--revision and all 40 digits (the Hub lists them under Files, History)"
         )
-        raise SourceError(message)
+        raise SourceError(msg)
     key = key_of(reference, revision)
     source, locked = _bundled(key), lock.sources.get(key)
     if source is None and locked is not None and (code_names(locked.files) or not code):
@@ -88,10 +88,10 @@ def _bundled(key: str) -> Source | None:
     found = bundled.find(key)
     if found is None:
         return None
-    source = _source(found.folder, found.locked.origin, found.locked.revision, found.locked.files, key)
-    if source.locked != found.locked:
-        message = f"{found.folder} is not what came in the bundle: unbundle it again, or delete that folder"
-        raise SourceError(message)
+    folder, locked = found
+    source = _source(folder, locked.origin, locked.revision, locked.files, key)
+    if source.locked != locked:
+        raise SourceError(f"{folder} is not what came in the bundle: unbundle it again, or delete that folder")
     return source
 
 
@@ -117,8 +117,8 @@ def _again(key: str, locked: Locked, on_bytes: Callable[[int, int], None]) -> So
     elif kind == "pypi" and entry is not None and entry.package is not None:
         folder, revision = package.find(entry.package)
     else:
-        message = f"conch.lock says that {key} came in a bundle ({locked.origin}): `conch unbundle` it here again"
-        raise SourceError(message)
+        msg = f"conch.lock says that {key} came in a bundle ({locked.origin}): `conch unbundle` it here again"
+        raise SourceError(msg)
     names = locked.files if kind == "hub" else needed_in(folder)
     return _source(folder, locked.origin, revision, names, key)
 

@@ -30,10 +30,10 @@ _ATTEMPTS = 5
 
 
 def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None], *, code: bool = False) -> Path:
-    """The folder of a commit, or of the newest one of a branch or tag; its name is the commit.
+    """The folder of a commit, or of the newest commit of a branch or tag; the folder's name is the commit.
 
-    The Hub is asked which commit that is and what it consists of; where it cannot be reached, the cache answers. The
-    checkpoint's own code is fetched only with `code`.
+    The Hub states the commit and its files; where the Hub cannot be reached, the cache answers. The checkpoint's own
+    code is fetched only with `code`.
 
     Raises:
         NotFoundError: the cache does not have it, and the Hub does not either or cannot be reached.
@@ -52,7 +52,7 @@ def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None
 
 
 def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: Callable[[int, int], None]) -> Path:
-    """The folder of a commit whose files are known; nothing that is in the cache is asked for.
+    """The folder of a commit whose files are known; the Hub gets no request for a file that is in the cache.
 
     Raises:
         NotFoundError, SourceError: as `fetch`.
@@ -62,14 +62,14 @@ def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: 
 
 
 def _list(hub_id: str, revision: str | None, *, code: bool) -> tuple[str, dict[str, int]]:
-    """The commit, and the sizes in bytes of those of its files that an export reads."""
+    """The commit, and the sizes in bytes of the files that an export reads."""
     timeout_s = constants.HF_HUB_ETAG_TIMEOUT
     info = HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=timeout_s)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     refuse_without_weights(hub_id, sizes)
     if info.sha is None:
-        message = f"the Hub does not say which commit of {hub_id} it has: set HF_ENDPOINT to a mirror that does"
-        raise SourceError(message)
+        msg = f"the Hub does not say which commit of {hub_id} it has: set HF_ENDPOINT to a mirror that does"
+        raise SourceError(msg)
     return info.sha, {name: sizes[name] for name in needed(sizes, code=code)}
 
 
@@ -77,7 +77,8 @@ def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callabl
     cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model")
     absent = [name for name in sizes if not isinstance(try_to_load_from_cache(hub_id, name, revision=commit), str)]
     _refuse_without_room(cache, sum(sizes[name] for name in absent))
-    # One after the other, so that Ctrl-C ends a download at once; the weights of most checkpoints are one file anyway.
+    # Not snapshot_download: it asks the Hub even for a commit that is all here, and its threads outlive Ctrl-C. The
+    # weights of most checkpoints are one file, so nothing is lost by fetching one after the other.
     with watched(cache / "blobs", sum(sizes[name] for name in absent), on_bytes) as arrived:
         for name in sorted(absent, key=lambda name: sizes[name]):
             _check(_download(hub_id, commit, name))
@@ -103,17 +104,17 @@ def _download(hub_id: str, commit: str, name: str, attempts: int = _ATTEMPTS) ->
 
 
 def _check(path: Path) -> None:
-    """Compare a file that has just arrived with its name in the cache, which is the hash that the Hub states."""
+    """Compare a downloaded file with its name in the cache, which is the hash that the Hub states."""
     content = path.resolve()
     if content.name not in {path.name, _digest_like(content)}:
         content.unlink()
         path.unlink()
-        message = f"{path.name} arrived damaged and was thrown away: run it again, or set HF_ENDPOINT to another mirror"
-        raise SourceError(message)
+        msg = f"{path.name} arrived damaged and was thrown away: run it again, or set HF_ENDPOINT to another mirror"
+        raise SourceError(msg)
 
 
 def _digest_like(content: Path) -> str:
-    """The file's hash of the kind that its name is: SHA-256 if it is large, else git's; some mirrors state neither."""
+    """The file's hash, of the kind of its name: SHA-256 of large files, else git's; some mirrors state neither."""
     if re.fullmatch(r"[0-9a-f]{64}", content.name):
         return file(content).sha256
     return git_sha1(content) if re.fullmatch(r"[0-9a-f]{40}", content.name) else content.name
@@ -124,5 +125,4 @@ def _refuse_without_room(cache: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(there).free
     if needed_bytes > free:
         sizes = f"{needed_bytes / 1e6:.0f} MB are to come, {there} has room for {free / 1e6:.0f}"
-        message = f"{sizes}: make room, or set HF_HOME"
-        raise SourceError(message)
+        raise SourceError(f"{sizes}: make room, or set HF_HOME")

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub, said with its fix."""
+"""Failures between this machine and the Hub, as SourceErrors that name the fix."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TransportError: type[Exception] = [
 
 
 class NotFoundError(SourceError):
-    """Neither in the cache nor to be had from the Hub; another source may have it."""
+    """The checkpoint is neither in the cache nor to be had from the Hub; another source may have it."""
 
 
 @contextmanager

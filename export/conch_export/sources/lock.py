@@ -1,7 +1,7 @@
-"""`conch.lock`: which checkpoints a model repository was made from, recorded the first time and enforced afterwards.
+"""`conch.lock`: the checkpoints that a model repository was made from, recorded the first time and enforced afterwards.
 
-Hides the file's format. What stands in it was computed where a checkpoint was first seen: what is not known is trusted
-once, what is known must be what it was.
+Hides the file's format. Its hashes were computed when a checkpoint was first seen: an unknown checkpoint is trusted
+once, a known one must be unchanged.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Lock:
-    """The checkpoints of a model repository, by what they are called (`finder.key_of`).
+    """The checkpoints of a model repository, by name (`finder.key_of`).
 
     Attributes:
-        sources: what each was.
+        sources: each checkpoint as it was recorded.
     """
 
     sources: Mapping[str, Locked] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Lock:
-        """The lock file in the folder; knows nothing where there is none.
+        """The lock file in the folder; empty where there is none.
 
         Raises:
             SourceError: it is damaged.
@@ -46,15 +46,15 @@ class Lock:
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")), code=True) if path.exists() else cls()
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            message = f"{path} is damaged ({error}): restore it, or delete it to record anew what is found"
-            raise SourceError(message) from error
+            msg = f"{path} is damaged ({error}): restore it, or delete it to record anew what is found"
+            raise SourceError(msg) from error
 
     def to_text(self) -> str:
         """The file's content, the same for the same checkpoints."""
         return json.dumps(self.to_json(), indent=2) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads, sorted."""
+        """The content that `from_json` reads, sorted."""
         sources = {key: asdict(self.sources[key]) for key in sorted(self.sources)}
         for locked in sources.values():
             locked["files"] = dict(sorted(locked["files"].items()))
@@ -69,31 +69,30 @@ class Lock:
             LookupError, TypeError, AttributeError: it has another shape.
         """
         if stated["format"] != _FORMAT:
-            message = f"format {stated['format']} is of another version of conch"
-            raise ValueError(message)
+            raise ValueError(f"format {stated['format']} is of another version of conch")
         return cls({str(key): _locked(source, code=code) for key, source in stated["sources"].items()})
 
     def adding(self, key: str, locked: Locked) -> Lock:
-        """The same with another checkpoint, or with what is known about this one replaced."""
+        """The lock with this checkpoint added or replaced."""
         return Lock({**self.sources, key: locked})
 
     def without(self, key: str) -> Lock:
-        """The same, but ignorant of one checkpoint."""
+        """The lock without this checkpoint."""
         return Lock({other: locked for other, locked in self.sources.items() if other != key})
 
     def check(self, key: str, found: Locked) -> None:
-        """Compare a checkpoint with what it was.
+        """Compare a checkpoint with its record.
 
         Raises:
             SourceError: it has changed.
         """
         known = self.sources.get(key)
         if known is not None and known != found:
-            message = (
+            msg = (
                 f"{key} is not what {FILE} says: {_difference(known, found)}. Restore what it was, or accept what it "
                 "is with --update-lock"
             )
-            raise SourceError(message)
+            raise SourceError(msg)
 
 
 def parse_files(stated: Mapping[str, Any]) -> dict[str, File]:
@@ -110,24 +109,21 @@ def _locked(stated: Mapping[str, Any], *, code: bool) -> Locked:
     files = parse_files(stated["files"])
     strange = sorted(set(files) - set(needed(files, code=code)))
     if strange:
-        message = f"{strange[0]!r} is no file of a checkpoint"
-        raise ValueError(message)
+        raise ValueError(f"{strange[0]!r} is no file of a checkpoint")
     return Locked(str(stated["origin"]), str(stated["revision"]), files)
 
 
 def _inner(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or "/".join(parts) != path or ".." in parts or "\\" in path or "\0" in path or path.startswith("/"):
-        message = f"{path!r} is no path inside a folder"
-        raise ValueError(message)
+        raise ValueError(f"{path!r} is no path inside a folder")
     return path
 
 
 def _file(stated: Mapping[str, Any]) -> File:
     sha256, size = stated["sha256"], stated["size"]
     if not (isinstance(sha256, str) and _SHA256.fullmatch(sha256) and type(size) is int and size >= 0):
-        message = f"{stated} is no size and SHA-256"
-        raise ValueError(message)
+        raise ValueError(f"{stated} is no size and SHA-256")
     return File(sha256, size)
 
 

