@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from functools import cache
@@ -20,6 +21,7 @@ ENVIRONMENTS = ROOT / ".venv-dependencies"
 # taken, without what only such builds need.
 AT_HAND = "torch"
 ONLY_CUDA = ("triton==", "nvidia-", "cuda-")
+PLAIN = ("--no-annotate", "--no-header")
 pytestmark = pytest.mark.timeout(900)
 each_resolution = pytest.mark.parametrize("resolution", ["lowest-direct", "highest"])
 IMPORT_ALL = """
@@ -48,21 +50,34 @@ def test_the_command_line_explains_itself_without_any_extra(command: str, resolu
     assert "--help" in run(environment((), resolution), "-m", "conch", *command.split(), "--help")
 
 
+def test_the_gpu_benchmark_runs_with_current_releases_and_without_the_rest_of_ours() -> None:
+    current = "numpy>=2\nonnx\nonnxruntime\nsentence-transformers>=6\ntorch\ntransformers>=5\n"
+    interpreter = made("gpu", uv("pip", "compile", "-", *PLAIN, given=current))
+    told = json.loads(run(interpreter, "benchmarks/gpu.py", "--device=cpu", "--tiny"))
+    assert int(told["versions"]["transformers"].split(".")[0]) >= 5
+    assert told["shapes"]["tiny"]["least_cosine"]["fp32"] > 0.9999
+
+
 @cache
 def environment(extras: tuple[str, ...], resolution: str) -> Path:
     """The interpreter of a new environment with what is declared for these extras, and our packages beside it."""
-    folder = ENVIRONMENTS / "-".join((*extras, resolution))
     wanted = ["pyproject.toml", *(f"--extra={extra}" for extra in extras), "--resolution", resolution]
-    resolved = uv("pip", "compile", *wanted, "--no-annotate", "--no-header")
+    interpreter = made("-".join((*extras, resolution)), uv("pip", "compile", *wanted, *PLAIN))
+    site = next(interpreter.parents[1].glob("lib/python3*/site-packages"))
+    (site / "conch.pth").write_text("\n".join(str(path.parent) for path in PACKAGES.values()), encoding="utf-8")
+    return interpreter
+
+
+def made(name: str, resolved: str) -> Path:
+    """The interpreter of a new environment with these versions."""
+    folder = ENVIRONMENTS / name
     pinned = [line for line in resolved.splitlines() if not line.startswith(ONLY_CUDA)]
     uv("venv", "--clear", str(folder))
     interpreter = folder / "bin" / "python"
     fetched = [line for line in pinned if not line.startswith(f"{AT_HAND}==")]
     uv("pip", "install", "--no-deps", "--requirement", "-", "--python", str(interpreter), given="\n".join(fetched))
-    site = next(folder.glob("lib/python3*/site-packages"))
-    (site / "conch.pth").write_text("\n".join(str(path.parent) for path in PACKAGES.values()), encoding="utf-8")
     if fetched != pinned:
-        link(AT_HAND, site)
+        link(AT_HAND, next(folder.glob("lib/python3*/site-packages")))
     return interpreter
 
 
