@@ -1,4 +1,4 @@
-"""The README's table and the plot's numbers, computed from the newest result and never typed."""
+"""The benchmark page and the README's chart, generated from the newest result."""
 
 from __future__ import annotations
 
@@ -14,24 +14,34 @@ if TYPE_CHECKING:
 
     from benchmarks.results import Result
 
+INTRODUCTION = """\
+Generated from the newest result by `make docs`; `make bench` measures anew. conch and its peers run on one machine in
+one run, by turns. Columns are texts of mixed, short and uniform lengths, and docstrings of Python's standard library
+("real"), with the median number of tokens."""
 PEERS = ("infinity", "openvino", "onnxruntime", "sentence-transformers")
 
 
 def block() -> str:
-    """What the README says between its markers."""
+    """The README's part: the chart, the machine and where the numbers are."""
     newest = results.newest()
     if newest is None:
         return "Not measured yet: `make bench` does, and `make docs` puts it here."
-    return table(results.load(newest), newest.name)
+    more = "[docs/benchmarks.md](docs/benchmarks.md) has all workloads, versions and raw numbers."
+    return f"![Tokens per second on docstrings](docs/benchmarks.svg)\n\n{_where(results.load(newest))}. {more}"
 
 
 def pages() -> dict[str, Callable[[], str]]:
     """Files made from the newest result, by their path in the repository; none without one."""
     newest = results.newest()
-    return {} if newest is None else {"docs/benchmarks.svg": lambda: plot.chart(results.load(newest))}
+    if newest is None:
+        return {}
+    return {
+        "docs/benchmarks.svg": lambda: plot.chart(results.load(newest)),
+        "docs/benchmarks.md": lambda: page(results.load(newest), newest.name),
+    }
 
 
-def table(result: Result, name: str) -> str:
+def page(result: Result, name: str) -> str:
     """Tokens per second of every system that was under full load, and where and when that was."""
     head = ["tokens per second", *(_headed(result, workload) for workload in NAMES), "cosine to fp32"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
@@ -43,17 +53,25 @@ def table(result: Result, name: str) -> str:
         cosine = info.get("cosine_to_fp32", {}).get("mean", math.nan)
         lines.append(_row([label, *map(_rate, rates), "" if math.isnan(cosine) else f"{cosine:.4f}"]))
     missing = [f"{s}: {i['not_measured']}" for s, i in result["systems"].items() if "not_measured" in i]
-    picture = "![Tokens per second on docstrings](docs/benchmarks.svg)"
-    return "\n".join([picture, "", *lines, "", _about(result, name), *(f"\nNot measured: {line}" for line in missing)])
+    picture = "![Tokens per second on docstrings](benchmarks.svg)"
+    about = _about(result, name)
+    notes = [f"\nNot measured: {line}" for line in missing]
+    return "\n".join(["# Benchmarks", "", INTRODUCTION, "", picture, "", *lines, "", about, *notes]) + "\n"
 
 
 def _about(result: Result, name: str) -> str:
-    machine, rounds = result["machine"], max((record["round"] for record in result["rounds"]), default=0)
-    vnni = ", AVX-512 VNNI" if machine["avx512_vnni"] else ""
-    where = f"all-MiniLM-L6-v2 on {machine['cores']} cores ({machine['cpu']}{vnni}), {result['date'][:10]}: "
-    how = f"medians of {rounds} rounds of one run (`{result['command']}`; [raw numbers](benchmarks/results/{name})). "
+    rounds = max((record["round"] for record in result["rounds"]), default=0)
+    how = (
+        f"medians of {rounds} rounds of one run (`{result['command']}`; [raw numbers](../benchmarks/results/{name})). "
+    )
     versions = ", ".join(f"{peer} {_version(result['versions'][peer], peer)}" for peer in PEERS)
-    return f"{where}{how}{_one_client(result)}Versions: {versions}."
+    return f"{_where(result)}: {how}{_one_client(result)}Versions: {versions}."
+
+
+def _where(result: Result) -> str:
+    machine = result["machine"]
+    vnni = ", AVX-512 VNNI" if machine["avx512_vnni"] else ""
+    return f"all-MiniLM-L6-v2 on {machine['cores']} cores ({machine['cpu']}{vnni}), {result['date'][:10]}"
 
 
 def _one_client(result: Result) -> str:

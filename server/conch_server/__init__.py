@@ -6,9 +6,8 @@ async with Supervisor(ServerSettings()) as triton:
 
 from __future__ import annotations
 
-from conch_server._arguments import TritonCommand
 from conch_server._errors import InstallationError, PortTakenError, RepositoryError, ServingError, StartError
-from conch_server._ports import check_free
+from conch_server._preflight import check_free
 from conch_server._settings import ServerSettings
 from conch_server._supervisor import Supervisor
 
@@ -20,6 +19,5 @@ __all__ = [
     "ServingError",
     "StartError",
     "Supervisor",
-    "TritonCommand",
     "check_free",
 ]

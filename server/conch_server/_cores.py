@@ -1,8 +1,9 @@
-"""Models that follow the machine: an instance, or a thread, for each core of the machine that serves them.
+"""Numbers of model instances and threads for the cores of this machine.
 
-Such a model's `config.pbtxt` names in its parameter `per_core` what there is to be one of for each core. Its counts are
-those of some machine. Where this one has another number of cores, the counts that fit go into `configs/conch.pbtxt`
-beside it, which Triton prefers when it is started with `--model-config-name=conch`; the exported file stays as it is.
+The parameter `per_core` of a model's `config.pbtxt` says what grows with the cores: `instances` or `threads`. The
+counts in the file are those of two cores. On a machine with another number, the counts for it are written to
+`configs/conch.pbtxt` beside the exported file, which stays as it is. Triton, started with `--model-config-name=conch`,
+prefers that file.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ logger = logging.getLogger("conch_server")
 
 
 def fit_to_cores(repository: Path, cores: int) -> None:
-    """Write or remove every model's `configs/conch.pbtxt`; a model whose folder is read-only is served as planned."""
+    """Write or remove every model's `configs/conch.pbtxt`; a model in a read-only folder is served as exported."""
     for path in sorted(repository.glob("[!.]*/config.pbtxt")):
         _fit(path, cores)
 
 
 def fitted(exported: str, cores: int) -> str:
-    """The configuration for so many cores; the same text where it does not depend on them, or already fits."""
+    """Return the configuration for that many cores; unchanged text if it does not depend on them."""
     if PER_CORE not in exported:
         return exported
     config = text_format.Parse(exported, pb.ModelConfig())
@@ -44,7 +45,7 @@ def fitted(exported: str, cores: int) -> str:
 
 
 def _set_instances(config: pb.ModelConfig, cores: int) -> None:
-    """Of two groups the first keeps its one instance, which requests that come one by one meet."""
+    """Set the number of instances; of two groups the first keeps one, the instance that lone requests go to."""
     first, *others = config.instance_group
     if others and cores > first.count:
         others[0].count = cores - first.count
@@ -66,7 +67,7 @@ def _fit(path: Path, cores: int) -> None:
 
 
 def _overlay(path: Path, cores: int) -> str | None:
-    """The configuration that fits; None where the exported one fits, or is broken: Triton reads it and says how."""
+    """Return the configuration to write; None if the exported one fits, or is broken: Triton then reports how."""
     try:
         exported = path.read_text(encoding="utf-8")
         text = fitted(exported, cores)

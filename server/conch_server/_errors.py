@@ -1,9 +1,9 @@
-"""What can keep Triton from serving.
+"""Errors of the embedded Triton; every message names the fix.
 
 ServingError
 ├── InstallationError   this machine or this environment lacks something
 ├── RepositoryError     the model repository is missing or has no weights
-├── PortTakenError      somebody else listens where Triton should
+├── PortTakenError      another process listens on a port that Triton needs
 └── StartError          tritonserver ran and gave up; the message says why and names its log
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 
 class ServingError(Exception):
-    """Root of this package's errors; every message names the fix."""
+    """Root of this package's errors."""
 
 
 class InstallationError(ServingError):

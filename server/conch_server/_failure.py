@@ -1,4 +1,4 @@
-"""Why tritonserver could not start or has ended, read from its exit status and its log: one sentence with the fix."""
+"""Diagnosis of a tritonserver that could not start or has ended: one sentence with the fix, from its status and log."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# How release 24.10 says that a model was not loaded, and that its configuration was not read; the end of the line is
-# the reason, in which line breaks are written as two characters.
+# Messages of release 24.10 for a model that was not loaded and for a configuration that could not be read. The end of
+# the line is the reason, in which line breaks are written as two characters.
 NOT_LOADED = re.compile(r"\"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)\"$")
 NOT_READ = re.compile(r"\"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)\"$")
 INCOMPLETE = re.compile(r"\"Invalid argument: ensemble (?P<model>\S+) contains models that are (?P<reason>.*)\"$")
 MISPRINT = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<reason>.*)$")
-# In front of a reason: Triton's kind of error, and the class and the model of an error of our backend.
+# Prefixes of a reason: Triton's kind of error, and class and model of an error of our backend.
 KIND = re.compile(r"^(Internal|Invalid argument|Not found|Unavailable): |^ConfigError: model '[^']+': ")
-# Lines of level "I", tables and the absence of a GPU say nothing about a failure.
+# Lines of level "I", tables and the absence of a GPU do not explain a failure.
 NOISE = re.compile(r"^(\+|\||$|\S+ I )|CUDA|CudaDriver|pinned")
 MODELS_NAMED = 3
 
@@ -33,15 +33,18 @@ FIXES = {
 
 
 def explain(status: int, log: Sequence[str]) -> str:
-    """Say why tritonserver ended, by the lines of its log.
+    """Return why tritonserver ended.
 
-    `status` is that of its warden: tritonserver's as a shell has it, negative where the warden itself was killed.
+    Args:
+        status: Exit status of its warden: that of tritonserver as a shell reports it (128 + signal); negative if the
+            warden itself was killed.
+        log: Lines that tritonserver wrote.
     """
     failures = _failed_models(log)
     if failures:
-        told = [f"{model} ({reason})" for model, reason in list(failures.items())[:MODELS_NAMED]]
+        named = [f"{model} ({reason})" for model, reason in list(failures.items())[:MODELS_NAMED]]
         more = f" and {len(failures) - MODELS_NAMED} more" if len(failures) > MODELS_NAMED else ""
-        return f"Triton cannot load {', '.join(told)}{more}; {_fix(' '.join(failures.values()))}"
+        return f"Triton cannot load {', '.join(named)}{more}; {_fix(' '.join(failures.values()))}"
     if status < 0:
         return f"the warden of Triton was ended by {_name(-status)}"
     if status > 128:
@@ -51,12 +54,12 @@ def explain(status: int, log: Sequence[str]) -> str:
 
 
 def has_failed(log: Sequence[str]) -> bool:
-    """Whether a start cannot succeed any more: Triton has said that a model was not loaded."""
+    """Return whether this start cannot succeed any more, because Triton has failed to load a model."""
     return any(NOT_LOADED.search(line) or NOT_READ.search(line) for line in log)
 
 
 def _failed_models(log: Sequence[str]) -> dict[str, str]:
-    """Reasons by model; ensembles count only where nothing is said of their steps."""
+    """Return reasons by model; ensembles only if the log names no failure of the models they are made of."""
     failures: dict[str, str] = {}
     misprint = ""
     for line in log:
@@ -71,15 +74,15 @@ def _failed_models(log: Sequence[str]) -> dict[str, str]:
 
 
 def _plain(reason: str) -> str:
-    """The reason without where in the code it was raised and whose error it was."""
-    told = reason.partition("\\n\\nAt:")[0]
-    while found := KIND.match(told):
-        told = told[found.end() :]
-    return told.replace("\\n", " ").rstrip(". ")
+    """Return the reason without its prefixes and without the traceback."""
+    text = reason.partition("\\n\\nAt:")[0]
+    while found := KIND.match(text):
+        text = text[found.end() :]
+    return text.replace("\\n", " ").rstrip(". ")
 
 
 def _name(number: int) -> str:
-    """The signal's name; for SIGKILL also who sends it, since processes hardly do."""
+    """Return the signal's name; for SIGKILL with its most likely cause."""
     name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
     return f"{name}, as by the kernel when memory runs out" if number == signal.SIGKILL else name
 

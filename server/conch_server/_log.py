@@ -1,8 +1,9 @@
-"""Triton's log: a file per start of the supervisor, or per `LARGEST_BYTES`; the older ones are kept."""
+"""Triton's log: a new file for each start of the supervisor and after `LARGEST_BYTES`; some older ones are kept."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
 from typing import IO, TYPE_CHECKING
 
 from conch_server._errors import ServingError
@@ -16,7 +17,7 @@ READ_BYTES = 2**18
 
 
 class TritonLog:
-    """The file that tritonserver writes to; it may be deleted at any time."""
+    """The file that tritonserver writes to; users may delete it at any time."""
 
     def __init__(self, path: Path, *, kept: int) -> None:
         self.path = path
@@ -24,30 +25,25 @@ class TritonLog:
         self._begin = 0
 
     def rotate(self) -> None:
-        """Move what there is to `.1`, `.2`, ..., keeping `kept` files in all; raises ServingError."""
-        with self._written():
-            self._rotate()
-
-    def _rotate(self) -> None:
-        names = [self.path, *(self.path.with_name(f"{self.path.name}.{age}") for age in range(1, self._kept))]
-        for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
-            if newer.exists():
-                newer.replace(older)
-        if self._kept == 1:
-            self.path.unlink(missing_ok=True)
+        """Rename the existing files to `.1`, `.2`, … and keep `kept` in all; raise ServingError."""
+        with self._named_errors():
+            if self._kept == 1:
+                self.path.unlink(missing_ok=True)
+            # Only its rotation is used: tritonserver writes the file.
+            RotatingFileHandler(self.path, backupCount=self._kept - 1, delay=True).doRollover()
 
     def open(self) -> IO[bytes]:
-        """Open for appending, and remember that `last_lines` begin here; raises ServingError."""
-        with self._written():
+        """Open the file for appending; `last_lines` begin here from now on. Raise ServingError."""
+        with self._named_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_size > LARGEST_BYTES:
-                self._rotate()
+                self.rotate()
             file = self.path.open("ab")
         self._begin = file.tell()
         return file
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -55,7 +51,7 @@ class TritonLog:
             raise ServingError(message) from error
 
     def last_lines(self) -> list[str]:
-        """What has been written since the last start, or the end of that; nothing if the file is gone."""
+        """Return the lines since `open`, at most the last `READ_BYTES` of them; none if the file is gone."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(self._begin, self.path.stat().st_size - READ_BYTES))

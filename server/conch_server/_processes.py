@@ -1,4 +1,7 @@
-"""The stubs of a tritonserver, one process per model instance, as /proc shows them."""
+"""The stubs of a tritonserver: one process for each model instance, observed through /proc.
+
+Triton itself says neither that a stub has died nor how much is in flight.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +12,65 @@ from pathlib import Path
 
 PROC = Path("/proc")
 POLL_S = 0.02
+WINDOW_S = 0.1
+# A stub that computes takes a whole core; an idle one wakes up a few times a second.
+IDLE_SHARE = 0.2
+IDLE_WINDOWS = 2
 
 
 def stubs_of(leader: int) -> frozenset[int]:
-    """Process ids in the group of the tritonserver `leader`, without its own; looks at every process of the machine."""
-    return frozenset(
-        int(process.name)
-        for process in PROC.glob("[0-9]*")
-        if int(process.name) != leader and _is_in(_stat(int(process.name)), leader)
-    )
-
-
-async def until_gone(leader: int, timeout_s: float) -> None:
-    """Return once no process of the group of `leader` runs, or in time; what only waits to be reaped does not run."""
-    deadline = time.monotonic() + timeout_s
-    while _runs(leader) and time.monotonic() < deadline:  # noqa: ASYNC110  nobody would set an event
-        await asyncio.sleep(POLL_S)
+    """Return the process ids in the group of tritonserver `leader`, but for its own; reads all of /proc."""
+    return frozenset(pid for pid in _group(leader) if pid != leader)
 
 
 def dead_among(stubs: frozenset[int], leader: int) -> frozenset[int]:
-    """Those that have ended and that nobody waits for.
+    """Return the stubs that are zombies.
 
-    Triton waits for the stubs of a model that it unloads, and never notices that another one has died.
+    Triton waits for the stubs of a model that it unloads, so those are zombies for a moment only. It does not notice
+    when any other stub dies.
     """
-    seen = {pid: _stat(pid) for pid in stubs}
-    return frozenset(pid for pid, fields in seen.items() if fields and fields[0] == "Z" and _is_in(fields, leader))
+    return frozenset(pid for pid, fields in _group(leader, stubs).items() if fields[0] == "Z")
 
 
-def busy_s(pids: frozenset[int]) -> float:
-    """Processor time in seconds that these processes have used so far."""
-    used = [int(fields[11]) + int(fields[12]) for fields in map(_stat, pids) if fields]
-    return sum(used) / os.sysconf("SC_CLK_TCK")
+async def until_gone(leader: int, timeout_s: float) -> None:
+    """Return once no process of the group of `leader` runs (zombies do not), or after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and any(fields[0] not in "ZX" for fields in _group(leader).values()):  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)
 
 
-def _runs(leader: int) -> bool:
-    fields = (_stat(int(process.name)) for process in PROC.glob("[0-9]*"))
-    return any(_is_in(found, leader) and found is not None and found[0] not in "ZX" for found in fields)
+async def until_idle(leader: int, timeout_s: float) -> bool:
+    """Return true once the stubs of tritonserver `leader` use no processor time, false if they do after `timeout_s`.
+
+    SIGTERM is no alternative: it stops the schedulers of all models at once, and an ensemble between two of its steps
+    fails with "Server is stopping".
+    """
+    stubs = stubs_of(leader)
+    deadline, idle, before = time.monotonic() + timeout_s, 0, _processor_time_s(stubs)
+    while idle < IDLE_WINDOWS:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(WINDOW_S)
+        now = _processor_time_s(stubs)
+        idle = idle + 1 if now - before <= IDLE_SHARE * WINDOW_S else 0
+        before = now
+    return True
 
 
-def _is_in(fields: list[str] | None, group: int) -> bool:
-    return fields is not None and int(fields[2]) == group
+def _processor_time_s(pids: frozenset[int]) -> float:
+    ticks = [int(fields[11]) + int(fields[12]) for fields in map(_stat, pids) if fields]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
-def _stat(pid: int) -> list[str] | None:
-    """State, parent, group, ... (proc(5)); what precedes them has a name with any character in it."""
+def _group(leader: int, among: frozenset[int] | None = None) -> dict[int, list[str]]:
+    """Return the processes of the group of `leader`, of all processes or of those `among`, with their `_stat`."""
+    pids = (int(process.name) for process in PROC.glob("[0-9]*")) if among is None else among
+    return {pid: fields for pid in pids if (fields := _stat(pid)) and int(fields[2]) == leader}
+
+
+def _stat(pid: int) -> list[str]:
+    """Return state, parent, group, … (proc(5), after the name, which may hold any character); empty if it is gone."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        return []

@@ -1,4 +1,4 @@
-"""How the embedded Triton runs: flag > environment (`CONCH_` and the field's name) > default."""
+"""Settings of the embedded Triton: flag > environment (`CONCH_` and the field's name) > default."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _loopback(host: str) -> str:
-    """Release 24.10 has known holes, so the wheel's Triton must not be reachable from other machines."""
+    """Loopback only, because the wheel's Triton, release 24.10, has known holes."""
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"{host} is not a loopback address; to serve other machines use docker compose")
     return host
 
 
 def _strong(key: SecretStr) -> SecretStr:
-    """Triton takes it in one argument with other words, between a colon, an equals sign and a comma."""
+    """Letters and digits only: in Triton's argument colons, equals signs and commas separate the key from the rest."""
     if not KEY.fullmatch(key.get_secret_value()):
         raise ValueError("write at least 16 letters, digits, - or _, as `openssl rand -hex 16` does")
     return key
@@ -34,10 +34,10 @@ class ServerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     model_repository: Path = Field(
-        default=Path("model_repository"), description="Folder of the models that Triton loads, all of them."
+        default=Path("model_repository"), description="Folder of the models that Triton loads."
     )
     run_directory: Path = Field(
-        default=Path(".run"), description="Folder for Triton's log and for what only a running Triton needs."
+        default=Path(".run"), description="Folder for Triton's log and for files of the running Triton."
     )
     triton_host: Annotated[str, AfterValidator(_loopback)] = Field(
         default="127.0.0.1", description="Loopback address that Triton listens on."
@@ -52,11 +52,15 @@ class ServerSettings(BaseSettings):
     )
     triton_cores: PositiveInt | None = Field(
         default=None,
-        description="Cores that Triton computes on: models that were exported without --cores get an instance for "
-        "each. Unset, those that `conch serve` may run on.",
+        description="Cores that Triton computes on: models exported without --cores get an instance for each. Unset, "
+        "the cores that `conch serve` may run on.",
     )
-    triton_load_threads: PositiveInt = Field(default=4, description="Models that Triton loads at the same time.")
-    triton_log_files: PositiveInt = Field(default=5, description="Triton logs kept, the current one included.")
+    triton_load_threads: PositiveInt = Field(
+        default=4, description="Number of models that Triton loads at the same time."
+    )
+    triton_log_files: PositiveInt = Field(
+        default=5, description="Number of Triton's logs that are kept, the current one included."
+    )
     start_timeout_s: PositiveFloat = Field(
         default=120.0, description="Seconds from the start of Triton until every model must answer ready."
     )
@@ -64,7 +68,7 @@ class ServerSettings(BaseSettings):
         default=30, description="Seconds that requests in flight get to finish when Triton is stopped."
     )
     probe_interval_s: PositiveFloat = Field(default=2.0, description="Seconds between two checks that Triton is alive.")
-    probe_timeout_s: PositiveFloat = Field(default=10.0, description="Seconds that Triton has to answer such a check.")
+    probe_timeout_s: PositiveFloat = Field(default=10.0, description="Seconds that Triton has to answer a check.")
     probe_failures: PositiveInt = Field(
         default=3, description="Checks in a row without an answer after which Triton is killed and started again."
     )
@@ -72,7 +76,7 @@ class ServerSettings(BaseSettings):
         default=0.5,
         description="Seconds before the second restart in a row; doubled every time (the first is immediate).",
     )
-    restart_backoff_max_s: PositiveFloat = Field(default=2.0, description="Longest wait in seconds before a restart.")
+    restart_backoff_max_s: PositiveFloat = Field(default=2.0, description="Longest wait before a restart, in seconds.")
     restart_forget_s: PositiveFloat = Field(
-        default=10.0, description="Seconds that Triton must have run for its earlier restarts to be forgotten."
+        default=10.0, description="Seconds of service after which the back-off starts again from the beginning."
     )

@@ -1,4 +1,4 @@
-"""Triton kept alive: started, watched, started again when it dies or hangs, and stopped in order."""
+"""Triton kept alive: started, watched, restarted when it dies or hangs, and stopped in order."""
 
 from __future__ import annotations
 
@@ -8,39 +8,46 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from conch_server._backoff import Backoff
+from tenacity import AsyncRetrying, TryAgain, retry, wait_exponential, wait_fixed
+
 from conch_server._cores import fit_to_cores
-from conch_server._drain import until_idle
 from conch_server._errors import ServingError, StartError
 from conch_server._failure import explain, has_failed
 from conch_server._log import TritonLog
-from conch_server._ports import check_free
+from conch_server._preflight import check_free, check_repository
 from conch_server._probe import Probe
-from conch_server._processes import dead_among, stubs_of
-from conch_server._repository import check_repository
+from conch_server._processes import dead_among, stubs_of, until_idle
 from conch_server._run import TritonRun
 from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from tenacity import RetryCallState
     from typing_extensions import Self
 
     from conch_server._settings import ServerSettings
 
 logger = logging.getLogger("conch_server")
-# Between two looks at a server that is starting.
 START_POLL_S = 0.02
 LOG_POLL_S = 0.2
-OTHERS_S = 0.5  # from the first model that is not loaded to the last that is still waited for
-STUBS_POLL_S = 0.1  # looking into /proc is cheap, and a dead stub fails requests until it is noticed
+OTHERS_S = 0.5  # time for further models to fail after the first, so that the error names them too
+STUBS_POLL_S = 0.1  # reading /proc is cheap, and until a dead stub is noticed requests fail
+
+
+def _log_failure(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ServingError):
+        logger.error("Triton could not be started again, the next attempt follows: %s", error)
+    elif not isinstance(error, TryAgain):
+        logger.error("watching over Triton failed; it goes on", exc_info=error)
 
 
 class Supervisor:
     """An async context manager inside which Triton serves.
 
     Entering raises a ServingError when Triton cannot start. After that a Triton that dies, or answers no health check,
-    is started again, with a growing back-off and however often that fails, until the context is left.
+    is restarted, with a growing back-off and however often that fails, until the context is left.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -49,7 +56,6 @@ class Supervisor:
         self.models: list[str] = []
         log_path = settings.run_directory.absolute() / f"triton-{settings.triton_grpc_port}.log"
         self.log = TritonLog(log_path, kept=settings.triton_log_files)
-        self._backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s, settings.restart_forget_s)
         self._run: TritonRun | None = None
         self._ready_at = 0.0
         self._probe: Probe | None = None
@@ -61,7 +67,7 @@ class Supervisor:
         return f"{self.settings.triton_host}:{self.settings.triton_grpc_port}"
 
     async def wait(self) -> None:
-        """Wait until the context is left; raises ServingError when Triton is not watched any more before that."""
+        """Wait until the context is left; raise ServingError if Triton ceases to be watched before that."""
         if self._watcher is None:
             return
         await asyncio.wait({self._watcher})
@@ -70,27 +76,27 @@ class Supervisor:
             raise ServingError(f"Triton is no longer watched: {error!r}") from error
 
     def abort(self) -> None:
-        """Kill Triton in the middle of what it does, if it runs; to be followed by leaving the context."""
+        """Kill Triton and the requests in flight, if it runs; leave the context after that."""
         if self._run is not None:
             self._run.abort()
 
     async def __aenter__(self) -> Self:
         """Start Triton and return when it is ready, with every model unless the gateway loads them."""
         self._preflight()
-        await self._launch()
-        self._watcher = asyncio.create_task(self._watch(), name="conch-supervisor")
+        self._watcher = asyncio.create_task(self._watch(await self._launch()), name="conch-supervisor")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop watching, let requests in flight finish, leave nothing behind; cancelled, do not let them."""
+        """Stop watching, let requests in flight finish (unless this is cancelled), and leave nothing behind."""
         try:
             if self._watcher is not None:
                 self._watcher.cancel()
                 await asyncio.wait({self._watcher})
             if self._run is not None:
-                await self._stop(self._run)
+                # Once idle it is killed: it has nothing to save, and its own orderly exit takes seconds.
+                await self._end(self._run, kill=await until_idle(self._run.pid, self.settings.exit_timeout_s))
         finally:
             if self._run is not None:
                 await asyncio.shield(self._end(self._run, kill=True))
@@ -105,23 +111,18 @@ class Supervisor:
             check_free(settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_METRICS_PORT")
         self.log.rotate()
 
-    async def _launch(self) -> None:
-        """Start tritonserver and wait for its models; nothing is left of it when this raises."""
+    async def _launch(self) -> TritonRun:
+        """Start tritonserver and return when its models are ready; nothing is left of it when this raises."""
         fit_to_cores(self.settings.model_repository, self.settings.triton_cores or len(os.sched_getaffinity(0)))
         run = await TritonRun.start(self.settings, self._wheel, self.log)
-        self._probe = Probe(
-            self.settings.triton_host,
-            self.settings.triton_grpc_port,
-            run.name,
-            self.models,
-            timeout_s=self.settings.probe_timeout_s,
-        )
+        self._probe = Probe(self.settings, run.name, self.models)
         try:
             await self._until_ready(run, self._probe)
         except BaseException:
             await asyncio.shield(self._end(run, kill=True))
             raise
         self._run, self._ready_at = run, time.monotonic()
+        return run
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
         deadline = time.monotonic() + self.settings.start_timeout_s
@@ -140,66 +141,58 @@ class Supervisor:
             failed.cancel()
 
     async def _until_failed(self) -> None:
-        """Return once a model has not been loaded, and the others that fail have had time to be named.
+        """Return once the log names a model that failed to load, and others have had time to fail as well.
 
         Triton itself loads all others first, and takes seconds to unload them before it ends.
         """
-        while not has_failed(self.log.last_lines()):  # noqa: ASYNC110 - Triton tells nobody else
+        while not has_failed(self.log.last_lines()):  # noqa: ASYNC110  the log is all there is to look at
             await asyncio.sleep(LOG_POLL_S)
         await asyncio.sleep(OTHERS_S)
 
-    async def _watch(self) -> None:
-        """Start Triton again whenever it is lost. Only cancellation ends this: what fails is logged and tried again."""
-        while True:
-            try:
-                if self._run is not None:
-                    await self._until_lost(self._run)
-                await self._restart()
-            except ServingError as error:  # noqa: PERF203
-                logger.error("Triton could not be started again, the next attempt follows: %s", error)
-            except Exception:
-                logger.exception("watching over Triton failed; it goes on")
-                await asyncio.sleep(STUBS_POLL_S)
+    async def _watch(self, run: TritonRun) -> None:
+        """Restart Triton whenever it is lost; only cancellation ends this."""
+        settings = self.settings
+        wait = wait_exponential(settings.restart_backoff_s, settings.restart_backoff_max_s)
+        await self._until_lost(run)
+        while True:  # after a run of `restart_forget_s` the waits begin anew; the first restart is immediate
+            async for attempt in AsyncRetrying(wait=wait, before_sleep=_log_failure):
+                with attempt:
+                    run = await self._launch()
+                    self.restarts += 1
+                    logger.warning("Triton serves again (restart %s)", self.restarts)
+                    if await self._until_lost(run) < settings.restart_forget_s:
+                        raise TryAgain
 
-    async def _restart(self) -> None:
-        uptime_s = 0.0
-        if self._run is not None:
-            uptime_s = time.monotonic() - self._ready_at
-            await self._end(self._run, kill=True)
-        await asyncio.sleep(self._backoff.next_s(uptime_s))
-        await self._launch()
-        self.restarts += 1
-        logger.warning("Triton serves again (restart %s)", self.restarts)
-
-    async def _until_lost(self, run: TritonRun) -> None:
-        """Return once Triton has ended, lost a stub, or answered none of the checks."""
+    @retry(wait=wait_fixed(STUBS_POLL_S), before_sleep=_log_failure)
+    async def _until_lost(self, run: TritonRun) -> float:
+        """Wait until Triton has been lost, end what is left of it, and return for how many seconds it has served."""
         ended = asyncio.ensure_future(run.wait())
-        failures, probed = 0, time.monotonic()
-        stubs, dead = stubs_of(run.pid), frozenset[int]()
         try:
-            while failures < self.settings.probe_failures:
-                await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
-                if ended.done():
-                    logger.error("%s; it is started again", self._why(ended.result()))
-                    return
-                dead, before = dead_among(stubs, run.pid), dead
-                if dead & before:  # one that Triton has unloaded is not seen twice
-                    logger.error("a model instance has died; Triton is started again (its log: %s)", self.log.path)
-                    return
-                if time.monotonic() - probed >= self.settings.probe_interval_s:
-                    failures = 0 if self._probe and await self._probe.alive() else failures + 1
-                    probed, stubs = time.monotonic(), stubs_of(run.pid)
-            logger.error("Triton answered none of %s health checks; it is killed and started again", failures)
+            logger.error("%s", await self._loss(run, ended))
         finally:
             ended.cancel()
+        served_s = time.monotonic() - self._ready_at
+        await self._end(run, kill=True)
+        return served_s
+
+    async def _loss(self, run: TritonRun, ended: asyncio.Future[int]) -> str:
+        """Wait until Triton has ended, lost a stub or answered none of the health checks; return which."""
+        failures, probed = 0, time.monotonic()
+        stubs, dead = stubs_of(run.pid), frozenset[int]()
+        while failures < self.settings.probe_failures:
+            await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
+            if ended.done():
+                return f"{self._why(ended.result())}; it is started again"
+            dead, before = dead_among(stubs, run.pid), dead
+            if dead & before:  # a zombie seen twice: Triton reaps the stubs of models that it unloads at once
+                return f"a model instance has died; Triton is started again (its log: {self.log.path})"
+            if time.monotonic() - probed >= self.settings.probe_interval_s:
+                failures = 0 if self._probe and await self._probe.alive() else failures + 1
+                probed, stubs = time.monotonic(), stubs_of(run.pid)
+        return f"Triton answered none of {failures} health checks; it is killed and started again"
 
     def _why(self, status: int) -> str:
         return f"{explain(status, self.log.last_lines())} (its log: {self.log.path})"
-
-    async def _stop(self, run: TritonRun) -> None:
-        """End Triton when it has nothing left to do, or, within the exit timeout, in the middle of it."""
-        # An idle Triton has nothing to save, and its own orderly exit takes seconds.
-        await self._end(run, kill=await until_idle(run.pid, self.settings.exit_timeout_s))
 
     async def _end(self, run: TritonRun, *, kill: bool) -> None:
         if self._probe is not None:

@@ -1,12 +1,12 @@
-"""Owner of one tritonserver: a process of its own, which leaves nothing behind however it or its parent ends.
+"""Parent process of one tritonserver, which leaves nothing behind however Triton, the supervisor or itself ends.
 
-The supervisor holds the write end of the pipe that is the warden's standard input. The byte `s` asks for Triton's
-SIGTERM and gives it time to finish; `k` asks for SIGKILL, as does the end of the pipe when the supervisor dies.
-Once tritonserver is gone, whatever the reason, its stubs are killed and its shared memory and folder are removed.
+The supervisor holds the write end of the pipe that is the warden's standard input. The byte `s` makes the warden send
+SIGTERM to Triton and give it time to finish; `k` makes it send SIGKILL, as does the end of the pipe when the supervisor
+dies. Once tritonserver is gone, for whatever reason, its stubs are killed and its shared memory and folder are removed.
 
-It is one small single-threaded process because both guarantees need that: PR_SET_PDEATHSIG follows the thread that
-forked, and only a subreaper can wait for stubs whose parent died. It is run by its path, isolated, with the standard
-library alone.
+It is a process of its own with a single thread because PR_SET_PDEATHSIG applies to the end of the thread that forked,
+and because only a subreaper can wait for stubs whose parent has died. It is run by its path, in isolated mode, and
+imports the standard library only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PTRACE_TRACEME, PTRACE_DETACH = 0, 17
-# Everybody can read a command line, but only the same user an environment. So the command has this word, which
-# tritonserver would refuse, where an argument with a secret belongs, and the environment has the argument.
+# Every user can read a command line, but only the same user an environment. So the command line has this placeholder,
+# which tritonserver would refuse, in place of the argument with the secret, and the environment has the argument.
 SECRET_ARGUMENT, IN_ENVIRONMENT = "--secret-argument", "CONCH_SECRET_ARGUMENT"
 START_STACK, ENV_START, ENV_END = 25, 47, 48  # of /proc/PID/stat after the name, proc(5)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps shm_open's regions
-# Triton ends by itself after its own exit timeout; this much later it is killed.
+# Triton ends by itself after its own exit timeout; if it does not, it is killed this much later.
 GRACE_S = 3.0
 
 
 def release(prefix: str, folder: Path) -> None:
-    """Remove the shared memory regions whose names begin with `prefix`, and the run's folder."""
+    """Remove the shared memory regions whose names begin with `prefix`, and the folder of the run."""
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             region.unlink()
@@ -41,7 +41,7 @@ def release(prefix: str, folder: Path) -> None:
 
 
 def kill_group(leader: int) -> None:
-    """Kill the process group of `leader`, if any of it is left."""
+    """Kill the process group of `leader`, if it still has members."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:
@@ -49,12 +49,12 @@ def kill_group(leader: int) -> None:
 
 
 def main(prefix: str, folder: str, exit_timeout_s: str, *command: str) -> int:
-    """Run `command` until it ends or is to be stopped; return its exit status as a shell would."""
+    """Run `command` until it ends or an order ends it; return its exit status as a shell reports it."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake = _wake_on_signals()
     pid = _spawn(command, libc)
-    with contextlib.suppress(BrokenPipeError):  # the supervisor has died; the end of its pipe follows
+    with contextlib.suppress(BrokenPipeError):  # the supervisor has died; `_guard` sees the end of its pipe
         os.write(1, f"{pid}\n".encode())
     os.close(1)
     status = _guard(pid, wake, float(exit_timeout_s) + GRACE_S)
@@ -63,7 +63,7 @@ def main(prefix: str, folder: str, exit_timeout_s: str, *command: str) -> int:
 
 
 def _wake_on_signals() -> int:
-    """Return a descriptor that gets a byte, the signal's number, for every signal that matters here."""
+    """Return a descriptor that receives one byte, the signal's number, for each of the signals handled here."""
     receiver, sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(sender)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -72,22 +72,22 @@ def _wake_on_signals() -> int:
 
 
 def _spawn(command: tuple[str, ...], libc: ctypes.CDLL) -> int:
-    hides = SECRET_ARGUMENT in command and _may_trace(libc)
-    if not hides:
+    hide = SECRET_ARGUMENT in command and _may_trace(libc)
+    if not hide:
         command = tuple(os.environ[IN_ENVIRONMENT] if word == SECRET_ARGUMENT else word for word in command)
     warden, pid = os.getpid(), os.fork()
     if pid:
-        with contextlib.suppress(PermissionError):  # it has done so itself, and runs the command already
+        with contextlib.suppress(PermissionError):  # the child has done so itself, and runs the command already
             os.setpgid(pid, pid)
-        if hides:
+        if hide:
             _put_secret(pid, command.index(SECRET_ARGUMENT), libc)
         return pid
     os.setpgid(0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != warden:
         os._exit(127)
-    if hides:
-        libc.ptrace(PTRACE_TRACEME, 0, None, None)  # it stops when it has become the command
+    if hide:
+        libc.ptrace(PTRACE_TRACEME, 0, None, None)  # the kernel stops it right after exec
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
@@ -99,7 +99,7 @@ def _spawn(command: tuple[str, ...], libc: ctypes.CDLL) -> int:
 
 
 def _may_trace(libc: ctypes.CDLL) -> bool:
-    """Whether this system lets a process be traced by its parent; says on the log if it does not."""
+    """Return whether a process may be traced by its parent here; if not, write so to the log."""
     pid = os.fork()
     if not pid:
         os._exit(0 if libc.ptrace(PTRACE_TRACEME, 0, None, None) == 0 else 1)
@@ -110,11 +110,11 @@ def _may_trace(libc: ctypes.CDLL) -> bool:
 
 
 def _put_secret(pid: int, index: int, libc: ctypes.CDLL) -> None:
-    """Let argument `index` of a process that has not run yet be the string that its environment has for it."""
+    """Point argument `index` of a process, stopped before its first instruction, at the string in its environment."""
     change = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-    if change is None or change.si_code != os.CLD_TRAPPED:  # it could not be run, which is told elsewhere
+    if change is None or change.si_code != os.CLD_TRAPPED:  # exec failed; the child has written why
         return
-    if change.si_status != signal.SIGTRAP:  # a signal came first
+    if change.si_status != signal.SIGTRAP:  # stopped by another signal than that of exec
         os.kill(pid, signal.SIGKILL)
         return
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -130,37 +130,37 @@ def _put_secret(pid: int, index: int, libc: ctypes.CDLL) -> None:
 
 
 def _guard(pid: int, wake: int, patience_s: float) -> int:
-    """Wait for the end of `pid`, pass on what is asked, and reap it and all its descendants."""
+    """Wait for the end of `pid`, carry out orders and signals, and reap it and all its descendants."""
     sources, deadline = [0, wake], float("inf")
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
         left = max(0.0, deadline - time.monotonic()) if deadline < float("inf") else None
         ready = select.select(sources, [], [], left)[0]
-        asked = _asked(ready, sources)
-        if "kill" in asked or not ready:
+        orders = _orders(ready, sources)
+        if "kill" in orders or not ready:
             kill_group(pid)
             deadline = float("inf")
-        elif "stop" in asked and deadline == float("inf"):
+        elif "stop" in orders and deadline == float("inf"):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + patience_s
-    # Not reaped yet, so the group's number cannot have been given to somebody else.
+    # The leader is not reaped yet, so no new process group can have its number.
     kill_group(pid)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     _reap_all()
     return status
 
 
-def _asked(ready: list[int], sources: list[int]) -> set[str]:
-    asked = set()
+def _orders(ready: list[int], sources: list[int]) -> set[str]:
+    orders = set()
     for source in ready:
         received = os.read(source, 64)
         if source == 0:
-            # Without a supervisor nothing may keep the ports from the next one, an orderly end of some seconds neither.
-            asked.add("stop" if received == b"s" else "kill")
+            # At the end of the pipe the supervisor is dead, and the next one needs the ports at once.
+            orders.add("stop" if received == b"s" else "kill")
             if not received:
                 sources.remove(source)
         elif set(received) - {signal.SIGCHLD}:
-            asked.add("stop")
-    return asked
+            orders.add("stop")
+    return orders
 
 
 def _reap_all() -> None:

@@ -1,7 +1,7 @@
-"""Where the tritonserver of the wheel `nvidia-pytriton` and all that it needs lie on this machine.
+"""The tritonserver of the wheel `nvidia-pytriton`, and the files and environment it needs on this machine.
 
-The wheel brings the server and the python backend. Its stub embeds CPython, so it must be the stub of the running
-version and must find that version's libpython.
+The wheel brings the server and the python backend. The stub (the process that runs a model's Python) embeds CPython, so
+it must be built for the running version and must find that version's libpython.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import ctypes.util
 import importlib.util
 import os
 import platform
+import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from conch_server._errors import InstallationError
+from conch_server._errors import InstallationError, ServingError
 
 GLIBC = (2, 35)
 ELSEWHERE = "run Triton elsewhere (docker compose) and give `conch serve --triton-url HOST:PORT`"
 INSTALL = "install it with `pip install 'conch[server]'`"
+ONNXRUNTIME_BACKEND = Path(__file__).parent / "backends" / "onnxruntime"
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """Absolute paths into the installed wheel, and what its processes need in their environment."""
+    """Absolute paths into the installed wheel."""
 
     tritonserver: Path
     python_backend: Path
@@ -33,7 +35,7 @@ class Wheel:
     packages: tuple[Path, ...]
 
     def environment(self) -> dict[str, str]:
-        """Variables for tritonserver, over those of this process."""
+        """Return variables for tritonserver, which override those of this process."""
         libraries = [*map(str, self.libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         return {
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
@@ -42,15 +44,35 @@ class Wheel:
             "OPENBLAS_NUM_THREADS": "1",
             # Since 1.29 onnxruntime reports its use to Microsoft unless told not to (microsoft/onnxruntime#27379).
             "ORT_DISABLE_TELEMETRY": "1",
-            # glibc's arenas, eight for each core, keep what one thread has freed from the others.
+            # By default glibc has eight arenas per core, and memory freed in one is not reused by threads of another.
             "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
             # On a full disk Python would write truncated .pyc files, which later starts would read.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
+    def copy_backends(self, folder: Path) -> Path:
+        """Copy the python backend, its stub and our onnxruntime backend into the new `folder`, and return their parent.
+
+        Copies, because Triton refuses a backend whose library resolves to a path outside its folder. `folder` appears
+        whole or not at all.
+        """
+        staging = folder.with_name(f".{folder.name}")
+        python, onnxruntime = (staging / "backends" / name for name in ("python", "onnxruntime"))
+        try:
+            python.mkdir(parents=True)
+            for source in (*self.python_backend.glob("*.so"), *self.python_backend.glob("*.py"), self.stub):
+                shutil.copy(source, python)
+            shutil.copytree(ONNXRUNTIME_BACKEND, onnxruntime, ignore=shutil.ignore_patterns("__pycache__"))
+            staging.rename(folder)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            message = f"cannot write to {folder.parent} ({error.strerror}); set CONCH_RUN_DIRECTORY to a folder you can"
+            raise ServingError(message) from error
+        return folder / "backends"
+
 
 def find_wheel() -> Wheel:
-    """Find everything or raise InstallationError, which says what is missing and how to get it."""
+    """Return the installed wheel; raise InstallationError, which names what is missing and how to get it."""
     _check_platform()
     package = _package("pytriton", "nvidia-pytriton")
     root = package / "tritonserver"
@@ -98,7 +120,7 @@ def _package(name: str, distribution: str) -> Path:
 
 
 def _libpython_folder() -> tuple[Path, ...]:
-    """Return the folder of the running CPython's shared library, or nothing where the system's loader finds it."""
+    """Return the folder of the running CPython's shared library; empty if the system's loader finds it by itself."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     name = f"libpython{version}.so.1.0"
     for folder in (sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix, "lib")):

@@ -16,7 +16,9 @@ import pytest
 import trustme
 import yaml
 from conch_gateway import GatewaySettings
-from conch_server import ServerSettings, TritonCommand
+from conch_server import ServerSettings
+from conch_server._arguments import secret_argument
+from conch_server._arguments import triton_arguments as embedded_triton_arguments
 from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
@@ -72,10 +74,8 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 
 def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
-    command = TritonCommand.from_settings(
-        settings, admin_key=key, backend_directory=PurePosixPath("/run/backends"), name="conch"
-    )
-    return options([*command.arguments(), command.secret_argument()])
+    arguments = embedded_triton_arguments(settings, backends=PurePosixPath("/run/backends"), name="conch")
+    return options([*arguments, secret_argument(settings, key)])
 
 
 @pytest.mark.parametrize("key", [None, "key-of-triton-in-tests"], ids=["all models at the start", "the gateway loads"])

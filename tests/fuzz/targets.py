@@ -31,7 +31,7 @@ from conch_gateway.auth.keys import create_key, read_keys
 from conch_gateway.errors import KeysError, ModelsFileError, RequestError
 from conch_gateway.models.models_file import read_models_file
 from conch_server import RepositoryError
-from conch_server._repository import check_repository
+from conch_server._preflight import check_repository
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 

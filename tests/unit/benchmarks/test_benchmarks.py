@@ -168,7 +168,7 @@ def test_bars_are_passed_missed_or_not_measured(result: results.Result) -> None:
 
 
 def test_the_table_has_the_medians_and_says_what_was_not_measured(result: results.Result) -> None:
-    text = table.table(result, "r.json")
+    text = table.page(result, "r.json")
 
     assert "| **conch on Triton** |  |  |  | 20 000 | 0.9990 |" in text
     assert "| infinity |  |  |  | 2 000 |  |" in text

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conch_server.backends.onnxruntime.conch_onnx import ConfigError, Contract, GraphModel, RequestError
+from conch_server.backends.onnxruntime.conch_onnx.contract import ConfigError, Contract
+from conch_server.backends.onnxruntime.conch_onnx.runner import GraphModel, RequestError
 from conch_server.backends.onnxruntime.conch_onnx.session import session_options
 from onnx import TensorProto, helper
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conch_server.backends.onnxruntime.conch_onnx import BatchInput, Contract, GraphError, Input, Output, merge, split
+from conch_server.backends.onnxruntime.conch_onnx.batching import GraphError, merge, split
+from conch_server.backends.onnxruntime.conch_onnx.contract import BatchInput, Contract, Input, Output
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""What is checked before Triton starts, and how it is said."""
+"""Checks before Triton starts, and their messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from conch_server import (
     PortTakenError,
     RepositoryError,
     ServerSettings,
-    TritonCommand,
     _log,
     check_free,
 )
-from conch_server._backoff import Backoff
+from conch_server._arguments import secret_argument, triton_arguments
 from conch_server._log import TritonLog
-from conch_server._repository import check_repository
+from conch_server._preflight import check_repository
 from conch_server._wheel import find_wheel
 
 
@@ -86,16 +85,11 @@ def test_flags_win_over_the_environment_and_that_over_the_default(monkeypatch: p
 
 @pytest.mark.parametrize("metrics_port", [0, 8002])
 def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) -> None:
-    command = TritonCommand.from_settings(
-        ServerSettings(triton_metrics_port=metrics_port),
-        admin_key="k",
-        backend_directory=Path("/b"),
-        name="p",
-    )
-    arguments = command.arguments()
+    settings = ServerSettings(triton_metrics_port=metrics_port)
+    arguments = triton_arguments(settings, backends=Path("/b"), name="p")
     assert "--allow-http=false" in arguments
     assert "--model-control-mode=none" in arguments
-    assert command.secret_argument() == "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
+    assert secret_argument(settings, "k") == "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
     assert ("--metrics-address=127.0.0.1" in arguments) == bool(metrics_port)
     assert ("--allow-metrics=false" in arguments) == (not metrics_port)
 
@@ -129,12 +123,6 @@ def test_what_this_machine_lacks_is_said_with_a_way_out(
         monkeypatch.setattr(target, name, value)
     with pytest.raises(InstallationError, match=complaint):
         find_wheel()
-
-
-def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longer() -> None:
-    backoff = Backoff(first_s=0.5, longest_s=3, forget_s=60)
-    assert [backoff.next_s(uptime_s=1) for _ in range(6)] == [0, 0.5, 1, 2, 3, 3]
-    assert backoff.next_s(uptime_s=61) == 0
 
 
 def test_older_logs_are_kept_up_to_a_number(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The probe: no answer is a no, and neither is that of another server."""
+"""The probe: a check without an answer has failed, and so has one that another server answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from conch_server import ServerSettings
 from conch_server._probe import Probe
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -26,6 +27,10 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         return service_pb2.ModelReadyResponse(ready=request.name == "a")
 
 
+def probe_of(port: int, name: str, models: list[str]) -> Probe:
+    return Probe(ServerSettings(triton_grpc_port=port, probe_timeout_s=5), name, models)
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     (port,) = free_ports(1)
@@ -39,14 +44,14 @@ def port() -> Iterator[int]:
 
 @pytest.mark.parametrize(("name", "alive"), [("ours", True), ("theirs", False)])
 async def test_only_the_server_of_that_name_is_alive(port: int, name: str, alive: bool) -> None:
-    probe = Probe("127.0.0.1", port, name, ["a", "b"], timeout_s=5)
+    probe = probe_of(port, name, ["a", "b"])
     assert await probe.alive() is alive
     assert await probe.unready() == ["b"]
     await probe.close()
 
 
-async def test_nobody_is_neither_alive_nor_ready_and_can_be_left() -> None:
-    probe = Probe("127.0.0.1", free_ports(1)[0], "ours", ["a"], timeout_s=5)
+async def test_without_a_server_nothing_is_alive_or_ready_and_closing_works() -> None:
+    probe = probe_of(free_ports(1)[0], "ours", ["a"])
     assert not await probe.alive()
     assert await probe.unready() == ["a"]
     await probe.close()

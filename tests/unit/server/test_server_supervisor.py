@@ -1,4 +1,4 @@
-"""The watch over Triton: whatever fails in it is logged, and it goes on. Triton itself is a stand-in here."""
+"""The watch over Triton: failures in it are logged, and it goes on. Triton itself is a stand-in here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A tritonserver that ends when it is told to."""
+    """A tritonserver that ends when the test sets `ended`."""
 
     name, pid = "conch-test", 0
 
@@ -34,7 +34,7 @@ class Run:
 
 
 class Triton:
-    """What is started: runs one after another, and failures that were asked for."""
+    """Stands in for `TritonRun.start`: fails as often as `failures` says, then makes a run."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
@@ -48,7 +48,7 @@ class Triton:
 
 
 class Answers:
-    """A probe to which everything is well."""
+    """A probe whose checks all succeed."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -85,10 +85,10 @@ async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
         triton.runs[0].ended.set()
         await eventually(lambda: supervisor.restarts == 1)
         assert len(triton.runs) == 2
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert "SIGKILL" in told[0]
-    assert told[1] == "Triton could not be started again, the next attempt follows: no memory"
-    assert told[2:] == ["watching over Triton failed; it goes on"] * 2
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "SIGKILL" in errors[0]
+    assert errors[1] == "Triton could not be started again, the next attempt follows: no memory"
+    assert errors[2:] == ["watching over Triton failed; it goes on"] * 2
 
 
 async def test_a_look_that_fails_costs_no_restart(
@@ -111,10 +111,48 @@ async def test_a_look_that_fails_costs_no_restart(
         await eventually(lambda: supervisor.restarts == 1)
 
 
-async def test_who_waits_is_told_when_the_watch_ends(
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between attempts, which take no time."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(seconds: float) -> None:
+        if seconds >= 1:
+            slept.append(seconds)
+        await sleep(0 if seconds >= 1 else seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", recorded)
+    return slept
+
+
+async def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longer(
+    triton: Triton, tmp_path: Path, sleeps: list[float]
+) -> None:
+    settings = ServerSettings(run_directory=tmp_path, restart_backoff_s=1, restart_backoff_max_s=5)
+    async with Supervisor(settings) as supervisor:
+        triton.failures = [StartError("no memory")] * 5
+        triton.runs[0].ended.set()
+        await until(lambda: supervisor.restarts == 1)
+        assert sleeps == [1, 2, 4, 5, 5]
+        triton.runs[1].ended.set()
+        await until(lambda: supervisor.restarts == 2)
+        assert sleeps == [1, 2, 4, 5, 5, 5]
+
+
+async def test_a_long_run_forgets_earlier_restarts(triton: Triton, tmp_path: Path, sleeps: list[float]) -> None:
+    settings = ServerSettings(run_directory=tmp_path, restart_backoff_s=1, restart_forget_s=1e-9)
+    async with Supervisor(settings) as supervisor:
+        for restarts in (1, 2, 3):
+            triton.runs[-1].ended.set()
+            await until(lambda expected=restarts: supervisor.restarts == expected)
+    assert sleeps == []
+
+
+async def test_an_error_is_raised_to_waiters_when_the_watch_ends(
     triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def breaks(_: object) -> None:
+    async def breaks(*_: object) -> None:
         raise MemoryError("none left")
 
     monkeypatch.setattr(Supervisor, "_watch", breaks)
@@ -123,7 +161,7 @@ async def test_who_waits_is_told_when_the_watch_ends(
             await asyncio.wait_for(supervisor.wait(), PATIENCE_S)
 
 
-async def test_who_waits_is_let_go_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
+async def test_waiters_return_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
     async with Supervisor(settings) as supervisor:
         waiting = asyncio.create_task(supervisor.wait())
     await asyncio.wait_for(waiting, PATIENCE_S)

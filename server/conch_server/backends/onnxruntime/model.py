@@ -1,7 +1,7 @@
 """Triton's python-based backend `onnxruntime`: the glue between the python stub and `conch_onnx`.
 
-Triton loads this file from `backends/onnxruntime/`, which is how the wheel's tritonserver, built without an onnxruntime
-backend, serves the repository that the official image serves with its C++ one.
+Triton loads this file from `backends/onnxruntime/`. With it the wheel's tritonserver, built without an onnxruntime
+backend, serves the same repository as the official image, which has one in C++.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The stub starts its interpreter without the environment, so PYTHONPATH is applied here, before a numpy of the system
-# can shadow the one that onnxruntime was installed with.
+# The stub's interpreter ignores PYTHONPATH, so it is applied here, before the system's numpy can shadow the one that
+# onnxruntime was installed with.
 sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
 if TYPE_CHECKING:
-    from conch_server.backends.onnxruntime.conch_onnx import GraphModel, RequestError
+    from conch_server.backends.onnxruntime.conch_onnx.runner import GraphModel, RequestError
 else:
-    from conch_onnx import GraphModel, RequestError
+    from conch_onnx.runner import GraphModel, RequestError
 
 
 class TritonPythonModel:
@@ -31,17 +31,17 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        """Complete nothing: a repository says everything in config.pbtxt."""
+        """Complete nothing: config.pbtxt is complete."""
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the graph; an exception here is what Triton logs as the reason why the model is unavailable."""
+        """Load the graph; Triton logs an exception of this method as the reason why the model is unavailable."""
         folder = Path(args["model_repository"], args["model_version"])
         self._model = GraphModel.open(json.loads(args["model_config"]), folder)
         self._inputs = [declared.name for declared in self._model.contract.inputs]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch that Triton's scheduler has put together."""
+        """Answer a batch of Triton's scheduler."""
         tensors = [
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
             for request in requests

@@ -1,7 +1,7 @@
-"""What config.pbtxt promises about one model, read from the JSON that Triton hands to a backend.
+"""One model's config.pbtxt, read from the JSON that Triton passes to a backend.
 
 Names, defaults and meanings are those of Triton's own onnxruntime backend, so that one repository loads on both. What
-this backend cannot honour is refused when the model loads; nothing is ignored silently.
+this backend does not support is refused when the model loads; nothing is ignored silently.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ TYPES: dict[str, tuple[DTypeLike, str]] = {
 
 
 class ConfigError(ValueError):
-    """config.pbtxt asks for what cannot be done, or disagrees with the graph."""
+    """config.pbtxt requires something unsupported, or disagrees with the graph."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor that requests bring; `dims` without the batch axis, -1 for any length."""
+    """An input tensor of a request; `dims` are without the batch axis, -1 for any length."""
 
     name: str
     data_type: str
@@ -49,7 +49,7 @@ class Input:
 
 @dataclass(frozen=True)
 class BatchInput:
-    """A tensor that the backend makes from the shapes of the input `source` of all merged requests."""
+    """An input tensor that the backend makes from the shapes of the input `source` of all merged requests."""
 
     kind: str
     name: str
@@ -59,7 +59,7 @@ class BatchInput:
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor that requests get; with `source`, a flat one cut up in the shapes of that input."""
+    """An output tensor; with `source`, the graph's is flat and is cut into the shapes of that input."""
 
     name: str
     data_type: str
@@ -82,7 +82,7 @@ class Contract:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Contract:
-        """Read Triton's model configuration; raises ConfigError for what this backend does not do."""
+        """Read Triton's model configuration; raise ConfigError for what this backend does not support."""
         _refuse_unsupported(config)
         sources = {o["target_name"][0]: _scatter_source(o) for o in config.get("batch_output", ())}
         parameters = config.get("parameters", {})

@@ -1,17 +1,16 @@
 """One model: requests in, an answer or an error for each of them out.
 
-Nobody pays for somebody else's mistake: a request that cannot be merged is refused by itself, and when a merged run
-fails every request is run alone, so that only the one that fails gets the error.
+No request suffers from another: one that cannot be merged is refused by itself, and when a merged run fails every
+request is run alone, so that only the one that fails gets the error.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .batching import merge, split
 from .contract import ConfigError, Contract
-from .merge import merge
 from .session import open_session
-from .split import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RequestError(Exception):
-    """Why this request gets no answer; `invalid` tells a mistake of the caller from one of the server."""
+    """Why a request gets no answer; `invalid` says whether the request itself is at fault."""
 
     def __init__(self, message: str, *, invalid: bool = False) -> None:
         super().__init__(message)
@@ -33,7 +32,7 @@ class RequestError(Exception):
 
 
 class GraphModel:
-    """A graph and its contract; not safe for concurrent calls (each Triton instance has its own)."""
+    """A graph and its configuration; not safe for concurrent calls (each Triton instance has its own)."""
 
     def __init__(self, contract: Contract, session: ort.InferenceSession) -> None:
         self.contract = contract
@@ -41,7 +40,7 @@ class GraphModel:
 
     @classmethod
     def open(cls, config: Mapping[str, Any], version_folder: Path) -> GraphModel:
-        """Load the model that Triton's JSON `config` describes; raises ConfigError, prefixed with the model's name."""
+        """Load the model that Triton's JSON `config` describes; raise ConfigError, prefixed with the model's name."""
         try:
             contract = Contract.from_config(config)
             return cls(contract, open_session(contract, version_folder))
@@ -71,9 +70,9 @@ class GraphModel:
         return [self._run_merged([request], wanted)[0] for request in requests]
 
     def _objection(self, request: Tensors) -> RequestError | None:
-        """Refuse what would shift or spoil the rows of other requests once it is flattened with them.
+        """Return an error for tensors that would shift or spoil the rows of other requests once flattened with them.
 
-        Rows of no length pass: ragged graphs are told every row's length, and answer for them.
+        Rows without elements pass: ragged graphs take the length of every row, and answer such rows with NaN.
         """
         leading: tuple[int, ...] | None = None
         for declared in self.contract.inputs:

@@ -1,4 +1,4 @@
-"""An onnxruntime session with the options of config.pbtxt, and the proof that the graph is the one it describes."""
+"""An onnxruntime session with the options of config.pbtxt, and the check that the graph is the one it describes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
+from .batching import BATCH_INPUTS
 from .contract import TYPES, ConfigError, Contract, Output
-from .merge import BATCH_INPUTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The names, defaults and odd numbering of Triton's onnxruntime backend (src/onnxruntime.cc, ModelState).
+# Names, defaults and the odd numbering are those of Triton's onnxruntime backend (src/onnxruntime.cc, ModelState).
 GRAPH_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -22,7 +22,7 @@ BOOLEANS = {"1": True, "true": True, "on": True, "0": False, "false": False, "of
 
 
 def open_session(contract: Contract, version_folder: Path) -> ort.InferenceSession:
-    """Load the model's graph; raises ConfigError when it is missing or is not what config.pbtxt says."""
+    """Load the model's graph; raise ConfigError if it is missing or does not match config.pbtxt."""
     path = version_folder / contract.file_name
     if path.is_dir():
         path /= "model.onnx"
@@ -34,7 +34,7 @@ def open_session(contract: Contract, version_folder: Path) -> ort.InferenceSessi
 
 
 def session_options(contract: Contract) -> ort.SessionOptions:
-    """Make the session's options out of the model's `parameters` and `optimization`; raises ConfigError."""
+    """Return the session options that the model's `parameters` and `optimization` describe; raise ConfigError."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = GRAPH_LEVELS.get(contract.graph_level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
@@ -68,7 +68,7 @@ def _choice(contract: Contract, key: str, values: dict[str, bool], *, default: b
 
 
 def check_agreement(contract: Contract, graph_inputs: list[Any], graph_outputs: list[Any]) -> None:
-    """Refuse a config.pbtxt that does not describe the graph: each item has `name`, `type` and `shape`."""
+    """Raise ConfigError if config.pbtxt does not describe the graph, whose tensors have `name`, `type` and `shape`."""
     inputs, outputs = ({node.name: node for node in nodes} for nodes in (graph_inputs, graph_outputs))
     _check_names(contract, set(inputs), set(outputs))
     for declared in contract.inputs:

@@ -1,11 +1,13 @@
-"""The model repository, looked at before Triton starts: is it there, and is it complete?"""
+"""Checks before Triton starts: its ports are free, and its model repository is there and complete."""
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from typing import TYPE_CHECKING
 
-from conch_server._errors import RepositoryError
+from conch_server._errors import PortTakenError, RepositoryError, ServingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,21 +17,35 @@ ENSEMBLE = re.compile(r'^\s*platform\s*:\s*"ensemble"', re.MULTILINE)
 EXPORT = "run `conch export`, or set CONCH_MODEL_REPOSITORY to a folder with exported models"
 
 
+def check_free(host: str, port: int, setting: str) -> None:
+    """Raise PortTakenError if a process listens on `host:port`; `setting` is the variable that changes the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Servers set this as well: a port whose last connections are still closing counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTakenError(f"port {port} on {host} is already in use; set {setting} to a free one") from error
+            raise ServingError(f"cannot listen on {host}:{port} ({error.strerror}); change {setting}") from error
+
+
 def check_repository(repository: Path) -> list[str]:
-    """Names of all models, in order; raises RepositoryError when one could not load for want of a file."""
+    """Return the names of all models in order; raise RepositoryError if a file that one needs is missing."""
     if not repository.is_dir():
         raise RepositoryError(f"the model repository {repository.absolute()} does not exist; {EXPORT}")
     folders = sorted(config.parent for config in repository.glob("[!.]*/config.pbtxt"))
     if not folders:
         raise RepositoryError(f"the model repository {repository.absolute()} has no model; {EXPORT}")
-    without = [folder.name for folder in folders if not _complete(folder)]
-    if without:
-        names = ", ".join(without)
-        raise RepositoryError(f"no weights in {repository.absolute()} for {names}; {EXPORT}")
+    incomplete = ", ".join(folder.name for folder in folders if not _is_complete(folder))
+    if incomplete:
+        raise RepositoryError(f"no weights in {repository.absolute()} for {incomplete}; {EXPORT}")
     return [folder.name for folder in folders]
 
 
-def _complete(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         config = (folder / "config.pbtxt").read_text(encoding="utf-8")
         versions = [version for version in folder.iterdir() if version.is_dir() and version.name.isdigit()]
@@ -45,7 +61,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _make_version(ensemble: Path) -> None:
-    """Make the version folder without which Triton does not load an ensemble, and which git cannot keep."""
+    """Make the empty version folder without which Triton loads no ensemble; git does not keep empty folders."""
     try:
         (ensemble / "1").mkdir(exist_ok=True)
     except OSError as error:
