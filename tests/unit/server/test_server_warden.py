@@ -123,9 +123,11 @@ def test_a_server_whose_supervisor_has_died_is_not_waited_for(start: Start, regi
 def test_a_program_that_cannot_be_run_is_said_on_the_log(tmp_path: Path) -> None:
     missing = tmp_path / "tritonserver"
     arguments = [sys.executable, "-I", "-S", _warden.__file__, "conch-none-", str(tmp_path / "run"), "1", str(missing)]
-    ended = subprocess.run(arguments, stdin=subprocess.PIPE, capture_output=True, check=False)
-    assert ended.returncode == 127
-    assert f"cannot run {missing}" in ended.stderr.decode()
+    # At the end of its standard input the warden kills, so that stays open until it has ended.
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as warden:
+        assert warden.wait(60) == 127
+        assert warden.stderr is not None
+        assert f"cannot run {missing}" in warden.stderr.read().decode()
 
 
 TELL = 'tr "\\0" " " < /proc/$$/cmdline > {folder}/shown; printf %s "$0" > {folder}/given'
