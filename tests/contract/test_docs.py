@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-ROOMS = re.findall(r"^\| `(\w+)/` \| `(\w+)` \| ([^|]+) \|", ARCHITECTURE, re.MULTILINE)
+PACKAGES = re.findall(r"^\| `(\w+)/` \| `(\w+)` \| ([^|]+) \|", ARCHITECTURE, re.MULTILINE)
 
 
 def links_of(page: Path) -> list[str]:
@@ -72,15 +72,15 @@ def imports_of(package: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("room", "package", "stated"), ROOMS)
-def test_packages_import_what_the_architecture_says(room: str, package: str, stated: str) -> None:
-    ours = {name for _, name, _ in ROOMS}
-    assert imports_of(ROOT / room / package) & ours - {package} == set(re.findall(r"`(\w+)`", stated))
+@pytest.mark.parametrize(("folder", "package", "stated"), PACKAGES)
+def test_packages_import_what_the_architecture_says(folder: str, package: str, stated: str) -> None:
+    ours = {name for _, name, _ in PACKAGES}
+    assert imports_of(ROOT / folder / package) & ours - {package} == set(re.findall(r"`(\w+)`", stated))
 
 
 def test_the_architecture_names_every_package() -> None:
     there = {(path.parts[-3], path.parts[-2]) for path in ROOT.glob("*/conch*/__init__.py")}
-    assert {(room, package) for room, package, _ in ROOMS} == there
+    assert {(folder, package) for folder, package, _ in PACKAGES} == there
 
 
 def test_the_gateway_needs_neither_torch_nor_onnxruntime() -> None:

