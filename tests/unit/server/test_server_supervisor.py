@@ -133,10 +133,10 @@ async def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longe
     async with Supervisor(settings) as supervisor:
         triton.failures = [StartError("no memory")] * 5
         triton.runs[0].ended.set()
-        await until(lambda: supervisor.restarts == 1)
+        await eventually(lambda: supervisor.restarts == 1)
         assert sleeps == [1, 2, 4, 5, 5]
         triton.runs[1].ended.set()
-        await until(lambda: supervisor.restarts == 2)
+        await eventually(lambda: supervisor.restarts == 2)
         assert sleeps == [1, 2, 4, 5, 5, 5]
 
 
@@ -145,7 +145,7 @@ async def test_a_long_run_forgets_earlier_restarts(triton: Triton, tmp_path: Pat
     async with Supervisor(settings):
         for restarts in (1, 2, 3):
             triton.runs[-1].ended.set()
-            await until(lambda: len(triton.runs) == restarts + 1)  # noqa: B023
+            await eventually(lambda: len(triton.runs) == restarts + 1)  # noqa: B023
     assert sleeps == []
 
 
