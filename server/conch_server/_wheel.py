@@ -46,8 +46,6 @@ class Wheel:
             "ORT_DISABLE_TELEMETRY": "1",
             # By default glibc has eight arenas per core, and memory freed in one is not reused by threads of another.
             "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
-            # On a full disk Python would write truncated .pyc files, which later starts would read.
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def copy_backends(self, folder: Path) -> Path:
@@ -63,6 +61,10 @@ class Wheel:
             for source in (*self.python_backend.glob("*.so"), *self.python_backend.glob("*.py"), self.stub):
                 shutil.copy(source, python)
             shutil.copytree(ONNXRUNTIME_BACKEND, onnxruntime, ignore=shutil.ignore_patterns("__pycache__"))
+            for package in (python, onnxruntime, onnxruntime / "conch_onnx"):
+                # A file where Python would make a folder: on a full disk it writes truncated bytecode, which the other
+                # model instances then fail to read. The stub's Python ignores PYTHONDONTWRITEBYTECODE.
+                (package / "__pycache__").touch()
             staging.rename(folder)
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)

@@ -112,6 +112,14 @@ def test_a_restart_that_fails_is_tried_again_until_the_model_is_mended(models: P
     assert "Traceback" not in serving.said
 
 
+def test_nothing_is_written_beside_the_backends_code(default_repository: Path, tmp_path: Path) -> None:
+    """On a full disk that would be truncated bytecode, and Triton would not start until it is gone."""
+    with Serving(default_repository, tmp_path) as serving:
+        code = list(serving.run_directory.glob("*/backends/**/*.py"))
+        assert code
+        assert not list(serving.run_directory.rglob("*.pyc"))
+
+
 def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(default_repository: Path, tmp_path: Path) -> None:
     with Serving(default_repository, tmp_path) as serving:
         for number, victim in enumerate(["tritonserver", "the warden"], 1):
