@@ -1,4 +1,4 @@
-"""What two names cost in memory: aliases of one model, and two exports of it; `results/aliases.json`.
+"""Memory of a second name: as an alias of a model, and as a second export of it; `results/aliases.json`.
 
     python benchmarks/aliases.py
 

@@ -1,4 +1,4 @@
-"""Holds a result against what the project promises.
+"""Compares a result with the bars of the project.
 
 python benchmarks/check.py [RESULT.json]       the newest of results/ by default; exit status 1 if a bar is missed
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bar:
-    """One promise.
+    """One bar.
 
     Attributes:
         what: in words.
@@ -52,7 +52,7 @@ class Bar:
 
 
 def bars(result: Result) -> list[Bar]:
-    """Every promise."""
+    """Return every bar with its verdict."""
     return [*_fidelity(result), *_throughput(result), *_costs(result)]
 
 

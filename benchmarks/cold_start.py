@@ -1,4 +1,4 @@
-"""How long a bare clone takes until it serves, and until its tests have passed; written to `results/setup.json`.
+"""Seconds from a bare clone until it serves, and until its tests have passed; written to `results/setup.json`.
 
     python benchmarks/cold_start.py
 
@@ -42,7 +42,7 @@ TAIL_LINES = 30
 
 
 class FailedError(Exception):
-    """A command did not get where it should; the message ends with what it printed last."""
+    """A command failed; the message ends with its last output."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Clone:
         return cls(place / "conch", {**kept, **own})
 
     def commit(self) -> str:
-        """What was cloned."""
+        """The commit that was cloned."""
         ask = ["git", "rev-parse", "HEAD"]
         return subprocess.run(ask, cwd=self.folder, check=True, capture_output=True, text=True).stdout.strip()
 
     def versions(self) -> dict[str, str]:
-        """Of Python and of the packages that its commands installed."""
+        """Versions of Python and of the packages that its commands installed."""
         code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {PACKAGES!r}}}))"
         python = self.folder / ".venv" / "bin" / "python"
         found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -83,7 +83,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running(clone: Clone, target: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """`make target` and its log; whatever is left of it at the end is stopped, and killed if it does not stop."""
+    """`make target` and its log; processes left at the end are stopped, and killed if they do not stop."""
     log = clone.folder.parent / f"{target}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -141,7 +141,7 @@ def tail(log: Path) -> str:
 
 
 def measure(clone: Clone, seconds: Callable[[Clone, float], float], timeout_s: float) -> dict[str, float]:
-    """The same command twice in one clone; only the first finds it bare."""
+    """Time a command twice in one clone: bare, and again."""
     found = {}
     for name in ("cold_s", "again_s"):
         found[name] = round(seconds(clone, timeout_s), 1)
@@ -165,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timeout-s", type=float, default=1800, help="of every single command (default: %(default)g)")
     timeout_s = parser.parse_args().timeout_s
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that running commands are stopped
     with tempfile.TemporaryDirectory(prefix="conch-cold-start-") as place:
         for name in ("serve", "test"):
             (Path(place) / name).mkdir()

@@ -1,4 +1,4 @@
-"""Two exports of one embedding model in process, side by side: what a change of the graphs costs.
+"""Speed of two exports of one embedding model in process: what a change of the graphs costs.
 
 python benchmarks/compare_graphs.py OLD_REPOSITORY NEW_REPOSITORY MODEL [--rounds 20]
 
@@ -34,14 +34,14 @@ VOCABULARY = 30_000
 
 
 class Pair:
-    """An encoder and its pooling, fed with whatever inputs they take."""
+    """An encoder and its pooling, with the inputs that these graphs have."""
 
     def __init__(self, repository: Path, model: str) -> None:
         paths = (repository / f"{model}.{part}" / "1" / "model.onnx" for part in ("encoder", "pooling"))
         self._encoder, self._pooling = map(_session, paths)
 
     def seconds(self, rows: list[Row]) -> float:
-        """Of one merged run."""
+        """Return the seconds of one merged run."""
         inputs: dict[str, Any] = {**feed(rows, segments=False)}
         begin = time.perf_counter()
         tokens = self._run(self._encoder, inputs)
@@ -64,7 +64,7 @@ def _session(path: Path) -> ort.InferenceSession:
 
 
 def batches(workload: str) -> list[list[Row]]:
-    """Runs of random ids, of the workload's lengths."""
+    """Return batches of random ids with the lengths of the workload."""
     random, size = np.random.default_rng(0), WORKLOADS[workload]
     rows = [
         Row(random.integers(1000, VOCABULARY, n).tolist(), [0] * n)

@@ -1,4 +1,4 @@
-"""The servers that are measured: what they are started with and how they are asked whether they serve."""
+"""The measured servers: their commands and their health checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the machine others took while something was measured: without it a slow number explains nothing."""
+"""Cores that other processes used during a measurement, without which a slow result cannot be explained."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import psutil
 
 
 class Disturbance:
-    """Watches from its making on; what this process and its descendants compute is no disturbance."""
+    """Measures from its creation on, without this process and its descendants."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
         self._all, self._ours = _all_busy_s(), _ours_busy_s()
 
     def cores(self) -> float:
-        """Cores that others kept busy on average, other guests of the same host (steal) included."""
+        """Mean number of cores busy with other processes, including other guests of the host (steal)."""
         others = _all_busy_s() - self._all - (_ours_busy_s() - self._ours)
         return round(max(0.0, others / (time.perf_counter() - self._began)), 2)
 

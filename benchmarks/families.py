@@ -1,4 +1,4 @@
-"""How fast each encoder family runs for the arithmetic it needs, against BERT: one core, mixed lengths, random weights.
+"""Speed of each encoder family per operation, relative to BERT: one core, mixed lengths, random weights.
 
 python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """
@@ -80,7 +80,7 @@ def _changed(layer: Layer, **attention: Any) -> Layer:
 
 
 def encoders() -> dict[str, Encoder]:
-    """One encoder of every family's kind, all of the same width and depth."""
+    """Return an encoder of every family, all of the same width and depth."""
     bert, width = _bert(), HIDDEN // HEADS
     rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
     relative = RelativeBias(_random.standard_normal((HEADS, 2 * LENGTH + 1)).astype(np.float32))
@@ -124,7 +124,7 @@ def encoders() -> dict[str, Encoder]:
 
 
 def operations(encoder: Encoder, rows: list[int]) -> float:
-    """Multiplications and additions of all matrix products for rows of these lengths, no hidden score counted."""
+    """Return multiplications and additions of all matrix products for rows of these lengths, without masked scores."""
     total = 0.0
     for layer in encoder.layers:
         attention, network = layer.attention, layer.feed_forward
@@ -136,7 +136,7 @@ def operations(encoder: Encoder, rows: list[int]) -> float:
 
 
 def _seen(attention: Attention, length: int) -> float:
-    """Pairs of tokens of which one sees the other."""
+    """Return the number of pairs of tokens of which one attends to the other."""
     places = np.arange(length)
     distances = places[None, :] - places[:, None]
     seen = np.ones(distances.shape, np.bool_)
@@ -149,14 +149,14 @@ def _seen(attention: Attention, length: int) -> float:
 
 @dataclass
 class Runner:
-    """A graph and the batches it is fed."""
+    """A graph and its batches."""
 
     session: ort.InferenceSession
     feeds: list[dict[str, NDArray[np.int64 | np.int32]]]
     operations: float
 
     def rate(self) -> float:
-        """Operations a second."""
+        """Return operations per second."""
         begin, done = time.perf_counter(), 0
         while (now := time.perf_counter()) < begin + SECONDS or done % len(self.feeds):
             self.session.run(None, self.feeds[done % len(self.feeds)])
@@ -194,7 +194,7 @@ def main() -> None:
         for name, each in runners.items():
             rates[name].append(each.rate())
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    # Of BERT's rate in the same round: what else the machine does changes more slowly than that.
+    # Relative to BERT in the same round, because other load on the machine changes more slowly than rounds do.
     of_bert = {
         name: statistics.median(own / bert for own, bert in zip(values, rates["bert"], strict=True))
         for name, values in rates.items()

@@ -1,4 +1,4 @@
-"""How close the exported graphs are: to transformers (fp32), to fp32 (int8), and to themselves among other texts."""
+"""Differences of exported graphs: to transformers (fp32), to fp32 (int8), and between alone and merged."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def fidelity(fp32: Engine, int8: Engine, reference: str) -> dict[str, Any]:
 
 
 def alone(engine: Engine, rows: list[Row]) -> NDArray[np.float32]:
-    """float32 [rows, dimension], every text by itself."""
+    """Return float32 [rows, dimension], every text computed alone."""
     return np.concatenate([engine([row]) for row in rows])
 
 
 def neighbours(engine: Engine, rows: list[Row], expected: NDArray[np.float32], times: int = 2) -> float:
-    """Largest |difference| that batch mates make: random orders, cut into random batches of 1 to 16."""
+    """Return the largest |difference| between alone and merged: random orders, in random batches of 1 to 16."""
     random, worst = np.random.default_rng(5), 0.0
     for _ in range(times):
         order, start = random.permutation(len(rows)), 0

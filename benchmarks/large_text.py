@@ -1,4 +1,4 @@
-"""One text of 8 MB beside others' single queries; `results/large_text.json`.
+"""One text of 8 MB beside single queries of other callers; `results/large_text.json`.
 
     python benchmarks/large_text.py [--seconds 10] [--repository model_repository]
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 RESULT = ROOT / "benchmarks" / "results" / "large_text.json"
 CHARACTERS = 8_000_000
-PAUSE_S = 0.5  # between two such texts, so that there are neighbours both beside and between
+PAUSE_S = 0.5  # between two such texts, so that queries run both beside and between them
 KINDS: Mapping[str, str] = {
     "words": "reverse the list ",
     "punctuation": "!",

@@ -45,7 +45,7 @@ BUSY_CLIENTS, BUSY_TOKENS = 8, 600
 
 
 async def ask(client: openai.AsyncOpenAI, texts: Sequence[str]) -> tuple[str, int]:
-    """What came of one request, and how many tokens were computed."""
+    """Outcome of one request, with its number of tokens."""
     try:
         answer = await client.embeddings.create(model=nomic.NAME, input=list(texts))
     except openai.APIStatusError as error:
@@ -70,7 +70,7 @@ async def all_at_once(client: openai.AsyncOpenAI, requests: Sequence[Sequence[st
 
 
 async def busy(client: openai.AsyncOpenAI, server: Server, texts: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Keep so many clients asking, and measure how many cores the server uses or, where others have them, waits for."""
+    """Load the server with that many clients; return the cores that it uses or, when others use them, waits for."""
     end = time.perf_counter() + seconds
     outcomes: Counter[str] = Counter()
 
@@ -95,7 +95,7 @@ async def busy(client: openai.AsyncOpenAI, server: Server, texts: Sequence[str],
 
 
 async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
-    """Do all that the module's description lists."""
+    """Run all measurements that the module lists."""
     chunks = synthetic_texts(Lengths(CHUNK_TOKENS, CHUNK_TOKENS), CHUNKS)
     texts = synthetic_texts(Lengths(BUSY_TOKENS, BUSY_TOKENS), 64)
     document = synthetic_texts(Lengths(DOCUMENT_TOKENS, DOCUMENT_TOKENS), 1)

@@ -1,4 +1,4 @@
-"""What a result says about where it was measured: machine, versions, revision."""
+"""Where a result was measured: machine, versions, revision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what conch runs on."""
+    """Return the versions of Python and of the packages that conch runs on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 

@@ -1,4 +1,4 @@
-"""The models that are measured, made once in an ignored folder: conch's exports, and what onnxruntime's users make."""
+"""The measured models, made once in an ignored folder: conch's exports, and those that users of onnxruntime make."""
 
 from __future__ import annotations
 

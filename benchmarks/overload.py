@@ -1,4 +1,4 @@
-"""A gateway with too much to do: ten times what it can, and long lists beside single queries; `results/overload.json`.
+"""A gateway at ten times its capacity, and with long lists beside single queries; `results/overload.json`.
 
     python benchmarks/overload.py [--seconds 60] [--repository model_repository]
 
@@ -49,7 +49,7 @@ WARM_UP_S = 2.0
 
 @dataclass
 class Overload:
-    """What came back of the requests that were sent regardless."""
+    """Outcome of requests that are sent whether or not earlier ones are answered (open loop)."""
 
     sent: int = 0
     answered_texts: int = 0
@@ -60,7 +60,7 @@ class Overload:
 
 
 class Asker:
-    """Requests to one gateway, made before the time runs."""
+    """Requests to one gateway, built before the measurement."""
 
     def __init__(self, url: str, size: int, lengths: Lengths) -> None:
         self._address = Address.of(f"{url}/v1/embeddings")
@@ -72,7 +72,7 @@ class Asker:
         self.size = size
 
     async def send(self, number: int) -> Done:
-        """Send one on a connection that nobody uses, and wait for the answer."""
+        """Send one on an idle connection, and wait for the answer."""
         connection = self._free.pop() if self._free else Connection(self._address)
         try:
             await connection.send(self._requests[number % len(self._requests)])
@@ -87,7 +87,7 @@ class Asker:
 
 
 async def overload(asker: Asker, per_s: float, seconds: float, server: Server) -> Overload:
-    """Send so many requests a second, at random moments, and count what is answered by the time that is up."""
+    """Send that many requests per second, at random moments, and count the answers until the end."""
     seen, tasks, begin = Overload(), set(), time.perf_counter()
 
     async def one(number: int) -> None:
@@ -166,7 +166,7 @@ async def measure(url: str, server: Server, seconds: float) -> dict[str, Any]:
 
 
 async def _idle(queries: Asker) -> bool:
-    """Whether what the overload has left behind is done."""
+    """Return whether the requests left from the overload are done."""
     sent = time.perf_counter()
     try:
         await queries.send(0)

@@ -1,4 +1,4 @@
-"""Result files: one JSON per run, every round's numbers in it; whatever is said about a run is computed from it."""
+"""Result files: one JSON per run with the numbers of every round; tables and charts are computed from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Record(TypedDict):
 
 
 class SystemInfo(TypedDict):
-    """What a result says about a system."""
+    """Facts about a system."""
 
     label: str
     peer: bool
@@ -94,12 +94,12 @@ def latency_ms(result: Result, system: str, workload: str, percentile: str = "p5
 
 
 def errors(result: Result) -> int:
-    """Requests that failed in the whole run."""
+    """Return the number of failed requests in the whole run."""
     return sum(record["errors"] for record in result["rounds"])
 
 
 def disturbance_cores(result: Result) -> float:
-    """Cores that others kept busy during the worst measurement."""
+    """Return the cores busy with other processes during the worst measurement."""
     return max((record["others_cores"] for record in result["rounds"]), default=math.nan)
 
 

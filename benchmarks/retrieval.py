@@ -1,4 +1,4 @@
-"""Whether quantization or MaxSim changes what is found: each docstring's first sentence must find the rest of it."""
+"""Effect of quantization and MaxSim on retrieval: each docstring's first sentence must find the rest of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
 
 def question_and_answer(text: str) -> tuple[str, str] | None:
-    """First sentence and the rest of a docstring; None where either says too little."""
+    """Return first sentence and rest of a docstring; None if either is too short."""
     parts = _SENTENCE_END.split(text.strip(), maxsplit=1)
     if len(parts) < 2 or len(parts[0].split()) < 3 or len(parts[1].split()) < 5:
         return None
@@ -57,7 +57,7 @@ def dense_order(queries: NDArray[np.float32], documents: NDArray[np.float32]) ->
 
 
 def ranks_of(order: NDArray[np.intp]) -> list[int]:
-    """The place of document i in row i, from 1; 0 where it is not there."""
+    """Return the place of document i in row i, from 1; 0 if it is missing."""
     found = order == np.arange(len(order))[:, None]
     return [int(row.argmax()) + 1 if row.any() else 0 for row in found]
 

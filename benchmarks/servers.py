@@ -77,21 +77,21 @@ class Server:
         }
 
     def first_process_mb(self) -> float:
-        """Resident MB (1e6 bytes) of the process that was started, without its children."""
+        """Return resident MB (1e6 bytes) of the first process, without its children."""
         return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
 
     def reset_peak(self) -> None:
-        """Begin to watch for the peak of the first process anew."""
+        """Reset the peak memory of the first process."""
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def peak_mb(self) -> float:
-        """Most resident MB (1e6 bytes) of the first process since its peak was reset."""
+        """Return the peak of resident MB (1e6 bytes) of the first process since the reset."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
 
     def busy_s(self) -> tuple[float, float]:
-        """Seconds for which its threads and its children's have run, and those for which they waited for a core."""
+        """Return the seconds that its threads and its children's have run, and that they have waited for a core."""
         parent = psutil.Process(self._process.pid)
         processes = (parent, *parent.children(recursive=True))
         times = [process.cpu_times() for process in processes]  # with those of threads that have ended
@@ -99,7 +99,7 @@ class Server:
         return sum(time.user + time.system for time in times), sum(map(_waited_s, threads))
 
     def stop(self) -> None:
-        """Ask it to end; kill what is left of it after a while."""
+        """Send SIGTERM; kill remaining processes after a while."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_TIMEOUT_S)
@@ -120,7 +120,7 @@ class Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on."""
+    """Return free ports of the loopback address."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -139,7 +139,7 @@ def _answers(url: str, body: bytes | None) -> bool:
 
 
 def _waited_s(schedstat: Path) -> float:
-    """Seconds for which a thread could run and had no core; 0 once it has ended."""
+    """Return the seconds that a runnable thread had no core; 0 once it has ended."""
     try:
         return int(schedstat.read_text(encoding="ascii").split()[1]) / 1e9
     except OSError:

@@ -73,14 +73,14 @@ class Session:
                         self._measure(number, system.name, workload, seconds)
 
     def studies(self) -> dict[str, dict[str, Any]]:
-        """What the servers showed beside speed."""
+        """Return measurements of the servers other than speed."""
         if "conch" not in self._servers:
             return {}
         server = self._servers["conch"]
         return {"deployment": {"start_to_first_answer_s": server.start_s, "memory_mb": server.memory_mb()}}
 
     def _start(self) -> None:
-        """Ours first: its start is timed, on a machine that does nothing else yet."""
+        """Start conch first, because its start is timed and the machine is still idle."""
         ports = free_ports(4)
         setting = Setting(
             self._models,
@@ -103,7 +103,7 @@ class Session:
             self._start_worker(system, setting, missing.get(system.needs))
 
     def _start_infinity(self, name: str, port: int) -> str | None:
-        """Return why it does not run, or None."""
+        """Start a worker; return the reason if it does not run, else None."""
         try:
             prepare_peers(self._models)
             self._serve(name, deployments.infinity(self._models, self._work / name, port, *INFINITIES[name]))
@@ -130,7 +130,7 @@ class Session:
             self._give_up(system.name, error)
 
     def _cosine(self, system: System, worker: Worker) -> dict[str, float]:
-        """That it computes the same model, before anything is timed."""
+        """Check that a system computes the same model, before it is timed."""
         if system.name == "products":
             return {}
         cosines = (self._exact * np.array(worker.embed(self._paths["real"], COMPARED_TEXTS))).sum(axis=1)
@@ -140,7 +140,7 @@ class Session:
 
     @functools.cached_property
     def _exact(self) -> NDArray[np.float32]:
-        """The first real texts' vectors by the graphs in full precision, each text alone."""
+        """Return fp32 vectors of the first real texts, each computed alone."""
         graphs = open_graphs(self._models.fp32, NAME)
         items = load_items(self._paths["real"])[:COMPARED_TEXTS]
         return np.concatenate([graphs.run(graphs.prepare([item])) for item in items])

@@ -1,4 +1,4 @@
-"""What is measured once, beside speed: sizes, fidelity, retrieval."""
+"""Measurements other than speed, made once per run: sizes, fidelity, retrieval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def studies(models: Models) -> dict[str, dict[str, Any]]:
-    """All of them, by name."""
+    """Return all studies by name."""
     fp32, int8 = (
         Engine(models.graph(precision, "encoder"), models.graph(precision, "pooling")) for precision in ("fp32", "int8")
     )

@@ -1,4 +1,4 @@
-"""What is measured, as data: each system's name, how the tables call it, and the processes that compute it.
+"""The measured systems as data: name, label in tables, and the processes that compute.
 
 Every system keeps both cores of a two-core machine busy by itself: as many single-threaded processes as there are
 cores, or a server under load.
@@ -27,7 +27,7 @@ Command = list[str]
 
 @dataclass(frozen=True)
 class Setting:
-    """What the commands of a system are made from.
+    """Values from which the commands of a system are built.
 
     Attributes:
         models: the models on disk.

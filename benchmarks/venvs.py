@@ -1,4 +1,4 @@
-"""Virtual environments of what must not share ours, peers before all: pinned in full, made when first needed."""
+"""Virtual environments for peers and others that must not share ours: fully pinned, made when first needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALL_TIMEOUT_S = 1200
 
 
 class InstallError(Exception):
-    """A peer cannot be installed here; the message ends with what pip said."""
+    """A peer cannot be installed here; the message ends with pip's output."""
 
 
 def python(peer: str) -> Path:
@@ -30,7 +30,7 @@ def made(folder: Path, requirements: Path) -> Path:
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        # Pinned in full, so nothing is resolved: two pins may disagree in what they say, not in what they do.
+        # Fully pinned, so pip need not resolve; some pins contradict declared requirements and work all the same.
         pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         _run([*pip, "--requirement", str(requirements)])
         stamp.write_text(wanted, encoding="ascii")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class HttpWorker:
-    """Clients with a connection each; all requests are made before the time runs."""
+    """Clients with a connection each; all requests are built before the measurement."""
 
     def __init__(self, url: str, model: str, clients: int, texts_per_request: int) -> None:
         self._address, self._model = Address.of(url), model

@@ -1,4 +1,4 @@
-"""Worker processes: started, asked, stopped. Several processes that share a workload are one worker here."""
+"""Worker processes and their answers. Several processes that share a workload count as one worker."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ROOT = Path(__file__).parent.parent
 
 
 class WorkerError(Exception):
-    """A worker died, kept silent or said what went wrong; its log has the details."""
+    """A worker died, did not answer or reported an error; its log has the details."""
 
 
 class Worker:
-    """One process per command, all of them asked at once.
+    """One process per command; requests go to all of them at once.
 
     Args:
         commands: what to start.
@@ -54,12 +54,12 @@ class Worker:
             ]
 
     def wait_until_ready(self) -> None:
-        """Returns when every process is."""
+        """Wait until every process is ready."""
         for process in self._processes:
             self._answer(process, START_TIMEOUT_S)
 
     def measure(self, workload: Path, seconds: float) -> dict[str, Any]:
-        """One measurement; rates of processes that ran side by side are added."""
+        """Return one measurement; rates of concurrent processes are added."""
         answers = self._ask({"op": "measure", "workload": str(workload), "seconds": seconds}, seconds + SLACK_S)
         return merged(answers)
 
@@ -100,7 +100,7 @@ class Worker:
 
 
 def merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What processes measured side by side, as one: rates are added, each over its own time."""
+    """Combine the measurements of concurrent processes: rates are added, each over its own time."""
     rates = {f"{unit}_per_s": sum(a[unit] / a["seconds"] for a in answers) for unit in ("texts", "tokens")}
     sums = {name: sum(a[name] for a in answers) for name in ("texts", "tokens", "errors")}
     latency = {name: max(a["latency_ms"][name] for a in answers) for name in answers[0]["latency_ms"]}

@@ -1,4 +1,4 @@
-"""The texts that every system computes: the same texts, in the same order, cut so that nobody truncates them.
+"""The texts that every system computes: the same, in the same order, short enough that none is truncated.
 
 Each text is known both as a string and as the token ids that the model's tokenizer makes of it. The synthetic ones are
 made of words that are one token each, so that a length is what it says for whoever tokenises.
@@ -55,7 +55,7 @@ def make(name: str, tokenizer: Tokenizer) -> list[Item]:
 
 
 def real(tokenizer: Tokenizer, max_length: int) -> list[Item]:
-    """Docstrings of the standard library in a fixed random order, each cut after its last token that has room."""
+    """Return docstrings of the standard library in a fixed random order, each cut to the limit of tokens."""
     texts = []
     for text, encoding in zip(docstrings(), tokenizer.encode_batch(docstrings()), strict=True):
         room = max_length - SPECIAL_TOKENS
@@ -84,7 +84,7 @@ def write(folder: Path, tokenizer: Tokenizer, names: Iterable[str] = (*NAMES, SI
 
 
 def summary(items: list[Item]) -> dict[str, Any]:
-    """What a result says about a workload."""
+    """Facts about a workload."""
     counts = np.array([len(item.ids) for item in items])
     return {
         "texts": len(items),

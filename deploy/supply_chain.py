@@ -1,9 +1,9 @@
-"""What conch is made of, and what is known against it: a bill of materials, and an audit of all installed packages.
+"""Bill of materials and audit of all installed packages.
 
-python deploy/supply_chain.py             writes build/sbom.cdx.xml (CycloneDX, validated), says what the audit found
-python deploy/supply_chain.py --strict    the same; exit status 1 if something is known, or nothing could be audited
+python deploy/supply_chain.py             writes build/sbom.cdx.xml (CycloneDX, validated), prints the audit
+python deploy/supply_chain.py --strict    the same; status 1 if a vulnerability is known, or nothing was audited
 
-The audit asks PyPI for each package. Where that cannot be reached, or does not know a package, it says so in one line.
+The audit looks up each package on PyPI. If PyPI cannot be reached, or does not know a package, one line says so.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit says.
+    """Result of an audit.
 
     Attributes:
-        audited: how many packages were looked up.
-        skipped: how many could not be.
-        known: a line for each known vulnerability.
-        failure: why there is no audit at all, or nothing.
+        audited: Number of packages that were looked up.
+        skipped: Number of packages that could not be.
+        known: One line for each known vulnerability.
+        failure: Reason why there is no audit at all; empty if there is one.
     """
 
     audited: int = 0
@@ -38,7 +38,7 @@ class Audit:
     failure: str = ""
 
     def __str__(self) -> str:
-        """All of it; the first line says how much is known."""
+        """Return the number of vulnerabilities, then a line for each."""
         if self.failure:
             return f"audit: not done, {self.failure}"
         skipped = f", {self.skipped} could not be looked up" if self.skipped else ""
@@ -46,7 +46,7 @@ class Audit:
 
 
 def write_bill() -> str:
-    """Write the bill of materials of the environment and say where; XML, because that is validated in no time."""
+    """Write the bill of materials and return a line with its path; XML, because that is validated fastest."""
     BILL.parent.mkdir(exist_ok=True)
     made = ["environment", "--pyproject", "pyproject.toml", "--short-PURLs", "--output-reproducible", "--validate"]
     kept = ["--output-format", "XML", "--output-file", str(BILL), sys.executable]
@@ -55,7 +55,7 @@ def write_bill() -> str:
 
 
 def audit() -> Audit:
-    """Look all installed packages up."""
+    """Look up all installed packages."""
     options = ["--skip-editable", "--progress-spinner", "off", "--format", "json", "--timeout", "5"]
     try:
         done = subprocess.run(
@@ -67,11 +67,11 @@ def audit() -> Audit:
 
 
 def read_audit(printed: str, said: str) -> Audit:
-    """Read what pip-audit has printed, or its last words where that is nothing."""
+    """Read the output of pip-audit; if it is empty, its last line of stderr is the failure."""
     try:
         packages: list[dict[str, Any]] = json.loads(printed)["dependencies"]
     except ValueError:
-        return Audit(failure=(said.strip().splitlines() or ["pip-audit said nothing"])[-1])
+        return Audit(failure=(said.strip().splitlines() or ["pip-audit printed nothing"])[-1])
     looked_up = [package for package in packages if "skip_reason" not in package]
     known = tuple(_line(package, found) for package in looked_up for found in package["vulns"])
     return Audit(len(looked_up), len(packages) - len(looked_up), known)
@@ -83,7 +83,7 @@ def _line(package: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Print both."""
+    """Print both and return the exit status."""
     print(write_bill())
     found = audit()
     print(found)

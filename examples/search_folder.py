@@ -22,7 +22,7 @@ SUFFIXES = {".md", ".rst", ".txt"}
 
 
 class Paragraph(NamedTuple):
-    """A piece of a file, and where it begins."""
+    """A paragraph of a file, and the line it begins on."""
 
     path: Path
     line: int
@@ -30,13 +30,13 @@ class Paragraph(NamedTuple):
 
 
 def paragraphs(folder: Path) -> list[Paragraph]:
-    """What lies between empty lines, of all text files below the folder."""
+    """Return the paragraphs of all text files below the folder."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
     return [paragraph for path in files for paragraph in paragraphs_of(path)]
 
 
 def paragraphs_of(path: Path) -> Iterator[Paragraph]:
-    """The same of one file."""
+    """Return the paragraphs of one file, which empty lines separate."""
     content = path.read_text(encoding="utf-8", errors="replace")
     for match in re.finditer(r"\S(?:.|\n(?!\s*\n))*", content):
         yield Paragraph(path, content.count("\n", 0, match.start()) + 1, match.group())

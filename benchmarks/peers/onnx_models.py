@@ -1,4 +1,4 @@
-"""Makes what users of onnxruntime make: optimum's export, its O2 optimisation, dynamic int8.
+"""Makes the models that users of onnxruntime make: optimum's export, its O2 optimisation, dynamic int8.
 
     python onnx_models.py CHECKPOINT FOLDER
 
@@ -36,7 +36,7 @@ def quantize(source: Path, folder: Path) -> None:
         folder / "model.onnx",
         per_channel=True,
         weight_type=QuantType.QInt8,
-        # What optimum leaves out, and without which the operators that O2 has fused have no type.
+        # optimum omits this option, without which operators fused by O2 have no type.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
 

@@ -55,7 +55,7 @@ class OpenVino:
         return report(done, time.perf_counter() - began, self._latencies)
 
     def _meet(self, items: Sequence[Item]) -> None:
-        """Compute one text of every length that is new: OpenVINO prepares itself for each shape it meets."""
+        """Compute one text of every new length, because OpenVINO compiles for each shape when it first occurs."""
         new = {len(item.ids): item for item in items if len(item.ids) not in self._lengths_met}
         self._lengths_met |= new.keys()
         if new:

@@ -1,4 +1,4 @@
-"""What every worker process speaks: a JSON line in, a JSON line out.
+"""Protocol of worker processes: a JSON line in, a JSON line out.
 
 Peers import it in their own environments, so it needs nothing but numpy.
 
@@ -35,17 +35,17 @@ class Model(Protocol):
     """A way to compute vectors in this process."""
 
     def prepare(self, items: Sequence[Item]) -> Any:
-        """Whatever `run` takes; not part of the measured time."""
+        """Return the input of `run`; not part of the measured time."""
 
     def run(self, prepared: Any) -> NDArray[np.float32]:
         """float32 [items, dimension], each of length 1."""
 
 
 class Worker(Protocol):
-    """What `serve` asks."""
+    """The calls that `serve` makes."""
 
     def measure(self, items: Sequence[Item], seconds: float) -> dict[str, Any]:
-        """Compute for about so many seconds."""
+        """Compute for about that many seconds."""
 
     def embed(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """The vectors of these items."""
@@ -132,7 +132,7 @@ def serve(make: Callable[[], Worker]) -> None:
             path = asked["workload"]
             items[path] = items.get(path) or load_items(path)
             answer = _answer(worker, items[path], asked)
-        except Exception as error:  # noqa: BLE001 - whatever a peer raises is its result
+        except Exception as error:  # noqa: BLE001 - any error of a peer is its result
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""The faults, and the order in which they come."""
+"""The faults, and the order in which they are injected."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Fault:
         return None
 
 
-STARTED_AGAIN = "The supervisor in `conch serve` notices and starts Triton again."
-UNTIL_MENDED = " It fails, and is tried again, until the damage is mended."
-CONTINUES = "It continues where it stood; requests wait for it."
+STARTED_AGAIN = "The supervisor in `conch serve` notices and restarts Triton."
+UNTIL_MENDED = " Attempts fail until the damage is repaired."
+CONTINUES = "It continues where it stopped; requests wait for it."
 NOTHING = "Nothing has to be done."
 
 FAULTS = (
@@ -69,8 +69,8 @@ FAULTS = (
     ),
     Fault(
         "gateway killed", "SIGKILL to `conch serve`.",
-        "Nothing in `conch serve` outlives it. What supervises it starts it again; here after 0.1 s, as docker's "
-        "restart policy does.",
+        "All its processes end with it. A process supervisor restarts it; here after 0.1 s, like docker's restart "
+        "policy.",
         happenings.gateway_killed,
     ),
     Fault(
@@ -88,12 +88,12 @@ FAULTS = (
     Fault(
         "memory limit hit",
         "An encoder's stub may map no more memory than it has (`RLIMIT_AS`) when a large request comes.",
-        "Only requests that need more memory fail. An instance that dies of it is started again.",
+        "Only requests that need more memory fail. An instance that dies of it is restarted.",
         happenings.memory_limited, STOPPED_S,
     ),
     Fault(
         "model instance stopped", "SIGSTOP to the stub of an encoder, then SIGCONT.",
-        f"Triton gives it up after a second. {STARTED_AGAIN}",
+        f"Triton abandons it after a second. {STARTED_AGAIN}",
         happenings.stopped(happenings.encoder_stub), STOPPED_S,
     ),
     Fault(
@@ -120,21 +120,21 @@ FAULTS = (
     ),
     Fault(
         "model file deleted", "An encoder's `model.onnx` is deleted, and put back.",
-        "Files are read when a model is loaded, and not after that.",
+        "Files are read only when a model is loaded.",
         happenings.model_file_deleted, DAMAGED_S,
     ),
     Fault(
-        "models file broken", "The models file is no TOML, and `POST /admin/reload` asks to read it.",
-        "The reload is answered 400 and changes nothing.",
+        "models file broken", "The models file is not TOML, and `POST /admin/reload` is sent.",
+        "The reload gets 400 and changes nothing.",
         happenings.models_file_broken, DAMAGED_S,
     ),
     Fault(
-        "keys file broken", "The file of API keys is no JSON.",
+        "keys file broken", "The file of API keys is not JSON.",
         "The keys stay as they were until the file can be read again.",
         happenings.keys_file_broken, DAMAGED_S,
     ),
     Fault(
-        "slow connections", f"{connections.SLOW_ONES} connections send a byte of their request at a time.", NOTHING,
+        "slow connections", f"{connections.SLOW_ONES} connections send their requests byte by byte.", NOTHING,
         happenings.connected(connections.slow),
     ),
     Fault(
@@ -147,7 +147,7 @@ FAULTS = (
         "flooding connections",
         f"{connections.FLOODING_ONES} connections send {connections.REQUESTS_EACH} requests each at once, read no "
         "answer and break.",
-        "Callers take turns by their keys; what nobody waits for any more is not computed.",
+        "Callers are scheduled fairly by their keys; requests whose connections have closed are cancelled.",
         happenings.connected(connections.flooding),
     ),
     Fault(
@@ -157,12 +157,12 @@ FAULTS = (
     ),
     Fault(
         "connections to Triton reset", "A proxy between a gateway and Triton resets every connection, twice.",
-        "The gateway connects again and repeats what was under way.",
+        "The gateway reconnects and repeats the requests in flight.",
         happenings.connections_reset, STOPPED_S,
     ),
     Fault(
         "network to Triton held up", "A proxy between a gateway and Triton lets nothing pass.",
-        "Requests wait for it, as long as their deadline lets them.",
+        "Requests wait for it until their deadlines.",
         happenings.network_held_up, STOPPED_S,
     ),
 )  # fmt: skip
