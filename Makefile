@@ -4,8 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := export,server,gateway,otel,dev
+ifdef CORES
+# `make test CORES=32` takes this machine for one of so many cores.
+export PRETENDED_CORES := $(CORES)
+export PYTHONPATH := $(CURDIR)/tests/pretended_cores
+endif
+
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
-WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile
+WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench docs clean

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from conch_server import _warden
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -65,9 +67,8 @@ def announced(warden: subprocess.Popen[bytes]) -> int:
 
 
 def ready(path: Path) -> None:
-    """Return once the script has written `path`; the test's own time limit ends a wait in vain."""
-    while not path.exists() or (path.name == "helper" and not path.read_text().strip()):
-        os.sched_yield()
+    """Return once the script has written `path`."""
+    until(lambda: path.exists() and (path.name != "helper" or path.read_text().strip()))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -48,6 +49,7 @@ class RequestBody(BaseModel):
         return self
 
     @classmethod
+    @cache
     def schema_with_nulls(cls) -> dict[str, Any]:
         """Return the JSON schema, in which every field that may be left out may be null as well."""
         schema = cls.model_json_schema()
