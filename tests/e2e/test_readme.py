@@ -42,11 +42,11 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in BLOCKS
-    if block.language == "bash"
-    for line in block.text.replace("\\\n", " ").splitlines()
+IN_BASH = "".join(block.text.replace("\\\n", " ") for block in BLOCKS if block.language == "bash")
+FILE_FOR_COMPOSE = re.compile(r"^cat > \.env <<END\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for line in FILE_FOR_COMPOSE.sub("", IN_BASH).splitlines()]
+SETTINGS_OF_COMPOSE = [
+    line.partition("=")[0] for lines in FILE_FOR_COMPOSE.findall(IN_BASH) for line in lines.splitlines()
 ]
 
 
@@ -101,6 +101,12 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
             pass
         case _:
             pytest.fail("nobody checks this command; teach this test how, or leave it out")
+
+
+@pytest.mark.parametrize("name", SETTINGS_OF_COMPOSE)
+def test_compose_reads_what_is_put_into_its_file(name: str) -> None:
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert re.search(rf"\${{{name}\b|^ +{name}:$", compose, re.MULTILINE)
 
 
 def test_examples_search_what_they_are_given(triton: Serving, tmp_path: Path) -> None:
