@@ -1,1 +1,1 @@
-"""The command line: it ties the packages together and holds no logic of its own."""
+"""The command line: options, progress and tables around the other packages."""

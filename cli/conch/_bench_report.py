@@ -1,4 +1,4 @@
-"""What a load came to."""
+"""Result of `conch bench`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Report:
 
 
 def report_of(load: Load, *, url: str, model: str, concurrency: int, batch: int) -> Report:
-    """Sum up a load."""
+    """Return the result of a load."""
     some = bool(load.latencies_s)
     return Report(
         url=url,

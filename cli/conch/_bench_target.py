@@ -1,4 +1,4 @@
-"""What `conch bench` can ask: a Triton over gRPC through the client, or a gateway over HTTP. Both count real tokens."""
+"""Targets of `conch bench`: Triton over gRPC through the client, or a gateway over HTTP. Both count real tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMBEDDING = "embedding"
 
 
 class BenchError(Exception):
-    """The server cannot be asked; the message says why."""
+    """The target cannot be used; the message says why."""
 
 
 class Target(Protocol):
@@ -26,29 +26,29 @@ class Target(Protocol):
     url: str
 
     async def prepare(self, model: str | None, batches: list[list[str]], clients: int) -> str:
-        """Get ready to send these; return the model's name.
+        """Prepare requests with these batches; return the model's name.
 
         Raises:
             BenchError: the server does not answer or lacks the model.
         """
 
     async def send(self, number: int) -> Done:
-        """Send batch `number`, beginning again after the last."""
+        """Send batch `number` modulo their count."""
 
     async def __aenter__(self) -> Self:
         """Connect."""
 
     async def __aexit__(self, *_: object) -> None:
-        """Hang up."""
+        """Disconnect."""
 
 
 def target_of(url: str) -> Target:
-    """The target that a URL means."""
+    """Return the target for a URL."""
     return HttpTarget(url) if url.startswith(("http://", "https://")) else GrpcTarget(url)
 
 
 class GrpcTarget:
-    """Triton, asked by conch's own client: what is measured is what its users get, tokenising included."""
+    """Triton through conch's client: measures what its users get, including tokenising."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -74,7 +74,7 @@ class GrpcTarget:
         return done
 
     async def __aenter__(self) -> Self:
-        """Make the client."""
+        """Create the client."""
         self._client = AsyncClient(self.url)
         return self
 
@@ -84,7 +84,7 @@ class GrpcTarget:
 
 
 class HttpTarget:
-    """A gateway, asked as the OpenAI SDK does; requests are made beforehand, to leave it the processor."""
+    """A gateway in OpenAI's dialect; requests are built beforehand, because both share the processor."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")

@@ -1,4 +1,4 @@
-"""Texts to load a model with: the user's own, or words that most vocabularies have as one token."""
+"""Texts of a load: the user's own, or words that are one token in most vocabularies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long synthetic texts are, in tokens: between `low` and `high`; `median` makes them log-normal."""
+    """Lengths of synthetic texts in tokens, from `low` to `high`; log-normal if there is a `median`."""
 
     low: int
     high: int
@@ -36,7 +36,7 @@ class Lengths:
         """Read `mixed`, a number or a range such as 8-256.
 
         Raises:
-            ValueError: it is none of them.
+            ValueError: The text is none of these.
         """
         if text == "mixed":
             return cls(4, 512, median=40)
@@ -49,23 +49,23 @@ class Lengths:
         return lengths
 
     def draw(self, source: random.Random) -> int:
-        """One length."""
+        """Return one length."""
         if self.median is None:
             return source.randint(self.low, self.high)
         return min(self.high, max(self.low, round(source.lognormvariate(math.log(self.median), 0.9))))
 
 
 def synthetic_texts(lengths: Lengths, count: int = COUNT) -> list[str]:
-    """The same texts at every call; a model's tokenizer may make slightly more tokens of them, which are counted."""
+    """Return the same texts at every call; tokenizers may make slightly more tokens of them, which are counted."""
     source, words = random.Random(0), WORDS.split()  # noqa: S311 - no secret
     return [" ".join(source.choices(words, k=lengths.draw(source) - SPECIAL_TOKENS)) for _ in range(count)]
 
 
 def file_texts(path: Path) -> list[str]:
-    """The lines of a file that are not blank.
+    """Return the lines of a file that are not blank.
 
     Raises:
-        ValueError: there are none, or it is not UTF-8.
+        ValueError: There are none, or the file is not UTF-8.
     """
     texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not texts:

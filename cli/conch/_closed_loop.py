@@ -1,4 +1,4 @@
-"""Load from a fixed number of clients, each of which sends its next request when it has its answer."""
+"""Closed-loop load: a fixed number of clients, each of which sends its next request after the answer to the last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFUSED_PAUSE_S = 0.01
 
 @dataclass(frozen=True)
 class Done:
-    """One request that was answered: what it held."""
+    """Contents of an answered request."""
 
     texts: int
     tokens: int
@@ -24,14 +24,14 @@ class Done:
 
 @dataclass
 class Load:
-    """What happened from the first request to the last answer.
+    """Counts from the first request to the last answer.
 
     Attributes:
-        texts: answered.
-        tokens: of those texts.
-        seconds: until the last of them.
-        latencies_s: of every request that was answered.
-        errors: what went wrong, and how often.
+        texts: Texts answered.
+        tokens: Tokens of those texts.
+        seconds: Seconds until the last answer.
+        latencies_s: Latency of every answered request.
+        errors: Number of failures by message.
     """
 
     texts: int = 0
@@ -58,13 +58,13 @@ async def closed_loop(
     seconds: float,
     on_answer: Callable[[Load], None] = lambda _: None,
 ) -> Load:
-    """Run the load. What is under way when the time is up is waited for and counted, with the time it takes.
+    """Run the load. Requests in flight at the end are awaited and counted, together with the time they take.
 
     Args:
-        send: sends request number 0, 1, 2, … and returns when it is answered; what it raises is counted.
-        clients: how many send at the same time.
-        seconds: time in which requests are sent.
-        on_answer: called after every answer with what there is so far.
+        send: Sends request number 0, 1, 2, … and returns when it is answered; its exceptions are counted.
+        clients: Number of concurrent clients.
+        seconds: Time in which requests are sent.
+        on_answer: Called after every answer with the counts so far.
     """
     load, numbers, begin = Load(), iter(range(1 << 62)), time.perf_counter()
 
@@ -74,7 +74,7 @@ async def closed_loop(
                 done = await send(next(numbers))
             except Exception as error:  # noqa: BLE001 - every failure is a result here
                 load.errors[f"{type(error).__name__}: {error}"] += 1
-                await asyncio.sleep(REFUSED_PAUSE_S)  # who refuses at once is not asked in a tight loop
+                await asyncio.sleep(REFUSED_PAUSE_S)  # no tight loop against a server that refuses at once
                 continue
             now = time.perf_counter()
             load.texts += done.texts
@@ -88,7 +88,7 @@ async def closed_loop(
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value that so many percent of the values do not exceed, interpolated linearly; NaN of no values."""
+    """Return a percentile, interpolated linearly; NaN of no values."""
     if not values:
         return float("nan")
     ordered = sorted(values)

@@ -14,12 +14,12 @@ _HEADER_END = b"\r\n\r\n"
 
 
 class HttpError(Exception):
-    """The server answered with another status than 200, or not in HTTP that is understood here."""
+    """The server answered with another status than 200, or in unsupported HTTP."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where requests go, taken from a URL such as `http://127.0.0.1:8080/v1/embeddings`."""
+    """Host, port and path of a URL such as `http://127.0.0.1:8080/v1/embeddings`."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class Address:
         return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path or "/", tls)
 
     def request(self, method: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-        """The bytes of a request."""
+        """Return the bytes of a request."""
         fields = {"Host": f"{self.host}:{self.port}", "Content-Type": "application/json", **(headers or {})}
         lines = [f"{method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         lines.append(f"Content-Length: {len(body)}")
@@ -48,14 +48,14 @@ class Address:
 
 
 class Connection:
-    """One connection; it is made at the first request and again after it was lost."""
+    """One connection, opened by the first request and again after it was lost."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> bytes:
-        """The body of the answer to a request.
+        """Send a request and return the body of the answer.
 
         Raises:
             HttpError: any status but 200; the message has the beginning of what the server said.
@@ -72,7 +72,7 @@ class Connection:
         return body
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None

@@ -13,7 +13,7 @@ _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def tokens(text: str) -> int:
-    """A number of tokens, or a name for one."""
+    """Return a number of tokens from a number or a name."""
     if text in LENGTHS:
         return LENGTHS[text]
     if not text.isdecimal():
@@ -23,7 +23,7 @@ def tokens(text: str) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes from `2GB` (10^9), `512MiB` (2^20) and the like."""
+    """Return bytes from `2GB` (10^9), `512MiB` (2^20) and the like."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
     if not found or found[2] not in _BYTES:
         message = f"{text!r} is no size: write it as 2GB or 512MiB"

@@ -1,12 +1,12 @@
-"""`conch bench`: how fast a served embedding model answers here, with these clients and these texts."""
+"""`conch bench`: throughput and latency of a served embedding model."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from pathlib import Path  # noqa: TC003 - typer reads annotations when it runs
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-# typer evaluates these on Python 3.10
-OptionalPath = Optional[Path]  # noqa: UP045
-OptionalStr = Optional[str]  # noqa: UP045
 WARM_UP_S = 1.0
 
 
@@ -32,18 +29,18 @@ def bench(
     url: Annotated[
         str, typer.Argument(help="Triton's HOST:PORT for gRPC, or http://HOST:PORT of a gateway.")
     ] = "http://127.0.0.1:8080",
-    model: Annotated[OptionalStr, typer.Option(help="Embedding model.  [default: the first by name]")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Clients that ask at the same time.")] = 32,
+    model: Annotated[str | None, typer.Option(help="Embedding model.  [default: the first by name]")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Number of concurrent clients.")] = 32,
     batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts in one request.")] = 1,
     lengths: Annotated[
         str,
         typer.Option(help="Tokens of each text: mixed (log-normal, median 40), a number, or a range such as 8-256."),
     ] = "mixed",
-    texts: Annotated[OptionalPath, typer.Option(help="File with a text in every line, instead of --lengths.")] = None,
-    duration: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds in which requests are sent.")] = 10.0,
-    json_file: Annotated[OptionalPath, typer.Option("--json", help="Also write the result to this file.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="File with a text in every line, instead of --lengths.")] = None,
+    duration: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for which requests are sent.")] = 10.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
 ) -> None:
-    """Load a served model and say how many texts and tokens it answers in a second, and how fast."""
+    """Put load on a served model and print texts and tokens per second, and latencies."""
     from conch._bench_target import BenchError, target_of  # noqa: PLC0415
 
     try:

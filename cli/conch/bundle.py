@@ -22,7 +22,7 @@ def bundle(
     repository: Repository = Path("model_repository"),
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
 ) -> None:
-    """Write checkpoints, and the models that the repository has of them, into one verified file."""
+    """Write checkpoints, and the models exported from them, into one verified file."""
     from conch_export import make_bundle  # noqa: PLC0415
     from conch_export.bundles.bundle import digest  # noqa: PLC0415
 
@@ -35,11 +35,16 @@ def bundle(
 
 
 def unbundle(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `conch bundle` wrote.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `conch bundle`.")],
     repository: Repository = Path("model_repository"),
-    sha256: Annotated[str | None, typer.Option(help="What `conch bundle` printed: refuse another file.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 that `conch bundle` printed; any other file is refused.")
+    ] = None,
     update_lock: Annotated[
-        bool, typer.Option("--update-lock", help="Take the checkpoints as they are, whatever conch.lock says.")
+        bool,
+        typer.Option(
+            "--update-lock", help="Take the checkpoints and record them, even if they differ from conch.lock."
+        ),
     ] = False,
 ) -> None:
     """Verify a bundle, publish its models in the repository, and keep its checkpoints for exports; all or nothing."""

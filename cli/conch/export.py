@@ -61,7 +61,7 @@ def export(
     repository: Annotated[
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
     ] = Path("model_repository"),
-    name: Annotated[str | None, typer.Option(help="What the model is called when served.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name under which the model is served.")] = None,
     revision: Annotated[
         str | None,
         typer.Option(help="Commit, branch or tag on the Hub."),
@@ -70,15 +70,15 @@ def export(
         Literal["fp32", "fp16", "int8"] | None,
         typer.Option(help="Number format of the matrix products. [default: int8, with --target cuda fp16]"),
     ] = None,
-    target: Annotated[Literal["cpu", "cuda"], typer.Option(help="What the encoder will run on.")] = "cpu",
+    target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Hardware that the encoder runs on.")] = "cpu",
     pooling: Annotated[
         Literal["mean", "cls", "max", "last", "weighted-mean", "mean-sqrt-length"] | None,
-        typer.Option(help="How the authors pool, where the checkpoint does not say."),
+        typer.Option(help="Pooling of token vectors, if the checkpoint does not state it."),
     ] = None,
     normalize: Annotated[
         bool | None,
         typer.Option(
-            "--normalize/--no-normalize", help="Whether vectors have length 1, where the checkpoint does not say."
+            "--normalize/--no-normalize", help="Whether vectors have length 1, if the checkpoint does not state it."
         ),
     ] = None,
     max_length: Annotated[
@@ -86,7 +86,7 @@ def export(
         typer.Option(
             parser=tokens,
             metavar=TOKENS,
-            help="Tokens at which texts are truncated, instead of what the checkpoint says.",
+            help="Tokens at which texts are truncated, instead of the checkpoint's limit.",
         ),
     ] = None,
     late_interaction: Annotated[
@@ -98,20 +98,20 @@ def export(
     ] = None,
     lexical: Annotated[
         bool | None,
-        typer.Option("--lexical/--no-lexical", help="Also serve lexical weights, of checkpoints that have them."),
+        typer.Option("--lexical/--no-lexical", help="Also serve lexical weights, if the checkpoint has them."),
     ] = None,
     task: Annotated[
         Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
-        typer.Option(help="What kind of model it is, where the checkpoint does not say."),
+        typer.Option(help="Kind of the model, if the checkpoint does not state it."),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Prompts by name, instead of the checkpoint's: JSON, or a file with JSON.")
+        str | None, typer.Option(help="Prompts by name as JSON or a file with JSON, instead of the checkpoint's.")
     ] = None,
     default_prompt: Annotated[
-        str | None, typer.Option(help="Name of the prompt of requests that name none; '' for none.")
+        str | None, typer.Option(help="Name of the prompt for requests that name none; '' for no prompt.")
     ] = None,
     matryoshka: Annotated[
-        str | None, typer.Option(help="Lengths that vectors were trained to be cut to, as 64,128,256.")
+        str | None, typer.Option(help="Dimensions to which vectors may be cut, such as 64,128,256.")
     ] = None,
     matryoshka_centred: Annotated[
         bool | None,
@@ -121,35 +121,43 @@ def export(
         ),
     ] = None,
     score_tokens: Annotated[
-        str | None, typer.Option(help="Words for yes and no of a generative reranker, as yes,no.")
+        str | None, typer.Option(help="The two words of a generative reranker, such as yes,no.")
     ] = None,
     pair_template: Annotated[
         Path | None,
-        typer.Option(help="File with the text that a generative reranker reads, with {query} and {document} in it."),
+        typer.Option(help="File with the prompt of a generative reranker, containing {query} and {document}."),
     ] = None,
     cores: Annotated[
         int | None,
         typer.Option(
             min=1,
             help="Cores to plan for. [default: those of the machine that `conch serve` runs on; with --check and "
-            "--missing, as the repository is planned]",
+            "--missing, those that the repository was planned for]",
         ),
     ] = None,
-    aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
+    aim: Annotated[
+        Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")
+    ] = "throughput",
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")] = 512,
     queue_timeout_s: Annotated[int, typer.Option(min=1, help="Seconds that a request may wait for a model.")] = 600,
     missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has the model.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if the configurations are not what would be written.")
+        bool,
+        typer.Option(
+            "--check", help="Write nothing; fail if the configurations differ from what an export would write."
+        ),
     ] = False,
     update_lock: Annotated[
-        bool, typer.Option("--update-lock", help="Take the checkpoint as it is now, whatever conch.lock says.")
+        bool,
+        typer.Option(
+            "--update-lock", help="Take the checkpoint as it is now and record it, even if it differs from conch.lock."
+        ),
     ] = False,
     trust_remote_code: Annotated[
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Run the checkpoint's own code where nothing else knows its architecture; with a full --revision.",
+            help="Run the checkpoint's own code if no other code knows its architecture; needs a full --revision.",
         ),
     ] = False,
 ) -> None:

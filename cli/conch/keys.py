@@ -13,7 +13,7 @@ from rich.text import Text
 console = Console()
 errors = Console(stderr=True)
 File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="File of the keys; created if there is none.")]
-Name = Annotated[str, typer.Argument(help="Of the key: stands for its holder in logs and limits.")]
+Name = Annotated[str, typer.Argument(help="Name of the key, which identifies its holder in logs.")]
 DEFAULT = Path("keys.json")
 
 keys = typer.Typer(no_args_is_help=True)
@@ -21,19 +21,19 @@ keys = typer.Typer(no_args_is_help=True)
 
 @keys.callback()
 def group() -> None:
-    """Make, list and revoke API keys; a gateway that runs with the file notices within a second."""
+    """Create, list and revoke API keys; a running gateway notices changes within a second."""
 
 
 @keys.command()
 def create(
     name: Name,
     file: File = DEFAULT,
-    admin: Annotated[bool, typer.Option("--admin", help="May administrate too.")] = False,
-    model: Annotated[list[str] | None, typer.Option(help="May use this model or alias only; repeat for more.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests in a minute.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Most tokens in a minute.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Also allow administration.")] = False,
+    model: Annotated[list[str] | None, typer.Option(help="Allow only this model or alias; repeat for more.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests allowed per minute.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens allowed per minute.")] = None,
 ) -> None:
-    """Make a key and print it: the file keeps a hash only, so it cannot be shown again."""
+    """Create a key and print it once; the file has only its hash."""
     secret = _call(
         "create_key",
         file,
@@ -49,7 +49,7 @@ def create(
 
 @keys.command("list")
 def show(file: File = DEFAULT) -> None:
-    """List the keys and what they may, but not the keys themselves."""
+    """List names and permissions of the keys."""
     table = Table("name", "created", "admin", "models", "requests/min", "tokens/min")
     for key in _call("read_keys", file):
         limits = (str(limit or "-") for limit in (key.requests_per_minute, key.tokens_per_minute))
@@ -60,7 +60,7 @@ def show(file: File = DEFAULT) -> None:
 
 @keys.command()
 def revoke(name: Name, file: File = DEFAULT) -> None:
-    """Take a key out of the file."""
+    """Remove a key from the file."""
     _call("revoke_key", file, name)
     errors.print(f"revoked {name}")
 

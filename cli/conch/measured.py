@@ -1,4 +1,4 @@
-"""What a verification measured, as tables print it."""
+"""Text of a verification's measurements, for tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def measured(found: Verification) -> str:
-    """One public model's agreement with its reference, a line each."""
+    """Return one public model's agreement with its reference, a line per measure."""
     return "\n".join(_lines(found))
 
 
@@ -20,7 +20,7 @@ def _lines(found: Verification) -> Iterator[str]:
     if found.mean_cosine is not None:
         yield f"cosine mean {found.mean_cosine:.5f}, worst {found.min_cosine:.5f}"
     if found.centred_cosine is not None:
-        yield f"without what all vectors share: cosine {found.centred_cosine:.5f}"
+        yield f"after the common mean is subtracted: cosine {found.centred_cosine:.5f}"
     if found.rank_correlation is not None:
         yield f"rank correlation {found.rank_correlation:.4f}, scores off by {found.score_error:.3f} of their spread"
     yield f"merged against alone: {found.max_merged_difference:.1e}"

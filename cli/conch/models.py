@@ -25,7 +25,7 @@ def models(
     repository: Annotated[
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
     ] = Path("model_repository"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the known models, as their authors describe them, and those that the repository has."""
     from conch_export import CATALOG, exported_from  # noqa: PLC0415
@@ -36,7 +36,7 @@ def models(
     if as_json:
         typer.echo(json.dumps({"models": known, "others": others}, indent=2))
         return
-    # For another program or a pager the table is as wide as it needs to be.
+    # Output to another program or a pager is not limited to the terminal's width.
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     console.print(_table(known))
     if others:
@@ -44,7 +44,7 @@ def models(
 
 
 def _known(entry: Entry, exported: dict[str, list[str]]) -> dict[str, Any]:
-    """The entry's facts; its exports are taken out of `exported`."""
+    """Return the facts of an entry; removes its exports from `exported`."""
     facts = {"name": entry.name, **asdict(entry)}
     package = facts.pop("package")
     origins = [f"hub:{entry.hub_id}", *([f"pypi:{package.distribution}"] if package else [])]

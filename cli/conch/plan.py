@@ -1,9 +1,9 @@
-"""`conch plan`: the memory that a model will take, line by line, before it is exported."""
+"""`conch plan`: the memory of a model, item by item, before it is exported."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,38 +15,42 @@ from conch.preload import refused
 if TYPE_CHECKING:
     from conch_export import Capacity, PlannedHead
 
-OptionalInt = Optional[int]  # noqa: UP045 - typer evaluates it on Python 3.10
-OptionalStr = Optional[str]  # noqa: UP045
-
 
 def plan(
     model: Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")] = "all-minilm-l6-v2",
     repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock is enforced.")
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Model repository whose conch.lock is enforced.")
     ] = Path("model_repository"),
-    revision: Annotated[OptionalStr, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
     max_length: Annotated[
-        OptionalInt,
-        typer.Option(parser=tokens, metavar=TOKENS, help="Tokens of a text, instead of what the checkpoint says."),
+        int | None,
+        typer.Option(parser=tokens, metavar=TOKENS, help="Tokens of a text, instead of the checkpoint's limit."),
     ] = None,
     task: Annotated[
-        Optional[Literal["embedding", "cross-encoder", "multi-vector", "sparse"]],  # noqa: UP045
-        typer.Option(help="What kind of model it is, where the checkpoint does not say."),
+        Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
+        typer.Option(help="Kind of the model, if the checkpoint does not state it."),
     ] = None,
     memory: Annotated[
-        OptionalInt, typer.Option(parser=size, metavar="SIZE", help="Say which length fits, such as 2GB.")
+        int | None,
+        typer.Option(
+            parser=size,
+            metavar="SIZE",
+            help="Also print the longest text that fits into this much memory, such as 2GB.",
+        ),
     ] = None,
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Numbers of the matrix products.")] = "int8",
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Number format of the matrix products.")] = "int8",
     cores: Annotated[
-        OptionalInt, typer.Option(min=1, help="Cores to plan for. [default: those of this machine]")
+        int | None, typer.Option(min=1, help="Cores to plan for. [default: those of this machine]")
     ] = None,
-    aim: Annotated[Literal["throughput", "latency"], typer.Option(help="What to plan for.")] = "throughput",
+    aim: Annotated[
+        Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")
+    ] = "throughput",
     rows: Annotated[int, typer.Option(min=1, help="Texts of that length in one run; Triton merges up to 8.")] = 1,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Run the graph once in a process of its own and show what it took.")
+        bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
     ] = False,
 ) -> None:
-    """Say how much memory a model will take when it is served on a CPU, and which length fits."""
+    """Predict how much memory a model takes when it is served on a CPU."""
     from conch_export import Aim, Options, Overrides, Precision, Task, capacity, usable_cores  # noqa: PLC0415
     from conch_export import plan as plan_for  # noqa: PLC0415
 

@@ -23,17 +23,21 @@ console = Console(stderr=True)
 def preload(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Known names, Hub ids or folders.")],
     repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="The model repository whose conch.lock they go into.")
+        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Model repository whose conch.lock records them.")
     ] = Path("model_repository"),
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
     update_lock: Annotated[
-        bool, typer.Option("--update-lock", help="Take the checkpoints as they are now, whatever conch.lock says.")
+        bool,
+        typer.Option(
+            "--update-lock",
+            help="Take the checkpoints as they are now and record them, even if they differ from conch.lock.",
+        ),
     ] = False,
     trust_remote_code: Annotated[
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Fetch and record the code of checkpoints that cannot be exported without; none is run.",
+            help="Also fetch and record code of checkpoints that need it to be exported; no code is run.",
         ),
     ] = False,
 ) -> None:

@@ -1,19 +1,14 @@
-"""`conch serve`: Triton and the REST gateway in one process, ready when this has asked itself something."""
+"""`conch serve`: the embedded Triton and the REST gateway, announced once a request through both has succeeded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
 import signal
-import ssl
-import urllib.error
-import urllib.request
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from pathlib import Path  # noqa: TC003 - typer reads annotations when it runs
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,35 +23,34 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-# typer evaluates these on Python 3.10
-OptionalInt = Optional[int]  # noqa: UP045
-OptionalPath = Optional[Path]  # noqa: UP045
-OptionalStr = Optional[str]  # noqa: UP045
 POLL_S = 0.5
 VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
 
 
 class _NoAnswerError(Exception):
-    """The gateway listens but does not answer; the message says what it said instead."""
+    """The gateway's first request failed; the message has its answer."""
 
 
 def serve(
-    host: Annotated[OptionalStr, typer.Option(help="Address of the gateway.  [env: CONCH_HOST]")] = None,
-    port: Annotated[OptionalInt, typer.Option(help="Port of the gateway.  [env: CONCH_PORT]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the gateway.  [env: CONCH_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the gateway.  [env: CONCH_PORT]")] = None,
     repository: Annotated[
-        OptionalPath, typer.Option(help="Triton's model repository.  [env: CONCH_MODEL_REPOSITORY]")
+        Path | None, typer.Option(help="Triton's model repository.  [env: CONCH_MODEL_REPOSITORY]")
     ] = None,
     triton_url: Annotated[
-        OptionalStr,
+        str | None,
         typer.Option(metavar="HOST:PORT", help="Use that Triton instead of starting one.  [env: CONCH_TRITON_URL]"),
     ] = None,
     triton_grpc_port: Annotated[
-        OptionalInt, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT]")
+        int | None, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT]")
     ] = None,
     triton_metrics_port: Annotated[
-        OptionalInt, typer.Option(help="Its metrics port, 0 for none.  [env: CONCH_TRITON_METRICS_PORT]")
+        int | None, typer.Option(help="Metrics port of that Triton, 0 for none.  [env: CONCH_TRITON_METRICS_PORT]")
     ] = None,
-    run_directory: Annotated[OptionalPath, typer.Option(help="Logs and such.  [env: CONCH_RUN_DIRECTORY]")] = None,
+    run_directory: Annotated[
+        Path | None,
+        typer.Option(help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY]"),
+    ] = None,
 ) -> None:
     """Serve the models of the repository over gRPC and REST until SIGTERM or Ctrl-C."""
     try:
@@ -79,7 +73,7 @@ def serve(
 
 
 def _complete_publication(repository: Path) -> None:
-    """Put models in their places whose export was killed after it had published them: half of them would be old."""
+    """Complete a publication that was killed half-way, which left a mixture of old and new models."""
     if not (repository / ".staging" / "ready").exists():
         return
     from conch_export import ExportError  # noqa: PLC0415
@@ -92,7 +86,7 @@ def _complete_publication(repository: Path) -> None:
 
 
 def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[GatewaySettings, ServerSettings | None]:
-    """Flags over environment over defaults; no ServerSettings when a Triton runs elsewhere."""
+    """Return settings from flags, environment and defaults; no ServerSettings if Triton runs elsewhere."""
     from conch_gateway import GatewaySettings  # noqa: PLC0415
 
     gateway = GatewaySettings(**_set(given))
@@ -118,6 +112,7 @@ def _run(gateway: GatewaySettings, server: ServerSettings | None) -> None:
 
         failures = (*failures, ServingError)
     logging.basicConfig(level=gateway.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.root.level))  # at info it logs every request
     try:
         uvloop.run(_serve(gateway, server))
     except failures as error:
@@ -130,7 +125,7 @@ def _fail(message: str) -> None:
 
 
 def _one_line(error: ValueError) -> str:
-    """What pydantic found wrong, a setting at a time, without its links and headings."""
+    """Return pydantic's messages, one per setting, without its links and headings."""
     found = getattr(error, "errors", None)
     if found is None:
         return str(error)
@@ -144,13 +139,13 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
     supervisor = None if server is None else _supervisor_of(settings, server)
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
-        # Left in the opposite order: the gateway finishes its requests while Triton still answers them.
+        # Exited in reverse order: the gateway finishes its requests while Triton still serves.
         async with contextlib.AsyncExitStack() as parts:
             if supervisor is not None:
                 with console.status("starting Triton"):
                     await parts.enter_async_context(supervisor)
             gateway = await parts.enter_async_context(Gateway(settings))
-            # No part ends before it is left: one that does raises, which ends the process.
+            # A part that stops serving before its exit raises, which ends the process.
             ends = [part.wait() for part in (gateway, supervisor) if part is not None]
             await asyncio.gather(_announce(gateway, settings.triton_url), *ends)
 
@@ -158,17 +153,17 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
 def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervisor:
     from conch_server import Supervisor, check_free  # noqa: PLC0415
 
-    # Said now, not after the models have been loaded for nothing.
+    # Checked now, before models are loaded in vain.
     check_free(settings.host, settings.port, "CONCH_PORT (--port)")
     return Supervisor(server)
 
 
 def _stop_on_signals(supervisor: Supervisor | None) -> None:
-    """Let a signal cancel the running task, which stops in order; a further one does not wait for what is in flight."""
-    loop, serving, told = asyncio.get_running_loop(), asyncio.current_task(), itertools.count()
+    """Let a signal cancel the running task, which stops in order; a second one also kills Triton."""
+    loop, serving, signals = asyncio.get_running_loop(), asyncio.current_task(), itertools.count()
 
     def stop() -> None:
-        if next(told) and supervisor is not None:
+        if next(signals) and supervisor is not None:
             supervisor.abort()
         if serving is not None:
             serving.cancel()
@@ -179,21 +174,21 @@ def _stop_on_signals(supervisor: Supervisor | None) -> None:
 
 
 async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Wait until all models are ready, then ask one of Triton's something, as any client would."""
-    ask = partial(asyncio.to_thread, partial(_http, headers))
-    status: int = 0
-    health: Any = None
-    while status != 200:
-        status, health = await ask(f"{url}/health/ready")
-        await asyncio.sleep(0 if status == 200 else POLL_S)
-    models: list[dict[str, Any]] = (await ask(f"{url}/v1/models"))[1]["data"]
-    loaded = [model for model in models if model["id"] in health["models"]]
-    if not loaded:
-        return models
-    path, body = _question(loaded[0])
-    status, answer = await ask(f"{url}{path}", body)
-    if status != 200:
-        raise _NoAnswerError(f"the gateway answered {status} to its first request: {answer}")
+    """Wait until all models are ready, send one of them a request, and return the list of models."""
+    import httpx  # noqa: PLC0415
+
+    # The address is the gateway's own: its certificate need not be for it, and no proxy leads to it.
+    unverified = httpx.AsyncHTTPTransport(verify=False)
+    async with httpx.AsyncClient(base_url=url, headers=headers, transport=unverified, timeout=60) as gateway:
+        while (health := await gateway.get("/health/ready")).status_code != httpx.codes.OK:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+        models: list[dict[str, Any]] = (await gateway.get("/v1/models")).json()["data"]
+        loaded = [model for model in models if model["id"] in health.json()["models"]]
+        if loaded:
+            path, body = _question(loaded[0])
+            answer = await gateway.post(path, json=body)
+            if answer.status_code != httpx.codes.OK:
+                raise _NoAnswerError(f"the gateway answered {answer.status_code} to its first request: {answer.text}")
     return models
 
 
@@ -204,30 +199,13 @@ def _question(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "/v1/rerank", {"model": model["id"], "query": "ready", "documents": ["ready"]}
 
 
-def _http(headers: Mapping[str, str], url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Return status and JSON of one request; the address is the gateway's own, so its certificate proves nothing."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})  # noqa: S310
-    unverified = ssl.create_default_context()
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
-    )
-    try:
-        with opener.open(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode(errors="replace")
-
-
 def _loopback(url: str) -> str:
-    """Where this machine reaches a gateway that listens on every interface."""
+    """Return the address at which this machine reaches a gateway that listens on every interface."""
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 async def _announce(gateway: Gateway, triton_url: str) -> None:
-    """Say where it is served, once it has answered."""
+    """Print the addresses once the models answer."""
     with console.status("waiting for the models"):
         models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
     table = Table(title="conch serves", title_justify="left", show_header=False)

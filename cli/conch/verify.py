@@ -1,10 +1,10 @@
-"""`conch verify`: the model card of what a repository has, measured again."""
+"""`conch verify`: verify a model of the repository again and print its model card."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,19 +26,19 @@ def verify(
         Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
     ] = Path("model_repository"),
     checkpoint: Annotated[
-        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
-        typer.Option(help="What it was exported from, where that is not found by itself: a folder or a Hub id."),
+        str | None,
+        typer.Option(help="Folder or Hub id that the model was exported from, if conch does not find it by itself."),
     ] = None,
     trust_remote_code: Annotated[
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Run the checkpoint's own code, to compare with a model that was exported by it.",
+            help="Run the checkpoint's own code, to compare a model that was exported with it.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Verify a model that was exported, and print what was measured; status 1 if anything does not hold."""
+    """Compare an exported model with its checkpoint again and print its model card; status 1 if a check fails."""
     from conch_export import inspect  # noqa: PLC0415
 
     with refused(), Console(stderr=True).status("starting") as status:

@@ -131,7 +131,7 @@ def test_the_page_says_what_was_seen_and_what_was_not(tmp_path: Path) -> None:
     (row,) = [line for line in written.splitlines() if line.startswith("| **")]
     assert "**tritonserver killed**" in row
     assert "503 (1 of 4)" in row
-    assert "4.0 s, 2.0 s after it is mended" in row
+    assert "4.0 s, 2.0 s after its end" in row
     assert "warden killed (the run was too short)" in written
 
 
