@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conch._bench_texts import Lengths, synthetic_texts
+from conch.load.texts import Lengths, synthetic_texts
 from conch_export import Options, export
 
 ROOT = Path(__file__).parents[1]

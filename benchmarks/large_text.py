@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
-from conch._bench_texts import Lengths
-from conch._closed_loop import percentile
-from conch._http import Address, Connection, HttpError
+from conch.load.closed_loop import percentile
+from conch.load.http import Address, Connection, HttpError
+from conch.load.texts import Lengths
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import psutil
-from conch._bench_texts import Lengths, synthetic_texts
+from conch.load.texts import Lengths, synthetic_texts
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

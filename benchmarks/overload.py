@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from conch._bench_texts import Lengths, synthetic_texts
-from conch._closed_loop import Done, Load, closed_loop, percentile
-from conch._http import Address, Connection, HttpError
+from conch.load.closed_loop import Done, Load, closed_loop, percentile
+from conch.load.http import Address, Connection, HttpError
+from conch.load.texts import Lengths, synthetic_texts
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import numpy as np
 import uvloop
-from conch._closed_loop import Done, closed_loop
+from conch.load.closed_loop import Done, closed_loop
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.peers.protocol import serve

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
-from conch._closed_loop import Done, closed_loop
-from conch._http import Address, Connection
+from conch.load.closed_loop import Done, closed_loop
+from conch.load.http import Address, Connection
 
 from benchmarks.peers.protocol import batches, serve
 from benchmarks.workers import WARM_UP_S, load_report

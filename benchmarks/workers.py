@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from conch._closed_loop import percentile
+from conch.load.closed_loop import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conch._closed_loop import Load
+    from conch.load.closed_loop import Load
 
 # For connections and caches of a server under load; what is sent in it is not counted.
 WARM_UP_S = 0.3

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from conch._bench_texts import Lengths, file_texts, synthetic_texts
+from conch.load.texts import Lengths, file_texts, synthetic_texts
 
 if TYPE_CHECKING:
-    from conch._bench_report import Report
-    from conch._bench_target import Target
-    from conch._closed_loop import Load
+    from conch.load.closed_loop import Load
+    from conch.load.report import Report
+    from conch.load.target import Target
 
 console = Console()
 errors = Console(stderr=True)
@@ -41,7 +41,7 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
 ) -> None:
     """Put load on a served model and print texts and tokens per second, and latencies."""
-    from conch._bench_target import BenchError, target_of  # noqa: PLC0415
+    from conch.load.target import BenchError, target_of  # noqa: PLC0415
 
     try:
         chosen = file_texts(texts) if texts else synthetic_texts(Lengths.parse(lengths))
@@ -59,8 +59,8 @@ def bench(
 async def _bench(
     target: Target, model: str | None, texts: list[str], load: tuple[int, int], duration_s: float
 ) -> Report:
-    from conch._bench_report import report_of  # noqa: PLC0415
-    from conch._closed_loop import closed_loop  # noqa: PLC0415
+    from conch.load.closed_loop import closed_loop  # noqa: PLC0415
+    from conch.load.report import report_of  # noqa: PLC0415
 
     clients, batch = load
     batches = [texts[start : start + batch] for start in range(0, len(texts), batch)]

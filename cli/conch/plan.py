@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conch._quantities import TOKENS, size, tokens
 from conch.preload import refused
+from conch.quantities import TOKENS, size, tokens
 
 if TYPE_CHECKING:
     from conch_export import Capacity, PlannedHead

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conch._bench_report import report_of
-from conch._bench_texts import Lengths, file_texts, synthetic_texts
-from conch._closed_loop import Done, Load, closed_loop, percentile
-from conch._http import Address, Connection, HttpError
+from conch.load.closed_loop import Done, Load, closed_loop, percentile
+from conch.load.http import Address, Connection, HttpError
+from conch.load.report import report_of
+from conch.load.texts import Lengths, file_texts, synthetic_texts
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from conch_client import AsyncClient, ConchError
 
-from conch._closed_loop import Done
-from conch._http import Address, Connection, HttpError
+from conch.load.closed_loop import Done
+from conch.load.http import Address, Connection, HttpError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch._closed_loop import percentile
+from conch.load.closed_loop import percentile
 
 if TYPE_CHECKING:
-    from conch._closed_loop import Load
+    from conch.load.closed_loop import Load
 
 
 @dataclass(frozen=True)

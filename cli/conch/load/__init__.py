@@ -1,0 +1,1 @@
+"""Load on a served model: texts, targets, clients and the result of `conch bench`."""
