@@ -12,6 +12,7 @@ RUN python -m venv /opt/conch
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY cli cli
 COPY client client
+COPY contract contract
 COPY export export
 COPY gateway gateway
 COPY server server

@@ -21,7 +21,10 @@ CLIENT, ASYNC_CLIENT, ERROR = "Client", "AsyncClient", "ConchError"
 
 def page() -> str:
     """Return the page in Markdown."""
-    package = griffe.load(PACKAGE, search_paths=[ROOT / "client"], docstring_parser=griffe.Parser.google)
+    search_paths = [ROOT / "client", ROOT / "contract"]
+    loader = griffe.GriffeLoader(search_paths=search_paths, docstring_parser=griffe.Parser.google)
+    loader.load("conch_contract")  # where some of the public names are defined
+    package = loader.load(PACKAGE)
     public = {name: _target(package[name]) for name in map(str, package.exports or ())}
     errors = {name: member for name, member in public.items() if _is_error(member)}
     types = {name: member for name, member in public.items() if name not in errors and name != CLIENT}

@@ -7,20 +7,19 @@ OverloadedError, DeadlineExceededError or ServerError.
 
 from __future__ import annotations
 
+from conch_contract import ConchError, InvalidInputError, ModelInfo, Truncate
+
 from conch_client._async_client import AsyncClient
 from conch_client._channel import TLS
 from conch_client._client import Client
 from conch_client._errors import (
-    ConchError,
     DeadlineExceededError,
-    InvalidInputError,
     ModelNotFoundError,
     OverloadedError,
     ServerError,
     UnavailableError,
 )
-from conch_client._inputs import Texts, Truncate
-from conch_client._model_info import ModelInfo
+from conch_client._inputs import Texts
 from conch_client._rerank import Ranked, Ranking
 from conch_client._tokenizer import Token
 from conch_client._vectors import SparseVector

@@ -5,22 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from conch_contract import RERANKERS, ConchError, ModelInfo, Task, Truncate
+
 from conch_client._async_session import AsyncSession
+from conch_client._catalog import ANY_TASK
 from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
-from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import (
-    Texts,
-    Truncate,
-    check_count,
-    check_ids,
-    check_inputs,
-    check_text,
-    check_texts,
-    is_heavy,
-)
-from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
+from conch_client._errors import DeadlineExceededError
+from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts, is_heavy
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
 from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
@@ -90,7 +83,7 @@ class AsyncClient:
         vectors = VectorOptions(dimensions, normalize)
         return await self._session.run(
             model,
-            EMBEDDINGS,
+            (Task.EMBEDDING,),
             lambda loaded: EmbedJob.prepare(loaded, inputs, tokens, vectors),
             deadline,
             heavy=inputs.heavy,
@@ -115,7 +108,7 @@ class AsyncClient:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return await self._session.run(
             model,
-            (MULTI_VECTOR,),
+            (Task.MULTI_VECTOR,),
             lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
             deadline,
             heavy=inputs.heavy,
@@ -139,7 +132,7 @@ class AsyncClient:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return await self._session.run(
             model,
-            (SPARSE,),
+            (Task.SPARSE,),
             lambda loaded: SparseJob.prepare(loaded, inputs, tokens),
             deadline,
             heavy=inputs.heavy,

@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
+from conch_contract import ConchError, InvalidInputError
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._catalog import Catalog, ModelChangedError, names_to_read, require_ready, tokenizer_requests
 from conch_client._deadline import Backoff, Deadline
-from conch_client._errors import (
-    ConchError,
-    InvalidInputError,
-    ModelNotFoundError,
-    RestrictedError,
-    UnavailableError,
-    error_from_rpc,
-)
+from conch_client._errors import ModelNotFoundError, RestrictedError, UnavailableError, error_from_rpc
 from conch_client._jobs import LoadedModel
 from conch_client._settings import MODEL_KEEPS_CHANGING, SESSION_CLOSED, STARTS
 from conch_client._steps import Stepper
@@ -32,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     import numpy as np
+    from conch_contract import ModelInfo, Task
     from numpy.typing import NDArray
 
     from conch_client._channel import Address
     from conch_client._jobs import Prepare
-    from conch_client._model_info import ModelInfo
     from conch_client._settings import Settings
     from conch_client._steps import Steps
 
@@ -63,7 +57,7 @@ class AsyncSession:
     async def run(
         self,
         name: str | None,
-        tasks: Sequence[str],
+        tasks: Sequence[Task],
         prepare: Prepare[Result],
         deadline: Deadline,
         *,
@@ -77,14 +71,14 @@ class AsyncSession:
                 return await self._run_on(model, prepare, deadline, heavy=heavy, request_id=request_id)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
-    async def load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
+    async def load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         """The model and its tokenizer; asks the server only for what is not known."""
         for _ in range(STARTS):
             with suppress(ModelChangedError):
                 return await self._load(name, tasks, deadline)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
-    async def find(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> ModelInfo:
+    async def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
         """The model's description, whether it is loaded or not."""
 
         def known() -> bool:
@@ -134,7 +128,7 @@ class AsyncSession:
             self._stub_or_none = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         return self._stub_or_none
 
-    async def _load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
+    async def _load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         info = require_ready(await self.find(name, tasks, deadline))
         return LoadedModel(info, self._catalog.tokenizer(info) or await self._fetch_tokenizer(info, deadline))
 

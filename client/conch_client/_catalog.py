@@ -14,8 +14,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from conch_client._errors import InvalidInputError, ModelNotFoundError, ServerError, UnavailableError
-from conch_client._model_info import EMBEDDING, MULTI_VECTOR, SPARSE, ModelInfo, is_conch_model, read_model_info
+from conch_contract import ENCODER, INNER_NAMES, InvalidInputError, ModelInfo, Task
+
+from conch_client._errors import ModelNotFoundError, ServerError, UnavailableError
+from conch_client._model_info import is_conch_model, read_model_info
 from conch_client._tokenizer import TextTokenizer
 from conch_client._wire import range_request, read_output
 
@@ -30,8 +32,11 @@ TTL_S = 10.0
 
 FILE_PART_BYTES = 2 * 1024 * 1024
 
-_STEP_SUFFIXES = (".pooling", ".classifier", ".maxsim", ".projection", ".sparse", ".tokenizer")
-_CALLS = {EMBEDDING: "embed", MULTI_VECTOR: "embed_tokens", SPARSE: "embed_sparse"}
+ANY_TASK = tuple(task for task in Task if task is not Task.RERANK)
+"""Every task that an export has."""
+
+_NOT_READ = tuple(f".{name}" for name in INNER_NAMES - {ENCODER})
+_CALLS = {Task.EMBEDDING: "embed", Task.MULTI_VECTOR: "embed_tokens", Task.SPARSE: "embed_sparse"}
 
 
 class ModelChangedError(Exception):
@@ -77,7 +82,7 @@ class Catalog:
         """Voids the reading: the next call looks at the server again."""
         self._valid = False
 
-    def knows(self, name: str | None, tasks: Sequence[str], asked_at: float) -> bool:
+    def knows(self, name: str | None, tasks: Sequence[Task], asked_at: float) -> bool:
         """Whether the reading settles which model that is, for a call that began at ``asked_at``.
 
         That a model is missing or not ready is believed only from a reading that is newer than the question.
@@ -94,7 +99,7 @@ class Catalog:
         if self._reading.models.get(info.name) != info:
             raise ModelChangedError
 
-    def find(self, name: str | None, tasks: Sequence[str]) -> ModelInfo:
+    def find(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo:
         """The model of that name, or the first of these tasks.
 
         Raises:
@@ -152,20 +157,20 @@ class Catalog:
         self._tokenizers = {**self._tokenizers, digest: tokenizer}
         return tokenizer
 
-    def _find(self, name: str | None, tasks: Sequence[str]) -> ModelInfo | None:
+    def _find(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo | None:
         if name is not None:
             return self._reading.models.get(name)
         fitting = (info for info in self._reading.models.values() if info.task in tasks)
-        return min(fitting, key=lambda info: (not info.ready, info.task != EMBEDDING, info.name), default=None)
+        return min(fitting, key=lambda info: (not info.ready, info.task is not Task.EMBEDDING, info.name), default=None)
 
-    def _missing(self, name: str | None, tasks: Sequence[str]) -> ModelNotFoundError | ServerError:
+    def _missing(self, name: str | None, tasks: Sequence[Task]) -> ModelNotFoundError | ServerError:
         if name is None:
             return ModelNotFoundError(f"the server has no model for this; {self._listed(tasks)}")
         if name in self._reading.unreadable:
             return ServerError(self._reading.unreadable[name])
         return ModelNotFoundError(f"the server has no model {name!r}; {self._listed(tasks)}")
 
-    def _listed(self, tasks: Sequence[str]) -> str:
+    def _listed(self, tasks: Sequence[Task]) -> str:
         names = [info.name for info in self._reading.models.values() if info.task in tasks]
         return f"it has: {', '.join(names) or 'none'} ({' or '.join(tasks)})"
 
@@ -180,7 +185,7 @@ def require_ready(info: ModelInfo) -> ModelInfo:
 def names_to_read(index: pb.RepositoryIndexResponse) -> list[str]:
     """Models that are ready and may be public ones, and encoders; the other parts are told by their suffix."""
     return sorted(
-        {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_STEP_SUFFIXES)}
+        {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_NOT_READ)}
     )
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-
-from conch_client._errors import InvalidInputError
+from conch_contract import InvalidInputError
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from conch_contract import RERANKERS, ConchError, ModelInfo, Task, Truncate
+
+from conch_client._catalog import ANY_TASK
 from conch_client._channel import TLS, Address
 from conch_client._deadline import Deadline
 from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
-from conch_client._errors import ConchError, DeadlineExceededError
-from conch_client._inputs import Texts, Truncate, check_count, check_ids, check_inputs, check_text, check_texts
-from conch_client._model_info import ANY_TASK, EMBEDDINGS, MULTI_VECTOR, RERANKERS, SPARSE, ModelInfo
+from conch_client._errors import DeadlineExceededError
+from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts
 from conch_client._rerank import Ranking, RerankQuestion, rerank_job
 from conch_client._session import Session
 from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
@@ -104,7 +106,7 @@ class Client:
         vectors = VectorOptions(dimensions, normalize)
         return self._session.run(
             model,
-            EMBEDDINGS,
+            (Task.EMBEDDING,),
             lambda loaded: EmbedJob.prepare(loaded, inputs, tokens, vectors),
             deadline,
             request_id=request_id,
@@ -132,7 +134,7 @@ class Client:
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return self._session.run(
             model,
-            (MULTI_VECTOR,),
+            (Task.MULTI_VECTOR,),
             lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
             deadline,
             request_id=request_id,
@@ -157,7 +159,11 @@ class Client:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         return self._session.run(
-            model, (SPARSE,), lambda loaded: SparseJob.prepare(loaded, inputs, tokens), deadline, request_id=request_id
+            model,
+            (Task.SPARSE,),
+            lambda loaded: SparseJob.prepare(loaded, inputs, tokens),
+            deadline,
+            request_id=request_id,
         )
 
     def rerank(

@@ -6,7 +6,9 @@ import math
 import random
 import time
 
-from conch_client._errors import DeadlineExceededError, InvalidInputError, UnavailableError
+from conch_contract import InvalidInputError
+
+from conch_client._errors import DeadlineExceededError, UnavailableError
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 2.0

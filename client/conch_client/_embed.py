@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate
 
-from conch_client._errors import InvalidInputError
-from conch_client._inputs import Inputs, Truncate, check_count, check_truncate
-from conch_client._interaction import QUERY
+from conch_client._inputs import Inputs, check_count, check_truncate
+from conch_client._late_interaction import encode_marked, marked_rows
 from conch_client._plan import plan_batches
 from conch_client._wire import infer_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
     from conch_client._jobs import LoadedModel
-    from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
     from conch_client._steps import Steps
     from conch_client._tokenizer import Token
@@ -50,12 +50,13 @@ class TokenOptions:
         limit, rules = model.info.max_length, model.info.interaction
         if inputs.rows is not None:
             rows = _check_rows(inputs.rows, self, limit)
-            return rows if rules is None else rules.rows(rows.tolist())
+            return rows if rules is None else marked_rows(rules, rows.tolist())
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
         texts = [prompt + text for text in inputs.texts or ()] if prompt else inputs.texts or []
         if rules is not None and add_special_tokens:
-            query = self.prompt_name == QUERY
-            return rules.rows((yield from rules.encode(model.tokenizer, texts, query=query, truncate=self.truncate)))
+            query = self.prompt_name == QUERY_PROMPT
+            ids = yield from encode_marked(model.tokenizer, rules, texts, query=query, truncate=self.truncate)
+            return marked_rows(rules, ids)
         return (
             yield from model.tokenizer.encode(
                 texts, max_length=limit, truncate=self.truncate, add_special_tokens=add_special_tokens

@@ -12,14 +12,7 @@ ConchError                      the root; also raised when a closed client is us
 from __future__ import annotations
 
 import grpc
-
-
-class ConchError(Exception):
-    """Root of everything this package raises on purpose."""
-
-
-class InvalidInputError(ConchError, ValueError):
-    """The input cannot be served as it is; the message says which item and what to do."""
+from conch_contract import ConchError, InvalidInputError
 
 
 class ModelNotFoundError(ConchError):

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from conch_contract import InvalidInputError
 
-from conch_client._errors import InvalidInputError
 from conch_client._rows import Rows
-
-Truncate = Literal["end", "start", "none"]
-"""Which end of a text that is too long is dropped; ``"none"`` refuses it instead."""
 
 Texts = Sequence[str] | Sequence[Sequence[int]]
 """Texts, or token-id sequences that are taken as they are (special tokens included)."""

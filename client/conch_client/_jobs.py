@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     import numpy as np
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
-    from conch_client._model_info import ModelInfo
     from conch_client._tokenizer import TextTokenizer
 
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105 - named for what it is

@@ -13,14 +13,14 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from conch_client._errors import InvalidInputError
+from conch_contract import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from conch_contract import Truncate
     from tokenizers import Encoding, Tokenizer
 
-    from conch_client._inputs import Truncate
     from conch_client._steps import Steps
 
 WHOLE = 2**18

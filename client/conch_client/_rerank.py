@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from conch_contract import InvalidInputError, Task, Truncate
 
-from conch_client._errors import InvalidInputError, ServerError
-from conch_client._inputs import Truncate, check_count, check_truncate
-from conch_client._model_info import CROSS_ENCODER
+from conch_client._errors import ServerError
+from conch_client._inputs import check_count, check_truncate
+from conch_client._late_interaction import encode_marked, marked_rows
 from conch_client._plan import plan_batches
 from conch_client._wire import infer_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
     from conch_client._jobs import LoadedModel
-    from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
     from conch_client._steps import Steps
 
@@ -133,7 +134,7 @@ class CrossEncoderJob(_RerankJob):
 
 def rerank_job(model: LoadedModel, question: RerankQuestion) -> Steps[LateInteractionJob] | Steps[CrossEncoderJob]:
     """The job for the kind of reranker that ``model`` is."""
-    kind = CrossEncoderJob if model.info.task == CROSS_ENCODER else LateInteractionJob
+    kind = CrossEncoderJob if model.info.task is Task.CROSS_ENCODER else LateInteractionJob
     return kind.prepare(model, question)
 
 
@@ -152,10 +153,10 @@ def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Steps[
     cut: Any = {"truncate": question.truncate, "label": _label_after_query}
     if rules is None:
         return (yield from model.tokenizer.encode(texts, max_length=model.info.max_length, **cut))
-    asked = yield from rules.encode(model.tokenizer, texts[:1], query=True, **cut)
+    asked = yield from encode_marked(model.tokenizer, rules, texts[:1], query=True, **cut)
     cut["label"] = "documents[{}]".format
-    found = yield from rules.encode(model.tokenizer, texts[1:], query=False, **cut)
-    return rules.rows(asked + found)
+    found = yield from encode_marked(model.tokenizer, rules, texts[1:], query=False, **cut)
+    return marked_rows(rules, asked + found)
 
 
 def _label_after_query(row: int) -> str:

@@ -7,8 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from conch_client._errors import InvalidInputError
+from conch_contract import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,13 +37,13 @@ class Rows:
         ids: int64 [total], row after row.
         lengths: int64 [n].
         segments: int64 [total], 1 for the tokens of a pair's second text; None when all are 0.
-        unseen: int64 [n], how many tokens at the end of each row no other attends to; None when there are none.
+        masked: int64 [n], how many tokens at the end of each row no other attends to; None when there are none.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
-    unseen: NDArray[np.int64] | None = None
+    masked: NDArray[np.int64] | None = None
     _ends: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +54,7 @@ class Rows:
         cls,
         rows: Sequence[Sequence[int]],
         segments: Sequence[Sequence[int]] | None = None,
-        unseen: NDArray[np.int64] | None = None,
+        masked: NDArray[np.int64] | None = None,
         label: Label = "texts[{}]".format,
     ) -> Rows:
         """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers.
@@ -70,7 +69,7 @@ class Rows:
             raise InvalidInputError(
                 f"{label(int(lengths.argmin()))} has no token that the model could read; leave it out"
             )
-        return cls(_flat(rows), lengths, None if segments is None else _flat(segments), unseen)
+        return cls(_flat(rows), lengths, None if segments is None else _flat(segments), masked)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -88,8 +87,8 @@ class Rows:
         ids = np.where(real, self.ids.take(positions, mode="clip"), 0)
         segments = np.zeros_like(ids) if self.segments is None else self.segments.take(positions, mode="clip") * real
         mask = real.astype(np.int64)
-        if self.unseen is not None:
-            mask += real & (columns >= (lengths - self.unseen[index])[:, None])
+        if self.masked is not None:
+            mask += real & (columns >= (lengths - self.masked[index])[:, None])
         return Matrix(ids, mask, segments)
 
 

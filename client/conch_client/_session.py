@@ -12,19 +12,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from conch_contract import ConchError, InvalidInputError
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._catalog import Catalog, ModelChangedError, names_to_read, require_ready, tokenizer_requests
 from conch_client._deadline import Backoff, Deadline
-from conch_client._errors import (
-    ConchError,
-    InvalidInputError,
-    ModelNotFoundError,
-    RestrictedError,
-    UnavailableError,
-    error_from_rpc,
-)
+from conch_client._errors import ModelNotFoundError, RestrictedError, UnavailableError, error_from_rpc
 from conch_client._jobs import LoadedModel
 from conch_client._settings import MODEL_KEEPS_CHANGING, SESSION_CLOSED, STARTS
 from conch_client._steps import finish
@@ -34,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
+    from conch_contract import ModelInfo, Task
     from numpy.typing import NDArray
 
     from conch_client._channel import Address
     from conch_client._jobs import Prepare
-    from conch_client._model_info import ModelInfo
     from conch_client._settings import Settings
 
 Result = TypeVar("Result")
@@ -58,7 +52,7 @@ class Session:
         self._closed = False
 
     def run(
-        self, name: str | None, tasks: Sequence[str], prepare: Prepare[Result], deadline: Deadline, *, request_id: str
+        self, name: str | None, tasks: Sequence[Task], prepare: Prepare[Result], deadline: Deadline, *, request_id: str
     ) -> Result:
         """Runs a job on a model: the named one, or the first of these tasks."""
         for _ in range(STARTS):
@@ -66,14 +60,14 @@ class Session:
                 return self._run_on(self._load(name, tasks, deadline), prepare, deadline, request_id=request_id)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
-    def load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
+    def load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         """The model and its tokenizer; asks the server only for what is not known."""
         for _ in range(STARTS):
             with suppress(ModelChangedError):
                 return self._load(name, tasks, deadline)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
-    def find(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> ModelInfo:
+    def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
         """The model's description, whether it is loaded or not."""
 
         def known() -> bool:
@@ -103,7 +97,7 @@ class Session:
         self._closed = True
         self._channel.close()
 
-    def _load(self, name: str | None, tasks: Sequence[str], deadline: Deadline) -> LoadedModel:
+    def _load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         info = require_ready(self.find(name, tasks, deadline))
         return LoadedModel(info, self._catalog.tokenizer(info) or self._fetch_tokenizer(info, deadline))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conch_contract import InvalidInputError
+
 from conch_client._deadline import check_timeout
-from conch_client._errors import InvalidInputError
 from conch_client._inputs import check_count
 
 STARTS = 3

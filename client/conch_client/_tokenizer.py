@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first
 from tokenizers import Encoding, Tokenizer
 
-from conch_client._errors import ConchError, InvalidInputError, ServerError
+from conch_client._errors import ServerError
 from conch_client._long_texts import LongTexts, is_long, portions
-from conch_client._pair_template import FramedPair
 from conch_client._rows import Rows
-from conch_client._truncation import longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import ParamSpec
 
-    from conch_client._inputs import Truncate
+    from conch_contract import Truncate
+
     from conch_client._rows import Label
     from conch_client._steps import Steps
 

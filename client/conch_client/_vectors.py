@@ -13,13 +13,13 @@ from conch_client._wire import infer_request, read_output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
     from conch_client._embed import TokenOptions
     from conch_client._inputs import Inputs
     from conch_client._jobs import LoadedModel
-    from conch_client._model_info import ModelInfo
     from conch_client._rows import Rows
     from conch_client._steps import Steps
 
@@ -81,7 +81,7 @@ class TokenVectorsJob(_RowsJob):
         if rules is None:
             return vectors
         each = zip(vectors, self._rows.tolist(), strict=True)
-        return [row[rules.has_vector(np.asarray(ids))] for row, ids in each]
+        return [row[rules.compared(np.asarray(ids))] for row, ids in each]
 
 
 class SparseJob(_RowsJob):

@@ -16,9 +16,9 @@ from conch_client._errors import ServerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
-    from conch_client._model_info import ModelInfo
     from conch_client._rows import Matrix
 
 _DTYPES: Mapping[str, np.dtype[np.generic]] = {

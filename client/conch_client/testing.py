@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+from conch_contract import FORMAT, FORMAT_PARAMETER, Task, encoder_name, tokenizer_name
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from conch_client._model_info import CROSS_ENCODER, EMBEDDING, LATE_INTERACTION, MULTI_VECTOR, SPARSE
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def fake_tokenizer_json(special_tokens: tuple[str, ...] = _SPECIAL_TOKENS) -> by
     return str(tokenizer.to_str()).encode()
 
 
-ENCODER = ".encoder"
+_ENCODER = encoder_name("")
 
 
 @dataclass
@@ -67,7 +67,7 @@ class FakeModel:
         instances: How many instances its encoder is said to have.
     """
 
-    task: str = EMBEDDING
+    task: str = Task.EMBEDDING
     max_rows: int = 4
     dimension: int = 8
     parameters: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,11 @@ class FakeModel:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what it gives."""
-        named = {EMBEDDING: ("embedding",), MULTI_VECTOR: ("token_embeddings",), SPARSE: ("indices", "weights")}
+        named: dict[str, tuple[str, ...]] = {
+            Task.EMBEDDING: ("embedding",),
+            Task.MULTI_VECTOR: ("token_embeddings",),
+            Task.SPARSE: ("indices", "weights"),
+        }
         return named.get(self.task, ("score",))
 
     def config(self, name: str) -> model_config_pb2.ModelConfig:
@@ -89,7 +93,7 @@ class FakeModel:
         config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
         config.input.extend(model_config_pb2.ModelInput(name=tensor) for tensor in self.inputs)
         config.output.extend(model_config_pb2.ModelOutput(name=tensor) for tensor in self.outputs)
-        config.ensemble_scheduling.step.add(model_name=f"{name}{ENCODER}")
+        config.ensemble_scheduling.step.add(model_name=encoder_name(name))
         for key, value in {**self._usual_parameters(name), **self.parameters}.items():
             config.parameters[key].string_value = value
         return config
@@ -112,12 +116,16 @@ class FakeModel:
     def _outputs(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64], counts: NDArray[np.float32]
     ) -> dict[str, NDArray[Any]]:
-        if self.task == SPARSE:
+        if self.task == Task.SPARSE:
             found = np.flatnonzero(counts.any(axis=0)).astype(np.int32)
             return {"indices": np.tile(found, (len(ids), 1)), "weights": counts[:, found]}
-        if self.task == MULTI_VECTOR:
+        if self.task == Task.MULTI_VECTOR:
             return {"token_embeddings": self._token_vectors(ids) * mask[..., None].astype(np.float32)}
-        rows = {EMBEDDING: self._vectors, LATE_INTERACTION: self._overlaps, CROSS_ENCODER: self._logits}
+        rows: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+            Task.EMBEDDING: self._vectors,
+            Task.LATE_INTERACTION: self._overlaps,
+            Task.CROSS_ENCODER: self._logits,
+        }
         return {self.outputs[0]: rows[self.task](counts)}
 
     def _counts(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -144,10 +152,10 @@ class FakeModel:
 
     def _usual_parameters(self, name: str) -> dict[str, str]:
         return {
-            "conch_format": "1",
+            FORMAT_PARAMETER: FORMAT,
             "task": self.task,
             "max_length": "64",
-            "tokenizer": f"{name}.tokenizer",
+            "tokenizer": tokenizer_name(name),
             "tokenizer_sha256": hashlib.sha256(self.tokenizer_json).hexdigest(),
             "tokenizer_bytes": str(len(self.tokenizer_json)),
             "pooling": "mean",
@@ -204,13 +212,13 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                     name=name, state="READY" if fake.ready else "UNAVAILABLE"
                 )
                 for model, fake in self.models.items()
-                for name in (model, f"{model}.tokenizer", f"{model}{ENCODER}")
+                for name in (model, tokenizer_name(model), encoder_name(model))
             ]
         )
 
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
-        model = self._model(request.name.removesuffix(ENCODER), context)
-        describe = model.encoder_config if request.name.endswith(ENCODER) else model.config
+        model = self._model(request.name.removesuffix(_ENCODER), context)
+        describe = model.encoder_config if request.name.endswith(_ENCODER) else model.config
         return service_pb2.ModelConfigResponse(config=describe(request.name))
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
@@ -218,7 +226,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.gate.wait()
         if self.failures:
             context.abort(*self.failures.popleft())
-        model = self._model(request.model_name.removesuffix(".tokenizer"), context)
+        model = self._model(request.model_name.removesuffix(tokenizer_name("")), context)
         tensors = {
             tensor.name: np.frombuffer(content, "<i8").reshape(tuple(tensor.shape))
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from conch_contract import Task
+
 from conch_export.bundles.bundle import Bundle, make_bundle, open_bundle
 from conch_export.errors import (
     ExportError,
@@ -11,7 +13,7 @@ from conch_export.errors import (
     UnsupportedError,
     VerificationError,
 )
-from conch_export.model.description import Description, Overrides, Pooling, Precision, Task
+from conch_export.model.description import Description, Overrides, Pooling, Precision
 from conch_export.onnx.encoder import Target
 from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
 from conch_export.planning.capacity import Capacity, PlannedHead, capacity

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
+from conch_contract import INNER_NAMES, encoder_name, tokenizer_name
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.errors import OutdatedError, UnsupportedError
 from conch_export.model.description import Description, Overrides, Precision
-from conch_export.model.parts import INNER_NAMES, parts
+from conch_export.model.parts import parts
 from conch_export.onnx.build import build_encoder, build_step
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.inputs import graph_fits
@@ -191,10 +192,10 @@ def described(options: Options, on_step: Callable[[str], None] = lambda _: None)
 
 
 def _write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
-    tokenizer = folder / f"{description.name}.tokenizer" / "1"
+    tokenizer = folder / tokenizer_name(description.name) / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
     save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
-    encoder = save_graph(build_encoder(description, checkpoint, target), folder / f"{description.name}.encoder" / "1")
+    encoder = save_graph(build_encoder(description, checkpoint, target), folder / encoder_name(description.name) / "1")
     for part in parts(description):
         if part.step is not None:
             save_graph(build_step(description, part, checkpoint, encoder), folder / part.step / "1")

@@ -38,6 +38,7 @@ CALLS = [
 
 MAY_IMPORT = {
     "conch_client",
+    "conch_contract",
     "grpc",
     "numpy",
     "tokenizers",

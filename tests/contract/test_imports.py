@@ -19,15 +19,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "conch": ROOT / "cli" / "conch",
     "conch_client": ROOT / "client" / "conch_client",
+    "conch_contract": ROOT / "contract" / "conch_contract",
     "conch_export": ROOT / "export" / "conch_export",
     "conch_gateway": ROOT / "gateway" / "conch_gateway",
     "conch_server": ROOT / "server" / "conch_server",
 }
 MAY_IMPORT = {
-    "conch": {"conch_client", "conch_export", "conch_gateway", "conch_server"},
-    "conch_client": set(),
-    "conch_export": set(),
-    "conch_gateway": {"conch_client"},
+    "conch": {"conch_client", "conch_contract", "conch_export", "conch_gateway", "conch_server"},
+    "conch_client": {"conch_contract"},
+    "conch_contract": set(),
+    "conch_export": {"conch_contract"},
+    "conch_gateway": {"conch_client", "conch_contract"},
     "conch_server": set(),
 }
 every_package = pytest.mark.parametrize("package", PACKAGES)
@@ -57,6 +59,13 @@ def test_packages_import_each_other_in_one_direction_only(package: str) -> None:
         assert others <= MAY_IMPORT[package], module
 
 
+def test_the_contract_imports_numpy_at_most() -> None:
+    for module in modules("conch_contract"):
+        assert roots(imports(module)) <= {"conch_contract", "numpy", "typing_extensions", *sys.stdlib_module_names}, (
+            module
+        )
+
+
 def test_the_command_line_imports_packages_only_when_a_subcommand_is_called() -> None:
     names = sorted(set(PACKAGES) - {"conch"})
     code = f"import sys, conch.app; print([name for name in {names} if name in sys.modules])"
@@ -64,7 +73,7 @@ def test_the_command_line_imports_packages_only_when_a_subcommand_is_called() ->
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["conch", "conch_client", "conch_gateway", "conch_server"])
+@pytest.mark.parametrize("package", ["conch", "conch_client", "conch_contract", "conch_gateway", "conch_server"])
 def test_nothing_that_serves_imports_a_training_framework(package: str) -> None:
     for module in modules(package):
         assert not roots(imports(module)) & {"torch", "transformers", "optimum", "sentence_transformers"}, module
@@ -89,6 +98,7 @@ def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch()
     ("package", "without"),
     [
         ("conch.app", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "tritonclient", "conch_export"}),
+        ("conch_contract", {"torch", "tokenizers", "grpc", "tritonclient", "google", "onnxruntime", "conch_client"}),
         ("conch_export", {"torch", "transformers", "optimum", "fastapi", "conch_client", "conch_gateway"}),
         ("conch_gateway", {"torch", "transformers", "onnx", "onnxruntime", "huggingface_hub", "conch_export"}),
         ("conch_server", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "conch_client", "conch_export"}),
@@ -100,7 +110,7 @@ def test_importing_a_package_loads_nothing_that_it_does_not_need(package: str, w
     assert not roots(iter(run.stdout.split())) & without
 
 
-@pytest.mark.parametrize("package", ["conch_export", "conch_gateway", "conch_server"])
+@pytest.mark.parametrize("package", ["conch_contract", "conch_export", "conch_gateway", "conch_server"])
 def test_the_exported_names_are_all_that_is_public(package: str) -> None:
     module = importlib.import_module(package)
     public = {name for name, value in vars(module).items() if not name.startswith("_") and not inspect.ismodule(value)}
@@ -108,7 +118,7 @@ def test_the_exported_names_are_all_that_is_public(package: str) -> None:
     assert len(set(module.__all__)) == len(module.__all__)
 
 
-@pytest.mark.parametrize("package", ["conch_export", "conch_gateway", "conch_server"])
+@pytest.mark.parametrize("package", ["conch_contract", "conch_export", "conch_gateway", "conch_server"])
 def test_everything_exported_is_documented(package: str) -> None:
     module = importlib.import_module(package)
     for name in module.__all__:

@@ -40,8 +40,8 @@ from tests.fuzz.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_client._inputs import Truncate
     from conch_client._steps import Steps
+    from conch_contract import Truncate
 
 ROOT = Path(__file__).parents[2]
 Result = TypeVar("Result")

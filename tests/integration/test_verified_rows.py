@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client._deadline import Deadline
-from conch_client._interaction import Interaction
+from conch_client._late_interaction import encode_marked, marked_rows
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Overrides
@@ -32,9 +32,9 @@ def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item
     limits: Any = {"max_length": description.max_length, "truncate": "end"}
     rules, prompt = interaction_of(description), description.default_prompt
     if rules is not None:
-        own, is_query = Interaction(**vars(rules)), item.role is Role.QUERY
-        rows = own.rows(finish(own.encode(tokenizer, [item.text], query=is_query, truncate="end"), Deadline(60)))
-        return rows.tolist()[0], 0 if rows.unseen is None else int(rows.unseen[0])
+        encoding = encode_marked(tokenizer, rules, [item.text], query=item.role is Role.QUERY, truncate="end")
+        rows = marked_rows(rules, finish(encoding, Deadline(60)))
+        return rows.tolist()[0], 0 if rows.masked is None else int(rows.masked[0])
     if isinstance(description, GenerativeReranker):
         steps = tokenizer.encode_framed(description.pair_template, item.query, [item.text], **limits)
     elif item.role is Role.PAIR:

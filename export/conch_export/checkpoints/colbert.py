@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
-from conch_export.model.description import Interaction
+from conch_contract import Interaction
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -43,9 +43,9 @@ def _of_colbert(checkpoint: Checkpoint, stated: Settings, positions: int) -> Int
         document_marker=checkpoint.token_id(stated.of("doc_token_id", str, "[unused1]")),
         query_length=_length(stated, "query_maxlen", 32, positions),
         document_length=_length(stated, "doc_maxlen", 220, positions),
-        filler=checkpoint.mask_id(),
-        filler_seen=stated.of("attend_to_mask_tokens", bool, default=False),
-        skipped=tuple(sorted({ids[0] for ids in map(checkpoint.token_ids, punctuation) if ids})),
+        augmentation=checkpoint.mask_id(),
+        attends_to_augmentation=stated.of("attend_to_mask_tokens", bool, default=False),
+        skip_list=tuple(sorted({ids[0] for ids in map(checkpoint.token_ids, punctuation) if ids})),
     )
 
 
@@ -57,9 +57,9 @@ def _of_pylate(checkpoint: Checkpoint, stated: Settings, positions: int) -> Inte
         document_marker=checkpoint.token_id(stated.of("document_prefix", str, "[D] ") or "[D] "),
         query_length=_length(stated, "query_length", positions, positions),
         document_length=_length(stated, "document_length", positions, positions),
-        filler=checkpoint.mask_id() if expands else None,
-        filler_seen=stated.of("attend_to_expansion_tokens", bool, default=False),
-        skipped=tuple(sorted(map(checkpoint.token_id, words))),
+        augmentation=checkpoint.mask_id() if expands else None,
+        attends_to_augmentation=stated.of("attend_to_expansion_tokens", bool, default=False),
+        skip_list=tuple(sorted(map(checkpoint.token_id, words))),
     )
 
 

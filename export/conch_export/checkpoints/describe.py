@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import Task, is_pair_template
+
 from conch_export.checkpoints.architecture import label_count, refuse_unread, refuse_wrong_types
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
@@ -34,7 +36,6 @@ from conch_export.model.description import (
     Packing,
     Precision,
     SparseModel,
-    Task,
 )
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ class _Reader:
         prompts = self.prompts()
         if rules is None:
             return MultiVectorModel(**common, **prompts)
-        if rules.has_unseen and self._family is None:
-            msg = f"queries whose fillers are not attended to are not built for {self._checkpoint.model_type!r}"
+        if rules.masks_augmentation and self._family is None:
+            msg = f"queries whose augmentation is not attended to are not built for {self._checkpoint.model_type!r}"
             raise UnsupportedError(msg)
         common["max_length"] = max(rules.query_length, rules.document_length)
         prompts = {"prompts": {"query": "", "document": ""}, "default_prompt_name": "document"}
@@ -216,6 +217,6 @@ def _refuse_other_labels(config: Settings) -> None:
 
 
 def _refuse_other_places(template: str) -> None:
-    if not all(template.count(place) == 1 for place in ("{query}", "{document}")):
+    if not is_pair_template(template):
         msg = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
         raise UnsupportedError(msg)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from conch_contract import Task
 
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
@@ -20,7 +21,6 @@ from conch_export.model.description import (
     MultiVectorModel,
     Pooling,
     SparseModel,
-    Task,
 )
 from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
 from conch_export.model.network import Linear

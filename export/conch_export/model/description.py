@@ -9,20 +9,12 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from conch_contract import Interaction, Task
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from conch_export.sources.source import Source
-
-
-class Task(str, Enum):
-    """What a served model answers."""
-
-    EMBEDDING = "embedding"
-    LATE_INTERACTION = "late-interaction"
-    CROSS_ENCODER = "cross-encoder"
-    MULTI_VECTOR = "multi-vector"
-    SPARSE = "sparse"
 
 
 class Precision(str, Enum):
@@ -68,34 +60,6 @@ class ModuleLayer:
     folder: str
     activation: str = "identity"
     width: int = 0
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """How texts are written for late interaction (Khattab and Zaharia 2020).
-
-    Attributes:
-        query_marker: id put after a query's first token; None for none.
-        document_marker: the same for documents.
-        query_length: most tokens of a query, the marker included.
-        document_length: most tokens of a document, the marker included.
-        filler: id that fills queries up to their length (query augmentation); None leaves them as they are.
-        filler_seen: whether a query's tokens attend to its fillers.
-        skipped: ids on the skip list, which do not count in documents: punctuation.
-    """
-
-    query_marker: int | None
-    document_marker: int | None
-    query_length: int
-    document_length: int
-    filler: int | None
-    filler_seen: bool
-    skipped: tuple[int, ...]
-
-    @property
-    def has_unseen(self) -> bool:
-        """Whether queries end in tokens that are masked for all others."""
-        return self.filler is not None and not self.filler_seen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,21 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export.model.description import Description, EmbeddingModel, SparseModel, Task, VectorModel
+from conch_contract import Task, derived_name, head_name
+
+from conch_export.model.description import Description, EmbeddingModel, SparseModel, VectorModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_STEPS = {
-    Task.EMBEDDING: "pooling",
-    Task.CROSS_ENCODER: "classifier",
-    Task.MULTI_VECTOR: "projection",
-    Task.SPARSE: "sparse",
-    Task.LATE_INTERACTION: "maxsim",
-}
-INNER_NAMES = frozenset({"encoder", "tokenizer", *_STEPS.values()})
-"""What stands after a public model's name, and a dot, in those of the models behind it."""
-_DERIVED = {Task.MULTI_VECTOR: "tokens", Task.SPARSE: "sparse", Task.LATE_INTERACTION: "maxsim"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ def _parts(description: Description) -> Iterator[Part]:
     dimension = vocabulary if isinstance(description, SparseModel) else 0
     if isinstance(description, VectorModel):
         dimension = description.dimension
-    yield Part(name, description.task, f"{name}.{_STEPS[description.task]}", dimension)
+    yield Part(name, description.task, head_name(name, description.task), dimension)
     if isinstance(description, VectorModel) and description.late_interaction:
         yield _derived(name, Task.LATE_INTERACTION)
     if isinstance(description, EmbeddingModel) and description.late_interaction:
@@ -62,5 +53,5 @@ def _parts(description: Description) -> Iterator[Part]:
 
 
 def _derived(base: str, task: Task, dimension: int = 0, *, plain: bool = False) -> Part:
-    name = f"{base}-{_DERIVED[task]}"
-    return Part(name, task, None if plain else f"{name}.{_STEPS[task]}", dimension, base)
+    name = derived_name(base, task)
+    return Part(name, task, None if plain else head_name(name, task), dimension, base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnxruntime as ort
+from conch_contract import Task
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from conch_export.checkpoints.checkpoint import Checkpoint
@@ -12,7 +13,7 @@ from conch_export.checkpoints.heads import read_head
 from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
-from conch_export.model.description import Description, Precision, Task, interaction_of
+from conch_export.model.description import Description, Precision, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.onnx.convert import convert
 from conch_export.onnx.encoder import Target, as_float16, encoder_graph
@@ -50,7 +51,7 @@ def build_encoder(description: Description, checkpoint: Checkpoint, target: Targ
         return _row_by_row(description, checkpoint)
     encoder, segments = family.read_encoder(checkpoint.config, checkpoint.weights), description.segments
     rules = interaction_of(description)
-    unseen = rules is not None and rules.has_unseen
+    unseen = rules is not None and rules.masks_augmentation
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, unseen=unseen, target=target)
@@ -72,7 +73,7 @@ def build_step(description: Description, part: Part, checkpoint: Checkpoint, enc
             return pooled_graph(hidden, head, "score", 1)
         case Projection() if part.task is Task.LATE_INTERACTION:
             rules = interaction_of(description)
-            return maxsim_graph(hidden, head, rules.skipped if rules else ())
+            return maxsim_graph(hidden, head, rules.skip_list if rules else ())
         case Projection():
             return projection_graph(hidden, head, part.dimension)
         case Lexical():

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conch_contract import ModelInfo, Task, encoder_name, tokenizer_name
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.model.description import (
-    Description,
-    EmbeddingModel,
-    GenerativeReranker,
-    SparseModel,
-    Task,
-    interaction_of,
-)
+from conch_export.model.description import Description, EmbeddingModel, GenerativeReranker, SparseModel, interaction_of
 from conch_export.model.parts import Part, parts
 from conch_export.onnx.encoder import Target
 from conch_export.onnx.heads import REQUEST_ELEMENTS, VECTORS
@@ -26,8 +18,6 @@ from conch_export.triton.plan import PerCore
 if TYPE_CHECKING:
     from conch_export.triton.plan import Plan, Queue
 
-FORMAT = "1"
-"""Version of the meaning of the public models' parameters."""
 PER_CORE = "per_core"
 """Parameter that tells `conch serve` what to set to the cores of its machine; Triton itself does not read it."""
 _LAST_IN_TURN = 1000
@@ -44,7 +34,7 @@ _NOT_TRAINED = ", an embedding model; not trained for reranking."
 
 def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelConfig]:
     """Every Triton model of a description, by name."""
-    configs = [_encoder(description, plan), _file(f"{description.name}.tokenizer")]
+    configs = [_encoder(description, plan), _file(tokenizer_name(description.name))]
     for part in parts(description):
         configs += [] if part.step is None else [_step(description, plan, part, part.step)]
         configs.append(_ensemble(description, plan, part))
@@ -112,7 +102,7 @@ def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
 
 
 def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
-    config = _onnx(f"{description.name}.encoder", plan.max_rows, plan.instances, plan.threads, plan.queue)
+    config = _onnx(encoder_name(description.name), plan.max_rows, plan.instances, plan.threads, plan.queue)
     if plan.target is Target.CUDA:
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     _say_per_core(config, plan.per_core)
@@ -147,7 +137,7 @@ def _takes_ids(description: Description, part: Part) -> bool:
     """Whether the step needs to know the words: to name them, or to leave some out."""
     if part.task is Task.LATE_INTERACTION:
         rules = interaction_of(description)
-        return rules is not None and bool(rules.skipped)
+        return rules is not None and bool(rules.skip_list)
     return part.task is Task.SPARSE and part.base is not None
 
 
@@ -179,7 +169,7 @@ def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfi
     config.input.extend(_matrices(description, ragged=False))
     config.output.extend(_outputs(part))
     encoded = "token_embeddings" if part.step is None or part.task is not Task.MULTI_VECTOR else "encoded"
-    encoder = config.ensemble_scheduling.step.add(model_name=f"{description.name}.encoder", model_version=-1)
+    encoder = config.ensemble_scheduling.step.add(model_name=encoder_name(description.name), model_version=-1)
     encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
     encoder.output_map["token_embeddings"] = encoded
     if part.step is not None:
@@ -188,42 +178,49 @@ def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfi
         step.input_map.update({"input_ids": "input_ids"} if _takes_ids(description, part) else {})
         names = {VECTORS: "token_embeddings"} if encoded == "encoded" else {o.name: o.name for o in config.output}
         step.output_map.update(names)
-    for key, value in _parameters(description, part).items():
+    for key, value in _info(description, part, config).to_parameters().items():
         config.parameters[key].string_value = value
     return config
 
 
-def _parameters(description: Description, part: Part) -> dict[str, str]:
-    common = {
-        "conch_format": FORMAT,
-        "task": part.task.value,
-        "description": _described(description, part),
-        "architecture": description.architecture,
-        "precision": description.precision.value,
-        "max_length": str(description.max_length),
-        "tokenizer": f"{description.name}.tokenizer",
-        "tokenizer_sha256": description.tokenizer_sha256,
-        "tokenizer_bytes": str(description.tokenizer_bytes),
-        "source": description.source.origin,
-        "revision": description.source.revision,
-        "weights_sha256": description.source.weights_sha256,
-    }
-    common |= {"code_sha256": description.source.code_sha256} if description.source.code_sha256 else {}
-    common |= {"base": part.base} if part.base else {}
-    if (rules := interaction_of(description)) is not None:
-        common["interaction"] = json.dumps(asdict(rules))
-    if isinstance(description, GenerativeReranker):
-        common["pair_template"] = description.pair_template
-    if part.task is Task.CROSS_ENCODER:
-        return common | (_prompts(description) if description.prompts else {})
-    return common if part.task is Task.LATE_INTERACTION else common | _vector_parameters(description, part)
-
-
-def _prompts(description: Description) -> dict[str, str]:
-    return {
-        "prompts": json.dumps(dict(description.prompts), sort_keys=True, ensure_ascii=False),
-        "default_prompt_name": description.default_prompt_name,
-    }
+def _info(description: Description, part: Part, config: pb.ModelConfig) -> ModelInfo:
+    """What clients read of a public model."""
+    facts: dict[str, Any] = {}
+    if part.task is Task.EMBEDDING and isinstance(description, EmbeddingModel):
+        facts |= {
+            "pooling": description.pooling.value,
+            "normalized": description.normalize,
+            "similarity": description.similarity,
+            "matryoshka_dimensions": description.matryoshka,
+            "matryoshka_centred": bool(description.matryoshka) and description.matryoshka_centred,
+        }
+    if part.task is Task.MULTI_VECTOR:
+        facts["normalized"] = part.step is not None
+    if part.task is not Task.LATE_INTERACTION:
+        facts |= {"prompts": description.prompts, "default_prompt_name": description.default_prompt_name}
+    return ModelInfo(
+        name=part.name,
+        task=part.task,
+        base=part.base,
+        architecture=description.architecture,
+        precision=description.precision.value,
+        description=_described(description, part),
+        max_length=description.max_length,
+        max_rows=config.max_batch_size,
+        inputs=tuple(tensor.name for tensor in config.input),
+        output=config.output[0].name,
+        tokenizer=tokenizer_name(description.name),
+        tokenizer_sha256=description.tokenizer_sha256,
+        tokenizer_bytes=description.tokenizer_bytes,
+        source=description.source.origin,
+        revision=description.source.revision,
+        weights_sha256=description.source.weights_sha256,
+        code_sha256=description.source.code_sha256,
+        dimension=part.dimension or None,
+        pair_template=description.pair_template if isinstance(description, GenerativeReranker) else None,
+        interaction=interaction_of(description),
+        **facts,
+    )
 
 
 def _described(description: Description, part: Part) -> str:
@@ -232,18 +229,3 @@ def _described(description: Description, part: Part) -> str:
         return text
     untrained = isinstance(description, EmbeddingModel) and not description.projected
     return text + (_NOT_TRAINED if untrained else ".")
-
-
-def _vector_parameters(description: Description, part: Part) -> dict[str, str]:
-    """What a client must know to ask for vectors."""
-    stated = {"dimension": str(part.dimension), **_prompts(description)}
-    if part.task is Task.MULTI_VECTOR:
-        return stated | {"normalize": str(part.step is not None).lower()}
-    if part.task is Task.SPARSE or not isinstance(description, EmbeddingModel):
-        return stated
-    stated |= {"pooling": description.pooling.value, "normalize": str(description.normalize).lower()}
-    stated |= {"similarity": description.similarity} if description.similarity else {}
-    if not description.matryoshka:
-        return stated
-    centred = {"matryoshka_centred": "true"} if description.matryoshka_centred else {}
-    return stated | {"matryoshka_dimensions": json.dumps(description.matryoshka)} | centred

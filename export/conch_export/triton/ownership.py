@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conch_contract import FORMAT_PARAMETER
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -24,7 +25,7 @@ def owners(repository: Path) -> dict[str, str]:
     configs = dict(_configs(repository))
     found = dict.fromkeys(configs, "")
     for name, config in configs.items():
-        if "conch_format" in config.parameters:
+        if FORMAT_PARAMETER in config.parameters:
             base = config.parameters["base"].string_value or name
             steps = [step.model_name for step in config.ensemble_scheduling.step]
             found.update(dict.fromkeys([name, config.parameters["tokenizer"].string_value, *steps], base))

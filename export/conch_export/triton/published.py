@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import ModelInfo, Task, derived_name, encoder_name
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -19,7 +19,6 @@ from conch_export.model.description import (
     Pooling,
     Precision,
     SparseModel,
-    Task,
 )
 from conch_export.onnx.encoder import Target
 from conch_export.sources.source import Source
@@ -49,49 +48,59 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
 
 
 def _described(repository: Path, name: str, report: dict[str, Any]) -> tuple[Description, Target]:
-    ensemble, encoder = _config(repository, name), _config(repository, f"{name}.encoder")
-    stated = {key: value.string_value for key, value in ensemble.parameters.items()}
-    dimension, derived = int(stated.get("dimension", 0)), owned(repository, name)
+    ensemble, encoder = _config(repository, name), _config(repository, encoder_name(name))
+    stated = ModelInfo.from_parameters(
+        name,
+        {key: value.string_value for key, value in ensemble.parameters.items()},
+        inputs=tuple(tensor.name for tensor in ensemble.input),
+        output=ensemble.output[0].name,
+        max_rows=ensemble.max_batch_size,
+    )
+    derived, tokens = owned(repository, name), derived_name(name, Task.MULTI_VECTOR)
     common: dict[str, Any] = {
         "name": name,
         "source": Source(
-            repository / stated["tokenizer"] / "1",
-            stated["source"],
-            stated["revision"],
-            stated["weights_sha256"],
-            code_sha256=stated.get("code_sha256", ""),
+            repository / stated.tokenizer / "1",
+            stated.source,
+            stated.revision,
+            stated.weights_sha256,
+            code_sha256=stated.code_sha256 or "",
         ),
-        "architecture": stated["architecture"],
-        "precision": Precision(stated["precision"]),
+        "architecture": stated.architecture,
+        "precision": Precision(stated.precision),
         "packing": Packing(report["packing"]),
         "hidden": encoder.output[0].dims[-1],
         "vocabulary": 0,
-        "max_length": int(stated["max_length"]),
-        "segments": any(tensor.name == "token_type_ids" for tensor in encoder.input),
-        "tokenizer_sha256": stated["tokenizer_sha256"],
-        "tokenizer_bytes": int(stated["tokenizer_bytes"]),
-        "prompts": json.loads(stated.get("prompts", "{}")),
-        "default_prompt_name": stated.get("default_prompt_name", ""),
+        "max_length": stated.max_length,
+        "segments": "token_type_ids" in stated.inputs,
+        "tokenizer_sha256": stated.tokenizer_sha256,
+        "tokenizer_bytes": stated.tokenizer_bytes,
+        "prompts": stated.prompts,
+        "default_prompt_name": stated.default_prompt_name or "",
     }
-    vectors: dict[str, Any] = {"dimension": dimension, "late_interaction": f"{name}-maxsim" in derived}
+    dimension = stated.dimension or 0
+    vectors: dict[str, Any] = {
+        "dimension": dimension,
+        "late_interaction": derived_name(name, Task.LATE_INTERACTION) in derived,
+    }
     description: Description
-    match Task(stated["task"]):
-        case Task.CROSS_ENCODER if stated.get("pair_template"):
-            description = GenerativeReranker(**common, pair_template=stated["pair_template"])
+    match stated.task:
+        case Task.CROSS_ENCODER if stated.pair_template:
+            description = GenerativeReranker(**common, pair_template=stated.pair_template)
         case Task.CROSS_ENCODER:
             description = CrossEncoder(**common)
         case Task.SPARSE:
             description = SparseModel(**common | {"vocabulary": dimension})
         case Task.MULTI_VECTOR:
-            description = MultiVectorModel(**common, **vectors)
+            description = MultiVectorModel(**common, **vectors, interaction=stated.interaction)
         case _:
             description = EmbeddingModel(
                 **common,
                 **vectors,
-                pooling=Pooling(stated["pooling"]),
-                normalize=stated["normalize"] == "true",
-                projected=_projected(repository, f"{name}-tokens") if f"{name}-tokens" in derived else 0,
-                lexical=f"{name}-sparse" in derived,
+                pooling=Pooling(stated.pooling),
+                normalize=stated.normalized,
+                projected=_projected(repository, tokens) if tokens in derived else 0,
+                lexical=derived_name(name, Task.SPARSE) in derived,
             )
     return description, _target(encoder)
 
@@ -102,9 +111,9 @@ def planned(repository: Path, name: str) -> Plan | None:
     Raises:
         SourceError: the encoder's configuration cannot be read.
     """
-    if not (repository / f"{name}.encoder" / "config.pbtxt").exists():
+    if not (repository / encoder_name(name) / "config.pbtxt").exists():
         return None
-    encoder = _config(repository, f"{name}.encoder")
+    encoder = _config(repository, encoder_name(name))
     return Plan(
         instances=sum(group.count for group in encoder.instance_group),
         threads=int(encoder.parameters["intra_op_thread_count"].string_value or 1),

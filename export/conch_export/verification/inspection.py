@@ -6,6 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import encoder_name
+
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.checkpoints.remote_code import FLAG
@@ -122,7 +124,7 @@ def inspect(
         ]
     on_step("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
-    graph = repository / f"{name}.encoder" / "1" / "model.onnx"
+    graph = repository / encoder_name(name) / "1" / "model.onnx"
     entry = _known(description.source.origin)
     return Inspection(
         name=name,
@@ -207,7 +209,7 @@ def _known(origin: str) -> catalog.Entry | None:
 
 def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
     """Texts and tokens a second, of rows that Triton would merge."""
-    models = (f"{description.name}.encoder", f"{parts(description)[0].step}")
+    models = (encoder_name(description.name), f"{parts(description)[0].step}")
     encoder, head = (repository / model / "1" / "model.onnx" for model in models)
     engine, rows_of = Engine(encoder, head, target=target), Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sentence_transformers
 import torch
 import transformers
+from conch_contract import Task
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling
@@ -23,7 +24,7 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import VerificationError
 from conch_export.families import family_of
-from conch_export.model.description import Description, Overrides, Task
+from conch_export.model.description import Description, Overrides
 from conch_export.model.description import Pooling as PoolingKind
 from conch_export.verification.plain import PlainEncoder
 from conch_export.verification.plain_module import PlainModule

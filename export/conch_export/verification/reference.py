@@ -13,10 +13,11 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from conch_contract import Task
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.heads import read_lexical, read_projection
-from conch_export.model.description import Description, GenerativeReranker, Overrides, Task, interaction_of
+from conch_export.model.description import Description, GenerativeReranker, Overrides, interaction_of
 from conch_export.verification import plain_heads
 from conch_export.verification.libraries import load_library
 from conch_export.verification.samples import Item, Role
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from conch_contract import Interaction
     from numpy.typing import NDArray
 
-    from conch_export.model.description import Interaction
     from conch_export.model.parts import Part
 
 
@@ -124,7 +125,7 @@ class Reference:
 
     def _counts(self, ids: list[int]) -> torch.Tensor:
         """Which tokens of a document are compared: BOOL [tokens]."""
-        skipped = self._rules.skipped if self._rules else ()
+        skipped = self._rules.skip_list if self._rules else ()
         return ~torch.isin(torch.tensor(ids), torch.tensor(skipped, dtype=torch.int64))
 
 
@@ -136,5 +137,5 @@ def _marked(rules: Interaction, model: Any, item: Item) -> tuple[list[int], int]
     ids = model.cut_ids(item.text, length - (marker is not None))
     if marker is not None:
         ids = [ids[0], marker, *ids[1:]]
-    fillers = length - len(ids) if is_query and rules.filler is not None else 0
-    return ids + [rules.filler or 0] * fillers, 0 if rules.filler_seen else fillers
+    added = length - len(ids) if is_query and rules.augmentation is not None else 0
+    return ids + [rules.augmentation or 0] * added, 0 if rules.attends_to_augmentation else added

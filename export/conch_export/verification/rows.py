@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import FramedPair, Task
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.model.description import Description, GenerativeReranker, Task, interaction_of
+from conch_export.model.description import Description, GenerativeReranker, interaction_of
 from conch_export.onnx.layout import row_lengths
 from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
@@ -18,9 +18,8 @@ from conch_export.verification.texts import docstrings, spread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conch_contract import Interaction
     from numpy.typing import NDArray
-
-    from conch_export.model.description import Interaction
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Rows:
         self._tokenizer = _tokenizer(description, description.max_length)
         self._rules = rules = interaction_of(description)
         if rules is not None:
-            self._queries = _tokenizer(description, rules.query_length - (rules.query_marker is not None))
-            self._documents = _tokenizer(description, rules.document_length - (rules.document_marker is not None))
+            self._queries = _tokenizer(description, rules.room(query=True))
+            self._documents = _tokenizer(description, rules.room(query=False))
         added = self._tokenizer.get_added_tokens_decoder().values()
         # RoBERTa and its relatives count positions by ids, so that transformers puts a pad in a text elsewhere.
         self.added_tokens = [token.content for token in added if "pad" not in token.content.lower()]
@@ -63,25 +62,20 @@ class Rows:
         """One item's row."""
         description, rules = self._description, self._rules
         if rules is not None:
-            return self._query(rules, item.text) if item.role is Role.QUERY else self._document(rules, item.text)
+            return self._marked(rules, item.text, query=item.role is Role.QUERY)
         prompt = description.default_prompt
         if item.role is Role.PAIR and isinstance(description, GenerativeReranker):
-            encoding = self._tokenizer.encode(_framed(description.pair_template, item.query, item.text))
+            encoding = self._tokenizer.encode(FramedPair.of(description.pair_template, item.query, item.text).text)
         elif item.role is Role.PAIR:
             encoding = self._tokenizer.encode(prompt + item.query, item.text)
         else:
             encoding = self._tokenizer.encode(prompt * (item.role is Role.TEXT) + item.text)
         return Row(encoding.ids, encoding.type_ids)
 
-    def _query(self, rules: Interaction, text: str) -> Row:
-        ids = _marked(self._queries.encode(text).ids, rules.query_marker)
-        fillers = 0 if rules.filler is None else rules.query_length - len(ids)
-        ids += [rules.filler or 0] * fillers
-        return Row(ids, [0] * len(ids), 0 if rules.filler_seen else fillers)
-
-    def _document(self, rules: Interaction, text: str) -> Row:
-        ids = _marked(self._documents.encode(text).ids, rules.document_marker)
-        return Row(ids, [0] * len(ids))
+    def _marked(self, rules: Interaction, text: str, *, query: bool) -> Row:
+        tokenizer = self._queries if query else self._documents
+        ids = rules.row(tokenizer.encode(text).ids, query=query)
+        return Row(ids, [0] * len(ids), rules.masked(ids))
 
 
 def calibration_rows(description: Description, count: int) -> list[Row]:
@@ -112,16 +106,6 @@ def feed(rows: Sequence[Row], *, segments: bool) -> dict[str, NDArray[np.int64 |
 
 def _mask(row: Row) -> NDArray[np.int64]:
     return np.repeat(np.array([1, 2], np.int64), [len(row.ids) - row.unseen, row.unseen])
-
-
-def _marked(ids: list[int], marker: int | None) -> list[int]:
-    """The row with the marker after its first token."""
-    return ids if marker is None else [*ids[:1], marker, *ids[1:]]
-
-
-def _framed(template: str, query: str, document: str) -> str:
-    values = {"query": query, "document": document}
-    return re.sub(r"\{(query|document)\}", lambda place: values[place[1]], template)
 
 
 def _tokenizer(description: Description, max_length: int) -> Tokenizer:

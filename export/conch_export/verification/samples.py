@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from conch_export.model.description import Description, GenerativeReranker, Task, interaction_of
+from conch_contract import Task
+
+from conch_export.model.description import Description, GenerativeReranker, interaction_of
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import Task
 
 from conch_export.errors import VerificationError
-from conch_export.model.description import Description, Precision, Task
+from conch_export.model.description import Description, Precision
 
 if TYPE_CHECKING:
     from conch_export.model.parts import Part

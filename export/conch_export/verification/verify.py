@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import Task, encoder_name
 
 from conch_export.errors import VerificationError
-from conch_export.model.description import Description, Overrides, Task
 from conch_export.model.parts import parts
 from conch_export.onnx.encoder import Target
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from conch_export.model.description import Description, Overrides
     from conch_export.model.parts import Part
     from conch_export.verification.reference import Reference
 
@@ -62,7 +63,7 @@ def verify(
     rows_of = Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)
     reference = authors.Reference(description, overrides)
-    encoded = _Encoded(EncoderGraph(folder / f"{description.name}.encoder" / _GRAPH, target=target))
+    encoded = _Encoded(EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target))
     measured = {}
     for part in parts(description):
         items = sample.items(description, part)
@@ -88,7 +89,7 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
     """
     rows_of = Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)
-    encoded = _Encoded(EncoderGraph(folder / f"{description.name}.encoder" / _GRAPH, target=target))
+    encoded = _Encoded(EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target))
     differences = {}
     for part in parts(description):
         items = sample.items(description, part)

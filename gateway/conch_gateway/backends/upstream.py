@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from conch_client import ModelInfo, Ranked, Ranking, SparseVector
+from conch_contract import Task
 from numpy.typing import NDArray
 
 from conch_gateway.api.fields.texts import Texts, is_text
@@ -35,7 +36,7 @@ Given = TypeVar("Given")
 Vectors = NDArray[np.float32]
 Fields = Mapping[str, object]
 
-_TASKS: Mapping[VectorType, str] = {"dense": "embedding", "late": "multi-vector", "sparse": "sparse"}
+_TASKS: Mapping[VectorType, Task] = {"dense": Task.EMBEDDING, "late": Task.MULTI_VECTOR, "sparse": Task.SPARSE}
 _EDITIONS = count()
 
 
@@ -55,7 +56,7 @@ class Upstream:
 
     def __init__(self, name: str, table: UpstreamTable, settings: GatewaySettings) -> None:
         """Settings apply where a request says nothing; raises ModelsFileError when the table's key is missing."""
-        self.tasks = ("rerank",) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
+        self.tasks = (Task.RERANK,) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
         self.info = _info(name, self.tasks[0], table)
         self.edition = next(_EDITIONS)
         self._table = table
@@ -212,14 +213,10 @@ def _sum(answers: Sequence[Answer[Any]]) -> int:
     return sum(answer.tokens for answer in answers)
 
 
-def _info(name: str, task: str, table: UpstreamTable) -> ModelInfo:
+def _info(name: str, task: Task, table: UpstreamTable) -> ModelInfo:
     return ModelInfo(
         name=name,
-        base=None,
         task=task,
-        ready=True,
-        architecture="",
-        precision="",
         description="A model of another server.",
         max_length=table.max_length,
         max_rows=table.max_rows,
@@ -229,11 +226,7 @@ def _info(name: str, task: str, table: UpstreamTable) -> ModelInfo:
         tokenizer_sha256="",
         tokenizer_bytes=0,
         source=table.model,
-        revision="",
-        weights_sha256="",
         dimension=table.dimension,
-        pooling=None,
-        normalized=False,
         prompts=table.prompts or {},
         default_prompt_name=table.default_prompt_name,
         matryoshka_dimensions=table.matryoshka_dimensions,

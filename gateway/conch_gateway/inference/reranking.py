@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from conch_client import InvalidInputError, ModelInfo, Ranked, Ranking
+from conch_contract import Task
 
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
@@ -125,7 +126,7 @@ def _merged(rankings: list[Ranking], top_n: int | None) -> Ranking:
 
 def _parts(documents: list[str], info: ModelInfo) -> list[Sequence[int]]:
     """Split documents into calls, those of similar length together; in late interaction the query is a row too."""
-    rows = max(1, info.max_rows - (info.task == "late-interaction"))
+    rows = max(1, info.max_rows - (info.task is Task.LATE_INTERACTION))
     if len(documents) <= rows:
         return [range(len(documents))]
     order = sorted(range(len(documents)), key=lambda index: len(documents[index]))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from conch_client import AsyncClient, ModelNotFoundError
+from conch_contract import DERIVED, derived_name, tokenizer_name
 
 from conch_gateway.background import repeat, start
 from conch_gateway.errors import LoadingError
@@ -27,8 +28,8 @@ _CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
 _POLL_S = 0.02
 _ALIVE = frozenset({"READY", "LOADING", "UNLOADING"})
 _LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
-_TOKENIZER = ".tokenizer"
-_DERIVED = ("", "-maxsim", "-tokens", "-sparse")
+_TOKENIZER = tokenizer_name("")
+_DERIVED = ("", *(derived_name("", task) for task in DERIVED))
 
 _log = logging.getLogger("conch_gateway")
 

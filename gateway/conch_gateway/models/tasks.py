@@ -1,8 +1,10 @@
-"""What models are for, as their `task` says it."""
+"""Which tasks an operation of the API may use."""
 
 from __future__ import annotations
 
-EMBEDDING = frozenset({"embedding"})
-RERANKING = frozenset({"late-interaction", "cross-encoder", "rerank"})  # the last is another server's, who knows how
-MULTI_VECTOR = frozenset({"multi-vector"})
-SPARSE = frozenset({"sparse"})
+from conch_contract import RERANKERS, Task
+
+EMBEDDING = frozenset({Task.EMBEDDING})
+RERANKING = frozenset({*RERANKERS, Task.RERANK})
+MULTI_VECTOR = frozenset({Task.MULTI_VECTOR})
+SPARSE = frozenset({Task.SPARSE})

@@ -11,10 +11,9 @@ import pytest
 from conch_client import InvalidInputError
 from conch_client._deadline import Deadline
 from conch_client._long_texts import WHOLE
-from conch_client._pair_template import FramedPair
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
-from conch_client._truncation import longest_first
+from conch_contract import FramedPair, longest_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import (
@@ -31,7 +30,7 @@ from tokenizers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_client._inputs import Truncate
+    from conch_contract import Truncate
 
 LLAMA = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from conch_client import InvalidInputError
 from conch_client._deadline import Deadline
-from conch_client._pair_template import FramedPair
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_client.testing import FakeModel, fake_tokenizer_json
+from conch_contract import FramedPair
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from conch_client._inputs import Truncate
     from conch_client.testing import FakeServer
+    from conch_contract import Truncate
 
 TEMPLATE = "<{query}|{document}>!"
 TOKENIZER = Tokenizer.from_str(fake_tokenizer_json().decode())

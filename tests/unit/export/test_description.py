@@ -366,8 +366,8 @@ def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[
     assert (described.task, described.dimension, described.max_length) == (Task.MULTI_VECTOR, 16, 128)
     rules = described.interaction
     assert rules is not None
-    assert (rules.query_marker, rules.document_marker, rules.filler, rules.skipped) == (2, 3, 1, (4, 5))
-    assert (rules.query_length, rules.document_length, rules.filler_seen) == (32, 128, False)
+    assert (rules.query_marker, rules.document_marker, rules.augmentation, rules.skip_list) == (2, 3, 1, (4, 5))
+    assert (rules.query_length, rules.document_length, rules.attends_to_augmentation) == (32, 128, False)
     with pytest.raises(UnsupportedError, match=r"the tokenizer has no token '\[Q\] '"):
         read(*projection, tokenizer, put("config_sentence_transformers.json", {**said, "query_prefix": "[Q] "}))
 

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking, SparseVector, Token
+from conch_contract import Task
 from conch_gateway import GatewaySettings, create_app
 
 from tests.unit.gateway.other_server import OtherServer
@@ -28,7 +29,7 @@ DIMENSION = 8
 def model_info(name: str, task: str, **changes: Any) -> ModelInfo:
     facts: dict[str, Any] = {
         "name": name,
-        "task": task,
+        "task": Task(task),
         "base": None,
         "ready": True,
         "architecture": "bert",

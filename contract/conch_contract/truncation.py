@@ -1,10 +1,15 @@
-"""How many tokens of a query and a document remain when the pair is too long for the model."""
+"""How a query and a document that are too long together are shortened."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+Truncate = Literal["end", "start", "none"]
+"""Which end of a text that is too long is dropped; ``"none"`` refuses it instead."""
+
 
 def longest_first(query: int, document: int, room: int) -> tuple[int, int]:
-    """Lengths of both, shortened to ``room`` tokens together.
+    """Tokens that are kept of both, at most ``room`` together.
 
     The longer of the two loses tokens until both are equally long, then both do. This is ``longest_first`` of the
     tokenizers library, with which cross-encoders are trained: of an odd room the longer one gets the odd token, and

@@ -6,14 +6,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from conch_client._truncation import longest_first
+from conch_contract.truncation import longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from conch_client._inputs import Truncate
+    from conch_contract.truncation import Truncate
 
 _PLACES = re.compile(r"\{(query|document)\}")
+
+
+def is_pair_template(template: str) -> bool:
+    """Whether a text has ``{query}`` and ``{document}`` in it, once each."""
+    return sorted(_PLACES.findall(template)) == ["document", "query"]
 
 
 class Span(NamedTuple):
@@ -25,7 +30,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class FramedPair:
-    """A query and a document within their frame.
+    """A query and a document within their template.
 
     Attributes:
         text: All of it.
@@ -39,7 +44,7 @@ class FramedPair:
 
     @classmethod
     def of(cls, template: str, query: str, document: str) -> FramedPair:
-        """Fills ``{query}`` and ``{document}``, and neither again in what was filled in."""
+        """Fills a template's ``{query}`` and ``{document}``; braces within the filled-in texts mean nothing."""
         values, spans, text = {"query": query, "document": document}, {}, ""
         for index, piece in enumerate(_PLACES.split(template)):
             begin = len(text)
@@ -49,9 +54,9 @@ class FramedPair:
         return cls(text, spans["query"], spans["document"])
 
     def cut(self, offsets: Sequence[tuple[int, int]], length: int, truncate: Truncate) -> list[int]:
-        """Which of its tokens are kept so that ``length`` remain.
+        """Numbers of the tokens to keep, so that at most ``length`` remain.
 
-        The frame stays whole; the query and the document are cut as `longest_first` says.
+        The template's own words stay whole; the query and the document are cut as `longest_first` says.
 
         Args:
             offsets: Begin and end of every token in the text; both 0 for those that the tokenizer added.
@@ -60,14 +65,14 @@ class FramedPair:
         """
         query, document = (list(_within(offsets, span)) for span in (self.query, self.document))
         room = max(0, length - (len(offsets) - len(query) - len(document)))
-        asked, found = longest_first(len(query), len(document), room)
-        lost = {*_lost(query, asked, truncate), *_lost(document, found, truncate)}
-        return [index for index in range(len(offsets)) if index not in lost]
+        query_kept, document_kept = longest_first(len(query), len(document), room)
+        dropped = {*_dropped(query, query_kept, truncate), *_dropped(document, document_kept, truncate)}
+        return [index for index in range(len(offsets)) if index not in dropped]
 
 
 def _within(offsets: Sequence[tuple[int, int]], span: Span) -> Iterator[int]:
     return (i for i, (begin, end) in enumerate(offsets) if begin < end and begin >= span.begin and end <= span.end)
 
 
-def _lost(tokens: list[int], kept: int, truncate: Truncate) -> list[int]:
+def _dropped(tokens: list[int], kept: int, truncate: Truncate) -> list[int]:
     return tokens[kept:] if truncate == "end" else tokens[: max(0, len(tokens) - kept)]

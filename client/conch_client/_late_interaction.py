@@ -1,0 +1,36 @@
+"""Token rows of queries and documents for late interaction, by the rules of `conch_contract.Interaction`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conch_client._rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from conch_contract import Interaction, Truncate
+
+    from conch_client._steps import Steps
+    from conch_client._tokenizer import TextTokenizer
+
+
+def encode_marked(
+    tokenizer: TextTokenizer,
+    rules: Interaction,
+    texts: Sequence[str],
+    *,
+    query: bool,
+    truncate: Truncate,
+    label: Callable[[int], str] = "texts[{}]".format,
+) -> Steps[list[list[int]]]:
+    """Token ids of queries or of documents; errors are those of ``TextTokenizer.encode``."""
+    found = yield from tokenizer.encode(texts, max_length=rules.room(query=query), truncate=truncate, label=label)
+    return [rules.row(row, query=query) for row in found.tolist()]
+
+
+def marked_rows(rules: Interaction, ids: Sequence[Sequence[int]]) -> Rows:
+    """Rows that know which of their tokens no other attends to."""
+    return Rows.of(ids, masked=np.array(list(map(rules.masked, ids))) if rules.masks_augmentation else None)

@@ -1,0 +1,52 @@
+"""The contract between an export and its clients: what `config.pbtxt` says of a model, and how it is given texts.
+
+An export writes it, clients and the gateway read it, and verification runs the same code as clients do. Needs numpy and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from conch_contract.errors import ConchError, DescriptionError, InvalidInputError
+from conch_contract.interaction import QUERY_PROMPT, Interaction
+from conch_contract.model_info import FORMAT, FORMAT_PARAMETER, ModelInfo
+from conch_contract.names import (
+    DERIVED,
+    ENCODER,
+    HEADS,
+    INNER_NAMES,
+    TOKENIZER,
+    derived_name,
+    encoder_name,
+    head_name,
+    tokenizer_name,
+)
+from conch_contract.pair_template import FramedPair, Span, is_pair_template
+from conch_contract.tasks import RERANKERS, Task
+from conch_contract.truncation import Truncate, longest_first
+
+__all__ = [
+    "DERIVED",
+    "ENCODER",
+    "FORMAT",
+    "FORMAT_PARAMETER",
+    "HEADS",
+    "INNER_NAMES",
+    "QUERY_PROMPT",
+    "RERANKERS",
+    "TOKENIZER",
+    "ConchError",
+    "DescriptionError",
+    "FramedPair",
+    "Interaction",
+    "InvalidInputError",
+    "ModelInfo",
+    "Span",
+    "Task",
+    "Truncate",
+    "derived_name",
+    "encoder_name",
+    "head_name",
+    "is_pair_template",
+    "longest_first",
+    "tokenizer_name",
+]

@@ -1,0 +1,193 @@
+"""What a served model says about itself: one record, written to and read from `parameters` of its `config.pbtxt`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from conch_contract.errors import DescriptionError, InvalidInputError
+from conch_contract.interaction import Interaction
+from conch_contract.pair_template import is_pair_template
+from conch_contract.tasks import RERANKERS, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "1"
+"""Version of the meaning of the parameters."""
+FORMAT_PARAMETER = "conch_format"
+"""Parameter with the format. A Triton model that has it is a public one; else it is a part, or somebody else's."""
+
+_REQUIRED = ("tokenizer", "tokenizer_sha256")
+_TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
+_OPTIONAL = ("base", "code_sha256", "pooling", "similarity", "pair_template")
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One served model.
+
+    Attributes:
+        name: What to pass as ``model``.
+        task: What it answers: ``embedding``, ``multi-vector`` (a vector for each token), ``sparse``, or, to rerank,
+            ``late-interaction`` or ``cross-encoder``. Members of the enum are equal to these texts.
+        base: Name of the model that shares its encoder and was there first; None for one that stands for itself.
+        ready: Whether the server can run it now.
+        architecture: The checkpoint's architecture, such as ``bert``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        description: One line for people.
+        max_length: Most tokens of a text, special tokens included; longer ones are truncated or refused.
+        max_rows: Most texts in one request to the server; longer lists are split.
+        inputs: Names of the tensors that the model takes.
+        output: Name of the tensor that it answers (the first, where it answers two).
+        tokenizer: Name of the Triton model that serves ``tokenizer.json``.
+        tokenizer_sha256: SHA-256 of that file.
+        tokenizer_bytes: Its size.
+        source: Where the checkpoint came from.
+        revision: Which revision of it.
+        weights_sha256: SHA-256 of the original weights.
+        code_sha256: SHA-256 of the checkpoint's own code; None where none was run.
+        dimension: Length of a vector, a sparse one's zeros included; None for rerankers.
+        pooling: How token embeddings become one vector; None where they do not.
+        normalized: Whether the model's vectors have length 1 as served.
+        prompts: Texts that may be put before the input, by name.
+        default_prompt_name: The prompt that is used when the caller names none; None for none.
+        matryoshka_dimensions: Lengths that vectors were trained to be cut to; None when they were not.
+        matryoshka_centred: Whether the mean of a vector's numbers is taken from them before it is cut.
+        similarity: How its authors compare vectors, ``cosine`` or ``dot``; None where they do not say.
+        pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
+            tokenizer joins them.
+        interaction: How queries and documents are written for late interaction; None for alike and as they are.
+        instances: How many instances of its encoder the server runs; None where it does not say.
+    """
+
+    name: str
+    task: Task
+    base: str | None = None
+    ready: bool = True
+    architecture: str = ""
+    precision: str = ""
+    description: str = ""
+    max_length: int
+    max_rows: int
+    inputs: tuple[str, ...]
+    output: str
+    tokenizer: str
+    tokenizer_sha256: str
+    tokenizer_bytes: int
+    source: str = ""
+    revision: str = ""
+    weights_sha256: str = ""
+    code_sha256: str | None = None
+    dimension: int | None = None
+    pooling: str | None = None
+    normalized: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    matryoshka_dimensions: tuple[int, ...] | None = None
+    matryoshka_centred: bool = False
+    similarity: str | None = None
+    pair_template: str | None = None
+    interaction: Interaction | None = None
+    instances: int | None = None
+
+    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
+        """The text to put before each input.
+
+        Args:
+            prompt: The text itself; ``""`` for none, even where the model has a default.
+            prompt_name: One of ``prompts``; with neither, the model's default applies.
+
+        Raises:
+            InvalidInputError: Both are given, or the name is unknown.
+        """
+        if prompt is not None and prompt_name is not None:
+            raise InvalidInputError("give prompt or prompt_name, not both")
+        if prompt is not None:
+            return prompt
+        name = prompt_name if prompt_name is not None else self.default_prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(sorted(self.prompts)) or "none"
+            raise InvalidInputError(
+                f"{self.name} has no prompt {name!r}; it has: {known}. Or pass prompt= with the text."
+            )
+        return self.prompts[name]
+
+    def to_parameters(self) -> dict[str, str]:
+        """The parameters of its `config.pbtxt`, by name.
+
+        ``name``, ``inputs``, ``output``, ``max_rows`` and ``instances`` are not among them: Triton's own fields say
+        those.
+        """
+        embeds = self.dimension is not None
+        stated: dict[str, str | None] = {
+            FORMAT_PARAMETER: FORMAT,
+            "task": str(self.task),
+            "max_length": str(self.max_length),
+            "tokenizer_bytes": str(self.tokenizer_bytes),
+            **{name: getattr(self, name) for name in (*_REQUIRED, *_TEXTS)},
+            **{name: getattr(self, name) or None for name in _OPTIONAL},
+            "dimension": str(self.dimension) if embeds else None,
+            "normalize": json.dumps(self.normalized) if self.task in {Task.EMBEDDING, Task.MULTI_VECTOR} else None,
+            "matryoshka_dimensions": json.dumps(self.matryoshka_dimensions) if self.matryoshka_dimensions else None,
+            "matryoshka_centred": "true" if self.matryoshka_centred else None,
+            "interaction": self.interaction.to_parameter() if self.interaction else None,
+        }
+        if embeds or self.prompts:
+            stated["prompts"] = json.dumps(dict(self.prompts), sort_keys=True, ensure_ascii=False)
+            stated["default_prompt_name"] = self.default_prompt_name or ""
+        return {name: value for name, value in stated.items() if value is not None}
+
+    @classmethod
+    def from_parameters(
+        cls,
+        name: str,
+        stated: Mapping[str, str],
+        *,
+        inputs: tuple[str, ...],
+        output: str,
+        max_rows: int,
+        instances: int | None = None,
+    ) -> ModelInfo:
+        """Reads what `to_parameters` wrote; the other arguments are Triton's own fields of the same configuration.
+
+        Raises:
+            DescriptionError: A parameter is missing or malformed, the format is not this release's, or the model takes
+                inputs that no export has.
+        """
+        if stated.get(FORMAT_PARAMETER) != FORMAT:
+            raise DescriptionError(
+                f"{name} is in repository format {stated.get(FORMAT_PARAMETER)}; this client reads {FORMAT}: "
+                "use matching releases of the client and of the exporter"
+            )
+        if not _INPUTS.issuperset(inputs):
+            raise DescriptionError(f"{name} takes inputs that this client does not know: {', '.join(inputs)}")
+        try:
+            facts = _facts(stated)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise DescriptionError(f"{name} describes itself wrongly ({error!r}): export it again") from error
+        return cls(name=name, inputs=inputs, output=output, max_rows=max_rows, instances=instances, **facts)
+
+
+def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
+    task, sizes, template = Task(stated["task"]), stated.get("matryoshka_dimensions"), stated.get("pair_template")
+    if template is not None and not is_pair_template(template):
+        raise ValueError(f"pair_template is {template!r}, without {{query}} and {{document}} once each")
+    return {
+        "task": task,
+        **{name: stated[name] for name in _REQUIRED},
+        **{name: int(stated[name]) for name in ("max_length", "tokenizer_bytes")},
+        **{name: stated.get(name, "") for name in _TEXTS},
+        **{name: stated.get(name) for name in _OPTIONAL},
+        "dimension": None if task in RERANKERS else int(stated["dimension"]),
+        "normalized": stated.get("normalize") == "true",
+        "prompts": dict(json.loads(stated.get("prompts") or "{}")),
+        "default_prompt_name": stated.get("default_prompt_name") or None,
+        "matryoshka_dimensions": tuple(map(int, json.loads(sizes))) if sizes else None,
+        "matryoshka_centred": stated.get("matryoshka_centred") == "true",
+        "interaction": Interaction.from_parameter(stated["interaction"]) if "interaction" in stated else None,
+    }

@@ -1,0 +1,57 @@
+"""Names of the Triton models behind a public model, and of the public models that are derived from it.
+
+A public model ``NAME`` runs ``NAME.encoder`` and a head such as ``NAME.pooling``; ``NAME.tokenizer`` serves its
+tokenizer.json. What else its encoder can answer is public under a name of its own, such as ``NAME-maxsim``.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from conch_contract.tasks import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENCODER = "encoder"
+TOKENIZER = "tokenizer"
+
+HEADS: Mapping[Task, str] = MappingProxyType(
+    {
+        Task.EMBEDDING: "pooling",
+        Task.CROSS_ENCODER: "classifier",
+        Task.MULTI_VECTOR: "projection",
+        Task.SPARSE: "sparse",
+        Task.LATE_INTERACTION: "maxsim",
+    }
+)
+"""What a head is called, after the public model's name and a dot, by the task of that model."""
+
+DERIVED: Mapping[Task, str] = MappingProxyType(
+    {Task.LATE_INTERACTION: "maxsim", Task.MULTI_VECTOR: "tokens", Task.SPARSE: "sparse"}
+)
+"""What a derived model is called, after the name of its base and a hyphen, by its task."""
+
+INNER_NAMES = frozenset({ENCODER, TOKENIZER, *HEADS.values()})
+"""What stands after a public model's name, and a dot, in the names of the models behind it."""
+
+
+def encoder_name(model: str) -> str:
+    """The Triton model that computes token embeddings for a public model and for those derived from it."""
+    return f"{model}.{ENCODER}"
+
+
+def tokenizer_name(model: str) -> str:
+    """The Triton model that serves the tokenizer.json of a public model and of those derived from it."""
+    return f"{model}.{TOKENIZER}"
+
+
+def head_name(model: str, task: Task) -> str:
+    """The Triton model that turns token embeddings into what a public model of this task answers."""
+    return f"{model}.{HEADS[task]}"
+
+
+def derived_name(base: str, task: Task) -> str:
+    """The public model of this task that shares the encoder of ``base``."""
+    return f"{base}-{DERIVED[task]}"
