@@ -29,13 +29,10 @@ from conch_gateway.api import (
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.errors import GatewayError
-from conch_gateway.inference.embedding import Embedder
-from conch_gateway.inference.pair_scoring import PairScorer
-from conch_gateway.inference.representing import Representer
-from conch_gateway.inference.reranking import Reranker
+from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyLimit, ContentCoding, Drain
 from conch_gateway.middleware.failures import error_response
-from conch_gateway.middleware.requests import Observer, Presence, Target
+from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
@@ -59,24 +56,25 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan_of(served),
     )
-    admission = Admission(settings)
+    admission = Admission(
+        served.triton.shared_backlog,
+        max_requests=settings.max_in_flight_requests,
+        max_texts=settings.max_in_flight_texts,
+        max_tokens=settings.max_in_flight_tokens,
+    )
     metrics = Metrics(admission)
-
-    embedder = Embedder(settings, served, admission)
-    representer = Representer(settings, served, admission)
-    reranker = Reranker(settings, served, admission)
-    scorer = PairScorer(settings, reranker)
+    service = Inference(settings, served, admission)
     readiness = Readiness(settings, served, admission)
 
     routers = (
-        embeddings.router(embedder, representer),
-        cohere.router(embedder),
-        rerank.router(reranker),
-        tei.router(embedder, representer, scorer),
+        embeddings.router(service),
+        cohere.router(service),
+        rerank.router(service),
+        tei.router(service),
         tei_server.router(settings, served, readiness),
-        nim.router(reranker, readiness),
-        vllm.router(scorer, embedder, representer),
-        ollama.router(embedder, served),
+        nim.router(service, readiness),
+        vllm.router(service),
+        ollama.router(service, served),
         models.router(served),
         admin.router(served),
         operations.router(readiness, metrics),
@@ -96,16 +94,21 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         Guard,
         keyring=app.state.keyring,
         admission=admission,
-        asks_triton=lambda: not (settings.cache_mb or served.upstreams),
+        backlog=lambda: None if settings.cache_mb else served.only_backlog,
     )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
-    recorders = (metrics.record, log_access) if settings.access_log else (metrics.record,)
+    recorders: list[Recorder] = [metrics.record, *([log_access] if settings.access_log else [])]
     app.add_middleware(Observer, recorders=recorders)
     app.add_middleware(Drain)
     if settings.otlp_endpoint is not None:
-        from conch_gateway.telemetry.tracing import Tracing, exporting_provider  # noqa: PLC0415 - imports what few need
+        from conch_gateway.telemetry.tracing import (  # noqa: PLC0415 - imports what few need
+            Tracing,
+            describe_span,
+            exporting_provider,
+        )
 
+        recorders.append(describe_span)
         app.state.spans = exporting_provider(settings.otlp_endpoint)
         app.add_middleware(Tracing, provider=app.state.spans)
     app.add_middleware(Target)

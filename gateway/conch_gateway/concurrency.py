@@ -1,41 +1,33 @@
-"""Several things at once that succeed or fail as one, and things that take too long."""
+"""Several things at once that succeed or fail as one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
+import anyio
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run all at once and return their results in order; what one raises, or a cancellation, ends the others."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def all_of(work: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
+    """Do the work for all items at once and return the results in order; the first failure ends the others."""
+    if len(items) == 1:
+        return [await work(items[0])]
+    results: dict[int, Result] = {}
+    failures: list[Exception] = []
 
+    async def do(place: int) -> None:
+        try:
+            results[place] = await work(items[place])
+        except Exception as error:  # noqa: BLE001 - raised below, and not in a group with those that it ends
+            failures.append(error)
+            group.cancel_scope.cancel()
 
-@contextmanager
-def cancelled_after(seconds: float, error: Exception) -> Iterator[None]:
-    """Cancel the block when the time is up, and raise the error; as `asyncio.timeout`, which Python 3.10 lacks."""
-    task, expired = asyncio.current_task(), False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = task is not None and task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(seconds, expire)
-    try:
-        yield
-    except asyncio.CancelledError as cancelled:
-        if not expired:
-            raise
-        raise error from cancelled
-    finally:
-        timer.cancel()
+    async with anyio.create_task_group() as group:
+        for place in range(len(items)):
+            group.start_soon(do, place)
+    if failures:
+        raise failures[0]
+    return [results[place] for place in range(len(items))]

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Truncate = Literal["none", "start", "end"]
+Load = Literal["start", "lazy", "demand"]
 
 
 class GatewaySettings(BaseSettings):
@@ -30,7 +31,7 @@ class GatewaySettings(BaseSettings):
     models_file: Path | None = Field(
         None, description="TOML file of aliases, of models that are loaded later, and of models of other servers."
     )
-    load: Literal["start", "lazy", "demand"] = Field(
+    load: Load = Field(
         "start",
         description="When models are loaded that the models file does not mention: at the start, by their first "
         "request, or by an administrator only. All but start need triton_admin_key.",

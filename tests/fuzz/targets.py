@@ -28,6 +28,7 @@ from conch_export.sources.source import Source
 from conch_export.triton.published import published
 from conch_gateway.api.fields.body import RequestBody, parse_body
 from conch_gateway.auth.keys import create_key, read_keys
+from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.errors import KeysError, ModelsFileError, RequestError
 from conch_gateway.models.models_file import read_models_file
 from conch_server import RepositoryError
@@ -229,7 +230,7 @@ class Targets:
 
         def read(data: bytes) -> None:
             path.write_bytes(data)
-            read_models_file(path)
+            read_models_file(path, {"url": UpstreamTable})
 
         return Target(read, (seed.encode(),), (ModelsFileError,))
 

@@ -14,7 +14,7 @@ from conch_gateway.errors import ForbiddenError, InvalidValueError
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.local_model import LocalModel
 from conch_gateway.models.registry import Models
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of
 
 
 class AdminRoute(Route):
@@ -24,7 +24,7 @@ class AdminRoute(Route):
         """Return the endpoint for administrators."""
 
         async def administrate(request: Request) -> Response:
-            if not trace_of(request).key.admin:
+            if not context_of(request).key.admin:
                 msg = "administration takes an administrator's key"
                 raise ForbiddenError(msg)
             response: Response = await self.endpoint(request)
@@ -44,7 +44,7 @@ def router(models: Models) -> APIRouter:
             {
                 "models": [_entry(model) for model in local],
                 "aliases": models.aliases,
-                "upstreams": sorted(models.upstreams),
+                "upstreams": models.upstreams,
             }
         )
 
@@ -59,7 +59,7 @@ def router(models: Models) -> APIRouter:
     @routes.post("/reload")
     async def reload(_: Request) -> Response:
         await models.reload()
-        return json_response({"aliases": models.aliases, "upstreams": sorted(models.upstreams)})
+        return json_response({"aliases": models.aliases, "upstreams": models.upstreams})
 
     return routes
 

@@ -23,10 +23,9 @@ from conch_gateway.api.fields.options import (
 from conch_gateway.api.fields.texts import TEXT, StringsField, list_of, object_with, strings_of
 from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.errors import Problem
-from conch_gateway.inference.embedding import Embedded, Embedder
-from conch_gateway.inference.jobs import EmbeddingJob
-from conch_gateway.inference.prompts import InputType
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.inference.service import Inference, Result
+from conch_gateway.jobs import EmbeddingJob, InputType, Vectors
+from conch_gateway.telemetry.request import context_of
 
 _EXAMPLE = {
     "model": "all-minilm-l6-v2",
@@ -138,7 +137,7 @@ class CohereEmbedResponse(BaseModel):
     meta: dict[str, Any]
 
 
-def router(embedder: Embedder) -> APIRouter:
+def router(service: Inference) -> APIRouter:
     """Return the routes of this dialect."""
     routes = APIRouter(route_class=CohereRoute, tags=["embeddings"])
     described: dict[str, Any] = {
@@ -150,31 +149,31 @@ def router(embedder: Embedder) -> APIRouter:
     @routes.post("/v1/embed", **described)
     async def embed_first_version(request: Request) -> Response:
         body = await read_body(request, CohereEmbedRequest)
-        trace = trace_of(request)
-        embedded = await embedder.embed(body.job(), trace)
+        context = context_of(request)
+        embedded = await service.embed(body.job(), context)
         if body.embedding_types is None:
-            return _response("1", trace.request_id, body, embedded, encode(embedded.vectors, "float"))
-        return _response("1", trace.request_id, body, embedded, _by_type(body, embedded))
+            return _response("1", context.request_id, body, embedded, encode(embedded.given, "float"))
+        return _response("1", context.request_id, body, embedded, _by_type(body, embedded))
 
     @routes.post("/v2/embed", **described)
     async def embed(request: Request) -> Response:
         body = await read_body(request, CohereEmbedRequest)
-        trace = trace_of(request)
-        embedded = await embedder.embed(body.job(), trace)
-        return _response("2", trace.request_id, body, embedded, _by_type(body, embedded))
+        context = context_of(request)
+        embedded = await service.embed(body.job(), context)
+        return _response("2", context.request_id, body, embedded, _by_type(body, embedded))
 
     return routes
 
 
-def _by_type(body: CohereEmbedRequest, embedded: Embedded) -> dict[str, Encoded]:
-    return {kind: encode(embedded.vectors, kind) for kind in body.embedding_types or ("float",)}
+def _by_type(body: CohereEmbedRequest, embedded: Result[Vectors]) -> dict[str, Encoded]:
+    return {kind: encode(embedded.given, kind) for kind in body.embedding_types or ("float",)}
 
 
 def _response(
     version: str,
     request_id: str,
     body: CohereEmbedRequest,
-    embedded: Embedded,
+    embedded: Result[Vectors],
     embeddings: dict[str, Encoded] | Encoded,
 ) -> Response:
     content = {
@@ -182,6 +181,6 @@ def _response(
         "id": request_id,
         "embeddings": embeddings,
         "texts": body.given_texts,
-        "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.tokens}},
+        "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.usage.tokens}},
     }
     return json_response(content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from conch_client import ModelNotFoundError
 from fastapi import APIRouter
@@ -32,11 +32,9 @@ from conch_gateway.api.fields.options import (
 from conch_gateway.api.fields.texts import InputField
 from conch_gateway.api.route import ErrorEnvelope, Route, errors, json_response, path_parameter, takes
 from conch_gateway.errors import Problem
-from conch_gateway.inference.embedding import Embedded, Embedder
-from conch_gateway.inference.jobs import EmbeddingJob
-from conch_gateway.inference.prompts import InputType
-from conch_gateway.inference.representing import Representer
-from conch_gateway.telemetry.trace import Trace, trace_of
+from conch_gateway.inference.service import Inference
+from conch_gateway.jobs import EmbeddingJob, InputType, Vectors
+from conch_gateway.telemetry.request import RequestContext, context_of
 
 _PATHS = {
     "/v1/embeddings": "Embed texts",
@@ -180,33 +178,33 @@ class EmbeddingsResponse(BaseModel):
     usage: EmbeddingsUsage
 
 
-def router(embedder: Embedder, representer: Representer) -> APIRouter:
+def router(service: Inference) -> APIRouter:
     """Return the routes of this resource."""
     routes = APIRouter(route_class=SharedRoute, tags=["embeddings"])
 
     async def create_embeddings(request: Request) -> Response:
         body = await read_body(request, EmbeddingsRequest)
-        job, trace = body.job(), trace_of(request)
+        job, context = body.job(), context_of(request)
         if "deployment" in request.path_params:
             job = replace(job, model=request.path_params["deployment"])
         try:
-            return await answer(body, job, trace)
+            return await answer(body, job, context)
         except ModelNotFoundError:
             name, _, kind = (job.model or "").rpartition("-")
             if kind not in {"query", "passage"} or job.input_type is not None:
                 raise
-            return await answer(body, replace(job, model=name, input_type=kind), trace)
+            return await answer(body, replace(job, model=name, input_type=cast("InputType", kind)), context)
 
-    async def answer(body: EmbeddingsRequest, job: EmbeddingJob, trace: Trace) -> Response:
+    async def answer(body: EmbeddingsRequest, job: EmbeddingJob, context: RequestContext) -> Response:
         if body.vector_type == "late":
-            late = await representer.embed_tokens(job, trace)
-            shapes = [{"shape": vectors.shape} for vectors in late.vectors]
-            return _response(late.model, late.tokens, body.packed(late.vectors), shapes)
+            late = await service.embed_tokens(job, context)
+            shapes = [{"shape": vectors.shape} for vectors in late.given]
+            return _response(late.model, late.usage.tokens, body.packed(late.given), shapes)
         if body.vector_type == "sparse":
-            sparse = await representer.embed_sparse(job, trace)
-            return _response(sparse.model, sparse.tokens, [vector._asdict() for vector in sparse.vectors])
-        embedded = await embedder.embed(job, trace)
-        return _response(embedded.model, embedded.tokens, _dense(body, embedded))
+            sparse = await service.embed_sparse(job, context)
+            return _response(sparse.model, sparse.usage.tokens, [vector._asdict() for vector in sparse.given])
+        dense = await service.embed(job, context)
+        return _response(dense.model, dense.usage.tokens, _dense(body, dense.given))
 
     for path, summary in _PATHS.items():
         routes.add_api_route(
@@ -220,13 +218,13 @@ def router(embedder: Embedder, representer: Representer) -> APIRouter:
     return routes
 
 
-def _dense(body: EmbeddingsRequest, embedded: Embedded) -> list[Any]:
+def _dense(body: EmbeddingsRequest, vectors: Vectors) -> list[Any]:
     if body.types:
-        by_type = {kind: encode(embedded.vectors, kind) for kind in body.types}
+        by_type = {kind: encode(vectors, kind) for kind in body.types}
         if len(by_type) == 1:
             return next(iter(by_type.values()))
         return [dict(zip(by_type, kinds, strict=True)) for kinds in zip(*by_type.values(), strict=True)]
-    return body.packed(numbers(embedded.vectors, body.output_dtype or "float"))
+    return body.packed(numbers(vectors, body.output_dtype or "float"))
 
 
 def _response(model: str, tokens: int, embeddings: list[Any], extras: list[dict[str, Any]] | None = None) -> Response:

@@ -6,17 +6,18 @@ import time
 from typing import Any, Literal
 
 from conch_client import ModelInfo
+from conch_contract import Task
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from conch_gateway.api.route import Route, errors, json_response, path_parameter
+from conch_gateway.jobs import RERANKING
 from conch_gateway.models.registry import Models
-from conch_gateway.models.tasks import EMBEDDING, RERANKING
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of
 
-_ENDPOINTS = {"embed": EMBEDDING, "rerank": RERANKING}
+_ENDPOINTS = {"embed": {Task.EMBEDDING}, "rerank": RERANKING}
 _FACTS = (
     "task",
     "base",
@@ -79,7 +80,7 @@ def router(models: Models) -> APIRouter:
 
     @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
     async def list_models(request: Request) -> Response:
-        listed = await models.listed(trace_of(request).key)
+        listed = await models.listed(context_of(request).key)
         endpoint = request.query_params.get("endpoint")
         of_cohere = [_cohere_entry(info) for info in listed]
         content = {
@@ -96,7 +97,7 @@ def router(models: Models) -> APIRouter:
         openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2"),
     )
     async def describe_model(request: Request) -> Response:
-        info = await models.describe(request.path_params["model_id"], trace_of(request).key)
+        info = await models.describe(request.path_params["model_id"], context_of(request).key)
         return json_response(_entry(info, created))
 
     return routes

@@ -13,10 +13,10 @@ from conch_gateway.api.fields.body import RequestBody, read_body
 from conch_gateway.api.fields.options import RerankingModel, TruncationField, truncation
 from conch_gateway.api.fields.texts import PassageField, PassagesField
 from conch_gateway.api.route import Route, errors, json_response, takes
-from conch_gateway.inference.jobs import RerankJob
-from conch_gateway.inference.reranking import Reranker
+from conch_gateway.inference.service import Inference
+from conch_gateway.jobs import RerankJob
 from conch_gateway.models.readiness import Readiness
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of
 
 _EXAMPLE = {
     "model": "all-minilm-l6-v2-maxsim",
@@ -57,7 +57,7 @@ class HealthMessage(BaseModel):
     message: str
 
 
-def router(reranker: Reranker, readiness: Readiness) -> APIRouter:
+def router(service: Inference, readiness: Readiness) -> APIRouter:
     """Return the routes of this dialect."""
     routes = APIRouter(route_class=Route)
 
@@ -77,9 +77,9 @@ def router(reranker: Reranker, readiness: Readiness) -> APIRouter:
             raw_scores=True,
             truncate=truncation(body.truncate),
         )
-        reranked = await reranker.rerank(job, trace_of(request))
-        rankings = [{"index": ranked.index, "logit": ranked.score} for ranked in reranked.ranking]
-        usage = {"prompt_tokens": reranked.tokens, "total_tokens": reranked.tokens}
+        reranked = await service.rerank(job, context_of(request))
+        rankings = [{"index": ranked.index, "logit": ranked.score} for ranked in reranked.given]
+        usage = {"prompt_tokens": reranked.usage.tokens, "total_tokens": reranked.usage.tokens}
         return json_response({"rankings": rankings, "usage": usage})
 
     @routes.get(

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import Annotated, Any, Literal
 
 from conch_client import ModelInfo, ModelNotFoundError
+from conch_contract import Task
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,14 +21,13 @@ from starlette.responses import Response
 
 from conch_gateway.api.fields.body import RequestBody, read_body
 from conch_gateway.api.fields.options import Dimensions, Flag, Name
-from conch_gateway.api.fields.texts import TEXT, Texts, strings_of
+from conch_gateway.api.fields.texts import TEXT, strings_of
 from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.errors import Problem
-from conch_gateway.inference.embedding import Embedder
-from conch_gateway.inference.jobs import EmbeddingJob
+from conch_gateway.inference.service import Inference
+from conch_gateway.jobs import EmbeddingJob, Texts
 from conch_gateway.models.registry import LATEST, Models
-from conch_gateway.models.tasks import EMBEDDING
-from conch_gateway.telemetry.trace import Trace, trace_of
+from conch_gateway.telemetry.request import RequestContext, context_of
 
 _MODEL = "all-minilm-l6-v2"
 
@@ -173,18 +173,18 @@ class VersionResponse(BaseModel):
     version: str
 
 
-def router(embedder: Embedder, models: Models) -> APIRouter:
+def router(service: Inference, models: Models) -> APIRouter:
     """Return the routes of this dialect."""
     routes = APIRouter(route_class=OllamaRoute, tags=["ollama"])
     started = datetime.now(timezone.utc).isoformat()
     failures = errors(OllamaRoute)
 
-    async def compute(body: OllamaRequest, texts: list[str], trace: Trace) -> tuple[list[Any], int]:
+    async def compute(body: OllamaRequest, texts: list[str], context: RequestContext) -> tuple[list[Any], int]:
         if not texts:
-            await models.describe(body.model, trace.key)
+            await models.describe(body.model, context.key)
             return [], 0
-        embedded = await embedder.embed(body.job(texts), trace)
-        return list(embedded.vectors), embedded.tokens
+        embedded = await service.embed(body.job(texts), context)
+        return list(embedded.given), embedded.usage.tokens
 
     @routes.post(
         "/api/embed",
@@ -195,7 +195,7 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     async def embed(request: Request) -> Response:
         begun = perf_counter_ns()
         body = await read_body(request, OllamaEmbedRequest)
-        vectors, tokens = await compute(body, body.input, trace_of(request))
+        vectors, tokens = await compute(body, body.input, context_of(request))
         content = {
             "model": body.model,
             "embeddings": vectors,
@@ -213,14 +213,14 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     )
     async def embed_one(request: Request) -> Response:
         body = await read_body(request, OllamaEmbeddingsRequest)
-        vectors, _ = await compute(body, [body.prompt] if body.prompt else [], trace_of(request))
+        vectors, _ = await compute(body, [body.prompt] if body.prompt else [], context_of(request))
         return json_response({"embedding": vectors[0] if vectors else []})
 
     @routes.get(
         "/api/tags", summary="List models, as Ollama does", responses={200: {"model": TagsResponse}, **failures}
     )
     async def tags(request: Request) -> Response:
-        listed = [info for info in await models.listed(trace_of(request).key) if info.task in EMBEDDING]
+        listed = [info for info in await models.listed(context_of(request).key) if info.task == Task.EMBEDDING]
         return json_response({"models": [_tag(info, started) for info in listed]})
 
     @routes.post(
@@ -231,7 +231,7 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     )
     async def show(request: Request) -> Response:
         body = await read_body(request, NamedRequest)
-        return json_response(_shown(await models.describe(body.named, trace_of(request).key), started))
+        return json_response(_shown(await models.describe(body.named, context_of(request).key), started))
 
     @routes.post(
         "/api/pull",
@@ -242,7 +242,7 @@ def router(embedder: Embedder, models: Models) -> APIRouter:
     async def pull(request: Request) -> Response:
         body = await read_body(request, NamedRequest)
         try:
-            await models.describe(body.named, trace_of(request).key)
+            await models.describe(body.named, context_of(request).key)
         except ModelNotFoundError as error:
             msg = f"{error}; models are not pulled but exported into the model repository: conch export CHECKPOINT"
             raise ModelNotFoundError(msg) from error
@@ -286,6 +286,6 @@ def _shown(info: ModelInfo, modified_at: str) -> dict[str, Any]:
     return {
         "details": _details(info),
         "model_info": {name: value for name, value in facts.items() if value is not None},
-        "capabilities": ["embedding"] if info.task in EMBEDDING else [],
+        "capabilities": ["embedding"] if info.task == Task.EMBEDDING else [],
         "modified_at": modified_at,
     }

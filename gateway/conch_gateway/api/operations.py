@@ -12,7 +12,7 @@ from conch_gateway.api.route import Route, json_response
 from conch_gateway.errors import ForbiddenError
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.telemetry.metrics import Metrics
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of
 
 
 class Health(BaseModel):
@@ -39,11 +39,11 @@ def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
     async def ready(request: Request) -> Response:
         verdict = await readiness.verdict()
         status, word = (200, "ready") if verdict.ready else (503, "unavailable")
-        return json_response({"status": word, **verdict.shown_to(trace_of(request).key)}, status=status)
+        return json_response({"status": word, **verdict.shown_to(context_of(request).key)}, status=status)
 
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def scrape(request: Request) -> Response:
-        key = trace_of(request).key
+        key = context_of(request).key
         if key.models is not None:
             msg = f"key {key.name!r} is for some models, and metrics tell of all; bring one made without --model"
             raise ForbiddenError(msg)

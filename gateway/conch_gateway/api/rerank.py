@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+from conch_client import Ranked
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -35,9 +36,9 @@ from conch_gateway.api.fields.options import (
 from conch_gateway.api.fields.texts import Document, DocumentsField, document_texts
 from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.api.tei import TeiRoute
-from conch_gateway.inference.jobs import RerankJob
-from conch_gateway.inference.reranking import Reranked, Reranker
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.inference.service import Inference, Result
+from conch_gateway.jobs import RerankJob
+from conch_gateway.telemetry.request import context_of
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
 _EXAMPLE = {
@@ -161,20 +162,20 @@ class RerankResponse(BaseModel):
     meta: dict[str, Any]
 
 
-def router(reranker: Reranker) -> APIRouter:
+def router(service: Inference) -> APIRouter:
     """Return the routes of this resource."""
     routes = APIRouter(tags=["rerank"])
 
     async def rerank(request: Request) -> Response:
         body = await read_body(request, RerankRequest)
-        trace = trace_of(request)
+        context = context_of(request)
         job = body.job()
-        reranked = await reranker.rerank(job, trace)
+        reranked = await service.rerank(job, context)
         path = request.scope["route"].path
         if body.texts is not None and path == "/rerank":
             return json_response(_items(reranked, "score", "text", job.documents if body.gives_documents else None))
         version = "1" if path == "/v1/rerank" else "2"
-        content = {"results": _results(body, reranked, path), **_envelope(reranked, job, trace.request_id, version)}
+        content = {"results": _results(body, reranked, path), **_envelope(reranked, job, context.request_id, version)}
         if path != "/v2/rerank":
             shown = job.documents if body.gives_documents else None
             content |= {"object": "list", "data": _items(reranked, "relevance_score", "document", shown)}
@@ -197,17 +198,17 @@ def _answer_model(path: str) -> Any:
     return RerankResponse | list[TeiRerankResult] if path == "/rerank" else RerankResponse
 
 
-def _envelope(reranked: Reranked, job: RerankJob, request_id: str, version: str) -> dict[str, Any]:
+def _envelope(reranked: Result[list[Ranked]], job: RerankJob, request_id: str, version: str) -> dict[str, Any]:
     search_units = math.ceil(len(job.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return {
         "id": request_id,
         "model": reranked.model,
-        "usage": {"prompt_tokens": reranked.tokens, "total_tokens": reranked.tokens},
+        "usage": {"prompt_tokens": reranked.usage.tokens, "total_tokens": reranked.usage.tokens},
         "meta": {"api_version": {"version": version}, "billed_units": {"search_units": search_units}},
     }
 
 
-def _results(body: RerankRequest, reranked: Reranked, path: str) -> list[dict[str, Any]]:
+def _results(body: RerankRequest, reranked: Result[list[Ranked]], path: str) -> list[dict[str, Any]]:
     shown = body.gives_documents
     if shown is None:  # Jina and vLLM give them back, TEI, Voyage and Cohere do not
         shown = body.texts is None and not body.is_voyages and path != "/v2/rerank"
@@ -215,9 +216,11 @@ def _results(body: RerankRequest, reranked: Reranked, path: str) -> list[dict[st
     return _items(reranked, "relevance_score", "document", objects if shown else None)
 
 
-def _items(reranked: Reranked, score: str, document: str, shown: Sequence[Any] | None) -> list[dict[str, Any]]:
+def _items(
+    reranked: Result[list[Ranked]], score: str, document: str, shown: Sequence[Any] | None
+) -> list[dict[str, Any]]:
     """Return the ranking in a dialect's words for the score and the document, with the documents that are shown."""
     return [
         {"index": one.index, score: one.score, **({} if shown is None else {document: shown[one.index]})}
-        for one in reranked.ranking
+        for one in reranked.given
     ]

@@ -24,14 +24,12 @@ from conch_gateway.api.fields.options import (
     Unserved,
     truncation,
 )
-from conch_gateway.api.fields.texts import TEXT, TEXTS, Texts, TextsField, list_of, texts_of
+from conch_gateway.api.fields.texts import TEXT, TEXTS, TextsField, list_of, texts_of
 from conch_gateway.api.route import Route, errors, json_response, takes
 from conch_gateway.errors import Problem
-from conch_gateway.inference.embedding import Embedder
-from conch_gateway.inference.jobs import EmbeddingJob, PairJob
-from conch_gateway.inference.pair_scoring import PairScorer
-from conch_gateway.inference.representing import Representer
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.inference.service import Inference
+from conch_gateway.jobs import EmbeddingJob, PairJob, Texts
+from conch_gateway.telemetry.request import context_of
 
 _TEXTS = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}
 _SENTENCES = {
@@ -203,16 +201,16 @@ class Prediction(BaseModel):
     label: Literal["LABEL_0"]
 
 
-def router(embedder: Embedder, representer: Representer, scorer: PairScorer) -> APIRouter:
+def router(service: Inference) -> APIRouter:
     """Return the routes of this dialect that compute."""
     routes = APIRouter(route_class=TeiRoute, tags=["tei"])
 
     async def vectors(request: Request, job: EmbeddingJob) -> Response:
-        return json_response(list((await embedder.embed(job, trace_of(request))).vectors))
+        return json_response(list((await service.embed(job, context_of(request))).given))
 
     async def cosines(request: Request, job: EmbeddingJob) -> Response:
-        embedded = await embedder.embed(replace(job, normalize=True), trace_of(request))
-        return json_response(embedded.vectors[1:] @ embedded.vectors[0])
+        embedded = await service.embed(replace(job, normalize=True), context_of(request))
+        return json_response(embedded.given[1:] @ embedded.given[0])
 
     @routes.post("/embed", **_described("Embed texts", EmbedRequest, _TEXTS, list[list[float]]))
     async def embed(request: Request) -> Response:
@@ -235,14 +233,14 @@ def router(embedder: Embedder, representer: Representer, scorer: PairScorer) -> 
     @routes.post("/embed_all", **_described("Embed every token", EmbedRequest, _TEXTS, list[list[list[float]]]))
     async def embed_all(request: Request) -> Response:
         body = await read_body(request, EmbedRequest)
-        late = await representer.embed_tokens(body.job(body.inputs, normalize=None), trace_of(request))
-        return json_response(late.vectors)
+        late = await service.embed_tokens(body.job(body.inputs, normalize=None), context_of(request))
+        return json_response(late.given)
 
     @routes.post("/embed_sparse", **_described("Weigh terms", EmbedRequest, _TEXTS, list[list[TermWeight]]))
     async def embed_sparse(request: Request) -> Response:
         body = await read_body(request, EmbedRequest)
-        sparse = await representer.embed_sparse(body.job(body.inputs), trace_of(request))
-        return json_response([_weights(vector) for vector in sparse.vectors])
+        sparse = await service.embed_sparse(body.job(body.inputs), context_of(request))
+        return json_response([_weights(vector) for vector in sparse.given])
 
     @routes.post(
         "/predict",
@@ -250,8 +248,8 @@ def router(embedder: Embedder, representer: Representer, scorer: PairScorer) -> 
     )
     async def predict(request: Request) -> Response:
         body = await read_body(request, PredictRequest)
-        scored = await scorer.score(body.job(), trace_of(request))
-        predictions = [[{"score": score, "label": "LABEL_0"}] for score in scored.scores]
+        scored = await service.score(body.job(), context_of(request))
+        predictions = [[{"score": score, "label": "LABEL_0"}] for score in scored.given]
         return json_response(predictions if body.inputs.are_listed else predictions[0])
 
     return routes

@@ -6,6 +6,7 @@ import asyncio
 from importlib.metadata import version
 from typing import Any
 
+from conch_contract import Task
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -18,13 +19,12 @@ from conch_gateway.api.route import errors, json_response, takes
 from conch_gateway.api.tei import TeiRoute
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.models.readiness import Readiness
-from conch_gateway.models.registry import Choice, Models
-from conch_gateway.models.tasks import EMBEDDING, MULTI_VECTOR, RERANKING, SPARSE
+from conch_gateway.models.registry import Models, Served
 from conch_gateway.settings import GatewaySettings
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of
 
 _LONGEST = 2**17  # characters or token ids
-_ANY = EMBEDDING | RERANKING | MULTI_VECTOR | SPARSE
+_ANY = frozenset(Task)
 _TEXTS = {"inputs": ["How do I reverse a list?"]}
 _IDS = {"ids": [[101, 2129, 102]]}
 
@@ -86,13 +86,12 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     async def tokenize(request: Request) -> Response:
         body = await read_body(request, TokenizeRequest)
         _check_length(sum(map(len, body.inputs)), "characters", "inputs")
-        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
-            tokens = await models.client.tokens(
+        async with models.use(body.model, _ANY, context_of(request).key) as model:
+            tokens = await model.backend.tokens(
+                model.info,
                 body.inputs,
-                model=_local(choice),
                 prompt_name=body.prompt_name,
                 add_special_tokens=body.add_special_tokens,
-                timeout_s=settings.timeout_s,
             )
         return await asyncio.to_thread(lambda: json_response([[token._asdict() for token in row] for row in tokens]))
 
@@ -105,19 +104,14 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
     async def decode(request: Request) -> Response:
         body = await read_body(request, DecodeRequest)
         _check_length(sum(map(len, body.ids)), "token ids", "ids")
-        async with models.use(body.model, _ANY, trace_of(request).key) as choice:
-            texts = await models.client.decode(
-                body.ids,
-                model=_local(choice),
-                skip_special_tokens=body.skip_special_tokens,
-                timeout_s=settings.timeout_s,
-            )
+        async with models.use(body.model, _ANY, context_of(request).key) as model:
+            texts = await model.backend.decode(model.info, body.ids, skip_special_tokens=body.skip_special_tokens)
         return json_response(texts)
 
     @routes.get("/info", summary="Describe the model, as TEI does", responses={200: {"model": TeiInfo}, **failures})
     async def describe(request: Request) -> Response:
-        async with models.use(None, _ANY, trace_of(request).key) as choice:
-            return json_response(_info(choice, settings))
+        async with models.use(None, _ANY, context_of(request).key) as model:
+            return json_response(_info(model, settings))
 
     async def health(_: Request) -> Response:
         verdict = await readiness.verdict()
@@ -142,19 +136,11 @@ def _check_length(length: int, of: str, param: str) -> None:
         raise InvalidValueError(msg, param=param)
 
 
-def _local(choice: Choice) -> str:
-    """The name of a model whose tokenizer is here."""
-    if choice.upstream is not None:
-        msg = f"the tokenizer of {choice.name!r} is with the other server that has the model; ask that one"
-        raise InvalidValueError(msg, param="model")
-    return choice.info.name
-
-
-def _info(choice: Choice, settings: GatewaySettings) -> dict[str, Any]:
-    info = choice.info
-    kind = {"embedding": {"pooling": info.pooling}} if info.task in EMBEDDING else {"reranker": {}}
+def _info(model: Served, settings: GatewaySettings) -> dict[str, Any]:
+    info = model.info
+    kind = {"embedding": {"pooling": info.pooling}} if info.task == Task.EMBEDDING else {"reranker": {}}
     return {
-        "model_id": choice.name,
+        "model_id": model.name,
         "model_sha": info.weights_sha256,
         "model_dtype": info.precision,
         "model_type": kind,

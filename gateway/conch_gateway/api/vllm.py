@@ -21,11 +21,9 @@ from conch_gateway.api.fields.options import (
 )
 from conch_gateway.api.fields.texts import StringsField, TextsField
 from conch_gateway.api.route import Route, errors, json_response, takes
-from conch_gateway.inference.embedding import Embedder
-from conch_gateway.inference.jobs import EmbeddingJob, PairJob
-from conch_gateway.inference.pair_scoring import PairScorer
-from conch_gateway.inference.representing import Representer
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.inference.service import Inference, Result
+from conch_gateway.jobs import EmbeddingJob, PairJob
+from conch_gateway.telemetry.request import context_of
 
 _SCORE_EXAMPLE = {
     "model": "all-minilm-l6-v2-maxsim",
@@ -130,15 +128,15 @@ class PoolingResponse(VllmResponse):
     data: list[Pooled]
 
 
-def router(scorer: PairScorer, embedder: Embedder, representer: Representer) -> APIRouter:
+def router(service: Inference) -> APIRouter:
     """Return the routes of this dialect."""
     routes = APIRouter(route_class=Route)
 
     async def score(request: Request) -> Response:
         body = await read_body(request, ScoreRequest)
-        scored = await scorer.score(body.job(), trace_of(request))
-        data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scored.scores)]
-        return _response(request, scored.model, scored.tokens, data)
+        scored = await service.score(body.job(), context_of(request))
+        data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scored.given)]
+        return _response(request, scored.model, scored.usage.tokens, data)
 
     for path in ("/score", "/v1/score"):
         routes.add_api_route(
@@ -160,18 +158,20 @@ def router(scorer: PairScorer, embedder: Embedder, representer: Representer) -> 
     )
     async def pool(request: Request) -> Response:
         body = await read_body(request, PoolingRequest)
-        compute = representer.embed_tokens if body.task == "token_embed" else embedder.embed
-        computed = await compute(body.job(), trace_of(request))
-        rows = enumerate(body.packed(computed.vectors))
+        job, context = body.job(), context_of(request)
+        computed: Result[Any] = await (
+            service.embed_tokens(job, context) if body.task == "token_embed" else service.embed(job, context)
+        )
+        rows = enumerate(body.packed(computed.given))
         data = [{"index": index, "object": "pooling", "data": row} for index, row in rows]
-        return _response(request, computed.model, computed.tokens, data)
+        return _response(request, computed.model, computed.usage.tokens, data)
 
     return routes
 
 
 def _response(request: Request, model: str, tokens: int, data: list[dict[str, Any]]) -> Response:
     content = {
-        "id": trace_of(request).request_id,
+        "id": context_of(request).request_id,
         "object": "list",
         "created": int(time.time()),
         "model": model,

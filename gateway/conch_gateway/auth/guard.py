@@ -19,8 +19,10 @@ from conch_gateway.auth.keys import ANYBODY, NOBODY, Key
 from conch_gateway.auth.quota import Quotas
 from conch_gateway.errors import ForbiddenError, GatewayError, UnauthenticatedError
 from conch_gateway.middleware.failures import error_response
-from conch_gateway.scheduling.admission import CHARACTERS_PER_TOKEN, LONGEST_ROW, Admission
-from conch_gateway.telemetry.trace import Trace, trace_of
+from conch_gateway.scheduling.admission import Admission, Backlog
+from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN, LONGEST_ROW, is_large
+from conch_gateway.scheduling.slots import Flow
+from conch_gateway.telemetry.request import context_of, identify, usage_of
 
 _OPEN = re.compile(r"(/v1)?/health(/live|/ready)?|/ping")
 _ADMIN = "/admin/"
@@ -32,14 +34,16 @@ class Guard:
     """Lets a request pass whose key permits it.
 
     Args:
-        asks_triton: whether every request waits for Triton; false where an upstream or the cache may answer.
+        backlog: returns the one that every request joins; None where there are several, or the cache may answer.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, admission: Admission, asks_triton: Callable[[], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, keyring: Keyring, admission: Admission, backlog: Callable[[], Backlog | None]
+    ) -> None:
         self._app = app
         self._keyring = keyring
         self._admission = admission
-        self._asks_triton = asks_triton
+        self._backlog = backlog
         self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,9 +51,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = trace_of(Request(scope))
         try:
-            self._check(scope, trace)
+            self._check(scope)
         except GatewayError as error:
             response = await error_response(Request(scope), error)
             await response(scope, receive, send)
@@ -57,21 +60,26 @@ class Guard:
         try:
             await self._app(scope, receive, send)
         finally:
-            self._quotas.spend(trace.key, trace.tokens)
+            usage = usage_of(scope)
+            if usage is not None:
+                self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
 
-    def _check(self, scope: Scope, trace: Trace) -> None:
+    def _check(self, scope: Scope) -> None:
         # The application may be mounted below a path of another server's.
         path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
         if _OPEN.fullmatch(path) or (scope["method"] == "GET" and path in PAGES):
-            trace.key = self._guest(headers)
+            identify(scope, self._guest(headers))
             return
         admin = path.startswith(_ADMIN)
         if admin or self._keyring.closed:
-            trace.key = self._authorised(headers, admin=admin)
-            trace.caller = trace.key.name
+            key = self._authorised(headers, admin=admin)
+            identify(scope, key, key.name)
         if scope["method"] == "POST" and not admin:
             tokens = _least_tokens(headers.get(b"content-length", b""))
-            self._admission.check(trace, tokens, for_triton=self._asks_triton())
+            self._admission.check(1, tokens)
+            backlog, context = self._backlog(), context_of(Request(scope))
+            if backlog is not None:
+                backlog.check(Flow(context.caller, is_large(1, tokens, 1)), tokens, context.timeout_s)
 
     def _guest(self, headers: Mapping[bytes, bytes]) -> Key:
         """Return the key of a request for an open path; without a valid one it sees no model's name."""

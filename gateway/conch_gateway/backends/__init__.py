@@ -1,1 +1,1 @@
-"""What computes vectors and scores: Triton, and models of other servers."""
+"""What computes vectors and scores, behind one protocol: Triton, and OpenAI-like upstreams."""

@@ -1,35 +1,32 @@
 """Texts of several requests share calls to Triton while it is busy, and a lone text leaves at once.
 
-A request is taken apart into its texts, and each call takes up to `max_rows` of those whose turn is next, whoever sent
-them. So under load a text costs a fraction of a call, and a long list does not hold up what arrives after it.
+A request is taken apart into its texts, and each call takes up to `max_rows` of those that are next in the queue,
+whichever request they are of. So under load a text costs a fraction of a call, and a long list does not hold up what
+arrives after it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 from conch_client import AsyncClient, InvalidInputError
-from numpy.typing import NDArray
 
 from conch_gateway.background import start
-from conch_gateway.scheduling.turns import Ticket, Turns
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.jobs import Vectors
+from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
+from conch_gateway.scheduling.slots import Entry, Slots, Ticket
 
 Ids = Sequence[Sequence[int]]
-Vectors = NDArray[np.float32]
 
-# Tokens of a call. It cannot be interrupted, so this bounds how long a text waits for others': less where single texts
-# have to share an instance with long lists, although that costs some of the lists' throughput.
-CALL_TOKENS = 512
-CALL_TOKENS_CROWDED = 128
-_CALL_CELLS = 1024  # the same with padding, which is not computed but sent; the client splits what has more
+_CALL_CELLS = 1024  # tokens of a call with padding, which is not computed but sent; the client splits what has more
 
 
 class Options(NamedTuple):
@@ -40,9 +37,17 @@ class Options(NamedTuple):
     normalize: bool
 
 
+class _Kind(NamedTuple):
+    """Texts of one kind may share a call."""
+
+    options: Options
+    max_rows: int
+    large: bool
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
-    name: str
+    entry: Entry
     ids: Ids
     answer: asyncio.Future[Vectors]
     left: int
@@ -50,10 +55,10 @@ class _Request:
     context: Context = field(default_factory=copy_context)
     tickets: list[Ticket] = field(default_factory=list)
 
-    def take(self, index: int, vector: Vectors) -> None:
+    def take(self, place: int, vector: Vectors) -> None:
         if self.vectors is None:
             self.vectors = np.empty((len(self.ids), len(vector)), np.float32)
-        self.vectors[index] = vector
+        self.vectors[place] = vector
         self.left -= 1
         if not self.left and not self.answer.done():
             self.answer.set_result(self.vectors)
@@ -79,100 +84,96 @@ class _Row(NamedTuple):
 
 
 class Coalescer:
-    """Embeds token ids through a client, several requests' at a time; belongs to one event loop."""
+    """Embeds token ids through a client, those of several requests at a time; belongs to one event loop."""
 
-    def __init__(self, client: AsyncClient, turns: Turns, timeout_s: float) -> None:
-        """`timeout_s` is for one call: nobody waits longer for it."""
+    def __init__(self, client: AsyncClient, slots: Slots, timeout_s: float) -> None:
+        """`timeout_s` is for one call: no request waits longer for it."""
         self._client = client
-        self._turns = turns
+        self._slots = slots
         self._timeout_s = timeout_s
         self._numbers = count()
-        self._waiting: dict[tuple[Options, int, bool], list[tuple[float, int, _Row]]] = {}
+        self._waiting: dict[_Kind, list[tuple[float, int, _Row]]] = {}
         self._calls: set[asyncio.Task[int]] = set()
 
-    async def embed(self, ids: Ids, options: Options, max_rows: int, trace: Trace) -> Vectors:
+    async def embed(self, ids: Ids, options: Options, max_rows: int, entry: Entry) -> Vectors:
         """Return the vectors of one request's token ids, float32 [n, dimension].
 
         Args:
             ids: of one request.
             options: texts with equal options may share a call.
             max_rows: most texts that the model takes at a time.
-            trace: the request's; says whose it is, since turns are shared fairly between callers.
+            entry: the request in the slots.
 
         Raises:
-            ConchError: as the client raises it; a mistake in one request is that request's alone.
+            ConchError: as the client raises it; InvalidInputError is raised for the request at fault only.
         """
-        request = _Request(trace.request_id, ids, asyncio.get_running_loop().create_future(), len(ids))
-        large = len(ids) > max_rows or sum(map(len, ids)) > CALL_TOKENS
-        key = (options, max_rows, large)
-        queue = self._waiting.setdefault(key, [])
-        with self._turns.share(trace, large=large, single=len(ids) == 1 and not large) as share:
-            # Texts of similar length travel together, so that little is padded.
-            for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
-                ticket = self._turns.queue(share, len(ids[index]), lambda: self._start(key))
-                request.tickets.append(ticket)
-                heappush(queue, (ticket.tag, next(self._numbers), _Row(request, index, ticket)))
-            self._turns.grant()
-            try:
-                return await request.answer
-            finally:
-                request.drop()
+        request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids))
+        kind = _Kind(options, max_rows, entry.flow.large)
+        if len(ids) == 1 and not kind.large:
+            self._slots.note_single()
+        # Texts of similar length travel together, so that little is padded.
+        self._queue(kind, request, sorted(range(len(ids)), key=lambda place: len(ids[place])))
+        self._slots.grant()
+        try:
+            return await request.answer
+        finally:
+            request.drop()
 
-    def _start(self, key: tuple[Options, int, bool]) -> None:
-        """Use a turn for those who are next."""
-        options, max_rows, large = key
-        tokens = CALL_TOKENS_CROWDED if large and self._turns.crowded else CALL_TOKENS
-        group = _take(self._waiting[key], max_rows, tokens)
-        if not self._waiting[key]:
-            del self._waiting[key]
-        if not group:  # who it was for left this very moment
-            self._turns.release(large=large, tokens=0)
+    def _queue(self, kind: _Kind, request: _Request, places: Iterable[int]) -> None:
+        waiting, start_call = self._waiting.setdefault(kind, []), partial(self._start, kind)
+        for place in places:
+            ticket = self._slots.queue(request.entry, len(request.ids[place]), start_call)
+            request.tickets.append(ticket)
+            heappush(waiting, (ticket.tag, next(self._numbers), _Row(request, place, ticket)))
+
+    def _start(self, kind: _Kind) -> None:
+        """Use a slot for the texts that are next."""
+        tokens = CALL_TOKENS_CROWDED if kind.large and self._slots.crowded else CALL_TOKENS
+        group = _take(self._waiting[kind], kind.max_rows, tokens)
+        if not self._waiting[kind]:
+            del self._waiting[kind]
+        if not group:  # the request that the slot was for has left this very moment
+            self._slots.release(large=kind.large, tokens=0)
             return
-        call = group[0].request.context.run(start, self._call(group, options), "conch-call")
+        call = group[0].request.context.run(start, self._call(group, kind), "conch-call")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
-        call.add_done_callback(lambda done: self._turns.release(large=large, tokens=_result(done)))
+        call.add_done_callback(lambda done: self._slots.release(large=kind.large, tokens=_result(done)))
 
-    async def _call(self, group: list[_Row], options: Options) -> int:
-        """Return how many tokens were computed for several at once."""
+    async def _call(self, group: list[_Row], kind: _Kind) -> int:
+        """Compute the texts of several requests and return how many tokens they had."""
+        options = kind.options
         try:
-            names = dict.fromkeys(row.request.name for row in group)
-            vectors = await self._send([row.ids for row in group], options, ",".join(names))
-            for row, vector in zip(group, vectors, strict=True):
-                row.request.take(row.place, vector)
-            return sum(len(row.ids) for row in group)
-        except InvalidInputError:
-            # One of them made the mistake, and the others must not pay for it. Whole, so that errors count right.
-            for request in dict.fromkeys(row.request for row in group):
-                await self._call_alone(request, options)
+            vectors = await self._client.embed(
+                [row.ids for row in group],
+                model=options.model,
+                dimensions=options.dimensions,
+                normalize=options.normalize,
+                timeout_s=self._timeout_s,
+                request_id=",".join(dict.fromkeys(row.request.entry.request_id for row in group)),
+            )
+        except InvalidInputError as error:
+            self._refuse(group, kind, error)
         except BaseException as error:
             for row in group:
                 row.request.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
             if not isinstance(error, Exception):
                 raise
+        else:
+            for row, vector in zip(group, vectors, strict=True):
+                row.request.take(row.place, vector)
+            return sum(len(row.ids) for row in group)
         return 0
 
-    async def _call_alone(self, request: _Request, options: Options) -> None:
-        request.drop()
-        if request.answer.done():
-            return
-        try:
-            vectors = await self._send(request.ids, options, request.name)
-        except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
-            request.fail(error)
-        else:
-            if not request.answer.done():
-                request.answer.set_result(vectors)
-
-    async def _send(self, ids: Ids, options: Options, request_id: str) -> Vectors:
-        return await self._client.embed(
-            ids,
-            model=options.model,
-            dimensions=options.dimensions,
-            normalize=options.normalize,
-            timeout_s=self._timeout_s,
-            request_id=request_id,
-        )
+    def _refuse(self, group: list[_Row], kind: _Kind, error: InvalidInputError) -> None:
+        """Fail the requests at fault, and queue the others' texts again: they have got no vectors."""
+        for request in dict.fromkeys(row.request for row in group):
+            at_fault = [group[index].place for index in error.indices if group[index].request is request]
+            if at_fault or not error.indices:
+                message = str(error).replace(str(list(error.indices)), str(at_fault), 1)
+                request.fail(InvalidInputError(message, at_fault))
+            elif not request.answer.done():
+                self._queue(kind, request, [row.place for row in group if row.request is request])
 
 
 def _result(done: asyncio.Task[int]) -> int:
@@ -180,7 +181,7 @@ def _result(done: asyncio.Task[int]) -> int:
 
 
 def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:
-    """Take what fits a call from the head of the queue; the first always does. Who has gone is left out."""
+    """Take texts that fit a call from the head of the queue; the first always does. Those that left are dropped."""
     group: list[_Row] = []
     tokens = longest = 0
     while queue and len(group) < max_rows:

@@ -1,73 +1,78 @@
-"""A model of another server: how requests for it are worded, split and put in turns.
+"""A model of an upstream, which speaks OpenAI's dialect: how requests for it are worded, and put into calls.
 
-The other server is asked for what its table declares and nothing else. Long lists go to it in calls of so many texts,
-and calls take turns as those to Triton do, so that one caller's list does not hold up another's query. Dense vectors
-have length 1 afterwards, as those of Triton's models have; the rest is handed on as it came.
+The upstream is asked for what its table declares and nothing else. Dense vectors have length 1 afterwards, as those of
+Triton's models have; everything else is handed on as it came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, count
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import anyio
 import numpy as np
-from conch_client import ModelInfo, Ranked, Ranking, SparseVector
+from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector, Token
 from conch_contract import Task
-from numpy.typing import NDArray
 
-from conch_gateway.api.fields.texts import Texts, is_text
-from conch_gateway.backends.answers import Answer, NonsenseError, read_dense, read_late, read_ranking, read_sparse
-from conch_gateway.backends.other_server import OtherServer
-from conch_gateway.concurrency import all_of, cancelled_after
+from conch_gateway.backends.calls import in_calls
+from conch_gateway.backends.prompts import choose_prompt
+from conch_gateway.backends.upstream_answers import NonsenseError, read_dense, read_late, read_ranking, read_sparse
+from conch_gateway.backends.upstream_server import UpstreamServer, failure
+from conch_gateway.backends.upstream_table import UpstreamTable, VectorType
 from conch_gateway.errors import DeadlineError, InvalidValueError
-from conch_gateway.inference.jobs import EmbeddingJob, RerankJob
-from conch_gateway.inference.prompts import choose_prompt
-from conch_gateway.models.models_file import UpstreamTable, VectorType
-from conch_gateway.scheduling.admission import estimated_tokens
-from conch_gateway.scheduling.line import Line
-from conch_gateway.scheduling.turns import Share, Turns
-from conch_gateway.settings import GatewaySettings
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Texts, Vectors, is_text
+from conch_gateway.scheduling.admission import Backlog, Reservation
+from conch_gateway.scheduling.sizes import estimated_sizes
+from conch_gateway.scheduling.slots import Slots
+from conch_gateway.settings import Truncate
 
 Given = TypeVar("Given")
-Vectors = NDArray[np.float32]
 Fields = Mapping[str, object]
+Read = Callable[[bytes, int], Answer[Given]]
 
 _TASKS: Mapping[VectorType, Task] = {"dense": Task.EMBEDDING, "late": Task.MULTI_VECTOR, "sparse": Task.SPARSE}
+_IN_BASE64: Fields = {"encoding_format": "base64"}
 _EDITIONS = count()
 
 
 class Upstream:
-    """One public name of another server's model; belongs to one event loop.
-
-    All that ask raise InvalidValueError for what the other server refuses or its table rules out, UpstreamBusyError
-    when it takes no more now, UpstreamError when it cannot be reached, failed, or answered nonsense, and
-    DeadlineError when the request takes longer than the table's `timeout_s`.
+    """One public name of an upstream's model; see `Backend`.
 
     Attributes:
-        info: what its table says of it.
-        tasks: what it is declared to do, the first of them `info.task`.
-        line: of the requests that wait for the server.
         edition: a number of this object's own: what is remembered of another one's answers does not count for it.
     """
 
-    def __init__(self, name: str, table: UpstreamTable, settings: GatewaySettings) -> None:
-        """Settings apply where a request says nothing; raises ModelsFileError when the table's key is missing."""
-        self.tasks = (Task.RERANK,) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
-        self.info = _info(name, self.tasks[0], table)
-        self.edition = next(_EDITIONS)
+    def __init__(self, name: str, table: UpstreamTable, truncate: Truncate) -> None:
+        """Take what requests leave to the settings; raises ModelsFileError when the table's key is missing."""
+        self._does = (Task.RERANK,) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
+        self._info = _info(name, self._does[0], table)
         self._table = table
-        self._server = OtherServer(name, table)
-        self._turns = Turns(table.calls)
+        self._server = UpstreamServer(table)
         self._dimension = table.dimension
-        self._truncate = settings.truncate
-        self.line = Line(self._turns, table.timeout_s, f"timeout_s of {name} in the models file")
+        self._truncate = truncate
+        self._backlog = Backlog(Slots(table.calls), table.timeout_s, "timeout_s of {} in the models file")
+        self.edition: object = next(_EDITIONS)
 
-    async def embed(self, job: EmbeddingJob, trace: Trace) -> Answer[Vectors]:
-        """Return dense vectors, float32 [texts, dimension]."""
+    async def models(self) -> list[ModelInfo]:
+        """Return the one model."""
+        return [self._info]
+
+    async def model(self, name: str) -> ModelInfo:  # noqa: ARG002 - there is one
+        """Return the model."""
+        return self._info
+
+    def tasks(self, info: ModelInfo) -> frozenset[Task]:  # noqa: ARG002
+        """Return what the table declares."""
+        return frozenset(self._does)
+
+    def backlog(self, info: ModelInfo) -> Backlog:  # noqa: ARG002
+        """Return the backlog of the upstream."""
+        return self._backlog
+
+    async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Return float32 [texts, dimension]."""
         self._check_dimensions(job.dimensions)
 
         def read(content: bytes, count: int) -> Answer[Vectors]:
@@ -75,109 +80,112 @@ class Upstream:
             self._check_length(answer.given.shape[1], job.dimensions)
             return answer
 
-        answers = await self._embeddings(job, trace, {"dimensions": job.dimensions, **_IN_BASE64}, read)
+        answers = await self._embeddings(info, job, reservation, {"dimensions": job.dimensions, **_IN_BASE64}, read)
         vectors = np.concatenate([answer.given for answer in answers])
         return Answer(vectors if job.normalize is False else _normalized(vectors), _sum(answers))
 
-    async def embed_tokens(self, job: EmbeddingJob, trace: Trace) -> Answer[list[Vectors]]:
+    async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
-        answers = await self._embeddings(job, trace, {"vector_type": "late", **_IN_BASE64}, read_late)
+        answers = await self._embeddings(info, job, reservation, {"vector_type": "late", **_IN_BASE64}, read_late)
         return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
 
-    async def embed_sparse(self, job: EmbeddingJob, trace: Trace) -> Answer[list[SparseVector]]:
+    async def embed_sparse(
+        self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation
+    ) -> Answer[list[SparseVector]]:
         """Return term ids and weights for each text."""
-        answers = await self._embeddings(job, trace, {"vector_type": "sparse"}, read_sparse)
+        answers = await self._embeddings(info, job, reservation, {"vector_type": "sparse"}, read_sparse)
         return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
 
-    async def rerank(self, job: RerankJob, trace: Trace) -> Ranking:
-        """Return the ranking, best first."""
+    async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
+        """Return the best documents, by descending score."""
         extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
         if job.raw_scores:
             extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
         further = {"max_tokens_per_doc": job.document_tokens, **(extensions if self._table.extensions else {})}
 
-        async def rank(documents: Sequence[str], share: Share) -> Answer[list[Ranked]]:
-            best = min(job.top_n or len(documents), len(documents))
-            fields = {"query": job.query, "documents": documents, "top_n": best, **further}
-            tokens = estimated_tokens([job.query, *documents], self._table.max_length)
-            read = partial(read_ranking, documents=len(documents), count=best)
-            return await self._call("rerank", fields, tokens, share, read)
+        def body(places: Sequence[int]) -> Fields:
+            documents = [job.documents[place] for place in places]
+            return {"query": job.query, "documents": documents, "top_n": best_of(len(documents)), **further}
 
-        answers = await self._in_parts(job.documents, trace, rank)
-        ranked = [
-            Ranked(number * self._table.max_rows + index, score)
-            for number, answer in enumerate(answers)
-            for index, score in answer.given
-        ]
+        def best_of(documents: int) -> int:
+            return min(job.top_n or documents, documents)
+
+        def read(content: bytes, documents: int) -> Answer[list[Ranked]]:
+            return read_ranking(content, documents, best_of(documents))
+
+        sizes = estimated_sizes(job.documents, info.max_length, beside=len(job.query))
+        calls = await self._in_calls("rerank", body, sizes, reservation, read)
+        ranked = [Ranked(places[index], score) for places, answer in calls for index, score in answer.given]
         ranked.sort(key=lambda one: (-one.score, one.index))
-        return Ranking(ranked[: job.top_n], _sum(answers))
+        return Answer(ranked[: job.top_n], _sum([answer for _, answer in calls]))
+
+    async def tokens(self, *_: object, **__: object) -> list[list[Token]]:
+        """Refuse."""
+        self._refuse_tokenizing()
+
+    async def decode(self, *_: object, **__: object) -> list[str]:
+        """Refuse."""
+        self._refuse_tokenizing()
 
     async def close(self) -> None:
         """Close its connections."""
         await self._server.close()
 
     async def _embeddings(
-        self, job: EmbeddingJob, trace: Trace, fields: Fields, read: Callable[..., Answer[Given]]
+        self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation, fields: Fields, read: Read[Given]
     ) -> list[Answer[Given]]:
-        texts, further = self._worded(job)
+        texts, further = self._worded(info, job)
 
-        async def embed(part: Texts, share: Share) -> Answer[Given]:
-            tokens = estimated_tokens(part, self._table.max_length)
-            asked = {"input": part, **fields, **further}
-            return await self._call("embeddings", asked, tokens, share, partial(read, count=len(part)))
+        def body(places: Sequence[int]) -> Fields:
+            return {"input": [texts[place] for place in places], **fields, **further}
 
-        return await self._in_parts(texts, trace, embed)
+        sizes = estimated_sizes(texts, info.max_length)
+        return [answer for _, answer in await self._in_calls("embeddings", body, sizes, reservation, read)]
 
-    async def _in_parts(
-        self, items: Any, trace: Trace, ask: Callable[[Any, Share], Coroutine[Any, Any, Answer[Given]]]
-    ) -> list[Answer[Given]]:
-        """Ask part by part, so that others get a turn in between."""
-        rows = self._table.max_rows
-        parts = [items[begin : begin + rows] for begin in range(0, len(items), rows)]
-        late = DeadlineError(
-            f"the server of {self.info.name} did not answer within {self._table.timeout_s:g} s; send less at once, or "
-            "raise timeout_s in the models file"
-        )
-        with self._turns.share(trace, large=len(parts) > 1) as share, cancelled_after(self._table.timeout_s, late):
+    async def _in_calls(
+        self,
+        path: str,
+        body: Callable[[Sequence[int]], Fields],
+        sizes: Sequence[int],
+        reservation: Reservation,
+        read: Read[Given],
+    ) -> list[tuple[Sequence[int], Answer[Given]]]:
+        async def ask(places: Sequence[int]) -> Answer[Given]:
+            stated = {name: value for name, value in body(places).items() if value is not None}
+            request = {"model": self._table.model, **stated}
             try:
-                return await all_of(ask(part, share) for part in parts)
-            except InvalidValueError as error:
-                if len(parts) == 1:
-                    raise
-                msg = f"{error} (it was asked in {len(parts)} calls of {rows}: places count within one)"
-                raise InvalidValueError(msg) from error
+                content = await self._server.ask(path, request, reservation.entry.request_id)
+                answer = read(content, len(places))
+            except NonsenseError as error:
+                raise failure(str(error)) from error
+            except InvalidInputError as error:
+                raise _located(error, len(places), split=len(places) < len(sizes)) from error
+            # Where it does not say how many tokens it took, the estimate counts.
+            return answer if answer.tokens else replace(answer, tokens=sum(sizes[place] for place in places))
 
-    async def _call(
-        self, path: str, fields: Fields, tokens: int, share: Share, read: Callable[[bytes], Answer[Given]]
-    ) -> Answer[Given]:
-        """Take a turn and ask; of an answer that does not say how many tokens it took, the estimate counts."""
-        stated = {name: value for name, value in fields.items() if value is not None}
-        async with self._turns.turn(share, tokens):
-            content = await self._server.ask(path, {"model": self._table.model, **stated}, share.trace.request_id)
-        try:
-            answer = read(content)
-        except NonsenseError as error:
-            raise self._server.failed(str(error)) from error
-        return answer if answer.tokens else replace(answer, tokens=tokens)
+        with anyio.move_on_after(self._table.timeout_s):
+            return await in_calls(ask, sizes, reservation, self._table.max_rows)
+        msg = (
+            f"the server of the model did not answer within {self._table.timeout_s:g} s; send less at once, or raise "
+            "timeout_s in the models file"
+        )
+        raise DeadlineError(msg)
 
-    def _told(self, job: EmbeddingJob) -> Fields:
-        """Return what the server is told beside the texts, where it takes more fields than OpenAI's."""
-        if not self._table.extensions:
+    def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
+        """Return the texts as they are sent, and what the server is told of them, where it takes more than OpenAI's."""
+        told: dict[str, object] = {}
+        if self._table.extensions:
+            told["truncate"] = job.truncate or self._truncate
             if job.normalize is False:
-                msg = f"normalize: the server of {self.info.name} takes OpenAI's fields only (extensions); leave it out"
-                raise InvalidValueError(msg, param="normalize")
-            return {}
-        raw = {"normalize": False, "normalized": False} if job.normalize is False else {}  # vLLM's word, and Jina's
-        return {"truncate": job.truncate or self._truncate, **raw}
-
-    def _worded(self, job: EmbeddingJob) -> tuple[Texts, Fields]:
-        """Return the texts as they are sent, and what the server is told of them."""
-        told = self._told(job)
+                told |= {"normalize": False, "normalized": False}  # vLLM's word, and Jina's
+        elif job.normalize is False:
+            msg = "normalize: the server of the model takes OpenAI's fields only (extensions); leave it out"
+            raise InvalidValueError(msg, param="normalize")
         if self._table.prompts is None and self._table.extensions:
             return job.texts, {**told, "input_type": job.input_type, "prompt_name": job.prompt_name}
         if not is_text(job.texts):
             return job.texts, told
-        prompt = self.info.prompt_text(*choose_prompt(self.info, job.prompt_name, job.input_type))
+        prompt = info.prompt_text(*choose_prompt(info, job.prompt_name, job.input_type))
         return [prompt + text for text in job.texts], told
 
     def _check_dimensions(self, dimensions: int | None) -> None:
@@ -186,8 +194,8 @@ class Upstream:
         if dimensions is None or lengths is None or dimensions in {*lengths, self._table.dimension}:
             return
         msg = (
-            f"dimensions: {self.info.name!r} is declared to give {', '.join(map(str, sorted(lengths)))}; ask for one "
-            "of them, or declare it in the models file: matryoshka_dimensions"
+            f"dimensions: the model is declared to give {', '.join(map(str, sorted(lengths)))}; ask for one of them, "
+            "or declare it in the models file: matryoshka_dimensions"
         )
         raise InvalidValueError(msg, param="dimensions")
 
@@ -197,11 +205,24 @@ class Upstream:
             self._dimension = length
         expected = dimensions or self._dimension
         if length != expected:
-            msg = f"its vectors have {length} numbers instead of {expected}"
-            raise NonsenseError(msg)
+            raise NonsenseError(f"its vectors have {length} numbers instead of {expected}")
+
+    def _refuse_tokenizing(self) -> NoReturn:
+        msg = "the tokenizer of the model is with the other server that has the model; ask that one"
+        raise InvalidValueError(msg, param="model")
 
 
-_IN_BASE64: Fields = {"encoding_format": "base64"}
+def _located(error: InvalidInputError, rows: int, *, split: bool) -> InvalidInputError:
+    """Return the error with the indices that the server gave, or else with all of its call, if that is one of several.
+
+    What is in brackets in a message may be something else than places in the call.
+    """
+    if error.indices and max(error.indices) < rows:
+        return error
+    if not split:
+        return InvalidInputError(str(error))
+    indices = list(range(rows))
+    return InvalidInputError(f"{error} (in a call with inputs {indices})", indices)
 
 
 def _normalized(vectors: Vectors) -> Vectors:
@@ -217,7 +238,7 @@ def _info(name: str, task: Task, table: UpstreamTable) -> ModelInfo:
     return ModelInfo(
         name=name,
         task=task,
-        description="A model of another server.",
+        description="A model of an upstream.",
         max_length=table.max_length,
         max_rows=table.max_rows,
         inputs=(),

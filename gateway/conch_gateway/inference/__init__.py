@@ -1,1 +1,1 @@
-"""From a checked request to its result: jobs, prompts, the cache, and one service for each task."""
+"""From a checked request to its result: one service with one path for all tasks, and the cache of vectors."""

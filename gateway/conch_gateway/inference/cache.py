@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
+from conch_gateway.jobs import Vectors
+
 _OVERHEAD_BYTES = 300  # of an entry beside the numbers: key, tuple, array header, place in the order
 
 
@@ -60,6 +60,11 @@ class Lookup:
             self._found = {text: entry for text, entry in known if entry is not None}
         self.missing = [text for text in unique if text not in self._found]
         self.hits = None if entries is None else sum(text in self._found for text in texts)
+
+    @property
+    def places(self) -> list[int]:
+        """Where each of the missing comes first among the texts."""
+        return [self._texts.index(text) for text in self.missing]
 
     def complete(self, vectors: Vectors, tokens: Sequence[int]) -> tuple[Vectors, int]:
         """Take what was computed for `missing`, and return the vectors of all texts, float32 [n, dimension].

@@ -15,7 +15,7 @@ from starlette.routing import Match
 from conch_gateway.api.route import Route, json_response
 from conch_gateway.errors import Problem, problem_of
 from conch_gateway.middleware.body import ACCEPTED_CODINGS
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import context_of, note_error, usage_of
 
 _log = logging.getLogger("conch_gateway")
 _HEADERS: Mapping[int, Mapping[str, str]] = {
@@ -27,7 +27,7 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
 async def error_response(request: Request, error: Exception) -> Response:
     """Answer an error in the dialect of the request's path; a failure of the server leaves one line in the log."""
     problem = problem_of(error)
-    trace_of(request).error = error
+    note_error(request.scope, error)
     if problem.status >= 500:
         _log_failure(request, problem, error)
     dialect = _dialect_of(request)
@@ -69,16 +69,16 @@ def _routes_at(request: Request) -> Iterator[APIRoute]:
 
 
 def _log_failure(request: Request, problem: Problem, error: Exception) -> None:
-    trace = trace_of(request)
+    usage = usage_of(request.scope)
     line = {
         "event": "request_failed",
-        "request_id": trace.request_id,
+        "request_id": context_of(request).request_id,
         "method": request.method,
         "path": request.scope["path"],
         "status": problem.status,
         "code": problem.code,
-        "model": trace.model,
-        "texts": trace.texts,
+        "model": None if usage is None else usage.model,
+        "texts": 0 if usage is None else usage.texts,
         "error": f"{type(error).__name__}: {error}",
     }
     # Only an unforeseen error needs its traceback: the others say everything in their message.

@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from conch_gateway.background import start
 from conch_gateway.errors import DeadlineError, StoppingError
 from conch_gateway.middleware.failures import error_response
-from conch_gateway.telemetry.trace import Trace, begin_trace, trace_of
+from conch_gateway.telemetry.request import Ended, begin_request, context_of, end_request, response_headers
 
-Recorder = Callable[[Trace, str], None]
-"""Takes the record of a request that has ended, and the path of its route."""
+Recorder = Callable[[Ended], None]
+"""Takes what is known of a request that has ended."""
 
 _SLASHES = re.compile("//+")
 _PATIENCE_S = 0.05  # a request that is answered sooner is not watched
@@ -61,31 +61,29 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = begin_trace(scope)
+        begin_request(scope)
+        status: int | None = None
 
         async def send_marked(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                trace.status = message["status"]
-                message["headers"] = [*message["headers"], *trace.headers()]
+                status = message["status"]
+                message["headers"] = [*message["headers"], *response_headers(scope)]
             await send(message)
 
         try:
-            await self._answer(trace, scope, receive, send_marked)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            for record in self._recorders:
-                record(trace, route)
-
-    async def _answer(self, trace: Trace, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_marked)
         except (Exception, asyncio.CancelledError) as error:
-            if trace.status is not None:  # the answer has begun; only breaking the connection tells the truth
+            if status is not None:  # the answer has begun; only breaking the connection tells the truth
                 raise
             if isinstance(error, asyncio.CancelledError):  # uvicorn's, at the end of the grace period
                 error = StoppingError("the gateway is stopping; retry elsewhere")
             response = await error_response(Request(scope), error)
-            await response(scope, receive, send)
+            await response(scope, receive, send_marked)
+        finally:
+            ended = end_request(scope, status)
+            for record in self._recorders:
+                record(ended)
 
 
 class Presence:
@@ -100,7 +98,7 @@ class Presence:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        stated_s = trace_of(Request(scope)).timeout_s
+        stated_s = context_of(Request(scope)).timeout_s
         watch = _Watch(receive, send, min(stated_s, self._timeout_s))
         try:
             with watch.work:

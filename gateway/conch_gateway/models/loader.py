@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from conch_client import AsyncClient, ModelNotFoundError
+from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
 from conch_contract import DERIVED, derived_name, tokenizer_name
 
 from conch_gateway.background import repeat, start
 from conch_gateway.errors import LoadingError
 from conch_gateway.models.local_model import LocalModel
-from conch_gateway.models.models_file import Load
-from conch_gateway.models.probe import ask_a_word
 from conch_gateway.models.triton_control import TritonControl
-from conch_gateway.settings import GatewaySettings
+from conch_gateway.settings import Load
 
 _LOOK_EVERY_S = 1.0
 _CALL_TIMEOUT_S = 5.0
@@ -38,12 +36,19 @@ class Loader:
     """Loads and unloads through Triton's control; belongs to one event loop."""
 
     def __init__(
-        self, control: TritonControl, client: AsyncClient, policy_of: Callable[[str], Load], timeout_s: float
+        self,
+        control: TritonControl,
+        client: AsyncClient,
+        probe: Callable[[ModelInfo, float], Awaitable[None]],
+        policy_of: Callable[[str], Load],
+        timeout_s: float,
     ) -> None:
+        """`probe` has a model compute one word; a request waits for a model at most `timeout_s`."""
         self._control = control
         self._client = client
+        self._probe = probe
         self._policy_of = policy_of
-        self._timeout_s = timeout_s
+        self._timeout_s = min(timeout_s, _LONGEST_WAIT_S)
         self._index: dict[str, str] = {}
         self._models: dict[str, LocalModel] = {}
 
@@ -149,7 +154,7 @@ class Loader:
         await self._client.is_ready()  # makes the client read anew what is served
         for info in await self._client.models():
             if info.name in self._parts(model):
-                await ask_a_word(self._client, info, self._timeout_s)
+                await self._probe(info, self._timeout_s)
         _log.info("loaded %s", model.name)
 
     async def _unload(self, model: LocalModel) -> None:
@@ -177,14 +182,6 @@ class Loader:
         """The model that a public name is a face of."""
         candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
         return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
-
-
-def loader_of(settings: GatewaySettings, client: AsyncClient, policy_of: Callable[[str], Load]) -> Loader | None:
-    """Return the loader of the Triton of the settings, if it lets models be loaded."""
-    if settings.triton_admin_key is None:
-        return None
-    control = TritonControl(settings.triton_url, settings.triton_admin_key)
-    return Loader(control, client, policy_of, min(settings.timeout_s, _LONGEST_WAIT_S))
 
 
 def _loading(model: LocalModel) -> LoadingError:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from conch_gateway.background import start
-from conch_gateway.models.models_file import Load
+from conch_gateway.settings import Load
 
 _LONGEST_PAUSE_S = 30.0
 

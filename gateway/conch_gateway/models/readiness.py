@@ -18,7 +18,6 @@ from conch_client import ConchError, ModelInfo, OverloadedError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.background import start
-from conch_gateway.models.probe import ask_a_word
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.settings import GatewaySettings
@@ -66,7 +65,6 @@ class Readiness:
     """Asks Triton's models, at most once a second."""
 
     def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
-        self._client = models.client
         self._models = models
         self._admission = admission
         self._timeout_s = settings.readiness_timeout_s
@@ -86,7 +84,7 @@ class Readiness:
 
     async def _ask(self) -> Verdict:
         try:
-            infos = await asyncio.wait_for(self._client.models(), self._timeout_s)
+            infos = await asyncio.wait_for(self._models.triton.models(), self._timeout_s)
         except asyncio.TimeoutError:
             return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
         except ConchError as error:
@@ -118,7 +116,7 @@ class Readiness:
 
     async def _answer(self, info: ModelInfo) -> str | None:
         try:
-            await ask_a_word(self._client, info, self._busy_timeout_s)
+            await self._models.triton.probe(info, self._busy_timeout_s)
         except OverloadedError:
             return None
         except ConchError as error:

@@ -1,76 +1,87 @@
-"""Which model a request means, and that it stays there meanwhile; public names mean something only here.
+"""Which model a request means, and that it stays loaded meanwhile; public names mean something only here.
 
-A name is a model of the repository, an alias of one, or a model of another server. What the repository's models are is
-the client's to know, which remembers Triton's answer for seconds.
+A name is a model of Triton's repository, a model of another backend, or an alias of either.
 
-Nobody gets to a model, or to know of one, without their key: what it does not open does not exist for them.
+Nobody gets to a model, or to know of one, without a key that opens it: what it does not open does not exist for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
+from conch_contract import Task
+from pydantic import BaseModel
 
 from conch_gateway.auth.keys import Key
+from conch_gateway.backends.backend import Backend
+from conch_gateway.backends.triton import Triton
 from conch_gateway.backends.upstream import Upstream
+from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.errors import InvalidValueError, LoadingError, ModelsFileError
-from conch_gateway.models.loader import loader_of
-from conch_gateway.models.models_file import Load, ModelsFile, read_models_file
-from conch_gateway.models.tasks import RERANKING
-from conch_gateway.scheduling.line import Line
-from conch_gateway.settings import GatewaySettings
+from conch_gateway.jobs import RERANKING
+from conch_gateway.models.loader import Loader
+from conch_gateway.models.models_file import ModelsFile, read_models_file
+from conch_gateway.models.triton_control import TritonControl
+from conch_gateway.scheduling.admission import Backlog
+from conch_gateway.settings import GatewaySettings, Load, Truncate
+
+BACKENDS: Mapping[str, tuple[type[BaseModel], Callable[[str, Any, Truncate], Backend]]] = {
+    "url": (UpstreamTable, Upstream),
+}
+"""Backends beside Triton: the key that marks one's table in the models file, the table's shape, and what makes it."""
 
 LATEST = ":latest"  # Ollama's clients put it behind a name that has no tag
-Tasks = frozenset[str]
+Tasks = frozenset[Task]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Served:
     """The model that a request means.
 
     Attributes:
         info: its facts, under its own name.
         name: what the caller is told: its own name, or what was asked for where the caller's key opens that alone.
-        upstream: where it is, if it is another server's.
+        asked: the name that was asked for.
+        backend: that has it.
     """
 
     info: ModelInfo
     name: str
-    upstream: Upstream | None
-
-    @property
-    def line(self) -> Line | None:
-        """Where requests for it wait, if it is another server's."""
-        return None if self.upstream is None else self.upstream.line
+    asked: str
+    backend: Backend
 
 
 class Models:
     """Everything that can be asked for by name.
 
     Attributes:
-        client: asks Triton.
-        upstreams: models of other servers, by public name.
-        loader: loads and unloads, where Triton lets it.
+        triton: has the models of the repository.
+        loader: loads and unloads them, where Triton lets it.
     """
 
     def __init__(self, settings: GatewaySettings, client: AsyncClient) -> None:
         """Read the models file; raises ModelsFileError when it is wrong or needs what is not set."""
-        self.client = client
-        self.upstreams: Mapping[str, Upstream] = {}
-        self.loader = loader_of(settings, client, self._policy_of)
+        self.triton = Triton(settings, client)
+        self.loader: Loader | None = None
+        if settings.triton_admin_key is not None:
+            control = TritonControl(settings.triton_url, settings.triton_admin_key)
+            self.loader = Loader(control, client, self.triton.probe, self._policy_of, settings.timeout_s)
         self._settings = settings
-        self._retired: list[Upstream] = []
+        self._others: dict[str, Backend] = {}
+        self._retired: list[Backend] = []
         self._file = ModelsFile()
         self._adopt(self._read())
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Keep the client open, and models loaded as they should be."""
-        async with self.client, AsyncExitStack() as stack:
-            stack.push_async_callback(self._close_upstreams)
+        """Keep the backends open, and models loaded as they should be."""
+        async with self.triton.client, AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_others)
             if self.loader is not None:
                 await stack.enter_async_context(self.loader.running())
             yield
@@ -85,18 +96,18 @@ class Models:
             ServerError: a model that it names cannot be loaded.
         """
         file = self._read()
-        for target in {alias.model for alias in file.aliases.values()} - file.upstreams.keys():
+        for target in {alias.model for alias in file.aliases.values()} - file.backends.keys():
             async with self._kept(target):
-                await self.client.model(target)
+                await self.triton.model(target)
         self._adopt(file)
 
     @asynccontextmanager
-    async def use(self, name: str | None, tasks: Tasks, key: Key) -> AsyncIterator[Choice]:
-        """Choose the model of that name and keep it meanwhile.
+    async def use(self, name: str | None, tasks: Tasks, key: Key) -> AsyncIterator[Served]:
+        """Choose the model of that name and keep it loaded meanwhile.
 
         A model that does something else stands for the one derived from it that does one of the tasks. Without a name,
         the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits: of
-        Triton's models, of other servers', of aliases.
+        Triton's models, of other backends', of aliases.
 
         Raises:
             InvalidValueError: the model does something else.
@@ -108,13 +119,15 @@ class Models:
         with _discreet(asked, key):
             model = self._resolved(asked, key)
             async with self._kept(model):
-                info = await self._fitting(asked, await self._described(model), tasks)
-                yield Choice(info, info.name if key.opens(info.name) else asked, self.upstreams.get(info.name))
+                backend = self._backend_of(model)
+                info = await self._fitting(asked, await backend.model(model), tasks)
+                yield Served(info, info.name if key.opens(info.name) else asked, asked, backend)
 
     async def describe(self, name: str, key: Key) -> ModelInfo:
         """Return the facts of what a public name stands for, loaded or not, under that name; raises as `use` does."""
         with _discreet(name, key):
-            return _known_as(name, await self._described(self._resolved(name, key)), key)
+            model = self._resolved(name, key)
+            return _known_as(name, await self._backend_of(model).model(model), key)
 
     async def listed(self, key: Key) -> list[ModelInfo]:
         """Return what the key opens, by public name: an alias has the facts of the model that it stands for."""
@@ -126,9 +139,19 @@ class Models:
         return {name: table.model for name, table in self._file.aliases.items()}
 
     @property
+    def upstreams(self) -> list[str]:
+        """Names of the models that are not Triton's."""
+        return sorted(self._others)
+
+    @property
+    def only_backlog(self) -> Backlog | None:
+        """The backlog that every request joins; None where there are several."""
+        return None if self._others else self.triton.shared_backlog
+
+    @property
     def may_be_empty(self) -> bool:
         """Whether it is in order that Triton has no model loaded."""
-        return bool(self.upstreams) or (self.loader is not None and bool(self.loader.models))
+        return bool(self._others) or (self.loader is not None and bool(self.loader.models))
 
     def missing(self) -> dict[str, str]:
         """Return models that should be loaded and are not, and why."""
@@ -136,7 +159,7 @@ class Models:
         return {model.name: model.fault or "being loaded" for model in models if model.wanted and not model.loaded}
 
     def _read(self) -> ModelsFile:
-        file = read_models_file(self._settings.models_file)
+        file = read_models_file(self._settings.models_file, {mark: shape for mark, (shape, _) in BACKENDS.items()})
         late = [name for name, table in file.local.items() if table.load != "start"]
         if self.loader is None and (late or self._settings.load != "start"):
             msg = (
@@ -147,39 +170,42 @@ class Models:
         return file
 
     def _adopt(self, file: ModelsFile) -> None:
-        upstreams = {name: Upstream(name, table, self._settings) for name, table in file.upstreams.items()}
-        self._retired += self.upstreams.values()  # requests that have begun still use them
-        self._file, self.upstreams = file, upstreams
+        others = {
+            name: BACKENDS[mark][1](name, table, self._settings.truncate)
+            for name, (mark, table) in file.backends.items()
+        }
+        self._retired += self._others.values()  # requests that have begun still use them
+        self._file, self._others = file, others
         if self.loader is not None:
             self.loader.apply_policies()
 
     def _policy_of(self, name: str) -> Load:
         return self._file.local[name].load if name in self._file.local else self._settings.load
 
-    async def _close_upstreams(self) -> None:
-        for upstream in (*self._retired, *self.upstreams.values()):
-            await upstream.close()
+    async def _close_others(self) -> None:
+        for backend in (*self._retired, *self._others.values()):
+            await backend.close()
+
+    def _backend_of(self, model: str) -> Backend:
+        return self._others.get(model, self.triton)
 
     def _kept(self, name: str) -> AbstractAsyncContextManager[None]:
-        if self.loader is None or name in self.upstreams:
+        if self.loader is None or name in self._others:
             return nullcontext()
         return self.loader.using(name)
 
     def _resolved(self, name: str, key: Key) -> str:
-        known = name in self._file.aliases or name in self._file.upstreams
+        known = name in self._file.aliases or name in self._file.backends
         name = name if known else name.removesuffix(LATEST)
         model = self._file.resolve(name)
         if not key.opens(name, model):
             raise _unopened(name, key)
         return model
 
-    async def _described(self, model: str) -> ModelInfo:
-        return self.upstreams[model].info if model in self.upstreams else await self.client.model(model)
-
     async def _opened(self, key: Key) -> dict[str, ModelInfo]:
         """The models that public names stand for, as far as the key opens them; aliases come last."""
-        upstreams = (upstream.info for upstream in self.upstreams.values())
-        own = {info.name: info for info in [*await self.client.models(), *upstreams]}
+        backends = [self.triton, *self._others.values()]
+        own = {info.name: info for info in chain.from_iterable([await backend.models() for backend in backends])}
         aliases = {alias: own[model] for alias, model in self.aliases.items() if model in own}
         return {name: info for name, info in {**own, **aliases}.items() if key.opens(name, info.name)}
 
@@ -190,40 +216,38 @@ class Models:
         if fitting := await self._openly_fitting(tasks, key):
             return next((name for name, info in fitting.items() if info.ready), next(iter(fitting)))
         if missing := [name for name in self.missing() if key.opens(name)]:
-            msg = f"{', '.join(missing)} is being loaded; retry in a moment"
-            raise LoadingError(msg)
+            raise LoadingError(f"{', '.join(missing)} is being loaded; retry in a moment")
         if key.models is not None:
             msg = f"no model for {_or(tasks)} is served to key {key.name!r}, which is for: {_and(key.models)}"
             raise ModelNotFoundError(msg)
-        msg = f"no model for {_or(tasks)} is served; export one into the model repository"
-        raise ModelNotFoundError(msg)
+        raise ModelNotFoundError(f"no model for {_or(tasks)} is served; export one into the model repository")
 
     async def _openly_fitting(self, tasks: Tasks, key: Key) -> dict[str, ModelInfo]:
         """What the key opens and that does one of the tasks, or else stands for what was derived from it and does."""
         opened = await self._opened(key)
-        bases = {info.base for info in await self.client.models() if info.task in tasks}
+        bases = {info.base for info in await self.triton.models() if info.task in tasks}
         direct = {name: info for name, info in opened.items() if self._does(info) & tasks}
         return direct or {name: info for name, info in opened.items() if info.name in bases}
 
     async def _fitting(self, asked: str, info: ModelInfo, tasks: Tasks) -> ModelInfo:
         if self._does(info) & tasks:
             return info
-        for derived in await self.client.models():
+        for derived in await self._backend_of(info.name).models():
             if derived.base == info.name and derived.task in tasks:
                 return derived
         does, fix = _or(self._does(info)), "GET /v1/models lists all"
-        if info.name in self.upstreams:
+        if info.name in self._others:
             fix = "if the other server has it for that, declare it in the models file: task, vector_types"
         msg = f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}"
         raise InvalidValueError(msg, param="model")
 
     def _does(self, info: ModelInfo) -> Tasks:
-        return frozenset(self.upstreams[info.name].tasks if info.name in self.upstreams else {info.task})
+        return self._backend_of(info.name).tasks(info)
 
 
 @contextmanager
 def _discreet(name: str, key: Key) -> Iterator[None]:
-    """Keep an error from telling which models there are to who may use some of them only."""
+    """Keep an error from telling which models there are to a caller who may use some of them only."""
     try:
         yield
     except ModelNotFoundError as error:

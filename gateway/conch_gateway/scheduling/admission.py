@@ -1,92 +1,140 @@
-"""How much may be in flight: full means a quick 429 that says when to return, not a queue that ends in deadlines.
+"""How much may be in flight: full means a quick 429 that says when to retry, not a queue that ends in deadlines.
 
-There is one limit for all that the gateway holds, and for each engine one on how long its line may be. Before a request
-is tokenised its tokens are estimated from its length; once they are known, its hold is corrected.
+There is one limit for all that the gateway holds, and one for each backend: how long a request would wait for it.
+Before a request is tokenised its tokens are estimated from its length; then its reservation is corrected.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from conch_client import ModelInfo
+from dataclasses import dataclass, field
+from math import inf
 
 from conch_gateway.errors import CapacityError
-from conch_gateway.scheduling.line import Flow, Line
-from conch_gateway.scheduling.turns import Turns
-from conch_gateway.settings import GatewaySettings
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.scheduling.sizes import estimated_sizes, is_large
+from conch_gateway.scheduling.slots import Entry, Flow, Slots
 
-CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
-LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
-_CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
-_ROWS = 8  # that an instance on a CPU merges; those on a GPU take more, and so more calls keep them busy
-_LARGE = 512  # tokens of a large request, about those of a call: estimates need not agree with the turns
+_SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # of what callers are told to wait
+_ANY_ROWS = 2**31
+
+
+class Backlog:
+    """Requests that wait for one backend. Rejects one that would wait too long, and says when to retry.
+
+    Slots let flows advance alike. So before a request is done, every other flow has advanced as far as its own, or has
+    run dry; what arrives later does not count.
+
+    Args:
+        slots: of the backend.
+        timeout_s: how long a request may take whose caller does not say less.
+        setting: name of that setting.
+    """
+
+    def __init__(self, slots: Slots, timeout_s: float, setting: str) -> None:
+        self.slots = slots
+        self._timeout_s = timeout_s
+        self._setting = setting
+        self._tokens: Counter[Flow] = Counter()
+        self._refused_until = 0.0
+
+    def check(self, flow: Flow, tokens: int, stated_s: float, model: str = "") -> None:
+        """Check whether one more request would be done in time; a flow without requests is always taken.
+
+        Args:
+            flow: of the request.
+            tokens: of the request.
+            stated_s: how long its caller says it waits.
+            model: that the request is for, by the name that it gave.
+
+        Raises:
+            CapacityError: it would not, until the time that it says.
+        """
+        ahead = self._tokens.get(flow, 0)
+        before = tokens + sum(min(ahead + tokens, other) for other in self._tokens.values())
+        needed_s = self.slots.seconds_for(before)
+        if ahead and needed_s is not None and needed_s > min(stated_s, self._timeout_s):
+            reason = f"{self._setting.format(model)} is {self._timeout_s:g}"
+            if stated_s < self._timeout_s:
+                reason = f"you wait {stated_s:g} s by your request's headers"
+            msg = (
+                f"the answer would take {needed_s:.0f} s, as you have about {ahead} tokens in flight already, and "
+                f"{reason}; retry when retry-after says, or send fewer texts at once"
+            )
+            raise CapacityError(msg, self.retry_after_s(tokens))
+
+    def retry_after_s(self, tokens: int) -> float:
+        """Put a refused request behind those that were refused before, and return when there will be room for it."""
+        now, needed_s = self.slots.clock(), self.slots.seconds_for(tokens)
+        if needed_s is None:
+            return _UNKNOWN_S
+        self._refused_until = min(max(now, self._refused_until) + needed_s, now + _LONGEST_S)
+        return max(_SHORTEST_S, self._refused_until - now)
+
+    def add(self, flow: Flow, tokens: int) -> None:
+        """Add to what a flow has in flight, or take from it."""
+        self._tokens[flow] += tokens
+        if not self._tokens[flow]:
+            del self._tokens[flow]
 
 
 class Admission:
-    """Counts the requests, texts and tokens being computed. One event loop's: not thread-safe.
+    """Counts the requests, texts and tokens in flight. One event loop's: not thread-safe.
 
-    Attributes:
-        turns: says who of those that were admitted is next at Triton.
-        line: of those who wait for Triton.
+    Args:
+        backlog: of the backend whose throughput says when there will be room again.
+        max_requests: in flight.
+        max_texts: in flight.
+        max_tokens: in flight.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._max_requests = settings.max_in_flight_requests
-        self._max_texts = settings.max_in_flight_texts
-        self._max_tokens = settings.max_in_flight_tokens
-        self._stated_calls = settings.triton_calls
-        self._calls: dict[str, int] = {}
-        self.turns = Turns(settings.triton_calls or _CALLS_EACH)
-        self.line = Line(self.turns, settings.timeout_s, "CONCH_TIMEOUT_S")
+    def __init__(self, backlog: Backlog, *, max_requests: int, max_texts: int, max_tokens: int) -> None:
+        self._backlog = backlog
+        self._max_requests = max_requests
+        self._max_texts = max_texts
+        self._max_tokens = max_tokens
         self.requests = 0
         self.texts = 0
         self.tokens = 0
 
-    def know(self, info: ModelInfo) -> None:
-        """Let as many calls be under way as keep every model's instances busy, unless the settings say how many."""
-        if self._stated_calls is None and info.instances is not None:
-            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
-            self.turns.fit(max(self._calls.values()))
-
     @contextmanager
-    def admit(self, texts: Sequence[str] | Sequence[Sequence[int]], trace: Trace, query: str = "") -> Iterator[Hold]:
-        """Hold room for one request, whose query is computed with each of its texts.
+    def reserve(
+        self,
+        request_id: str,
+        caller: str,
+        rows: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        beside: int = 0,
+        stated_s: float = inf,
+    ) -> Iterator[Reservation]:
+        """Hold room for one request inside the block.
+
+        Args:
+            request_id: of the request.
+            caller: whose flows its calls are queued in.
+            rows: texts, or their token ids.
+            beside: characters that are computed with each text.
+            stated_s: how long the caller says it waits.
 
         Raises:
             CapacityError: there is no room now.
         """
-        tokens = estimated_tokens(texts, beside=len(query))
-        self._check_room(len(texts), tokens)
-        hold = Hold(self, trace, tokens)
+        tokens = sum(estimated_sizes(rows, beside=beside))
+        self.check(len(rows), tokens)
+        reservation = Reservation(self, request_id, caller, len(rows), tokens, stated_s)
         self.requests += 1
-        self.texts += len(texts)
+        self.texts += len(rows)
         self.tokens += tokens
         try:
-            yield hold
+            yield reservation
         finally:
             self.requests -= 1
-            self.texts -= len(texts)
-            hold.correct(0)
+            self.texts -= len(rows)
+            reservation.end()
 
-    def check(self, trace: Trace, tokens: int, *, for_triton: bool) -> None:
-        """Say whether there may be room for a request whose body is still to be read.
-
-        Args:
-            trace: of the request.
-            tokens: about the least that it has.
-            for_triton: whether it cannot but wait for Triton.
-
-        Raises:
-            CapacityError: there is none, until the time that it says.
-        """
-        self._check_room(1, tokens)
-        if for_triton:
-            self.line.check(_flow(trace.caller, tokens), tokens, trace.timeout_s)
-
-    def _check_room(self, texts: int, tokens: int) -> None:
-        """When there is no other request, one of any size has room."""
+    def check(self, texts: int, tokens: int) -> None:
+        """Raise CapacityError where there is no room; while there is no other request, one of any size has room."""
         full = (
             self.requests >= self._max_requests
             or self.texts + texts > self._max_texts
@@ -98,57 +146,78 @@ class Admission:
                 "in flight; the limits are CONCH_MAX_IN_FLIGHT_REQUESTS, _TEXTS and _TOKENS); retry when retry-after "
                 "says, or send fewer texts at once"
             )
-            raise CapacityError(msg, self.line.return_in_s(max(tokens, self.tokens // self.requests)))
+            raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, self.tokens // self.requests)))
 
 
-class Hold:
-    """What one request has in flight.
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What one request has in flight: in the gateway, and from `wait_for` on at one backend.
 
     Attributes:
-        tokens: an estimate, until the request is tokenised.
+        admission: where it has room.
+        request_id: of the request.
+        caller: whose flows its calls are queued in.
+        rows: that are to be computed.
+        tokens: of the rows; an estimate until the request is tokenised.
+        stated_s: how long the caller says it waits.
+        slots: of the backend.
+        entry: the request in these slots.
     """
 
-    def __init__(self, admission: Admission, trace: Trace, tokens: int) -> None:
-        self._admission = admission
-        self._flow = _flow(trace.caller, tokens)
-        self._stated_s = trace.timeout_s
-        self._line: Line | None = None
-        self.tokens = tokens
+    admission: Admission
+    request_id: str
+    caller: str
+    rows: int
+    tokens: int
+    stated_s: float
+    slots: Slots = field(init=False)
+    entry: Entry = field(init=False)
+    _backlog: Backlog | None = None
+    _max_rows: int = _ANY_ROWS
 
-    def stand_in_line(self, line: Line | None) -> None:
-        """Wait for the server of a line, or for Triton; once for a request, however often it is said.
+    @property
+    def queue_s(self) -> float | None:
+        """How long its first call waited for a slot; None if it got none."""
+        return None if self._backlog is None else self.entry.waited_s
+
+    @property
+    def flow(self) -> Flow:
+        """What its calls are queued in."""
+        return Flow(self.caller, is_large(self.rows, self.tokens, self._max_rows))
+
+    def wait_for(self, backlog: Backlog, max_rows: int, model: str) -> None:
+        """Join the backlog of a backend, whose calls take `max_rows` rows; `model` is the name that was asked for.
 
         Raises:
-            CapacityError: that would take too long.
+            CapacityError: the request would wait too long.
         """
-        if self._line is not None:
-            return
-        line = line or self._admission.line
-        line.check(self._flow, self.tokens, self._stated_s)
-        line.account(self._flow, self.tokens)
-        self._line = line
+        if self._backlog is not None:  # it begins anew
+            self._leave(self._backlog)
+            self._backlog = None
+        self._max_rows = max_rows
+        backlog.check(self.flow, self.tokens, self.stated_s, model)
+        self._backlog, self.slots = backlog, backlog.slots
+        self._join(backlog)
 
-    def correct(self, tokens: int) -> None:
-        """Replace the estimate by what the request really has."""
-        self._admission.tokens += tokens - self.tokens
-        if self._line is not None:
-            self._line.account(self._flow, tokens - self.tokens)
-        self.tokens = tokens
+    def correct(self, tokens: int, rows: int | None = None) -> None:
+        """Replace the estimate by what is to be computed; before calls are queued."""
+        if self._backlog is not None:
+            self._leave(self._backlog)
+        self.admission.tokens += tokens - self.tokens
+        self.tokens, self.rows = tokens, rows or self.rows
+        if self._backlog is not None:
+            self._join(self._backlog)
 
+    def end(self) -> None:
+        """Give everything back."""
+        if self._backlog is not None:
+            self._leave(self._backlog)
+        self.admission.tokens -= self.tokens
 
-def estimated_tokens(
-    texts: Sequence[str] | Sequence[Sequence[int]], max_length: int = LONGEST_ROW, *, beside: int = 0
-) -> int:
-    """Return about how many tokens texts have, each at most `max_length`; rows of token ids are counted.
+    def _join(self, backlog: Backlog) -> None:
+        self.entry = backlog.slots.enter(self.request_id, self.flow)
+        backlog.add(self.entry.flow, self.tokens)
 
-    Args:
-        texts: or their token ids.
-        max_length: of a row.
-        beside: characters that are in a row with each text.
-    """
-    sizes = ((len(text) + beside) // CHARACTERS_PER_TOKEN + 2 if isinstance(text, str) else len(text) for text in texts)
-    return sum(min(size, max_length) for size in sizes)
-
-
-def _flow(caller: str, tokens: int) -> Flow:
-    return Flow(caller, tokens > _LARGE)
+    def _leave(self, backlog: Backlog) -> None:
+        backlog.slots.leave(self.entry)
+        backlog.add(self.entry.flow, -self.tokens)

@@ -1,1 +1,1 @@
-"""What is reported of requests: trace records, metrics, spans, access log."""
+"""What is reported of requests: a request's context and usage, metrics, spans, access log."""

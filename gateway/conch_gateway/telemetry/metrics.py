@@ -6,13 +6,12 @@ Labels come from fixed sets only (route templates, statuses, names of served mod
 from __future__ import annotations
 
 from functools import partial
-from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from conch_gateway.errors import problem_of
 from conch_gateway.scheduling.admission import Admission
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.telemetry.request import Ended
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ABANDONED = 499  # nginx's status for a request that ended without an answer
@@ -55,20 +54,23 @@ class Metrics:
             gauge = Gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.", registry=registry)
             gauge.set_function(partial(getattr, admission, what))
 
-    def record(self, trace: Trace, route: str) -> None:
+    def record(self, ended: Ended) -> None:
         """Count a request that has ended."""
-        model = trace.model or ""
-        self._requests.labels(route, model, str(trace.status or _ABANDONED)).inc()
-        self._seconds.labels(route, model).observe(perf_counter() - trace.started)
-        if trace.error is not None:
-            self._errors.labels(problem_of(trace.error).code).inc()
-        elif trace.model is not None:
-            self._tokens.labels(trace.model).inc(trace.tokens)
-            self._texts.labels(trace.model).inc(trace.texts)
-        if trace.cache_hits is not None and trace.model is not None:
-            self._cache.labels(trace.model, "hit").inc(trace.cache_hits)
-            self._cache.labels(trace.model, "miss").inc(trace.texts - trace.cache_hits)
-        for phase, spent in trace.phases.items():
+        usage = ended.usage
+        model = usage.model if usage is not None else ""
+        self._requests.labels(ended.route, model, str(ended.status or _ABANDONED)).inc()
+        self._seconds.labels(ended.route, model).observe(ended.total_s)
+        if ended.error is not None:
+            self._errors.labels(problem_of(ended.error).code).inc()
+        if usage is None:
+            return
+        if ended.error is None:
+            self._tokens.labels(model).inc(usage.tokens)
+            self._texts.labels(model).inc(usage.texts)
+        if usage.cache_hits is not None:
+            self._cache.labels(model, "hit").inc(usage.cache_hits)
+            self._cache.labels(model, "miss").inc(usage.texts - usage.cache_hits)
+        for phase, spent in usage.phases.items():
             self._phases.labels(phase, model).observe(spent)
 
     def exposition(self) -> bytes:

@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from conch_gateway.telemetry.trace import trace_of
+from conch_gateway.telemetry.request import Ended
 
 _FAILED = 500
 
@@ -43,29 +43,25 @@ class Tracing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        context = self._propagator.extract(request.headers)
-        with self._tracer.start_as_current_span(scope["method"], context, SpanKind.SERVER) as span:
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                _describe(span, request)
+        context = self._propagator.extract(Headers(scope=scope))
+        with self._tracer.start_as_current_span(scope["method"], context, SpanKind.SERVER):
+            await self._app(scope, receive, send)
 
 
-def _describe(span: otel.Span, request: Request) -> None:
-    trace, route = trace_of(request), getattr(request.scope.get("route"), "path", "unmatched")
-    span.update_name(f"{request.method} {route}")
-    facts = {
-        "http.request.method": request.method,
-        "http.route": route,
-        "http.response.status_code": trace.status,
-        "conch.request_id": trace.request_id,
-        "conch.model": trace.model,
-        "conch.texts": trace.texts,
-        "conch.tokens": trace.tokens,
-        "conch.cache_hits": trace.cache_hits,
-        **{f"conch.{phase}_s": spent for phase, spent in trace.phases.items()},
+def describe_span(ended: Ended) -> None:
+    """Write into the span what is known of a request that has ended."""
+    span, usage = otel.get_current_span(), ended.usage
+    span.update_name(f"{ended.method} {ended.route}")
+    facts: dict[str, str | float | None] = {
+        "http.request.method": ended.method,
+        "http.route": ended.route,
+        "http.response.status_code": ended.status,
+        "conch.request_id": ended.context.request_id,
     }
+    if usage is not None:
+        facts |= {"conch.model": usage.model, "conch.texts": usage.texts, "conch.tokens": usage.tokens}
+        facts |= {"conch.cache_hits": usage.cache_hits}
+        facts |= {f"conch.{phase}_s": spent for phase, spent in usage.phases.items()}
     span.set_attributes({name: value for name, value in facts.items() if value is not None})
-    if (trace.status or _FAILED) >= _FAILED:
+    if (ended.status or _FAILED) >= _FAILED:
         span.set_status(StatusCode.ERROR)

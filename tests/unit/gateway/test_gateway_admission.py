@@ -1,28 +1,27 @@
-"""How much may be in flight, and what those are told for whom there is no room."""
+"""How much may be in flight, and what requests are told for which there is no room."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conch_gateway import CapacityError, GatewaySettings
-from conch_gateway.scheduling import line as _line
-from conch_gateway.scheduling import throughput as _throughput
-from conch_gateway.scheduling.admission import Admission, Hold
-from conch_gateway.scheduling.line import Line
-from conch_gateway.scheduling.turns import Flow, Share, Turns
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.backends.triton import Triton
+from conch_gateway.scheduling.admission import Admission, Backlog, Reservation
+from conch_gateway.scheduling.sizes import is_large
+from conch_gateway.scheduling.slots import Flow, Slots
+
+from tests.unit.gateway.conftest import model_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PER_S = 100  # tokens, of an engine that was `measured`
+    from conch_client import AsyncClient
 
-
-ME = Trace("request", "me")
+PER_S = 100  # tokens, of a backend that was `measured`
+ANYBODY = Flow("anybody", large=False)
 
 
 class Clock:
@@ -34,255 +33,266 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    for module in (_line, _throughput):
-        monkeypatch.setattr(module, "monotonic", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
-def admission_of(**settings: float) -> Admission:
-    return Admission(GatewaySettings.model_validate({"triton_calls": 1, **settings}))
+class Gateway:
+    """The admission of a gateway with one backend."""
+
+    def __init__(self, clock: Clock, *, timeout_s: float = 600.0, requests: int = 512, tokens: int = 262_144) -> None:
+        self.slots = Slots(1, clock)
+        self.backlog = Backlog(self.slots, timeout_s, "CONCH_TIMEOUT_S")
+        self.admission = Admission(self.backlog, max_requests=requests, max_texts=16_384, max_tokens=tokens)
+
+    @contextmanager
+    def reserved(self, rows: Any, caller: str = "me") -> Iterator[Reservation]:
+        with self.admission.reserve("request", caller, rows) as reservation:
+            yield reservation
+
+    @contextmanager
+    def held(self, tokens: int, caller: str = "me", backlog: Backlog | None = None) -> Iterator[Reservation]:
+        """A request of so many tokens in a backlog."""
+        with self.reserved([[1] * tokens], caller) as reservation:
+            reservation.wait_for(backlog or self.backlog, 8, "a-model")
+            yield reservation
+
+    def check(self, tokens: int, caller: str = "me", stated_s: float = inf) -> None:
+        """A request whose body is still to be read."""
+        self.admission.check(1, tokens)
+        self.backlog.check(Flow(caller, is_large(1, tokens, 1)), tokens, stated_s)
 
 
-def model(name: str, instances: int | None, max_rows: int = 8) -> Any:
-    return SimpleNamespace(name=name, instances=instances, max_rows=max_rows)
+def measured(clock: Clock, **limits: Any) -> Gateway:
+    """A gateway that has seen a second of work."""
+    gateway = Gateway(clock, **limits)
+    work(gateway.slots, clock, PER_S, 1.0)
+    return gateway
 
 
-def under_way(admission: Admission) -> int:
+def work(slots: Slots, clock: Clock, tokens: int, seconds: float) -> None:
+    """A call of one at a time, while another has to wait for it."""
+    entry = slots.enter("request", ANYBODY)
+    for _ in range(2):
+        slots.queue(entry, tokens, lambda: None)
+    slots.grant()
+    clock.now += seconds
+    slots.release(large=False, tokens=tokens)
+    slots.release(large=False, tokens=0)
+    slots.leave(entry)
+
+
+def under_way(triton: Triton, *models: tuple[str, int | None, int]) -> int:
     """How many of many calls start at once."""
-    started: list[None] = []
-    share = Share(Trace("request"), Flow(0.0), large=False, began=0.0)
+    for name, instances, max_rows in models:
+        triton.backlog(model_info(name, "embedding", instances=instances, max_rows=max_rows))
+    slots, started = triton.shared_backlog.slots, list[None]()
+    entry = slots.enter("request", ANYBODY)
     for _ in range(200):
-        admission.turns.queue(share, 1, lambda: started.append(None))
-    admission.turns.grant()
+        slots.queue(entry, 1, lambda: started.append(None))
+    slots.grant()
     return len(started)
+
+
+def triton_of(**settings: Any) -> Triton:
+    return Triton(GatewaySettings(**settings), cast("AsyncClient", None))
 
 
 @pytest.mark.parametrize(
     ("models", "calls"),
     [
-        pytest.param([model("a", 1)], 2, id="one instance"),
-        pytest.param([model("a", 3)], 6, id="three"),
-        pytest.param([model("a", 32), model("b", 2)], 64, id="the model that has most counts"),
-        pytest.param([model("a", 32), model("a", 2)], 4, id="deployed anew"),
-        pytest.param([model("a", 1, max_rows=64)], 16, id="one on a GPU, which merges more"),
-        pytest.param([model("a", 2), model("b", None)], 4, id="another server's"),
+        pytest.param([("a", 1, 8)], 2, id="one instance"),
+        pytest.param([("a", 3, 8)], 6, id="three"),
+        pytest.param([("a", 32, 8), ("b", 2, 8)], 64, id="the model that has most counts"),
+        pytest.param([("a", 32, 8), ("a", 2, 8)], 4, id="deployed anew"),
+        pytest.param([("a", 1, 64)], 16, id="one on a GPU, which merges more"),
+        pytest.param([("a", 2, 8), ("b", None, 8)], 4, id="one that does not say"),
     ],
 )
-def test_as_many_calls_are_under_way_as_keep_the_instances_of_triton_busy(models: list[Any], calls: int) -> None:
-    admission = Admission(GatewaySettings())
-    for each in models:
-        admission.know(each)
-    assert under_way(admission) == calls
+def test_as_many_calls_are_under_way_as_keep_the_instances_of_triton_busy(
+    models: list[tuple[str, int | None, int]], calls: int
+) -> None:
+    assert under_way(triton_of(), *models) == calls
 
 
 def test_calls_that_are_waiting_start_when_there_turn_out_to_be_more_instances() -> None:
-    admission = Admission(GatewaySettings())
-    assert under_way(admission) == 2
-    admission.know(model("a", 4))
-    assert admission.turns._under_way[False] == 8
+    triton = triton_of()
+    assert under_way(triton) == 2
+    triton.backlog(model_info("a", "embedding", instances=4))
+    assert triton.shared_backlog.slots._under_way[False] == 8
 
 
 def test_the_settings_have_the_last_word_on_calls() -> None:
-    admission = Admission(GatewaySettings(triton_calls=3))
-    admission.know(model("a", 32))
-    assert under_way(admission) == 3
-
-
-def work(turns: Turns, clock: Clock, tokens: int, seconds: float) -> None:
-    """A call of one at a time, while another has to wait for it."""
-    share = Share(Trace("request"), Flow(0.0), large=False, began=0.0)
-    for _ in range(2):
-        turns.queue(share, tokens, lambda: None)
-    turns.grant()
-    clock.now += seconds
-    turns.release(large=False, tokens=tokens)
-    turns.release(large=False, tokens=0)
-
-
-def measured(clock: Clock, **settings: float) -> Admission:
-    """An admission that has seen a second of work."""
-    admission = admission_of(**settings)
-    work(admission.turns, clock, PER_S, 1.0)
-    return admission
-
-
-@contextmanager
-def held(admission: Admission, tokens: int, caller: str = "me", line: Line | None = None) -> Iterator[Hold]:
-    """A request of so many tokens, in line for Triton or another server."""
-    with admission.admit([[1] * tokens], Trace("request", caller)) as hold:
-        hold.stand_in_line(line)
-        yield hold
-
-
-def check(admission: Admission, tokens: int, caller: str, stated_s: float = inf) -> None:
-    """Of a request whose body is still to be read."""
-    admission.check(Trace("request", caller, timeout_s=stated_s), tokens, for_triton=True)
+    assert under_way(triton_of(triton_calls=3), ("a", 32, 8)) == 3
 
 
 def test_texts_are_estimated_until_they_are_tokenised(clock: Clock) -> None:
-    admission = admission_of()
+    gateway = Gateway(clock)
+    admission = gateway.admission
 
-    with admission.admit(["four letters and more"] * 3, ME) as hold:
+    with gateway.reserved(["four letters and more"] * 3) as reservation:
         estimate = admission.tokens
-        hold.correct(1000)
+        reservation.correct(1000)
 
         assert (estimate, admission.tokens) == (3 * 7, 1000)
     assert (admission.requests, admission.texts, admission.tokens) == (0, 0, 0)
 
 
-def test_one_text_cannot_take_all_room_by_being_long(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_tokens=20_000)
+def test_a_request_that_turns_out_to_be_long_is_queued_with_the_long_ones(clock: Clock) -> None:
+    gateway = measured(clock, timeout_s=5.0)
 
-    with admission.admit(["x" * 10_000_000], ME), admission.admit(["short"], ME):
-        assert admission.requests == 2
+    with gateway.reserved(["a text"]) as reservation:
+        reservation.wait_for(gateway.backlog, 8, "a-model")
+        estimated = reservation.entry.flow
+        reservation.correct(5 * PER_S + 100)
+
+        assert (estimated, reservation.entry.flow) == (Flow("me", large=False), Flow("me", large=True))
+        gateway.check(1)
+        with pytest.raises(CapacityError):
+            gateway.check(5 * PER_S + 100)
+    gateway.check(5 * PER_S + 100)
+
+
+def test_one_text_cannot_take_all_room_by_being_long(clock: Clock) -> None:
+    gateway = Gateway(clock, tokens=20_000)
+
+    with gateway.reserved(["x" * 10_000_000]), gateway.reserved(["short"]):
+        assert gateway.admission.requests == 2
 
 
 def test_a_request_beyond_the_limit_is_taken_when_it_is_the_only_one(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_tokens=10)
+    gateway = Gateway(clock, tokens=10)
 
     with (
-        admission.admit([[1] * 100], ME),
+        gateway.reserved([[1] * 100]),
         pytest.raises(CapacityError, match="100 tokens"),
-        admission.admit([[1]], ME),
+        gateway.reserved([[1]]),
     ):
         pass
 
 
 def test_those_who_are_refused_return_one_after_another_as_fast_as_they_can_be_served(clock: Clock) -> None:
-    admission = measured(clock, max_in_flight_requests=1)
+    gateway = measured(clock, requests=1)
 
-    with ExitStack() as stack:
-        stack.enter_context(held(admission, 50))
+    with gateway.held(50):
         times = []
         for _ in range(3):
             with pytest.raises(CapacityError) as refused:
-                check(admission, 50, "me")
+                gateway.check(50)
             times.append(refused.value.retry_after_s)
 
     assert times == pytest.approx([0.5, 1.0, 1.5])
 
 
 def test_nobody_is_sent_away_for_longer_than_half_a_minute(clock: Clock) -> None:
-    admission = measured(clock, max_in_flight_requests=1)
+    gateway = measured(clock, requests=1)
 
-    with held(admission, 1), pytest.raises(CapacityError) as refused:
-        check(admission, 1_000_000, "me")
+    with gateway.held(1), pytest.raises(CapacityError) as refused:
+        gateway.check(1_000_000)
 
     assert refused.value.retry_after_s == 30.0
 
 
 def test_time_in_which_nobody_has_to_wait_does_not_count_as_slowness(clock: Clock) -> None:
-    admission = measured(clock, max_in_flight_requests=1)
+    gateway = measured(clock, requests=1)
     clock.now += 3600.0
-    share = Share(Trace("lone"), Flow(0.0), large=False, began=0.0)
-    admission.turns.queue(share, 3, lambda: None)
-    admission.turns.grant()
+    gateway.slots.queue(gateway.slots.enter("lone", ANYBODY), 3, lambda: None)
+    gateway.slots.grant()
     clock.now += 10.0
-    admission.turns.release(large=False, tokens=3)
+    gateway.slots.release(large=False, tokens=3)
 
-    with held(admission, PER_S), pytest.raises(CapacityError) as refused:
-        check(admission, PER_S, "me")
+    with gateway.held(PER_S), pytest.raises(CapacityError) as refused:
+        gateway.check(PER_S)
 
     assert refused.value.retry_after_s == pytest.approx(1.0)
 
 
 def test_a_failed_request_gives_its_room_back(clock: Clock) -> None:
-    admission = measured(clock, max_in_flight_requests=1, timeout_s=5.0)
-    with suppress(ZeroDivisionError), held(admission, 50 * PER_S):
+    gateway = measured(clock, requests=1, timeout_s=5.0)
+    with suppress(ZeroDivisionError), gateway.held(50 * PER_S):
         raise ZeroDivisionError
 
-    with held(admission, PER_S):
-        assert (admission.requests, admission.tokens) == (1, PER_S)
+    with gateway.held(PER_S):
+        assert (gateway.admission.requests, gateway.admission.tokens) == (1, PER_S)
 
 
 def test_what_failed_was_not_fast(clock: Clock) -> None:
-    admission = admission_of(max_in_flight_requests=1)
-    work(admission.turns, clock, 0, 0.001)
+    gateway = Gateway(clock, requests=1)
+    work(gateway.slots, clock, 0, 0.001)
 
-    with held(admission, 1), pytest.raises(CapacityError) as refused:
-        check(admission, 1, "me")
+    with gateway.held(1), pytest.raises(CapacityError) as refused:
+        gateway.check(1)
 
     assert refused.value.retry_after_s == 1.0  # nothing has been measured yet
 
 
 def test_who_would_wait_too_long_for_what_he_has_in_flight_is_refused(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=5.0)
+    gateway = measured(clock, timeout_s=5.0)
 
-    with held(admission, 4 * PER_S):
-        check(admission, PER_S, "me")
+    with gateway.held(4 * PER_S):
+        gateway.check(PER_S)
         with pytest.raises(CapacityError):
-            check(admission, PER_S + 1, "me")
+            gateway.check(PER_S + 1)
 
 
 @pytest.mark.parametrize(("caller", "tokens"), [("another", 50 * PER_S), ("me", 10)], ids=["by another", "by a list"])
 def test_who_is_not_held_up_by_what_is_in_flight_is_not_refused_for_it(clock: Clock, caller: str, tokens: int) -> None:
-    admission = measured(clock, timeout_s=5.0)
+    gateway = measured(clock, timeout_s=5.0)
 
-    with held(admission, 50 * PER_S), held(admission, tokens, caller):
-        assert admission.requests == 2
+    with gateway.held(50 * PER_S), gateway.held(tokens, caller):
+        assert gateway.admission.requests == 2
 
 
-def test_others_count_as_far_as_turns_let_them_pass(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=5.0)
+def test_others_count_as_far_as_slots_let_them_pass(clock: Clock) -> None:
+    gateway = measured(clock, timeout_s=5.0)
 
     with ExitStack() as stack:
         for caller in ("me", "you", "they"):
-            stack.enter_context(held(admission, 2 * PER_S, caller))
+            stack.enter_context(gateway.held(2 * PER_S, caller))
         with pytest.raises(CapacityError):  # after three times two seconds
-            check(admission, 10, "me")
-        stack.enter_context(held(admission, 100 * PER_S, "fourth"))
-        check(admission, 10, "fifth")
+            gateway.check(10)
+        stack.enter_context(gateway.held(100 * PER_S, "fourth"))
+        gateway.check(10, "fifth")
 
 
 def test_before_anything_was_measured_nobody_waits_too_long(clock: Clock) -> None:
-    admission = admission_of(timeout_s=0.001)
+    gateway = Gateway(clock, timeout_s=0.001)
 
-    with held(admission, 5_000), held(admission, 5_000):
-        assert admission.tokens == 10_000
-
-
-def test_what_waits_for_another_server_is_in_nobodys_way_who_waits_for_triton(clock: Clock) -> None:
-    admission, turns = measured(clock, timeout_s=5.0), Turns(calls=1)
-    work(turns, clock, 10, 10.0)
-    slow = Line(turns, 5.0, "timeout_s of slow")
-
-    with held(admission, 100, line=slow):
-        with pytest.raises(CapacityError), held(admission, 1, line=slow):
-            pass
-        with held(admission, PER_S), held(admission, PER_S):
-            assert admission.requests == 3
+    with gateway.held(5_000), gateway.held(5_000):
+        assert gateway.admission.tokens == 10_000
 
 
-def test_nobody_is_refused_before_it_is_known_what_he_would_wait_for(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=5.0)
+def test_what_waits_for_one_backend_is_in_nobodys_way_who_waits_for_another(clock: Clock) -> None:
+    gateway, slots = measured(clock, timeout_s=5.0), Slots(1, clock)
+    work(slots, clock, 10, 10.0)
+    slow = Backlog(slots, 5.0, "timeout_s of {} in the models file")
 
-    with held(admission, 5 * PER_S):
-        admission.check(ME, PER_S, for_triton=False)
-        with pytest.raises(CapacityError), held(admission, PER_S):
-            pass
+    with gateway.held(100, backlog=slow):
+        with pytest.raises(CapacityError, match="timeout_s of a-model in the models file is 5"):
+            gateway.held(1, backlog=slow).__enter__()
+        with gateway.held(PER_S), gateway.held(PER_S):
+            assert gateway.admission.requests == 3
 
 
 def test_a_caller_who_says_that_he_waits_less_is_refused_earlier_and_told_why(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=600.0)
+    gateway = measured(clock, timeout_s=600.0)
 
-    with held(admission, 4 * PER_S):
-        check(admission, PER_S, "me", stated_s=5.0)
+    with gateway.held(4 * PER_S):
+        gateway.check(PER_S, stated_s=5.0)
         with pytest.raises(CapacityError, match=r"you wait 4 s by your request's headers"):
-            check(admission, PER_S, "me", stated_s=4.0)
+            gateway.check(PER_S, stated_s=4.0)
 
 
 def test_who_would_wait_longer_than_requests_may_take_is_told_the_setting(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=5.0)
+    gateway = measured(clock, timeout_s=5.0)
 
-    with held(admission, 5 * PER_S), pytest.raises(CapacityError, match="CONCH_TIMEOUT_S is 5"):
-        check(admission, PER_S, "me", stated_s=100.0)
+    with gateway.held(5 * PER_S), pytest.raises(CapacityError, match="CONCH_TIMEOUT_S is 5"):
+        gateway.check(PER_S, stated_s=100.0)
 
 
-def test_a_request_waits_once_however_often_it_is_said(clock: Clock) -> None:
-    admission = measured(clock, timeout_s=5.0)
+def test_a_request_that_begins_anew_waits_once(clock: Clock) -> None:
+    gateway = measured(clock, timeout_s=5.0)
 
-    with held(admission, 3 * PER_S) as hold:
-        hold.stand_in_line(None)
-        check(admission, 2 * PER_S, "me")
+    with gateway.held(3 * PER_S) as reservation:
+        reservation.wait_for(gateway.backlog, 8, "a-model")
+        gateway.check(2 * PER_S)

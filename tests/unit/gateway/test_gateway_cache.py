@@ -11,7 +11,7 @@ import pytest
 from conch_client import InvalidInputError
 from conch_gateway import CapacityError
 from conch_gateway.inference.cache import VectorCache
-from conch_gateway.scheduling.line import Line
+from conch_gateway.scheduling.admission import Backlog
 
 if TYPE_CHECKING:
     import httpx
@@ -49,7 +49,7 @@ async def test_a_caller_with_much_in_flight_gets_what_is_remembered(
 
     async with http_with(cache_mb=1) as http:
         first = await embedded(http, ["ab"])
-        monkeypatch.setattr(Line, "check", check)
+        monkeypatch.setattr(Backlog, "check", check)
 
         assert await embedded(http, ["ab"]) == first
         assert (await http.post(URL, json={"input": "new"})).status_code == 429
@@ -120,16 +120,19 @@ async def test_who_misses_the_same_text_at_once_gets_the_same_answer(http_with: 
 async def test_a_text_that_is_refused_is_named_by_its_place_among_those_given(
     http_with: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refused: list[list[str]] = []
     async with http_with(cache_mb=1) as http:
         await embedded(http, ["ab"])
 
         async def refuse(texts: list[str], **_: Any) -> None:
-            raise InvalidInputError(f"texts[{texts.index('bad')}] is too long")
+            refused.append(texts)
+            raise InvalidInputError(f"texts[{texts.index('bad')}] is too long", [texts.index("bad")])
 
         monkeypatch.setattr(client, "tokenize", refuse)
         response = await http.post(URL, json={"input": ["ab", "ab", "bad"]})
 
     assert "texts[2]" in response.text
+    assert refused == [["bad"]]
 
 
 def test_it_holds_no_more_than_it_may_and_forgets_what_was_used_least_recently() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
-from conch_gateway.backends.coalescer import CALL_TOKENS, CALL_TOKENS_CROWDED, Coalescer, Options
-from conch_gateway.scheduling.turns import Turns
-from conch_gateway.telemetry.trace import Trace
+from conch_gateway.backends.coalescer import Coalescer, Options
+from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED, is_large
+from conch_gateway.scheduling.slots import Flow, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +37,26 @@ class Counting:
             raise self.failure
         for place, row in enumerate(ids):
             if BAD in row:
-                raise InvalidInputError(f"id {place} is unknown")
+                raise InvalidInputError(f"texts [{place}] are unknown", [place])
         return np.array([[sum(row)] for row in ids], np.float32)
 
 
-def caller(name: str = "somebody") -> Trace:
-    return Trace("a-request", name)
+class Callers:
+    """Asks a coalescer for requests of callers."""
+
+    def __init__(self, client: Counting, calls: int) -> None:
+        self.slots = Slots(calls)
+        self.coalescer = Coalescer(cast("AsyncClient", client), self.slots, timeout_s=1)
+
+    async def embed(
+        self, ids: list[list[int]], max_rows: int = 8, caller: str = "somebody", options: Options = OPTIONS
+    ) -> Any:
+        flow = Flow(caller, is_large(len(ids), sum(map(len, ids)), max_rows))
+        entry = self.slots.enter("a-request", flow)
+        try:
+            return await self.coalescer.embed(ids, options, max_rows, entry)
+        finally:
+            self.slots.leave(entry)
 
 
 @pytest.fixture
@@ -51,18 +65,18 @@ def client() -> Counting:
 
 
 @pytest.fixture
-def coalescer(client: Counting) -> Coalescer:
-    return Coalescer(cast("AsyncClient", client), Turns(calls=2), timeout_s=1)
+def coalescer(client: Counting) -> Callers:
+    return Callers(client, calls=2)
 
 
-async def start(coalescer: Coalescer, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
-    tasks = [asyncio.create_task(coalescer.embed([text], options, 8, caller())) for text in texts]
+async def start(coalescer: Callers, *texts: list[int], options: Options = OPTIONS) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(coalescer.embed([text], options=options)) for text in texts]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_a_lone_text_leaves_at_once(coalescer: Coalescer, client: Counting) -> None:
+async def test_a_lone_text_leaves_at_once(coalescer: Callers, client: Counting) -> None:
     (task,) = await start(coalescer, [1, 2])
 
     assert client.sent == [[[1, 2]]]
@@ -70,9 +84,7 @@ async def test_a_lone_text_leaves_at_once(coalescer: Coalescer, client: Counting
     assert (await task).tolist() == [[3]]
 
 
-async def test_what_arrives_while_all_calls_are_under_way_leaves_together(
-    coalescer: Coalescer, client: Counting
-) -> None:
+async def test_what_arrives_while_all_calls_are_under_way_leaves_together(coalescer: Callers, client: Counting) -> None:
     first = await start(coalescer, [1])
     second = await start(coalescer, [2])
     later = await start(coalescer, *([number] for number in range(3, 13)))
@@ -85,7 +97,7 @@ async def test_what_arrives_while_all_calls_are_under_way_leaves_together(
     assert [len(call) for call in client.sent] == [1, 1, 8, 2]
 
 
-async def test_only_equal_options_share_a_request(coalescer: Coalescer, client: Counting) -> None:
+async def test_only_equal_options_share_a_request(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     waiting = [*await start(coalescer, [3], [4]), *await start(coalescer, [5], options=Options("others", None, True))]
     client.may_answer.set()
@@ -94,18 +106,20 @@ async def test_only_equal_options_share_a_request(coalescer: Coalescer, client: 
     assert sorted(client.sent[2:]) == [[[3], [4]], [[5]]]
 
 
-async def test_a_mistake_is_paid_for_by_its_maker_alone(coalescer: Coalescer, client: Counting) -> None:
+async def test_a_mistake_is_paid_for_by_its_maker_alone(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     good, bad, other = await start(coalescer, [3], [BAD], [4])
     client.may_answer.set()
     await asyncio.gather(*busy)
 
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=r"texts \[0\] are unknown") as refused:
         await bad
+    assert refused.value.indices == (0,)
     assert [(await good).tolist(), (await other).tolist()] == [[[3]], [[4]]]
+    assert sum([BAD] in call for call in client.sent) == 1
 
 
-async def test_who_has_gone_is_not_sent(coalescer: Coalescer, client: Counting) -> None:
+async def test_who_has_gone_is_not_sent(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     gone, here = await start(coalescer, [3], [4])
     gone.cancel()
@@ -116,7 +130,7 @@ async def test_who_has_gone_is_not_sent(coalescer: Coalescer, client: Counting) 
     assert client.sent[2:] == [[[4]]]
 
 
-async def test_a_failure_reaches_everyone_who_was_sent_and_nobody_after(coalescer: Coalescer, client: Counting) -> None:
+async def test_a_failure_reaches_everyone_who_was_sent_and_nobody_after(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     waiting = await start(coalescer, [3], [4])
     client.failure = UnavailableError("away")
@@ -130,31 +144,31 @@ async def test_a_failure_reaches_everyone_who_was_sent_and_nobody_after(coalesce
 
 
 async def test_a_long_list_is_sent_in_several_calls_and_answered_in_its_order(
-    coalescer: Coalescer, client: Counting
+    coalescer: Callers, client: Counting
 ) -> None:
     client.may_answer.set()
-    vectors = await coalescer.embed([[number, *[0] * (number % 5)] for number in range(20)], OPTIONS, 8, caller())
+    vectors = await coalescer.embed([[number, *[0] * (number % 5)] for number in range(20)])
 
     assert vectors.tolist() == [[number] for number in range(20)]
     assert [len(call) for call in client.sent] == [8, 8, 4]
 
 
-async def test_texts_of_similar_length_travel_together(coalescer: Coalescer, client: Counting) -> None:
+async def test_texts_of_similar_length_travel_together(coalescer: Callers, client: Counting) -> None:
     client.may_answer.set()
-    await coalescer.embed([[1], [2] * 9, [3], [4] * 9], OPTIONS, 2, caller())
+    await coalescer.embed([[1], [2] * 9, [3], [4] * 9], max_rows=2)
 
     assert [list(map(len, call)) for call in client.sent] == [[1, 1], [9, 9]]
 
 
-async def test_a_call_holds_no_more_tokens_than_it_may(coalescer: Coalescer, client: Counting) -> None:
+async def test_a_call_holds_no_more_tokens_than_it_may(coalescer: Callers, client: Counting) -> None:
     client.may_answer.set()
-    await coalescer.embed([[1] * (CALL_TOKENS // 2)] * 3 + [[1] * (CALL_TOKENS + 1)], OPTIONS, 8, caller())
+    await coalescer.embed([[1] * (CALL_TOKENS // 2)] * 3 + [[1] * (CALL_TOKENS + 1)])
 
     assert sorted(map(len, client.sent)) == [1, 1, 2]
 
 
-async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer, client: Counting) -> None:
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)], OPTIONS, 8, caller()))
+async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Callers, client: Counting) -> None:
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(1, 41)]))
     await asyncio.sleep(0)
     (late,) = await start(coalescer, [99])
     client.may_answer.set()
@@ -165,12 +179,12 @@ async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Coalescer
 
 
 async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(client: Counting) -> None:
-    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=6), timeout_s=1)  # three instances
+    coalescer = Callers(client, calls=6)  # three instances
     (first,) = await start(coalescer, [99])
     client.may_answer.set()
     await first
     client.may_answer.clear()
-    bulk = asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10, OPTIONS, 8, caller()))
+    bulk = asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10))
     await asyncio.sleep(0)
     (second,) = await start(coalescer, [98])
 
@@ -180,7 +194,7 @@ async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(cl
 
 
 async def test_a_single_long_text_keeps_nothing_idle_for_short_ones(client: Counting) -> None:
-    coalescer = Coalescer(cast("AsyncClient", client), Turns(calls=4), timeout_s=1)  # two instances
+    coalescer = Callers(client, calls=4)  # two instances
     tasks = await start(coalescer, *([number] * (CALL_TOKENS + 1) for number in range(6)))
 
     assert len(client.sent) == 4
@@ -189,27 +203,27 @@ async def test_a_single_long_text_keeps_nothing_idle_for_short_ones(client: Coun
 
 
 async def test_where_they_share_an_instance_with_single_texts_the_calls_of_long_lists_are_short(
-    coalescer: Coalescer, client: Counting
+    coalescer: Callers, client: Counting
 ) -> None:
     client.may_answer.set()
     row = [1] * (CALL_TOKENS_CROWDED // 2)
-    await coalescer.embed([row] * 20, OPTIONS, 8, caller())
+    await coalescer.embed([row] * 20)
     undisturbed = [len(call) for call in client.sent]
     (single,) = await start(coalescer, [99])
     await single
     client.sent.clear()
-    await coalescer.embed([row] * 4, OPTIONS, 2, caller())
-    await coalescer.embed([row] * 20, OPTIONS, 8, caller())
+    await coalescer.embed([row] * 4, max_rows=2)
+    await coalescer.embed([row] * 20)
 
     assert set(undisturbed[:-1]) == {CALL_TOKENS // len(row)}
     assert {len(call) for call in client.sent} == {2}
 
 
-async def test_callers_advance_alike_however_much_each_asks_for(coalescer: Coalescer, client: Counting) -> None:
+async def test_callers_advance_alike_however_much_each_asks_for(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
-    greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, OPTIONS, 8, caller("greedy"))) for _ in range(4)]
+    greedy = [asyncio.create_task(coalescer.embed([[7]] * 80, caller="greedy")) for _ in range(4)]
     await asyncio.sleep(0)
-    modest = asyncio.create_task(coalescer.embed([[8]] * 80, OPTIONS, 8, caller("modest")))
+    modest = asyncio.create_task(coalescer.embed([[8]] * 80, caller="modest"))
     await asyncio.sleep(0)
     client.may_answer.set()
     await modest
@@ -220,12 +234,10 @@ async def test_callers_advance_alike_however_much_each_asks_for(coalescer: Coale
     assert shares[0] < 120  # of 320: about as much, and not four times
 
 
-async def test_the_long_lists_of_one_caller_are_done_one_after_another(coalescer: Coalescer, client: Counting) -> None:
+async def test_the_long_lists_of_one_caller_are_done_one_after_another(coalescer: Callers, client: Counting) -> None:
     client.may_answer.set()
     done: list[int] = []
-    lists = [
-        asyncio.create_task(coalescer.embed([[number]] * 16, OPTIONS, 8, caller("greedy"))) for number in range(10)
-    ]
+    lists = [asyncio.create_task(coalescer.embed([[number]] * 16, caller="greedy")) for number in range(10)]
     for number, task in enumerate(lists):
         task.add_done_callback(partial(lambda number, _: done.append(number), number))
     await asyncio.gather(*lists)
@@ -234,8 +246,8 @@ async def test_the_long_lists_of_one_caller_are_done_one_after_another(coalescer
     assert [len({row[0] for row in call}) for call in client.sent] == [1] * 20
 
 
-async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalescer: Coalescer, client: Counting) -> None:
-    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(80)], OPTIONS, 8, caller()))
+async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalescer: Callers, client: Counting) -> None:
+    bulk = asyncio.create_task(coalescer.embed([[number] for number in range(80)]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     bulk.cancel()
@@ -247,10 +259,10 @@ async def test_who_left_while_a_long_list_was_sent_takes_its_rest_along(coalesce
     assert [len(call) for call in client.sent] == [8, 8, 1]
 
 
-async def test_a_mistake_in_a_long_list_is_told_with_its_place(coalescer: Coalescer, client: Counting) -> None:
+async def test_a_mistake_in_a_long_list_is_told_with_its_place(coalescer: Callers, client: Counting) -> None:
     client.may_answer.set()
     ids = [[number] for number in range(20)]
     ids[11] = [BAD]
 
-    with pytest.raises(InvalidInputError, match="id 11 is unknown"):
-        await coalescer.embed(ids, OPTIONS, 8, caller())
+    with pytest.raises(InvalidInputError, match=r"texts \[11\] are unknown"):
+        await coalescer.embed(ids)

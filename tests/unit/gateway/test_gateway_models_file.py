@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_gateway import GatewayError, GatewaySettings
+from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.models.models_file import read_models_file
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def test_a_file_that_is_not_there_is_named_with_its_setting(http_with: Serve, tm
 @pytest.mark.parametrize("example", re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL))
 def test_the_examples_of_the_documentation_are_understood(models_file: Path, example: str) -> None:
     models_file.write_text(example)
-    assert read_models_file(models_file).upstreams
+    assert read_models_file(models_file, {"url": UpstreamTable}).backends
 
 
 async def test_the_file_is_read_again_when_an_administrator_says_so(http_with: Serve, models_file: Path) -> None:

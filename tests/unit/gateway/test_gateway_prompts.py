@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conch_gateway.inference.prompts import PROMPT_NAMES, InputType, Prompt, choose_prompt
+from conch_gateway.backends.prompts import PROMPT_NAMES, Prompt, choose_prompt
+from conch_gateway.jobs import InputType
 
 from tests.unit.gateway.conftest import model_info
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway.scheduling.admission import estimated_tokens
+from conch_gateway.scheduling.sizes import estimated_sizes
 
 if TYPE_CHECKING:
     import httpx
@@ -75,5 +75,5 @@ async def test_answers_with_a_vector_for_each_token_have_a_bound(http_with: Serv
 
 
 def test_a_query_counts_with_each_of_its_documents() -> None:
-    assert estimated_tokens(["d" * 40] * 100, beside=400) == 100 * 112
-    assert estimated_tokens(["d" * 40] * 100, 64, beside=400) == 100 * 64
+    assert estimated_sizes(["d" * 40] * 100, beside=400) == [112] * 100
+    assert estimated_sizes(["d" * 40] * 100, 64, beside=400) == [64] * 100

@@ -102,10 +102,11 @@ async def test_what_is_remembered_is_forgotten_when_the_models_file_is_read_agai
 async def test_a_refusal_counts_places_among_the_texts_that_were_given(http_of: Serve, other: OtherServer) -> None:
     async with http_of(cache_mb=1) as http:
         await embedded(http, "known")
-        other.script = [(400, {"error": {"message": f"input[{place}] is too long"}}, {}) for place in (0, 2)]
+        other.script = [(400, {"error": {"message": "input[0] is too long"}}, {})]
         answer = await http.post("/v1/embeddings", json={"model": "far", "input": ["known", "known", "long"]})
     assert answer.status_code == 400
     assert "input[2]" in answer.json()["error"]["message"]
+    assert len(other.requests) == 2
 
 
 async def test_a_long_list_is_asked_for_in_calls_and_keeps_its_order(http_of: Serve, other: OtherServer) -> None:
@@ -132,12 +133,23 @@ async def test_a_long_list_of_documents_is_ranked_as_one(http_of: Serve, other: 
     assert told["usage"]["total_tokens"] == 3 * TOKENS
 
 
-async def test_a_refusal_of_a_part_says_that_places_count_within_it(http_of: Serve, other: OtherServer) -> None:
-    other.script = [(400, {"message": "input[1] is too long"}, {})]
-    async with http_of(SHORT_CALLS) as http:
-        answer = await http.post("/v1/embeddings", json={"model": "far", "input": ["a", "b", "c"]})
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        pytest.param("input[1] is too long", "input[4] is too long", id="with a place"),
+        pytest.param("too long", "too long (in a call with inputs [3, 4])", id="without one"),
+        pytest.param("at most [512] tokens", "tokens (in a call with inputs [3, 4])", id="another number"),
+    ],
+)
+async def test_a_refusal_of_a_call_counts_places_among_the_texts_that_were_given(
+    http_of: Serve, other: OtherServer, message: str, told: str
+) -> None:
+    async with http_of("max_rows = 2\ncalls = 1") as http:
+        other.script = [(200, distinct("a", "b"), {}), (400, {"message": message}, {})]
+        answer = await http.post("/v1/embeddings", json={"model": "far", "input": ["a", "b", "a", "c", "d"]})
     assert answer.status_code == 400
-    assert "input[1] is too long (it was asked in 2 calls of 2" in answer.json()["error"]["message"]
+    assert told in answer.json()["error"]["message"]
+    assert len(other.requests) == 2
 
 
 async def test_no_more_calls_are_under_way_than_the_table_says(http_of: Serve, other: OtherServer) -> None:

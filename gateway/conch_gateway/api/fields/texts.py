@@ -10,18 +10,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
-from typing_extensions import TypeIs
 
 from conch_gateway.api.fields.body import invalid, wrong_type
+from conch_gateway.jobs import Texts, is_text
 
-Texts = list[str] | list[list[int]]
 Document = str | dict[str, Any]
 _LARGEST_ID = 2**31 - 1
-
-
-def is_text(texts: Texts) -> TypeIs[list[str]]:
-    """Tell texts from rows of token ids."""
-    return isinstance(texts[0], str)
 
 
 def texts_of(value: object) -> Texts:

@@ -1,7 +1,4 @@
-"""What another server's answers hold, once they were found to be what was asked for.
-
-They are taken for nothing else: as many as the texts, each in its place, of one length, and finite, or else none of it.
-"""
+"""Reads an upstream's answers: as many as the texts, each in its place, of one length and finite, or nothing of it."""
 
 from __future__ import annotations
 
@@ -10,25 +7,16 @@ import binascii
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from conch_client import Ranked, SparseVector
-from numpy.typing import NDArray
+
+from conch_gateway.jobs import Answer, Vectors
 
 Given = TypeVar("Given")
-Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Given]):
-    """What was given, and how many tokens the other server says it has computed for it; 0 if it does not say."""
-
-    given: Given
-    tokens: int
 
 
 class NonsenseError(Exception):

@@ -1,15 +1,17 @@
-"""Another server, asked over HTTP: attempts at it, and what its refusals mean here."""
+"""Calls to an upstream over HTTP: attempts, and what its refusals mean here."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import httpx
 import orjson
+from conch_client import InvalidInputError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from conch_gateway.errors import InvalidValueError, UpstreamBusyError, UpstreamError
-from conch_gateway.models.models_file import UpstreamTable
+from conch_gateway.backends.upstream_table import UpstreamTable
+from conch_gateway.errors import UpstreamBusyError, UpstreamError
 
 _CONNECT_TIMEOUT_S = 5.0
 _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
@@ -18,16 +20,18 @@ _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
 
 
+_INDICES = re.compile(r"\[(\d{1,4}(?:, \d{1,4})*)\]")  # as in "input[3] is too long"
+
+
 class _PassingError(Exception):
     """Perhaps gone with the next attempt."""
 
 
-class OtherServer:
+class UpstreamServer:
     """The server of one table of the models file; belongs to one event loop."""
 
-    def __init__(self, name: str, table: UpstreamTable) -> None:
-        """`name` is the model's public one, for messages; raises ModelsFileError when the key is missing."""
-        self._name = name
+    def __init__(self, table: UpstreamTable) -> None:
+        """Raise ModelsFileError where the server's key is missing."""
         self._retries = table.retries
         key = table.api_key()
         self._http = httpx.AsyncClient(
@@ -41,7 +45,7 @@ class OtherServer:
         """Return the content of its answer, after as many attempts as it takes and the table allows.
 
         Raises:
-            InvalidValueError: it refused the request as it is.
+            InvalidInputError: it refused the request; with the indices that its message has.
             UpstreamBusyError: it takes no more now.
             UpstreamError: it cannot be reached, or failed.
         """
@@ -55,11 +59,7 @@ class OtherServer:
         try:
             return await attempts(self._ask_once, path, orjson.dumps(body), headers)
         except _PassingError as error:
-            raise self.failed(str(error)) from error
-
-    def failed(self, reason: str) -> UpstreamError:
-        """Return the error that says so."""
-        return UpstreamError(f"the server of {self._name} failed: {reason}")
+            raise failure(str(error)) from error
 
     async def close(self) -> None:
         """Close its connections."""
@@ -69,25 +69,33 @@ class OtherServer:
         try:
             answer = await self._http.post(path, content=body, headers=headers)
         except httpx.HTTPError as error:
-            msg = f"it cannot be reached ({type(error).__name__})"
-            raise _PassingError(msg) from error
+            raise _PassingError(f"it cannot be reached ({type(error).__name__})") from error
         if answer.status_code == httpx.codes.OK:
             return answer.content
-        raise self._refusal(answer)
+        raise _refusal(answer)
 
-    def _refusal(self, answer: httpx.Response) -> Exception:
-        status = answer.status_code
-        if status in _RETRIED_STATUSES:
-            return _PassingError(f"it answered {status}")
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            return UpstreamBusyError(f"the server of {self._name} takes no more now", _retry_after_s(answer))
-        if status in _REFUSED_STATUSES:
-            return InvalidValueError(f"the server of {self._name} refused the request: {_message(answer)}")
-        if status in {401, 403}:
-            return self.failed("it refused the gateway's key; set the one that api_key_env or api_key_file names")
-        if status == httpx.codes.NOT_FOUND:
-            return self.failed("it has no such model or path; check `url` and `model` in the models file")
-        return self.failed(f"it answered {status}")
+
+def failure(reason: str) -> UpstreamError:
+    """Return the error of an upstream that failed; it names no model: the caller may know it by an alias only."""
+    return UpstreamError(f"the server of the model failed: {reason}")
+
+
+def _refusal(answer: httpx.Response) -> Exception:
+    status = answer.status_code
+    if status in _RETRIED_STATUSES:
+        return _PassingError(f"it answered {status}")
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return UpstreamBusyError("the server of the model takes no more now", _retry_after_s(answer))
+    if status in _REFUSED_STATUSES:
+        message = _message(answer)
+        found = _INDICES.search(message)
+        indices = [int(index) for index in found[1].split(", ")] if found is not None else []
+        return InvalidInputError(f"the server of the model refused the request: {message}", indices)
+    if status in {401, 403}:
+        return failure("it refused the gateway's key; set the one that api_key_env or api_key_file names")
+    if status == httpx.codes.NOT_FOUND:
+        return failure("it has no such model or path; check `url` and `model` in the models file")
+    return failure(f"it answered {status}")
 
 
 def _retry_after_s(answer: httpx.Response) -> int:

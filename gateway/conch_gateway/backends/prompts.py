@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from conch_client import ModelInfo
 
-InputType = Literal[
-    "query",
-    "document",
-    "passage",
-    "search_query",
-    "search_document",
-    "retrieval.query",
-    "retrieval.passage",
-    "code.query",
-    "code.passage",
-    "classification",
-    "clustering",
-    "separation",
-    "text-matching",
-]
+from conch_gateway.jobs import InputType
 
 # Names under which models' authors put a prompt, most usual first: sentence-transformers' own order for queries and
 # documents, then nomic's, Jina's and EmbeddingGemma's names.
@@ -29,7 +15,7 @@ _QUERY = ("query", "search_query", "retrieval.query", "Retrieval-query")
 _DOCUMENT = ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document")
 _CLUSTERING = ("clustering", "separation", "Clustering")
 
-PROMPT_NAMES: Mapping[str, tuple[str, ...]] = {
+PROMPT_NAMES: Mapping[InputType, tuple[str, ...]] = {
     "query": _QUERY,
     "document": _DOCUMENT,
     "passage": _DOCUMENT,
@@ -54,7 +40,7 @@ class Prompt(NamedTuple):
     prompt_name: str | None
 
 
-def choose_prompt(info: ModelInfo, prompt_name: str | None, input_type: str | None) -> Prompt:
+def choose_prompt(info: ModelInfo, prompt_name: str | None, input_type: InputType | None) -> Prompt:
     """Return the prompt of that name, or else the one that the model has for such input.
 
     Where its author gave none for such input, the model's default applies, unless that is for another kind of input:

@@ -1,0 +1,70 @@
+"""The protocol of a backend: what computes vectors and rankings for the rest of the gateway, which never asks how.
+
+Another backend is a module with a class of this protocol, and a line in `models/models_file.py` for its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from conch_client import ModelInfo, Ranked, SparseVector, Token
+from conch_contract import Task
+
+from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Vectors
+from conch_gateway.scheduling.admission import Backlog, Reservation
+
+
+class ReplacedError(Exception):
+    """The model was replaced while a request was computed, whose result would be of two versions; begin anew."""
+
+
+class Backend(Protocol):
+    """A server of models; belongs to one event loop.
+
+    What computes gets a reservation that is in the backlog, and puts each call into the backlog's slots. It raises
+    InvalidInputError with the indices of the inputs at fault, without sending anything twice to find them; ConchError
+    as the client does; UpstreamError, UpstreamBusyError and DeadlineError where the backend is an upstream.
+
+    Attributes:
+        edition: of what the backend answers: with the model's facts, the cache's key of its vectors.
+    """
+
+    edition: object
+
+    async def models(self) -> list[ModelInfo]:
+        """Return all its models."""
+
+    async def model(self, name: str) -> ModelInfo:
+        """Return the facts of a model; raises ModelNotFoundError."""
+
+    def tasks(self, info: ModelInfo) -> frozenset[Task]:
+        """Return what a model does."""
+
+    def backlog(self, info: ModelInfo) -> Backlog:
+        """Return the backlog that requests for a model join."""
+
+    async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Return float32 [texts, dimension]; raises ReplacedError."""
+
+    async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
+        """Return float32 [tokens, dimension] for each text."""
+
+    async def embed_sparse(
+        self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation
+    ) -> Answer[list[SparseVector]]:
+        """Return term ids and weights for each text."""
+
+    async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
+        """Return the best `top_n` documents by descending score."""
+
+    async def tokens(
+        self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
+    ) -> list[list[Token]]:
+        """Split texts into tokens; raises InvalidInputError where the backend keeps its tokenizer to itself."""
+
+    async def decode(self, info: ModelInfo, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
+        """Join tokens to texts; raises as `tokens` does."""
+
+    async def close(self) -> None:
+        """Close its connections."""

@@ -1,0 +1,46 @@
+"""A request's calls to a backend, each in a slot of its own, so that other requests' calls get slots in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from conch_client import InvalidInputError
+
+from conch_gateway.concurrency import all_of
+from conch_gateway.scheduling.admission import Reservation
+from conch_gateway.scheduling.sizes import split
+
+Result = TypeVar("Result")
+
+
+async def in_calls(
+    ask: Callable[[Sequence[int]], Awaitable[Result]],
+    sizes: Sequence[int],
+    reservation: Reservation,
+    max_rows: int,
+    *,
+    alike: bool = False,
+) -> list[tuple[Sequence[int], Result]]:
+    """Split rows into calls and return each call's rows, given by their places, and its result.
+
+    Args:
+        ask: makes the call for the rows at these places.
+        sizes: of the rows, in tokens.
+        reservation: of the request.
+        max_rows: most rows of a call.
+        alike: whether rows of similar size go together.
+
+    Raises:
+        InvalidInputError: with indices among all rows.
+    """
+    slots = reservation.slots
+
+    async def call(places: Sequence[int]) -> tuple[Sequence[int], Result]:
+        async with slots.slot(reservation.entry, sum(sizes[place] for place in places)):
+            try:
+                return places, await ask(places)
+            except InvalidInputError as error:
+                raise error.moved(places) from error
+
+    return await all_of(call, split(sizes, max_rows, alike=alike))

@@ -1,0 +1,215 @@
+"""Triton as a backend, through the client: dense vectors in calls that requests share, everything else in its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from time import perf_counter
+from typing import Any, TypeVar
+
+from conch_client import AsyncClient, InvalidInputError, ModelInfo, Ranked, Ranking, SparseVector, Token
+from conch_contract import Task
+
+from conch_gateway.backends.backend import ReplacedError
+from conch_gateway.backends.calls import in_calls
+from conch_gateway.backends.coalescer import Coalescer, Options
+from conch_gateway.backends.prompts import choose_prompt
+from conch_gateway.errors import InvalidValueError
+from conch_gateway.jobs import RERANKING, Answer, EmbeddingJob, RerankJob, Texts, Vectors, is_text
+from conch_gateway.scheduling.admission import Backlog, Reservation
+from conch_gateway.scheduling.sizes import estimated_sizes
+from conch_gateway.scheduling.slots import Slots
+from conch_gateway.settings import GatewaySettings
+
+_CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
+_ROWS = 8  # that an instance on a CPU merges; those on a GPU take more, and so more calls keep them busy
+_MOST_NUMBERS = 2**22  # of an answer with token vectors: 16 MiB of float32, and five times as much in JSON
+_PROBE = "ready"
+
+Vector = TypeVar("Vector")
+
+
+class Triton:
+    """The models that one Triton serves; see `Backend`."""
+
+    edition: object = None  # the facts of a model say which weights it has
+
+    def __init__(self, settings: GatewaySettings, client: AsyncClient) -> None:
+        self.client = client
+        self._truncate = settings.truncate
+        self._timeout_s = settings.timeout_s
+        self._stated_calls = settings.triton_calls
+        self._calls: dict[str, int] = {}
+        self._slots = Slots(settings.triton_calls or _CALLS_EACH)
+        self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
+        self.shared_backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
+
+    async def models(self) -> list[ModelInfo]:
+        """Return all models of the repository that it has loaded."""
+        return await self.client.models()
+
+    async def model(self, name: str) -> ModelInfo:
+        """Return the facts of a model; raises ModelNotFoundError."""
+        return await self.client.model(name)
+
+    def tasks(self, info: ModelInfo) -> frozenset[Task]:
+        """Return the one thing that the model does."""
+        return frozenset({info.task})
+
+    def backlog(self, info: ModelInfo) -> Backlog:
+        """Return the backlog of all models: they share its cores.
+
+        As many calls are let through as keep the instances of every model busy, unless the settings say how many.
+        """
+        if self._stated_calls is None and info.instances is not None:
+            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
+            self._slots.resize(max(self._calls.values()))
+        return self.shared_backlog
+
+    async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Return float32 [texts, dimension]; raises ReplacedError."""
+        ids, tokenize_s = await self._tokenized(info, job)
+        row_tokens = list(map(len, ids))
+        reservation.correct(sum(row_tokens))
+        options = Options(info.name, job.dimensions, normalize=job.normalize is not False)
+        vectors = await self._coalescer.embed(ids, options, info.max_rows, reservation.entry)
+        # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
+        if tokenize_s is not None and await self.client.model(info.name) != info:
+            raise ReplacedError
+        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
+
+    async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
+        """Return float32 [tokens, dimension] for each text."""
+
+        async def ask(texts: Texts, **options: Any) -> list[Vectors]:
+            return await self.client.embed_tokens(texts, normalize=job.normalize is True, **options)
+
+        return await self._each(ask, info, job, reservation, _MOST_NUMBERS // (info.dimension or 1))
+
+    async def embed_sparse(
+        self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation
+    ) -> Answer[list[SparseVector]]:
+        """Return term ids and weights for each text."""
+        return await self._each(self.client.embed_sparse, info, job, reservation)
+
+    async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
+        """Return the best documents, by descending raw score."""
+        documents = await self._shortened(info, job)
+
+        async def rank(places: Sequence[int]) -> Ranking:
+            return await self.client.rerank(
+                job.query,
+                [documents[place] for place in places],
+                model=info.name,
+                raw_scores=job.raw_scores,
+                truncate=job.truncate or self._truncate,
+                timeout_s=self._timeout_s,
+                request_id=reservation.entry.request_id,
+            )
+
+        sizes = estimated_sizes(documents, info.max_length, beside=len(job.query))
+        max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
+        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True)
+        ranked = [
+            (-raw, places[one.index], one.score)
+            for places, ranking in rankings
+            for raw, one in zip(ranking.raw_scores, ranking, strict=True)
+        ]
+        best = [Ranked(index, score) for _, index, score in sorted(ranked)[: job.top_n]]
+        return Answer(best, sum(ranking.tokens for _, ranking in rankings))
+
+    async def tokens(
+        self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
+    ) -> list[list[Token]]:
+        """Split texts into tokens."""
+        return await self.client.tokens(
+            texts,
+            model=info.name,
+            prompt_name=prompt_name,
+            add_special_tokens=add_special_tokens,
+            timeout_s=self._timeout_s,
+        )
+
+    async def decode(self, info: ModelInfo, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
+        """Join tokens to texts."""
+        return await self.client.decode(
+            ids, model=info.name, skip_special_tokens=skip_special_tokens, timeout_s=self._timeout_s
+        )
+
+    async def probe(self, info: ModelInfo, timeout_s: float) -> None:
+        """Have a model compute one word: the smallest request that goes all the way, and warms it up."""
+        if Task.EMBEDDING in self.tasks(info):
+            await self.client.embed([_PROBE], model=info.name, timeout_s=timeout_s)
+        elif self.tasks(info) <= RERANKING:
+            await self.client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self.client.close()
+
+    async def _each(
+        self,
+        ask: Callable[..., Awaitable[list[Vector]]],
+        info: ModelInfo,
+        job: EmbeddingJob,
+        reservation: Reservation,
+        most_tokens: int | None = None,
+    ) -> Answer[list[Vector]]:
+        """Compute an item for each text; tokens are counted before: one may have no vector, and several one term."""
+        ids, tokenize_s = await self._tokenized(info, job)
+        sizes = list(map(len, ids))
+        reservation.correct(sum(sizes))
+        if most_tokens is not None and reservation.tokens > most_tokens:
+            msg = (
+                f"{reservation.tokens} tokens are too many, as each gets a vector; with model {info.name!r} send at "
+                f"most {most_tokens} in one request"
+            )
+            raise InvalidValueError(msg, param="input")
+
+        async def compute(places: Sequence[int]) -> list[Vector]:
+            part: Any = [job.texts[place] for place in places]
+            return await ask(part, request_id=reservation.entry.request_id, **self._options(info, job))
+
+        answers = await in_calls(compute, sizes, reservation, info.max_rows)
+        return Answer(list(chain.from_iterable(answer for _, answer in answers)), sum(sizes), tokenize_s=tokenize_s)
+
+    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[list[list[int]], float | None]:
+        """Return the token ids of each text and the seconds that it took; None for ids that were given."""
+        if not is_text(job.texts):
+            return job.texts, None
+        started = perf_counter()
+        ids = await self.client.tokenize(job.texts, **self._options(info, job))
+        return ids, perf_counter() - started
+
+    def _options(self, info: ModelInfo, job: EmbeddingJob) -> dict[str, Any]:
+        prompt = choose_prompt(info, job.prompt_name, job.input_type)._asdict() if is_text(job.texts) else {}
+        return {
+            "model": info.name,
+            **prompt,
+            "truncate": job.truncate or self._truncate,
+            "timeout_s": self._timeout_s,
+        }
+
+    async def _shortened(self, info: ModelInfo, job: RerankJob) -> list[str]:
+        """Cut documents behind the last token that is to be read."""
+        most, shortened = job.document_tokens, list(job.documents)
+        if most is None or most >= info.max_length:
+            return shortened
+        # No token is shorter than a byte, so that most documents need not be tokenised to know that they are short.
+        places = [place for place, document in enumerate(shortened) if len(document.encode()) > most]
+        if not places:
+            return shortened
+        try:
+            tokens = await self.client.tokens(
+                [shortened[place] for place in places],
+                model=info.name,
+                prompt="",
+                add_special_tokens=False,
+                limit=most + 1,
+                timeout_s=self._timeout_s,
+            )
+        except InvalidInputError as error:
+            raise error.moved(places) from error
+        for place, row in zip(places, tokens, strict=True):
+            shortened[place] = shortened[place][: row[most - 1].stop] if len(row) > most else shortened[place]
+        return shortened

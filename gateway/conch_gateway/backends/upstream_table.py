@@ -1,0 +1,92 @@
+"""The table of an upstream in the models file: where it is, and what its model can do, which is declared, not asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from conch_gateway.errors import ModelsFileError
+from conch_gateway.operators_file import read_operators_file
+
+VectorType = Literal["dense", "late", "sparse"]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+_OF_DENSE = frozenset({"dimension", "matryoshka_dimensions"})
+_OF_EMBEDDINGS = _OF_DENSE | {"vector_types", "prompts", "default_prompt_name"}
+
+
+class UpstreamTable(BaseModel):
+    """A model of a server that speaks OpenAI's `/embeddings`, or Jina's and Cohere's `/rerank`.
+
+    Attributes:
+        url: what comes before `/embeddings` and `/rerank`.
+        model: its name there.
+        api_key_env: variable that holds the key of the server.
+        api_key_file: file that holds it.
+        task: what the model is for.
+        vector_types: which kinds of vectors it gives; late and sparse ones in conch's own shape.
+        dimension: length of its dense vectors.
+        matryoshka_dimensions: lengths that they may be shortened to; any up to `dimension` where it is not said.
+        prompts: texts to put before texts, by name: the server is told nothing of what texts are for. Without, it is.
+        default_prompt_name: the prompt where nothing is said of what texts are for.
+        extensions: whether the server takes fields that are conch's own or others' than OpenAI's and Cohere's.
+        max_length: most tokens of a text.
+        max_rows: most texts or documents in one call; longer lists are split.
+        calls: most calls under way to it at once.
+        timeout_s: how long a request may take, waiting for its slot and further attempts included.
+        retries: further attempts of a call after what may pass.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
+    model: Name
+    api_key_env: Name | None = None
+    api_key_file: Path | None = None
+    task: Literal["embedding", "rerank"] = "embedding"
+    vector_types: tuple[VectorType, ...] = Field(("dense",), min_length=1)
+    dimension: int | None = Field(None, ge=1)
+    matryoshka_dimensions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    prompts: dict[Name, str] | None = None
+    default_prompt_name: Name | None = None
+    extensions: bool = True
+    max_length: int = Field(8192, ge=1)
+    max_rows: int = Field(32, ge=1, le=2048)
+    calls: int = Field(8, ge=1)
+    timeout_s: float = Field(600.0, gt=0)
+    retries: int = Field(2, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> UpstreamTable:
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        unfit = self.model_fields_set & (_OF_EMBEDDINGS if self.task == "rerank" else frozenset())
+        if "dense" not in self.vector_types:
+            unfit |= self.model_fields_set & _OF_DENSE
+        if unfit:
+            msg = f"leave out {', '.join(sorted(unfit))}, or say in task and vector_types that it gives such vectors"
+            raise ValueError(msg)
+        if set(self.vector_types) != {"dense"} and not self.extensions:
+            msg = "late and sparse vectors are asked for by vector_type, which is no field of OpenAI's; set extensions"
+            raise ValueError(msg)
+        if self.default_prompt_name is not None and self.default_prompt_name not in (self.prompts or {}):
+            raise ValueError("default_prompt_name is none of prompts")
+        return self
+
+    def api_key(self) -> SecretStr | None:
+        """Return the key from where the table says it is; raises ModelsFileError where it is not."""
+        if self.api_key_env is not None:
+            if not os.environ.get(self.api_key_env):
+                msg = f"the environment has no {self.api_key_env}, which api_key_env names; set it"
+                raise ModelsFileError(msg)
+            return SecretStr(os.environ[self.api_key_env])
+        if self.api_key_file is None:
+            return None
+        try:
+            return SecretStr(read_operators_file(self.api_key_file).decode().strip())
+        except OSError as error:
+            msg = f"cannot read api_key_file {self.api_key_file}: {error.strerror}"
+            raise ModelsFileError(msg) from error

@@ -1,0 +1,238 @@
+"""The one path from a request to its result, for every task.
+
+Reserve room, acquire the model, look into the cache, join the backend's backlog, have the backend compute the rest, and
+say what it took. A request may be refused with 429 where it reserves room and where it joins the backlog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Generic, TypeVar
+
+import numpy as np
+from conch_client import InvalidInputError, Ranked, SparseVector, UnavailableError
+from conch_contract import Task
+
+from conch_gateway.backends.backend import ReplacedError
+from conch_gateway.concurrency import all_of
+from conch_gateway.errors import InvalidValueError
+from conch_gateway.inference.cache import VectorCache
+from conch_gateway.jobs import RERANKING, Answer, EmbeddingJob, PairJob, RerankJob, Vectors, is_text
+from conch_gateway.models.registry import Models, Served
+from conch_gateway.scheduling.admission import Admission, Reservation
+from conch_gateway.scheduling.sizes import estimated_sizes
+from conch_gateway.settings import GatewaySettings
+from conch_gateway.telemetry.request import RequestContext, Usage
+
+_DENSE, _MULTI_VECTOR, _SPARSE = (frozenset({task}) for task in (Task.EMBEDDING, Task.MULTI_VECTOR, Task.SPARSE))
+_NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
+_STARTS = 3  # how often a request may begin anew because its model was replaced
+Given = TypeVar("Given")
+Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[Given]):
+    """What a request asked for.
+
+    Attributes:
+        model: the name that the caller is told.
+        given: vectors, a ranking, or scores.
+        usage: what it took.
+    """
+
+    model: str
+    given: Given
+    usage: Usage
+
+
+class Inference:
+    """Computes jobs within the limits of the settings.
+
+    Every method raises, beside its own errors, CapacityError where there is no room or the request would wait too long;
+    ModelNotFoundError, LoadingError and InvalidValueError for a model that is not there or does something else;
+    InvalidInputError with the indices of the inputs at fault; UpstreamError, UpstreamBusyError, DeadlineError and
+    ConchError as the backend does.
+    """
+
+    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
+        self._max_inputs = settings.max_inputs
+        self._models = models
+        self._admission = admission
+        self._cache = VectorCache(settings.cache_mb * 2**20)
+
+    async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
+        """Return one vector for each text: float32 [texts, dimension]."""
+        self._check_texts(job)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
+            _check_vectors(job, model)
+            if is_text(job.texts):
+                return await self._cached(job, job.texts, model, reservation)
+            _join(model, reservation)
+            return await model.backend.embed(model.info, job, reservation)
+
+        return await self._run(job.model, _DENSE, job.texts, context, compute)
+
+    async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
+        """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
+        self._check_texts(job, shortened=False)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[Vectors]]:
+            _check_vectors(job, model)
+            _join(model, reservation)
+            return await model.backend.embed_tokens(model.info, job, reservation)
+
+        return await self._run(job.model, _MULTI_VECTOR, job.texts, context, compute)
+
+    async def embed_sparse(self, job: EmbeddingJob, context: RequestContext) -> Result[list[SparseVector]]:
+        """Return term ids and weights for each text, of the named model or of the one derived from it."""
+        self._check_texts(job, shortened=False)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[SparseVector]]:
+            _check_vectors(job, model)
+            _join(model, reservation)
+            return await model.backend.embed_sparse(model.info, job, reservation)
+
+        return await self._run(job.model, _SPARSE, job.texts, context, compute)
+
+    async def rerank(self, job: RerankJob, context: RequestContext) -> Result[list[Ranked]]:
+        """Return the best `top_n` documents by descending score."""
+        self._check_count(len(job.documents), "documents", "documents")
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[Ranked]]:
+            _join(model, reservation)
+            return await model.backend.rerank(model.info, job, reservation)
+
+        return await self._run(job.model, RERANKING, job.documents, context, compute, beside=len(job.query))
+
+    async def score(self, job: PairJob, context: RequestContext) -> Result[list[float]]:
+        """Return a score for each pair; pairs that share their query are ranked together."""
+        self._check_count(len(job.pairs), "pairs", None)
+        if not all(query for query, _ in job.pairs):
+            raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
+        groups: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(job.pairs):
+            groups.setdefault(query, []).append(place)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
+            async def rank(query: str) -> Answer[list[Ranked]]:
+                documents = [job.pairs[place][1] for place in groups[query]]
+                question = RerankJob(query, documents, raw_scores=job.raw_scores, truncate=job.truncate)
+                try:
+                    return await model.backend.rerank(model.info, question, reservation)
+                except InvalidInputError as error:
+                    raise error.moved(groups[query]) from error
+
+            _join(model, reservation)
+            answers = await all_of(rank, list(groups))
+            scores = [0.0] * len(job.pairs)
+            for places, answer in zip(groups.values(), answers, strict=True):
+                for ranked in answer.given:
+                    scores[places[ranked.index]] = ranked.score
+            return Answer(scores, sum(answer.tokens for answer in answers))
+
+        rows = [query + document for query, document in job.pairs]
+        return await self._run(job.model, RERANKING, rows, context, compute)
+
+    async def _run(
+        self,
+        name: str | None,
+        tasks: frozenset[Task],
+        rows: Sequence[str] | Sequence[Sequence[int]],
+        context: RequestContext,
+        compute: Compute[Given],
+        *,
+        beside: int = 0,
+    ) -> Result[Given]:
+        # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
+        with self._admission.reserve(
+            context.request_id, context.caller, rows, beside=beside, stated_s=context.timeout_s
+        ) as reservation:
+            for _ in range(_STARTS):
+                async with self._models.use(name, tasks, context.key) as model:
+                    try:
+                        return await _measured(model, len(rows), context, reservation, compute)
+                    except ReplacedError:
+                        continue
+        msg = f"model {model.asked!r} was replaced again and again; retry when the deployment is over"
+        raise UnavailableError(msg)
+
+    async def _cached(
+        self, job: EmbeddingJob, texts: list[str], model: Served, reservation: Reservation
+    ) -> Answer[Vectors]:
+        """Compute the texts that are not remembered, each once."""
+        variant = (model.backend.edition, model.info, replace(job, texts=[], model=None))
+        lookup = self._cache.look_up(texts, variant)
+        answer = Answer(_NO_VECTORS, 0)
+        if lookup.missing:
+            if len(lookup.missing) < len(texts):
+                sizes = estimated_sizes(lookup.missing, model.info.max_length)
+                reservation.correct(sum(sizes), len(sizes))
+                job = replace(job, texts=lookup.missing)
+            _join(model, reservation)
+            try:
+                answer = await model.backend.embed(model.info, job, reservation)
+            except InvalidInputError as error:
+                raise error.moved(lookup.places) from error
+        vectors, tokens = lookup.complete(answer.given, answer.row_tokens or [0] * len(lookup.missing))
+        # Where the backend does not count the tokens of each text, none are counted for texts that are remembered.
+        return replace(answer, given=vectors, tokens=tokens or answer.tokens, cache_hits=lookup.hits)
+
+    def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
+        if job.counted:
+            self._check_count(len(job.texts), "inputs", "input")
+        if job.dimensions is not None and not shortened:
+            msg = "dimensions: only dense vectors can be shortened; leave it out"
+            raise InvalidValueError(msg, param="dimensions")
+        if job.prompt_name is not None and not is_text(job.texts):
+            msg = "prompt_name: a prompt can be put before text only, not before token ids; send text or leave it out"
+            raise InvalidValueError(msg, param="prompt_name")
+
+    def _check_count(self, count: int, what: str, param: str | None) -> None:
+        if count > self._max_inputs:
+            msg = f"{count} {what} are too many; send at most {self._max_inputs} in one request"
+            raise InvalidValueError(msg, param=param)
+
+
+async def _measured(
+    model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
+) -> Result[Given]:
+    """Compute, and report what it took, also where that failed."""
+    started = perf_counter()
+    try:
+        answer = await compute(model, reservation)
+    except BaseException:
+        context.report(Usage(model.info.name, texts, queue_s=reservation.queue_s))
+        raise
+    queue_s = reservation.queue_s
+    usage = Usage(
+        model.info.name,
+        texts,
+        answer.tokens,
+        answer.cache_hits,
+        answer.tokenize_s,
+        queue_s,
+        None if queue_s is None else perf_counter() - started - queue_s - (answer.tokenize_s or 0.0),
+    )
+    context.report(usage)
+    return Result(model.name, answer.given, usage)
+
+
+def _join(model: Served, reservation: Reservation) -> None:
+    reservation.wait_for(model.backend.backlog(model.info), model.info.max_rows, model.asked)
+
+
+def _check_vectors(job: EmbeddingJob, model: Served) -> None:
+    info = model.info
+    if job.dimensions is not None and info.dimension is not None and job.dimensions > info.dimension:
+        msg = f"dimensions: model {model.asked!r} has {info.dimension}; ask for at most as many"
+        raise InvalidValueError(msg, param="dimensions")
+    if job.normalize is False and info.normalized:
+        msg = (
+            f"normalize: {model.asked!r} is served with normalisation built in; send true, or export the model with "
+            "--no-normalize"
+        )
+        raise InvalidValueError(msg, param="normalize")

@@ -1,0 +1,112 @@
+"""What requests ask to compute and what backends answer, in the gateway's own words; dialects are translated into them.
+
+A job's None leaves an option to the settings or to the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from conch_contract import RERANKERS, Task
+from numpy.typing import NDArray
+from typing_extensions import TypeIs
+
+from conch_gateway.settings import Truncate
+
+Given = TypeVar("Given")
+Vectors = NDArray[np.float32]
+Texts = list[str] | list[list[int]]
+"""Texts, or rows of token ids that are taken as they are."""
+
+RERANKING = frozenset({*RERANKERS, Task.RERANK})
+"""Tasks of models that rank documents."""
+
+InputType = Literal[
+    "query",
+    "document",
+    "passage",
+    "search_query",
+    "search_document",
+    "retrieval.query",
+    "retrieval.passage",
+    "code.query",
+    "code.passage",
+    "classification",
+    "clustering",
+    "separation",
+    "text-matching",
+]
+"""What texts are for, in the words of all dialects."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingJob:
+    """Texts, and what is to be done with them.
+
+    Attributes:
+        normalize: whether vectors have length 1; false is refused for models whose vectors always have.
+        counted: whether there may be no more texts than the settings say; Ollama knows no such limit.
+    """
+
+    texts: Texts
+    model: str | None = None
+    prompt_name: str | None = None
+    input_type: InputType | None = None
+    dimensions: int | None = None
+    truncate: Truncate | None = None
+    normalize: bool | None = True
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RerankJob:
+    """A query and documents; `top_n` None returns all.
+
+    Attributes:
+        document_tokens: most tokens of a document; what a longer one has beyond is not read.
+    """
+
+    query: str
+    documents: list[str]
+    model: str | None = None
+    top_n: int | None = None
+    raw_scores: bool = False
+    truncate: Truncate | None = None
+    document_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairJob:
+    """Pairs of a query and a document."""
+
+    pairs: list[tuple[str, str]]
+    model: str | None = None
+    raw_scores: bool = False
+    truncate: Truncate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Given]):
+    """What a backend computed.
+
+    Attributes:
+        given: vectors or a ranking.
+        tokens: real tokens that were computed, special ones included.
+        row_tokens: the same for each text; empty where the backend counts them together only.
+        tokenize_s: seconds spent on tokenising; None where the backend does not tell.
+        cache_hits: how many of the texts were remembered; None without a cache.
+    """
+
+    given: Given
+    tokens: int
+    row_tokens: Sequence[int] = ()
+    tokenize_s: float | None = None
+    cache_hits: int | None = None
+
+
+def is_text(texts: Texts) -> TypeIs[list[str]]:
+    """Tell texts from rows of token ids."""
+    return isinstance(texts[0], str)

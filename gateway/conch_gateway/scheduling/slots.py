@@ -1,0 +1,216 @@
+"""Whose call to a backend is next: a number of slots, and a queue whose order is fair to the callers.
+
+The order is that of self-clocked fair queueing (S. J. Golestani, "A self-clocked fair queueing scheme for broadband
+applications", INFOCOM 1994). A flow is what one caller asks for, large requests apart from small ones. A call's tag is
+its tokens beyond the tag before it in its flow, or beyond the virtual time where the flow had run dry; the lowest tag
+goes first, and the virtual time is the tag that went last. So flows advance alike however much is queued in each,
+requests of one flow are done in their order, and a small request overtakes the large ones of its own caller too.
+
+Calls cannot be interrupted, so order alone does not help a request that arrives while large ones keep every instance
+of the encoder busy. While single short texts keep arriving, large requests leave one instance free: they get one slot
+less than there are instances, of which there are half as many as slots. With one instance only, whoever makes the calls
+of large requests should keep them short (`crowded`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from math import exp, inf
+from time import monotonic
+from typing import NamedTuple
+
+Clock = Callable[[], float]
+"""Returns seconds from any fixed point in time."""
+
+_SINGLES_ARRIVE_S = 1.0  # single texts count as arriving for so long after the last one
+_MEMORY_S = 10.0  # of the throughput
+
+
+class Flow(NamedTuple):
+    """What is queued fairly: the large or the small requests of one caller."""
+
+    caller: str
+    large: bool
+
+
+@dataclass(slots=True)
+class _FlowState:
+    tag: float
+    requests: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request at a backend.
+
+    Attributes:
+        request_id: of the request.
+        flow: that its calls are queued in.
+        queued_at: when its first call was queued.
+        waited_s: how long its first call waited for its slot; None until it has one.
+    """
+
+    request_id: str
+    flow: Flow
+    queued_at: float | None = None
+    waited_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A call's place in the queue; `start` is called when it gets its slot, if `waits` is still true then."""
+
+    entry: Entry
+    tag: float
+    start: Callable[[], None]
+    waits: bool = True
+
+
+class Slots:
+    """Gives slots to at most `calls` calls at a time; belongs to one event loop.
+
+    Args:
+        calls: that may be under way.
+        clock: for the time that requests wait.
+    """
+
+    def __init__(self, calls: int, clock: Clock = monotonic) -> None:
+        self.clock = clock
+        self._calls = calls
+        self._instances = max(1, calls // 2)
+        self._virtual_time = 0.0
+        self._numbers = count()
+        self._flows: dict[Flow, _FlowState] = {}
+        self._under_way = {True: 0, False: 0}  # by large or not, as the queues
+        self._queues: dict[bool, list[tuple[float, int, Ticket]]] = {True: [], False: []}
+        self._single_at = -inf
+        self._throughput = _Throughput(clock())
+        self._full = False
+
+    def resize(self, calls: int) -> None:
+        """Let as many calls be under way from now on."""
+        if calls != self._calls:
+            self._calls, self._instances = calls, max(1, calls // 2)
+            self.grant()
+
+    def enter(self, request_id: str, flow: Flow) -> Entry:
+        """Open a request, whose calls may be queued until it leaves."""
+        state = self._flows.setdefault(flow, _FlowState(self._virtual_time))
+        state.requests += 1
+        return Entry(request_id, flow)
+
+    def leave(self, entry: Entry) -> None:
+        """Close a request."""
+        state = self._flows[entry.flow]
+        state.requests -= 1
+        if not state.requests:
+            del self._flows[entry.flow]
+
+    def note_single(self) -> None:
+        """Take note of a request that is a single short text, for which somebody waits."""
+        self._single_at = self.clock()
+
+    def queue(self, entry: Entry, tokens: int, start: Callable[[], None]) -> Ticket:
+        """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
+        if entry.queued_at is None:
+            entry.queued_at = self.clock()
+        state = self._flows[entry.flow]
+        state.tag = max(state.tag, self._virtual_time) + tokens
+        ticket = Ticket(entry, state.tag, start)
+        heappush(self._queues[entry.flow.large], (ticket.tag, next(self._numbers), ticket))
+        return ticket
+
+    def grant(self) -> None:
+        """Start the calls for which there is a slot."""
+        while (ticket := self._next()) is not None:
+            entry = ticket.entry
+            self._virtual_time = max(self._virtual_time, ticket.tag)
+            self._under_way[entry.flow.large] += 1
+            if entry.waited_s is None and entry.queued_at is not None:
+                entry.waited_s = self.clock() - entry.queued_at
+            ticket.start()
+            ticket.waits = False
+        full = any(map(_drop_gone, self._queues.values()))
+        if full != self._full:
+            self._throughput.note(self.clock(), full=self._full)
+            self._full = full
+
+    def release(self, *, large: bool, tokens: int) -> None:
+        """Free the slot of a call that has computed so many tokens; 0 if it failed."""
+        self._throughput.note(self.clock(), full=self._full, tokens=tokens)
+        self._under_way[large] -= 1
+        self.grant()
+
+    def seconds_for(self, tokens: int) -> float | None:
+        """Return how long so many tokens take while calls have to wait; None if none had to so far."""
+        return self._throughput.seconds_for(tokens)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether single texts keep arriving and large requests, for want of instances, cannot leave one free."""
+        return self._instances == 1 and self._singles_arrive
+
+    @asynccontextmanager
+    async def slot(self, entry: Entry, tokens: int) -> AsyncIterator[None]:
+        """Wait for a slot, for a call that is not merged with others, and hold it inside the block."""
+        granted, done = asyncio.Event(), 0
+        ticket = self.queue(entry, tokens, granted.set)
+        self.grant()
+        try:
+            await granted.wait()
+            yield
+            done = tokens
+        finally:
+            if ticket.waits:
+                ticket.waits = False
+            else:
+                self.release(large=entry.flow.large, tokens=done)
+
+    def _next(self) -> Ticket | None:
+        if sum(self._under_way.values()) >= self._calls:
+            return None
+        heads = [queue for large, queue in self._queues.items() if self._may_start(large) and _drop_gone(queue)]
+        return heappop(min(heads))[-1] if heads else None
+
+    def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
+        return not large or not self._singles_arrive or self._under_way[True] < max(1, self._instances - 1)
+
+    @property
+    def _singles_arrive(self) -> bool:
+        return self.clock() - self._single_at <= _SINGLES_ARRIVE_S
+
+
+class _Throughput:
+    """Tokens that a backend computes in a second; what is older than about `_MEMORY_S` counts exponentially less.
+
+    Only measured while the queue is not empty: a lone request is bounded by its own latency, not by the backend.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._tokens = 0.0
+        self._seconds = 0.0
+        self._noted_at = now
+
+    def note(self, now: float, *, full: bool, tokens: int = 0) -> None:
+        """End a stretch of time in which the queue was empty or not, and at whose end so many tokens were computed."""
+        if full:
+            fade = exp((self._noted_at - now) / _MEMORY_S)
+            self._seconds = self._seconds * fade + now - self._noted_at
+            self._tokens = self._tokens * fade + tokens
+        self._noted_at = now
+
+    def seconds_for(self, tokens: int) -> float | None:
+        """Return how long so many tokens take; None if nothing has been measured."""
+        return tokens * self._seconds / self._tokens if self._tokens else None
+
+
+def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:
+    """Drop calls from the queue's head that do not wait any more; return whether any is left."""
+    while queue and not queue[0][-1].waits:
+        heappop(queue)
+    return bool(queue)

@@ -1,0 +1,164 @@
+"""What is known of a request: its context, which never changes, and its usage, which the inference service measures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
+from time import perf_counter
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from conch_gateway.auth.keys import ANYBODY, Key
+
+_CONTEXT, _USAGE, _ERROR = "conch.context", "conch.usage", "conch.error"  # in the scope
+_TEI_NAMES = {
+    "tokenize": b"x-tokenization-time",
+    "queue": b"x-queue-time",
+    "inference": b"x-inference-time",
+    "total": b"x-total-time",
+}
+_TIMEOUTS = (b"x-request-timeout-s", b"x-stainless-read-timeout", b"x-stainless-timeout")  # OpenAI's SDKs: the others
+_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{0,9})?")
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request took, as far as it got; durations in seconds, None for what it did not get to.
+
+    Attributes:
+        model: that computed it, by its own name.
+        texts: in the request, or documents.
+        tokens: of the texts; 0 if the request failed.
+        cache_hits: how many of the texts were remembered; None without a cache.
+        tokenize_s: spent on turning texts into tokens.
+        queue_s: until its first call to the backend got a slot.
+        inference_s: from there to the last answer.
+    """
+
+    model: str
+    texts: int
+    tokens: int = 0
+    cache_hits: int | None = None
+    tokenize_s: float | None = None
+    queue_s: float | None = None
+    inference_s: float | None = None
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """What the time was spent on, as far as it is known."""
+        phases = {"tokenize": self.tokenize_s, "queue": self.queue_s, "inference": self.inference_s}
+        return {phase: spent for phase, spent in phases.items() if spent is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """One request, as its headers and its key describe it.
+
+    Attributes:
+        request_id: the caller's, or one made here.
+        caller: the name of the key, or the address.
+        key: that the caller has identified with, or what stands for it.
+        timeout_s: how long the caller says it waits for the answer; infinite if it does not say.
+        started: when the headers had been read, by `time.perf_counter`.
+        report: takes the usage when a model has computed the request, or has failed to.
+    """
+
+    request_id: str
+    caller: str
+    key: Key
+    timeout_s: float
+    started: float
+    report: Callable[[Usage], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that has ended, for the records.
+
+    Attributes:
+        context: of the request.
+        method: of the request.
+        route: template of its path.
+        status: of the answer; None if there was none.
+        usage: None if no model was asked.
+        error: that was answered; None for none.
+    """
+
+    context: RequestContext
+    method: str
+    route: str
+    status: int | None
+    usage: Usage | None
+    error: Exception | None
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the headers had been read."""
+        return perf_counter() - self.context.started
+
+
+def begin_request(scope: Scope) -> None:
+    """Make the context of a request; the caller's `x-request-id` is taken over if it is safe to log and return."""
+    headers = dict(scope["headers"])
+    given = headers.get(b"x-request-id", b"")
+    address = scope.get("client")
+    scope[_CONTEXT] = RequestContext(
+        request_id=given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex(),
+        caller=address[0] if address else "",
+        key=ANYBODY,
+        timeout_s=_stated_timeout_s(headers),
+        started=perf_counter(),
+        report=partial(scope.__setitem__, _USAGE),
+    )
+
+
+def identify(scope: Scope, key: Key, caller: str | None = None) -> None:
+    """Let the layers further in see the key of the caller, and its name where it stands for the caller."""
+    context: RequestContext = scope[_CONTEXT]
+    scope[_CONTEXT] = replace(context, key=key, caller=context.caller if caller is None else caller)
+
+
+def note_error(scope: Scope, error: Exception) -> None:
+    """Keep the error that is answered for the records."""
+    scope[_ERROR] = error
+
+
+def context_of(connection: HTTPConnection) -> RequestContext:
+    """Return the context that the middleware made for this request."""
+    context: RequestContext = connection.scope[_CONTEXT]
+    return context
+
+
+def usage_of(scope: Scope) -> Usage | None:
+    """Return what the request took, once it has been computed or has failed; None if no model was asked."""
+    return scope.get(_USAGE)
+
+
+def end_request(scope: Scope, status: int | None) -> Ended:
+    """Return what is known of a request at its end."""
+    route = getattr(scope.get("route"), "path", "unmatched")
+    return Ended(scope[_CONTEXT], scope["method"], route, status, usage_of(scope), scope.get(_ERROR))
+
+
+def response_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return `x-request-id`, `server-timing`, and text-embeddings-inference's headers, whose times are milliseconds."""
+    context, usage = scope[_CONTEXT], usage_of(scope)
+    phases = {**(usage.phases if usage is not None else {}), "total": perf_counter() - context.started}
+    timing = ", ".join(f"{phase};dur={1e3 * spent:.2f}" for phase, spent in phases.items())
+    headers = [(b"x-request-id", context.request_id.encode()), (b"server-timing", timing.encode())]
+    if usage is not None:
+        headers += [(_TEI_NAMES[phase], b"%d" % (1e3 * spent)) for phase, spent in phases.items()]
+        headers.append((b"x-compute-tokens", b"%d" % usage.tokens))
+    return headers
+
+
+def _stated_timeout_s(headers: Mapping[bytes, bytes]) -> float:
+    """Read how many seconds a caller waits; nothing, nonsense and 0 (what OpenAI's SDKs round down) mean any number."""
+    stated = next((headers[name] for name in _TIMEOUTS if name in headers), b"")
+    return (float(stated) if _SECONDS.fullmatch(stated) else inf) or inf
