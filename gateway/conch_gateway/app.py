@@ -28,13 +28,17 @@ from conch_gateway.api import (
 )
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
+from conch_gateway.backends.kinds import KINDS
+from conch_gateway.backends.triton import Triton
 from conch_gateway.errors import GatewayError
 from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyLimit, ContentCoding, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
+from conch_gateway.models.loader import Loader
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
+from conch_gateway.models.triton_control import TritonControl
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
@@ -46,7 +50,15 @@ _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"
 
 def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     """Return the gateway as an ASGI application; its lifespan opens and closes the client."""
-    served = Models(settings, client)
+    triton = Triton(settings, client)
+    loader = (
+        None
+        if settings.triton_admin_key is None
+        else Loader(
+            TritonControl(settings.triton_url, settings.triton_admin_key), client, triton.probe, settings.timeout_s
+        )
+    )
+    served = Models(settings, triton, loader, KINDS)
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
@@ -57,14 +69,14 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         lifespan=_lifespan_of(served),
     )
     admission = Admission(
-        served.triton.shared_backlog,
+        triton.shared_backlog,
         max_requests=settings.max_in_flight_requests,
         max_texts=settings.max_in_flight_texts,
         max_tokens=settings.max_in_flight_tokens,
     )
     metrics = Metrics(admission)
     service = Inference(settings, served, admission)
-    readiness = Readiness(settings, served, admission)
+    readiness = Readiness(settings, triton, served, admission)
 
     routers = (
         embeddings.router(service),
@@ -94,7 +106,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         Guard,
         keyring=app.state.keyring,
         admission=admission,
-        backlog=lambda: None if settings.cache_mb else served.only_backlog,
+        backlog=lambda: None if settings.cache_mb or served.others else triton.shared_backlog,
     )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)

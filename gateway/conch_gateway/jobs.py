@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
-from conch_contract import RERANKERS, Task
+from conch_contract import RERANKERS, Task, Truncate
 from numpy.typing import NDArray
 from typing_extensions import TypeIs
-
-from conch_gateway.settings import Truncate
 
 Given = TypeVar("Given")
 Vectors = NDArray[np.float32]

@@ -44,7 +44,7 @@ def router(models: Models) -> APIRouter:
             {
                 "models": [_entry(model) for model in local],
                 "aliases": models.aliases,
-                "upstreams": models.upstreams,
+                "upstreams": models.others,
             }
         )
 
@@ -59,7 +59,7 @@ def router(models: Models) -> APIRouter:
     @routes.post("/reload")
     async def reload(_: Request) -> Response:
         await models.reload()
-        return json_response({"aliases": models.aliases, "upstreams": models.upstreams})
+        return json_response({"aliases": models.aliases, "upstreams": models.others})
 
     return routes
 

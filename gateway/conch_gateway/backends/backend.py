@@ -1,18 +1,20 @@
 """The protocol of a backend: what computes vectors and rankings for the rest of the gateway, which never asks how.
 
-Another backend is a module with a class of this protocol, and a line in `models/models_file.py` for its table.
+Another backend is a module with a class of this protocol, and a line in `kinds.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from conch_client import ModelInfo, Ranked, SparseVector, Token
 from conch_contract import Task
+from pydantic import BaseModel
 
 from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Vectors
 from conch_gateway.scheduling.admission import Backlog, Reservation
+from conch_gateway.settings import Truncate
 
 
 class ReplacedError(Exception):
@@ -68,3 +70,15 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Close its connections."""
+
+
+class Kind(NamedTuple):
+    """A kind of backend that a table of the models file makes.
+
+    Attributes:
+        table: the shape of the table.
+        make: makes the backend of a public name, the table, and what is cut from texts where a request does not say.
+    """
+
+    table: type[BaseModel]
+    make: Callable[[str, Any, Truncate], Backend]

@@ -35,7 +35,7 @@ class Triton:
     edition: object = None  # the facts of a model say which weights it has
 
     def __init__(self, settings: GatewaySettings, client: AsyncClient) -> None:
-        self.client = client
+        self._client = client
         self._truncate = settings.truncate
         self._timeout_s = settings.timeout_s
         self._stated_calls = settings.triton_calls
@@ -46,11 +46,11 @@ class Triton:
 
     async def models(self) -> list[ModelInfo]:
         """Return all models of the repository that it has loaded."""
-        return await self.client.models()
+        return await self._client.models()
 
     async def model(self, name: str) -> ModelInfo:
         """Return the facts of a model; raises ModelNotFoundError."""
-        return await self.client.model(name)
+        return await self._client.model(name)
 
     def tasks(self, info: ModelInfo) -> frozenset[Task]:
         """Return the one thing that the model does."""
@@ -74,7 +74,7 @@ class Triton:
         options = Options(info.name, job.dimensions, normalize=job.normalize is not False)
         vectors = await self._coalescer.embed(ids, options, info.max_rows, reservation.entry)
         # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
-        if tokenize_s is not None and await self.client.model(info.name) != info:
+        if tokenize_s is not None and await self._client.model(info.name) != info:
             raise ReplacedError
         return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
 
@@ -82,7 +82,7 @@ class Triton:
         """Return float32 [tokens, dimension] for each text."""
 
         async def ask(texts: Texts, **options: Any) -> list[Vectors]:
-            return await self.client.embed_tokens(texts, normalize=job.normalize is True, **options)
+            return await self._client.embed_tokens(texts, normalize=job.normalize is True, **options)
 
         return await self._each(ask, info, job, reservation, _MOST_NUMBERS // (info.dimension or 1))
 
@@ -90,14 +90,14 @@ class Triton:
         self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation
     ) -> Answer[list[SparseVector]]:
         """Return term ids and weights for each text."""
-        return await self._each(self.client.embed_sparse, info, job, reservation)
+        return await self._each(self._client.embed_sparse, info, job, reservation)
 
     async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
         """Return the best documents, by descending raw score."""
         documents = await self._shortened(info, job)
 
         async def rank(places: Sequence[int]) -> Ranking:
-            return await self.client.rerank(
+            return await self._client.rerank(
                 job.query,
                 [documents[place] for place in places],
                 model=info.name,
@@ -122,7 +122,7 @@ class Triton:
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
     ) -> list[list[Token]]:
         """Split texts into tokens."""
-        return await self.client.tokens(
+        return await self._client.tokens(
             texts,
             model=info.name,
             prompt_name=prompt_name,
@@ -132,20 +132,20 @@ class Triton:
 
     async def decode(self, info: ModelInfo, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Join tokens to texts."""
-        return await self.client.decode(
+        return await self._client.decode(
             ids, model=info.name, skip_special_tokens=skip_special_tokens, timeout_s=self._timeout_s
         )
 
     async def probe(self, info: ModelInfo, timeout_s: float) -> None:
         """Have a model compute one word: the smallest request that goes all the way, and warms it up."""
         if Task.EMBEDDING in self.tasks(info):
-            await self.client.embed([_PROBE], model=info.name, timeout_s=timeout_s)
+            await self._client.embed([_PROBE], model=info.name, timeout_s=timeout_s)
         elif self.tasks(info) <= RERANKING:
-            await self.client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
+            await self._client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the client."""
-        await self.client.close()
+        await self._client.close()
 
     async def _each(
         self,
@@ -178,7 +178,7 @@ class Triton:
         if not is_text(job.texts):
             return job.texts, None
         started = perf_counter()
-        ids = await self.client.tokenize(job.texts, **self._options(info, job))
+        ids = await self._client.tokenize(job.texts, **self._options(info, job))
         return ids, perf_counter() - started
 
     def _options(self, info: ModelInfo, job: EmbeddingJob) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Triton:
         if not places:
             return shortened
         try:
-            tokens = await self.client.tokens(
+            tokens = await self._client.tokens(
                 [shortened[place] for place in places],
                 model=info.name,
                 prompt="",

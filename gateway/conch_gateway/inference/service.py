@@ -1,12 +1,12 @@
 """The one path from a request to its result, for every task.
 
 Reserve room, acquire the model, look into the cache, join the backend's backlog, have the backend compute the rest, and
-say what it took. A request may be refused with 429 where it reserves room and where it joins the backlog.
+report what it took. A request may be refused with 429 where it reserves room and where it joins the backlog.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -15,7 +15,7 @@ import numpy as np
 from conch_client import InvalidInputError, Ranked, SparseVector, UnavailableError
 from conch_contract import Task
 
-from conch_gateway.backends.backend import ReplacedError
+from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import VectorCache
@@ -26,22 +26,16 @@ from conch_gateway.scheduling.sizes import estimated_sizes
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import RequestContext, Usage
 
-_DENSE, _MULTI_VECTOR, _SPARSE = (frozenset({task}) for task in (Task.EMBEDDING, Task.MULTI_VECTOR, Task.SPARSE))
-_NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
-_STARTS = 3  # how often a request may begin anew because its model was replaced
 Given = TypeVar("Given")
 Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
+
+_STARTS = 3  # how often a request may begin anew because its model was replaced
+_NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[Given]):
-    """What a request asked for.
-
-    Attributes:
-        model: the name that the caller is told.
-        given: vectors, a ranking, or scores.
-        usage: what it took.
-    """
+    """What a request asked for: vectors, a ranking or scores; `model` is the name that the caller is told."""
 
     model: str
     given: Given
@@ -51,10 +45,9 @@ class Result(Generic[Given]):
 class Inference:
     """Computes jobs within the limits of the settings.
 
-    Every method raises, beside its own errors, CapacityError where there is no room or the request would wait too long;
-    ModelNotFoundError, LoadingError and InvalidValueError for a model that is not there or does something else;
-    InvalidInputError with the indices of the inputs at fault; UpstreamError, UpstreamBusyError, DeadlineError and
-    ConchError as the backend does.
+    Every method raises CapacityError where there is no room or the request would wait too long; ModelNotFoundError,
+    LoadingError and InvalidValueError for a model that is not there or does not do what the job asks;
+    InvalidInputError with the indices of the inputs at fault; and what else the backend raises.
     """
 
     def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
@@ -70,11 +63,10 @@ class Inference:
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
             _check_vectors(job, model)
             if is_text(job.texts):
-                return await self._cached(job, job.texts, model, reservation)
-            _join(model, reservation)
-            return await model.backend.embed(model.info, job, reservation)
+                return await self._embed_unknown(job, job.texts, model, reservation)
+            return await _joined(model, reservation).embed(model.info, job, reservation)
 
-        return await self._run(job.model, _DENSE, job.texts, context, compute)
+        return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
     async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
@@ -82,10 +74,9 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[Vectors]]:
             _check_vectors(job, model)
-            _join(model, reservation)
-            return await model.backend.embed_tokens(model.info, job, reservation)
+            return await _joined(model, reservation).embed_tokens(model.info, job, reservation)
 
-        return await self._run(job.model, _MULTI_VECTOR, job.texts, context, compute)
+        return await self._run(job.model, {Task.MULTI_VECTOR}, job.texts, context, compute)
 
     async def embed_sparse(self, job: EmbeddingJob, context: RequestContext) -> Result[list[SparseVector]]:
         """Return term ids and weights for each text, of the named model or of the one derived from it."""
@@ -93,18 +84,16 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[SparseVector]]:
             _check_vectors(job, model)
-            _join(model, reservation)
-            return await model.backend.embed_sparse(model.info, job, reservation)
+            return await _joined(model, reservation).embed_sparse(model.info, job, reservation)
 
-        return await self._run(job.model, _SPARSE, job.texts, context, compute)
+        return await self._run(job.model, {Task.SPARSE}, job.texts, context, compute)
 
     async def rerank(self, job: RerankJob, context: RequestContext) -> Result[list[Ranked]]:
         """Return the best `top_n` documents by descending score."""
         self._check_count(len(job.documents), "documents", "documents")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[Ranked]]:
-            _join(model, reservation)
-            return await model.backend.rerank(model.info, job, reservation)
+            return await _joined(model, reservation).rerank(model.info, job, reservation)
 
         return await self._run(job.model, RERANKING, job.documents, context, compute, beside=len(job.query))
 
@@ -116,23 +105,23 @@ class Inference:
         groups: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(job.pairs):
             groups.setdefault(query, []).append(place)
+        scores = [0.0] * len(job.pairs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
-            async def rank(query: str) -> Answer[list[Ranked]]:
+            backend = _joined(model, reservation)
+
+            async def rank(query: str) -> int:
                 documents = [job.pairs[place][1] for place in groups[query]]
                 question = RerankJob(query, documents, raw_scores=job.raw_scores, truncate=job.truncate)
                 try:
-                    return await model.backend.rerank(model.info, question, reservation)
+                    answer = await backend.rerank(model.info, question, reservation)
                 except InvalidInputError as error:
                     raise error.moved(groups[query]) from error
-
-            _join(model, reservation)
-            answers = await all_of(rank, list(groups))
-            scores = [0.0] * len(job.pairs)
-            for places, answer in zip(groups.values(), answers, strict=True):
                 for ranked in answer.given:
-                    scores[places[ranked.index]] = ranked.score
-            return Answer(scores, sum(answer.tokens for answer in answers))
+                    scores[groups[query][ranked.index]] = ranked.score
+                return answer.tokens
+
+            return Answer(scores, sum(await all_of(rank, list(groups))))
 
         rows = [query + document for query, document in job.pairs]
         return await self._run(job.model, RERANKING, rows, context, compute)
@@ -140,7 +129,7 @@ class Inference:
     async def _run(
         self,
         name: str | None,
-        tasks: frozenset[Task],
+        tasks: Set[Task],
         rows: Sequence[str] | Sequence[Sequence[int]],
         context: RequestContext,
         compute: Compute[Given],
@@ -157,13 +146,12 @@ class Inference:
                         return await _measured(model, len(rows), context, reservation, compute)
                     except ReplacedError:
                         continue
-        msg = f"model {model.asked!r} was replaced again and again; retry when the deployment is over"
-        raise UnavailableError(msg)
+        raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
 
-    async def _cached(
+    async def _embed_unknown(
         self, job: EmbeddingJob, texts: list[str], model: Served, reservation: Reservation
     ) -> Answer[Vectors]:
-        """Compute the texts that are not remembered, each once."""
+        """Have the texts computed that are not remembered, each once."""
         variant = (model.backend.edition, model.info, replace(job, texts=[], model=None))
         lookup = self._cache.look_up(texts, variant)
         answer = Answer(_NO_VECTORS, 0)
@@ -172,9 +160,8 @@ class Inference:
                 sizes = estimated_sizes(lookup.missing, model.info.max_length)
                 reservation.correct(sum(sizes), len(sizes))
                 job = replace(job, texts=lookup.missing)
-            _join(model, reservation)
             try:
-                answer = await model.backend.embed(model.info, job, reservation)
+                answer = await _joined(model, reservation).embed(model.info, job, reservation)
             except InvalidInputError as error:
                 raise error.moved(lookup.places) from error
         vectors, tokens = lookup.complete(answer.given, answer.row_tokens or [0] * len(lookup.missing))
@@ -185,8 +172,7 @@ class Inference:
         if job.counted:
             self._check_count(len(job.texts), "inputs", "input")
         if job.dimensions is not None and not shortened:
-            msg = "dimensions: only dense vectors can be shortened; leave it out"
-            raise InvalidValueError(msg, param="dimensions")
+            raise InvalidValueError("dimensions: only dense vectors can be shortened; leave it out", param="dimensions")
         if job.prompt_name is not None and not is_text(job.texts):
             msg = "prompt_name: a prompt can be put before text only, not before token ids; send text or leave it out"
             raise InvalidValueError(msg, param="prompt_name")
@@ -201,28 +187,23 @@ async def _measured(
     model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
 ) -> Result[Given]:
     """Compute, and report what it took, also where that failed."""
-    started = perf_counter()
+    started, usage = perf_counter(), Usage(model.info.name, texts)
     try:
         answer = await compute(model, reservation)
-    except BaseException:
-        context.report(Usage(model.info.name, texts, queue_s=reservation.queue_s))
-        raise
-    queue_s = reservation.queue_s
-    usage = Usage(
-        model.info.name,
-        texts,
-        answer.tokens,
-        answer.cache_hits,
-        answer.tokenize_s,
-        queue_s,
-        None if queue_s is None else perf_counter() - started - queue_s - (answer.tokenize_s or 0.0),
-    )
-    context.report(usage)
+        usage = replace(usage, tokens=answer.tokens, cache_hits=answer.cache_hits, tokenize_s=answer.tokenize_s)
+        if reservation.queue_s is not None:
+            waited_s = reservation.queue_s + (answer.tokenize_s or 0.0)
+            usage = replace(usage, inference_s=perf_counter() - started - waited_s)
+    finally:
+        usage = replace(usage, queue_s=reservation.queue_s)
+        context.report(usage)
     return Result(model.name, answer.given, usage)
 
 
-def _join(model: Served, reservation: Reservation) -> None:
+def _joined(model: Served, reservation: Reservation) -> Backend:
+    """Join the backlog of the model's backend, and return the backend."""
     reservation.wait_for(model.backend.backlog(model.info), model.info.max_rows, model.asked)
+    return model.backend
 
 
 def _check_vectors(job: EmbeddingJob, model: Served) -> None:

@@ -40,14 +40,13 @@ class Loader:
         control: TritonControl,
         client: AsyncClient,
         probe: Callable[[ModelInfo, float], Awaitable[None]],
-        policy_of: Callable[[str], Load],
         timeout_s: float,
     ) -> None:
         """`probe` has a model compute one word; a request waits for a model at most `timeout_s`."""
         self._control = control
         self._client = client
         self._probe = probe
-        self._policy_of = policy_of
+        self._policy_of: Callable[[str], Load] = lambda _: "start"
         self._timeout_s = min(timeout_s, _LONGEST_WAIT_S)
         self._index: dict[str, str] = {}
         self._models: dict[str, LocalModel] = {}
@@ -104,8 +103,9 @@ class Loader:
             await asyncio.gather(looking, *changes, return_exceptions=True)
             await self._control.close()
 
-    def apply_policies(self) -> None:
-        """Take in that the models file has changed."""
+    def apply_policies(self, policy_of: Callable[[str], Load]) -> None:
+        """Load models from now on when this says of their name."""
+        self._policy_of = policy_of
         for model in self._models.values():
             model.policy = self._policy_of(model.name)
             model.wanted = model.wanted or model.policy == "start"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from conch_client import ConchError, ModelInfo, OverloadedError
 
 from conch_gateway.auth.keys import Key
+from conch_gateway.backends.triton import Triton
 from conch_gateway.background import start
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
@@ -64,7 +65,8 @@ class _Probe(NamedTuple):
 class Readiness:
     """Asks Triton's models, at most once a second."""
 
-    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
+    def __init__(self, settings: GatewaySettings, triton: Triton, models: Models, admission: Admission) -> None:
+        self._triton = triton
         self._models = models
         self._admission = admission
         self._timeout_s = settings.readiness_timeout_s
@@ -84,7 +86,7 @@ class Readiness:
 
     async def _ask(self) -> Verdict:
         try:
-            infos = await asyncio.wait_for(self._models.triton.models(), self._timeout_s)
+            infos = await asyncio.wait_for(self._triton.models(), self._timeout_s)
         except asyncio.TimeoutError:
             return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
         except ConchError as error:
@@ -116,7 +118,7 @@ class Readiness:
 
     async def _answer(self, info: ModelInfo) -> str | None:
         try:
-            await self._models.triton.probe(info, self._busy_timeout_s)
+            await self._triton.probe(info, self._busy_timeout_s)
         except OverloadedError:
             return None
         except ConchError as error:

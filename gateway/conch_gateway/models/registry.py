@@ -1,42 +1,28 @@
 """Which model a request means, and that it stays loaded meanwhile; public names mean something only here.
 
-A name is a model of Triton's repository, a model of another backend, or an alias of either.
+A name is a model of the repository, a model of another backend, or an alias of either.
 
 Nobody gets to a model, or to know of one, without a key that opens it: what it does not open does not exist for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Any
 
-from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
+from conch_client import ModelInfo, ModelNotFoundError
 from conch_contract import Task
-from pydantic import BaseModel
 
 from conch_gateway.auth.keys import Key
-from conch_gateway.backends.backend import Backend
-from conch_gateway.backends.triton import Triton
-from conch_gateway.backends.upstream import Upstream
-from conch_gateway.backends.upstream_table import UpstreamTable
+from conch_gateway.backends.backend import Backend, Kind
 from conch_gateway.errors import InvalidValueError, LoadingError, ModelsFileError
 from conch_gateway.jobs import RERANKING
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.models_file import ModelsFile, read_models_file
-from conch_gateway.models.triton_control import TritonControl
-from conch_gateway.scheduling.admission import Backlog
-from conch_gateway.settings import GatewaySettings, Load, Truncate
-
-BACKENDS: Mapping[str, tuple[type[BaseModel], Callable[[str, Any, Truncate], Backend]]] = {
-    "url": (UpstreamTable, Upstream),
-}
-"""Backends beside Triton: the key that marks one's table in the models file, the table's shape, and what makes it."""
+from conch_gateway.settings import GatewaySettings, Load
 
 LATEST = ":latest"  # Ollama's clients put it behind a name that has no tag
-Tasks = frozenset[Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +46,21 @@ class Models:
     """Everything that can be asked for by name.
 
     Attributes:
-        triton: has the models of the repository.
-        loader: loads and unloads them, where Triton lets it.
+        repository: the backend of the models that no table of the models file has.
+        loader: loads and unloads them, where that is allowed.
     """
 
-    def __init__(self, settings: GatewaySettings, client: AsyncClient) -> None:
-        """Read the models file; raises ModelsFileError when it is wrong or needs what is not set."""
-        self.triton = Triton(settings, client)
-        self.loader: Loader | None = None
-        if settings.triton_admin_key is not None:
-            control = TritonControl(settings.triton_url, settings.triton_admin_key)
-            self.loader = Loader(control, client, self.triton.probe, self._policy_of, settings.timeout_s)
+    def __init__(
+        self, settings: GatewaySettings, repository: Backend, loader: Loader | None, kinds: Mapping[str, Kind]
+    ) -> None:
+        """Read the models file, whose tables may make backends of these kinds.
+
+        Raises:
+            ModelsFileError: it is wrong, or needs what is not set.
+        """
+        self.repository = repository
+        self.loader = loader
+        self._kinds = kinds
         self._settings = settings
         self._others: dict[str, Backend] = {}
         self._retired: list[Backend] = []
@@ -79,9 +69,9 @@ class Models:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Keep the backends open, and models loaded as they should be."""
-        async with self.triton.client, AsyncExitStack() as stack:
-            stack.push_async_callback(self._close_others)
+        """Keep models loaded as they should be; close all backends at the end."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
             if self.loader is not None:
                 await stack.enter_async_context(self.loader.running())
             yield
@@ -98,22 +88,22 @@ class Models:
         file = self._read()
         for target in {alias.model for alias in file.aliases.values()} - file.backends.keys():
             async with self._kept(target):
-                await self.triton.model(target)
+                await self.repository.model(target)
         self._adopt(file)
 
     @asynccontextmanager
-    async def use(self, name: str | None, tasks: Tasks, key: Key) -> AsyncIterator[Served]:
+    async def use(self, name: str | None, tasks: Set[Task], key: Key) -> AsyncIterator[Served]:
         """Choose the model of that name and keep it loaded meanwhile.
 
         A model that does something else stands for the one derived from it that does one of the tasks. Without a name,
         the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits: of
-        Triton's models, of other backends', of aliases.
+        the repository's models, of other backends', of aliases.
 
         Raises:
             InvalidValueError: the model does something else.
             ModelNotFoundError: no such model is served, or the key does not open it.
             LoadingError: it is being loaded.
-            UnavailableError: Triton cannot be reached.
+            UnavailableError: the backend cannot be reached.
         """
         asked = await self._default(tasks, key) if name is None else name
         with _discreet(asked, key):
@@ -139,18 +129,13 @@ class Models:
         return {name: table.model for name, table in self._file.aliases.items()}
 
     @property
-    def upstreams(self) -> list[str]:
-        """Names of the models that are not Triton's."""
+    def others(self) -> list[str]:
+        """Names of the models that other backends have."""
         return sorted(self._others)
 
     @property
-    def only_backlog(self) -> Backlog | None:
-        """The backlog that every request joins; None where there are several."""
-        return None if self._others else self.triton.shared_backlog
-
-    @property
     def may_be_empty(self) -> bool:
-        """Whether it is in order that Triton has no model loaded."""
+        """Whether it is in order that no model of the repository is loaded."""
         return bool(self._others) or (self.loader is not None and bool(self.loader.models))
 
     def missing(self) -> dict[str, str]:
@@ -159,7 +144,8 @@ class Models:
         return {model.name: model.fault or "being loaded" for model in models if model.wanted and not model.loaded}
 
     def _read(self) -> ModelsFile:
-        file = read_models_file(self._settings.models_file, {mark: shape for mark, (shape, _) in BACKENDS.items()})
+        shapes = {mark: kind.table for mark, kind in self._kinds.items()}
+        file = read_models_file(self._settings.models_file, shapes)
         late = [name for name, table in file.local.items() if table.load != "start"]
         if self.loader is None and (late or self._settings.load != "start"):
             msg = (
@@ -170,24 +156,22 @@ class Models:
         return file
 
     def _adopt(self, file: ModelsFile) -> None:
-        others = {
-            name: BACKENDS[mark][1](name, table, self._settings.truncate)
-            for name, (mark, table) in file.backends.items()
-        }
+        truncate = self._settings.truncate
+        others = {name: self._kinds[mark].make(name, table, truncate) for name, (mark, table) in file.backends.items()}
         self._retired += self._others.values()  # requests that have begun still use them
         self._file, self._others = file, others
         if self.loader is not None:
-            self.loader.apply_policies()
+            self.loader.apply_policies(self._policy_of)
 
     def _policy_of(self, name: str) -> Load:
         return self._file.local[name].load if name in self._file.local else self._settings.load
 
-    async def _close_others(self) -> None:
-        for backend in (*self._retired, *self._others.values()):
+    async def _close(self) -> None:
+        for backend in (*self._retired, *self._others.values(), self.repository):
             await backend.close()
 
     def _backend_of(self, model: str) -> Backend:
-        return self._others.get(model, self.triton)
+        return self._others.get(model, self.repository)
 
     def _kept(self, name: str) -> AbstractAsyncContextManager[None]:
         if self.loader is None or name in self._others:
@@ -204,12 +188,13 @@ class Models:
 
     async def _opened(self, key: Key) -> dict[str, ModelInfo]:
         """The models that public names stand for, as far as the key opens them; aliases come last."""
-        backends = [self.triton, *self._others.values()]
-        own = {info.name: info for info in chain.from_iterable([await backend.models() for backend in backends])}
+        own: dict[str, ModelInfo] = {}
+        for backend in (self.repository, *self._others.values()):
+            own |= {info.name: info for info in await backend.models()}
         aliases = {alias: own[model] for alias, model in self.aliases.items() if model in own}
         return {name: info for name, info in {**own, **aliases}.items() if key.opens(name, info.name)}
 
-    async def _default(self, tasks: Tasks, key: Key) -> str:
+    async def _default(self, tasks: Set[Task], key: Key) -> str:
         chosen = self._settings.rerank_model if tasks <= RERANKING else self._settings.embedding_model
         if chosen is not None and key.opens(chosen, self._file.resolve(chosen)):
             return chosen
@@ -222,14 +207,14 @@ class Models:
             raise ModelNotFoundError(msg)
         raise ModelNotFoundError(f"no model for {_or(tasks)} is served; export one into the model repository")
 
-    async def _openly_fitting(self, tasks: Tasks, key: Key) -> dict[str, ModelInfo]:
+    async def _openly_fitting(self, tasks: Set[Task], key: Key) -> dict[str, ModelInfo]:
         """What the key opens and that does one of the tasks, or else stands for what was derived from it and does."""
         opened = await self._opened(key)
-        bases = {info.base for info in await self.triton.models() if info.task in tasks}
+        bases = {info.base for info in await self.repository.models() if info.task in tasks}
         direct = {name: info for name, info in opened.items() if self._does(info) & tasks}
         return direct or {name: info for name, info in opened.items() if info.name in bases}
 
-    async def _fitting(self, asked: str, info: ModelInfo, tasks: Tasks) -> ModelInfo:
+    async def _fitting(self, asked: str, info: ModelInfo, tasks: Set[Task]) -> ModelInfo:
         if self._does(info) & tasks:
             return info
         for derived in await self._backend_of(info.name).models():
@@ -238,10 +223,9 @@ class Models:
         does, fix = _or(self._does(info)), "GET /v1/models lists all"
         if info.name in self._others:
             fix = "if the other server has it for that, declare it in the models file: task, vector_types"
-        msg = f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}"
-        raise InvalidValueError(msg, param="model")
+        raise InvalidValueError(f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}", param="model")
 
-    def _does(self, info: ModelInfo) -> Tasks:
+    def _does(self, info: ModelInfo) -> Set[Task]:
         return self._backend_of(info.name).tasks(info)
 
 
@@ -258,8 +242,9 @@ def _discreet(name: str, key: Key) -> Iterator[None]:
 
 def _unopened(name: str, key: Key) -> ModelNotFoundError:
     """Whether there is such a model or not."""
-    msg = f"no model {name!r} is served to key {key.name!r}, which is for: {_and(key.models or ())}"
-    return ModelNotFoundError(msg)
+    return ModelNotFoundError(
+        f"no model {name!r} is served to key {key.name!r}, which is for: {_and(key.models or ())}"
+    )
 
 
 def _known_as(name: str, info: ModelInfo, key: Key) -> ModelInfo:
@@ -271,5 +256,5 @@ def _and(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _or(tasks: Tasks) -> str:
+def _or(tasks: Set[Task]) -> str:
     return " or ".join(sorted(tasks))

@@ -69,13 +69,9 @@ class StandIn:
         self.entered = asyncio.Event()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.embedded: list[Sequence[Any]] = []
-        self.opened = False
-
-    async def __aenter__(self) -> StandIn:
         self.opened = True
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
         self.opened = False
 
     def rename(self, old: str, new: str) -> None:

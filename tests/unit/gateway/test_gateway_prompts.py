@@ -36,7 +36,9 @@ GEMMA = dict.fromkeys(("query", "document", "Clustering", "STS"), "...")
         pytest.param(E5, None, None, id="nothing said"),
     ],
 )
-def test_the_models_prompt_for_a_kind_of_input(prompts: dict[str, str], input_type: str, name: str | None) -> None:
+def test_the_models_prompt_for_a_kind_of_input(
+    prompts: dict[str, str], input_type: InputType, name: str | None
+) -> None:
     info = model_info("model", "embedding", prompts=prompts)
 
     assert choose_prompt(info, None, input_type) == Prompt(None, name)
