@@ -1,4 +1,4 @@
-"""Background tasks: none fails without a line in the log, and what is to be done again and again goes on after it."""
+"""Background tasks: every failure is logged, and a repeated task goes on after one."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def start(work: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
 
 async def repeat(step: Callable[[], Awaitable[None]], every_s: float, name: str) -> None:
     """Do something every `every_s` seconds until cancelled; a failure is logged, unless it is the last one again."""
-    told = ""
+    logged = ""
     while True:
         try:
             await step()
-            told = ""
+            logged = ""
         except Exception as error:  # noqa: BLE001 - whatever it is, the next one may succeed
-            if repr(error) != told:
-                _tell(f"{name} failed and is tried again every {every_s:g} s", error)
-            told = repr(error)
+            if repr(error) != logged:
+                _log_error(f"{name} failed and is tried again every {every_s:g} s", error)
+            logged = repr(error)
         await asyncio.sleep(every_s)
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        _tell(f"{task.get_name()} failed", error)
+        _log_error(f"{task.get_name()} failed", error)
 
 
-def _tell(what: str, error: BaseException) -> None:
-    """Log an error: what Triton or the client said of it, or, where nobody foresaw it, where it was raised."""
+def _log_error(what: str, error: BaseException) -> None:
+    """Log the message of an error of the client's, or the traceback of an unforeseen one."""
     _log.error("%s: %s", what, error, exc_info=None if isinstance(error, ConchError) else error)

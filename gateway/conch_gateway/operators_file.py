@@ -1,4 +1,4 @@
-"""Reading a file that an operator names in a setting: keys, models, the key of another server."""
+"""Reads a file that an operator names in a setting: keys, models, the key of an upstream."""
 
 from __future__ import annotations
 

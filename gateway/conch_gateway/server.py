@@ -18,7 +18,7 @@ from conch_gateway.errors import GatewayError, ListenError
 from conch_gateway.middleware.protocol import Protocol
 from conch_gateway.settings import GatewaySettings
 
-# Longer than clients (httpx: 5) and balancers (60) keep idle connections: the one who sends must close first.
+# Longer than clients (httpx: 5) and balancers (60) keep idle connections: the side that sends must close first.
 _KEEP_ALIVE_S = 75
 
 

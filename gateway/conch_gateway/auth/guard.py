@@ -68,12 +68,12 @@ class Guard:
         # The application may be mounted below a path of another server's.
         path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
         if _OPEN.fullmatch(path) or (scope["method"] == "GET" and path in PAGES):
-            identify(scope, self._guest(headers))
+            identify(scope, key=self._guest(headers))
             return
         admin = path.startswith(_ADMIN)
         if admin or self._keyring.closed:
             key = self._authorised(headers, admin=admin)
-            identify(scope, key, key.name)
+            identify(scope, key=key, caller=key.name)
         if scope["method"] == "POST" and not admin:
             tokens = _least_tokens(headers.get(b"content-length", b""))
             self._admission.check(1, tokens)

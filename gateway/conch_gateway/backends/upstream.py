@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import anyio
 import numpy as np
-from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector, Token
+from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector
 from conch_contract import Task
 
 from conch_gateway.backends.calls import in_calls
@@ -119,13 +119,12 @@ class Upstream:
         ranked.sort(key=lambda one: (-one.score, one.index))
         return Answer(ranked[: job.top_n], _sum([answer for _, answer in calls]))
 
-    async def tokens(self, *_: object, **__: object) -> list[list[Token]]:
-        """Refuse."""
-        self._refuse_tokenizing()
+    async def tokens(self, *_: object, **__: object) -> NoReturn:
+        """Refuse: an upstream keeps its tokenizer to itself."""
+        msg = "the tokenizer of the model is with the other server that has the model; ask that one"
+        raise InvalidValueError(msg, param="model")
 
-    async def decode(self, *_: object, **__: object) -> list[str]:
-        """Refuse."""
-        self._refuse_tokenizing()
+    decode = tokens
 
     async def close(self) -> None:
         """Close its connections."""
@@ -172,21 +171,21 @@ class Upstream:
         raise DeadlineError(msg)
 
     def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
-        """Return the texts as they are sent, and what the server is told of them, where it takes more than OpenAI's."""
-        told: dict[str, object] = {}
+        """Return the texts as they are sent, and the options beside them, where the server takes more than OpenAI's."""
+        options: dict[str, object] = {}
         if self._table.extensions:
-            told["truncate"] = job.truncate or self._truncate
+            options["truncate"] = job.truncate or self._truncate
             if job.normalize is False:
-                told |= {"normalize": False, "normalized": False}  # vLLM's word, and Jina's
+                options |= {"normalize": False, "normalized": False}  # vLLM's word, and Jina's
         elif job.normalize is False:
             msg = "normalize: the server of the model takes OpenAI's fields only (extensions); leave it out"
             raise InvalidValueError(msg, param="normalize")
         if self._table.prompts is None and self._table.extensions:
-            return job.texts, {**told, "input_type": job.input_type, "prompt_name": job.prompt_name}
+            return job.texts, {**options, "input_type": job.input_type, "prompt_name": job.prompt_name}
         if not is_text(job.texts):
-            return job.texts, told
+            return job.texts, options
         prompt = info.prompt_text(*choose_prompt(info, job.prompt_name, job.input_type))
-        return [prompt + text for text in job.texts], told
+        return [prompt + text for text in job.texts], options
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""
@@ -206,10 +205,6 @@ class Upstream:
         expected = dimensions or self._dimension
         if length != expected:
             raise NonsenseError(f"its vectors have {length} numbers instead of {expected}")
-
-    def _refuse_tokenizing(self) -> NoReturn:
-        msg = "the tokenizer of the model is with the other server that has the model; ask that one"
-        raise InvalidValueError(msg, param="model")
 
 
 def _located(error: InvalidInputError, rows: int, *, split: bool) -> InvalidInputError:

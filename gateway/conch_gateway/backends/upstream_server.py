@@ -99,15 +99,15 @@ def _refusal(answer: httpx.Response) -> Exception:
 
 
 def _retry_after_s(answer: httpx.Response) -> int:
-    told = answer.headers.get("retry-after", "")
-    return min(int(told), _LONGEST_RETRY_AFTER_S) if told.isdecimal() and len(told) < 10 else 1
+    stated = answer.headers.get("retry-after", "")
+    return min(int(stated), _LONGEST_RETRY_AFTER_S) if stated.isdecimal() and len(stated) < 10 else 1
 
 
 def _message(answer: httpx.Response) -> str:
     """What went wrong, as OpenAI's dialect says it, or Cohere's and Jina's, or any other."""
     try:
-        told = answer.json()
-        error = told.get("error") or told.get("message") or told
+        body = answer.json()
+        error = body.get("error") or body.get("message") or body
         text = error.get("message") or error if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         text = answer.text

@@ -78,7 +78,7 @@ class Loader:
                 raise _loading(model) from error
 
     async def load(self, name: str) -> LocalModel:
-        """Load a model, or anew from the disk if it is loaded, and return when it has answered a word.
+        """Load a model, or anew from the disk if it is loaded, and return when it has computed a probe.
 
         Raises:
             ModelNotFoundError: the repository does not have it.
@@ -87,7 +87,7 @@ class Loader:
         return await self._change(name, loaded=True)
 
     async def unload(self, name: str) -> LocalModel:
-        """Unload a model when nobody uses it any more, and return when its memory is free; raises as `load` does."""
+        """Unload a model that no request uses any more, and return when its memory is free; raises as `load` does."""
         return await self._change(name, loaded=False)
 
     @asynccontextmanager

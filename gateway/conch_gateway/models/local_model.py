@@ -1,7 +1,7 @@
-"""One model of the repository in its life: who uses it, and what is being done to it.
+"""One model of the repository: whether it is loaded, how many requests use it, and the change that is under way.
 
-A change waits for the requests that use the model and holds those that come meanwhile. So a request sees one version
-from its tokenizer to its last encoder step, and none fails because a model is replaced or unloaded.
+A change waits for the requests that use the model, and requests that arrive meanwhile wait for the change. So a request
+sees one version from its tokenizer to its last call, and none fails because a model is replaced or unloaded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LocalModel:
                 self._unused.set()
 
     def begin(self, work: Callable[[LocalModel], Awaitable[None]], *, loaded: bool) -> asyncio.Task[None]:
-        """Start a change, after which the model is loaded or not; nobody who waits for it can cancel it."""
+        """Start a change, after which the model is loaded or not; cancelling a waiting request does not cancel it."""
         verb = "loading" if loaded else "unloading"
         self.change = start(self._do(work, loaded=loaded), f"{verb} {self.name}")
         return self.change

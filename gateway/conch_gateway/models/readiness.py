@@ -1,9 +1,9 @@
 """Whether requests would be answered now: every model must say it is ready and then answer a tiny request in time.
 
-Triton's own readiness stays true while an instance hangs, so each model is asked to compute one word. A busy server is
-not a broken one: a full queue counts as an answer, and while requests are computed a model has more time for its word,
-since every instance may be at a text of thousands of tokens, which takes half a minute. Models of other servers are not
-asked: that may cost money, and one that is away must not take this gateway out of service.
+Triton's own readiness stays true while an instance hangs, so each model has to compute one word. A busy server is not
+a broken one: a full queue counts as an answer, and while requests are in flight a model has more time for its word,
+since every instance may be computing a text of thousands of tokens, which takes half a minute. Upstreams are not
+probed: that may cost money, and one that is away must not take this gateway out of service.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Probe(NamedTuple):
 
 
 class Readiness:
-    """Asks Triton's models, at most once a second."""
+    """Probes the models of Triton, at most once a second."""
 
     def __init__(self, settings: GatewaySettings, triton: Triton, models: Models, admission: Admission) -> None:
         self._triton = triton
@@ -100,8 +100,8 @@ class Readiness:
     async def _fault(self, info: ModelInfo) -> str | None:
         if not info.ready:
             return "not loaded"
-        probe = self._unanswered.get(info.name) or self._ask_a_word(info)
-        # One that is late stays in Triton's queue: asked again each time, the word would never come to be computed.
+        probe = self._unanswered.get(info.name) or self._start_probe(info)
+        # A late probe stays in Triton's queue: sent anew each time, it would never be computed.
         await asyncio.wait({probe.answer}, timeout=max(0.0, probe.asked_at + self._timeout_s - monotonic()))
         if not probe.answer.done():
             busy = self._admission.requests > 0
@@ -111,7 +111,7 @@ class Readiness:
         del self._unanswered[info.name]
         return probe.answer.result()
 
-    def _ask_a_word(self, info: ModelInfo) -> _Probe:
+    def _start_probe(self, info: ModelInfo) -> _Probe:
         answer = start(self._answer(info), f"the readiness probe of {info.name}")
         self._unanswered[info.name] = probe = _Probe(monotonic(), answer)
         return probe

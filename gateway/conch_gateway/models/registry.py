@@ -222,7 +222,7 @@ class Models:
                 return derived
         does, fix = _or(self._does(info)), "GET /v1/models lists all"
         if info.name in self._others:
-            fix = "if the other server has it for that, declare it in the models file: task, vector_types"
+            fix = "if the upstream has it for that, declare it in the models file: task, vector_types"
         raise InvalidValueError(f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}", param="model")
 
     def _does(self, info: ModelInfo) -> Set[Task]:

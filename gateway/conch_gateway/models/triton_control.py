@@ -1,6 +1,6 @@
 """What only an administrator may ask of Triton: the index of its repository, and to load and unload models.
 
-Triton answers these calls only to who sends its key as a header (`--grpc-restricted-protocol`), because a load can
+Triton answers these calls only if its key comes as a header (`--grpc-restricted-protocol`), because a load can
 bring files along, which are then run. Clients need none of them.
 """
 

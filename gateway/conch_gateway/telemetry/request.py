@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from time import perf_counter
+from typing import Any
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -118,10 +119,9 @@ def begin_request(scope: Scope) -> None:
     )
 
 
-def identify(scope: Scope, key: Key, caller: str | None = None) -> None:
-    """Let the layers further in see the key of the caller, and its name where it stands for the caller."""
-    context: RequestContext = scope[_CONTEXT]
-    scope[_CONTEXT] = replace(context, key=key, caller=context.caller if caller is None else caller)
+def identify(scope: Scope, **known: Any) -> None:
+    """Replace the `key`, and the `caller` whom it stands for, in the context that the layers further in see."""
+    scope[_CONTEXT] = replace(scope[_CONTEXT], **known)
 
 
 def note_error(scope: Scope, error: Exception) -> None:
