@@ -187,16 +187,17 @@ async def _measured(
     model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
 ) -> Result[Given]:
     """Compute, and report what it took, also where that failed."""
-    started, usage = perf_counter(), Usage(model.info.name, texts)
+    started = perf_counter()
     try:
         answer = await compute(model, reservation)
-        usage = replace(usage, tokens=answer.tokens, cache_hits=answer.cache_hits, tokenize_s=answer.tokenize_s)
-        if reservation.queue_s is not None:
-            waited_s = reservation.queue_s + (answer.tokenize_s or 0.0)
-            usage = replace(usage, inference_s=perf_counter() - started - waited_s)
-    finally:
-        usage = replace(usage, queue_s=reservation.queue_s)
-        context.report(usage)
+    except BaseException:
+        context.report(Usage(model.info.name, texts, queue_s=reservation.queue_s))
+        raise
+    queue_s, inference_s = reservation.queue_s, None
+    if queue_s is not None:
+        inference_s = perf_counter() - started - queue_s - (answer.tokenize_s or 0.0)
+    usage = Usage(model.info.name, texts, answer.tokens, answer.cache_hits, answer.tokenize_s, queue_s, inference_s)
+    context.report(usage)
     return Result(model.name, answer.given, usage)
 
 
