@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -66,7 +64,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan_of(served),
+        lifespan=lambda _: served.served(),
     )
     admission = Admission(
         triton.shared_backlog,
@@ -143,12 +141,3 @@ def client_of(settings: GatewaySettings) -> AsyncClient:
 
 def _listed(origins: str) -> list[str]:
     return [origin.strip() for origin in origins.split(",")]
-
-
-def _lifespan_of(models: Models) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with models.served():
-            yield
-
-    return lifespan
