@@ -116,6 +116,15 @@ async def test_a_server_that_does_this_gets_an_error_that_says_so(
     assert KEY not in answer.text
 
 
+@pytest.mark.parametrize(("script", "status", "told"), FAULTS.values(), ids=FAULTS.keys())
+async def test_the_error_does_not_name_the_model_behind_an_alias(
+    http: httpx.AsyncClient, other: OtherServer, script: list[Any], status: int, told: str
+) -> None:
+    other.script = list(script)
+    answer = await ask(http, model="further")
+    assert (answer.status_code, told in answer.text, "far" in answer.text) == (status, True, False)
+
+
 async def test_a_busy_server_passes_on_when_to_come_again(http: httpx.AsyncClient, other: OtherServer) -> None:
     other.script = [(429, {}, {"retry-after": "17"})]
     answer = await ask(http)
@@ -133,7 +142,8 @@ async def test_a_slow_server_is_waited_for_no_longer_than_its_table_says(
 
 
 async def test_more_dimensions_than_it_has_are_refused_here(http: httpx.AsyncClient, other: OtherServer) -> None:
-    assert (await ask(http, dimensions=4)).status_code == 400
+    answer = await ask(http, dimensions=4, model="further")
+    assert (answer.status_code, "'further' has 3" in answer.text) == (400, True)
     assert other.requests == []
 
 
