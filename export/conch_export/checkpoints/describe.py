@@ -16,7 +16,6 @@ from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, re
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
-    is_centred,
     known_usage,
     read_matryoshka,
     read_max_length,
@@ -173,6 +172,7 @@ class _Reader:
     def embedding(self, common: dict[str, Any], *, late_interaction: bool) -> EmbeddingModel:
         """The description of a model that gives one vector for a text."""
         overrides, dense = self._overrides, self.modules.dense()
+        centred = overrides.matryoshka_centred
         width = dense[-1].width if dense else common["hidden"]
         return EmbeddingModel(
             **common,
@@ -182,7 +182,7 @@ class _Reader:
             dimension=width,
             normalize=self.modules.normalize(overrides.normalize),
             matryoshka=read_matryoshka(width, self._usage, overrides.matryoshka),
-            matryoshka_centred=is_centred(self._usage, overrides.matryoshka_centred),
+            matryoshka_centred=self._usage.matryoshka_centred if centred is None else centred,
             similarity=read_similarity(self._checkpoint),
             late_interaction=late_interaction,
             projected=extra_width(self._checkpoint, COLBERT),

@@ -1,4 +1,4 @@
-"""How texts are prepared for a model: prompts, lengths, templates. From the operator, the checkpoint or the catalog."""
+"""How texts are prepared for a model: prompts and lengths, from the operator, the checkpoint or the catalog."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 _LEAST = 3
-"""Tokens of the shortest limit: one between a first and a last special one."""
+"""The shortest limit in tokens: room for one between the first and the last special token."""
 
 
 def known_usage(source: Source) -> catalog.Usage:
-    """What the authors of a model on the Hub say of its use; nothing is assumed of a folder."""
+    """How the authors of a model on the Hub say that it is used; empty for a folder, of which nothing is assumed."""
     return catalog.USAGES.get(source.origin.removeprefix("hub:").lower(), catalog.Usage())
 
 
 def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overrides) -> tuple[dict[str, str], str]:
     """Prompts by name, and the name of the default one (empty for none).
 
-    The operator's come first, then the checkpoint's own, then those that its authors publish elsewhere.
+    The operator's prompts come first, then the checkpoint's own, then those that its authors publish elsewhere.
 
     Raises:
         UnsupportedError: the default is not among them.
@@ -75,16 +75,11 @@ def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...]
     return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
 
 
-def is_centred(usage: catalog.Usage, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-    """Whether vectors lose their mean before they are cut."""
-    return usage.matryoshka_centred if asked is None else asked
-
-
 def read_similarity(checkpoint: Checkpoint) -> str:
-    """How the authors compare vectors; empty where they do not say.
+    """How the authors compare vectors; empty where the checkpoint does not say.
 
     Raises:
-        UnsupportedError: vectors are to be cut, or something is stated that is not known here.
+        UnsupportedError: the checkpoint cuts its vectors.
     """
     stated = checkpoint.settings("config_sentence_transformers.json")
     if stated.of("truncate_dim", int, 0):

@@ -23,7 +23,7 @@ class JinaBert(Bert):
     in_transformers = False
     settings: ClassVar = {
         **Bert.settings,
-        str: f"{Bert.settings[str]} attn_implementation emb_pooler feed_forward_type",
+        str: f"{Bert.settings[str]} emb_pooler feed_forward_type",
     }
     built: ClassVar = {"feed_forward_type": tuple(_ACTIVATIONS)}
 

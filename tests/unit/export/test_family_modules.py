@@ -1,0 +1,70 @@
+"""A family is its module: nothing lists it, and what it reads of config.json is stated in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_export import families
+from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
+from conch_export.families import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONFIGS = {
+    "bert": {"model_type": "bert"},
+    "jina_bert": {"model_type": "bert", "position_embedding_type": "alibi"},
+    "roberta": {"model_type": "xlm-roberta"},
+    "mpnet": {"model_type": "mpnet"},
+    "modernbert": {"model_type": "modernbert"},
+    "nomic_bert": {"model_type": "nomic_bert"},
+    "gte": {"model_type": "new", "position_embedding_type": "rope"},
+    "qwen3": {"model_type": "qwen3"},
+}
+CAMEMBERT = """
+from conch_export.families.roberta import Roberta
+
+
+class Camembert(Roberta):
+    model_types = ("camembert",)
+
+
+FAMILY = Camembert()
+"""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_reads_its_own_config(name: str) -> None:
+    family = family_of(CONFIGS[name])
+    assert type(family).__module__ == f"conch_export.families.{name}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_key_that_is_read_is_said_to_have_no_effect(name: str) -> None:
+    family = family_of(CONFIGS[name])
+    assert family is not None
+    assert not set(family.keys) & CONFIG_WITHOUT_EFFECT
+    assert set(family.built) <= set(family.keys)
+
+
+@pytest.fixture
+def folder_of_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another folder whose modules are families, for the time of a test."""
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    families._families.cache_clear()
+    yield tmp_path
+    families._families.cache_clear()
+    sys.modules.pop("conch_export.families.camembert", None)
+
+
+def test_a_new_one_is_found_by_its_file_alone(folder_of_families: Path) -> None:
+    config = {"model_type": "camembert"}
+    assert family_of(config) is None
+    (folder_of_families / "camembert.py").write_text(CAMEMBERT)
+    families._families.cache_clear()
+    family = family_of(config)
+    assert family is not None
+    assert "layer_norm_eps" in family.keys
