@@ -47,8 +47,8 @@ class TritonLog:
         try:
             yield
         except OSError as error:
-            message = f"cannot write {self.path} ({error.strerror}); set CONCH_RUN_DIRECTORY to a folder you can"
-            raise ServingError(message) from error
+            msg = f"cannot write {self.path} ({error.strerror}); set CONCH_RUN_DIRECTORY to a folder you can"
+            raise ServingError(msg) from error
 
     def last_lines(self) -> list[str]:
         """Return the lines since `open`, at most the last `READ_BYTES` of them; none if the file is gone."""

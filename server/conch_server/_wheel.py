@@ -68,8 +68,8 @@ class Wheel:
             staging.rename(folder)
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)
-            message = f"cannot write to {folder.parent} ({error.strerror}); set CONCH_RUN_DIRECTORY to a folder you can"
-            raise ServingError(message) from error
+            msg = f"cannot write to {folder.parent} ({error.strerror}); set CONCH_RUN_DIRECTORY to a folder you can"
+            raise ServingError(msg) from error
         return folder / "backends"
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -89,10 +91,4 @@ async def closed_loop(
 
 def percentile(values: list[float], percent: float) -> float:
     """Return a percentile, interpolated linearly; NaN of no values."""
-    if not values:
-        return float("nan")
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return float(np.percentile(values, percent)) if values else float("nan")

@@ -14,18 +14,11 @@ from conch.load.closed_loop import Done, Load, closed_loop, percentile
 from conch.load.http import Address, Connection, HttpError
 from conch.load.report import report_of
 from conch.load.texts import Lengths, file_texts, synthetic_texts
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import workloads
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
-def test_percentiles_are_those_of_numpy(values: list[float], percent: float) -> None:
-    assert percentile(values, percent) == pytest.approx(np.percentile(values, percent), rel=1e-9, abs=1e-9)
 
 
 def test_there_is_no_percentile_of_nothing() -> None:
