@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import onnxruntime as ort
-from conch_export.onnx.engine import head_feed
-from conch_export.verification.rows import Row, feed
+from conch_export.onnx.engine import Row, feed, head_feed
 
 from benchmarks.workloads import lengths
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime as ort
+from conch_export.model.distances import Alibi, RelativeBias
 from conch_export.model.network import (
     Activation,
     Attention,
@@ -29,7 +30,6 @@ from conch_export.model.network import (
     Rotary,
     rotary_frequencies,
 )
-from conch_export.onnx.distances import Alibi, RelativeBias
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.layout import row_lengths
 from conch_export.onnx.quantization.calibrate import calibrate

@@ -8,7 +8,7 @@ import numpy as np
 from conch_export import Overrides, Precision
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.model.parts import parts
+from conch_export.model.public_models import public_models
 from conch_export.sources.finder import resolve
 from conch_export.verification.reference import Reference
 from conch_export.verification.rows import Rows
@@ -16,9 +16,10 @@ from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
-    from conch_export.onnx.engine import Engine
-    from conch_export.verification.rows import Row
+    from conch_export.onnx.engine import Row
     from numpy.typing import NDArray
+
+    from benchmarks.engine import Engine
 
 TEXTS = 300
 LONGEST = 512
@@ -37,7 +38,7 @@ def fidelity(fp32: Engine, int8: Engine, reference: str) -> dict[str, Any]:
     description = describe(Checkpoint(source.folder), source, "reference", Precision.FP32, overrides)
     items = [Item(Role.TEXT, text) for text in spread(docstrings()[1::2], TEXTS)]
     rows = list(map(Rows(description), items))
-    expected = Reference(description, overrides).answers(parts(description)[0], items)
+    expected = Reference(description, overrides).answers(public_models(description)[0], items)
     exact, quantized = alone(fp32, rows), alone(int8, rows)
     cosines = (exact * quantized).sum(axis=1)
     return {

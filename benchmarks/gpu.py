@@ -37,7 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 import onnxruntime as ort
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.onnx.encoder import Target, as_float16, encoder_graph
+from conch_export.model.description import Target
+from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.layout import row_lengths
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from conch_export.onnx.heads import REQUEST_ELEMENTS, head_lengths
-from conch_export.onnx.layout import row_lengths
-from conch_export.verification.rows import Row
+from conch_export.onnx.engine import Row
+from conch_export.onnx.layout import REQUEST_ELEMENTS, head_lengths, row_lengths
 from conch_export.verification.texts import docstrings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from conch_export.onnx.engine import Engine
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
+
+    from benchmarks.engine import Engine
 
 MAX_LENGTH = 256
 CANDIDATES = 20

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conch_export.onnx.engine import Engine
-
+from benchmarks.engine import Engine
 from benchmarks.fidelity import fidelity
 from benchmarks.models import NAME
 from benchmarks.retrieval import retrieval

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conch_export.onnx.engine import Engine
-from conch_export.verification.rows import Row
+from conch_export.onnx.engine import Row
 
+from benchmarks.engine import Engine
 from benchmarks.peers.protocol import InProcess, serve
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from conch_export.onnx.heads import head_lengths
-from conch_export.onnx.layout import row_lengths
+from conch_export.onnx.layout import head_lengths, row_lengths
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from conch_export.errors import (
     UnsupportedError,
     VerificationError,
 )
-from conch_export.model.description import Description, Overrides, Pooling, Precision
-from conch_export.onnx.encoder import Target
-from conch_export.pipeline import Exported, Options, check, export, is_complete, public_name
+from conch_export.inspection import Inspection, inspect
+from conch_export.model.description import Description, Overrides, Pooling, Precision, Target
+from conch_export.options import Options, public_name
+from conch_export.pipeline import Exported, check, export, is_complete
 from conch_export.planning.capacity import Capacity, PlannedHead, capacity
 from conch_export.planning.memory import Budget
 from conch_export.provenance import preload
@@ -23,9 +24,8 @@ from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
 from conch_export.sources.source import Source
 from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.triton.published import planned
+from conch_export.triton.report import exported_from
 from conch_export.verification.agreement import Verification
-from conch_export.verification.inspection import Inspection, inspect
-from conch_export.verification.report import exported_from
 
 __all__ = [
     "CATALOG",

@@ -85,11 +85,8 @@ def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch()
         "architecture.py",
         "libraries.py",
         "plain.py",
-        "plain_heads.py",
-        "plain_module.py",
         "reference.py",
         "remote_code.py",
-        "template_reranker.py",
         "tokenizer.py",
     }
 

@@ -11,8 +11,8 @@ from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Overrides
 from conch_export.model.description import GenerativeReranker, interaction_of
-from conch_export.model.parts import parts
-from conch_export.pipeline import described
+from conch_export.model.public_models import public_models
+from conch_export.options import described
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role, verification_sample
 
@@ -62,8 +62,8 @@ def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any],
     tokenizer = TextTokenizer(checkpoint.tokenizer)
     rows_of = Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)
-    items = [item for part in parts(description) for item in sample.items(description, part)]
+    items = [item for model in public_models(description) for item in sample.items(description, model)]
     assert len(items) > 50
     for item in items:
         row = rows_of(item)
-        assert (row.ids, row.unseen) == as_clients_do(description, tokenizer, item), item
+        assert (row.ids, row.masked) == as_clients_do(description, tokenizer, item), item

@@ -1,7 +1,7 @@
 """A tar file whose entries are named by their SHA-256, after a manifest that says what they are.
 
-Hides the format. Nothing in it says where a file goes on the disk, so reading it cannot write anywhere: whoever reads
-gives the places, and gets what the hash says or nothing.
+Hides the format. Nothing in it says where a file goes on the disk, so reading it cannot write anywhere: the reader
+gives the places, and gets exactly the bytes of the hash or an error.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def write(
             os.fsync(file.fileno())
             Path(file.name).replace(path)
     except OSError as error:
-        message = f"cannot write {path}: {error.strerror or error}"
-        raise SourceError(message) from error
+        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class Archive:
@@ -90,8 +89,7 @@ class Archive:
             try:
                 self._copy(content, file, places[file], on_bytes)
             except OSError as error:
-                message = f"cannot write to {places[file][0].parent}: {error.strerror or error}"
-                raise SourceError(message) from error
+                raise SourceError(f"cannot write to {places[file][0].parent}: {error.strerror or error}") from error
         if self._next() is not None:
             raise self._damaged("it has more entries than its manifest states")
 
@@ -150,23 +148,22 @@ def opened(path: Path) -> Iterator[Archive]:
             file = stack.enter_context(_Wary(path))
             tar = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
         except (OSError, tarfile.TarError) as error:
-            message = f"{path} cannot be read as a bundle: {getattr(error, 'strerror', None) or error}"
-            raise SourceError(message) from error
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{path} cannot be read as a bundle: {reason}") from error
         yield Archive(path, tar)
 
 
 class _Wary(io.FileIO):
-    """A file of which nobody reads much at a time: a tar header can ask for any amount of memory."""
+    """A file that refuses large reads: a tar header can ask for any amount of memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _MAX_MANIFEST_BYTES:
-            message = f"an entry's header of {size} bytes"
-            raise tarfile.ReadError(message)
+            raise tarfile.ReadError(f"an entry's header of {size} bytes")
         return super().read(size) or b""
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove unfinished archives of this name, but not those that somebody is still writing and has locked."""
+    """Remove unfinished archives of this name, except those that a process still writes and has locked."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         with left.open("rb") as file, suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

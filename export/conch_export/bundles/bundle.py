@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conch_export.bundles import archive
@@ -19,7 +20,7 @@ from conch_export.sources.lock import Lock, parse_files
 from conch_export.sources.source import File
 from conch_export.triton.ownership import owned, refuse_taken
 from conch_export.triton.publish import staged_together
-from conch_export.verification.report import REPORT, read_report
+from conch_export.triton.report import read_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,10 +66,11 @@ class Bundle:
         """
         try:
             bundle = cls(Lock.from_json(manifest), parse_files(manifest["models"]))
-            _refuse_strange(bundle.models)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            message = f"the bundle's manifest cannot be ({error}): make it again with this version of conch"
-            raise SourceError(message) from error
+            raise _impossible(error) from error
+        for path in bundle.models:
+            if not _MODEL_FILE.fullmatch(path):
+                raise _impossible(f"{path!r} is no file of an exported model")
         return bundle
 
     def places(self, checkpoints: Path, repository: Path) -> dict[File, list[Path]]:
@@ -108,11 +110,10 @@ def make_bundle(
     """
     lock, models, contents = Lock(), dict[str, File](), dict[str, "Path"]()
     for reference in references:
-        source = find(reference, revision, repository, on_bytes=_about(reference, on_bytes))
+        source = find(reference, revision, repository, on_bytes=partial(on_bytes, reference))
         key = source.key or source.folder.name
         if key in lock.sources:
-            message = f"two checkpoints are called {key!r}: bundle them one by one"
-            raise SourceError(message)
+            raise SourceError(f"two checkpoints are called {key!r}: bundle them one by one")
         lock = lock.adding(key, source.locked)
         contents |= {one.sha256: source.folder / path for path, one in source.files.items()}
         exported = record(repository, _exported_files(repository, source))
@@ -136,7 +137,7 @@ def open_bundle(
     Args:
         path: the bundle.
         repository: gets the models and the entries of the lock file.
-        sha256: what the whole file must hash to, as told by whoever made it; None trusts the file.
+        sha256: hash of the whole file, from whoever made it; None trusts the file.
         update_lock: take the checkpoints whatever the lock file says.
         on_bytes: called with what is being moved, and the bytes of it that are done and in all.
 
@@ -144,10 +145,8 @@ def open_bundle(
         ExportError: nothing was put anywhere.
     """
     if sha256 is not None and (found := digest(path)) != sha256.lower():
-        message = (
-            f"{path} has SHA-256 {found}, not {sha256.lower()}: copy it again, and ask whoever made it for its hash"
-        )
-        raise SourceError(message)
+        msg = f"{path} has SHA-256 {found}, not {sha256.lower()}: copy it again, and ask whoever made it for its hash"
+        raise SourceError(msg)
     with archive.opened(path) as contents:
         bundle = Bundle.from_json(contents.manifest)
         # The repository is published first: models without their checkpoint can be served, the other way not.
@@ -164,7 +163,7 @@ def open_bundle(
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a bundle, to be told to whoever opens it.
+    """SHA-256 of a bundle, for whoever opens it.
 
     Raises:
         SourceError: it cannot be read.
@@ -175,8 +174,7 @@ def digest(path: Path) -> str:
 def _exported_files(repository: Path, source: Source) -> list[str]:
     """Paths in the repository of all models that were exported from this checkpoint and are whole."""
     paths: list[str] = []
-    for public in sorted(path.parent.name for path in repository.glob(f"[!.]*/{REPORT}")):
-        stated = read_report(repository, public) or {}
+    for public, stated in read_reports(repository).items():
         made_from = (stated.get("source"), stated.get("revision"), stated.get("weights_sha256"))
         if made_from == (source.origin, source.revision, source.weights_sha256):
             folders = (repository / name for name in owned(repository, public))
@@ -186,27 +184,21 @@ def _exported_files(repository: Path, source: Source) -> list[str]:
     return paths
 
 
-def _refuse_strange(models: Mapping[str, File]) -> None:
-    for path in models:
-        if not _MODEL_FILE.fullmatch(path):
-            message = f"{path!r} is no file of an exported model"
-            raise ValueError(message)
+def _impossible(why: object) -> SourceError:
+    return SourceError(f"the bundle's manifest cannot be ({why}): make it again with this version of conch")
 
 
-def _joined(repository: Path, bundled_lock: Lock, *, update_lock: bool) -> str:
+def _joined(repository: Path, theirs: Lock, *, update_lock: bool) -> str:
     lock = Lock.read(repository)
-    for key, locked in bundled_lock.sources.items():
+    for key, locked in theirs.sources.items():
         if not update_lock:
             lock.check(key, locked)
         lock = lock.adding(key, locked)
     return lock.to_text()
 
 
-def _about(what: str, on_bytes: Callable[[str, int, int], None]) -> Callable[[int, int], None]:
-    return lambda done, total: on_bytes(what, done, total)
-
-
 def _counted(what: str, total: int, on_bytes: Callable[[str, int, int], None]) -> Callable[[int], None]:
+    """Takes numbers of bytes one by one; passes on their sum so far."""
     done = 0
 
     def more(size: int) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from conch_export.model.description import ModuleLayer
     from conch_export.model.heads import Head, Step
     from conch_export.model.network import Norm
-    from conch_export.model.parts import Part
+    from conch_export.model.public_models import PublicModel
 
 
 class _Layout(NamedTuple):
@@ -92,13 +92,13 @@ _WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_toke
 """Where words' vectors are, which many a decoder shares."""
 
 
-def read_head(description: Description, part: Part, checkpoint: Checkpoint) -> Head:
-    """What a part puts behind the encoder."""
-    if part.task in (Task.EMBEDDING, Task.CROSS_ENCODER):
+def read_head(description: Description, model: PublicModel, checkpoint: Checkpoint) -> Head:
+    """The head of a public model."""
+    if model.task in (Task.EMBEDDING, Task.CROSS_ENCODER):
         return read_pooled(description, checkpoint)
-    if part.task is not Task.SPARSE:
+    if model.task is not Task.SPARSE:
         return read_projection(description, checkpoint)
-    return read_lexical(description, checkpoint) if part.base else read_vocabulary(description, checkpoint)
+    return read_lexical(description, checkpoint) if model.base else read_vocabulary(description, checkpoint)
 
 
 def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:

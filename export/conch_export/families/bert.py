@@ -39,7 +39,7 @@ class Bert(Family):
         """The encoder with its weights."""
         positions = weights.table("embeddings.position_embeddings")
         return Encoder(
-            words=weights.table("embeddings.word_embeddings"),
+            embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, index) for index in range(config["num_hidden_layers"])),
             max_length=len(positions),
             positions=positions,

@@ -47,7 +47,7 @@ class Gte(Family):
         """The encoder with its weights."""
         rotary = Rotary.of(_frequencies(config), self.position_count(config))
         return Encoder(
-            words=weights.table("embeddings.word_embeddings"),
+            embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
             max_length=self.position_count(config),
             types=weights.table("embeddings.token_type_embeddings") if config.get("type_vocab_size") else None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from conch_export.families.bert import Bert
+from conch_export.model.distances import Alibi
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
-from conch_export.onnx.distances import Alibi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ class JinaBert(Bert):
         """The encoder with its weights."""
         bias = Alibi.of(config["num_attention_heads"])
         return Encoder(
-            words=weights.table("embeddings.word_embeddings"),
+            embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
             max_length=self.position_count(config),
             types=weights.table("embeddings.token_type_embeddings"),

@@ -40,7 +40,7 @@ class ModernBert(Family):
             rotary, window = (everywhere, None) if is_global else (nearby, config["local_attention"] // 2)
             layers.append(_layer(config, weights, rotary, window, index))
         return Encoder(
-            words=weights.table("embeddings.tok_embeddings"),
+            embeddings=weights.table("embeddings.tok_embeddings"),
             layers=tuple(layers),
             max_length=length,
             norm=weights.norm("embeddings.norm", config["norm_eps"]),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from conch_export.families import Family
+from conch_export.model.distances import RelativeBias
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
-from conch_export.onnx.distances import RelativeBias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Mpnet(Family):
         positions = weights.table("embeddings.position_embeddings")[_first(config) :]
         bias = _relative_bias(weights.table("encoder.relative_attention_bias"), len(positions))
         return Encoder(
-            words=weights.table("embeddings.word_embeddings"),
+            embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
             max_length=len(positions),
             positions=positions,

@@ -63,7 +63,7 @@ class NomicBert(Family):
         width, length = config["n_embd"] // config["n_head"], self.position_count(config)
         rotary = Rotary.of(rotary_frequencies(config["rotary_emb_base"], width), length)
         return Encoder(
-            words=weights.table("embeddings.word_embeddings"),
+            embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, rotary, index) for index in range(config["n_layer"])),
             max_length=length,
             types=weights.table("embeddings.token_type_embeddings") if self.has_segments(config) else None,

@@ -32,7 +32,7 @@ class Qwen3(Family):
         length = self.position_count(config)
         rotary = Rotary.of(rotary_frequencies(config["rope_theta"], config["head_dim"]), length)
         return Encoder(
-            words=weights.table("embed_tokens"),
+            embeddings=weights.table("embed_tokens"),
             layers=tuple(_layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
             max_length=length,
             final_norm=weights.rms_norm("norm", config["rms_norm_eps"]),

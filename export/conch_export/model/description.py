@@ -25,6 +25,13 @@ class Precision(str, Enum):
     INT8 = "int8"
 
 
+class Target(str, Enum):
+    """What the encoder is to run on; heads always run on the CPU."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class Packing(str, Enum):
     """How texts that are merged share the encoder's work."""
 

@@ -11,11 +11,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.onnx.distances import DistanceBias
+    from conch_export.model.distances import DistanceBias
 
 
 class Activation(str, Enum):
-    """What a feed-forward network bends its values with."""
+    """Activation of the feed-forward block."""
 
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
@@ -108,6 +108,18 @@ class Attention:
         """Whether every token sees all of its row by its content alone, with a key head for each query head."""
         return not self.knows_distances and self.heads == self.key_heads
 
+    def score_matrix(self, length: int) -> NDArray[np.float32]:
+        """[heads or 1, length, length]: added to the scores of a row of so many tokens or, its corner, of fewer."""
+        places = np.arange(length)
+        distances = places[None, :] - places[:, None]
+        hidden = np.zeros(distances.shape, np.bool_)
+        if self.causal:
+            hidden |= distances > 0
+        if self.window is not None:
+            hidden |= np.abs(distances) > self.window
+        bias = np.zeros((1, length, length), np.float32) if self.bias is None else self.bias.matrix(distances)
+        return np.where(hidden, np.float32(-np.inf), bias)
+
 
 @dataclass(frozen=True)
 class FeedForward:
@@ -143,7 +155,7 @@ class Encoder:
     """What an encoder computes, weights included.
 
     Attributes:
-        words: [vocabulary, hidden].
+        embeddings: [vocabulary, hidden], by token id.
         layers: from input to output.
         max_length: most tokens that a row may have, special tokens included.
         positions: [max_length, hidden], entry i for the i-th real token of a row, or None.
@@ -152,7 +164,7 @@ class Encoder:
         final_norm: applied to what the last layer gives, or None.
     """
 
-    words: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
     layers: tuple[Layer, ...]
     max_length: int
     positions: NDArray[np.float32] | None = None
@@ -163,7 +175,7 @@ class Encoder:
     @property
     def hidden(self) -> int:
         """Width of a token's vector."""
-        return int(self.words.shape[1])
+        return int(self.embeddings.shape[1])
 
 
 def side_by_side(*parts: Linear) -> Linear:

@@ -36,7 +36,7 @@ def refuse_misfits(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -
 
 
 def _shapes(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
-    yield "the embedding table", encoder.words.shape, (vocabulary, hidden)
+    yield "the embedding table", encoder.embeddings.shape, (vocabulary, hidden)
     for what, table in (("positions", encoder.positions), ("segments", encoder.types)):
         if table is not None:
             yield f"the table of {what}", table.shape, (len(table), hidden)

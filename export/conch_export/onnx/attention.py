@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from conch_export.errors import UnsupportedError
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
-from conch_export.onnx.distances import TILE_TOKENS, Tile, score_matrix, score_name, score_tile
+from conch_export.onnx.distances import TILE_TOKENS, Tile, score_name, score_tile
 
 if TYPE_CHECKING:
     from conch_export.model.network import Attention
@@ -48,9 +48,12 @@ def attend_row_by_row(g: GraphBuilder, projections: Projections, *, spans: Spans
 
     def one_row(inner: GraphBuilder, index: str) -> str:
         condition = inner.node("Gather", is_short, index)
-        return inner.choose(condition, lambda b: rows.short(b, index), lambda b: rows.long(b, index), TensorProto.FLOAT)
+        (context,) = inner.choose(
+            condition, lambda b: [rows.short(b, index)], lambda b: [rows.long(b, index)], [TensorProto.FLOAT]
+        )
+        return context
 
-    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=True)
+    return g.for_each(g.size(spans.last), one_row, ragged=True)
 
 
 def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attention: Attention) -> str:
@@ -65,14 +68,12 @@ def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attent
     Raises:
         UnsupportedError: for attention that is not plain.
     """
-    if not attention.is_plain or attention.rotary or attention.query_norm or spans.unseen:
-        message = (
-            "only attention without rotary positions, biases, windows, fillers and shared keys is lowered for CUDA"
-        )
-        raise UnsupportedError(message)
+    if not attention.is_plain or attention.rotary or attention.query_norm or spans.masked:
+        msg = "only attention without rotary positions, biases, windows, masked tokens and shared keys runs on CUDA"
+        raise UnsupportedError(msg)
     counts = g.node("Sub", spans.last, spans.first)
     ends = g.node("Concat", g.int64([0]), spans.last, axis=0)
-    parts = g.split(query_key_value, 3, axis=1)
+    parts = g.nodes_of("Split", query_key_value, outputs=3, axis=1, num_outputs=3)
     return g.node(
         "PackedMultiHeadAttention",
         *parts,
@@ -104,9 +105,9 @@ class _Rows:
     def __init__(self, g: GraphBuilder, projections: Projections, spans: Spans, attention: Attention) -> None:
         self._attention = attention
         first, last = g.column(spans.first), g.column(spans.last)
-        keys_end = g.column(spans.unseen) if spans.unseen else last
+        keys_end = g.column(spans.masked) if spans.masked else last
         self._counts = g.node("Sub", last, first)
-        self._key_counts = g.node("Sub", keys_end, first) if spans.unseen else self._counts
+        self._key_counts = g.node("Sub", keys_end, first) if spans.masked else self._counts
         counts = (self._counts, self._key_counts)
         self._corners = g.node("Concat", *counts, axis=1) if attention.knows_distances else None
         width, shared = attention.head_width, attention.heads // attention.key_heads
@@ -117,14 +118,19 @@ class _Rows:
             (projections.key, keys_end, attention.key_heads, 1),
             (projections.value, keys_end, attention.key_heads, 1),
         ):
+            # One Slice cuts rows and columns at once: its corners are [row, column] pairs.
             begins = _corner(g, first, columns.first)
             ends = _corner(g, end, columns.first + heads * width)
             self._parts.append((columns.name, begins, ends, group))
 
     def short(self, g: GraphBuilder, index: str) -> str:
         """softmax(q k + bias) v, all of it at once."""
-        query, key, value = self._query(g, index), self._key(g, index), self._value(g, index)
-        return self._context(g, self._weights(g, g.node("MatMul", query, key), self._corner_of_scores(g, index)), value)
+        query, key, value = self._heads_first(g, index)
+        added = None
+        if self._corners is not None:
+            scores = g.constant(self._attention.score_matrix(SHORT_TOKENS), score_name(self._attention))
+            added = g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))
+        return self._context(g, g.node("MatMul", query, key), added, value)
 
     def long(self, g: GraphBuilder, index: str) -> str:
         """The same without ever holding all scores."""
@@ -137,25 +143,20 @@ class _Rows:
         return g.node("Squeeze", context, g.int64([0]))
 
     def _tiled(self, g: GraphBuilder, index: str) -> str:
-        query, key, value = self._query(g, index), self._key(g, index), self._value(g, index)
+        query, key, value = self._heads_first(g, index)
         count, key_count = (g.node("Gather", counts, index) for counts in (self._counts, self._key_counts))
-        tiles = g.node("Div", g.node("Add", count, g.int64([TILE_TOKENS - 1])), g.int64([TILE_TOKENS]))
 
-        def one_tile(inner: GraphBuilder, tile: str) -> str:
-            begin = inner.node("Mul", inner.line(tile), inner.int64([TILE_TOKENS]))
-            end = inner.node("Min", inner.node("Add", begin, inner.int64([TILE_TOKENS])), count)
+        def one_tile(inner: GraphBuilder, begin: str, end: str) -> str:
             key_begin, key_end = self._visible(inner, begin, end, key_count)
-            scores = inner.node(
-                "MatMul", _slice(inner, query, begin, end, axis=-2), _slice(inner, key, key_begin, key_end, axis=-1)
-            )
+            queries, keys = inner.slice(query, begin, end, -2), inner.slice(key, key_begin, key_end, -1)
+            scores = inner.node("MatMul", queries, keys)
             added = score_tile(inner, self._attention, Tile(begin, end, key_begin, key_end))
-            weights = self._weights(inner, scores, added)
-            return self._context(inner, weights, _slice(inner, value, key_begin, key_end, axis=-2))
+            return self._context(inner, scores, added, inner.slice(value, key_begin, key_end, -2))
 
-        return g.for_each(g.node("Squeeze", tiles), one_tile, TensorProto.FLOAT, ragged=True)
+        return g.for_each_tile(count, TILE_TOKENS, one_tile, ragged=True)
 
     def _visible(self, g: GraphBuilder, begin: str, end: str, count: str) -> tuple[str, str]:
-        """From which key to which one the queries begin .. end - 1 can see."""
+        """The first key that the queries begin .. end - 1 can see, and one past the last one."""
         first, last = g.int64([0]), count
         if self._attention.window is not None:
             reach = g.int64([self._attention.window])
@@ -163,34 +164,23 @@ class _Rows:
             last = g.node("Min", g.node("Add", end, reach), count)
         return first, g.node("Min", end, count) if self._attention.causal else last
 
-    def _corner_of_scores(self, g: GraphBuilder, index: str) -> str | None:
-        if self._corners is None:
-            return None
-        scores = g.constant(score_matrix(self._attention, SHORT_TOKENS), score_name(self._attention))
-        return g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))
-
-    @staticmethod
-    def _weights(g: GraphBuilder, scores: str, added: str | None) -> str:
-        return g.node("Softmax", g.node("Add", scores, added) if added else scores, axis=-1)
-
-    def _context(self, g: GraphBuilder, weights: str, value: str) -> str:
+    def _context(self, g: GraphBuilder, scores: str, added: str | None, value: str) -> str:
+        """FP32 [n, heads * width]: softmax(scores + added) v."""
+        weights = g.node("Softmax", g.node("Add", scores, added) if added else scores, axis=-1)
         order = [2, 0, 1, 3] if self._grouped else [1, 0, 2]
         context = g.node("Transpose", g.node("MatMul", weights, value), perm=order)
         return g.node("Reshape", context, g.int64([0, -1]))
 
-    def _query(self, g: GraphBuilder, index: str) -> str:
-        return self._by_head(g, index, 0, [1, 2, 0, 3] if self._grouped else [1, 0, 2])
-
-    def _key(self, g: GraphBuilder, index: str) -> str:
-        return self._by_head(g, index, 1, [1, 2, 3, 0] if self._grouped else [1, 2, 0])
-
-    def _value(self, g: GraphBuilder, index: str) -> str:
-        return self._by_head(g, index, 2, [1, 2, 0, 3] if self._grouped else [1, 0, 2])
-
-    def _by_head(self, g: GraphBuilder, index: str, part: int, order: list[int]) -> str:
-        group, width = self._parts[part][3], self._attention.head_width
-        shape = [0, self._attention.key_heads, group, width] if self._grouped else [0, self._attention.heads, width]
-        return g.node("Transpose", g.node("Reshape", self._slice(g, index, part), g.int64(shape)), perm=order)
+    def _heads_first(self, g: GraphBuilder, index: str) -> list[str]:
+        """Queries, keys and values of a row. Keys have their width before their tokens, as the product takes them."""
+        orders = ([1, 2, 0, 3], [1, 2, 3, 0]) if self._grouped else ([1, 0, 2], [1, 2, 0])
+        attention, found = self._attention, []
+        for part, order in enumerate((orders[0], orders[1], orders[0])):
+            group, width = self._parts[part][3], attention.head_width
+            shape = [0, attention.key_heads, group, width] if self._grouped else [0, attention.heads, width]
+            split = g.node("Reshape", self._slice(g, index, part), g.int64(shape))
+            found.append(g.node("Transpose", split, perm=order))
+        return found
 
     def _slice(self, g: GraphBuilder, index: str, part: int) -> str:
         name, begins, ends, _ = self._parts[part]
@@ -200,7 +190,3 @@ class _Rows:
 
 def _corner(g: GraphBuilder, rows: str, column: int) -> str:
     return g.node("Concat", rows, g.node("Expand", g.int64([[column]]), g.node("Shape", rows)), axis=1)
-
-
-def _slice(g: GraphBuilder, x: str, begin: str, end: str, *, axis: int) -> str:
-    return g.node("Slice", x, begin, end, g.int64([axis]))

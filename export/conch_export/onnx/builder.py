@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike
+
+    Tensor = tuple[str, int, Sequence[int | str]]
+    """Name, element type (`onnx.TensorProto.INT64`, ...) and shape of an input or output."""
 
 ONNX_OPSET = 18
 """Old enough for the onnxruntime of every supported Triton release, new enough for n-ary reductions by input."""
@@ -21,14 +24,14 @@ MICROSOFT = "com.microsoft"
 
 
 class GraphBuilder:
-    """Collects nodes and constants; every method that adds a node returns the name of what it computes.
+    """Collects nodes and constants; every method that adds a node returns the name of its output.
 
     A sub-graph (see `for_each`) is a builder with a parent: its nodes are its own, its constants live in the outermost
     graph, where onnxruntime packs them once.
 
     Args:
         parent: the builder of the enclosing graph.
-        prefix: begins every generated name, for a builder that adds to a graph made before.
+        prefix: begins every generated name, for a builder that adds to an existing graph.
     """
 
     def __init__(self, parent: GraphBuilder | None = None, prefix: str = "") -> None:
@@ -57,27 +60,16 @@ class GraphBuilder:
         self._root.constants.update({tensor.name: tensor for tensor in constants})
 
     def node(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
-        """One node with one output, called `name` if that is given."""
+        """One node with one output, called `name` if given."""
         output = name or self._fresh(op)
         self.nodes.append(helper.make_node(op, list(inputs), [output], output, domain=domain, **attributes))
         return output
 
-    def split(self, x: str, parts: int | Sequence[int], axis: int) -> list[str]:
-        """`x` cut along `axis` into equal parts, or into parts of the given sizes."""
-        count = parts if isinstance(parts, int) else len(parts)
-        outputs = [self._fresh("Split") for _ in range(count)]
-        if isinstance(parts, int):
-            node = helper.make_node("Split", [x], outputs, outputs[0], axis=axis, num_outputs=parts)
-        else:
-            node = helper.make_node("Split", [x, self.constant(parts, dtype=np.int64)], outputs, outputs[0], axis=axis)
-        self.nodes.append(node)
-        return outputs
-
-    def largest(self, x: str, count: str) -> tuple[str, str]:
-        """The `count` (INT64 [1]) largest numbers of every row of [n, m], in any order, and their INT64 places."""
-        values, places = self._fresh("TopK"), self._fresh("TopK")
-        self.nodes.append(helper.make_node("TopK", [x, count], [values, places], values, axis=1, sorted=0))
-        return values, places
+    def nodes_of(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """One node with several outputs."""
+        names = [self._fresh(op) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, names[0], **attributes))
+        return names
 
     def int64(self, value: ArrayLike) -> str:
         """An INT64 constant."""
@@ -107,29 +99,33 @@ class GraphBuilder:
         """Running sum, the element itself included."""
         return self.node("CumSum", x, self.int64(0))
 
-    def for_each(self, count: str, body: Callable[[GraphBuilder, str], str], element: int, *, ragged: bool) -> str:
-        """Run `body(builder, i)` for i = 0 .. count - 1 and join what it returns.
+    def slice(self, x: str, begin: str, end: str, axis: int = 0) -> str:
+        """Elements begin .. end - 1 of `x` along an axis; begin and end are of shape [1] and may exceed it."""
+        return self.node("Slice", x, begin, end, self.int64([axis]))
+
+    def for_each(self, count: str, body: Callable[[GraphBuilder, str], str], *, ragged: bool) -> str:
+        """Run `body(builder, i)` for i = 0 .. count - 1 and join its FP32 results.
 
         Args:
             count: scalar INT64, the number of runs.
             body: adds the nodes of one run to the builder it is given; may use any name of the outer graph.
-            element: element type of the result.
             ragged: True: results [n_i, ...] of any n_i are concatenated along the first axis (count must not be 0).
                 False: results of equal shape are stacked along a new first axis.
         """
-        inner = GraphBuilder(self)
+        inner, element = GraphBuilder(self), TensorProto.FLOAT
         index, condition = self._fresh("i"), self._fresh("condition")
         result = body(inner, index)
         keep_on = inner.node("Identity", condition)
         inputs = [
-            helper.make_tensor_value_info(index, onnx.TensorProto.INT64, []),
-            helper.make_tensor_value_info(condition, onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info(index, TensorProto.INT64, []),
+            helper.make_tensor_value_info(condition, TensorProto.BOOL, []),
         ]
-        outputs = [helper.make_tensor_value_info(keep_on, onnx.TensorProto.BOOL, [])]
+        outputs = [helper.make_tensor_value_info(keep_on, TensorProto.BOOL, [])]
         true = self.constant(np.True_)
         if not ragged:
             outputs.append(helper.make_tensor_value_info(result, element, None))
             return self.node("Loop", count, true, body=helper.make_graph(inner.nodes, index, inputs, outputs))
+        # A Loop can only stack equal shapes; pieces of different lengths have to be collected in a sequence.
         collected, longer = self._fresh("collected"), self._fresh("longer")
         inner.nodes.append(helper.make_node("SequenceInsert", [collected, result], [longer], longer))
         inputs.append(helper.make_tensor_sequence_value_info(collected, element, None))
@@ -138,28 +134,36 @@ class GraphBuilder:
         sequence = self.node("Loop", count, true, empty, body=helper.make_graph(inner.nodes, index, inputs, outputs))
         return self.node("ConcatFromSequence", sequence, axis=0)
 
+    def for_each_tile(
+        self, count: str, size: int, body: Callable[[GraphBuilder, str, str], str], *, ragged: bool
+    ) -> str:
+        """Run `body(builder, begin, end)` on tiles of 0 .. count - 1, see `for_each`; all but size are of shape [1]."""
+        tiles = self.node("Div", self.node("Add", count, self.int64([size - 1])), self.int64([size]))
+
+        def one_tile(inner: GraphBuilder, index: str) -> str:
+            begin = inner.node("Mul", inner.line(index), inner.int64([size]))
+            return body(inner, begin, inner.node("Min", inner.node("Add", begin, inner.int64([size])), count))
+
+        return self.for_each(self.node("Squeeze", tiles), one_tile, ragged=ragged)
+
     def choose(
         self,
         condition: str,
-        then: Callable[[GraphBuilder], str],
-        otherwise: Callable[[GraphBuilder], str],
-        element: int,
-    ) -> str:
-        """Run one of two bodies, by the boolean `condition`; results are of the same element type, any shape."""
+        then: Callable[[GraphBuilder], Sequence[str]],
+        otherwise: Callable[[GraphBuilder], Sequence[str]],
+        elements: Sequence[int],
+    ) -> list[str]:
+        """Run one of two bodies, by the boolean `condition`; both return results of these element types, any shape."""
         branches = {}
         for name, body in (("then_branch", then), ("else_branch", otherwise)):
             inner = GraphBuilder(self)
-            output = helper.make_tensor_value_info(body(inner), element, None)
-            branches[name] = helper.make_graph(inner.nodes, output.name, [], [output])
-        return self.node("If", condition, **branches)
+            results = zip(body(inner), elements, strict=True)
+            outputs = [helper.make_tensor_value_info(result, element, None) for result, element in results]
+            branches[name] = helper.make_graph(inner.nodes, outputs[0].name, [], outputs)
+        return self.nodes_of("If", condition, outputs=len(elements), **branches)
 
-    def model(
-        self,
-        name: str,
-        inputs: Sequence[tuple[str, int, Sequence[int | str]]],
-        outputs: Sequence[tuple[str, int, Sequence[int | str]]],
-    ) -> onnx.ModelProto:
-        """The finished model, without nodes that nothing uses; inputs and outputs are (name, element type, shape)."""
+    def model(self, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> onnx.ModelProto:
+        """The finished model, without nodes that nothing uses."""
         graph = helper.make_graph(
             _used(self.nodes, {name for name, _, _ in outputs}),
             name,

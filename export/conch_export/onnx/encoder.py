@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, is_dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from onnx import TensorProto
 
+from conch_export.model.description import Target
 from conch_export.model.network import Activation, scaled, side_by_side
 from conch_export.onnx.attention import Columns, Projections, attend_packed, attend_row_by_row
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
@@ -22,20 +22,12 @@ from conch_export.onnx.packed import Shape, packed_model
 from conch_export.onnx.ragged import Spans, for_each_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import onnx
     from numpy.typing import NDArray
 
     from conch_export.model.network import Attention, Encoder, Layer, Linear, Norm
-
-
-class Target(str, Enum):
-    """What a graph is to run on."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
 
 CHUNK_TOKENS = 512
 """Bounds the memory of a large batch; 128 to 512 and no chunks at all were equally fast (docs/adr, decision 3)."""
@@ -45,7 +37,7 @@ def encoder_graph(
     encoder: Encoder,
     *,
     segments: bool = False,
-    unseen: bool = False,
+    masked: bool = False,
     chunk_tokens: int | None = CHUNK_TOKENS,
     target: Target = Target.CPU,
 ) -> onnx.ModelProto:
@@ -54,7 +46,7 @@ def encoder_graph(
     Args:
         encoder: what to compute.
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
-        unseen: tokens at the end of a row with a mask of 2 attend to the others and are not attended to.
+        masked: whether tokens with a mask of 2, at the end of a row, attend to the others without being attended to.
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
             layers. CUDA always computes all at once.
         target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
@@ -68,7 +60,7 @@ def encoder_graph(
         return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
 
     types = encoder.types.shape[0] if segments and encoder.types is not None else 0
-    return packed_model(Shape(encoder.words.shape[0], encoder.hidden, encoder.max_length, types, unseen), chunks)
+    return packed_model(Shape(encoder.embeddings.shape[0], encoder.hidden, encoder.max_length, types, masked), chunks)
 
 
 def _layers(
@@ -82,7 +74,7 @@ def _layers(
 
 
 def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: str | None = None) -> str:
-    terms = [g.node("Gather", g.constant(encoder.words, "embeddings.words"), ids)]
+    terms = [g.node("Gather", g.constant(encoder.embeddings, "embeddings.tokens"), ids)]
     table = encoder.positions
     if types is not None and encoder.types is not None:
         terms.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
@@ -96,7 +88,7 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
 
 
 class _Block:
-    """One layer."""
+    """Adds the nodes of one layer."""
 
     def __init__(self, g: GraphBuilder, name: str, layer: Layer, target: Target) -> None:
         self._g, self._name, self._layer, self._target = g, name, layer, target
@@ -104,12 +96,22 @@ class _Block:
     def __call__(self, x: str, positions: str, spans: Spans) -> str:
         """FP32 [T, hidden] to the same."""
         layer = self._layer
-        before, after = (layer.attention_norm, None) if layer.pre_norm else (None, layer.attention_norm)
-        attended = self._attend(self._norm("attention_norm", before, x), positions, spans)
-        x = self._norm("attention_norm", after, self._add(x, attended, "attention_output", layer.attention.output))
-        before, after = (layer.feed_forward_norm, None) if layer.pre_norm else (None, layer.feed_forward_norm)
-        bent = self._activated(self._norm("output_norm", before, x))
-        return self._norm("output_norm", after, self._add(x, bent, "down", layer.feed_forward.down))
+        x = self._added(
+            x,
+            lambda y: self._attend(y, positions, spans),
+            ("attention_norm", layer.attention_norm),
+            ("attention_output", layer.attention.output),
+        )
+        norm, down = ("output_norm", layer.feed_forward_norm), ("down", layer.feed_forward.down)
+        return self._added(x, self._activated, norm, down)
+
+    def _added(
+        self, x: str, inner: Callable[[str], str], norm: tuple[str, Norm | None], output: tuple[str, Linear]
+    ) -> str:
+        """norm(x + output(inner(x))), or x + output(inner(norm(x))) where norms come before."""
+        if self._layer.pre_norm:
+            return self._sum(x, inner(self._norm(*norm, x)), *output)
+        return self._norm(*norm, self._sum(x, inner(x), *output))
 
     def _attend(self, x: str, positions: str, spans: Spans) -> str:
         attention, g = self._layer.attention, self._g
@@ -119,7 +121,7 @@ class _Block:
         return attend_row_by_row(g, self._projections(joined, positions), spans=spans, attention=attention)
 
     def _projections(self, joined: str, positions: str) -> Projections:
-        """Queries and keys with what is done to them before they meet; what is left as it is stays where it is."""
+        """Queries and keys normed and rotated; parts that neither changes stay columns of the joined product."""
         attention = self._layer.attention
         queries = attention.heads * attention.head_width
         keys = attention.key_heads * attention.head_width
@@ -160,7 +162,7 @@ class _Block:
         gate = _activation(g, network.activation, self._linear("gate", network.gate, x))
         return g.node("Mul", gate, up)
 
-    def _add(self, x: str, inner: str, name: str, linear: Linear) -> str:
+    def _sum(self, x: str, inner: str, name: str, linear: Linear) -> str:
         # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and
         # an n-ary Sum is not fused back into it when the model is loaded.
         terms = [self._product(name, linear, inner), x]
@@ -190,7 +192,7 @@ def _normed(g: GraphBuilder, name: str, norm: Norm | None, x: str) -> str:
 
 def _activation(g: GraphBuilder, activation: Activation, x: str) -> str:
     if activation is Activation.SILU:
-        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)  # x * sigmoid(alpha x)
     if activation is Activation.RELU:
         return g.node("Relu", x)
     return g.node("Gelu" if activation is Activation.GELU else "FastGelu", x, domain=MICROSOFT)

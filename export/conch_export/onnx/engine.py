@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnxruntime as ort
 
-from conch_export.onnx.encoder import Target
-from conch_export.onnx.heads import REQUEST_ELEMENTS, head_lengths
-from conch_export.verification.rows import feed
+from conch_export.model.description import Target
+from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, REQUEST_ELEMENTS, TYPES, head_lengths, row_lengths
 
 _PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
 
@@ -19,54 +19,49 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from conch_export.verification.rows import Row
+    Inputs = dict[str, NDArray[Any]]
 
 
-class Engine:
-    """An encoder and its head.
-
-    Args:
-        encoder: path of the encoder's graph.
-        head: path of the head's graph.
-        threads: onnxruntime's threads inside one operator.
-        target: what the encoder runs on; the head always runs on the CPU.
+@dataclass(frozen=True)
+class Row:
+    """The tokens of one text, or of a pair for a cross-encoder.
 
     Attributes:
-        encoder: by itself.
+        ids: token ids, special tokens included.
+        types: segment of every token.
+        masked: how many tokens at its end no other attends to.
     """
 
-    def __init__(self, encoder: Path, head: Path, threads: int = 1, target: Target = Target.CPU) -> None:
-        self.encoder = EncoderGraph(encoder, threads, target)
-        self._head = HeadGraph(head, threads)
-
-    def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        """One merged run over rows, one request for all of them.
-
-        Returns:
-            The head's first output, FP32 [rows, dimension] or [rows, 1].
-        """
-        return next(iter(self._head(rows, self.encoder(rows)).values()))
+    ids: list[int]
+    types: list[int]
+    masked: int = 0
 
 
 class EncoderGraph:
-    """An encoder alone; see `Engine`."""
+    """An encoder.
+
+    Args:
+        path: of its graph.
+        threads: onnxruntime's threads inside one operator.
+        target: what it runs on.
+    """
 
     def __init__(self, path: Path, threads: int = 1, target: Target = Target.CPU) -> None:
         self._session = _session(path, threads, _PROVIDERS[target])
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """FP32 [tokens of all rows, hidden]."""
-        inputs = feed(rows, segments="token_type_ids" in _inputs(self._session))
-        return cast("NDArray[np.float32]", self._session.run(["token_embeddings"], dict(inputs))[0])
+        inputs = feed(rows, segments=TYPES in _inputs(self._session))
+        return cast("NDArray[np.float32]", self._session.run([EMBEDDINGS], dict(inputs))[0])
 
 
 class HeadGraph:
-    """A head alone; see `Engine`."""
+    """A head, which always runs on the CPU; for the arguments see `EncoderGraph`."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = _session(path, threads)
 
-    def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> Inputs:
         """All outputs by name, from FP32 [tokens of all rows, hidden] of rows that are one request."""
         inputs = head_feed(rows, tokens)
         taken = {name: inputs[name] for name in _inputs(self._session)}
@@ -74,12 +69,33 @@ class HeadGraph:
         return dict(zip(names, self._session.run(names, taken), strict=True))
 
 
-def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def feed(rows: Sequence[Row], *, segments: bool) -> Inputs:
+    """The encoder's inputs for rows merged into one run."""
+    inputs: Inputs = {IDS: _joined([row.ids for row in rows]), MASK: _joined([_mask(row) for row in rows])}
+    if segments:
+        inputs[TYPES] = _joined([row.types for row in rows])
+    others = [name for name in inputs if name != IDS]
+    return {**inputs, **row_lengths([len(row.ids) for row in rows], *others)}
+
+
+def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> Inputs:
     """All that heads take, for FP32 [tokens of all rows, hidden] of rows that are one request."""
-    inputs: dict[str, NDArray[Any]] = {**feed(rows, segments=False), "token_embeddings": tokens.ravel()}
+    inputs = {**feed(rows, segments=False), EMBEDDINGS: tokens.ravel()}
     inputs |= head_lengths([len(row.ids) for row in rows], tokens.shape[1])
-    inputs[REQUEST_ELEMENTS] = np.array([inputs["attention_mask"].size], np.int32)
-    return inputs
+    return inputs | {REQUEST_ELEMENTS: np.array([inputs[MASK].size], np.int32)}
+
+
+def can_run(target: Target) -> bool:
+    """Whether this machine's onnxruntime has what the target needs."""
+    return _PROVIDERS[target] in ort.get_available_providers()
+
+
+def _joined(numbers: list[list[int]]) -> NDArray[np.int64]:
+    return np.concatenate([np.asarray(each, np.int64) for each in numbers])
+
+
+def _mask(row: Row) -> list[int]:
+    return [1] * (len(row.ids) - row.masked) + [2] * row.masked
 
 
 def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> ort.InferenceSession:
@@ -91,8 +107,3 @@ def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -
 
 def _inputs(session: ort.InferenceSession) -> set[str]:
     return {tensor.name for tensor in session.get_inputs()}
-
-
-def can_run(target: Target) -> bool:
-    """Whether this machine's onnxruntime has what the target needs."""
-    return _PROVIDERS[target] in ort.get_available_providers()

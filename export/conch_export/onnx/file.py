@@ -9,10 +9,14 @@ Contract:
 
 from __future__ import annotations
 
-import onnx
-from onnx import TensorProto, helper
+from typing import TYPE_CHECKING
 
-from conch_export.onnx.builder import IR_VERSION, ONNX_OPSET
+from onnx import TensorProto
+
+from conch_export.onnx.builder import GraphBuilder
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def file_graph(file_name: str, size: int) -> onnx.ModelProto:
@@ -20,16 +24,8 @@ def file_graph(file_name: str, size: int) -> onnx.ModelProto:
     content = TensorProto(name="file", data_type=TensorProto.UINT8, dims=[size], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", file_name), ("offset", "0"), ("length", str(size))):
         content.external_data.add(key=key, value=value)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Split", ["range"], ["begin", "end"], axis=0, num_outputs=2),
-            helper.make_node("Slice", ["file", "begin", "end"], ["content"]),
-        ],
-        "file",
-        [helper.make_tensor_value_info("range", TensorProto.INT64, [2])],
-        [helper.make_tensor_value_info("content", TensorProto.UINT8, ["n"])],
-        [content],
-    )
-    return helper.make_model(
-        graph, producer_name="conch", opset_imports=[helper.make_opsetid("", ONNX_OPSET)], ir_version=IR_VERSION
-    )
+    g = GraphBuilder()
+    g.adopt([content])
+    begin, end = g.nodes_of("Split", "range", outputs=2, axis=0, num_outputs=2)
+    g.node("Slice", "file", begin, end, name="content")
+    return g.model("file", [("range", TensorProto.INT64, [2])], [("content", TensorProto.UINT8, ["n"])])

@@ -19,17 +19,13 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.onnx.builder import GraphBuilder
-from conch_export.onnx.layout import ROW_LENGTHS, Layout, lengths_name
-from conch_export.onnx.ragged import MASK, Spans, Tokens, all_by_row, locate_tokens
+from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, ROW_LENGTHS, TYPES, Layout, lengths_name
+from conch_export.onnx.ragged import Spans, all_by_row, locate_tokens, slot_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import onnx
-
-
-_IDS, _TYPES = "input_ids", "token_type_ids"
-_OTHERS = "pad_and_refusal"
 
 
 @dataclass(frozen=True)
@@ -41,14 +37,14 @@ class Shape:
         hidden: width of a token's vector.
         max_length: most tokens that a row may have.
         segments: kinds of token in `token_type_ids`; 0 takes no such input.
-        unseen: whether rows may end in tokens that no other attends to.
+        masked: whether rows may end in masked tokens, which no other attends to.
     """
 
     vocabulary: int
     hidden: int
     max_length: int
     segments: int = 0
-    unseen: bool = False
+    masked: bool = False
 
 
 def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Spans], str]) -> onnx.ModelProto:
@@ -60,25 +56,30 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
             types are always in range) and the rows' spans; returns the name of FP32 [T, hidden].
     """
     g = GraphBuilder()
-    others = [MASK, *([_TYPES] if shape.segments else [])]
-    layout = Layout(g, _IDS, {name: lengths_name(name) for name in others})
-    tokens = locate_tokens(g, layout, max_length=shape.max_length, unseen=shape.unseen)
-    ids, known = _clamp(g, layout.read(_IDS, tokens.slots, tokens.rows), shape.vocabulary)
+    others = [MASK, *([TYPES] if shape.segments else [])]
+    layout = Layout(g, IDS, {name: lengths_name(name) for name in others})
+    tokens = locate_tokens(g, layout, max_length=shape.max_length, masked=shape.masked)
+    ids, known = _clamp(g, layout.read(IDS, tokens.slots, tokens.rows), shape.vocabulary)
     vectors = [ids, tokens.positions]
     if shape.segments:
-        types, known_types = _clamp(g, layout.read(_TYPES, tokens.slots, tokens.rows), shape.segments)
+        types, known_types = _clamp(g, layout.read(TYPES, tokens.slots, tokens.rows), shape.segments)
         vectors.append(types)
         known = g.node("And", known, known_types)
     x = body(g, vectors, tokens.spans)
+    # Every slot takes its vector from one table: the tokens' vectors, then zeros for pads, then NaN for refused rows.
+    places, pad = slot_places(g, layout, tokens)
     refused = g.node("Or", g.node("Not", all_by_row(g, known, tokens)), tokens.malformed)
-    _scatter(g, x, layout, tokens, shape.hidden, refused=refused)
+    places = g.node("Where", g.node("Gather", refused, layout.slot_rows), g.node("Add", pad, g.int64(1)), places)
+    pad_and_refusal = np.array([[0.0], [np.nan]], np.float32).repeat(shape.hidden, axis=1)
+    table = g.node("Concat", x, g.constant(pad_and_refusal, "pad_and_refusal"), axis=0)
+    g.node("Gather", table, layout.of_leading(places), name=EMBEDDINGS)
     return g.model(
         "encoder",
         [
-            *((name, TensorProto.INT64, ["N"]) for name in (_IDS, *others)),
+            *((name, TensorProto.INT64, ["N"]) for name in (IDS, *others)),
             *((name, TensorProto.INT32, ["R"]) for name in (ROW_LENGTHS, *map(lengths_name, others))),
         ],
-        [("token_embeddings", TensorProto.FLOAT, ["N", shape.hidden])],
+        [(EMBEDDINGS, TensorProto.FLOAT, ["N", shape.hidden])],
     )
 
 
@@ -86,15 +87,3 @@ def _clamp(g: GraphBuilder, ids: str, size: int) -> tuple[str, str]:
     """The ids within 0 .. size - 1, and which of them were."""
     clamped = g.node("Clip", ids, g.int64(0), g.int64(size - 1))
     return clamped, g.node("Equal", ids, clamped)
-
-
-def _scatter(g: GraphBuilder, x: str, layout: Layout, tokens: Tokens, hidden: int, *, refused: str) -> None:
-    """Every slot takes its vector from one table: the tokens' vectors, then zeros for pads, then NaN for refusals."""
-    others = np.array([[0.0], [np.nan]], np.float32).repeat(hidden, axis=1)
-    table = g.node("Concat", x, g.constant(others, _OTHERS), axis=0)
-    pad = g.size(tokens.slots)
-    places = g.node("Expand", pad, g.node("Shape", layout.slots))
-    places = g.node("ScatterElements", places, tokens.slots, g.arange(pad), axis=0)
-    is_refused = g.node("Gather", refused, layout.slot_rows)
-    places = g.node("Where", is_refused, g.node("Add", pad, g.int64(1)), places)
-    g.node("Gather", table, layout.of_leading(places), name="token_embeddings")

@@ -1,7 +1,7 @@
 """From the slots of a run to its real tokens, row by row.
 
-Of S slots in C rows (see `layout`), T hold a real token. `attention_mask` says which: 1 is a real token, 2 is one at
-the end of its row that no other attends to.
+Of S slots in C rows (see `layout`), T hold a real token. `attention_mask` says which: 1 is a real token, 2 is a masked
+one at the end of its row, which attends to the others and is not attended to.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from conch_export.onnx.layout import count_at_most
+from conch_export.onnx.layout import MASK, count_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_export.onnx.builder import GraphBuilder
     from conch_export.onnx.layout import Layout
-
-MASK = "attention_mask"
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,12 @@ class Spans:
     Attributes:
         first: INT64 [C], the first token of every row.
         last: INT64 [C], one past its last token.
-        unseen: INT64 [C], the first of its tokens that no other attends to; None where there are no such tokens.
+        masked: INT64 [C], the first of its masked tokens; None in graphs that know none.
     """
 
     first: str
     last: str
-    unseen: str | None = None
+    masked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Tokens:
         slots: INT64 [T], the slot of every real token.
         rows: INT64 [T], the row it belongs to.
         positions: INT64 [T], its index among the real tokens of its row (padding on either side changes nothing).
-        spans: from where to where each row's tokens go.
+        spans: where each row's tokens begin and end.
         malformed: BOOL [C], whether the row had no token (its first slot stands in for one) or more than `max_length`
             (the excess is dropped, so that a row cannot cost more than that). Rows whose tensors disagree have none.
     """
@@ -57,24 +55,26 @@ class Tokens:
     malformed: str
 
 
-def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None, *, unseen: bool = False) -> Tokens:
+def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None, *, masked: bool = False) -> Tokens:
     """Find the real tokens from `attention_mask`.
 
     Args:
         g: the graph.
         layout: the rows and their slots.
         max_length: most tokens of a row.
-        unseen: whether a mask of 2 means more than one of 1.
+        masked: whether a mask of 2 means more than one of 1.
     """
     slot_rows = layout.slot_rows
     mask = layout.read(MASK, layout.slots, slot_rows)
     real = g.cast(g.cast(mask, TensorProto.BOOL), TensorProto.INT64)
     found = _sum_by_row(g, real, slot_rows, layout.ends)
     malformed = g.node("Equal", found, g.int64(0))
+    # A row without a token counts its first slot as one, because no row may be empty.
     opens = g.node("Equal", layout.slots, g.node("Gather", layout.begins, slot_rows))
     stand_ins = g.node("And", opens, g.node("Gather", malformed, slot_rows))
     real = g.node("Add", real, g.cast(stand_ins, TensorProto.INT64))
     counts = g.node("Max", found, g.int64(1))
+    # A token's rank in its row: real tokens before it, less those of all rows before.
     before = g.node("Gather", g.node("Sub", g.cumsum(counts), counts), slot_rows)
     ranks = g.node("Sub", g.node("Sub", g.cumsum(real), real), before)
     if max_length is not None:
@@ -89,16 +89,27 @@ def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None
         slots=slots,
         rows=g.node("Gather", slot_rows, slots),
         positions=g.node("Gather", ranks, slots),
-        spans=Spans(first, last, _unseen(g, mask, slot_rows, first, counts) if unseen else None),
+        spans=Spans(first, last, _masked(g, mask, slot_rows, first, counts) if masked else None),
         malformed=malformed,
     )
 
 
-def _unseen(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str) -> str:
-    """The first token of every row that no other attends to; its first one is always attended to."""
+def _masked(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str) -> str:
+    """The first masked token of every row; the row's first token never is."""
     seen = g.cast(g.node("Equal", mask, g.int64(1)), TensorProto.INT64)
     seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
     return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
+
+
+def slot_places(g: GraphBuilder, layout: Layout, tokens: Tokens) -> tuple[str, str]:
+    """INT64 [S], which token every slot holds, T for a pad; and T itself.
+
+    Numbers are scattered instead of vectors; then one Gather, from a table of the token vectors and a pad's vector,
+    puts each vector into its slot.
+    """
+    pad = g.size(tokens.slots)
+    pads = g.node("Expand", pad, g.node("Shape", layout.slots))
+    return g.node("ScatterElements", pads, tokens.slots, g.arange(pad), axis=0), pad
 
 
 def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
@@ -107,22 +118,14 @@ def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
     return g.node("Equal", hits, g.node("Sub", tokens.spans.last, tokens.spans.first))
 
 
-def slice_rows(g: GraphBuilder, x: str, begin: str, end: str) -> str:
-    """Elements begin .. end - 1 of `x` along its first axis; begin and end are of shape [1]."""
-    return g.node("Slice", x, begin, end, g.int64([0]))
-
-
 def for_each_row(g: GraphBuilder, spans: Spans, body: Callable[[GraphBuilder, str, str], str], *, ragged: bool) -> str:
-    """Run `body(builder, first, last)` for every row; see `GraphBuilder.for_each` for what becomes of the results.
-
-    First and last are of shape [1].
-    """
+    """Run `body(builder, first, last)` for every row; see `GraphBuilder.for_each`. First and last are of shape [1]."""
     firsts, lasts = g.column(spans.first), g.column(spans.last)
 
     def one_row(inner: GraphBuilder, index: str) -> str:
         return body(inner, inner.node("Gather", firsts, index), inner.node("Gather", lasts, index))
 
-    return g.for_each(g.size(spans.last), one_row, TensorProto.FLOAT, ragged=ragged)
+    return g.for_each(g.size(spans.last), one_row, ragged=ragged)
 
 
 def for_each_chunk(
@@ -141,23 +144,27 @@ def for_each_chunk(
         chunk_tokens: a chunk ends with the row that fills it, so it has fewer tokens than this plus one row's.
         body: called with the builder, the cut vectors and the spans of the chunk's rows, counted from its first token.
     """
+    # A row opens a chunk if its first token is in another window of `chunk_tokens` than that of the row before.
     windows = g.node("Div", spans.first, g.int64(chunk_tokens))
-    previous = g.node("Concat", g.int64([-1]), g.node("Slice", windows, g.int64([0]), g.int64([-1])), axis=0)
+    previous = g.node("Concat", g.int64([-1]), g.slice(windows, g.int64([0]), g.int64([-1])), axis=0)
     opens = g.node("Not", g.node("Equal", windows, previous))
     begins = g.node("Transpose", g.node("NonZero", opens), perm=[1, 0])
-    followers = g.node("Slice", begins, g.int64([1]), g.int64([2**31]))
+    followers = g.slice(begins, g.int64([1]), g.int64([2**31]))
     ends = g.node("Concat", followers, g.line(g.node("Shape", windows)), axis=0)
 
     def one_chunk(inner: GraphBuilder, index: str) -> str:
         begin, end = inner.node("Gather", begins, index), inner.node("Gather", ends, index)
-        first, last = (slice_rows(inner, side, begin, end) for side in (spans.first, spans.last))
         origin = inner.node("Gather", spans.first, begin)
         stop = inner.node("Gather", spans.last, inner.node("Sub", end, inner.int64([1])))
-        parts = [slice_rows(inner, vector, origin, stop) for vector in vectors]
-        unseen = spans.unseen and inner.node("Sub", slice_rows(inner, spans.unseen, begin, end), origin)
-        return body(inner, parts, Spans(inner.node("Sub", first, origin), inner.node("Sub", last, origin), unseen))
+        parts = [inner.slice(vector, origin, stop) for vector in vectors]
 
-    return g.for_each(g.node("Size", begins), one_chunk, TensorProto.FLOAT, ragged=True)
+        def moved(side: str) -> str:
+            return inner.node("Sub", inner.slice(side, begin, end), origin)
+
+        masked = moved(spans.masked) if spans.masked else None
+        return body(inner, parts, Spans(moved(spans.first), moved(spans.last), masked))
+
+    return g.for_each(g.node("Size", begins), one_chunk, ragged=True)
 
 
 def query_rows(g: GraphBuilder, layout: Layout, request_elements: str) -> str:

@@ -13,7 +13,7 @@ from onnx import compose
 
 from conch_export.errors import UnsupportedError
 from conch_export.onnx.packed import Shape, packed_model
-from conch_export.onnx.ragged import Spans, for_each_row, slice_rows
+from conch_export.onnx.ragged import Spans, for_each_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,20 +39,19 @@ def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
         UnsupportedError: segments are asked for, and the encoder takes none.
     """
     if shape.segments and "token_type_ids" not in {tensor.name for tensor in model.graph.input}:
-        message = "the converted encoder takes no token_type_ids, which tell a query from a document: it is not built"
-        raise UnsupportedError(message)
+        msg = "the converted encoder takes no token_type_ids, which separate query and document: it is not built"
+        raise UnsupportedError(msg)
     inside = compose.add_prefix(model, _PREFIX, rename_initializers=False)
 
     def rows(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
         g.adopt(inside.graph.initializer)
 
         def one_row(inner: GraphBuilder, begin: str, end: str) -> str:
-            ids = inner.line(slice_rows(inner, vectors[0], begin, end))
-            known = {"input_ids": ids}
-            if shape.segments:
-                known["token_type_ids"] = inner.line(slice_rows(inner, vectors[2], begin, end))
+            names = {"input_ids": vectors[0]} | ({"token_type_ids": vectors[2]} if shape.segments else {})
+            known = {name: inner.line(inner.slice(vector, begin, end)) for name, vector in names.items()}
+            # The encoder's nodes are copied into the loop, where its inputs are nodes of the names that it reads.
             for tensor in model.graph.input:
-                _feed(inner, tensor.name, ids, known)
+                _feed(inner, tensor.name, known["input_ids"], known)
             inner.nodes.extend(inside.graph.node)
             return inner.node("Squeeze", f"{_PREFIX}{OUTPUT}", inner.int64([0]))
 

@@ -1,4 +1,4 @@
-"""What a checkpoint will need when it is served, told before it is exported. Nothing is written to the repository."""
+"""How much memory a checkpoint will need when it is served, before it is exported. Nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conch_export.build import save_graph
 from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.model.description import Pooling, Precision
-from conch_export.model.parts import parts
+from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import encoder_graph
-from conch_export.onnx.layout import row_lengths
+from conch_export.onnx.engine import Row, feed
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
-from conch_export.pipeline import described, save_graph
-from conch_export.planning.head_memory import HeadFootprint
-from conch_export.planning.memory import Footprint
+from conch_export.options import described
+from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.planning.peak import measured_peak
-from conch_export.triton.configuration import step_instances
+from conch_export.triton.configuration import head_instances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import onnx
 
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import Description
     from conch_export.model.network import Encoder
-    from conch_export.pipeline import Options
+    from conch_export.options import Options
     from conch_export.planning.memory import Budget
 
 _BESIDE_BYTES = 154_000_000
@@ -42,10 +42,10 @@ _CALIBRATION_TOKENS = (8, 64)
 
 @dataclass(frozen=True)
 class PlannedHead:
-    """A Triton model behind the encoder.
+    """A head behind the encoder.
 
     Attributes:
-        name: of the model.
+        name: of its Triton model.
         footprint: what its memory depends on.
         instances: of it, a process each.
     """
@@ -66,7 +66,7 @@ class Capacity:
         length: tokens of a row that it is planned for.
         rows: of that length in one run.
         instances: of the encoder, a process each.
-        heads: what is served behind it.
+        heads: behind it.
     """
 
     encoder: Encoder
@@ -111,12 +111,12 @@ class Capacity:
             ExportError: it could not be run.
         """
         with tempfile.TemporaryDirectory() as folder:
-            save_graph(_graph(self.encoder, self.precision), Path(folder))
-            return measured_peak(Path(folder) / "model.onnx", self.length, self.rows)
+            path = save_graph(_graph(self.encoder, self.precision), Path(folder))
+            return measured_peak(path, self.length, self.rows)
 
 
 def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = lambda _: None) -> Capacity:
-    """Read a checkpoint for what it will need.
+    """Plan the memory of a checkpoint.
 
     Args:
         options: which one, and how it would be exported.
@@ -127,56 +127,44 @@ def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = l
         ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
     if options.precision is Precision.FP16:
-        message = "memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32"
-        raise UnsupportedError(message)
+        raise UnsupportedError("memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32")
     description, checkpoint = _described(options, on_step)
     family = family_of(checkpoint.config)
     if family is None:
-        message = (
+        msg = (
             f"the memory of architecture {checkpoint.model_type!r} is not planned, no family here reads it: "
             "export it and measure it with `conch verify`"
         )
-        raise UnsupportedError(message)
+        raise UnsupportedError(msg)
     encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-    instances = options.plan.instances
-    return Capacity(
-        encoder,
-        options.precision,
-        Footprint.of(encoder, options.precision),
-        description.max_length,
-        rows,
-        instances,
-        tuple(_heads(description, checkpoint, instances)),
+    precision, instances = options.precision, options.plan.instances
+    heads = tuple(
+        PlannedHead(
+            model.head,
+            HeadFootprint.of(read_head(description, model, checkpoint), description.hidden, precision),
+            head_instances(description, instances),
+        )
+        for model in public_models(description)
+        if model.head is not None
     )
+    footprint = Footprint.of(encoder, precision)
+    return Capacity(encoder, precision, footprint, description.max_length, rows, instances, heads)
 
 
 def _described(options: Options, on_step: Callable[[str], None]) -> tuple[Description, Checkpoint]:
     try:
         return described(options, on_step)
     except UndecidedError:
-        # What an export asks for, a plan need not know: every pooling takes about the same.
-        any_of_them = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
-        return described(replace(options, overrides=any_of_them), on_step)
-
-
-def _heads(description: Description, checkpoint: Checkpoint, instances: int) -> Iterator[PlannedHead]:
-    for part in parts(description):
-        if part.step is not None:
-            footprint = HeadFootprint.of(
-                read_head(description, part, checkpoint), description.hidden, description.precision
-            )
-            yield PlannedHead(part.step, footprint, step_instances(description, instances))
+        # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
+        assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
+        return described(replace(options, overrides=assumed), on_step)
 
 
 def _graph(encoder: Encoder, precision: Precision) -> onnx.ModelProto:
-    """As an export makes it, but for the scales: those of no text in particular take as much memory."""
+    """As an export makes it, but with scales of random tokens: they take as much memory as those of real text."""
     graph = encoder_graph(encoder)
     if precision is Precision.FP32:
         return graph
-    rows, length = _CALIBRATION_TOKENS
-    ids = np.random.default_rng(0).integers(0, len(encoder.words), (rows, length))
-    feeds = [
-        {"input_ids": row, "attention_mask": np.ones_like(row), **row_lengths([length], "attention_mask")}
-        for row in ids
-    ]
+    ids = np.random.default_rng(0).integers(0, len(encoder.embeddings), _CALIBRATION_TOKENS).tolist()
+    feeds = [feed([Row(row, [0] * len(row))], segments=False) for row in ids]
     return quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))

@@ -1,7 +1,7 @@
-"""How much memory an encoder takes, told before it is served. Hides what onnxruntime does with weights and activations.
+"""How much memory encoders and heads take when they are served. Hides what onnxruntime does with weights, activations.
 
-Every line follows from the encoder's shape; the few constants are fitted to measured peaks, and a test keeps the sum
-within a quarter of them.
+Every line follows from the shape of the weights; the few constants are fitted to measured peaks, and a test keeps the
+sum within a quarter of them.
 """
 
 from __future__ import annotations
@@ -9,27 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export.model.description import Precision
+from conch_export.model.description import Pooling, Precision
+from conch_export.model.heads import Dense, Lexical, Pooled, Vocabulary
 from conch_export.onnx.attention import SHORT_TOKENS
 from conch_export.onnx.distances import TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
+from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from conch_export.model.heads import Head
     from conch_export.model.network import Encoder, Layer, Linear
 
-RUNTIME_BYTES = 66_000_000
+_RUNTIME_BYTES = 66_000_000
 """Python, numpy and onnxruntime in a process that has opened a session."""
-FLOAT_BYTES = 4
-SPARE = 1.3
-"""What onnxruntime's arena holds for every byte in use, because freed pieces do not fit what is asked for next."""
+_FLOAT_BYTES = 4
+_SPARE = 1.3
+"""Held by onnxruntime's arena for every byte in use, because freed pieces do not fit the next request."""
 _OUTPUT_COPIES = 3
 """Of token vectors: of a chunk, of all chunks, and in the slots of their requests."""
 _TILE_COPIES = 6
 """Tiles of scores at a time: products, biases, their sum, its softmax, and gaps between them."""
+_WEIGHT_COPIES = 6
+"""Of a row's weights over the vocabulary: a head's layers, a mask of the positive ones as whole numbers, the result."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,9 @@ class Budget:
         runtime: of the process, whatever it serves.
         weights: as the graph holds them.
         loading: the largest weight once more, while the graph is read; gone before anything is computed.
-        packed: once more, those of matrix products in the order that the processor wants.
+        packed: the weights of matrix products once more, in the order that the processor wants.
         activations: of the tokens that are computed at a time.
-        scores: of attention, or of words, in tiles.
+        scores: of attention, or logits of a vocabulary, in tiles.
         outputs: of rows that wait for the last one.
     """
 
@@ -63,16 +68,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What of an encoder its memory depends on.
+    """What the memory of an encoder depends on.
 
     Attributes:
         tables: bytes of the weights that are looked up or added.
         matrices: bytes of the weights that are multiplied with.
         largest: bytes of the largest weight.
-        widest: numbers that a token has at the widest point of a layer, all that is alive there.
+        widest: numbers of a token that are alive at the widest point of a layer.
         hidden: width of a token's vector.
         heads: of attention.
-        tiled: whether long rows are computed in tiles of scores, which a bias, a window or a causal mask asks for.
+        tiled: whether long rows are computed in tiles of scores, which a bias, a window or a causal mask requires.
         max_length: most tokens that a row may have.
     """
 
@@ -87,9 +92,9 @@ class Footprint:
 
     @classmethod
     def of(cls, encoder: Encoder, precision: Precision) -> Footprint:
-        """The footprint of its graph in this precision."""
+        """The footprint of an encoder's graph in this precision."""
         linears = [linear for layer in encoder.layers for linear in _linears(layer)]
-        looked_up = (encoder.words, encoder.positions, encoder.types)
+        looked_up = (encoder.embeddings, encoder.positions, encoder.types)
         tables = [_table_bytes(table, precision) for table in looked_up if table is not None]
         matrices = [_matrix_bytes(linear, precision) for linear in linears]
         return cls(
@@ -107,32 +112,84 @@ class Footprint:
         """The peak of runs over this many rows of this many tokens."""
         rows_at_once = min(rows, -(-CHUNK_TOKENS // length))
         return Budget(
-            runtime=RUNTIME_BYTES,
+            runtime=_RUNTIME_BYTES,
             weights=self.tables + self.matrices,
             loading=self.largest,
             packed=self.matrices,
-            activations=int(SPARE * rows_at_once * length * self.widest * FLOAT_BYTES),
+            activations=int(_SPARE * rows_at_once * length * self.widest * _FLOAT_BYTES),
             scores=self._scores(length),
-            outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * FLOAT_BYTES,
+            outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * _FLOAT_BYTES,
         )
 
     def whole_scores(self, length: int) -> int:
         """Bytes of all attention scores of a row, had they to be held at once."""
-        return self.heads * length * length * FLOAT_BYTES
+        return self.heads * length * length * _FLOAT_BYTES
 
     def _scores(self, length: int) -> int:
         if length > SHORT_TOKENS and not self.tiled:
             return 0  # the fused operator holds a few queries' scores
-        return _TILE_COPIES * self.heads * min(length, TILE_TOKENS) * length * FLOAT_BYTES
+        return _TILE_COPIES * self.heads * min(length, TILE_TOKENS) * length * _FLOAT_BYTES
+
+
+@dataclass(frozen=True)
+class HeadFootprint:
+    """What the memory of a head depends on.
+
+    Attributes:
+        weights: bytes of all of them.
+        largest: bytes of the largest one.
+        widest: numbers of a token that are alive at the widest point.
+        vocabulary: tokens that texts are given weights over; 0 for none.
+        logits: numbers that are held at a time before a token's largest one is known.
+    """
+
+    weights: int
+    largest: int
+    widest: int
+    vocabulary: int = 0
+    logits: int = 0
+
+    @classmethod
+    def of(cls, head: Head, hidden: int, precision: Precision) -> HeadFootprint:
+        """The footprint of its graph behind an encoder of this width; all but a vocabulary stays in fp32."""
+        arrives = 2 * hidden  # as Triton hands it over, and without pads
+        if isinstance(head, Lexical):
+            tables = 2 * head.size * _FLOAT_BYTES
+            return cls(tables, tables // 2, arrives, head.size)
+        layers = [step.linear for step in head.steps if isinstance(step, Dense)]
+        sizes = [_matrix_bytes(layer, Precision.FP32) for layer in layers]
+        if isinstance(head, Vocabulary):
+            decoder, width = _matrix_bytes(head.decoder, precision), max([hidden, *map(_outputs, layers)])
+            logits = LOGIT_TOKENS * head.size
+            return cls(sum(sizes) + decoder, decoder, arrives + 2 * width, head.size, logits)
+        if isinstance(head, Pooled):
+            row = 0 if head.pooling in (Pooling.CLS, Pooling.LAST) else hidden
+        else:
+            row = 2 * (_outputs(layers[-1]) if layers else hidden)
+        return cls(sum(sizes), max(sizes, default=0), arrives + row)
+
+    def budget(self, length: int, rows: int = 1) -> Budget:
+        """The peak of runs over this many rows of this many tokens.
+
+        Nothing is packed once more: the copy of the one large matrix takes the place of what was read.
+        """
+        return Budget(
+            runtime=_RUNTIME_BYTES,
+            weights=self.weights,
+            loading=self.largest,
+            packed=0,
+            activations=int(_SPARE * rows * length * self.widest * _FLOAT_BYTES),
+            scores=self.logits * _FLOAT_BYTES,
+            outputs=_WEIGHT_COPIES * rows * self.vocabulary * _FLOAT_BYTES,
+        )
 
 
 def _widest(layer: Layer) -> int:
-    """Numbers a token has where most are alive: in the feed-forward network, or while attention turns its parts."""
+    """Numbers of a token that are alive at most: in the feed-forward block, or while attention reorders its parts."""
     attention, network = layer.attention, layer.feed_forward
     hidden, inner = network.up.weight.shape
-    queries, keys = (linear.weight.shape[1] for linear in (attention.query, attention.key))
-    joined = queries + 2 * keys
-    attending = hidden + 2 * joined + 2 * queries
+    queries, keys = _outputs(attention.query), _outputs(attention.key)
+    attending = hidden + 2 * (queries + 2 * keys) + 2 * queries
     return int(max(attending, hidden + (2 if network.gate is None else 3) * inner))
 
 
@@ -142,10 +199,14 @@ def _linears(layer: Layer) -> list[Linear]:
     return [attention.query, attention.key, attention.value, attention.output, network.up, network.down, *gate]
 
 
+def _outputs(linear: Linear) -> int:
+    return int(linear.weight.shape[1])
+
+
 def _matrix_bytes(linear: Linear, precision: Precision) -> int:
-    return int(linear.weight.size) * (1 if precision is Precision.INT8 else FLOAT_BYTES)
+    return int(linear.weight.size) * (1 if precision is Precision.INT8 else _FLOAT_BYTES)
 
 
 def _table_bytes(table: NDArray[np.float32], precision: Precision) -> int:
     rounded = precision is Precision.INT8 and table.size > TABLE_ELEMENTS
-    return int(table.size) * (1 if rounded else FLOAT_BYTES)
+    return int(table.size) * (1 if rounded else _FLOAT_BYTES)

@@ -21,7 +21,7 @@ def measured_peak(graph: Path, length: int, rows: int = 1) -> int:
     command = [sys.executable, "-I", str(_PROCESS), str(graph), str(length), str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        message = f"{graph} could not be run on {rows} x {length} tokens ({said}): try a smaller --max-length"
-        raise ExportError(message)
+        reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        msg = f"{graph} could not be run on {rows} x {length} tokens ({reason}): try a smaller --max-length"
+        raise ExportError(msg)
     return int(done.stdout)

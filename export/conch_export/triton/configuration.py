@@ -1,4 +1,4 @@
-"""The `config.pbtxt` of every Triton model that serves a description: the one contract between export and clients."""
+"""The `config.pbtxt` of every Triton model that serves a description: what export and clients agree on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from conch_contract import ModelInfo, Task, encoder_name, tokenizer_name
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.model.description import Description, EmbeddingModel, GenerativeReranker, SparseModel, interaction_of
-from conch_export.model.parts import Part, parts
-from conch_export.onnx.encoder import Target
-from conch_export.onnx.heads import REQUEST_ELEMENTS, VECTORS
-from conch_export.onnx.layout import ROW_LENGTHS, lengths_name
+from conch_export.model.description import (
+    EmbeddingModel,
+    GenerativeReranker,
+    Target,
+    interaction_of,
+)
+from conch_export.model.public_models import PublicModel, public_models
+from conch_export.onnx.layout import (
+    EMBEDDINGS,
+    IDS,
+    MASK,
+    REQUEST_ELEMENTS,
+    ROW_LENGTHS,
+    TYPES,
+    VECTORS,
+    lengths_name,
+)
 from conch_export.triton.plan import PerCore
 
 if TYPE_CHECKING:
+    from conch_export.model.description import Description
     from conch_export.triton.plan import Plan, Queue
 
 PER_CORE = "per_core"
-"""Parameter that tells `conch serve` what to set to the cores of its machine; Triton itself does not read it."""
+"""Parameter by which `conch serve` knows what to set to the cores of its machine; Triton itself does not read it."""
 _LAST_IN_TURN = 1000
 TOKENIZER_FILE = "tokenizer.json"
 _DESCRIPTIONS = {
@@ -35,16 +48,16 @@ _NOT_TRAINED = ", an embedding model; not trained for reranking."
 def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelConfig]:
     """Every Triton model of a description, by name."""
     configs = [_encoder(description, plan), _file(tokenizer_name(description.name))]
-    for part in parts(description):
-        configs += [] if part.step is None else [_step(description, plan, part, part.step)]
-        configs.append(_ensemble(description, plan, part))
+    for model in public_models(description):
+        configs += [] if model.head is None else [_head(description, plan, model, model.head)]
+        configs.append(_ensemble(description, plan, model))
     return {config.name: config for config in configs}
 
 
-def step_instances(description: Description, instances: int) -> int:
-    """Instances of what follows an encoder that has so many."""
+def head_instances(description: Description, instances: int) -> int:
+    """Instances of the head of an encoder that has so many."""
     # A vocabulary's head computes about as much as the encoder does; the others next to nothing.
-    return instances if isinstance(description, SparseModel) else 1
+    return instances if description.task is Task.SPARSE else 1
 
 
 def to_text(config: pb.ModelConfig) -> str:
@@ -54,7 +67,7 @@ def to_text(config: pb.ModelConfig) -> str:
 
 
 def _matrices(description: Description, *, ragged: bool) -> list[pb.ModelInput]:
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if description.segments else [])]
+    names = [IDS, MASK, *([TYPES] if description.segments else [])]
     return [_input(name, pb.TYPE_INT64, [-1], ragged=ragged) for name in names]
 
 
@@ -70,7 +83,7 @@ def _onnx(name: str, max_rows: int, instances: int, threads: int, queue: Queue |
     for key, value in (("intra_op_thread_count", threads), ("inter_op_thread_count", 1)):
         config.parameters[key].string_value = str(value)
     if queue is not None:
-        # Ensembles have no queue of their own: what waits, waits for a step.
+        # Ensembles have no queue of their own: requests wait for the models that they consist of.
         policy = config.dynamic_batching.default_queue_policy
         policy.max_queue_size = queue.requests
         policy.default_timeout_microseconds = queue.timeout_s * 1_000_000
@@ -107,48 +120,47 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     _say_per_core(config, plan.per_core)
     config.input.extend(_matrices(description, ragged=True))
-    _add_lengths(config, "input_ids")
-    config.output.add(name="token_embeddings", data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
-    config.batch_output.append(_scattered("token_embeddings", "input_ids"))
+    _add_lengths(config, IDS)
+    config.output.add(name=EMBEDDINGS, data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
+    config.batch_output.append(_scattered(EMBEDDINGS, IDS))
     return config
 
 
-def _step(description: Description, plan: Plan, part: Part, name: str) -> pb.ModelConfig:
-    instances = step_instances(description, plan.instances)
+def _head(description: Description, plan: Plan, model: PublicModel, name: str) -> pb.ModelConfig:
+    instances = head_instances(description, plan.instances)
     config = _onnx(name, plan.max_rows, instances, 1, plan.queue)
     if instances > 1:
         _say_per_core(config, plan.per_core)
-    config.input.append(_input("token_embeddings", pb.TYPE_FP32, [-1, description.hidden], ragged=True))
-    config.input.append(_input("attention_mask", pb.TYPE_INT64, [-1], ragged=True))
-    if _takes_ids(description, part):
-        config.input.append(_input("input_ids", pb.TYPE_INT64, [-1], ragged=True))
-    _add_lengths(config, "attention_mask")
-    config.output.extend(_outputs(part))
-    if part.task is Task.MULTI_VECTOR:
+    config.input.append(_input(EMBEDDINGS, pb.TYPE_FP32, [-1, description.hidden], ragged=True))
+    for tensor in (MASK, *([IDS] if _takes_ids(description, model) else [])):
+        config.input.append(_input(tensor, pb.TYPE_INT64, [-1], ragged=True))
+    _add_lengths(config, MASK)
+    config.output.extend(_outputs(model))
+    if model.task is Task.MULTI_VECTOR:
         config.output[0].name = VECTORS
-        config.batch_output.append(_scattered(VECTORS, "attention_mask"))
-    if part.task is Task.LATE_INTERACTION:
-        kind, source = pb.BatchInput.BATCH_ELEMENT_COUNT, ["attention_mask"]
-        config.batch_input.add(kind=kind, target_name=[REQUEST_ELEMENTS], data_type=pb.TYPE_INT32, source_input=source)
+        config.batch_output.append(_scattered(VECTORS, MASK))
+    if model.task is Task.LATE_INTERACTION:
+        kind, target = pb.BatchInput.BATCH_ELEMENT_COUNT, [REQUEST_ELEMENTS]
+        config.batch_input.add(kind=kind, target_name=target, data_type=pb.TYPE_INT32, source_input=[MASK])
     return config
 
 
-def _takes_ids(description: Description, part: Part) -> bool:
-    """Whether the step needs to know the words: to name them, or to leave some out."""
-    if part.task is Task.LATE_INTERACTION:
+def _takes_ids(description: Description, model: PublicModel) -> bool:
+    """Whether the head needs token ids: to say which it weighs, or to leave out those on the skip list."""
+    if model.task is Task.LATE_INTERACTION:
         rules = interaction_of(description)
         return rules is not None and bool(rules.skip_list)
-    return part.task is Task.SPARSE and part.base is not None
+    return model.task is Task.SPARSE and model.base is not None
 
 
-def _outputs(part: Part) -> list[pb.ModelOutput]:
-    if part.task is Task.SPARSE:
+def _outputs(model: PublicModel) -> list[pb.ModelOutput]:
+    if model.task is Task.SPARSE:
         kinds = {"indices": pb.TYPE_INT32, "weights": pb.TYPE_FP32}
         return [pb.ModelOutput(name=name, data_type=kind, dims=[-1]) for name, kind in kinds.items()]
     name, dims = {
-        Task.EMBEDDING: ("embedding", [part.dimension]),
-        Task.MULTI_VECTOR: ("token_embeddings", [-1, part.dimension]),
-    }.get(part.task, ("score", [1]))
+        Task.EMBEDDING: ("embedding", [model.dimension]),
+        Task.MULTI_VECTOR: (EMBEDDINGS, [-1, model.dimension]),
+    }.get(model.task, ("score", [1]))
     return [pb.ModelOutput(name=name, data_type=pb.TYPE_FP32, dims=dims)]
 
 
@@ -164,47 +176,36 @@ def _file(name: str) -> pb.ModelConfig:
     return config
 
 
-def _ensemble(description: Description, plan: Plan, part: Part) -> pb.ModelConfig:
-    config = pb.ModelConfig(name=part.name, platform="ensemble", max_batch_size=plan.max_rows)
+def _ensemble(description: Description, plan: Plan, model: PublicModel) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=model.name, platform="ensemble", max_batch_size=plan.max_rows)
     config.input.extend(_matrices(description, ragged=False))
-    config.output.extend(_outputs(part))
-    encoded = "token_embeddings" if part.step is None or part.task is not Task.MULTI_VECTOR else "encoded"
+    config.output.extend(_outputs(model))
+    # The ensemble's own output has this name where the head's answer are token vectors.
+    encoded = "encoded" if model.head is not None and model.task is Task.MULTI_VECTOR else EMBEDDINGS
     encoder = config.ensemble_scheduling.step.add(model_name=encoder_name(description.name), model_version=-1)
     encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
-    encoder.output_map["token_embeddings"] = encoded
-    if part.step is not None:
-        step = config.ensemble_scheduling.step.add(model_name=part.step, model_version=-1)
-        step.input_map.update({"token_embeddings": encoded, "attention_mask": "attention_mask"})
-        step.input_map.update({"input_ids": "input_ids"} if _takes_ids(description, part) else {})
-        names = {VECTORS: "token_embeddings"} if encoded == "encoded" else {o.name: o.name for o in config.output}
-        step.output_map.update(names)
-    for key, value in _info(description, part, config).to_parameters().items():
+    encoder.output_map[EMBEDDINGS] = encoded
+    if model.head is not None:
+        head = config.ensemble_scheduling.step.add(model_name=model.head, model_version=-1)
+        head.input_map.update({EMBEDDINGS: encoded, MASK: MASK})
+        head.input_map.update({IDS: IDS} if _takes_ids(description, model) else {})
+        names = {VECTORS: EMBEDDINGS} if encoded == "encoded" else {o.name: o.name for o in config.output}
+        head.output_map.update(names)
+    info = _info(description, model, config)
+    for key, value in info.to_parameters().items():
         config.parameters[key].string_value = value
     return config
 
 
-def _info(description: Description, part: Part, config: pb.ModelConfig) -> ModelInfo:
-    """What clients read of a public model."""
-    facts: dict[str, Any] = {}
-    if part.task is Task.EMBEDDING and isinstance(description, EmbeddingModel):
-        facts |= {
-            "pooling": description.pooling.value,
-            "normalized": description.normalize,
-            "similarity": description.similarity,
-            "matryoshka_dimensions": description.matryoshka,
-            "matryoshka_centred": bool(description.matryoshka) and description.matryoshka_centred,
-        }
-    if part.task is Task.MULTI_VECTOR:
-        facts["normalized"] = part.step is not None
-    if part.task is not Task.LATE_INTERACTION:
-        facts |= {"prompts": description.prompts, "default_prompt_name": description.default_prompt_name}
+def _info(description: Description, model: PublicModel, config: pb.ModelConfig) -> ModelInfo:
+    source = description.source
     return ModelInfo(
-        name=part.name,
-        task=part.task,
-        base=part.base,
+        name=model.name,
+        task=model.task,
+        base=model.base,
         architecture=description.architecture,
         precision=description.precision.value,
-        description=_described(description, part),
+        description=_described(description, model.task),
         max_length=description.max_length,
         max_rows=config.max_batch_size,
         inputs=tuple(tensor.name for tensor in config.input),
@@ -212,20 +213,40 @@ def _info(description: Description, part: Part, config: pb.ModelConfig) -> Model
         tokenizer=tokenizer_name(description.name),
         tokenizer_sha256=description.tokenizer_sha256,
         tokenizer_bytes=description.tokenizer_bytes,
-        source=description.source.origin,
-        revision=description.source.revision,
-        weights_sha256=description.source.weights_sha256,
-        code_sha256=description.source.code_sha256,
-        dimension=part.dimension or None,
-        pair_template=description.pair_template if isinstance(description, GenerativeReranker) else None,
+        source=source.origin,
+        revision=source.revision,
+        weights_sha256=source.weights_sha256,
+        code_sha256=source.code_sha256,
+        dimension=model.dimension or None,
         interaction=interaction_of(description),
-        **facts,
+        **_facts(description, model),
     )
 
 
-def _described(description: Description, part: Part) -> str:
-    text = _DESCRIPTIONS[part.task].format(description)
-    if part.task is not Task.LATE_INTERACTION:
+def _facts(description: Description, model: PublicModel) -> dict[str, Any]:
+    """What only models of some tasks state."""
+    if model.task is Task.LATE_INTERACTION:
+        return {}
+    facts = {"prompts": description.prompts, "default_prompt_name": description.default_prompt_name}
+    if isinstance(description, GenerativeReranker):
+        return {**facts, "pair_template": description.pair_template}
+    if model.task is Task.MULTI_VECTOR:
+        return {**facts, "normalized": model.head is not None}
+    if model.base is not None or not isinstance(description, EmbeddingModel):
+        return facts
+    return {
+        **facts,
+        "pooling": description.pooling.value,
+        "normalized": description.normalize,
+        "matryoshka_dimensions": description.matryoshka,
+        "matryoshka_centred": description.matryoshka_centred,
+        "similarity": description.similarity,
+    }
+
+
+def _described(description: Description, task: Task) -> str:
+    text = _DESCRIPTIONS[task].format(description)
+    if task is not Task.LATE_INTERACTION:
         return text
     untrained = isinstance(description, EmbeddingModel) and not description.projected
     return text + (_NOT_TRAINED if untrained else ".")

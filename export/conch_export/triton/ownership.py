@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from conch_contract import FORMAT_PARAMETER
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.errors import UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_CONFIG = "config.pbtxt"
+
+def read_config(repository: Path, name: str) -> pb.ModelConfig:
+    """A Triton model's configuration.
+
+    Raises:
+        SourceError: it is missing or damaged.
+    """
+    path = repository / name / "config.pbtxt"
+    try:
+        return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        msg = f"{path} is damaged ({error}): export the model again"
+        raise SourceError(msg) from error
 
 
 def owners(repository: Path) -> dict[str, str]:
@@ -27,9 +40,15 @@ def owners(repository: Path) -> dict[str, str]:
     for name, config in configs.items():
         if FORMAT_PARAMETER in config.parameters:
             base = config.parameters["base"].string_value or name
-            steps = [step.model_name for step in config.ensemble_scheduling.step]
-            found.update(dict.fromkeys([name, config.parameters["tokenizer"].string_value, *steps], base))
+            inner = [step.model_name for step in config.ensemble_scheduling.step]
+            found.update(dict.fromkeys([name, config.parameters["tokenizer"].string_value, *inner], base))
     return found
+
+
+def _configs(repository: Path) -> Iterator[tuple[str, pb.ModelConfig]]:
+    for path in sorted(repository.glob("[!.]*/config.pbtxt")):
+        with suppress(SourceError):  # a damaged one owns nothing, and an export may mend it
+            yield path.parent.name, read_config(repository, path.parent.name)
 
 
 def owned(repository: Path, public: str) -> list[str]:
@@ -54,18 +73,5 @@ def refuse_taken(repository: Path, staged: Path) -> None:
             continue
         whose = f"is derived from {other!r}" if other != name else "is a model of its own"
         whose = f"{whose}: choose another --name" if other else "was not exported by conch: move it elsewhere"
-        message = f"{owner!r} needs the name {name!r}, which {repository} has already; it {whose}"
-        raise UnsupportedError(message)
-
-
-def _configs(repository: Path) -> Iterator[tuple[str, pb.ModelConfig]]:
-    for path in sorted(repository.glob(f"[!.]*/{_CONFIG}")):
-        if (config := _parsed(path)) is not None:
-            yield path.parent.name, config
-
-
-def _parsed(path: Path) -> pb.ModelConfig | None:
-    try:
-        return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError):
-        return None  # it owns nothing, and an export may mend it
+        msg = f"{owner!r} needs the name {name!r}, which {repository} has already; it {whose}"
+        raise UnsupportedError(msg)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from conch_export.onnx.encoder import Target
+from conch_export.model.description import Target
 
 ANY_MACHINE_CORES = 2
 """What a repository is planned for that says nothing of cores: `conch serve` fits it to the machine that serves."""

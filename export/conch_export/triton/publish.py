@@ -42,8 +42,8 @@ def staged(repository: Path) -> Iterator[Path]:
 def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
     """A folder for each of several repositories, as `staged` has it for one; they are published together.
 
-    Everything is on the disk before the first one is published, which takes one rename each: only who is killed between
-    two of these leaves the later repositories as they were.
+    Everything is on the disk before the first one is published, which takes one rename each: only a process that is
+    killed between two of these leaves the later repositories as they were.
 
     Raises:
         ExportError: another export is at work in one of them, or the disk refused.
@@ -56,12 +56,12 @@ def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
             yield from _published(repositories)
     except OSError as error:
         where = " and ".join(map(str, repositories))
-        message = f"cannot write to {where}: {error.strerror or error}. The repository is as it was."
-        raise ExportError(message) from error
+        msg = f"cannot write to {where}: {error.strerror or error}. The repository is as it was."
+        raise ExportError(msg) from error
 
 
 def complete(repository: Path) -> None:
-    """Move what was published to its place, if whoever published it was killed before it was there.
+    """Finish a publication that was killed after its models had been staged.
 
     Raises:
         ExportError: the disk refused.
@@ -73,12 +73,12 @@ def complete(repository: Path) -> None:
             _finish(repository)
             shutil.rmtree(repository / STAGING, ignore_errors=True)
     except OSError as error:
-        message = f"cannot write to {repository}: {error.strerror or error}. Models in it were not all put in place."
-        raise ExportError(message) from error
+        msg = f"cannot write to {repository}: {error.strerror or error}. Models in it were not all put in place."
+        raise ExportError(msg) from error
 
 
 def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Prepare the folders, and publish what was written into them; only what was published outlives an error."""
+    """Prepare the folders, and publish what was written into them; after an error only what was published remains."""
     staging = [repository / STAGING for repository in repositories]
     for repository, folder in zip(repositories, staging, strict=True):
         _finish(repository)
@@ -100,11 +100,10 @@ def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 
 
 def _finish(repository: Path) -> None:
-    """Move what was published to its place."""
-    ready = repository / STAGING / "ready"
+    """Move published models to their places."""
+    ready, old = (repository / STAGING / name for name in ("ready", "old"))
     if not ready.exists():
         return
-    old = repository / STAGING / "old"
     for model in sorted(ready.iterdir()):
         place = repository / model.name
         if model.is_file():
@@ -129,8 +128,7 @@ def _locked(repository: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            message = f"another export is writing to {repository}: wait for it to end"
-            raise ExportError(message) from error
+            raise ExportError(f"another export is writing to {repository}: wait for it to end") from error
         yield
     finally:
         os.close(descriptor)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import ModelInfo, Task, derived_name, encoder_name
-from google.protobuf import text_format
+import onnx
+from conch_contract import DescriptionError, ModelInfo, Task, derived_name, encoder_name
 from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.errors import SourceError
 from conch_export.model.description import (
     CrossEncoder,
-    Description,
     EmbeddingModel,
     GenerativeReranker,
     MultiVectorModel,
@@ -19,16 +18,19 @@ from conch_export.model.description import (
     Pooling,
     Precision,
     SparseModel,
+    Target,
 )
-from conch_export.onnx.encoder import Target
+from conch_export.onnx.layout import TYPES
 from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
-from conch_export.triton.ownership import owned
+from conch_export.triton.ownership import owned, read_config
 from conch_export.triton.plan import PerCore, Plan
-from conch_export.verification.report import read_report
+from conch_export.triton.report import read_report
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conch_export.model.description import Description
 
 
 def published(repository: Path, name: str) -> tuple[Description, Target]:
@@ -40,69 +42,50 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
         SourceError: there is no such model, it is derived from another, or its files are not those that were exported.
     """
     report = _report(repository, name)
+    encoder = read_config(repository, encoder_name(name))
     try:
-        return _described(repository, name, report)
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        message = f"{name} does not describe itself as an exported model does ({error!r}): export it again"
-        raise SourceError(message) from error
+        info = _info(name, read_config(repository, name))
+        packing, precision = Packing(report["packing"]), Precision(info.precision)
+        facts = {"packing": packing, "precision": precision, "hidden": encoder.output[0].dims[-1]}
+        return _described(repository, info, facts), _target(encoder)
+    except (DescriptionError, LookupError, ValueError, TypeError, AttributeError) as error:
+        msg = f"{name} does not describe itself as an exported model does ({error!r}): export it again"
+        raise SourceError(msg) from error
 
 
-def _described(repository: Path, name: str, report: dict[str, Any]) -> tuple[Description, Target]:
-    ensemble, encoder = _config(repository, name), _config(repository, encoder_name(name))
-    stated = ModelInfo.from_parameters(
-        name,
-        {key: value.string_value for key, value in ensemble.parameters.items()},
-        inputs=tuple(tensor.name for tensor in ensemble.input),
-        output=ensemble.output[0].name,
-        max_rows=ensemble.max_batch_size,
+def _info(name: str, config: pb.ModelConfig) -> ModelInfo:
+    stated = {key: value.string_value for key, value in config.parameters.items()}
+    inputs, output = tuple(tensor.name for tensor in config.input), config.output[0].name
+    return ModelInfo.from_parameters(name, stated, inputs=inputs, output=output, max_rows=config.max_batch_size)
+
+
+def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Description:
+    folder, derived = repository / info.tokenizer / "1", owned(repository, info.name)
+    tokens, sparse, maxsim = (
+        derived_name(info.name, task) for task in (Task.MULTI_VECTOR, Task.SPARSE, Task.LATE_INTERACTION)
     )
-    derived, tokens = owned(repository, name), derived_name(name, Task.MULTI_VECTOR)
-    common: dict[str, Any] = {
-        "name": name,
-        "source": Source(
-            repository / stated.tokenizer / "1",
-            stated.source,
-            stated.revision,
-            stated.weights_sha256,
-            code_sha256=stated.code_sha256 or "",
-        ),
-        "architecture": stated.architecture,
-        "precision": Precision(stated.precision),
-        "packing": Packing(report["packing"]),
-        "hidden": encoder.output[0].dims[-1],
+    same = ("name", "architecture", "max_length", "tokenizer_sha256", "tokenizer_bytes", "prompts")
+    facts |= {key: getattr(info, key) for key in same} | {
+        "source": Source(folder, info.source, info.revision, info.weights_sha256, code_sha256=info.code_sha256 or ""),
         "vocabulary": 0,
-        "max_length": stated.max_length,
-        "segments": "token_type_ids" in stated.inputs,
-        "tokenizer_sha256": stated.tokenizer_sha256,
-        "tokenizer_bytes": stated.tokenizer_bytes,
-        "prompts": stated.prompts,
-        "default_prompt_name": stated.default_prompt_name or "",
+        "segments": TYPES in info.inputs,
+        "default_prompt_name": info.default_prompt_name or "",
     }
-    dimension = stated.dimension or 0
-    vectors: dict[str, Any] = {
-        "dimension": dimension,
-        "late_interaction": derived_name(name, Task.LATE_INTERACTION) in derived,
-    }
-    description: Description
-    match stated.task:
-        case Task.CROSS_ENCODER if stated.pair_template:
-            description = GenerativeReranker(**common, pair_template=stated.pair_template)
-        case Task.CROSS_ENCODER:
-            description = CrossEncoder(**common)
-        case Task.SPARSE:
-            description = SparseModel(**common | {"vocabulary": dimension})
-        case Task.MULTI_VECTOR:
-            description = MultiVectorModel(**common, **vectors, interaction=stated.interaction)
-        case _:
-            description = EmbeddingModel(
-                **common,
-                **vectors,
-                pooling=Pooling(stated.pooling),
-                normalize=stated.normalized,
-                projected=_projected(repository, tokens) if tokens in derived else 0,
-                lexical=derived_name(name, Task.SPARSE) in derived,
-            )
-    return description, _target(encoder)
+    if info.task is Task.CROSS_ENCODER:
+        template = info.pair_template
+        return GenerativeReranker(**facts, pair_template=template) if template else CrossEncoder(**facts)
+    if info.task is Task.SPARSE:
+        return SparseModel(**facts | {"vocabulary": info.dimension})
+    facts |= {"dimension": info.dimension, "late_interaction": maxsim in derived}
+    if info.task is Task.MULTI_VECTOR:
+        return MultiVectorModel(**facts, interaction=info.interaction)
+    return EmbeddingModel(
+        **facts,
+        pooling=Pooling(info.pooling),
+        normalize=info.normalized,
+        projected=_projected(repository, tokens) if tokens in derived else 0,
+        lexical=sparse in derived,
+    )
 
 
 def planned(repository: Path, name: str) -> Plan | None:
@@ -113,7 +96,7 @@ def planned(repository: Path, name: str) -> Plan | None:
     """
     if not (repository / encoder_name(name) / "config.pbtxt").exists():
         return None
-    encoder = _config(repository, encoder_name(name))
+    encoder = read_config(repository, encoder_name(name))
     return Plan(
         instances=sum(group.count for group in encoder.instance_group),
         threads=int(encoder.parameters["intra_op_thread_count"].string_value or 1),
@@ -121,6 +104,18 @@ def planned(repository: Path, name: str) -> Plan | None:
         target=_target(encoder),
         per_core=PerCore(encoder.parameters[PER_CORE].string_value if PER_CORE in encoder.parameters else ""),
     )
+
+
+def graph_fits(repository: Path, name: str) -> bool:
+    """Whether a Triton model's graph takes the inputs of its configuration.
+
+    The two come from one export, but configurations are committed and graphs are not: after an update of the
+    repository, graphs of an older export may lie beside newer configurations.
+    """
+    config = read_config(repository, name)
+    given = {tensor.name for tensor in config.input} | {name for b in config.batch_input for name in b.target_name}
+    graph = onnx.load(repository / name / "1" / "model.onnx", load_external_data=False).graph
+    return given == {tensor.name for tensor in graph.input}
 
 
 def _target(encoder: pb.ModelConfig) -> Target:
@@ -133,26 +128,15 @@ def _report(repository: Path, name: str) -> dict[str, Any]:
     if report is not None:
         return report
     if not (repository / name / "config.pbtxt").exists():
-        message = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
-        raise SourceError(message)
-    base = _config(repository, name).parameters["base"].string_value
-    if base:
-        message = f"{name} is derived from {base}: verify that, which verifies both"
-    else:
-        message = f"{name} is damaged, files that its report states are missing or of another size: export it again"
-    raise SourceError(message)
-
-
-def _config(repository: Path, name: str) -> pb.ModelConfig:
-    path = repository / name / "config.pbtxt"
-    try:
-        return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        message = f"{path} is damaged ({error}): export the model again"
-        raise SourceError(message) from error
+        msg = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
+        raise SourceError(msg)
+    if base := read_config(repository, name).parameters["base"].string_value:
+        raise SourceError(f"{name} is derived from {base}: verify that, which verifies both")
+    msg = f"{name} is damaged, files that its report states are missing or of another size: export it again"
+    raise SourceError(msg)
 
 
 def _projected(repository: Path, name: str) -> int:
-    """Length of the vectors that a step behind the encoder makes for late interaction; 0 where there is no step."""
-    config = _config(repository, name)
+    """Length of the vectors that a head makes for late interaction; 0 where there is no head."""
+    config = read_config(repository, name)
     return int(config.output[0].dims[-1]) if len(config.ensemble_scheduling.step) > 1 else 0

@@ -6,11 +6,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from conch_contract import RERANKERS, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+
+UNIT_VECTORS = (Task.EMBEDDING, Task.MULTI_VECTOR)
+"""Allowed differences of their numbers are stated for vectors of length 1, whatever length the model's have."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,19 @@ class Verification:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def units(vectors: Floats) -> Floats:
-    """The vectors with length 1; those of length 0 stay."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
+def agreement(task: Task, found: Floats, expected: Floats, queries: int) -> dict[str, float]:
+    """Of the answers of a public model: [n, width] vectors, or [queries * documents, 1] scores, query by query."""
+    if task in RERANKERS:
+        return score_agreement(found.reshape(queries, -1), expected.reshape(queries, -1))
+    return vector_agreement(*_equally_wide(found, expected), centred=task is not Task.SPARSE)
 
 
-def widened(vectors: Floats, width: int) -> Floats:
-    """Filled up with zeros to so many numbers each."""
-    return np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))
+def difference(task: Task, found: Floats, expected: Floats) -> float:
+    """The largest |difference| of two numbers of a public model's answers."""
+    found, expected = _equally_wide(found, expected)
+    if task in UNIT_VECTORS:
+        found, expected = _units(found), _units(expected)
+    return float(np.abs(found - expected).max())
 
 
 def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[str, float]:
@@ -77,9 +86,25 @@ def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
     return {"rank_correlation": float(np.mean(ranks)), "score_error": error / max(spread, 1e-30)}
 
 
+def stacked(answers: list[Floats]) -> Floats:
+    """Several [n, width] below one another, filled up with zeros to the largest width."""
+    width = max(answer.shape[1] for answer in answers)
+    return np.concatenate([np.pad(answer, ((0, 0), (0, width - answer.shape[1]))) for answer in answers])
+
+
+def _equally_wide(found: Floats, expected: Floats) -> tuple[Floats, Floats]:
+    both = stacked([found, expected])
+    return both[: len(found)], both[len(found) :]
+
+
+def _units(vectors: Floats) -> Floats:
+    """The vectors with length 1; those of length 0 stay."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
+
+
 def _cosines(a: Floats, b: Floats) -> Floats:
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    # Where both are all zeros (no word weighs anything) they agree.
+    # Where both are all zeros (no token weighs anything) they agree.
     return np.asarray(np.where(norms == 0, 1.0, (a * b).sum(axis=1) / np.maximum(norms, 1e-30)), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint loaded by sentence-transformers, the way its kind of model is loaded there.
+"""A checkpoint loaded by its authors' libraries: sentence-transformers, the way its kind of model is loaded there.
 
 Where transformers does not implement the architecture, its first module is conch's own plain PyTorch; tokenizer,
 pooling and layers are the library's all the same.
@@ -21,18 +21,20 @@ from sentence_transformers.sentence_transformer.modules import LayerNorm, Normal
 
 from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.heads import read_pooled, read_vocabulary
 from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import VerificationError
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides
 from conch_export.model.description import Pooling as PoolingKind
-from conch_export.verification.plain import PlainEncoder
-from conch_export.verification.plain_module import PlainModule
+from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from conch_export.model.description import GenerativeReranker
+    from conch_export.verification.plain import Encode
 
 _CLASSES = {Task.CROSS_ENCODER: CrossEncoder, Task.SPARSE: SparseEncoder}
 _AUTO_TASKS = {Task.CROSS_ENCODER: "sequence-classification", Task.SPARSE: "fill-mask"}
@@ -52,7 +54,7 @@ _OUTPUTS = {
 
 
 class Library:
-    """A model of sentence-transformers, asked item by item.
+    """A model of sentence-transformers, run item by item.
 
     Attributes:
         name: who computes.
@@ -75,16 +77,15 @@ class Library:
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
-        """Its tokens, and what the modules make of them (see `reference.Answer`)."""
+        """An item's tokens, and the outputs of the modules (see `reference.Answer`)."""
         features = self._features(item)
         ids = features["input_ids"][0].tolist()
         outputs = self._model(features)
         return ids, {name: outputs[name][0].float() for name in self._outputs}
 
-    def token_vectors(self, ids: list[int], unseen: int) -> torch.Tensor:
-        """FP32 [tokens, hidden] of a row whose last tokens are not attended to."""
-        mask = [1] * (len(ids) - unseen) + [0] * unseen
-        features = {"input_ids": torch.tensor([ids]), "attention_mask": torch.tensor([mask])}
+    def token_vectors(self, ids: list[int], masked: int) -> torch.Tensor:
+        """FP32 [tokens, hidden] of a row whose last tokens are masked."""
+        features = {"input_ids": torch.tensor([ids]), "attention_mask": _mask(len(ids), masked)}
         vectors: torch.Tensor = self._model[0](features)["token_embeddings"][0]
         return vectors
 
@@ -94,6 +95,40 @@ class Library:
         prompt = self._prompt if item.role in (Role.TEXT, Role.PAIR) else ""
         features: dict[str, Any] = self._model.preprocess([text], prompt=prompt)
         return features
+
+
+class TemplateReranker:
+    """A generative reranker, run by transformers as its authors' model cards show: a causal language model.
+
+    Its score is the logit of one token less that of another, after a text that holds the pair.
+
+    Attributes:
+        name: who computes.
+    """
+
+    def __init__(self, description: GenerativeReranker) -> None:
+        folder = Checkpoint(description.source.folder).transformer
+        options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+        tokenizers: Any = transformers.AutoTokenizer
+        models: Any = transformers.AutoModelForCausalLM
+        self.name = f"transformers {transformers.__version__}"
+        self._template = description.pair_template
+        self._tokenizer = tokenizers.from_pretrained(folder)
+        self._model = models.from_pretrained(folder, **options).eval()
+        self._yes, self._no = self._tokenizer.convert_tokens_to_ids(list(description.score_tokens))
+
+    def ids(self, item: Item) -> list[int]:
+        """Tokens of the text that holds the pair."""
+        before, _, rest = self._template.partition("{query}")
+        text = before.replace("{document}", item.text) + item.query + rest.replace("{document}", item.text)
+        ids: list[int] = self._tokenizer(text)["input_ids"]
+        return ids
+
+    def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """Its tokens, and `scores` FP32 [1]."""
+        ids = self.ids(item)
+        logits = self._model(input_ids=torch.tensor([ids])).logits[0, -1]
+        return ids, {"scores": (logits[self._yes] - logits[self._no])[None]}
 
 
 def load_library(description: Description, overrides: Overrides) -> Library:
@@ -110,11 +145,11 @@ def load_library(description: Description, overrides: Overrides) -> Library:
             name, model = _load(description)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            message = (
+            msg = (
                 f"{description.name} is not published: sentence-transformers, which it is compared with, cannot load "
                 f"the checkpoint ({reason})"
             )
-            raise VerificationError(message) from error
+            raise VerificationError(msg) from error
     model = _overridden(model.eval(), description, overrides)
     _prepare_tokenizer(model, overrides)
     return Library(name, model, _prompt(model, description, overrides), _OUTPUTS[description.task])
@@ -127,10 +162,11 @@ def _load(description: Description) -> tuple[str, Any]:
     name = f"sentence-transformers {sentence_transformers.__version__}"
     if family is not None and not family.in_transformers:
         encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-        first = PlainModule(description, PlainEncoder(encoder), encoder.max_length)
+        first = _plain_module(description, checkpoint, PlainEncoder(encoder), encoder.max_length)
         return f"conch's plain PyTorch, {name}", _of_modules(description, checkpoint, first)
     if trusted and "tokenizer_class" not in checkpoint.settings("tokenizer_config.json"):
-        first = PlainModule(description, _own_code(checkpoint.transformer), description.max_length)
+        encode = _own_code(checkpoint.transformer)
+        first = _plain_module(description, checkpoint, encode, description.max_length)
         return f"the checkpoint's own code, {name}", _of_modules(description, checkpoint, first)
     name += ", the checkpoint's own code" if trusted else f", transformers {transformers.__version__}"
     options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
@@ -142,17 +178,31 @@ def _load(description: Description) -> tuple[str, Any]:
         return name, _of_modules(description, checkpoint, _transformer(folder, description.task, **more))
 
 
-def _own_code(folder: Path) -> Callable[[list[int], list[int], int], torch.Tensor]:
+def _plain_module(description: Description, checkpoint: Checkpoint, encode: Encode, positions: int) -> PlainModule:
+    """The first module of a checkpoint whose encoder the library cannot load."""
+    heads = {Task.CROSS_ENCODER: read_pooled, Task.SPARSE: read_vocabulary}
+    read: Any = heads.get(description.task)
+    tokenizer: Any = transformers.PreTrainedTokenizerFast.from_pretrained(checkpoint.transformer)
+    stated = checkpoint.transformer_settings.get("max_seq_length")
+    length = min(int(stated or tokenizer.model_max_length), positions)
+    head = read(description, checkpoint) if read else None
+    return PlainModule(tokenizer, encode, length, head, segments=description.segments)
+
+
+def _own_code(folder: Path) -> Encode:
     """The encoder of a checkpoint's own code, whose tokenizer the library cannot tell by its name."""
     model = remote_code.load(folder)
 
-    def encode(ids: list[int], _: list[int], unseen: int) -> torch.Tensor:
-        mask = [1] * (len(ids) - unseen) + [0] * unseen
-        found = model(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
+    def encode(ids: list[int], _: list[int], masked: int) -> torch.Tensor:
+        found = model(input_ids=torch.tensor([ids]), attention_mask=_mask(len(ids), masked))
         vectors: torch.Tensor = found.last_hidden_state[0]
         return vectors
 
     return encode
+
+
+def _mask(length: int, masked: int) -> torch.Tensor:
+    return torch.tensor([[1] * (length - masked) + [0] * masked])
 
 
 def _transformer(folder: Path, task: Task, **more: Any) -> Any:
@@ -181,9 +231,8 @@ def _overridden(model: Any, description: Description, overrides: Overrides) -> A
     modules = list(model)
     if overrides.pooling is not None:
         mode = _POOLING_MODES.get(overrides.pooling, overrides.pooling.value)
-        pooling = Pooling(description.hidden, pooling_mode=mode)
-        at = next((index for index, module in enumerate(modules) if isinstance(module, Pooling)), None)
-        modules[1 if at is None else at : 1 if at is None else at + 1] = [pooling]
+        modules = [modules[0], *(module for module in modules[1:] if not isinstance(module, Pooling))]
+        modules.insert(1, Pooling(description.hidden, pooling_mode=mode))
     if overrides.normalize is not None:
         modules = [module for module in modules if not isinstance(module, Normalize)]
         modules += [Normalize()] if overrides.normalize else []
@@ -212,7 +261,7 @@ def _usable_positions(module: Any) -> int | None:
 
 
 def _prompt(model: Any, description: Description, overrides: Overrides) -> str | None:
-    """What comes before a text: the library's own default, unless the operator or the authors elsewhere say."""
+    """The text before the input: the library's own default, unless the operator or the authors elsewhere state one."""
     stated = any(model.prompts.values()) or model.default_prompt_name
     if stated and overrides.prompts is None and overrides.default_prompt is None:
         return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None

@@ -1,33 +1,42 @@
-"""An encoder's description computed in PyTorch, one text at a time and with nothing clever.
+"""Encoders and heads computed in PyTorch, one text at a time and with nothing clever.
 
-What exported graphs are compared with where transformers has no implementation of an architecture. It shares the
-reading of the checkpoint with the graph, so it proves the graph and its rounding, not the reading.
+What exported graphs are compared with where transformers has no implementation. It shares the reading of the checkpoint
+with the graphs, so it proves the graphs and their rounding, not the reading.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from conch_export.model.network import Activation
-from conch_export.onnx.distances import score_matrix
+from conch_export.model.description import Pooling
+from conch_export.model.heads import Pooled, Unit
+from conch_export.model.network import Activation, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Norm, Rotary
+    from conch_export.model.heads import Lexical, Step, Vocabulary
+    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Rotary
 
-_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
-    Activation.GELU: functional.gelu,
-    Activation.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
-    Activation.SILU: functional.silu,
-    Activation.RELU: functional.relu,
+    Encode = Callable[[list[int], list[int], int], torch.Tensor]
+    """From ids, types and the number of masked tokens at the end to FP32 [tokens, hidden]."""
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "identity": lambda x: x,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    Activation.GELU.value: functional.gelu,
+    Activation.GELU_TANH.value: lambda x: functional.gelu(x, approximate="tanh"),
+    Activation.SILU.value: functional.silu,
+    Activation.RELU.value: functional.relu,
 }
+"""Of feed-forward blocks and of heads."""
 
 
 class PlainEncoder:
@@ -37,18 +46,113 @@ class PlainEncoder:
         self._encoder = encoder
 
     @torch.inference_mode()
-    def __call__(self, ids: Sequence[int], types: Sequence[int], unseen: int = 0) -> torch.Tensor:
-        """FP32 [tokens, hidden]; the last `unseen` tokens are not attended to."""
+    def __call__(self, ids: Sequence[int], types: Sequence[int], masked: int = 0) -> torch.Tensor:
+        """FP32 [tokens, hidden]; the last `masked` tokens are not attended to."""
         encoder = self._encoder
-        x = _tensor(encoder.words)[torch.tensor(ids)]
+        x = _tensor(encoder.embeddings)[torch.tensor(ids)]
         if encoder.positions is not None:
             x = x + _tensor(encoder.positions[: len(ids)])
         if encoder.types is not None:
             x = x + _tensor(encoder.types)[torch.tensor(types)]
         x = _normed(encoder.norm, x)
         for layer in encoder.layers:
-            x = _layer(layer, x, len(ids) - unseen)
+            x = _layer(layer, x, len(ids) - masked)
         return _normed(encoder.final_norm, x)
+
+
+def through(steps: Sequence[Step], x: torch.Tensor) -> torch.Tensor:
+    """FP32 [n, width] through layers."""
+    for step in steps:
+        if isinstance(step, Unit):
+            x = functional.normalize(x, dim=-1)
+        elif isinstance(step, Norm):
+            x = _normed(step, x)
+        else:
+            x = _ACTIVATIONS[step.activation](_linear(step.linear, x))
+    return x
+
+
+def pool(pooling: Pooling, tokens: torch.Tensor) -> torch.Tensor:
+    """FP32 [n, hidden] to [hidden]."""
+    places = torch.arange(1, len(tokens) + 1, dtype=torch.float32)[:, None]
+    poolings: dict[Pooling, Callable[[], torch.Tensor]] = {
+        Pooling.MEAN: lambda: tokens.mean(0),
+        Pooling.CLS: lambda: tokens[0],
+        Pooling.MAX: lambda: tokens.amax(0),
+        Pooling.LAST: lambda: tokens[-1],
+        Pooling.WEIGHTED_MEAN: lambda: (tokens * places).sum(0) / places.sum(),
+        Pooling.MEAN_SQRT_LENGTH: lambda: tokens.sum(0) / len(tokens) ** 0.5,
+    }
+    return poolings[pooling]()
+
+
+def vocabulary(head: Vocabulary, tokens: torch.Tensor) -> torch.Tensor:
+    """FP32 [n, hidden] to the weights over the vocabulary."""
+    weights = torch.relu(_linear(head.decoder, through(head.steps, tokens)))
+    for _ in range(head.logarithms):
+        weights = torch.log1p(weights)
+    return weights.amax(0)
+
+
+def lexical(head: Lexical, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    """FP32 [n, hidden] and the ids of the tokens to the weights over the vocabulary."""
+    weights = torch.zeros(head.size)
+    for token, weight in zip(ids, torch.relu(_linear(head.output, tokens))[:, 0], strict=True):
+        if token not in head.skipped:
+            weights[token] = torch.maximum(weights[token], weight)
+    return weights
+
+
+def maxsim(query: torch.Tensor, document: torch.Tensor) -> torch.Tensor:
+    """The score of a document for a query, FP32 [n, width] and [m, width] of length 1."""
+    return (query @ document.T).amax(1).mean()
+
+
+class PlainModule(torch.nn.Module):
+    """An encoder that sentence-transformers cannot load, as the first module of one of its models all the same.
+
+    Args:
+        tokenizer: transformers', which reads tokenizer_config.json also.
+        encode: the encoder.
+        max_seq_length: tokens at which texts are cut.
+        head: of a cross-encoder or a sparse model.
+        segments: whether the encoder gets the tokens' types.
+
+    Attributes:
+        tokenizer: as above.
+        max_seq_length: as above.
+    """
+
+    modalities = ("text",)
+
+    def __init__(
+        self, tokenizer: Any, encode: Encode, max_seq_length: int, head: Pooled | Vocabulary | None, *, segments: bool
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.max_seq_length = max_seq_length
+        self._encode, self._head, self._segments = encode, head, segments
+        self.place = torch.nn.Parameter(torch.zeros(0))  # tells the library the device and the element type
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        """The features of one text or pair, a prompt before its first."""
+        texts = [inputs[0]] if isinstance(inputs[0], str) else list(inputs[0])
+        texts[0] = (prompt or "") + texts[0]
+        options = {"truncation": "longest_first", "max_length": self.max_seq_length, "return_tensors": "pt"}
+        return dict(self.tokenizer(*texts, return_token_type_ids=True, **options))
+
+    @torch.inference_mode()
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        """The features of one text with `token_embeddings` [1, tokens, hidden], and the answer of its head."""
+        ids, masked = features["input_ids"][0].tolist(), int((features["attention_mask"] == 0).sum())
+        types = features["token_type_ids"][0].tolist() if self._segments else [0] * len(ids)
+        tokens = self._encode(ids, types, masked)
+        found = {"token_embeddings": tokens[None]}
+        if isinstance(self._head, Pooled):
+            found["scores"] = through(self._head.steps, pool(self._head.pooling, tokens)[None])
+        elif self._head is not None:
+            found["sentence_embedding"] = vocabulary(self._head, tokens)[None]
+        return features | found
 
 
 def _layer(layer: Layer, x: torch.Tensor, keys: int) -> torch.Tensor:
@@ -65,7 +169,7 @@ def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
     key = _rotated(attention.rotary, _normed(attention.key_norm, _heads(attention.key, attention.key_heads, x)))
     value = _heads(attention.value, attention.key_heads, x)
     key, value = (part.repeat_interleave(shared, dim=0) for part in (key, value))
-    scores = query @ key.transpose(1, 2) * attention.head_width**-0.5 + _tensor(score_matrix(attention, len(x)))
+    scores = query @ key.transpose(1, 2) * attention.head_width**-0.5 + _tensor(attention.score_matrix(len(x)))
     context = torch.softmax(scores[..., :keys], dim=-1) @ value[:, :keys]
     return _linear(attention.output, context.transpose(0, 1).reshape(len(x), -1))
 
@@ -83,10 +187,9 @@ def _rotated(rotary: Rotary | None, x: torch.Tensor) -> torch.Tensor:
 
 
 def _feed_forward(network: FeedForward, x: torch.Tensor) -> torch.Tensor:
-    bend = _ACTIVATIONS[network.activation]
-    if network.gate is None:
-        return _linear(network.down, bend(_linear(network.up, x)))
-    return _linear(network.down, bend(_linear(network.gate, x)) * _linear(network.up, x))
+    activation, up = _ACTIVATIONS[network.activation.value], _linear(network.up, x)
+    inner = activation(up) if network.gate is None else activation(_linear(network.gate, x)) * up
+    return _linear(network.down, inner)
 
 
 def _normed(norm: Norm | None, x: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """What exported graphs are compared with: the authors' libraries, given the texts themselves.
 
 sentence-transformers tokenises, cuts, prompts, computes and pools as it does for everybody who uses it, over the model
-that transformers implements, one text at a time, in float32 with eager attention. It is told nothing of what this
-package has read from the checkpoint, only what the operator settled by hand. What neither library implements is
-computed by conch's own plain reading (`plain`, `plain_heads`), and `name` says so.
+that transformers implements, one text at a time, in float32 with eager attention. It gets nothing of what this package
+has read from the checkpoint, only what the operator stated by hand. What neither library implements is computed by
+conch's own plain reading (`plain`), and `name` says so.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from conch_contract import Task
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.heads import read_lexical, read_projection
-from conch_export.model.description import Description, GenerativeReranker, Overrides, interaction_of
-from conch_export.verification import plain_heads
-from conch_export.verification.libraries import load_library
+from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.verification import plain
+from conch_export.verification.libraries import TemplateReranker, load_library
 from conch_export.verification.samples import Item, Role
-from conch_export.verification.template_reranker import TemplateReranker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from conch_contract import Interaction
     from numpy.typing import NDArray
 
-    from conch_export.model.parts import Part
+    from conch_export.model.description import Description, Overrides
+    from conch_export.model.public_models import PublicModel
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Reference:
 
     Args:
         description: names the task; its source is the checkpoint.
-        overrides: what the operator settled.
+        overrides: the facts that the operator stated.
 
     Attributes:
         name: who computes.
@@ -73,69 +73,68 @@ class Reference:
         """The tokens that the library makes of an item."""
         return self._model.ids(item) if self._rules is None else _marked(self._rules, self._model, item)[0]
 
-    def answers(self, part: Part, items: Sequence[Item]) -> NDArray[np.float32]:
+    def answers(self, model: PublicModel, items: Sequence[Item]) -> NDArray[np.float32]:
         """What a public model answers to its items.
 
         Returns:
-            [items, dimension] vectors, [tokens of all items, dimension] token vectors, [items, words] weights or
+            [items, dimension] vectors, [tokens of all items, dimension] token vectors, [items, vocabulary] weights or
             [pairs, 1] raw scores; of late interaction every query with all documents, one query after the other.
         """
-        if part.task is Task.LATE_INTERACTION:
+        if model.task is Task.LATE_INTERACTION:
             return self._late_interaction(items).numpy()
         answers = [self.answer(item) for item in items]
-        if part.task is Task.MULTI_VECTOR:
-            return torch.cat([self._token_vectors(part, answer) for answer in answers]).numpy()
-        if part.task is Task.SPARSE and part.base is not None:
-            tokens = (answer.outputs["token_embeddings"] for answer in answers)
-            rows = [plain_heads.lexical(self._lexical, t, a.ids) for t, a in zip(tokens, answers, strict=True)]
-            return torch.stack(rows).numpy()
-        output = "scores" if part.task is Task.CROSS_ENCODER else "sentence_embedding"
+        if model.task is Task.MULTI_VECTOR:
+            vectors = [answer.outputs["token_embeddings"] for answer in answers]
+            return torch.cat(vectors if model.head is None else list(map(self._projected, vectors))).numpy()
+        if model.task is Task.SPARSE and model.base is not None:
+            return torch.stack(
+                [plain.lexical(self._lexical, each.outputs["token_embeddings"], each.ids) for each in answers]
+            ).numpy()
+        output = "scores" if model.task is Task.CROSS_ENCODER else "sentence_embedding"
         return torch.stack([answer.outputs[output] for answer in answers]).numpy()
 
     @torch.inference_mode()
     def _answer(self, item: Item) -> Answer:
         if self._rules is None:
-            ids, outputs = self._model(item)
-            return Answer(ids, outputs)
-        ids, unseen = _marked(self._rules, self._model, item)
-        return Answer(ids, {"token_embeddings": self._model.token_vectors(ids, unseen)})
+            return Answer(*self._model(item))
+        ids, masked = _marked(self._rules, self._model, item)
+        return Answer(ids, {"token_embeddings": self._model.token_vectors(ids, masked)})
 
     @cached_property
     def _lexical(self) -> Any:
         return read_lexical(self._description, self._checkpoint)
 
     @cached_property
-    def _projection(self) -> Any:
+    def _layers(self) -> Any:
         return read_projection(self._description, self._checkpoint).whole
 
-    def _token_vectors(self, part: Part, answer: Answer) -> torch.Tensor:
-        """FP32 [tokens, dimension], as the part answers."""
-        tokens = answer.outputs["token_embeddings"]
-        return tokens if part.step is None else plain_heads.through(self._projection, tokens)
+    def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
+        """FP32 [tokens, hidden] to vectors that late interaction compares."""
+        return plain.through(self._layers, tokens)
 
     def _late_interaction(self, items: Sequence[Item]) -> torch.Tensor:
-        vectors = [plain_heads.through(self._projection, self.answer(i).outputs["token_embeddings"]) for i in items]
-        queries = [each for item, each in zip(items, vectors, strict=True) if item.role is Role.QUERY]
-        documents = [
-            each[self._counts(self.answer(item).ids)]
-            for item, each in zip(items, vectors, strict=True)
-            if item.role is not Role.QUERY
-        ]
-        return torch.stack([plain_heads.maxsim(query, each) for query in queries for each in documents])[:, None]
-
-    def _counts(self, ids: list[int]) -> torch.Tensor:
-        """Which tokens of a document are compared: BOOL [tokens]."""
-        skipped = self._rules.skip_list if self._rules else ()
-        return ~torch.isin(torch.tensor(ids), torch.tensor(skipped, dtype=torch.int64))
+        queries, documents = [], []
+        skipped = torch.tensor(self._rules.skip_list if self._rules else (), dtype=torch.int64)
+        for item in items:
+            answer = self.answer(item)
+            vectors = self._projected(answer.outputs["token_embeddings"])
+            if item.role is Role.QUERY:
+                queries.append(vectors)
+            else:
+                documents.append(vectors[~torch.isin(torch.tensor(answer.ids), skipped)])
+        return torch.stack([plain.maxsim(query, each) for query in queries for each in documents])[:, None]
 
 
 def _marked(rules: Interaction, model: Any, item: Item) -> tuple[list[int], int]:
-    """Tokens of a query or a document as ColBERT's library and PyLate write them, and how many are not attended to."""
+    """Tokens of a query or a document as ColBERT's library and PyLate write them, and how many of them are masked.
+
+    On purpose not by the contract's code, which is what is compared with this.
+    """
     is_query = item.role is Role.QUERY
     marker = rules.query_marker if is_query else rules.document_marker
     length = rules.query_length if is_query else rules.document_length
     ids = model.cut_ids(item.text, length - (marker is not None))
     if marker is not None:
         ids = [ids[0], marker, *ids[1:]]
-    added = length - len(ids) if is_query and rules.augmentation is not None else 0
-    return ids + [rules.augmentation or 0] * added, 0 if rules.attends_to_augmentation else added
+    missing = length - len(ids) if is_query and rules.augmentation is not None else 0
+    return ids + [rules.augmentation or 0] * missing, 0 if rules.attends_to_augmentation else missing

@@ -1,8 +1,8 @@
-"""Texts as rows of token ids, the way clients will send them, for calibration and verification."""
+"""Texts as rows of token ids, by the rules that clients go by, for calibration and verification."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,31 +10,15 @@ from conch_contract import FramedPair, Task
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.model.description import Description, GenerativeReranker, interaction_of
-from conch_export.onnx.layout import row_lengths
+from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.onnx.engine import Row
 from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from tokenizers import Encoding
 
-    from conch_contract import Interaction
-    from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Row:
-    """One text, or a pair for a cross-encoder.
-
-    Attributes:
-        ids: token ids, special tokens included.
-        types: segment of every token.
-        unseen: tokens at its end that no other attends to.
-    """
-
-    ids: list[int]
-    types: list[int]
-    unseen: int = 0
+    from conch_export.model.description import Description
 
 
 class Rows:
@@ -45,37 +29,43 @@ class Rows:
 
     Attributes:
         added_tokens: tokens that were added to the vocabulary and may stand in a text, without the one that pads.
+        vocabulary: number of tokens that the tokenizer knows.
     """
 
     def __init__(self, description: Description) -> None:
         self._description = description
-        self._tokenizer = _tokenizer(description, description.max_length)
-        self._rules = rules = interaction_of(description)
-        if rules is not None:
-            self._queries = _tokenizer(description, rules.room(query=True))
-            self._documents = _tokenizer(description, rules.room(query=False))
+        self._rules = interaction_of(description)
+        self._tokenizer = _tokenizer(description)
         added = self._tokenizer.get_added_tokens_decoder().values()
         # RoBERTa and its relatives count positions by ids, so that transformers puts a pad in a text elsewhere.
         self.added_tokens = [token.content for token in added if "pad" not in token.content.lower()]
+        self.vocabulary = self._tokenizer.get_vocab_size()
 
     def __call__(self, item: Item) -> Row:
         """One item's row."""
-        description, rules = self._description, self._rules
-        if rules is not None:
-            return self._marked(rules, item.text, query=item.role is Role.QUERY)
-        prompt = description.default_prompt
-        if item.role is Role.PAIR and isinstance(description, GenerativeReranker):
-            encoding = self._tokenizer.encode(FramedPair.of(description.pair_template, item.query, item.text).text)
-        elif item.role is Role.PAIR:
-            encoding = self._tokenizer.encode(prompt + item.query, item.text)
+        description, is_query = self._description, item.role is Role.QUERY
+        if self._rules is not None:
+            ids = self._encode(item.text, length=self._rules.room(query=is_query)).ids
+            ids = self._rules.row(ids, query=is_query)
+            return Row(ids, [0] * len(ids), self._rules.masked(ids))
+        prompt = description.default_prompt if item.role in (Role.TEXT, Role.PAIR) else ""
+        if item.role is not Role.PAIR:
+            encoding = self._encode(prompt + item.text)
+        elif isinstance(description, GenerativeReranker):
+            encoding = self._encode(FramedPair.of(description.pair_template, item.query, item.text).text)
         else:
-            encoding = self._tokenizer.encode(prompt * (item.role is Role.TEXT) + item.text)
+            encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
 
-    def _marked(self, rules: Interaction, text: str, *, query: bool) -> Row:
-        tokenizer = self._queries if query else self._documents
-        ids = rules.row(tokenizer.encode(text).ids, query=query)
-        return Row(ids, [0] * len(ids), rules.masked(ids))
+    def _encode(self, *texts: str, length: int | None = None) -> Encoding:
+        self._tokenizer.enable_truncation(length or self._description.max_length)
+        return self._tokenizer.encode(*texts)
+
+
+def _tokenizer(description: Description) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(Checkpoint(description.source.folder).tokenizer.decode())
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def calibration_rows(description: Description, count: int) -> list[Row]:
@@ -84,37 +74,6 @@ def calibration_rows(description: Description, count: int) -> list[Row]:
     role = Role.PAIR if description.task is Task.CROSS_ENCODER else Role.TEXT
     roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if interaction_of(description) else [role] * count
     rows = [rows_of(Item(each, text, text.splitlines()[0])) for each, text in zip(roles, texts, strict=False)]
-    vocabulary = _tokenizer(description, description.max_length).get_vocab_size()
     random = np.random.default_rng(0)
-    drawn = [
-        replace(row, ids=[*row.ids[:1], *_draw(random, vocabulary, len(row.ids) - 2), *row.ids[-1:]]) for row in rows
-    ]
-    return rows + drawn
-
-
-def feed(rows: Sequence[Row], *, segments: bool) -> dict[str, NDArray[np.int64 | np.int32]]:
-    """The encoder's inputs for rows merged into one run."""
-    inputs: dict[str, NDArray[np.int64 | np.int32]] = {
-        "input_ids": np.concatenate([np.asarray(row.ids, np.int64) for row in rows]),
-        "attention_mask": np.concatenate([_mask(row) for row in rows]),
-    }
-    if segments:
-        inputs["token_type_ids"] = np.concatenate([np.asarray(row.types, np.int64) for row in rows])
-    others = [name for name in inputs if name != "input_ids"]
-    return inputs | row_lengths([len(row.ids) for row in rows], *others)
-
-
-def _mask(row: Row) -> NDArray[np.int64]:
-    return np.repeat(np.array([1, 2], np.int64), [len(row.ids) - row.unseen, row.unseen])
-
-
-def _tokenizer(description: Description, max_length: int) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(Checkpoint(description.source.folder).tokenizer.decode())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return tokenizer
-
-
-def _draw(random: np.random.Generator, vocabulary: int, count: int) -> list[int]:
-    drawn: list[int] = random.integers(0, vocabulary, max(0, count)).tolist()
-    return drawn
+    drawn = [random.integers(0, rows_of.vocabulary, max(0, len(row.ids) - 2)).tolist() for row in rows]
+    return rows + [replace(row, ids=[*row.ids[:1], *ids, *row.ids[-1:]]) for row, ids in zip(rows, drawn, strict=True)]

@@ -1,4 +1,4 @@
-"""What exported graphs and their reference are both asked in a verification."""
+"""What exported graphs and their reference are both given in a verification."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Task
 
-from conch_export.model.description import Description, GenerativeReranker, interaction_of
+from conch_export.model.description import GenerativeReranker, interaction_of
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conch_export.model.parts import Part
+    from conch_export.model.description import Description
+    from conch_export.model.public_models import PublicModel
 
 _QUERIES = 3
 _TEXTS = 48
@@ -75,19 +76,19 @@ class Sample:
     texts: tuple[str, ...]
     long: tuple[str, ...]
 
-    def items(self, description: Description, part: Part) -> list[Item]:
-        """What the part is asked; of rerankers the queries, if they are rows of their own, then the documents."""
+    def items(self, description: Description, model: PublicModel) -> list[Item]:
+        """What a public model is given: for late interaction the queries, then the documents."""
         texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
-        return self._items(description, part, texts)
+        return self._items(description, model, texts)
 
-    def long_items(self, description: Description, part: Part) -> list[Item]:
+    def long_items(self, description: Description, model: PublicModel) -> list[Item]:
         """What is only tokenised, as it takes long to compute."""
-        return [] if description.max_length <= _LONGEST_RUN else self._items(description, part, list(self.long))
+        return [] if description.max_length <= _LONGEST_RUN else self._items(description, model, self.long)
 
-    def _items(self, description: Description, part: Part, texts: list[str]) -> list[Item]:
-        if part.task is Task.CROSS_ENCODER:
+    def _items(self, description: Description, model: PublicModel, texts: Sequence[str]) -> list[Item]:
+        if model.task is Task.CROSS_ENCODER:
             return [Item(Role.PAIR, text, query) for query in self.queries for text in texts]
-        if part.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
+        if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
             queries = [Item(Role.QUERY, query) for query in self.queries]
             return queries + [Item(Role.DOCUMENT, text) for text in texts]
         return [Item(Role.TEXT, text) for text in texts]
@@ -95,20 +96,17 @@ class Sample:
 
 def verification_sample(description: Description, added_tokens: Sequence[str]) -> Sample:
     """Texts that calibration has not seen, for a model whose tokenizer has these added tokens."""
-    texts = spread(docstrings()[1::2], _PAIRED_TEXTS if description.task is Task.CROSS_ENCODER else _TEXTS)
+    is_pair = description.task is Task.CROSS_ENCODER
+    texts = spread(docstrings()[1::2], _PAIRED_TEXTS if is_pair else _TEXTS)
     step = len(texts) // _QUERIES
     queries = [text.splitlines()[0] for text in texts[step // 2 :: step][:_QUERIES]]
-    unusual = [*_UNUSUAL, *(f"before {token} after, and{token}within" for token in _picked(added_tokens))]
+    spacing = max(1, (len(added_tokens) - 1) // (_ADDED_TOKENS - 1))  # from the first to the last
+    added = (f"before {token} after, and{token}within" for token in added_tokens[::spacing][:_ADDED_TOKENS])
+    texts += [*_UNUSUAL, *added]
     if isinstance(description, GenerativeReranker):
         # How a template's pair is cut is conch's own rule, with no reference: no pair may be too long.
-        return Sample(tuple(queries), tuple(text[:300] for text in [*texts, *unusual]), ())
+        return Sample(tuple(queries), tuple(text[:300] for text in texts), ())
     long = " ".join(docstrings()[1::2])[: 8 * description.max_length]
-    if description.task is Task.CROSS_ENCODER:
-        queries[-1] = long[: 3 * description.max_length]  # as long as half of the room or more
-    return Sample(tuple(queries), (*texts, *unusual), (long, long[::-1]))
-
-
-def _picked(tokens: Sequence[str]) -> Sequence[str]:
-    """Some of them, from the first to the last."""
-    step = max(1, (len(tokens) - 1) // max(1, _ADDED_TOKENS - 1))
-    return tokens[::step][:_ADDED_TOKENS]
+    if is_pair:
+        queries[-1] = long[: 3 * description.max_length]  # at least half of the tokens that a pair may have
+    return Sample(tuple(queries), tuple(texts), (long, long[::-1]))

@@ -1,47 +1,58 @@
-"""Comparing exported graphs with their authors' libraries, on the same texts, before anything is published."""
+"""Comparing exported graphs with their authors' libraries, on the same texts, before anything is published.
+
+For every public model: texts → the authors' answers and ours → how far they agree → the standard of the precision.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from conch_contract import Task, encoder_name
 
 from conch_export.errors import VerificationError
-from conch_export.model.parts import parts
-from conch_export.onnx.encoder import Target
+from conch_export.model.description import Target
+from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
-from conch_export.verification.agreement import Verification, score_agreement, units, vector_agreement, widened
-from conch_export.verification.rows import Row, Rows
-from conch_export.verification.samples import Item, Role, verification_sample
+from conch_export.verification.agreement import Verification, agreement, difference, stacked
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Role, verification_sample
 from conch_export.verification.standards import judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from conch_export.model.description import Description, Overrides
-    from conch_export.model.parts import Part
-    from conch_export.verification.reference import Reference
-
-    Floats = NDArray[np.float32]
+    from conch_export.model.description import Description
+    from conch_export.model.public_models import PublicModel
+    from conch_export.onnx.engine import Row
+    from conch_export.verification.agreement import Floats
+    from conch_export.verification.samples import Item
 
 _GRAPH = "1/model.onnx"
-_RERANKERS = (Task.CROSS_ENCODER, Task.LATE_INTERACTION)
-_UNIT_VECTORS = (Task.EMBEDDING, Task.MULTI_VECTOR)
 _MERGED_ROWS = 8
 
 
+class Authors(Protocol):
+    """What graphs are compared with; see `reference.Reference`."""
+
+    name: str
+
+    def ids(self, item: Item, /) -> list[int]:
+        """The tokens of an item."""
+
+    def answers(self, model: PublicModel, items: Sequence[Item], /) -> Floats:
+        """A public model's answers to its items."""
+
+
 def verify(
-    description: Description, overrides: Overrides, folder: Path, target: Target = Target.CPU
+    description: Description, reference: Authors, folder: Path, target: Target = Target.CPU
 ) -> dict[str, Verification]:
     """Measure what the exported graphs answer against what the authors' libraries do.
 
     Args:
         description: of what was exported.
-        overrides: what the operator settled, which the libraries are told too.
+        reference: the authors' libraries.
         folder: holds its Triton models.
         target: what the encoder runs on.
 
@@ -51,35 +62,39 @@ def verify(
     Raises:
         VerificationError: they differ by more than the precision allows, or cannot be run here.
     """
+    refuse_unverifiable(description, target)
+    graphs = _Graphs(description, folder, target)
+    sample, measured = graphs.sample, {}
+    for model in public_models(description):
+        items = sample.items(description, model)
+        for item in [*items, *sample.long_items(description, model)]:
+            _compare_tokens(description, item, graphs.rows_of(item).ids, reference)
+        alone, merged = graphs.answers(model, items)
+        expected = reference.answers(model, items)
+        measured[model.name] = Verification(
+            reference=reference.name,
+            texts=len(items),
+            tokens=sum(len(graphs.rows_of(item).ids) for item in items),
+            max_difference=difference(model.task, alone, expected),
+            max_merged_difference=difference(model.task, alone, merged),
+            **agreement(model.task, alone, expected, queries=len(sample.queries)),
+        )
+        judge(description.precision, model, measured[model.name])
+    return measured
+
+
+def refuse_unverifiable(description: Description, target: Target) -> None:
+    """Refuse to make graphs that cannot be run here.
+
+    Raises:
+        VerificationError: they are for a GPU, and there is none.
+    """
     if not can_run(target):
-        message = (
+        msg = (
             f"{description.name} is not published: nothing here runs {target.value} graphs to verify them. Export it "
             "on a machine with a GPU and onnxruntime-gpu"
         )
-        raise VerificationError(message)
-    # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
-    from conch_export.verification import reference as authors  # noqa: PLC0415
-
-    rows_of = Rows(description)
-    sample = verification_sample(description, rows_of.added_tokens)
-    reference = authors.Reference(description, overrides)
-    encoded = _Encoded(EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target))
-    measured = {}
-    for part in parts(description):
-        items = sample.items(description, part)
-        for item in [*items, *sample.long_items(description, part)]:
-            _compare_tokens(description, item, rows_of(item).ids, reference)
-        rows = [rows_of(item) for item in items]
-        alone, merged = encoded.answers(part, folder, items, rows)
-        measured[part.name] = Verification(
-            reference=reference.name,
-            texts=len(items),
-            tokens=sum(len(row.ids) for row in rows),
-            max_merged_difference=_merged_difference(part, alone, merged),
-            **_agreement(part, alone, reference.answers(part, items), queries=len(sample.queries)),
-        )
-        judge(description, part, measured[part.name])
-    return measured
+        raise VerificationError(msg)
 
 
 def merging(description: Description, folder: Path, target: Target = Target.CPU) -> dict[str, float]:
@@ -87,104 +102,85 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
 
     For the arguments see `verify`; nothing but the graphs and the tokenizer is needed.
     """
-    rows_of = Rows(description)
-    sample = verification_sample(description, rows_of.added_tokens)
-    encoded = _Encoded(EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target))
-    differences = {}
-    for part in parts(description):
-        items = sample.items(description, part)
-        alone, merged = encoded.answers(part, folder, items, list(map(rows_of, items)))
-        differences[part.name] = _merged_difference(part, alone, merged)
+    graphs, differences = _Graphs(description, folder, target), {}
+    for model in public_models(description):
+        alone, merged = graphs.answers(model, graphs.sample.items(description, model))
+        differences[model.name] = difference(model.task, alone, merged)
     return differences
 
 
-def _compare_tokens(description: Description, item: Item, ids: list[int], reference: Reference) -> None:
+def _compare_tokens(description: Description, item: Item, ids: list[int], reference: Authors) -> None:
     """Refuse a tokenizer.json whose tokens are not those that the authors' library computes."""
     expected = reference.ids(item)
     if ids == expected:
         return
     at = next((i for i, pair in enumerate(zip(ids, expected, strict=False)) if pair[0] != pair[1]), "the end")
     text = " + ".join(filter(None, [f"{item.query:.40}", f"{item.text:.40}"]))
-    message = (
+    msg = (
         f"{description.name} is not published: of the text {text!r} clients would send {len(ids)} tokens, and "
         f"{reference.name} computes {len(expected)}, others from place {at} on. tokenizer.json alone does not do what "
         "the checkpoint's other files say: write it anew with AutoTokenizer.from_pretrained(FOLDER)"
         ".save_pretrained(FOLDER), or if it is the length that differs state --max-length"
     )
-    raise VerificationError(message)
+    raise VerificationError(msg)
 
 
-class _Encoded:
-    """The token vectors of rows, each computed alone and among others, and what heads make of them."""
+class _Graphs:
+    """The exported graphs of a description, which answer every item alone and among others.
 
-    def __init__(self, encoder: EncoderGraph) -> None:
-        self._encoder = encoder
+    Attributes:
+        rows_of: an item's row.
+        sample: the items.
+    """
+
+    def __init__(self, description: Description, folder: Path, target: Target) -> None:
+        self.rows_of = Rows(description)
+        self.sample = verification_sample(description, self.rows_of.added_tokens)
+        self._folder = folder
+        self._encoder = EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target)
         self._alone: dict[tuple[int, ...], Floats] = {}
 
-    def answers(self, part: Part, folder: Path, items: Sequence[Item], rows: list[Row]) -> tuple[Floats, Floats]:
-        """What the part answers to every row alone and among others, as `reference.Reference.answers` has it."""
-        if part.task is Task.LATE_INTERACTION:
-            return self._late_interaction(folder / f"{part.step}" / _GRAPH, items, rows)
-        groups = [rows[i : i + _MERGED_ROWS] for i in range(0, len(rows), _MERGED_ROWS)]
-        alone, merged = list(map(self._one, rows)), list(map(self._encoder, groups))
-        if part.step is not None:
-            head = HeadGraph(folder / part.step / _GRAPH)
-            alone = [_answer(part, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
-            merged = [_answer(part, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]
-        width = max(answer.shape[1] for answer in (*alone, *merged))
-        return _joined(alone, width), _joined(merged, width)
+    def answers(self, model: PublicModel, items: Sequence[Item]) -> tuple[Floats, Floats]:
+        """A public model's answers to all items alone and among others, as `reference.Reference.answers` has them."""
+        rows = [self.rows_of(item) for item in items]
+        head = HeadGraph(self._folder / model.head / _GRAPH) if model.head is not None else None
+        if head is not None and model.task is Task.LATE_INTERACTION:
+            queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]
+            return self._late_interaction(head, queries, rows[len(queries) :])
+        groups, alone, merged = _groups(rows), list(map(self._one, rows)), list(map(self._encoder, _groups(rows)))
+        if head is not None:
+            alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
+            merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]
+        return stacked(alone), stacked(merged)
 
-    def _late_interaction(self, graph: Path, items: Sequence[Item], rows: list[Row]) -> tuple[Floats, Floats]:
-        head = HeadGraph(graph)
-        queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]
-        documents = rows[len(queries) :]
-        together = np.concatenate(
-            [self._encoder(documents[i : i + _MERGED_ROWS]) for i in range(0, len(documents), _MERGED_ROWS)]
-        )
+    def _late_interaction(self, head: HeadGraph, queries: list[Row], documents: list[Row]) -> tuple[Floats, Floats]:
+        together = np.concatenate(list(map(self._encoder, _groups(documents))))
         alone, merged = [], []
         for query in queries:
-            asked = self._one(query)
+            tokens = self._one(query)
             for document in documents:
-                tokens = np.concatenate([asked, self._one(document)])
-                alone.append(head([query, document], tokens)["score"][1:])
-            merged.append(head([query, *documents], np.concatenate([asked, together]))["score"][1:])
+                pair = np.concatenate([tokens, self._one(document)])
+                alone.append(head([query, document], pair)["score"][1:])
+            merged.append(head([query, *documents], np.concatenate([tokens, together]))["score"][1:])
         return np.concatenate(alone), np.concatenate(merged)
 
     def _one(self, row: Row) -> Floats:
         """FP32 [tokens, hidden] of a row by itself."""
-        key = (*row.ids, -1, *row.types, -1, row.unseen)
+        key = (*row.ids, -1, *row.types, -1, row.masked)
         if key not in self._alone:
             self._alone[key] = self._encoder([row])
         return self._alone[key]
 
 
-def _answer(part: Part, head: HeadGraph, rows: list[Row], tokens: Floats) -> Floats:
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    return [rows[i : i + _MERGED_ROWS] for i in range(0, len(rows), _MERGED_ROWS)]
+
+
+def _answer(model: PublicModel, head: HeadGraph, rows: list[Row], tokens: Floats) -> Floats:
     outputs = head(rows, tokens)
-    if part.task is not Task.SPARSE:
-        return next(iter(outputs.values()))
+    if model.task is not Task.SPARSE:
+        first: Floats = next(iter(outputs.values()))
+        return first
     dense = np.zeros((len(rows), int(outputs["indices"].max()) + 1), np.float32)
     np.put_along_axis(dense, outputs["indices"].astype(np.int64), outputs["weights"], axis=1)
     return dense
-
-
-def _joined(answers: list[Floats], width: int) -> Floats:
-    return np.concatenate([widened(answer, width) for answer in answers])
-
-
-def _agreement(part: Part, found: Floats, expected: Floats, queries: int) -> dict[str, float]:
-    width = max(found.shape[1], expected.shape[1])
-    found, expected = widened(found, width), widened(expected, width)
-    if part.task in _RERANKERS:
-        agreement = score_agreement(found.reshape(queries, -1), expected.reshape(queries, -1))
-    else:
-        agreement = vector_agreement(found, expected, centred=part.task is not Task.SPARSE)
-    if part.task in _UNIT_VECTORS:
-        # Allowed differences are stated for vectors of length 1, whatever length the model's have.
-        found, expected = units(found), units(expected)
-    return agreement | {"max_difference": float(np.abs(found - expected).max())}
-
-
-def _merged_difference(part: Part, alone: Floats, merged: Floats) -> float:
-    if part.task in _UNIT_VECTORS:
-        alone, merged = units(alone), units(merged)
-    return float(np.abs(alone - merged).max())

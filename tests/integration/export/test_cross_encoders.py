@@ -11,8 +11,7 @@ from conch_client._deadline import Deadline
 from conch_client._steps import finish
 from conch_client._tokenizer import TextTokenizer
 from conch_export import Options, Precision, UnsupportedError, VerificationError, export
-from conch_export.onnx.engine import EncoderGraph, HeadGraph
-from conch_export.verification.rows import Row
+from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.verification.texts import docstrings, spread
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

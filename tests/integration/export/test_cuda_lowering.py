@@ -10,8 +10,9 @@ import onnx
 import pytest
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
+from conch_export.model.description import Target
 from conch_export.onnx.builder import MICROSOFT
-from conch_export.onnx.encoder import Target, as_float16, encoder_graph
+from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.layout import row_lengths
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun

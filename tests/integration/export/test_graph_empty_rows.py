@@ -21,14 +21,13 @@ from conch_export.model.network import Linear
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import (
-    head_lengths,
     lexical_graph,
     maxsim_graph,
     pooled_graph,
     projection_graph,
     vocabulary_graph,
 )
-from conch_export.onnx.layout import ROW_LENGTHS, lengths_name, row_lengths
+from conch_export.onnx.layout import ROW_LENGTHS, head_lengths, lengths_name, row_lengths
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 
@@ -99,7 +98,7 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
     encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
     variants: dict[str, dict[str, Any]] = {
         "with segments": {"segments": True},
-        "with fillers": {"unseen": True},
+        "with fillers": {"masked": True},
         "without chunks": {"chunk_tokens": None},
     }
     chosen = variants.get(variant, {})

@@ -10,9 +10,8 @@ import pytest
 import torch
 import transformers
 from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError
-from conch_export.onnx.engine import EncoderGraph, HeadGraph
-from conch_export.pipeline import public_name
-from conch_export.verification.rows import Row
+from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
+from conch_export.options import public_name
 from sentence_transformers import SentenceTransformer
 
 from tests import head_checkpoints

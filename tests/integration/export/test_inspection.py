@@ -105,7 +105,7 @@ def test_the_command_prints_a_card_and_succeeds(exported: Published, checkpoints
     assert result.exit_code == 0, result.output
     for line in (
         "against its reference",
-        "without what all vectors share",
+        "after the common mean is subtracted",
         "rank correlation",
         "merged against alone",
         "size on disk",

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from conch.app import app
 from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
+from conch_export.build import save_graph
+from conch_export.model.distances import Alibi
 from conch_export.model.heads import Dense, Pooled, Vocabulary
 from conch_export.model.network import (
     Activation,
@@ -26,13 +28,10 @@ from conch_export.model.network import (
     Rotary,
     rotary_frequencies,
 )
-from conch_export.onnx.distances import Alibi
 from conch_export.onnx.heads import pooled_graph, vocabulary_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
-from conch_export.pipeline import save_graph
-from conch_export.planning.head_memory import HeadFootprint
-from conch_export.planning.memory import Footprint
+from conch_export.planning.memory import Footprint, HeadFootprint
 from typer.testing import CliRunner, Result
 
 from tests import head_checkpoints

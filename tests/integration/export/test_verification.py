@@ -80,8 +80,8 @@ def test_a_tokenizer_file_that_does_not_do_what_the_library_does_is_found(
     folder = embedding(tmp_path / "m")
     right = rows._tokenizer
 
-    def cased(description: Description, max_length: int) -> Tokenizer:
-        tokenizer = right(description, max_length)
+    def cased(description: Description) -> Tokenizer:
+        tokenizer = right(description)
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
         return tokenizer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conch.app import app
 from conch_export import DEFAULT, Options, plan
-from conch_export.pipeline import described
+from conch_export.options import described
 from conch_export.triton.configuration import to_text, triton_models
 from typer.testing import CliRunner, Result
 

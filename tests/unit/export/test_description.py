@@ -26,7 +26,7 @@ from conch_export.model.description import (
     MultiVectorModel,
     SparseModel,
 )
-from conch_export.model.parts import parts
+from conch_export.model.public_models import public_models
 from conch_export.sources.catalog import USAGES
 from conch_export.sources.source import Source
 
@@ -377,7 +377,7 @@ def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None
     listed = put("modules.json", [{**MODULES[0], "type": "x.MLMTransformer"}, splade])
     description = read(listed)
     assert type(description) is SparseModel
-    assert (description.task, parts(description)[0].dimension) == (Task.SPARSE, 600)
+    assert (description.task, public_models(description)[0].dimension) == (Task.SPARSE, 600)
     with pytest.raises(UnsupportedError, match="pooling 'sum'"):
         read(listed, put("1_SpladePooling/config.json", {"pooling_strategy": "sum"}))
 

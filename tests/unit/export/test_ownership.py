@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import Options, UnsupportedError
-from conch_export.pipeline import public_name
+from conch_export.options import public_name
 
 if TYPE_CHECKING:
     from pathlib import Path

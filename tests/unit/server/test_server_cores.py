@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conch_export import Aim, Options, plan
-from conch_export.pipeline import described
+from conch_export.options import described
 from conch_export.triton.configuration import to_text, triton_models
 from conch_server._cores import fit_to_cores, fitted
 from google.protobuf import text_format

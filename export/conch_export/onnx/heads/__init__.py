@@ -1,4 +1,4 @@
-"""What follows the encoder: pooling and classification, token vectors, MaxSim, weights of words.
+"""What follows the encoder: pooling and classification, token vectors, MaxSim, lexical weights.
 
 Each is a ragged Triton model of its own, built from a record of `model.heads`.
 Every head computes one row at a time. That makes it exact whatever was merged (no sum runs over a neighbour), and a
@@ -8,7 +8,7 @@ Contract:
     token_embeddings  FP32 [N * hidden], attention_mask INT64 [N], row_lengths INT32 [R], of attention_mask
     token_embeddings_lengths  INT32 [2 * R], length and width of every row
     request_elements  INT32 [Q], MaxSim only: elements of each merged request's attention_mask
-    input_ids         INT64 [N] and input_ids_lengths INT32 [R], only where a head needs to know the words
+    input_ids         INT64 [N] and input_ids_lengths INT32 [R], only where a head needs to know the tokens
 and one of
     embedding         FP32 [R, dimension]
     score             FP32 [R, 1]
@@ -19,19 +19,8 @@ NaN where a row has no token, or not as many slots in every tensor.
 
 from __future__ import annotations
 
-from conch_export.onnx.heads.frame import head_lengths
-from conch_export.onnx.heads.maxsim import REQUEST_ELEMENTS, maxsim_graph
+from conch_export.onnx.heads.late_interaction import maxsim_graph, projection_graph
 from conch_export.onnx.heads.pooled import pooled_graph
-from conch_export.onnx.heads.projection import VECTORS, projection_graph
 from conch_export.onnx.heads.sparse import lexical_graph, vocabulary_graph
 
-__all__ = [
-    "REQUEST_ELEMENTS",
-    "VECTORS",
-    "head_lengths",
-    "lexical_graph",
-    "maxsim_graph",
-    "pooled_graph",
-    "projection_graph",
-    "vocabulary_graph",
-]
+__all__ = ["lexical_graph", "maxsim_graph", "pooled_graph", "projection_graph", "vocabulary_graph"]

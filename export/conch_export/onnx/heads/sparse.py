@@ -1,4 +1,4 @@
-"""Weights of words: over the whole vocabulary (SPLADE), or of the text's own tokens."""
+"""Weights of vocabulary tokens: over the whole vocabulary (SPLADE), or of the text's own tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.onnx.heads.frame import Frame
-from conch_export.onnx.ragged import for_each_row, slice_rows
+from conch_export.onnx.layout import IDS
+from conch_export.onnx.ragged import Spans, for_each_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from conch_export.onnx.builder import GraphBuilder
 
 TILE_TOKENS = 64
-"""Tokens whose logits are held at a time: 250,000 words take 64 MB."""
+"""Tokens whose logits are held at a time: with a vocabulary of 250,000 they take 64 MB."""
 
 
 def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TILE_TOKENS) -> onnx.ModelProto:
-    """Token vectors to the words that the text is about, whether they occur in it or not.
+    """Token embeddings to the vocabulary tokens that the text is about, whether they occur in it or not.
 
     Args:
         hidden: width of the encoder's token vectors.
@@ -31,71 +32,68 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
         tile_tokens: tokens whose logits are held at a time; None for all of a run, outside any loop.
     """
     frame = Frame(hidden)
-    g = frame.g
-    x = frame.steps(frame.x, head.steps)
+    g, (spans, embeddings) = frame.g, frame.rows()
+    x = frame.steps(embeddings, head.steps)
     weight = g.constant(head.decoder.weight, "decoder.weight")
-
     logits = g.node("MatMul", x, weight) if tile_tokens is None else ""
+
+    def largest(inner: GraphBuilder, vectors: str) -> str:
+        return inner.node("ReduceMax", vectors, inner.int64([0]), keepdims=0)
 
     def one_row(inner: GraphBuilder, first: str, last: str) -> str:
         if tile_tokens is None:
-            return inner.node("ReduceMax", slice_rows(inner, logits, first, last), inner.int64([0]), keepdims=0)
-        return _largest(inner, slice_rows(inner, x, first, last), weight, tile_tokens)
+            return largest(inner, inner.slice(logits, first, last))
+        row = inner.slice(x, first, last)
+        maxima = inner.for_each_tile(
+            inner.node("Sub", last, first),
+            tile_tokens,
+            lambda b, begin, end: largest(b, b.node("MatMul", b.slice(row, begin, end), weight)),
+            ragged=False,
+        )
+        return largest(inner, maxima)
 
-    weights = for_each_row(g, frame.tokens.spans, one_row, ragged=False)
+    weights = for_each_row(g, spans, one_row, ragged=False)
     if head.decoder.bias is not None:
         weights = g.node("Add", weights, g.constant(head.decoder.bias, "decoder.bias"))
     weights = g.node("Relu", weights)
     for _ in range(head.logarithms):
         weights = g.node("Log", g.node("Add", weights, g.constant(np.float32(1))))
-    return _finish(frame, "vocabulary", weights)
+    return _finish(frame, "vocabulary", weights, spans, embeddings)
 
 
 def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
-    """Token vectors to the words of the text."""
+    """Token embeddings to the weights of the text's own tokens."""
     frame = Frame(hidden, takes_ids=True)
-    g, tokens = frame.g, frame.tokens
-    numbers = g.node("MatMul", frame.x, g.constant(head.output.weight, "output.weight"))
+    g, (layout, tokens, x) = frame.g, frame.locate()
+    numbers = g.node("MatMul", x, g.constant(head.output.weight, "output.weight"))
     if head.output.bias is not None:
         numbers = g.node("Add", numbers, g.constant(head.output.bias, "output.bias"))
     numbers = g.node("Relu", g.node("Squeeze", numbers, g.int64([1])))
+    ids = layout.read(IDS, tokens.slots, tokens.rows)
     # Out of range only in rows that are refused.
-    ids = g.node("Clip", frame.ids, g.int64(0), g.int64(head.size - 1))
+    ids = g.node("Clip", ids, g.int64(0), g.int64(head.size - 1))
     counts = np.ones(head.size, np.float32)
     counts[list(head.skipped)] = 0
     numbers = g.node("Mul", numbers, g.node("Gather", g.constant(counts, "counts"), ids))
     zeros = g.constant(np.zeros(head.size, np.float32), "zeros")
 
     def one_row(inner: GraphBuilder, first: str, last: str) -> str:
-        parts = [slice_rows(inner, vector, first, last) for vector in (ids, numbers)]
+        parts = [inner.slice(vector, first, last) for vector in (ids, numbers)]
         return inner.node("ScatterElements", zeros, *parts, axis=0, reduction="max")
 
-    return _finish(frame, "lexical", for_each_row(g, tokens.spans, one_row, ragged=False))
+    return _finish(frame, "lexical", for_each_row(g, tokens.spans, one_row, ragged=False), tokens.spans, x)
 
 
-def _largest(g: GraphBuilder, row: str, weight: str, tile_tokens: int) -> str:
-    """FP32 [n, hidden] to the largest product of any token with each column of `weight`, some tokens at a time."""
-    count = g.node("Slice", g.node("Shape", row), g.int64([0]), g.int64([1]))
-    tiles = g.node("Div", g.node("Add", count, g.int64([tile_tokens - 1])), g.int64([tile_tokens]))
-
-    def one_tile(inner: GraphBuilder, tile: str) -> str:
-        begin = inner.node("Mul", inner.line(tile), inner.int64([tile_tokens]))
-        part = slice_rows(inner, row, begin, inner.node("Add", begin, inner.int64([tile_tokens])))
-        return inner.node("ReduceMax", inner.node("MatMul", part, weight), inner.int64([0]), keepdims=0)
-
-    maxima = g.for_each(g.node("Squeeze", tiles), one_tile, TensorProto.FLOAT, ragged=False)
-    return g.node("ReduceMax", maxima, g.int64([0]), keepdims=0)
-
-
-def _finish(frame: Frame, name: str, weights: str) -> onnx.ModelProto:
-    """From FP32 [C, words] to the positive entries of every row, and NaN for refused ones."""
+def _finish(frame: Frame, name: str, weights: str, spans: Spans, x: str) -> onnx.ModelProto:
+    """From FP32 [C, vocabulary] to the positive entries of every row, and NaN for refused ones."""
     g = frame.g
     positive = g.cast(g.node("Greater", weights, g.constant(np.float32(0))), TensorProto.INT64)
     most = g.node("ReduceMax", g.node("ReduceSum", positive, g.int64([1]), keepdims=0), g.int64([0]), keepdims=1)
-    values, places = g.largest(weights, g.node("Max", most, g.int64([1])))
-    frame.give("indices", g.cast(places, TensorProto.INT32), np.int32(0))
-    # Of the encoder's vectors, because a NaN need not outlive the comparisons above.
-    firsts = g.node("Gather", frame.x, frame.tokens.spans.first)
+    count = g.node("Max", most, g.int64([1]))
+    values, indices = g.nodes_of("TopK", weights, count, outputs=2, axis=1, sorted=0)
+    frame.give("indices", g.cast(indices, TensorProto.INT32), np.int32(0))
+    # Refused rows are recognised by the encoder's vectors, because a NaN need not survive the comparisons above.
+    firsts = g.node("Gather", x, spans.first)
     refused = g.node("IsNaN", g.node("ReduceSum", firsts, g.int64([1]), keepdims=1))
     frame.give("weights", g.node("Where", refused, g.constant(np.float32(np.nan)), values))
     columns: Sequence[int | str] = ["R", "K"]

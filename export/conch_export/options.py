@@ -1,0 +1,93 @@
+"""What is to be exported: the options, and what they mean for the checkpoint that they name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conch_contract import INNER_NAMES
+
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.describe import describe
+from conch_export.errors import UnsupportedError
+from conch_export.model.description import Overrides, Precision
+from conch_export.provenance import find
+from conch_export.sources import catalog
+from conch_export.triton.plan import Plan, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conch_export.model.description import Description
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be exported and how.
+
+    Attributes:
+        reference: catalog name, Hub id or folder.
+        repository: Triton's model repository.
+        name: public name; None takes the catalog's, or the last part of the reference in lower case.
+        revision: commit on the Hub; None takes the newest.
+        precision: of the encoder's matrix products.
+        late_interaction: publish a MaxSim reranker on the same encoder, and an embedding model's token vectors; None
+            does what the catalog says, and does it for every multi-vector model.
+        plan: instances, threads and rows.
+        overrides: what the checkpoint does not say, or says wrongly.
+        update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
+        trust_remote_code: run the checkpoint's own code, where the model cannot be computed without.
+    """
+
+    reference: str
+    repository: Path
+    name: str | None = None
+    revision: str | None = None
+    precision: Precision = Precision.INT8
+    late_interaction: bool | None = None
+    plan: Plan = field(default_factory=plan)
+    overrides: Overrides = field(default_factory=Overrides)
+    update_lock: bool = False
+    trust_remote_code: bool = False
+
+
+def public_name(options: Options) -> str:
+    """What the exported model will be called.
+
+    Raises:
+        UnsupportedError: it cannot be the name of a folder in the repository.
+    """
+    entry, reference = catalog.find(options.reference), Path(options.reference)
+    folder = reference.resolve() if reference.is_dir() else reference
+    name = options.name or (entry.name if entry else folder.name.lower())
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        msg = f"{name!r} cannot name a model: give letters, digits, '.', '_' and '-' with --name"
+        raise UnsupportedError(msg)
+    _, dot, ending = name.rpartition(".")
+    if dot and ending in INNER_NAMES:
+        msg = f"{name!r} is what the {ending} of a model is called: choose a --name without that ending"
+        raise UnsupportedError(msg)
+    return name
+
+
+def described(options: Options, on_step: Callable[[str], None] = lambda _: None) -> tuple[Description, Checkpoint]:
+    """The description that an export would go by, and its checkpoint, fetched where it is not here.
+
+    Raises:
+        ExportError: the checkpoint was not found, or is not what can be exported.
+    """
+    source = find(
+        options.reference,
+        options.revision,
+        options.repository,
+        update_lock=options.update_lock,
+        trust_remote_code=options.trust_remote_code,
+        on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
+    )
+    checkpoint, wanted = Checkpoint(source.folder), options.late_interaction
+    if wanted is None and (entry := catalog.find(options.reference)) is not None:
+        wanted = entry.late_interaction or None
+    name, overrides = public_name(options), options.overrides
+    return describe(checkpoint, source, name, options.precision, overrides, late_interaction=wanted), checkpoint
