@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -10,27 +11,15 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from conch_gateway.api import (
-    admin,
-    cohere,
-    embeddings,
-    models,
-    nim,
-    ollama,
-    operations,
-    pages,
-    rerank,
-    tei,
-    tei_server,
-    vllm,
-)
+from conch_gateway.api import MODULES
+from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.backends.kinds import KINDS
 from conch_gateway.backends.triton import Triton
 from conch_gateway.errors import GatewayError
 from conch_gateway.inference.service import Inference
-from conch_gateway.middleware.body import BodyLimit, ContentCoding, Drain
+from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
 from conch_gateway.models.loader import Loader
@@ -73,23 +62,10 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         max_tokens=settings.max_in_flight_tokens,
     )
     metrics = Metrics(admission)
-    service = Inference(settings, served, admission)
-    readiness = Readiness(settings, triton, served, admission)
+    inference, readiness = Inference(settings, served, admission), Readiness(settings, triton, served, admission)
+    services = Services(settings, inference, served, readiness, metrics)
 
-    routers = (
-        embeddings.router(service),
-        cohere.router(service),
-        rerank.router(service),
-        tei.router(service),
-        tei_server.router(settings, served, readiness),
-        nim.router(service, readiness),
-        vllm.router(service),
-        ollama.router(service, served),
-        models.router(served),
-        admin.router(served),
-        operations.router(readiness, metrics),
-        pages.router(),
-    )
+    routers = [import_module(f"conch_gateway.api.{name}").router(services) for name in MODULES]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
@@ -98,8 +74,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         app.add_exception_handler(error, error_response)
     app.state.keyring = Keyring(settings)
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
-    app.add_middleware(ContentCoding, max_bytes=settings.max_body_bytes)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes)
     app.add_middleware(
         Guard,
         keyring=app.state.keyring,

@@ -29,18 +29,19 @@ class GatewaySettings(BaseSettings):
         None, description="Reranking model for requests that name none; unset takes the first by name."
     )
     models_file: Path | None = Field(
-        None, description="TOML file of aliases, of models that are loaded later, and of models of other servers."
+        None, description="TOML file of aliases, of models that are loaded later, and of upstreams."
     )
     load: Load = Field(
         "start",
         description="When models are loaded that the models file does not mention: at the start, by their first "
-        "request, or by an administrator only. All but start need triton_admin_key.",
+        "request, or by an administrator only. lazy and demand need triton_admin_key.",
     )
     admin_key: SecretStr | None = Field(
-        None, description="Key that opens /admin, where models are loaded and unloaded, beside the admin API keys."
+        None,
+        description="Key for /admin, where models are loaded and unloaded; API keys of administrators open it too.",
     )
     triton_admin_key: SecretStr | None = Field(
-        None, description="What Triton wants to be told before it loads or unloads a model; unset, it does neither."
+        None, description="Secret that Triton requires for loading and unloading models; unset, it does neither."
     )
     api_keys_file: Path | None = Field(
         None, description="File of API keys, made with `conch keys create`; read again when it changes."
@@ -71,23 +72,23 @@ class GatewaySettings(BaseSettings):
         262_144,
         ge=1,
         description="Most tokens computed or queued at once, estimated until texts are tokenised; further ones get "
-        "429. A request that has more by itself is taken when there is no other.",
+        "429. A larger request is taken when there is no other.",
     )
     triton_calls: int | None = Field(
         None,
         ge=1,
-        description="Calls that may be under way to Triton at once; what arrives meanwhile waits in the gateway, where "
-        "texts leave together and long lists let short ones pass. Unset, twice as many as Triton has instances of the "
-        "encoder that has most, for every 8 rows that these merge.",
+        description="Most calls to Triton at once; further ones wait in the gateway, where small requests are merged "
+        "and overtake long lists. Unset, twice as many as Triton has instances of the encoder that has most, for every "
+        "8 rows that these merge.",
     )
     cache_mb: int = Field(
-        0, ge=0, description="MiB of vectors that are remembered, so that a text is computed once; 0 remembers none."
+        0, ge=0, description="MiB of vectors that are cached, so that a text is computed once; 0 caches none."
     )
     timeout_s: float = Field(
         600.0,
         gt=0,
         description="Seconds a request may take, waiting for Triton included, before it gets 504; fewer where its "
-        "headers say that its caller waits less. Whose requests in flight would keep the next one waiting for longer, "
+        "headers say that its caller waits less. A request that would wait longer behind its caller's other requests, "
         "by the throughput measured so far, gets 429 at once.",
     )
     readiness_timeout_s: float = Field(

@@ -1,15 +1,15 @@
-"""`/admin`: what the operator's own tools ask for, no part of the public API; the guard lets in administrators."""
+"""`/admin`: loads and unloads models, for the operator's own tools; no part of the public API."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.route import Route, Router, json_response
+from conch_gateway.api.services import Services
 from conch_gateway.errors import ForbiddenError, InvalidValueError
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.local_model import LocalModel
@@ -18,50 +18,47 @@ from conch_gateway.telemetry.request import context_of
 
 
 class AdminRoute(Route):
-    """A route that looks at the key itself, so that no spelling of a path that the guard does not know opens it."""
+    """A route that checks the key itself: a spelling of its path that the guard misses must not open it."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return the endpoint for administrators."""
 
         async def administrate(request: Request) -> Response:
             if not context_of(request).key.admin:
-                msg = "administration takes an administrator's key"
-                raise ForbiddenError(msg)
-            response: Response = await self.endpoint(request)
-            return response
+                raise ForbiddenError("administration takes an administrator's key")
+            return json_response(await self.endpoint(request))
 
         return administrate
 
 
-def router(models: Models) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this resource."""
-    routes = APIRouter(route_class=AdminRoute, prefix="/admin", include_in_schema=False)
+    routes = Router(AdminRoute)
+    models = services.models
 
-    @routes.get("/models")
-    async def list_models(_: Request) -> Response:
+    @routes.get("/admin/models", include_in_schema=False)
+    async def list_models(_: Request) -> Any:
         local = models.loader.models if models.loader is not None else []
-        return json_response(
-            {
-                "models": [_entry(model) for model in local],
-                "aliases": models.aliases,
-                "upstreams": models.others,
-            }
-        )
+        return {"models": [_entry(model) for model in local], **_names(models)}
 
-    @routes.post("/models/{model_id:path}/load")
-    async def load(request: Request) -> Response:
-        return json_response(_entry(await _loader_of(models).load(request.path_params["model_id"])))
+    @routes.post("/admin/models/{model_id:path}/load", include_in_schema=False)
+    async def load(request: Request) -> Any:
+        return _entry(await _loader_of(models).load(request.path_params["model_id"]))
 
-    @routes.post("/models/{model_id:path}/unload")
-    async def unload(request: Request) -> Response:
-        return json_response(_entry(await _loader_of(models).unload(request.path_params["model_id"])))
+    @routes.post("/admin/models/{model_id:path}/unload", include_in_schema=False)
+    async def unload(request: Request) -> Any:
+        return _entry(await _loader_of(models).unload(request.path_params["model_id"]))
 
-    @routes.post("/reload")
-    async def reload(_: Request) -> Response:
+    @routes.post("/admin/reload", include_in_schema=False)
+    async def reload(_: Request) -> Any:
         await models.reload()
-        return json_response({"aliases": models.aliases, "upstreams": models.others})
+        return _names(models)
 
     return routes
+
+
+def _names(models: Models) -> dict[str, Any]:
+    return {"aliases": models.aliases, "upstreams": models.others}
 
 
 def _loader_of(models: Models) -> Loader:

@@ -1,38 +1,24 @@
-"""`/v2/embed` and `/v1/embed`, as Cohere's clients speak it; its rerank is in `rerank`."""
+"""`/v2/embed` and `/v1/embed` of Cohere; its rerankings are in `rerank`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
-from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody, invalid, read_body, wrong_type
-from conch_gateway.api.fields.encodings import Encoded, encode
-from conch_gateway.api.fields.options import (
-    Dimensions,
-    EmbeddingModel,
-    OutputTypesField,
-    TruncationField,
-    Unserved,
-    truncation,
-)
+from conch_gateway.api.fields import options
+from conch_gateway.api.fields.body import Example, RequestBody, invalid, optional, wrong_type
+from conch_gateway.api.fields.encodings import encode
 from conch_gateway.api.fields.texts import TEXT, StringsField, list_of, object_with, strings_of
-from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.api.route import Route, Router
+from conch_gateway.api.services import Services
 from conch_gateway.errors import Problem
-from conch_gateway.inference.service import Inference, Result
-from conch_gateway.jobs import EmbeddingJob, InputType, Vectors
+from conch_gateway.jobs import EmbeddingJob, InputType
 from conch_gateway.telemetry.request import context_of
 
-_EXAMPLE = {
-    "model": "all-minilm-l6-v2",
-    "texts": ["How do I reverse a list?"],
-    "input_type": "search_query",
-    "embedding_types": ["float", "int8"],
-}
+_SUMMARY = "Embed texts, as Cohere does"
 
 
 class CohereError(BaseModel):
@@ -84,21 +70,25 @@ _InputsField = Annotated[
 class CohereEmbedRequest(RequestBody):
     """Exactly one of `texts` and `inputs`; images are refused, and unknown fields ignored."""
 
+    example: ClassVar[Example] = {
+        "model": "all-minilm-l6-v2",
+        "texts": ["How do I reverse a list?"],
+        "input_type": "search_query",
+        "embedding_types": ["float", "int8"],
+    }
     needed = (("texts", "inputs"),)
 
-    texts: StringsField | None = Field(None, description="Texts to embed.")
-    inputs: _InputsField | None = Field(None, description="Texts to embed, each in parts that are joined by newlines.")
-    images: Annotated[Any, Unserved("Cohere's", "not served; send texts")] = None
-    model: EmbeddingModel = None
-    input_type: InputType | None = Field(None, description="What the texts are for: picks the model's prompt.")
-    embedding_types: OutputTypesField | None = Field(None, description="Types of the numbers; float where left out.")
-    output_dimension: Dimensions = None
-    truncate: TruncationField | None = Field(
-        None, description="What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
+    texts: StringsField | None = optional("Texts to embed.")
+    inputs: _InputsField | None = optional("Texts to embed, each in parts that are joined by newlines.")
+    images: Annotated[Any, options.Unserved("Cohere's", "send texts")] = None
+    model: options.EmbeddingModel = None
+    input_type: InputType | None = optional("What the texts are for: picks the model's prompt.")
+    embedding_types: options.OutputTypesField | None = optional("Types of the numbers; float where left out.")
+    output_dimension: options.Dimensions = None
+    truncate: options.TruncationField | None = optional(
+        "What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
     )
-    max_tokens: Annotated[
-        Any, Unserved("Cohere's", "not served: texts are cut to the model's limit only; leave it out")
-    ] = None
+    max_tokens: Annotated[Any, options.Unserved("Cohere's", "texts are cut to the model's limit; leave it out")] = None
 
     @property
     def given_texts(self) -> list[str]:
@@ -106,13 +96,13 @@ class CohereEmbedRequest(RequestBody):
         return self.texts or self.inputs or []
 
     def job(self) -> EmbeddingJob:
-        """Return the request in the gateway's own words."""
+        """Return the job that the request describes."""
         return EmbeddingJob(
             texts=self.given_texts,
             model=self.model,
             input_type=self.input_type,
             dimensions=self.output_dimension,
-            truncate=truncation(self.truncate),
+            truncate=options.truncation(self.truncate),
         )
 
 
@@ -137,50 +127,23 @@ class CohereEmbedResponse(BaseModel):
     meta: dict[str, Any]
 
 
-def router(service: Inference) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect."""
-    routes = APIRouter(route_class=CohereRoute, tags=["embeddings"])
-    described: dict[str, Any] = {
-        "summary": "Embed texts, as Cohere does",
-        "responses": {200: {"model": CohereEmbedResponse}, **errors(CohereRoute)},
-        "openapi_extra": takes(CohereEmbedRequest, _EXAMPLE),
-    }
+    routes = Router(CohereRoute, tag="embeddings")
 
-    @routes.post("/v1/embed", **described)
-    async def embed_first_version(request: Request) -> Response:
-        body = await read_body(request, CohereEmbedRequest)
-        context = context_of(request)
-        embedded = await service.embed(body.job(), context)
-        if body.embedding_types is None:
-            return _response("1", context.request_id, body, embedded, encode(embedded.given, "float"))
-        return _response("1", context.request_id, body, embedded, _by_type(body, embedded))
-
-    @routes.post("/v2/embed", **described)
-    async def embed(request: Request) -> Response:
-        body = await read_body(request, CohereEmbedRequest)
-        context = context_of(request)
-        embedded = await service.embed(body.job(), context)
-        return _response("2", context.request_id, body, embedded, _by_type(body, embedded))
+    @routes.on_post("/v2/embed", CohereEmbedRequest, CohereEmbedResponse, _SUMMARY)
+    @routes.on_post("/v1/embed", CohereEmbedRequest, CohereEmbedResponse, _SUMMARY, name="embed_first_version")
+    async def embed(body: CohereEmbedRequest, request: Request) -> Any:
+        embedded = await services.inference.embed(body.job(), context_of(request))
+        version = "1" if request.scope["route"].path == "/v1/embed" else "2"
+        by_type = {kind: encode(embedded.given, kind) for kind in body.embedding_types or ("float",)}
+        bare = version == "1" and body.embedding_types is None
+        return {
+            "response_type": "embeddings_floats" if bare else "embeddings_by_type",
+            "id": context_of(request).request_id,
+            "embeddings": by_type["float"] if bare else by_type,
+            "texts": body.given_texts,
+            "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.usage.tokens}},
+        }
 
     return routes
-
-
-def _by_type(body: CohereEmbedRequest, embedded: Result[Vectors]) -> dict[str, Encoded]:
-    return {kind: encode(embedded.given, kind) for kind in body.embedding_types or ("float",)}
-
-
-def _response(
-    version: str,
-    request_id: str,
-    body: CohereEmbedRequest,
-    embedded: Result[Vectors],
-    embeddings: dict[str, Encoded] | Encoded,
-) -> Response:
-    content = {
-        "response_type": "embeddings_by_type" if isinstance(embeddings, dict) else "embeddings_floats",
-        "id": request_id,
-        "embeddings": embeddings,
-        "texts": body.given_texts,
-        "meta": {"api_version": {"version": version}, "billed_units": {"input_tokens": embedded.usage.tokens}},
-    }
-    return json_response(content)

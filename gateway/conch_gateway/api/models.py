@@ -1,4 +1,4 @@
-"""`GET /v1/models`: what is served, in OpenAI's shape and Cohere's, with the facts of the export added."""
+"""`GET /v1/models`: the models, in OpenAI's shape and Cohere's, with the facts of their export."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any, Literal
 
 from conch_client import ModelInfo
 from conch_contract import Task
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
-from starlette.responses import Response
 
-from conch_gateway.api.route import Route, errors, json_response, path_parameter
+from conch_gateway.api.route import Router, path_parameter
+from conch_gateway.api.services import Services
 from conch_gateway.jobs import RERANKING
-from conch_gateway.models.registry import Models
 from conch_gateway.telemetry.request import context_of
 
+_MODEL_ID = path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2")
 _ENDPOINTS = {"embed": {Task.EMBEDDING}, "rerank": RERANKING}
 _FACTS = (
     "task",
@@ -40,7 +39,7 @@ _FACTS = (
 
 
 class CohereEntry(BaseModel):
-    """A model as Cohere tells of it."""
+    """A model as Cohere describes it."""
 
     name: str
     endpoints: list[Literal["embed", "rerank"]]
@@ -66,39 +65,35 @@ class ModelEntry(CohereEntry):
 
 
 class ModelsResponse(BaseModel):
-    """All models by name; `models` is what Cohere's clients read, of one endpoint where they ask for one."""
+    """All models by name; Cohere's clients read `models`, which `?endpoint=` restricts to one endpoint."""
 
     object: Literal["list"]
     data: list[ModelEntry]
     models: list[CohereEntry]
 
 
-def router(models: Models) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this resource."""
-    routes = APIRouter(route_class=Route, tags=["models"])
-    created = int(time.time())
+    routes = Router(tag="models")
+    models, created = services.models, int(time.time())
 
-    @routes.get("/v1/models", summary="List models", responses={200: {"model": ModelsResponse}, **errors()})
-    async def list_models(request: Request) -> Response:
+    @routes.on_get("/v1/models", ModelsResponse, "List models")
+    async def list_models(request: Request) -> Any:
         listed = await models.listed(context_of(request).key)
         endpoint = request.query_params.get("endpoint")
         of_cohere = [_cohere_entry(info) for info in listed]
-        content = {
+        return {
             "object": "list",
             "data": [_entry(info, created) for info in listed],
             "models": [entry for entry in of_cohere if endpoint in {None, *entry["endpoints"]}],
         }
-        return json_response(content)
 
-    @routes.get(
-        "/v1/models/{model_id:path}",
-        summary="Describe a model",
-        responses={200: {"model": ModelEntry}, **errors()},
-        openapi_extra=path_parameter("model_id", "Id of the model; may contain slashes.", "all-minilm-l6-v2"),
+    @routes.on_get(
+        "/v1/models/{model_id:path}", ModelEntry, "Describe a model", openapi_extra={"parameters": [_MODEL_ID]}
     )
-    async def describe_model(request: Request) -> Response:
+    async def describe_model(request: Request) -> Any:
         info = await models.describe(request.path_params["model_id"], context_of(request).key)
-        return json_response(_entry(info, created))
+        return _entry(info, created)
 
     return routes
 

@@ -1,39 +1,35 @@
-"""`/v1/ranking` and `/v1/health/*`, as clients of NVIDIA NIM speak them; its embeddings are OpenAI's."""
+"""`/v1/ranking` and `/v1/health/*`, as clients of NVIDIA NIM send them; its embeddings are OpenAI's."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody, read_body
+from conch_gateway.api.fields.body import Example, RequestBody, optional
 from conch_gateway.api.fields.options import RerankingModel, TruncationField, truncation
 from conch_gateway.api.fields.texts import PassageField, PassagesField
-from conch_gateway.api.route import Route, errors, json_response, takes
-from conch_gateway.inference.service import Inference
+from conch_gateway.api.route import Router, json_response, token_usage
+from conch_gateway.api.services import Services
 from conch_gateway.jobs import RerankJob
-from conch_gateway.models.readiness import Readiness
 from conch_gateway.telemetry.request import context_of
-
-_EXAMPLE = {
-    "model": "all-minilm-l6-v2-maxsim",
-    "query": {"text": "How do I reverse a list?"},
-    "passages": [{"text": "list.reverse() reverses in place."}, {"text": "A tuple cannot be changed."}],
-}
 
 
 class RankingRequest(RequestBody):
     """A query and passages, each an object with its `text`."""
 
+    example: ClassVar[Example] = {
+        "model": "all-minilm-l6-v2-maxsim",
+        "query": {"text": "How do I reverse a list?"},
+        "passages": [{"text": "list.reverse() reverses in place."}, {"text": "A tuple cannot be changed."}],
+    }
+
     query: PassageField = Field(description="What the passages are ranked for.")
     passages: PassagesField = Field(description="What is ranked.")
     model: RerankingModel = None
-    truncate: TruncationField | None = Field(
-        None, description="What to cut beyond the model's limit: NONE (answer 400), START, END."
-    )
+    truncate: TruncationField | None = optional("What to cut beyond the model's limit: NONE (answer 400), START, END.")
 
 
 class RankedPassage(BaseModel):
@@ -57,30 +53,16 @@ class HealthMessage(BaseModel):
     message: str
 
 
-def router(service: Inference, readiness: Readiness) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect."""
-    routes = APIRouter(route_class=Route)
+    routes = Router()
 
-    @routes.post(
-        "/v1/ranking",
-        tags=["rerank"],
-        summary="Rank passages, as NIM does",
-        responses={200: {"model": RankingResponse}, **errors()},
-        openapi_extra=takes(RankingRequest, _EXAMPLE),
-    )
-    async def rank(request: Request) -> Response:
-        body = await read_body(request, RankingRequest)
-        job = RerankJob(
-            query=body.query,
-            documents=body.passages,
-            model=body.model,
-            raw_scores=True,
-            truncate=truncation(body.truncate),
-        )
-        reranked = await service.rerank(job, context_of(request))
-        rankings = [{"index": ranked.index, "logit": ranked.score} for ranked in reranked.given]
-        usage = {"prompt_tokens": reranked.usage.tokens, "total_tokens": reranked.usage.tokens}
-        return json_response({"rankings": rankings, "usage": usage})
+    @routes.on_post("/v1/ranking", RankingRequest, RankingResponse, "Rank passages, as NIM does", tags=["rerank"])
+    async def rank(body: RankingRequest, request: Request) -> Any:
+        job = RerankJob(body.query, body.passages, body.model, raw_scores=True, truncate=truncation(body.truncate))
+        result = await services.inference.rerank(job, context_of(request))
+        rankings = [{"index": ranked.index, "logit": ranked.score} for ranked in result.given]
+        return {"rankings": rankings, "usage": token_usage(result.usage.tokens)}
 
     @routes.get(
         "/v1/health/live",
@@ -98,7 +80,7 @@ def router(service: Inference, readiness: Readiness) -> APIRouter:
         responses={200: {"model": HealthMessage}, 503: {"model": HealthMessage}},
     )
     async def ready(_: Request) -> Response:
-        verdict = await readiness.verdict()
+        verdict = await services.readiness.verdict()
         status, message = (200, "Service is ready.") if verdict.ready else (503, "Service is not ready.")
         return json_response({"object": "health.response", "message": message}, status=status)
 

@@ -1,6 +1,6 @@
-"""`/api/embed`, `/api/embeddings` and what clients of Ollama ask about models.
+"""`/api/embed`, `/api/embeddings` and Ollama's paths about models.
 
-As there, no input is no error but asks for the model only, and a list may be of any length.
+As in Ollama, a request without input only checks that the model is there, and a list may be of any length.
 """
 
 from __future__ import annotations
@@ -8,25 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
-from time import perf_counter_ns
-from typing import Annotated, Any, Literal
+from time import perf_counter
+from typing import Annotated, Any, ClassVar, Literal
 
 from conch_client import ModelInfo, ModelNotFoundError
 from conch_contract import Task
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody, read_body
+from conch_gateway.api.fields.body import Example, RequestBody, optional
 from conch_gateway.api.fields.options import Dimensions, Flag, Name
 from conch_gateway.api.fields.texts import TEXT, strings_of
-from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.api.route import Route, Router, json_response
+from conch_gateway.api.services import Services
 from conch_gateway.errors import Problem
-from conch_gateway.inference.service import Inference
 from conch_gateway.jobs import EmbeddingJob, Texts
-from conch_gateway.models.registry import LATEST, Models
+from conch_gateway.models.registry import LATEST
 from conch_gateway.telemetry.request import RequestContext, context_of
 
 _MODEL = "all-minilm-l6-v2"
@@ -51,14 +50,14 @@ class OllamaRoute(Route):
 
 
 class OllamaRequest(RequestBody):
-    """What both requests for vectors share; `options` and `keep_alive` are accepted and not used."""
+    """What both requests for vectors share; `options` and `keep_alive` are ignored."""
 
     model: Name = Field(description="Id of an embedding model.")
-    truncate: Flag | None = Field(None, description="Whether to cut the end of a text beyond the model's limit.")
+    truncate: Flag | None = optional("Whether to cut the end of a text beyond the model's limit.")
     dimensions: Dimensions = None
 
     def job(self, texts: Texts) -> EmbeddingJob:
-        """Return the request in the gateway's own words."""
+        """Return the job that the request describes."""
         return EmbeddingJob(
             texts=texts,
             model=self.model,
@@ -80,13 +79,17 @@ _TextsField = Annotated[
 
 
 class OllamaEmbedRequest(OllamaRequest):
-    """Texts; none at all ask whether the model is there."""
+    """Texts; without any, the request only checks that the model is there."""
+
+    example: ClassVar[Example] = {"model": _MODEL, "input": ["How do I reverse a list?"]}
 
     input: _TextsField = Field([], description="Text or texts; nothing gets no vectors.")
 
 
 class OllamaEmbeddingsRequest(OllamaRequest):
-    """One text; an empty one asks whether the model is there."""
+    """One text; with an empty one, the request only checks that the model is there."""
+
+    example: ClassVar[Example] = {"model": _MODEL, "prompt": "How do I reverse a list?"}
 
     prompt: str = Field("", description="Text; an empty one gets an empty vector.")
 
@@ -94,8 +97,10 @@ class OllamaEmbeddingsRequest(OllamaRequest):
 class NamedRequest(RequestBody):
     """A model, by either of the two names that the field has had."""
 
-    model: Name | None = Field(None, description="Id of a model.")
-    name: Name | None = Field(None, description="The older word for `model`.")
+    example: ClassVar[Example] = {"model": _MODEL}
+
+    model: Name | None = optional("Id of a model.")
+    name: Name | None = optional("The older word for `model`.")
 
     @property
     def named(self) -> str:
@@ -173,80 +178,54 @@ class VersionResponse(BaseModel):
     version: str
 
 
-def router(service: Inference, models: Models) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect."""
-    routes = APIRouter(route_class=OllamaRoute, tags=["ollama"])
-    started = datetime.now(timezone.utc).isoformat()
-    failures = errors(OllamaRoute)
+    routes = Router(OllamaRoute, tag="ollama")
+    models, started = services.models, datetime.now(timezone.utc).isoformat()
 
     async def compute(body: OllamaRequest, texts: list[str], context: RequestContext) -> tuple[list[Any], int]:
         if not texts:
             await models.describe(body.model, context.key)
             return [], 0
-        embedded = await service.embed(body.job(texts), context)
+        embedded = await services.inference.embed(body.job(texts), context)
         return list(embedded.given), embedded.usage.tokens
 
-    @routes.post(
-        "/api/embed",
-        summary="Embed texts, as Ollama does",
-        responses={200: {"model": OllamaEmbedResponse}, **failures},
-        openapi_extra=takes(OllamaEmbedRequest, {"model": _MODEL, "input": ["How do I reverse a list?"]}),
-    )
-    async def embed(request: Request) -> Response:
-        begun = perf_counter_ns()
-        body = await read_body(request, OllamaEmbedRequest)
-        vectors, tokens = await compute(body, body.input, context_of(request))
-        content = {
+    @routes.on_post("/api/embed", OllamaEmbedRequest, OllamaEmbedResponse, "Embed texts, as Ollama does")
+    async def embed(body: OllamaEmbedRequest, request: Request) -> Any:
+        context = context_of(request)
+        vectors, tokens = await compute(body, body.input, context)
+        return {
             "model": body.model,
             "embeddings": vectors,
-            "total_duration": perf_counter_ns() - begun,
+            "total_duration": int(1e9 * (perf_counter() - context.started)),
             "load_duration": 0,
             "prompt_eval_count": tokens,
         }
-        return json_response(content)
 
-    @routes.post(
-        "/api/embeddings",
-        summary="Embed a text, as Ollama once did",
-        responses={200: {"model": OllamaEmbeddingsResponse}, **failures},
-        openapi_extra=takes(OllamaEmbeddingsRequest, {"model": _MODEL, "prompt": "How do I reverse a list?"}),
+    @routes.on_post(
+        "/api/embeddings", OllamaEmbeddingsRequest, OllamaEmbeddingsResponse, "Embed a text, as Ollama once did"
     )
-    async def embed_one(request: Request) -> Response:
-        body = await read_body(request, OllamaEmbeddingsRequest)
+    async def embed_one(body: OllamaEmbeddingsRequest, request: Request) -> Any:
         vectors, _ = await compute(body, [body.prompt] if body.prompt else [], context_of(request))
-        return json_response({"embedding": vectors[0] if vectors else []})
+        return {"embedding": vectors[0] if vectors else []}
 
-    @routes.get(
-        "/api/tags", summary="List models, as Ollama does", responses={200: {"model": TagsResponse}, **failures}
-    )
-    async def tags(request: Request) -> Response:
-        listed = [info for info in await models.listed(context_of(request).key) if info.task == Task.EMBEDDING]
-        return json_response({"models": [_tag(info, started) for info in listed]})
+    @routes.on_get("/api/tags", TagsResponse, "List models, as Ollama does")
+    async def tags(request: Request) -> Any:
+        listed = await models.listed(context_of(request).key)
+        return {"models": [_tag(info, started) for info in listed if info.task == Task.EMBEDDING]}
 
-    @routes.post(
-        "/api/show",
-        summary="Describe a model, as Ollama does",
-        responses={200: {"model": ShowResponse}, **failures},
-        openapi_extra=takes(NamedRequest, {"model": _MODEL}),
-    )
-    async def show(request: Request) -> Response:
-        body = await read_body(request, NamedRequest)
-        return json_response(_shown(await models.describe(body.named, context_of(request).key), started))
+    @routes.on_post("/api/show", NamedRequest, ShowResponse, "Describe a model, as Ollama does")
+    async def show(body: NamedRequest, request: Request) -> Any:
+        return _shown(await models.describe(body.named, context_of(request).key), started)
 
-    @routes.post(
-        "/api/pull",
-        summary="Say that a model is there, where Ollama would fetch it",
-        responses={200: {"model": PullResponse}, **failures},
-        openapi_extra=takes(NamedRequest, {"model": _MODEL}),
-    )
-    async def pull(request: Request) -> Response:
-        body = await read_body(request, NamedRequest)
+    @routes.on_post("/api/pull", NamedRequest, PullResponse, "Say that a model is there, where Ollama would fetch it")
+    async def pull(body: NamedRequest, request: Request) -> Any:
         try:
             await models.describe(body.named, context_of(request).key)
         except ModelNotFoundError as error:
             msg = f"{error}; models are not pulled but exported into the model repository: conch export CHECKPOINT"
             raise ModelNotFoundError(msg) from error
-        return json_response({"status": "success"})
+        return {"status": "success"}
 
     @routes.get("/api/version", summary="Tell the version, as Ollama does", responses={200: {"model": VersionResponse}})
     async def tell_version(_: Request) -> Response:

@@ -1,17 +1,15 @@
-"""What operators and their machines ask: liveness, readiness, metrics."""
+"""What operators and their machines ask for: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.route import Route, json_response
+from conch_gateway.api.route import Router, json_response
+from conch_gateway.api.services import Services
 from conch_gateway.errors import ForbiddenError
-from conch_gateway.models.readiness import Readiness
-from conch_gateway.telemetry.metrics import Metrics
 from conch_gateway.telemetry.request import context_of
 
 
@@ -23,9 +21,9 @@ class Health(BaseModel):
     reasons: list[str] | None = None
 
 
-def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this resource."""
-    routes = APIRouter(route_class=Route, tags=["operations"])
+    routes = Router(tag="operations")
 
     @routes.get("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
     async def live(_: Request) -> Response:
@@ -37,7 +35,7 @@ def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
         responses={200: {"model": Health}, 503: {"model": Health}},
     )
     async def ready(request: Request) -> Response:
-        verdict = await readiness.verdict()
+        verdict = await services.readiness.verdict()
         status, word = (200, "ready") if verdict.ready else (503, "unavailable")
         return json_response({"status": word, **verdict.shown_to(context_of(request).key)}, status=status)
 
@@ -47,6 +45,6 @@ def router(readiness: Readiness, metrics: Metrics) -> APIRouter:
         if key.models is not None:
             msg = f"key {key.name!r} is for some models, and metrics tell of all; bring one made without --model"
             raise ForbiddenError(msg)
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

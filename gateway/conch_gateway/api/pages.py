@@ -1,8 +1,8 @@
 """The pages for people: `/`, where models are tried, and `/docs`, which shows the API.
 
-They hold nothing but themselves; what they show they ask for, with the key that was typed into them where one is
-needed. Each is one file without anything from another host. Its policy lets exactly the script and the style in it run,
-and lets it talk to this gateway only: a text that gets into the page cannot become code, nor send a key elsewhere.
+Each page is one file that loads nothing from another host and holds no data: its script asks this gateway, with the key
+that was typed in where one is needed. Its content security policy lets only that script and style run, and connect to
+this gateway only: a text that gets into the page cannot become code, nor send a key elsewhere.
 """
 
 from __future__ import annotations
@@ -13,28 +13,32 @@ import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from conch_gateway.api.route import Route
+from conch_gateway.api.route import Router
+from conch_gateway.api.services import Services
 
 PAGES = {"/": "playground.html", "/docs": "docs.html"}
+_POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 
 
-def router() -> APIRouter:
+def router(_: Services) -> Router:
     """Return the routes of the pages."""
-    routes = APIRouter(route_class=Route, tags=["pages"], default_response_class=HTMLResponse)
+    routes = Router(tag="pages")
     for path, name in PAGES.items():
         summary = f"Page for people: {name.removesuffix('.html')}"
-        routes.add_api_route(path, _endpoint(name), methods=["GET"], summary=summary)
+        routes.add_api_route(path, _endpoint(name), methods=["GET"], summary=summary, response_class=HTMLResponse)
     return routes
 
 
 def _endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
     page = files(__package__ or "").joinpath(name).read_text(encoding="utf-8")
     headers = {
-        "content-security-policy": _policy(page),
+        "content-security-policy": _POLICY.format(script=_hash_of("script", page), style=_hash_of("style", page)),
         "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
     }
@@ -43,20 +47,6 @@ def _endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
         return HTMLResponse(page, headers=headers)
 
     return show
-
-
-def _policy(page: str) -> str:
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {_hash_of('script', page)}",
-            f"style-src {_hash_of('style', page)}",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )
 
 
 def _hash_of(tag: str, page: str) -> str:

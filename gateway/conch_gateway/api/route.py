@@ -1,27 +1,30 @@
-"""What all routes share: the class that a dialect derives its own from, JSON answers, and the API's description.
+"""What all dialects are made with: the class of their routes, and the router that reads, answers and describes.
 
-An endpoint takes the request and returns the response: FastAPI solves no dependencies on the hot path. A dialect with
-error bodies of its own derives a class from `Route` and gives it to its `APIRouter(route_class=...)`.
+An endpoint takes a checked body and the request, and returns the content of its answer. FastAPI solves no dependencies
+on the hot path, and so sees no bodies: the router describes them to it. A dialect with error bodies of its own derives
+a class from `Route`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import orjson
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody
+from conch_gateway.api.fields.body import Body, read_body
 from conch_gateway.errors import Problem
 
-Responses = dict[int | str, dict[str, Any]]
 ErrorType = Literal[
     "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
 ]
+Get = TypeVar("Get", bound=Callable[[Request], Awaitable[Any]])
+Post = Callable[[Body, Request], Awaitable[Any]]
 
 _TYPES: Mapping[int, ErrorType] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _REFUSED = "The request cannot be served as it is: 400, 401, 403, 404, 413, 415, 422, 429."
@@ -65,28 +68,90 @@ class Route(APIRoute):
         return {"error": {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}}
 
 
+class Router(APIRouter):
+    """The routes of one module, whose answers and whose dialect's errors are described in `openapi.json`."""
+
+    def __init__(self, dialect: type[Route] = Route, *, tag: str | None = None) -> None:
+        super().__init__(route_class=dialect, tags=None if tag is None else [tag])
+        self._dialect = dialect
+
+    def on_get(self, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
+        """Register `async (request) -> content`; for the arguments see `on_post`."""
+
+        def register(endpoint: Get) -> Get:
+            async def answer(request: Request) -> Response:
+                return json_response(await endpoint(request))
+
+            described = _described(endpoint.__name__, gives, summary, self._dialect)
+            self.add_api_route(path, answer, methods=["GET"], **described | options)
+            return endpoint
+
+        return register
+
+    def on_post(
+        self,
+        path: str,
+        takes: type[Body],
+        gives: Any,
+        summary: str,
+        *,
+        dialect: type[Route] | None = None,
+        parameters: tuple[dict[str, Any], ...] = (),
+        **options: Any,
+    ) -> Callable[[Post[Body]], Post[Body]]:
+        """Register `async (body, request) -> content`.
+
+        Args:
+            path: of the route.
+            takes: model of the body, with an `example` that the default models can answer.
+            gives: model of the content.
+            summary: what the endpoint does, in a few words.
+            dialect: where it is not the router's.
+            parameters: of the path, each as `path_parameter` describes it.
+            options: FastAPI's.
+        """
+        dialect = dialect or self._dialect
+        content = {"application/json": {"schema": takes.schema_with_nulls(), "example": takes.example}}
+        extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+        if parameters:
+            extra["parameters"] = list(parameters)
+
+        def register(endpoint: Post[Body]) -> Post[Body]:
+            async def answer(request: Request) -> Response:
+                return json_response(await endpoint(await read_body(request, takes), request))
+
+            described = _described(endpoint.__name__, gives, summary, dialect)
+            described |= {"openapi_extra": extra, "route_class_override": dialect}
+            self.add_api_route(path, answer, methods=["POST"], **described | options)
+            return endpoint
+
+        return register
+
+
 def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Serialise with orjson, numpy arrays included, in one pass."""
+    """Serialise with orjson, numpy arrays included, in one pass; a response stays as it is."""
+    if isinstance(content, Response):
+        return content
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, status, headers, media_type="application/json")
 
 
-def errors(dialect: type[Route] = Route) -> Responses:
-    """Describe the errors of a dialect for `responses`."""
-    return {
-        "4XX": {"model": dialect.error_model, "description": _REFUSED},
-        "5XX": {"model": dialect.error_model, "description": _FAILED},
-    }
-
-
-def takes(model: type[RequestBody], example: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a JSON request body for `openapi_extra`; the example is one that the default models can answer."""
-    content = {"schema": model.schema_with_nulls(), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+def token_usage(tokens: int) -> dict[str, int]:
+    """Return OpenAI's account of tokens, which most dialects have taken over."""
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
 def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
-    """Describe a parameter in the path for `openapi_extra`."""
+    """Describe a parameter in the path."""
     schema = {"type": "string", "minLength": 1}
     parameter = {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
-    return {"parameters": [{**parameter, "example": example}]}
+    return {**parameter, "example": example}
+
+
+def _described(name: str, gives: Any, summary: str, dialect: type[Route]) -> dict[str, Any]:
+    responses = {
+        200: {"model": gives},
+        "4XX": {"model": dialect.error_model, "description": _REFUSED},
+        "5XX": {"model": dialect.error_model, "description": _FAILED},
+    }
+    return {"name": name, "summary": summary, "responses": responses}

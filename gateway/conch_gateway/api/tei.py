@@ -1,44 +1,24 @@
-"""`/embed`, `/embed_all`, `/embed_sparse`, `/similarity`, `/predict` and `/`, as text-embeddings-inference has them."""
+"""`/embed`, `/embed_all`, `/embed_sparse`, `/similarity`, `/predict` and `/`, of text-embeddings-inference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from conch_client import SparseVector
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from starlette.requests import Request
-from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody, invalid, read_body, without_nulls, wrong_type
-from conch_gateway.api.fields.options import (
-    AnyModel,
-    Dimensions,
-    Direction,
-    Normalize,
-    PromptName,
-    RawScores,
-    TruncationField,
-    Unserved,
-    truncation,
-)
+from conch_gateway.api.fields import options
+from conch_gateway.api.fields.body import Example, RequestBody, invalid, optional, without_nulls, wrong_type
 from conch_gateway.api.fields.texts import TEXT, TEXTS, TextsField, list_of, texts_of
-from conch_gateway.api.route import Route, errors, json_response, takes
+from conch_gateway.api.route import Route, Router
+from conch_gateway.api.services import Services
 from conch_gateway.errors import Problem
-from conch_gateway.inference.service import Inference
 from conch_gateway.jobs import EmbeddingJob, PairJob, Texts
 from conch_gateway.telemetry.request import context_of
 
-_TEXTS = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}
-_SENTENCES = {
-    "inputs": {
-        "source_sentence": "How do I reverse a list?",
-        "sentences": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
-    }
-}
-_PAIRS = {"inputs": [["How do I reverse a list?", "list.reverse() reverses in place."]]}
 _ErrorType = Literal["Validation", "Overloaded", "Unhealthy", "Backend"]
 _ERROR_TYPES: Mapping[int, _ErrorType] = {429: "Overloaded", 503: "Unhealthy"}
 
@@ -115,14 +95,12 @@ _PairsField = Annotated[Pairs, PlainValidator(_pairs), WithJsonSchema({"anyOf": 
 class TeiRequest(RequestBody):
     """What all requests share; `model` is conch's own, for a gateway with several."""
 
-    model: AnyModel = None
-    truncate: TruncationField | None = Field(
-        None, description="Whether to cut a text beyond the model's limit; false answers 400."
+    model: options.AnyModel = None
+    truncate: options.TruncationField | None = optional(
+        "Whether to cut a text beyond the model's limit; false answers 400."
     )
-    truncation_direction: Direction = Field("Right", description="Left makes `truncate: true` cut the start.")
-    parameters: dict[str, Any] | None = Field(
-        None, description="The other fields may be in here, as Hugging Face has them."
-    )
+    truncation_direction: options.Direction = Field("Right", description="Left makes `truncate: true` cut the start.")
+    parameters: dict[str, Any] | None = optional("The other fields may be in here, as Hugging Face has them.")
 
     @model_validator(mode="before")
     @classmethod
@@ -134,21 +112,21 @@ class TeiRequest(RequestBody):
 class TextsRequest(TeiRequest):
     """What requests for vectors share."""
 
-    prompt_name: PromptName = None
-    normalize: Normalize = None
-    dimensions: Dimensions = None
-    encoding_format: Annotated[
-        Any, Unserved("Of other servers", "only float is served here; ask /v1/embeddings", taken=("float",))
-    ] = None
+    example: ClassVar[Example] = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}
+
+    prompt_name: options.PromptName = None
+    normalize: options.Normalize = None
+    dimensions: options.Dimensions = None
+    encoding_format: Annotated[Any, options.Unserved("Of other servers", "ask /v1/embeddings", ("float",))] = None
 
     def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:
-        """Return the request in the gateway's own words; `normalize` is what applies where it says nothing."""
+        """Return the job; `normalize` applies where the request does not say."""
         return EmbeddingJob(
             texts=texts,
             model=self.model,
             prompt_name=self.prompt_name,
             dimensions=self.dimensions,
-            truncate=truncation(self.truncate, self.truncation_direction),
+            truncate=options.truncation(self.truncate, self.truncation_direction),
             normalize=normalize if self.normalize is None else self.normalize,
         )
 
@@ -162,11 +140,18 @@ class EmbedRequest(TextsRequest):
 class SimilarityRequest(TextsRequest):
     """A sentence, and others to compare with it."""
 
+    example: ClassVar[Example] = {
+        "inputs": {
+            "source_sentence": "How do I reverse a list?",
+            "sentences": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
+        }
+    }
+
     inputs: _SentencesField = Field(description="The sentence, and those to compare with it.")
 
 
 class RootRequest(TextsRequest):
-    """What either of the two takes."""
+    """Texts to embed, or sentences to compare."""
 
     inputs: _TextsOrSentencesField = Field(description="Texts to embed, or sentences to compare.")
 
@@ -174,16 +159,18 @@ class RootRequest(TextsRequest):
 class PredictRequest(TeiRequest):
     """Pairs of texts for a reranker."""
 
+    example: ClassVar[Example] = {"inputs": [["How do I reverse a list?", "list.reverse() reverses in place."]]}
+
     inputs: _PairsField = Field(description="A pair of texts, or a list of pairs.")
-    raw_scores: RawScores = False
+    raw_scores: options.RawScores = False
 
     def job(self) -> PairJob:
-        """Return the request in the gateway's own words."""
+        """Return the job that the request describes."""
         return PairJob(
             pairs=self.inputs.pairs,
             model=self.model,
             raw_scores=self.raw_scores,
-            truncate=truncation(self.truncate, self.truncation_direction),
+            truncate=options.truncation(self.truncate, self.truncation_direction),
         )
 
 
@@ -201,66 +188,48 @@ class Prediction(BaseModel):
     label: Literal["LABEL_0"]
 
 
-def router(service: Inference) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect that compute."""
-    routes = APIRouter(route_class=TeiRoute, tags=["tei"])
+    routes = Router(TeiRoute, tag="tei")
+    inference = services.inference
 
-    async def vectors(request: Request, job: EmbeddingJob) -> Response:
-        return json_response(list((await service.embed(job, context_of(request))).given))
+    async def vectors(job: EmbeddingJob, request: Request) -> Any:
+        return list((await inference.embed(job, context_of(request))).given)
 
-    async def cosines(request: Request, job: EmbeddingJob) -> Response:
-        embedded = await service.embed(replace(job, normalize=True), context_of(request))
-        return json_response(embedded.given[1:] @ embedded.given[0])
+    async def cosines(job: EmbeddingJob, request: Request) -> Any:
+        embedded = (await inference.embed(replace(job, normalize=True), context_of(request))).given
+        return embedded[1:] @ embedded[0]
 
-    @routes.post("/embed", **_described("Embed texts", EmbedRequest, _TEXTS, list[list[float]]))
-    async def embed(request: Request) -> Response:
-        body = await read_body(request, EmbedRequest)
-        return await vectors(request, body.job(body.inputs))
+    @routes.on_post("/embed", EmbedRequest, list[list[float]], "Embed texts, as TEI does")
+    async def embed(body: EmbedRequest, request: Request) -> Any:
+        return await vectors(body.job(body.inputs), request)
 
-    @routes.post("/similarity", **_described("Compare a sentence", SimilarityRequest, _SENTENCES, list[float]))
-    async def similarity(request: Request) -> Response:
-        body = await read_body(request, SimilarityRequest)
-        return await cosines(request, body.job(body.inputs))
+    @routes.on_post("/similarity", SimilarityRequest, list[float], "Compare a sentence, as TEI does")
+    async def similarity(body: SimilarityRequest, request: Request) -> Any:
+        return await cosines(body.job(body.inputs), request)
 
-    @routes.post(
-        "/", **_described("Embed texts or compare a sentence", RootRequest, _TEXTS, list[list[float]] | list[float])
+    @routes.on_post("/", RootRequest, list[list[float]] | list[float], "Embed texts or compare a sentence, as TEI does")
+    async def root(body: RootRequest, request: Request) -> Any:
+        compute = cosines if isinstance(body.inputs, Sentences) else vectors
+        return await compute(body.job(body.inputs), request)
+
+    @routes.on_post("/embed_all", EmbedRequest, list[list[list[float]]], "Embed every token, as TEI does")
+    async def embed_all(body: EmbedRequest, request: Request) -> Any:
+        return (await inference.embed_tokens(body.job(body.inputs, normalize=None), context_of(request))).given
+
+    @routes.on_post("/embed_sparse", EmbedRequest, list[list[TermWeight]], "Weigh terms, as TEI does")
+    async def embed_sparse(body: EmbedRequest, request: Request) -> Any:
+        return list(map(_weights, (await inference.embed_sparse(body.job(body.inputs), context_of(request))).given))
+
+    @routes.on_post(
+        "/predict", PredictRequest, list[Prediction] | list[list[Prediction]], "Score pairs of texts, as TEI does"
     )
-    async def root(request: Request) -> Response:
-        body = await read_body(request, RootRequest)
-        ask = cosines if isinstance(body.inputs, Sentences) else vectors
-        return await ask(request, body.job(body.inputs))
-
-    @routes.post("/embed_all", **_described("Embed every token", EmbedRequest, _TEXTS, list[list[list[float]]]))
-    async def embed_all(request: Request) -> Response:
-        body = await read_body(request, EmbedRequest)
-        late = await service.embed_tokens(body.job(body.inputs, normalize=None), context_of(request))
-        return json_response(late.given)
-
-    @routes.post("/embed_sparse", **_described("Weigh terms", EmbedRequest, _TEXTS, list[list[TermWeight]]))
-    async def embed_sparse(request: Request) -> Response:
-        body = await read_body(request, EmbedRequest)
-        sparse = await service.embed_sparse(body.job(body.inputs), context_of(request))
-        return json_response([_weights(vector) for vector in sparse.given])
-
-    @routes.post(
-        "/predict",
-        **_described("Score pairs of texts", PredictRequest, _PAIRS, list[Prediction] | list[list[Prediction]]),
-    )
-    async def predict(request: Request) -> Response:
-        body = await read_body(request, PredictRequest)
-        scored = await service.score(body.job(), context_of(request))
+    async def predict(body: PredictRequest, request: Request) -> Any:
+        scored = await inference.score(body.job(), context_of(request))
         predictions = [[{"score": score, "label": "LABEL_0"}] for score in scored.given]
-        return json_response(predictions if body.inputs.are_listed else predictions[0])
+        return predictions if body.inputs.are_listed else predictions[0]
 
     return routes
-
-
-def _described(summary: str, takes_model: type[TeiRequest], example: dict[str, Any], gives: Any) -> dict[str, Any]:
-    return {
-        "summary": f"{summary}, as TEI does",
-        "responses": {200: {"model": gives}, **errors(TeiRoute)},
-        "openapi_extra": takes(takes_model, example),
-    }
 
 
 def _weights(vector: SparseVector) -> list[dict[str, Any]]:

@@ -1,36 +1,35 @@
-"""What text-embeddings-inference tells of itself and its tokenizer: `/tokenize`, `/decode`, `/info` and its health."""
+"""TEI's routes about itself and its tokenizer: `/tokenize`, `/decode`, `/info`, `/health` and `/ping`."""
 
 from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 from conch_contract import Task
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import RequestBody, read_body
+from conch_gateway.api.fields.body import Example, RequestBody
 from conch_gateway.api.fields.options import AnyModel, Flag, PromptName
 from conch_gateway.api.fields.texts import IdsField, StringsField
-from conch_gateway.api.route import errors, json_response, takes
+from conch_gateway.api.route import Router, json_response
+from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.models.readiness import Readiness
-from conch_gateway.models.registry import Models, Served
+from conch_gateway.models.registry import Served
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import context_of
 
 _LONGEST = 2**17  # characters or token ids
 _ANY = frozenset(Task)
-_TEXTS = {"inputs": ["How do I reverse a list?"]}
-_IDS = {"ids": [[101, 2129, 102]]}
 
 
 class TokenizeRequest(RequestBody):
     """Texts; `model` is conch's own, for a gateway with several."""
+
+    example: ClassVar[Example] = {"inputs": ["How do I reverse a list?"]}
 
     inputs: StringsField = Field(description="Text or texts.")
     model: AnyModel = None
@@ -40,6 +39,8 @@ class TokenizeRequest(RequestBody):
 
 class DecodeRequest(RequestBody):
     """Token ids; `model` is conch's own, for a gateway with several."""
+
+    example: ClassVar[Example] = {"ids": [[101, 2129, 102]]}
 
     ids: IdsField = Field(description="Token ids, or rows of them.")
     model: AnyModel = None
@@ -72,49 +73,34 @@ class TeiInfo(BaseModel):
     version: str
 
 
-def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect that compute nothing."""
-    routes = APIRouter(route_class=TeiRoute, tags=["tei"])
-    failures = errors(TeiRoute)
+    routes = Router(TeiRoute, tag="tei")
+    models = services.models
 
-    @routes.post(
-        "/tokenize",
-        summary="Split texts into tokens, as TEI does",
-        responses={200: {"model": list[list[TeiToken]]}, **failures},
-        openapi_extra=takes(TokenizeRequest, _TEXTS),
-    )
-    async def tokenize(request: Request) -> Response:
-        body = await read_body(request, TokenizeRequest)
+    @routes.on_post("/tokenize", TokenizeRequest, list[list[TeiToken]], "Split texts into tokens, as TEI does")
+    async def tokenize(body: TokenizeRequest, request: Request) -> Any:
         _check_length(sum(map(len, body.inputs)), "characters", "inputs")
         async with models.use(body.model, _ANY, context_of(request).key) as model:
             tokens = await model.backend.tokens(
-                model.info,
-                body.inputs,
-                prompt_name=body.prompt_name,
-                add_special_tokens=body.add_special_tokens,
+                model.info, body.inputs, prompt_name=body.prompt_name, add_special_tokens=body.add_special_tokens
             )
+        # In a thread: some hundred thousand tokens would keep other requests waiting.
         return await asyncio.to_thread(lambda: json_response([[token._asdict() for token in row] for row in tokens]))
 
-    @routes.post(
-        "/decode",
-        summary="Join tokens to texts, as TEI does",
-        responses={200: {"model": list[str]}, **failures},
-        openapi_extra=takes(DecodeRequest, _IDS),
-    )
-    async def decode(request: Request) -> Response:
-        body = await read_body(request, DecodeRequest)
+    @routes.on_post("/decode", DecodeRequest, list[str], "Join tokens to texts, as TEI does")
+    async def decode(body: DecodeRequest, request: Request) -> Any:
         _check_length(sum(map(len, body.ids)), "token ids", "ids")
         async with models.use(body.model, _ANY, context_of(request).key) as model:
-            texts = await model.backend.decode(model.info, body.ids, skip_special_tokens=body.skip_special_tokens)
-        return json_response(texts)
+            return await model.backend.decode(model.info, body.ids, skip_special_tokens=body.skip_special_tokens)
 
-    @routes.get("/info", summary="Describe the model, as TEI does", responses={200: {"model": TeiInfo}, **failures})
-    async def describe(request: Request) -> Response:
+    @routes.on_get("/info", TeiInfo, "Describe the model, as TEI does")
+    async def describe(request: Request) -> Any:
         async with models.use(None, _ANY, context_of(request).key) as model:
-            return json_response(_info(model, settings))
+            return _info(model, services.settings)
 
     async def health(_: Request) -> Response:
-        verdict = await readiness.verdict()
+        verdict = await services.readiness.verdict()
         return Response(status_code=200 if verdict.ready else 503)
 
     for path in ("/health", "/ping"):
@@ -130,7 +116,7 @@ def router(settings: GatewaySettings, models: Models, readiness: Readiness) -> A
 
 
 def _check_length(length: int, of: str, param: str) -> None:
-    """Refuse what would take long and have an answer of many megabytes: all tokens are told, however many."""
+    """Refuse what would take long: every token goes into the answer, which would be of many megabytes."""
     if length > _LONGEST:
         msg = f"{length} {of} are too many; send at most {_LONGEST} in one request"
         raise InvalidValueError(msg, param=param)

@@ -1,48 +1,41 @@
-"""`/score`, `/v1/score` and `/pooling`, as vLLM's clients speak them; its other dialects are OpenAI's and Cohere's."""
+"""`/score`, `/v1/score` and `/pooling`, as vLLM's clients send them; its other paths are OpenAI's and Cohere's."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 from starlette.requests import Request
-from starlette.responses import Response
 
-from conch_gateway.api.fields.body import invalid, read_body
-from conch_gateway.api.fields.options import (
-    Dimensions,
-    EmbeddingModel,
-    RerankingModel,
-    ScoreOptions,
-    TruncationOptions,
-    VectorOptions,
-)
+from conch_gateway.api.fields import options
+from conch_gateway.api.fields.body import Example, invalid, optional
 from conch_gateway.api.fields.texts import StringsField, TextsField
-from conch_gateway.api.route import Route, errors, json_response, takes
-from conch_gateway.inference.service import Inference, Result
+from conch_gateway.api.route import Router, token_usage
+from conch_gateway.api.services import Services
+from conch_gateway.inference.service import Result
 from conch_gateway.jobs import EmbeddingJob, PairJob
 from conch_gateway.telemetry.request import context_of
 
-_SCORE_EXAMPLE = {
-    "model": "all-minilm-l6-v2-maxsim",
-    "text_1": "How do I reverse a list?",
-    "text_2": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
-}
-_POOLING_EXAMPLE = {"model": "all-minilm-l6-v2", "input": "How do I reverse a list?"}
+_SCORE = "Score pairs of texts, as vLLM does"
+_POOL = "Embed texts or their tokens, as vLLM does"
 
 
-class ScoreRequest(ScoreOptions, TruncationOptions):
+class ScoreRequest(options.ScoreOptions, options.TruncationOptions):
     """One text with each of several, or as many with as many, pairwise."""
 
+    example: ClassVar[Example] = {
+        "model": "all-minilm-l6-v2-maxsim",
+        "text_1": "How do I reverse a list?",
+        "text_2": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
+    }
     needed = (("text_1", "queries"), ("text_2", "documents"))
 
-    text_1: StringsField | None = Field(None, description="The query, or one for each of `text_2`.")
-    text_2: StringsField | None = Field(None, description="What is scored for it.")
-    queries: StringsField | None = Field(None, description="Another name for `text_1`.")
-    documents: StringsField | None = Field(None, description="Another name for `text_2`.")
-    model: RerankingModel = None
+    text_1: StringsField | None = optional("The query, or one for each of `text_2`.")
+    text_2: StringsField | None = optional("What is scored for it.")
+    queries: StringsField | None = optional("Another name for `text_1`.")
+    documents: StringsField | None = optional("Another name for `text_2`.")
+    model: options.RerankingModel = None
 
     @model_validator(mode="after")
     def _can_be_paired(self) -> ScoreRequest:
@@ -59,7 +52,7 @@ class ScoreRequest(ScoreOptions, TruncationOptions):
         return self.text_2 or self.documents or []
 
     def job(self) -> PairJob:
-        """Return the request in the gateway's own words."""
+        """Return the job that the request describes."""
         left = self._left * len(self._right) if len(self._left) == 1 else self._left
         return PairJob(
             pairs=list(zip(left, self._right, strict=True)),
@@ -69,18 +62,20 @@ class ScoreRequest(ScoreOptions, TruncationOptions):
         )
 
 
-class PoolingRequest(VectorOptions, TruncationOptions):
+class PoolingRequest(options.VectorOptions, options.TruncationOptions):
     """Texts, and whether to pool their token vectors."""
 
+    example: ClassVar[Example] = {"model": "all-minilm-l6-v2", "input": "How do I reverse a list?"}
+
     input: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
-    model: EmbeddingModel = None
+    model: options.EmbeddingModel = None
     task: Literal["embed", "token_embed"] = Field(
         "embed", description="One vector for each text, or one for each of its tokens."
     )
-    dimensions: Dimensions = None
+    dimensions: options.Dimensions = None
 
     def job(self) -> EmbeddingJob:
-        """Return the request in the gateway's own words."""
+        """Return the job that the request describes."""
         return EmbeddingJob(
             texts=self.input,
             model=self.model,
@@ -128,54 +123,34 @@ class PoolingResponse(VllmResponse):
     data: list[Pooled]
 
 
-def router(service: Inference) -> APIRouter:
+def router(services: Services) -> Router:
     """Return the routes of this dialect."""
-    routes = APIRouter(route_class=Route)
+    routes = Router()
+    inference = services.inference
 
-    async def score(request: Request) -> Response:
-        body = await read_body(request, ScoreRequest)
-        scored = await service.score(body.job(), context_of(request))
-        data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scored.given)]
-        return _response(request, scored.model, scored.usage.tokens, data)
+    @routes.on_post("/v1/score", ScoreRequest, ScoreResponse, _SCORE, tags=["rerank"])
+    @routes.on_post("/score", ScoreRequest, ScoreResponse, _SCORE, tags=["rerank"])
+    async def score(body: ScoreRequest, request: Request) -> Any:
+        result = await inference.score(body.job(), context_of(request))
+        data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(result.given)]
+        return _content(request, result, data)
 
-    for path in ("/score", "/v1/score"):
-        routes.add_api_route(
-            path,
-            score,
-            methods=["POST"],
-            tags=["rerank"],
-            summary="Score pairs of texts, as vLLM does",
-            responses={200: {"model": ScoreResponse}, **errors()},
-            openapi_extra=takes(ScoreRequest, _SCORE_EXAMPLE),
-        )
-
-    @routes.post(
-        "/pooling",
-        tags=["embeddings"],
-        summary="Embed texts or their tokens, as vLLM does",
-        responses={200: {"model": PoolingResponse}, **errors()},
-        openapi_extra=takes(PoolingRequest, _POOLING_EXAMPLE),
-    )
-    async def pool(request: Request) -> Response:
-        body = await read_body(request, PoolingRequest)
-        job, context = body.job(), context_of(request)
-        computed: Result[Any] = await (
-            service.embed_tokens(job, context) if body.task == "token_embed" else service.embed(job, context)
-        )
-        rows = enumerate(body.packed(computed.given))
-        data = [{"index": index, "object": "pooling", "data": row} for index, row in rows]
-        return _response(request, computed.model, computed.usage.tokens, data)
+    @routes.on_post("/pooling", PoolingRequest, PoolingResponse, _POOL, tags=["embeddings"])
+    async def pool(body: PoolingRequest, request: Request) -> Any:
+        embed = inference.embed_tokens if body.task == "token_embed" else inference.embed
+        result: Result[Any] = await embed(body.job(), context_of(request))
+        rows = enumerate(body.packed(result.given))
+        return _content(request, result, [{"index": index, "object": "pooling", "data": row} for index, row in rows])
 
     return routes
 
 
-def _response(request: Request, model: str, tokens: int, data: list[dict[str, Any]]) -> Response:
-    content = {
+def _content(request: Request, result: Result[Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "id": context_of(request).request_id,
         "object": "list",
         "created": int(time.time()),
-        "model": model,
+        "model": result.model,
         "data": data,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "usage": token_usage(result.usage.tokens),
     }
-    return json_response(content)

@@ -17,8 +17,8 @@ _ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's window bi
 _CHUNKED = 2**63  # stands for the length that a chunked body does not declare
 
 
-class BodyLimit:
-    """Stops reading a body at `max_bytes`, with or without a Content-Length."""
+class BodyReader:
+    """Hands on a body of at most `max_bytes`, as it was sent and as it is inflated from gzip or deflate."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -26,46 +26,24 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        declared = _declared_bytes(scope)
-        if declared != _CHUNKED and declared > self._max_bytes:
-            await self._app(scope, self._refuse, send)
-            return
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return await self._refuse() if received > self._max_bytes else message
-
-        await self._app(scope, receive_limited, send)
-
-    async def _refuse(self) -> Message:
-        raise _too_large(self._max_bytes)
-
-
-class ContentCoding:
-    """Inflates a body that comes in gzip or deflate, to no more than `max_bytes`."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request."""
+        declared, received = _declared_bytes(scope), 0
         coding = b", ".join(_values(scope, b"content-encoding")).strip().lower()
-        if coding in {b"", b"identity"}:
-            await self._app(scope, receive, send)
-            return
-        inflater = _Inflater(coding, self._max_bytes)
+        inflater = None if coding in {b"", b"identity"} else _Inflater(coding, self._max_bytes)
 
-        async def receive_inflated() -> Message:
+        async def receive_checked() -> Message:
+            nonlocal received
+            if declared != _CHUNKED and declared > self._max_bytes:
+                raise _too_large(self._max_bytes)
             message = await receive()
-            if message["type"] != "http.request":
+            content = message.get("body", b"")
+            received += len(content)
+            if received > self._max_bytes:
+                raise _too_large(self._max_bytes)
+            if inflater is None or message["type"] != "http.request":
                 return message
-            return {**message, "body": inflater.inflate(message.get("body", b""), last=not message.get("more_body"))}
+            return {**message, "body": inflater.inflate(content, last=not message.get("more_body"))}
 
-        await self._app(scope, receive_inflated, send)
+        await self._app(scope, receive_checked, send)
 
 
 class _Inflater:

@@ -235,7 +235,7 @@ class TestSlowSenders:
             assert read(connection).status == 408
 
     def test_who_sends_steadily_may_take_longer(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Protocol, "pace", Pace(patience_s=1.0, slowest=1_000))
+        monkeypatch.setattr(Protocol, "pace", Pace(patience_s=1.0, slowest=100))
         body = GOOD[:-1] + b" " * 20_000 + b"}"
         with Connection(port) as connection:
             connection.send(request(URL, b"", f"Content-Length: {len(body)}", framed=False))

@@ -274,7 +274,7 @@ async def test_what_is_wrong_with_a_document_of_a_long_list_is_told_with_its_pla
     async def refuse(_: str, documents: list[str], **__: Any) -> None:
         if "bad" in documents:
             raise InvalidInputError(f"documents[{documents.index('bad')}] is too long", [documents.index("bad")])
-        await asyncio.sleep(1)
+        await asyncio.Event().wait()  # until it is cancelled
 
     monkeypatch.setattr(client, "rerank", refuse)
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 from typing_extensions import Self
@@ -23,18 +23,21 @@ from conch_gateway.errors import InvalidValueError, MalformedBodyError, RequestE
 _SHOWN_ERRORS = 3
 _LARGE_BODY = 2**18  # bytes
 _NULL = {"type": "null"}
+Example = Mapping[str, Any]
 
 
 class RequestBody(BaseModel):
     """Base of the request models: JSON types are taken literally, null means left out, unknown fields are ignored.
 
     Attributes:
+        example: for `openapi.json`; one that the default models can answer.
         synonyms: pairs of names for one field, of which a request sends one at most.
         needed: pairs of names for one field, of which a request sends exactly one.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+    example: ClassVar[Example] = {}
     synonyms: ClassVar[tuple[tuple[str, str], ...]] = ()
     needed: ClassVar[tuple[tuple[str, str], ...]] = ()
 
@@ -60,6 +63,11 @@ class RequestBody(BaseModel):
 
 
 Body = TypeVar("Body", bound=RequestBody)
+
+
+def optional(description: str, **constraints: Any) -> Any:
+    """Return the default of a field that may be left out, with its description."""
+    return Field(None, description=description, **constraints)
 
 
 def wrong_type(message: str) -> PydanticCustomError:

@@ -1,4 +1,4 @@
-"""What vectors look like on the wire: numbers of five types, or base64 of their bytes. No number is touched by Python.
+"""Encodings of vectors in answers: numbers of five types, or base64 of their bytes, all computed by numpy.
 
 Bytes are little-endian float32 unless the caller asks for another order, or for floats of 16 bits.
 
@@ -38,7 +38,8 @@ def encode(vectors: NDArray[np.float32], output_type: OutputType) -> Encoded:
 
 def in_base64(rows: Iterable[NDArray[Any]], byte_order: ByteOrder = "little") -> list[str]:
     """Return base64 of each row's bytes, row-major."""
-    return [base64.b64encode(_ordered(row, byte_order).data).decode("ascii") for row in rows]
+    ordered = (np.ascontiguousarray(row, dtype=row.dtype.newbyteorder(_ORDERS[byte_order])) for row in rows)
+    return [base64.b64encode(row.data).decode("ascii") for row in ordered]
 
 
 def floats(row: NDArray[np.float32], float_type: FloatType) -> NDArray[Any]:
@@ -62,22 +63,14 @@ def numbers(vectors: NDArray[np.float32], number_type: NumberType) -> NDArray[An
         return np.ascontiguousarray(vectors)
     if number_type in {"int8", "uint8"}:
         steps = np.clip(np.rint(127.0 * vectors), -127, 127).astype(np.int8)
-        return steps if number_type == "int8" else _unsigned(steps)
-    packed = np.packbits(_whole_bytes(vectors) >= 0, axis=1)
-    return packed if number_type == "ubinary" else np.bitwise_xor(packed, np.uint8(128)).view(np.int8)
-
-
-def _unsigned(steps: NDArray[np.int8]) -> NDArray[np.uint8]:
-    return np.bitwise_xor(steps.view(np.uint8), np.uint8(128))  # in two's complement the same as adding 128
-
-
-def _whole_bytes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    dimension = vectors.shape[1]
-    if dimension % 8:
+        return steps if number_type == "int8" else _flipped(steps.view(np.uint8))
+    if (dimension := vectors.shape[1]) % 8:
         msg = f"bits need a dimension that is a multiple of 8, and it is {dimension}; ask for another with dimensions"
         raise InvalidValueError(msg, param="dimensions")
-    return vectors
+    packed = np.packbits(vectors >= 0, axis=1)
+    return packed if number_type == "ubinary" else _flipped(packed).view(np.int8)
 
 
-def _ordered(row: NDArray[Any], byte_order: ByteOrder) -> NDArray[Any]:
-    return np.ascontiguousarray(row, dtype=row.dtype.newbyteorder(_ORDERS[byte_order]))
+def _flipped(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Flip the highest bit: in two's complement the same as adding or subtracting 128."""
+    return np.bitwise_xor(values, np.uint8(128))

@@ -1,4 +1,4 @@
-"""How many values a JSON document has, counted before it is parsed: parsing makes an object of each, all at once."""
+"""Counts the values of a JSON document before it is parsed: parsing makes an object of each, all at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from conch_gateway.errors import BodyTooLargeError
 
-Letters = NDArray[np.uint8]
 MOST_VALUES = 2**20
 MOST_CONTAINERS = 2**16  # lists and objects, which take longest
 
@@ -18,34 +17,29 @@ def check_json_size(raw: bytes) -> None:
     Raises:
         BodyTooLargeError: there are more.
     """
-    letters = np.frombuffer(raw, np.uint8)
-    if _values(letters) <= MOST_VALUES and _containers(letters) <= MOST_CONTAINERS:
-        return  # even if all of them are in strings
-    bare = _without_strings(raw)
-    for found, most, what in (
-        (_values(bare), MOST_VALUES, "values"),
-        (_containers(bare), MOST_CONTAINERS, "lists and objects"),
-    ):
-        if found > most:
-            msg = f"the body holds more than {most} {what}; send fewer in one request"
-            raise BodyTooLargeError(msg)
+    # Most documents are small enough even if all their letters are taken for JSON's own.
+    if not _excess(np.frombuffer(raw, np.uint8)):
+        return
+    if excess := _excess(_without_strings(raw)):
+        raise BodyTooLargeError(f"the body holds more than {excess}; send fewer in one request")
 
 
-# NumPy lets other threads run while it compares; bytes.count() of some megabytes stops them for milliseconds.
-def _count(letters: Letters, letter: str) -> int:
+def _excess(letters: NDArray[np.uint8]) -> str:
+    """Return the limit that is exceeded, or nothing."""
+    if _count(letters, ",") >= MOST_VALUES:
+        return f"{MOST_VALUES} values"
+    if _count(letters, "[") + _count(letters, "{") > MOST_CONTAINERS:
+        return f"{MOST_CONTAINERS} lists and objects"
+    return ""
+
+
+def _count(letters: NDArray[np.uint8], letter: str) -> int:
+    # NumPy lets other threads run while it compares; bytes.count() of some megabytes stops them for milliseconds.
     return int(np.count_nonzero(letters == ord(letter)))
 
 
-def _values(letters: Letters) -> int:
-    return _count(letters, ",") + 1
-
-
-def _containers(letters: Letters) -> int:
-    return _count(letters, "[") + _count(letters, "{")
-
-
-def _without_strings(raw: bytes) -> Letters:
-    """What is outside of strings; of invalid documents anything may be left."""
+def _without_strings(raw: bytes) -> NDArray[np.uint8]:
+    """Return the letters outside of strings; of an invalid document, any."""
     letters = np.frombuffer(raw.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
     within = np.logical_xor.accumulate(letters == ord('"'))
     return letters[~within]

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from conch_gateway.api.fields.body import RequestBody, invalid, wrong_type
+from conch_gateway.api.fields.body import RequestBody, invalid, optional, wrong_type
 from conch_gateway.api.fields.encodings import ByteOrder, FloatType, OutputType, floats, in_base64
 from conch_gateway.api.fields.texts import list_of
 from conch_gateway.settings import Truncate
@@ -32,12 +32,12 @@ class Unserved:
 
     Attributes:
         of: the provider whose field it is.
-        reason: what the caller is told, with what to do instead.
+        instead: what the caller can do instead.
         taken: values that change nothing, and are accepted.
     """
 
     of: str
-    reason: str
+    instead: str
     taken: tuple[str | bool | int, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -45,14 +45,14 @@ class Unserved:
         return core_schema.no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Describe what is accepted, and the reason."""
+        """Describe what is accepted, and what to do instead."""
         kind = {"enum": list(self.taken)} if self.taken else {"type": "null"}
-        return {**kind, "description": f"{self.of}: {self.reason}."}
+        return {**kind, "description": f"{self.of}; not served: {self.instead}."}
 
     def _check(self, value: object) -> object:
         if any(value == taken and type(value) is type(taken) for taken in self.taken):
             return value
-        raise invalid(self.reason)
+        raise invalid(f"is not served; {self.instead}")
 
 
 Truncation = bool | Truncate
@@ -141,15 +141,15 @@ RawScores = Annotated[Flag, Field(description="Scores as the model gives them, n
 class TruncationOptions(RequestBody):
     """vLLM's fields that say what is cut from texts beyond the model's limit."""
 
-    truncate_prompt_tokens: PromptTokens | None = Field(
-        None, description="vLLM's: -1 cuts a text beyond the model's limit; other lengths are refused."
+    truncate_prompt_tokens: PromptTokens | None = optional(
+        "vLLM's: -1 cuts a text beyond the model's limit; other lengths are refused."
     )
-    truncation_side: Literal["left", "right"] | None = Field(
-        None, description="vLLM's: the side at which truncate_prompt_tokens cuts; the right one where left out."
+    truncation_side: Literal["left", "right"] | None = optional(
+        "vLLM's: the side at which truncate_prompt_tokens cuts; the right one where left out."
     )
-    add_special_tokens: Annotated[
-        Any, Unserved("vLLM's", "texts without special tokens are not served; send token ids instead", taken=(True,))
-    ] = None
+    add_special_tokens: Annotated[Any, Unserved("vLLM's", "send token ids, which get no special tokens", (True,))] = (
+        None
+    )
 
     @property
     def cut(self) -> Truncate | None:
@@ -163,7 +163,7 @@ class VectorOptions(RequestBody):
     """Fields of OpenAI's and vLLM's that say how long vectors are, and how their numbers are sent."""
 
     normalize: Normalize = None
-    use_activation: Flag | None = Field(None, description="vLLM's newer name for `normalize`.")
+    use_activation: Flag | None = optional("vLLM's newer name for `normalize`.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="Numbers, or base64 of their bytes: little-endian float32, or what other fields say."
     )
@@ -172,7 +172,7 @@ class VectorOptions(RequestBody):
 
     @property
     def unit_length(self) -> bool:
-        """Whether vectors shall have length 1."""
+        """Whether vectors are scaled to length 1."""
         return False not in (self.normalize, self.use_activation)
 
     def packed(self, rows: Iterable[NDArray[Any]]) -> list[Any]:
@@ -186,9 +186,9 @@ class VectorOptions(RequestBody):
 class ScoreOptions(RequestBody):
     """vLLM's fields that say whether scores are squeezed into 0..1."""
 
-    use_activation: Flag | None = Field(None, description="vLLM's: false leaves scores as the model gives them.")
-    activation: Flag | None = Field(None, description="An older name of use_activation.")
-    softmax: Flag | None = Field(None, description="An older name of use_activation.")
+    use_activation: Flag | None = optional("vLLM's: false leaves scores as the model gives them.")
+    activation: Flag | None = optional("An older name of use_activation.")
+    softmax: Flag | None = optional("An older name of use_activation.")
 
     @property
     def leaves_raw(self) -> bool:
