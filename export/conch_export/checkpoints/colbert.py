@@ -1,4 +1,4 @@
-"""ColBERT's rules for queries and documents, as its own library and PyLate write them beside a checkpoint."""
+"""How a checkpoint writes queries and documents for late interaction, as ColBERT's own library and PyLate state it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reading a checkpoint's description: what the operator states, else what it says, else what is known of its authors.
+"""Reading a checkpoint's description: from the operator, else from its files, else from the catalog.
 
-What none of them says is asked for, never guessed.
+A fact that none of them states is an error that names the option for it; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def describe(
         late_interaction: whether a MaxSim reranker is served beside it; None for one beside a multi-vector model.
 
     Raises:
-        UndecidedError: something is missing that must not be guessed.
-        UnsupportedError: the checkpoint asks for something that is not built.
+        UndecidedError: a fact is missing that must not be guessed.
+        UnsupportedError: the checkpoint needs something that is not built.
         SourceError: the checkpoint is damaged.
     """
     checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
@@ -218,5 +218,5 @@ def _refuse_other_labels(config: Settings) -> None:
 
 def _refuse_other_places(template: str) -> None:
     if not is_pair_template(template):
-        msg = "a reranker that answers in words needs --pair-template with {query} and {document} in it, once each"
+        msg = "a generative reranker needs --pair-template with {query} and {document} in it, once each"
         raise UnsupportedError(msg)

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 
 class _Layout(NamedTuple):
-    """A head's layers, and what it is given.
+    """Names of a head's layers, its activation and its pooling.
 
     Attributes:
         dense: name of the first layer; None for none.
         norm: name of the norm after it; None for none.
         output: name of the last layer.
-        activation: after the first layer, where `activation_setting` does not say another.
-        pooling: of the token vectors, where `pooling_setting` does not say another.
+        activation: after the first layer, unless `activation_setting` states another.
+        pooling: of the token embeddings, unless `pooling_setting` states another.
         activation_setting: key of config.json.
         pooling_setting: key of config.json.
     """
@@ -88,8 +88,8 @@ _CONVERT = (
 )
 _LAYER_NORM_EPSILON = 1e-5
 """Of torch's `nn.LayerNorm`, which sentence-transformers leaves as it is."""
-_WORDS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
-"""Where words' vectors are, which many a decoder shares."""
+_EMBEDDINGS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
+"""Names of the embedding table, whose weights many a decoder shares."""
 
 
 def read_head(description: Description, model: PublicModel, checkpoint: Checkpoint) -> Head:
@@ -133,7 +133,7 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
         raise UnsupportedError(msg)
     activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
     norm = _norm(checkpoint, str(layout.norm))
-    decoder = Linear(_vocabulary(weights, layout.output), _vocabulary_bias(weights, layout.output))
+    decoder = Linear(_decoder_weight(weights, layout.output), _decoder_bias(weights, layout.output))
     steps = (Dense(weights.linear(str(layout.dense)), activation), norm)
     return Vocabulary(steps, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
@@ -205,7 +205,7 @@ def refuse_unknown_classifier(model_type: str) -> None:
     """Refuse an architecture whose classifier's layers are not known: they are not guessed.
 
     Raises:
-        UnsupportedError: it is one.
+        UnsupportedError: its layers are not known.
     """
     if model_type not in _CLASSIFIERS:
         msg = f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
@@ -232,19 +232,19 @@ def _norm(checkpoint: Checkpoint, name: str) -> Norm:
 def _logit_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
     """The logit of one token less that of the other, as one layer."""
     ids = [checkpoint.token_id(token) for token in (yes, no)]
-    weight = _vocabulary(checkpoint.weights, "lm_head")
+    weight = _decoder_weight(checkpoint.weights, "lm_head")
     return Linear(np.ascontiguousarray(weight[:, ids[:1]] - weight[:, ids[1:]]))
 
 
-def _vocabulary(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """[hidden, vocabulary]: a decoder's weight, which is that of the words' vectors where it has none of its own."""
-    for candidate in (name, *_WORDS):
+def _decoder_weight(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[hidden, vocabulary]: the decoder's weight, or the embedding table where the decoder shares its weights."""
+    for candidate in (name, *_EMBEDDINGS):
         if f"{candidate}.weight" in weights:
             return np.ascontiguousarray(weights.array(f"{candidate}.weight").T)
-    raise SourceError(f"the checkpoint has no tensor '{name}.weight' and no words' vectors: fetch it again")
+    raise SourceError(f"the checkpoint has no tensor '{name}.weight' and no embedding table: fetch it again")
 
 
-def _vocabulary_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+def _decoder_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
     for candidate in (f"{name}.bias", f"{name.rpartition('.')[0]}.bias"):
         if candidate in weights:
             return weights.array(candidate)

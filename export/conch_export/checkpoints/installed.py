@@ -1,4 +1,4 @@
-"""A checkpoint's folder for the installed libraries, which read config.json as it was before transformers 5."""
+"""A checkpoint's folder for the installed libraries, which read config.json in the form of transformers 4."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def as_installed(checkpoint: Checkpoint) -> Iterator[Path]:
-    """The folder itself where nothing changes for them, else links to its files beside another config.json.
+    """The folder itself where its config.json has that form, else links to its files beside a translated config.json.
 
-    What is not translated would be ignored: a rotary base in `rope_parameters` is silently the default one.
+    transformers 4 ignores keys of version 5: a rotary base in `rope_parameters` would silently be the default.
 
     Yields:
         The folder, laid out as the checkpoint's; gone afterwards if it was made.

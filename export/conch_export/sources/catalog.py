@@ -76,8 +76,8 @@ class Usage:
         default_prompt_name: the prompt used when none is asked for; empty for none.
         matryoshka: lengths that vectors were trained to be cut to; empty for none.
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
-        score_tokens: of a reranker that answers in words, the word for yes and the word for no; empty for others.
-        pair_template: how such a reranker reads a pair: text with `{query}` and `{document}`.
+        score_tokens: of a generative reranker, the tokens for yes and no; empty for others.
+        pair_template: how a generative reranker reads a pair: text with `{query}` and `{document}`.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
