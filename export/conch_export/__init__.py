@@ -24,7 +24,7 @@ from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
 from conch_export.sources.source import Source
 from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.triton.published import planned
-from conch_export.triton.report import exported_from
+from conch_export.triton.repository import exported_from
 from conch_export.verification.agreement import Verification
 
 __all__ = [

@@ -19,7 +19,7 @@ from conch_export.planning.peak import measured_peak
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.triton.published import published
-from conch_export.triton.report import read_report
+from conch_export.triton.repository import read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE

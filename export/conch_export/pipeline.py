@@ -14,10 +14,9 @@ from conch_export.options import Options, described, public_name
 from conch_export.provenance import lock_text, write_lock
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import to_text, triton_models
-from conch_export.triton.ownership import owned, refuse_taken
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits
-from conch_export.triton.report import REPORT, read_report
+from conch_export.triton.repository import REPORT, owned, read_report, refuse_taken
 from conch_export.verification.verify import refuse_unverifiable, verify
 
 if TYPE_CHECKING:

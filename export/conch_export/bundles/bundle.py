@@ -18,9 +18,8 @@ from conch_export.sources.files import file, record
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.sources.lock import Lock, parse_files
 from conch_export.sources.source import File
-from conch_export.triton.ownership import owned, refuse_taken
 from conch_export.triton.publish import staged_together
-from conch_export.triton.report import read_reports
+from conch_export.triton.repository import owned, read_reports, refuse_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from conch_export.model.description import Pooling, Precision
 from conch_export.model.heads import Dense, Lexical, Pooled, Vocabulary
-from conch_export.onnx.attention import SHORT_TOKENS
-from conch_export.onnx.distances import TILE_TOKENS
+from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
 from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS

@@ -23,9 +23,8 @@ from conch_export.model.description import (
 from conch_export.onnx.layout import TYPES
 from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
-from conch_export.triton.ownership import owned, read_config
 from conch_export.triton.plan import PerCore, Plan
-from conch_export.triton.report import read_report
+from conch_export.triton.repository import owned, read_config, read_report
 
 if TYPE_CHECKING:
     from pathlib import Path

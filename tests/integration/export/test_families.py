@@ -12,8 +12,7 @@ import torch
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import UnsupportedError
 from conch_export.families import family_of
-from conch_export.onnx.attention import SHORT_TOKENS
-from conch_export.onnx.distances import TILE_TOKENS
+from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
 from conch_export.verification.plain import PlainEncoder
 from transformers import AutoModel
 

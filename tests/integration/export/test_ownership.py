@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from conch_export import Options, Precision, UnsupportedError, export
 from conch_export.model.description import EmbeddingModel
-from conch_export.triton.ownership import owned, owners
 from conch_export.triton.published import published
+from conch_export.triton.repository import owned, owners
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
