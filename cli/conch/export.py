@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from conch.measured import measured
 from conch.preload import console, refused
 from conch.quantities import TOKENS, tokens
+from conch.verify import measured
 
 if TYPE_CHECKING:
     from conch_export import Exported, Options

@@ -11,13 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conch.measured import measured
 from conch.preload import refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_export import Inspection
+    from conch_export import Inspection, Verification
 
 
 def verify(
@@ -82,3 +81,19 @@ def _card(found: Inspection) -> Iterator[tuple[str, str]]:
     for name, difference in found.merging.items():
         yield f"{name} merged against alone", f"difference {difference:.1e}"
     yield "verdict", "; ".join(found.problems) or "all that was compared holds"
+
+
+def measured(found: Verification) -> str:
+    """Return one public model's agreement with its reference, a line per measure."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Verification) -> Iterator[str]:
+    yield f"{found.texts} texts, {found.tokens} tokens: largest difference {found.max_difference:.1e}"
+    if found.mean_cosine is not None:
+        yield f"cosine mean {found.mean_cosine:.5f}, worst {found.min_cosine:.5f}"
+    if found.centred_cosine is not None:
+        yield f"after the common mean is subtracted: cosine {found.centred_cosine:.5f}"
+    if found.rank_correlation is not None:
+        yield f"rank correlation {found.rank_correlation:.4f}, scores off by {found.score_error:.3f} of their spread"
+    yield f"merged against alone: {found.max_merged_difference:.1e}"
