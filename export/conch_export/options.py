@@ -1,4 +1,4 @@
-"""What is to be exported: the options, and what they mean for the checkpoint that they name."""
+"""Options of an export, and the description that they give to the checkpoint that they name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be exported and how.
+    """Options of an export.
 
     Attributes:
         reference: catalog name, Hub id or folder.
@@ -54,7 +54,7 @@ class Options:
 
 
 def public_name(options: Options) -> str:
-    """What the exported model will be called.
+    """Name of the exported model.
 
     Raises:
         UnsupportedError: it cannot be the name of a folder in the repository.

@@ -32,7 +32,7 @@ _MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|report\.jso
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds.
+    """The content of a bundle.
 
     Attributes:
         lock: its checkpoints.
@@ -58,10 +58,10 @@ class Bundle:
 
     @classmethod
     def from_json(cls, manifest: Any) -> Bundle:
-        """What a manifest states, if it is such as this writes.
+        """The bundle that a manifest states.
 
         Raises:
-            SourceError: it is not; it would put files elsewhere, or files that no checkpoint or model has.
+            SourceError: it is malformed, or lists files that no checkpoint or exported model has.
         """
         try:
             bundle = cls(Lock.from_json(manifest), parse_files(manifest["models"]))

@@ -41,12 +41,12 @@ def lengths_name(tensor: str) -> str:
 
 
 def row_lengths(lengths: Sequence[int], *others: str) -> dict[str, NDArray[np.int32]]:
-    """What Triton would add for rows of these lengths, alike in the leading tensor and in these others."""
+    """The inputs that Triton adds for rows of these lengths, alike in the leading tensor and in these others."""
     return dict.fromkeys((ROW_LENGTHS, *map(lengths_name, others)), np.asarray(lengths, np.int32))
 
 
 def head_lengths(lengths: Sequence[int], hidden: int) -> dict[str, NDArray[np.int32]]:
-    """What Triton would add to a head's inputs for rows of these lengths; of vectors it gives [length, hidden]."""
+    """The inputs that Triton adds to a head's for rows of these lengths; for vectors it gives [length, hidden]."""
     shapes = [number for length in lengths for number in (length, hidden)]
     return {**row_lengths(lengths, IDS), lengths_name(EMBEDDINGS): np.array(shapes, np.int32)}
 

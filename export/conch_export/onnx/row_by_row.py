@@ -70,7 +70,7 @@ def padded_feed(
 
 
 def _feed(g: GraphBuilder, name: str, ids: str, known: Mapping[str, str]) -> None:
-    """Give the encoder an input: one of the known, or what stands for text without pads and segments."""
+    """Give the encoder an input: one of the known, or the value for text without pads and segments."""
     if name in known:
         g.node("Identity", known[name], name=f"{_PREFIX}{name}")
     else:
@@ -78,5 +78,5 @@ def _feed(g: GraphBuilder, name: str, ids: str, known: Mapping[str, str]) -> Non
 
 
 def _filler(name: str) -> int:
-    """What an input other than the ids holds for text without pads and segments."""
+    """The value of an input other than the ids, for text without pads and segments."""
     return 1 if name == "attention_mask" else 0

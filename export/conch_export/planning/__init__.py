@@ -1,1 +1,1 @@
-"""What an export and its models will take: memory, measured and planned."""
+"""Memory of models, planned and measured."""

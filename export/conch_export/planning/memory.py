@@ -67,7 +67,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What the memory of an encoder depends on.
+    """Sizes on which the memory of an encoder depends.
 
     Attributes:
         tables: bytes of the weights that are looked up or added.
@@ -132,7 +132,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class HeadFootprint:
-    """What the memory of a head depends on.
+    """Sizes on which the memory of a head depends.
 
     Attributes:
         weights: bytes of all of them.

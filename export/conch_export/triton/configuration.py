@@ -224,7 +224,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
 
 
 def _facts(description: Description, model: PublicModel) -> dict[str, Any]:
-    """What only models of some tasks state."""
+    """Facts that only models of some tasks state."""
     if model.task is Task.LATE_INTERACTION:
         return {}
     facts = {"prompts": description.prompts, "default_prompt_name": description.default_prompt_name}

@@ -12,7 +12,7 @@ from enum import Enum
 from conch_export.model.description import Target
 
 ANY_MACHINE_CORES = 2
-"""What a repository is planned for that says nothing of cores: `conch serve` fits it to the machine that serves."""
+"""Cores of a plan that states none: `conch serve` fits it to the machine that serves."""
 
 _GPU_ROWS = 64
 """Enough tokens to fill a GPU; there a larger batch does compute faster."""
@@ -20,7 +20,7 @@ _GPU_ROWS = 64
 
 @dataclass(frozen=True)
 class Queue:
-    """What may wait for a model in Triton; what is beyond it is refused with UNAVAILABLE.
+    """Limits of a model's queue in Triton; requests beyond them are refused with UNAVAILABLE.
 
     Attributes:
         requests: most that wait at a time; those being computed do not count.
@@ -35,7 +35,7 @@ DEFAULT_QUEUE = Queue()
 
 
 class PerCore(str, Enum):
-    """What of an encoder there is to be one of for each core of the machine that serves."""
+    """Which number of a plan follows the cores of the machine that serves."""
 
     NOTHING = ""
     INSTANCES = "instances"
@@ -43,7 +43,7 @@ class PerCore(str, Enum):
 
 
 class Aim(str, Enum):
-    """What to plan for."""
+    """Aim of a plan."""
 
     THROUGHPUT = "throughput"
     LATENCY = "latency"

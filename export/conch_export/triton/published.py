@@ -1,4 +1,4 @@
-"""What a repository serves under a name, read back from its configurations: the mirror image of `triton_models`."""
+"""Descriptions read back from the configurations of a repository: the mirror image of `triton_models`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
 
 
 def planned(repository: Path, name: str) -> Plan | None:
-    """What a public model's configurations are planned for, the queue aside; None where there are none.
+    """The plan of a public model's configurations, without the queue; None where there are no configurations.
 
     Raises:
         SourceError: the encoder's configuration cannot be read.

@@ -1,4 +1,4 @@
-"""What a model repository says of its models: their configurations, which of them belong together, and reports.
+"""Reading a model repository: configurations, which models belong together, and reports.
 
 Configurations decide which public model a Triton model belongs to; names never do. A report is what an export leaves
 beside a public model: what was exported from what, and which files belong to it.
@@ -64,7 +64,7 @@ def owned(repository: Path, public: str) -> list[str]:
 
 
 def refuse_taken(repository: Path, staged: Path) -> None:
-    """Refuse to publish models in the place of somebody else's.
+    """Refuse to publish models under a name that another model has.
 
     Args:
         repository: where they would be published.

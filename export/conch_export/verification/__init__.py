@@ -1,1 +1,1 @@
-"""What is exported against the authors' own forward pass: samples, references, standards, reports."""
+"""Comparing exported graphs with their authors' libraries."""

@@ -19,7 +19,7 @@ UNIT_VECTORS = (Task.EMBEDDING, Task.MULTI_VECTOR)
 
 @dataclass(frozen=True)
 class Verification:
-    """What was measured of one public model.
+    """Measurements of one public model.
 
     Attributes:
         reference: who computed the expected answers.

@@ -1,4 +1,4 @@
-"""What exported graphs are compared with: the authors' libraries, given the texts themselves.
+"""The reference of exported graphs: the authors' libraries, given the texts themselves.
 
 sentence-transformers tokenises, cuts, prompts, computes and pools as it does for everybody who uses it, over the model
 that transformers implements, one text at a time, in float32 with eager attention. It gets nothing of what this package
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the reference makes of one item.
+    """The reference's outputs for one item.
 
     Attributes:
         ids: tokens that it computed.
@@ -74,7 +74,7 @@ class Reference:
         return self._model.ids(item) if self._rules is None else _marked(self._rules, self._model, item)[0]
 
     def answers(self, model: PublicModel, items: Sequence[Item]) -> NDArray[np.float32]:
-        """What a public model answers to its items.
+        """The answers that a public model should give to its items.
 
         Returns:
             [items, dimension] vectors, [tokens of all items, dimension] token vectors, [items, vocabulary] weights or

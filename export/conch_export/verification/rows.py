@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """What a client sends for texts: rows by the tokenizer.json that it is served and by the model's parameters.
+    """Rows as clients send them: by the served tokenizer.json and the model's parameters.
 
     Args:
         description: of the model; its source's folder holds the tokenizer.

@@ -1,4 +1,4 @@
-"""What exported graphs and their reference are both given in a verification."""
+"""Texts on which exported graphs are compared with their reference."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _UNUSUAL = (
 
 
 class Role(str, Enum):
-    """What a text is to the model."""
+    """How the model treats a text."""
 
     TEXT = "text"
     """Its default prompt comes before it."""
@@ -52,7 +52,7 @@ class Item:
     """One text, or a query and a document for a cross-encoder.
 
     Attributes:
-        role: what it is to the model.
+        role: how the model treats it.
         text: the text, or a pair's document.
         query: of a pair.
     """
@@ -77,12 +77,12 @@ class Sample:
     long: tuple[str, ...]
 
     def items(self, description: Description, model: PublicModel) -> list[Item]:
-        """What a public model is given: for late interaction the queries, then the documents."""
+        """The items of a public model; for late interaction the queries, then the documents."""
         texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
         return self._items(description, model, texts)
 
     def long_items(self, description: Description, model: PublicModel) -> list[Item]:
-        """What is only tokenised, as it takes long to compute."""
+        """Items that are only tokenised, as they take long to compute."""
         return [] if description.max_length <= _LONGEST_RUN else self._items(description, model, self.long)
 
     def _items(self, description: Description, model: PublicModel, texts: Sequence[str]) -> list[Item]:

@@ -27,7 +27,7 @@ MAX_MERGED_DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class Standard:
-    """What a precision must reach.
+    """Bars that a precision must reach.
 
     Attributes:
         cosine: mean, of exported and expected vectors.
@@ -74,7 +74,7 @@ def judge(precision: Precision, model: PublicModel, found: Verification) -> None
 
 
 def _misses(standard: Standard, task: Task, found: Verification) -> Iterator[str]:
-    """What the model does not reach. A NaN reaches nothing."""
+    """Bars that the model does not reach. A NaN reaches none."""
     for what, value, bar in (
         ("mean cosine", found.mean_cosine, standard.token_cosine if task in _SINGLE_TOKENS else standard.cosine),
         ("mean centred cosine", found.centred_cosine, standard.centred_cosine),

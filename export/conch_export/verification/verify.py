@@ -34,7 +34,7 @@ _MERGED_ROWS = 8
 
 
 class Authors(Protocol):
-    """What graphs are compared with; see `reference.Reference`."""
+    """The reference that graphs are compared with; see `reference.Reference`."""
 
     name: str
 
@@ -48,7 +48,7 @@ class Authors(Protocol):
 def verify(
     description: Description, reference: Authors, folder: Path, target: Target = Target.CPU
 ) -> dict[str, Verification]:
-    """Measure what the exported graphs answer against what the authors' libraries do.
+    """Compare the answers of exported graphs with those of the authors' libraries.
 
     Args:
         description: of what was exported.
@@ -57,7 +57,7 @@ def verify(
         target: what the encoder runs on.
 
     Returns:
-        What was measured, by public model.
+        The measurements, by public model.
 
     Raises:
         VerificationError: they differ by more than the precision allows, or cannot be run here.

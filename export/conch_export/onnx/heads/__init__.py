@@ -1,4 +1,4 @@
-"""What follows the encoder: pooling and classification, token vectors, MaxSim, lexical weights.
+"""Heads, the graphs behind the encoder: pooling and classification, token vectors, MaxSim, lexical weights.
 
 Each is a ragged Triton model of its own, built from a record of `model.heads`.
 Every head computes one row at a time. That makes it exact whatever was merged (no sum runs over a neighbour), and a

@@ -1,4 +1,4 @@
-"""What all heads share: their inputs, where the tokens of their rows are, and the layers that vectors go through."""
+"""The frame that all heads share: their inputs, where each row's tokens are, and layers over vectors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Frame:
         return layout, tokens, x
 
     def rows(self) -> tuple[Spans, str]:
-        """Where each row's tokens are, and their vectors: all that a head needs to know that works row by row.
+        """Where each row's tokens are, and their vectors: enough for heads that work row by row.
 
         Most runs have no pads and nothing to refuse. Their tokens are their slots, which saves some 40 nodes: for one
         short text these take about 5 % of the time of encoder and head.

@@ -144,7 +144,7 @@ class _Rewriter:
 
 
 class _Inputs:
-    """What products of one graph take, each rounded once. All are of the same tokens."""
+    """Inputs of the products of one graph, each rounded once. All are of the same tokens."""
 
     def __init__(self, g: GraphBuilder) -> None:
         self._g = g

@@ -34,7 +34,7 @@ _SKEWED_ZERO = 32
 
 @dataclass(frozen=True)
 class Samples:
-    """What calibration saw of a product's input.
+    """Statistics of a product's input, from calibration.
 
     Attributes:
         tokens: [samples, K], tokens picked evenly from all that were seen.
