@@ -20,3 +20,6 @@ MODULES = (
     "pages",
 )
 """Names of the modules whose routes the application has."""
+
+PAGES = {"/": "playground.html", "/docs": "docs.html"}
+"""Pages for people, by path; open to everybody, since they hold no data."""

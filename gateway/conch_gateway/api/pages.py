@@ -16,10 +16,10 @@ from importlib.resources import files
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from conch_gateway.api import PAGES
 from conch_gateway.api.route import Router
 from conch_gateway.api.services import Services
 
-PAGES = {"/": "playground.html", "/docs": "docs.html"}
 _POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"

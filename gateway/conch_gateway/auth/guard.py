@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from conch_gateway.api.pages import PAGES
+from conch_gateway.api import PAGES
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import ANYBODY, NOBODY, Key
 from conch_gateway.auth.quota import Quotas
