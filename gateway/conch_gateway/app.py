@@ -15,7 +15,7 @@ from conch_gateway.api import MODULES
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
-from conch_gateway.backends.kinds import KINDS
+from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
 from conch_gateway.errors import GatewayError
 from conch_gateway.inference.service import Inference
@@ -45,7 +45,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
             TritonControl(settings.triton_url, settings.triton_admin_key), client, triton.probe, settings.timeout_s
         )
     )
-    served = Models(settings, triton, loader, KINDS)
+    served = Models(settings, triton, loader, kinds())
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",

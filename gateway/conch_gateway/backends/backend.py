@@ -1,6 +1,6 @@
 """The protocol of a backend: what computes vectors and rankings for the rest of the gateway, which never asks how.
 
-Another backend is a module with a class of this protocol, and a line in `kinds.py`.
+Another backend is a module with a class of this protocol and a `KIND`, and a line in `kinds.py`.
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 from conch_gateway.backends.backend import Kind
-from conch_gateway.backends.upstream import Upstream
-from conch_gateway.backends.upstream_table import UpstreamTable
 
-KINDS: Mapping[str, Kind] = {
-    "url": Kind(UpstreamTable, Upstream),
+MODULES: Mapping[str, str] = {
+    "url": "upstream",
 }
-"""By the key that marks such a table."""
+"""The module of each, by the key that marks its tables."""
+
+
+def kinds() -> Mapping[str, Kind]:
+    """Return every module's `KIND`, by that key."""
+    return {key: import_module(f"conch_gateway.backends.{name}").KIND for key, name in MODULES.items()}

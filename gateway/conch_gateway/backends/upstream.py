@@ -16,6 +16,7 @@ import numpy as np
 from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector
 from conch_contract import Task
 
+from conch_gateway.backends.backend import Kind
 from conch_gateway.backends.calls import in_calls
 from conch_gateway.backends.prompts import choose_prompt
 from conch_gateway.backends.upstream_answers import NonsenseError, read_dense, read_late, read_ranking, read_sparse
@@ -247,3 +248,6 @@ def _info(name: str, task: Task, table: UpstreamTable) -> ModelInfo:
         default_prompt_name=table.default_prompt_name,
         matryoshka_dimensions=table.matryoshka_dimensions,
     )
+
+
+KIND = Kind(UpstreamTable, Upstream)
