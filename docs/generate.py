@@ -201,7 +201,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
-    "docs/families.md": {"smallest-family": smallest_family},
+    "CONTRIBUTING.md": {"smallest-family": smallest_family},
 }
 PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
