@@ -1,9 +1,9 @@
-"""What can go wrong in an export.
+"""The errors of an export.
 
 ExportError
 ├── SourceError          the checkpoint cannot be found, read or trusted
-├── UnsupportedError     the checkpoint asks for something that is not built
-├── UndecidedError       the checkpoint does not say something that must not be guessed; names the option to settle it
+├── UnsupportedError     the checkpoint needs something that is not built
+├── UndecidedError       the checkpoint lacks a fact that must not be guessed; the message names the option for it
 ├── VerificationError    the exported graphs differ from their reference by more than is allowed
 └── OutdatedError        the repository differs from what an export would write (`--check`)
 """
@@ -20,11 +20,11 @@ class SourceError(ExportError):
 
 
 class UnsupportedError(ExportError):
-    """The checkpoint asks for something that is not built."""
+    """The checkpoint needs something that is not built."""
 
 
 class UndecidedError(ExportError):
-    """The checkpoint does not say something that must not be guessed."""
+    """The checkpoint lacks a fact that must not be guessed."""
 
 
 class VerificationError(ExportError):

@@ -1,1 +1,1 @@
-"""What a checkpoint says of itself: settings, modules, tokenizer, weights, and the one description made of them."""
+"""Reading a checkpoint: settings, modules, tokenizer, weights, heads, and the description made of them."""

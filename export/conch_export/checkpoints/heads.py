@@ -170,10 +170,10 @@ def extra_width(checkpoint: Checkpoint, name: str) -> int:
 
 
 def has_lexical(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-    """Whether lexical weights are served: as the operator says, or else if the layer is there.
+    """Whether lexical weights are served: as the operator states, else if the checkpoint has the layer.
 
     Raises:
-        UnsupportedError: they are asked for and there is no layer.
+        UnsupportedError: the operator wants them and the checkpoint has no layer for them.
     """
     if asked is None:
         return extra_width(checkpoint, LEXICAL) > 0

@@ -72,7 +72,7 @@ class Modules:
         """How token embeddings become a text's vector.
 
         Raises:
-            UndecidedError: neither the checkpoint nor the operator says.
+            UndecidedError: neither the checkpoint nor the operator states it.
             UnsupportedError: the checkpoint states something that is not built.
         """
         if asked is not None:
@@ -95,7 +95,7 @@ class Modules:
         return _POOLINGS[modes[0]]
 
     def normalize(self, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-        """Whether vectors leave with length 1; raises UndecidedError where nothing says."""
+        """Whether vectors leave with length 1; raises UndecidedError where nothing states it."""
         if asked is not None:
             return asked
         if not self.kinds:

@@ -1,4 +1,4 @@
-"""A JSON object of a checkpoint. Whatever is wrong with it is a SourceError: the file, what was expected, the fix."""
+"""A JSON object of a checkpoint. Each error in it is a SourceError that names file, expected type and fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: dict[type, str] = {
 
 
 class Settings(dict[str, Any]):
-    """The values by key; a missing key that is asked for, or a value of another type, is a SourceError.
+    """The values by key; access to a missing key, or to a value of another type, is a SourceError.
 
     Attributes:
         place: the file, as messages name it.
@@ -64,7 +64,7 @@ class Settings(dict[str, Any]):
         return Settings(f"{self.place}, {key}", self.of(key, dict[str, Any], {}))
 
     def wrong(self, key: str, expected: str) -> SourceError:
-        """The error of a value that is not what was expected."""
+        """The error for a value of another kind than expected."""
         stated = repr(self[key])
         shown = stated if len(stated) <= 60 else f"{stated[:60]}…"
         fix = "fetch the checkpoint again, or mend the file"

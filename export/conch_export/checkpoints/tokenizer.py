@@ -31,7 +31,7 @@ _RENAMED = {"TokenizersBackend": _GENERIC}
 _MAKE_ONE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 _UNLIMITED = 1 << 30
 _SETTINGS_OF_A_RUN = {"truncation": None, "padding": None}
-"""Parts of tokenizer.json that say nothing of the tokenizer: clients set them for each request."""
+"""Parts of tokenizer.json that clients set for each request."""
 _PROBES = (
     "",
     "a",
@@ -87,13 +87,13 @@ def read_tokenizer(
 
     Args:
         folder: of the tokenizer's files.
-        model_type: transformers' name of the architecture, which says the class where the files do not.
+        model_type: transformers' name of the architecture, which gives the class where the files name none.
         rows: of the embedding table; None where their number is not known.
         arguments: of sentence-transformers.
 
     Raises:
         SourceError: a file is damaged.
-        UnsupportedError: tokenizer.json cannot say what the files ask for, or it has tokens without an embedding.
+        UnsupportedError: tokenizer.json cannot express the files' settings, or has tokens without an embedding.
     """
     found = (path.stat() for path in sorted(folder.glob("*")))
     return _read(folder, model_type, rows, arguments, tuple((each.st_size, each.st_mtime_ns) for each in found))
@@ -205,7 +205,7 @@ def _beyond(loaded: Any, own: Tokenizer | None, folder: Path, settings: Settings
 
 
 def _content(path: Path, own: Tokenizer | None, backend: Tokenizer, beyond: set[int]) -> bytes:
-    """tokenizer.json byte for byte where it says what was loaded; else with the parts that differ replaced."""
+    """The checkpoint's tokenizer.json, byte for byte if it equals the loaded one, else with what differs replaced."""
     wanted = json.loads(backend.to_str()) | _SETTINGS_OF_A_RUN
     wanted["added_tokens"] = [token for token in wanted["added_tokens"] if token["id"] not in beyond]
     if own is None:

@@ -18,7 +18,7 @@ _LEAST = 3
 
 
 def known_usage(source: Source) -> catalog.Usage:
-    """How the authors of a model on the Hub say that it is used; empty for a folder, of which nothing is assumed."""
+    """How a model on the Hub is used according to its authors; empty for a folder, of which nothing is assumed."""
     return catalog.USAGES.get(source.origin.removeprefix("hub:").lower(), catalog.Usage())
 
 
@@ -64,7 +64,7 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -
 
 
 def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Lengths that vectors may be cut to, longest first; empty where nothing says that they may be.
+    """Lengths that vectors may be cut to, longest first; empty where they may not be cut.
 
     Raises:
         UnsupportedError: one is no length of a part of the vector.
@@ -76,7 +76,7 @@ def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...]
 
 
 def read_similarity(checkpoint: Checkpoint) -> str:
-    """How the authors compare vectors; empty where the checkpoint does not say.
+    """How the authors compare vectors; empty where the checkpoint does not state it.
 
     Raises:
         UnsupportedError: the checkpoint cuts its vectors.
@@ -85,7 +85,7 @@ def read_similarity(checkpoint: Checkpoint) -> str:
     if stated.of("truncate_dim", int, 0):
         msg = (
             f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "
-            "who asks; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
+            "requests that ask; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
         )
         raise UnsupportedError(msg)
     return stated.of("similarity_fn_name", str, "")

@@ -51,7 +51,7 @@ class NomicBert(Family):
         return super().reads(config) and not config.get("moe_every_n_layers")
 
     def position_count(self, config: Settings) -> int:
-        """As many as the authors say."""
+        """`n_positions` of config.json."""
         return int(config["n_positions"])
 
     def has_segments(self, config: Settings) -> bool:

@@ -74,7 +74,7 @@ class Description:
     """What every model to be served has.
 
     Attributes:
-        task: what it answers itself (models derived from it are served beside it, see `triton.parts`).
+        task: what it answers (models derived from it are served beside it, see `public_models`).
         name: of the public Triton model.
         source: the checkpoint.
         architecture: transformers' `model_type`.
@@ -135,7 +135,7 @@ class EmbeddingModel(VectorModel):
         normalize: whether vectors leave with length 1.
         matryoshka: lengths that vectors may be cut to, longest first; empty for none.
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
-        similarity: how its authors compare vectors ("cosine", "dot"), empty where they do not say.
+        similarity: how its authors compare vectors ("cosine", "dot"), empty where they do not state it.
         projected: length of the token vectors that late interaction compares, where the checkpoint has a layer that
             makes them; 0 for none.
         lexical: whether lexical weights of the text's own tokens are served beside it.
@@ -215,7 +215,7 @@ def interaction_of(description: Description) -> Interaction | None:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Facts that the operator states; None takes what the checkpoint says.
+    """Facts that the operator states; None takes the checkpoint's own.
 
     Attributes:
         pooling: of an embedding model.

@@ -1,4 +1,4 @@
-"""Models known by a short name, as data: what their authors state, and what was tried of it here."""
+"""Models known by a short name, as data: their authors' statements, and how far each was tried without the Hub."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Package(NamedTuple):
 
 
 Verified = Literal["weights", "architecture"]
-"""What was tried without the Hub: the published weights, or the same architecture small and with random weights."""
+"""How a model was tried without the Hub: with the published weights, or as a small one with random weights."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """One known model.
 
-    What is said of it is what its authors say; an export takes what the checkpoint says. None is not known for sure.
+    These are its authors' statements; an export goes by the checkpoint's files. None where a value is not certain.
 
     Attributes:
         hub_id: where its authors publish it.
@@ -44,7 +44,7 @@ class Entry:
         max_length: tokens at which texts are truncated.
         parameters_m: its size, in millions of parameters.
         languages: their codes, or how many.
-        verified: what was tried.
+        verified: whether the published weights were tried, or the architecture with random ones.
         package: carries the checkpoint, used where the Hub cannot be reached.
         late_interaction: also publish a MaxSim reranker on the same encoder.
     """
@@ -63,17 +63,17 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What it is called in the repository: the last part of its Hub id, in lower case."""
+        """Its name in the repository: the last part of its Hub id, in lower case."""
         return self.hub_id.rpartition("/")[2].lower()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a model's authors say of its use, where the checkpoint's files do not.
+    """How a model is used according to its authors, where the checkpoint's files do not state it.
 
     Attributes:
         prompts: put before the input, by name.
-        default_prompt_name: the prompt used when none is asked for; empty for none.
+        default_prompt_name: the prompt of requests that name none; empty for none.
         matryoshka: lengths that vectors were trained to be cut to; empty for none.
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         score_tokens: of a generative reranker, the tokens for yes and no; empty for others.
@@ -102,7 +102,7 @@ DEFAULT = Entry(
 
 _ENTRIES = (
     DEFAULT,
-    # Its authors' page says 256 tokens, services that run its checkpoint say 128.
+    # Its authors' page states 256 tokens, services that run its checkpoint 128.
     Entry("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "embedding", "bert", 384, None, 33.4, "en"),
     Entry("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", "embedding", "mpnet", 768, 384, 109, "en"),
     Entry("intfloat/e5-base-v2", "MIT", "embedding", "bert", 768, 512, 109, "en"),
@@ -173,4 +173,4 @@ USAGES: Mapping[str, Usage] = {
     "qwen/qwen3-embedding-0.6b": _QWEN3_EMBEDDING,
     **{f"qwen/qwen3-reranker-{size}": _QWEN3_RERANKER for size in ("0.6b", "4b", "8b")},
 }
-"""By Hub id, in lower case. As their model cards say; an architecture alone says nothing of prompts."""
+"""By Hub id, in lower case, from their model cards: prompts do not follow from an architecture."""

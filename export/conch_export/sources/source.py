@@ -1,4 +1,4 @@
-"""A checkpoint on this machine, as data: its files, where it came from, and what a lock file says about it."""
+"""A checkpoint on this machine, as data: its files, its origin, and its record in a lock file."""
 
 from __future__ import annotations
 
