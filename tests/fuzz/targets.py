@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
@@ -26,6 +27,7 @@ from conch_export.model.description import Overrides, Precision
 from conch_export.sources.lock import Lock
 from conch_export.sources.source import Source
 from conch_export.triton.published import published
+from conch_gateway.api import MODULES
 from conch_gateway.api.fields.body import RequestBody, parse_body
 from conch_gateway.auth.keys import create_key, read_keys
 from conch_gateway.backends.upstream_table import UpstreamTable
@@ -260,9 +262,8 @@ def _request_body() -> Target:
 
 def _bodies() -> list[type[RequestBody]]:
     """All request models of the gateway: each is a subclass that some router reads."""
-    import conch_gateway
-
-    assert conch_gateway.create_app is not None
+    for name in MODULES:
+        import_module(f"conch_gateway.api.{name}")
     found: list[type[RequestBody]] = []
     left = list(RequestBody.__subclasses__())
     while left:

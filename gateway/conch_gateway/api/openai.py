@@ -86,10 +86,10 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
         "dense", description="One vector for each text, one for each of its tokens, or a weight for each term."
     )
     late_chunking: Annotated[
-        Any, options.Unserved("Jina's", "embed each chunk, or pool the token vectors of vector_type late", (False,))
+        Any, options.Unserved("Jina's", "embed each chunk, or pool the token vectors of vector_type late", taken=False)
     ] = None
-    return_multivector: Annotated[Any, options.Unserved("Jina's", "ask for vector_type late", (False,))] = None
-    modality: Annotated[Any, options.Unserved("NIM's and infinity's", "send text", ("text",))] = None
+    return_multivector: Annotated[Any, options.Unserved("Jina's", "ask for vector_type late", taken=False)] = None
+    modality: Annotated[Any, options.Unserved("NIM's and infinity's", "send text", taken="text")] = None
     messages: Annotated[Any, options.Unserved("vLLM's", "send texts as input")] = None
 
     @model_validator(mode="after")

@@ -55,7 +55,7 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
         "Cohere's: the fields of documents that are read, in this order.", min_length=1, max_length=64
     )
     max_tokens_per_doc: int | None = optional("Cohere's: what a document has beyond so many tokens is not read.", ge=1)
-    max_chunks_per_doc: Annotated[Any, options.Unserved("Cohere's", "documents are cut; leave it out", (1,))] = None
+    max_chunks_per_doc: Annotated[Any, options.Unserved("Cohere's", "documents are cut, not split", taken=1)] = None
     relevant_spans: Annotated[Any, options.Unserved("Cohere's", "leave it out")] = None
     return_documents: options.Flag | None = optional(
         "Whether each document stands beside its score. Where left out, as the path's owners do."

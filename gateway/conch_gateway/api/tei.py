@@ -117,7 +117,7 @@ class TextsRequest(TeiRequest):
     prompt_name: options.PromptName = None
     normalize: options.Normalize = None
     dimensions: options.Dimensions = None
-    encoding_format: Annotated[Any, options.Unserved("Of other servers", "ask /v1/embeddings", ("float",))] = None
+    encoding_format: Annotated[Any, options.Unserved("Of other servers", "ask /v1/embeddings", taken="float")] = None
 
     def job(self, texts: Texts, *, normalize: bool | None = True) -> EmbeddingJob:
         """Return the job; `normalize` applies where the request does not say."""

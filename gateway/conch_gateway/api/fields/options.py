@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,12 @@ class Unserved:
     Attributes:
         of: the provider whose field it is.
         instead: what the caller can do instead.
-        taken: values that change nothing, and are accepted.
+        taken: the value that changes nothing, and is accepted.
     """
 
     of: str
     instead: str
-    taken: tuple[str | bool | int, ...] = ()
+    taken: str | bool | int | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check with `_check`."""
@@ -46,13 +47,18 @@ class Unserved:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Describe what is accepted, and what to do instead."""
-        kind = {"enum": list(self.taken)} if self.taken else {"type": "null"}
-        return {**kind, "description": f"{self.of}; not served: {self.instead}."}
+        kind = {"type": "null"} if self.taken is None else {"enum": [self.taken]}
+        return {**kind, "description": f"{self.of}: {self._reason}."}
 
     def _check(self, value: object) -> object:
-        if any(value == taken and type(value) is type(taken) for taken in self.taken):
+        if value == self.taken and type(value) is type(self.taken):
             return value
-        raise invalid(f"is not served; {self.instead}")
+        raise invalid(self._reason)
+
+    @property
+    def _reason(self) -> str:
+        served = "not served" if self.taken is None else f"only {json.dumps(self.taken)} is served"
+        return f"{served}; {self.instead}"
 
 
 Truncation = bool | Truncate
@@ -68,13 +74,10 @@ def truncation(truncate: Truncation | None, direction: str = "Right") -> Truncat
 
 
 def _truncation(value: object) -> Truncation:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
+    if isinstance(value, str) and value.lower() in _WORDS:
+        return cast("Truncate", value.lower())
+    if not isinstance(value, str | bool):
         raise wrong_type("must be none, start, end, true or false")
-    for known in get_args(Truncate):
-        if value.lower() == known:
-            return known  # type: ignore[no-any-return]
     try:
         return _FLAG.validate_python(value)
     except ValidationError as error:
@@ -147,9 +150,9 @@ class TruncationOptions(RequestBody):
     truncation_side: Literal["left", "right"] | None = optional(
         "vLLM's: the side at which truncate_prompt_tokens cuts; the right one where left out."
     )
-    add_special_tokens: Annotated[Any, Unserved("vLLM's", "send token ids, which get no special tokens", (True,))] = (
-        None
-    )
+    add_special_tokens: Annotated[
+        Any, Unserved("vLLM's", "send token ids, which get no special tokens", taken=True)
+    ] = None
 
     @property
     def cut(self) -> Truncate | None:
