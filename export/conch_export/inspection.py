@@ -26,7 +26,7 @@ from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
 from conch_export.verification.verify import merging, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conch_export.model.description import Description
@@ -107,16 +107,13 @@ def inspect(
     """
     description, target = published(repository, name)
     report = read_report(repository, name) or {}
-    overrides, source = Overrides.of(report.get("overrides", {})), description.source
-    on_step("comparing with PyTorch")
-    # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
-    from conch_export.verification.reference import Reference  # noqa: PLC0415
-
+    overrides = Overrides.of(report.get("overrides", {}))
     verification: dict[str, Verification] = {}
     not_compared, problems = "", []
+    on_step("comparing with PyTorch")
     try:
         original = _original(description, overrides, repository, checkpoint, trusted=trust_remote_code)
-        verification = verify(original, Reference(original, overrides), repository, target)
+        verification = _verified(original, overrides, repository, target)
     except VerificationError as error:
         problems.append(str(error))
     except SourceError as error:
@@ -126,25 +123,11 @@ def inspect(
     on_step("comparing texts alone and merged")
     merged = {model: each.max_merged_difference for model, each in verification.items()}
     merged = merged or merging(description, repository, target)
-    problems = problems or [
-        f"merging changes what {model} answers by {difference:.1e}"
-        for model, difference in merged.items()
-        if not difference <= MAX_MERGED_DIFFERENCE
-    ]
     on_step("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
     graph = repository / encoder_name(name) / "1" / "model.onnx"
-    entry = _known(source.origin)
     return Inspection(
-        name=name,
-        task=description.task.value,
-        source=source.origin,
-        revision=source.revision,
-        code_sha256=source.code_sha256,
-        licence=entry.licence if entry else "",
-        precision=description.precision.value,
-        max_length=description.max_length,
-        dimension=public_models(description)[0].dimension or 0,
+        **_stated(description),
         verification=verification,
         not_compared=not_compared,
         merging=merged,
@@ -153,8 +136,37 @@ def inspect(
         disk_bytes=sum(report["files"].values()),
         peak_bytes=measured_peak(graph, description.max_length) if target is Target.CPU else None,
         versions=report["versions"],
-        problems=tuple(problems),
+        problems=tuple(problems or _changed_by_merging(merged)),
     )
+
+
+def _stated(description: Description) -> dict[str, Any]:
+    """The part of a card that is not measured."""
+    source, entry = description.source, _known(description.source.origin)
+    return {
+        "name": description.name,
+        "task": description.task.value,
+        "source": source.origin,
+        "revision": source.revision,
+        "code_sha256": source.code_sha256,
+        "licence": entry.licence if entry else "",
+        "precision": description.precision.value,
+        "max_length": description.max_length,
+        "dimension": public_models(description)[0].dimension,
+    }
+
+
+def _verified(original: Description, overrides: Overrides, repository: Path, target: Target) -> dict[str, Verification]:
+    # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
+    from conch_export.verification.reference import Reference  # noqa: PLC0415
+
+    return verify(original, Reference(original, overrides), repository, target)
+
+
+def _changed_by_merging(differences: dict[str, float]) -> Iterator[str]:
+    for model, difference in differences.items():
+        if not difference <= MAX_MERGED_DIFFERENCE:
+            yield f"merging changes what {model} answers by {difference:.1e}"
 
 
 def _original(
