@@ -19,7 +19,7 @@ from conch_export.planning.peak import measured_peak
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.triton.published import published
-from conch_export.triton.repository import read_report
+from conch_export.triton.repository import graph_path, read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
@@ -125,7 +125,7 @@ def inspect(
     merged = merged or merging(description, repository, target)
     on_step("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
-    graph = repository / encoder_name(name) / "1" / "model.onnx"
+    graph = graph_path(repository, encoder_name(name))
     return Inspection(
         **_stated(description),
         verification=verification,
@@ -203,9 +203,8 @@ def _known(origin: str) -> catalog.Entry | None:
 def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
     """Texts and tokens a second, of rows that Triton would merge."""
     model, rows_of = public_models(description)[0], Rows(description)
-    names = (encoder_name(description.name), f"{model.head}")
-    encoder, head = (repository / name / "1" / "model.onnx" for name in names)
-    encode, answer = EncoderGraph(encoder, target=target), HeadGraph(head)
+    encode = EncoderGraph(graph_path(repository, encoder_name(description.name)), target=target)
+    answer = HeadGraph(graph_path(repository, f"{model.head}"))
     sample = verification_sample(description, rows_of.added_tokens)
     rows = [rows_of(item) for item in sample.items(description, model)]
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]

@@ -24,7 +24,7 @@ from conch_export.onnx.layout import TYPES
 from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
 from conch_export.triton.plan import PerCore, Plan
-from conch_export.triton.repository import owned, read_config, read_report
+from conch_export.triton.repository import graph_path, owned, read_config, read_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +113,7 @@ def graph_fits(repository: Path, name: str) -> bool:
     """
     config = read_config(repository, name)
     given = {tensor.name for tensor in config.input} | {name for b in config.batch_input for name in b.target_name}
-    graph = onnx.load(repository / name / "1" / "model.onnx", load_external_data=False).graph
+    graph = onnx.load(graph_path(repository, name), load_external_data=False).graph
     return given == {tensor.name for tensor in graph.input}
 
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 
 
+def graph_path(repository: Path, name: str) -> Path:
+    """The graph of a Triton model; each has one version."""
+    return repository / name / "1" / "model.onnx"
+
+
 def read_config(repository: Path, name: str) -> pb.ModelConfig:
     """A Triton model's configuration.
 

@@ -14,6 +14,7 @@ from conch_export.errors import VerificationError
 from conch_export.model.description import Target
 from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
+from conch_export.triton.repository import graph_path
 from conch_export.verification.agreement import Verification, agreement, difference, stacked
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Role, verification_sample
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from conch_export.verification.agreement import Floats
     from conch_export.verification.samples import Item
 
-_GRAPH = "1/model.onnx"
 _MERGED_ROWS = 8
 
 
@@ -137,13 +137,13 @@ class _Graphs:
         self.rows_of = Rows(description)
         self.sample = verification_sample(description, self.rows_of.added_tokens)
         self._folder = folder
-        self._encoder = EncoderGraph(folder / encoder_name(description.name) / _GRAPH, target=target)
+        self._encoder = EncoderGraph(graph_path(folder, encoder_name(description.name)), target=target)
         self._alone: dict[tuple[int, ...], Floats] = {}
 
     def answers(self, model: PublicModel, items: Sequence[Item]) -> tuple[Floats, Floats]:
         """A public model's answers to all items alone and among others, as `reference.Reference.answers` has them."""
         rows = [self.rows_of(item) for item in items]
-        head = HeadGraph(self._folder / model.head / _GRAPH) if model.head is not None else None
+        head = HeadGraph(graph_path(self._folder, model.head)) if model.head is not None else None
         if head is not None and model.task is Task.LATE_INTERACTION:
             queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]
             return self._late_interaction(head, queries, rows[len(queries) :])
