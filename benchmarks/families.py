@@ -32,8 +32,7 @@ from conch_export.model.network import (
 )
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.layout import row_lengths
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 from rich.console import Console
 from rich.table import Table
 

@@ -23,8 +23,7 @@ from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
 from conch_export.onnx.packed import Shape
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 from conch_export.onnx.row_by_row import padded_feed, row_by_row
 from conch_export.triton.configuration import TOKENIZER_FILE
 from conch_export.verification.rows import calibration_rows

@@ -17,8 +17,7 @@ from conch_export.model.description import Pooling, Precision
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import Row, feed
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 from conch_export.options import described
 from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.planning.peak import measured_peak

@@ -28,8 +28,7 @@ from conch_export.onnx.heads import (
     vocabulary_graph,
 )
 from conch_export.onnx.layout import ROW_LENGTHS, head_lengths, lengths_name, row_lengths
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -29,8 +29,7 @@ from conch_export.model.network import (
     rotary_frequencies,
 )
 from conch_export.onnx.heads import pooled_graph, vocabulary_graph
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 from conch_export.planning.memory import Footprint, HeadFootprint
 from typer.testing import CliRunner, Result
 

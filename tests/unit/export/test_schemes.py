@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from conch_export.onnx.builder import GraphBuilder
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
+from conch_export.onnx.quantization.quantize import calibrate, quantize
 from conch_export.onnx.quantization.schemes import Samples, Scheme, choose
 from hypothesis import given, settings
 from hypothesis import strategies as st
