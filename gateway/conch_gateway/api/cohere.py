@@ -85,9 +85,7 @@ class CohereEmbedRequest(RequestBody):
     input_type: InputType | None = optional("What the texts are for: picks the model's prompt.")
     embedding_types: options.OutputTypesField | None = optional("Types of the numbers; float where left out.")
     output_dimension: options.Dimensions = None
-    truncate: options.TruncationField | None = optional(
-        "What to cut from a text beyond the model's limit: NONE (answer 400), START, END."
-    )
+    truncate: options.TruncateOption = None
     max_tokens: Annotated[Any, options.Unserved("Cohere's", "texts are cut to the model's limit; leave it out")] = None
 
     @property

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conch_gateway.api.fields.body import Example, RequestBody, optional
-from conch_gateway.api.fields.options import RerankingModel, TruncationField, truncation
+from conch_gateway.api.fields.body import Example, RequestBody
+from conch_gateway.api.fields.options import RerankingModel, TruncateOption, truncation
 from conch_gateway.api.fields.texts import PassageField, PassagesField
 from conch_gateway.api.route import Router, json_response, token_usage
 from conch_gateway.api.services import Services
@@ -26,10 +26,10 @@ class RankingRequest(RequestBody):
         "passages": [{"text": "list.reverse() reverses in place."}, {"text": "A tuple cannot be changed."}],
     }
 
-    query: PassageField = Field(description="What the passages are ranked for.")
-    passages: PassagesField = Field(description="What is ranked.")
+    query: PassageField = Field(description="The query.")
+    passages: PassagesField = Field(description="The passages to rank.")
     model: RerankingModel = None
-    truncate: TruncationField | None = optional("What to cut beyond the model's limit: NONE (answer 400), START, END.")
+    truncate: TruncateOption = None
 
 
 class RankedPassage(BaseModel):
@@ -47,7 +47,7 @@ class RankingResponse(BaseModel):
 
 
 class HealthMessage(BaseModel):
-    """Whether it is well, in words."""
+    """Health in words."""
 
     object: Literal["health.response"]
     message: str

@@ -50,7 +50,7 @@ class OllamaRoute(Route):
 
 
 class OllamaRequest(RequestBody):
-    """What both requests for vectors share; `options` and `keep_alive` are ignored."""
+    """Fields of both requests for vectors; `options` and `keep_alive` are ignored."""
 
     model: Name = Field(description="Id of an embedding model.")
     truncate: Flag | None = optional("Whether to cut the end of a text beyond the model's limit.")
@@ -83,7 +83,7 @@ class OllamaEmbedRequest(OllamaRequest):
 
     example: ClassVar[Example] = {"model": _MODEL, "input": ["How do I reverse a list?"]}
 
-    input: _TextsField = Field([], description="Text or texts; nothing gets no vectors.")
+    input: _TextsField = Field([], description="Text or texts; without any, the answer has no vectors.")
 
 
 class OllamaEmbeddingsRequest(OllamaRequest):
@@ -131,7 +131,7 @@ class OllamaEmbeddingsResponse(BaseModel):
 
 
 class ModelDetails(BaseModel):
-    """What kind of model it is."""
+    """Format, family and precision of a model."""
 
     format: str
     family: str
@@ -158,7 +158,7 @@ class TagsResponse(BaseModel):
 
 
 class ShowResponse(BaseModel):
-    """What is known of a model."""
+    """Facts about a model."""
 
     details: ModelDetails
     model_info: dict[str, str | int]

@@ -69,9 +69,7 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
         "What the texts are for: picks the model's prompt where it has one, unless prompt_name does."
     )
     task: InputType | None = optional("Jina's name for `input_type`.")
-    truncate: options.TruncationField | None = optional(
-        "What to cut from a text beyond the model's limit: none (answer 400), start or end; true is end."
-    )
+    truncate: options.TruncateOption = None
     truncation: options.Flag | None = optional("Voyage's name for `truncate`.")
     normalized: options.Flag | None = optional("Jina's name for `normalize`.")
     embedding_type: options.OutputTypesField | None = optional(

@@ -1,4 +1,4 @@
-"""What operators and their machines ask for: liveness, readiness, metrics."""
+"""Liveness, readiness and metrics, for operators and their tools."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
     synonyms = (("top_n", "top_k"),)
     needed = (("documents", "texts"),)
 
-    query: str = Field(min_length=1, description="What the documents are ranked for.")
+    query: str = Field(min_length=1, description="The query.")
     documents: DocumentsField | None = optional(
         "Documents: strings, or objects with a `text` or what rank_fields names."
     )
@@ -54,7 +54,7 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
     rank_fields: list[options.Name] | None = optional(
         "Cohere's: the fields of documents that are read, in this order.", min_length=1, max_length=64
     )
-    max_tokens_per_doc: int | None = optional("Cohere's: what a document has beyond so many tokens is not read.", ge=1)
+    max_tokens_per_doc: int | None = optional("Cohere's: most tokens of a document; the rest is not read.", ge=1)
     max_chunks_per_doc: Annotated[Any, options.Unserved("Cohere's", "documents are cut, not split", taken=1)] = None
     relevant_spans: Annotated[Any, options.Unserved("Cohere's", "leave it out")] = None
     return_documents: options.Flag | None = optional(
@@ -62,9 +62,7 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
     )
     return_text: options.Flag | None = optional("TEI's name for `return_documents`.")
     raw_scores: options.RawScores = False
-    truncate: options.TruncationField | None = optional(
-        "What to cut beyond the model's limit: none, start, end; TEI's true and false mean end, none."
-    )
+    truncate: options.TruncateOption = None
     truncation_direction: options.Direction = Field(
         "Right", description="TEI's: Left makes `truncate: true` cut the start."
     )

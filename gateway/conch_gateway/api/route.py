@@ -1,4 +1,4 @@
-"""What all dialects are made with: the class of their routes, and the router that reads, answers and describes.
+"""The base of all dialects: the class of their routes, and the router that reads, answers and describes.
 
 An endpoint takes a checked body and the request, and returns the content of its answer. FastAPI solves no dependencies
 on the hot path, and so sees no bodies: the router describes them to it. A dialect with error bodies of its own derives

@@ -1,4 +1,4 @@
-"""What endpoints answer from."""
+"""The services that endpoints call."""
 
 from __future__ import annotations
 

@@ -93,12 +93,10 @@ _PairsField = Annotated[Pairs, PlainValidator(_pairs), WithJsonSchema({"anyOf": 
 
 
 class TeiRequest(RequestBody):
-    """What all requests share; `model` is conch's own, for a gateway with several."""
+    """Fields of all requests; `model` is conch's own, for a gateway with several."""
 
     model: options.AnyModel = None
-    truncate: options.TruncationField | None = optional(
-        "Whether to cut a text beyond the model's limit; false answers 400."
-    )
+    truncate: options.TruncateOption = None
     truncation_direction: options.Direction = Field("Right", description="Left makes `truncate: true` cut the start.")
     parameters: dict[str, Any] | None = optional("The other fields may be in here, as Hugging Face has them.")
 
@@ -110,7 +108,7 @@ class TeiRequest(RequestBody):
 
 
 class TextsRequest(TeiRequest):
-    """What requests for vectors share."""
+    """Fields of all requests for vectors."""
 
     example: ClassVar[Example] = {"inputs": ["How do I reverse a list?", "list.reverse() reverses in place."]}
 

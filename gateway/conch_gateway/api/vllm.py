@@ -32,7 +32,7 @@ class ScoreRequest(options.ScoreOptions, options.TruncationOptions):
     needed = (("text_1", "queries"), ("text_2", "documents"))
 
     text_1: StringsField | None = optional("The query, or one for each of `text_2`.")
-    text_2: StringsField | None = optional("What is scored for it.")
+    text_2: StringsField | None = optional("The documents to score for it.")
     queries: StringsField | None = optional("Another name for `text_1`.")
     documents: StringsField | None = optional("Another name for `text_2`.")
     model: options.RerankingModel = None
@@ -94,7 +94,7 @@ class Score(BaseModel):
 
 
 class Pooled(BaseModel):
-    """What became of one text."""
+    """The vectors of one text."""
 
     index: int
     object: Literal["pooling"]
@@ -102,7 +102,7 @@ class Pooled(BaseModel):
 
 
 class VllmResponse(BaseModel):
-    """What all answers share."""
+    """Fields of all answers."""
 
     id: str
     object: Literal["list"]

@@ -26,7 +26,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 
 
 class Key(BaseModel):
-    """What the holder of a key may do; None is no limit.
+    """A key and its permissions; None is no limit.
 
     Attributes:
         name: stands for its holder in logs and quotas.

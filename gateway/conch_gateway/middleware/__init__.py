@@ -1,1 +1,1 @@
-"""What every request passes before its route: HTTP framing, paths, time limits, body limits."""
+"""Layers before the routes: HTTP framing, paths, limits of time and size, answers to errors."""

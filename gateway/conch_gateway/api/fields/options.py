@@ -65,7 +65,7 @@ Truncation = bool | Truncate
 
 
 def truncation(truncate: Truncation | None, direction: str = "Right") -> Truncate | None:
-    """Return what to cut: a word says it; true cuts the end, or the start if the direction is Left; false nothing."""
+    """Return what to cut: true cuts the end, or the start if the direction is Left; false cuts none."""
     if truncate is None or isinstance(truncate, str):
         return truncate
     if not truncate:
@@ -113,10 +113,17 @@ _FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
 Direction = Annotated[
     Literal["Left", "Right"], BeforeValidator(lambda value: value.title() if isinstance(value, str) else value)
 ]
-TruncationField = Annotated[
+_TruncationField = Annotated[
     Truncation,
     PlainValidator(_truncation),
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": [*_WORDS, *map(str.upper, _WORDS)]}]}),
+]
+TruncateOption = Annotated[
+    _TruncationField | None,
+    Field(
+        description="What to cut from a text beyond the model's limit: none (answer 400), start or end; true is end, "
+        "false is none."
+    ),
 ]
 OutputTypesField = Annotated[
     tuple[OutputType, ...], PlainValidator(_output_types), WithJsonSchema({"anyOf": [_TYPE, list_of(_TYPE)]})
