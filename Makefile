@@ -35,6 +35,7 @@ quick: $(STAMP) ## style, types, and the tests that need neither torch nor Trito
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
 
 test: $(STAMP) check ## set up and run every test

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import conch_client
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,11 @@ def test_every_client_that_is_tested_has_its_row_in_the_table() -> None:
     rows = re.findall(r"^\| .* \| \[(\S+)\]\(\S+\) \|$", (ROOT / "docs" / "rest.md").read_text(encoding="utf-8"), re.M)
 
     assert programs == set(rows)
+
+
+@pytest.mark.parametrize("name", conch_client.__all__)
+def test_the_python_page_has_every_exported_name(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_is_short() -> None:
