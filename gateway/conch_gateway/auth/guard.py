@@ -54,6 +54,7 @@ class Guard:
         try:
             self._check(scope)
         except GatewayError as error:
+            # Answered here, inside of CORS: without its headers a browser would not show the error to the page.
             response = await error_response(Request(scope), error)
             await response(scope, receive, send)
             return
