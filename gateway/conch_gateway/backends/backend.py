@@ -13,7 +13,7 @@ from conch_contract import Task
 from pydantic import BaseModel
 
 from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Vectors
-from conch_gateway.scheduling.admission import Backlog, Reservation
+from conch_gateway.scheduling.admission import Reservation
 from conch_gateway.settings import Truncate
 
 
@@ -24,9 +24,10 @@ class ReplacedError(Exception):
 class Backend(Protocol):
     """A server of models; belongs to one event loop.
 
-    What computes gets a reservation that is in the backlog, and puts each call into the backlog's slots. It raises
-    InvalidInputError with the indices of the inputs at fault, without sending anything twice to find them; ConchError
-    as the client does; UpstreamError, UpstreamBusyError and DeadlineError where the backend is an upstream.
+    What computes lets the request's reservation join the backend's backlog, which may raise CapacityError, and makes
+    each call in one of the backlog's slots. It raises InvalidInputError with the indices of the inputs at fault,
+    without sending anything twice to find them; ConchError as the client does; and UpstreamError, UpstreamBusyError or
+    DeadlineError where the backend is an upstream.
 
     Attributes:
         edition: of what the backend answers: with the model's facts, the cache's key of its vectors.
@@ -42,9 +43,6 @@ class Backend(Protocol):
 
     def tasks(self, info: ModelInfo) -> frozenset[Task]:
         """Return what a model does."""
-
-    def backlog(self, info: ModelInfo) -> Backlog:
-        """Return the backlog that requests for a model join."""
 
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension]; raises ReplacedError."""

@@ -56,21 +56,11 @@ class Triton:
         """Return the one thing that the model does."""
         return frozenset({info.task})
 
-    def backlog(self, info: ModelInfo) -> Backlog:
-        """Return the backlog of all models: they share its cores.
-
-        As many calls are let through as keep the instances of every model busy, unless the settings say how many.
-        """
-        if self._stated_calls is None and info.instances is not None:
-            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
-            self._slots.resize(max(self._calls.values()))
-        return self.shared_backlog
-
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension]; raises ReplacedError."""
         ids, tokenize_s = await self._tokenized(info, job)
         row_tokens = list(map(len, ids))
-        reservation.correct(sum(row_tokens))
+        reservation.join(self._backlog_for(info), row_tokens, info.max_rows)
         options = Options(info.name, job.dimensions, normalize=job.normalize is not False)
         vectors = await self._coalescer.embed(ids, options, info.max_rows, reservation.entry)
         # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
@@ -109,6 +99,7 @@ class Triton:
 
         sizes = estimated_sizes(documents, info.max_length, beside=len(job.query))
         max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
+        reservation.join(self._backlog_for(info), sizes, max_rows)
         rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True)
         ranked = [
             (-raw, places[one.index], one.score)
@@ -147,6 +138,13 @@ class Triton:
         """Close the client."""
         await self._client.close()
 
+    def _backlog_for(self, info: ModelInfo) -> Backlog:
+        """Return the backlog of all models, with as many slots as keep the instances of every known model busy."""
+        if self._stated_calls is None and info.instances is not None:
+            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
+            self._slots.resize(max(self._calls.values()))
+        return self.shared_backlog
+
     async def _each(
         self,
         ask: Callable[..., Awaitable[list[Vector]]],
@@ -158,13 +156,14 @@ class Triton:
         """Compute an item for each text; tokens are counted before: one may have no vector, and several one term."""
         ids, tokenize_s = await self._tokenized(info, job)
         sizes = list(map(len, ids))
-        reservation.correct(sum(sizes))
-        if most_tokens is not None and reservation.tokens > most_tokens:
+        if most_tokens is not None and sum(sizes) > most_tokens:
             msg = (
-                f"{reservation.tokens} tokens are too many, as each gets a vector; with model {info.name!r} send at "
+                f"{sum(sizes)} tokens are too many, as each gets a vector; with model {info.name!r} send at "
                 f"most {most_tokens} in one request"
             )
             raise InvalidValueError(msg, param="input")
+
+        reservation.join(self._backlog_for(info), sizes, info.max_rows)
 
         async def compute(places: Sequence[int]) -> list[Vector]:
             part: Any = [job.texts[place] for place in places]

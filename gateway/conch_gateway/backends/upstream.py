@@ -68,10 +68,6 @@ class Upstream:
         """Return what the table declares."""
         return frozenset(self._does)
 
-    def backlog(self, info: ModelInfo) -> Backlog:  # noqa: ARG002
-        """Return the backlog of the upstream."""
-        return self._backlog
-
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension]."""
         self._check_dimensions(job.dimensions)
@@ -163,6 +159,7 @@ class Upstream:
             # Where it does not say how many tokens it took, the estimate counts.
             return answer if answer.tokens else replace(answer, tokens=sum(sizes[place] for place in places))
 
+        reservation.join(self._backlog, sizes, self._table.max_rows)
         with anyio.move_on_after(self._table.timeout_s):
             return await in_calls(ask, sizes, reservation, self._table.max_rows)
         msg = (

@@ -6,14 +6,16 @@ all of it when printed. Both are hashed together, so that the cache holds no tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
+from conch_client import InvalidInputError
 
-from conch_gateway.jobs import Vectors
+from conch_gateway.jobs import Answer, Vectors
 
 _OVERHEAD_BYTES = 300  # of an entry beside the numbers: key, tuple, array header, place in the order
 
@@ -24,70 +26,69 @@ class _Entry(NamedTuple):
 
 
 class VectorCache:
-    """The least recently used entries leave when there are more bytes than `max_bytes`; 0 keeps nothing."""
+    """Drops the least recently used entries where there are more bytes than `max_bytes`; with 0 it keeps nothing."""
 
     def __init__(self, max_bytes: int) -> None:
         self._entries: LRUCache[bytes, _Entry] | None = (
             LRUCache(max_bytes, lambda entry: entry.vector.nbytes + _OVERHEAD_BYTES) if max_bytes else None
         )
 
-    def look_up(self, texts: Sequence[str], variant: object) -> Lookup:
-        """Find what is known of these texts."""
-        return Lookup(texts, self._entries, variant)
+    async def complete(
+        self, texts: list[str], variant: object, compute: Callable[[list[str]], Awaitable[Answer[Vectors]]]
+    ) -> Answer[Vectors]:
+        """Return the vectors of all texts, float32 [texts, dimension], of which the unknown are computed, each once.
+
+        Where the backend does not count the tokens of each text, none are counted for texts that are remembered.
+
+        Raises:
+            InvalidInputError: of `compute`, with indices among all texts.
+        """
+        unique = list(dict.fromkeys(texts))
+        known = self._known(unique, variant)
+        missing = [text for text in unique if text not in known] if known else unique
+        hits = None if self._entries is None else sum(text in known for text in texts)
+        answer: Answer[Vectors] | None = None
+        if missing:
+            try:
+                answer = await compute(missing)
+            except InvalidInputError as error:
+                raise error.moved([texts.index(text) for text in missing]) from error
+            if self._entries is None and len(unique) == len(texts):
+                return answer
+            computed = zip(answer.given, answer.row_tokens or [0] * len(missing), strict=True)
+            known |= {text: _Entry(*entry) for text, entry in zip(missing, computed, strict=True)}
+            self._keep({text: known[text] for text in missing}, variant)
+        found = [known[text] for text in texts]
+        vectors, tokens = np.stack([entry.vector for entry in found]), sum(entry.tokens for entry in found)
+        if answer is None:
+            return Answer(vectors, tokens, cache_hits=hits)
+        return replace(answer, given=vectors, tokens=tokens or answer.tokens, cache_hits=hits)
 
     @property
     def size_bytes(self) -> int:
         """About how much memory the entries take."""
         return int(self._entries.currsize) if self._entries is not None else 0
 
+    def _known(self, texts: list[str], variant: object) -> dict[str, _Entry]:
+        if self._entries is None:
+            return {}
+        prefix = _prefix(variant)
+        entries = ((text, self._entries.get(_key(prefix, text))) for text in texts)
+        return {text: entry for text, entry in entries if entry is not None}
 
-class Lookup:
-    """What is known of some texts, and what is not.
+    def _keep(self, entries: dict[str, _Entry], variant: object) -> None:
+        if self._entries is None:
+            return
+        prefix = _prefix(variant)
+        for text, (vector, tokens) in entries.items():
+            if vector.nbytes + _OVERHEAD_BYTES <= self._entries.maxsize:
+                # A view would keep the vectors of all texts.
+                self._entries[_key(prefix, text)] = _Entry(vector.copy(), tokens)
 
-    Attributes:
-        missing: the texts to compute, each once.
-        hits: how many of the texts are known from before; None without a cache.
-    """
 
-    def __init__(self, texts: Sequence[str], entries: LRUCache[bytes, _Entry] | None, variant: object) -> None:
-        self._texts = texts
-        self._entries = entries
-        self._variant = b"" if entries is None else repr(variant).encode()
-        self._found: dict[str, _Entry] = {}
-        unique = list(dict.fromkeys(texts))
-        if entries is not None:
-            known = ((text, entries.get(self._key(text))) for text in unique)
-            self._found = {text: entry for text, entry in known if entry is not None}
-        self.missing = [text for text in unique if text not in self._found]
-        self.hits = None if entries is None else sum(text in self._found for text in texts)
+def _prefix(variant: object) -> bytes:
+    return repr(variant).encode() + b"\0"
 
-    @property
-    def places(self) -> list[int]:
-        """Where each of the missing comes first among the texts."""
-        return [self._texts.index(text) for text in self.missing]
 
-    def complete(self, vectors: Vectors, tokens: Sequence[int]) -> tuple[Vectors, int]:
-        """Take what was computed for `missing`, and return the vectors of all texts, float32 [n, dimension].
-
-        Args:
-            vectors: float32 [missing, dimension].
-            tokens: how many each of the missing has.
-
-        Returns:
-            The vectors and how many tokens all texts have.
-        """
-        if len(vectors) == len(self._texts) and self._entries is None:
-            return vectors, sum(tokens)
-        for text, vector, count in zip(self.missing, vectors, tokens, strict=True):
-            self._found[text] = _Entry(vector, count)
-            if self._entries is not None:
-                self._keep(text, _Entry(vector.copy(), count))  # a view would keep the whole answer
-        found = [self._found[text] for text in self._texts]
-        return np.stack([entry.vector for entry in found]), sum(entry.tokens for entry in found)
-
-    def _keep(self, text: str, entry: _Entry) -> None:
-        if self._entries is not None and entry.vector.nbytes + _OVERHEAD_BYTES <= self._entries.maxsize:
-            self._entries[self._key(text)] = entry
-
-    def _key(self, text: str) -> bytes:
-        return blake2b(self._variant + b"\0" + text.encode(), digest_size=20).digest()
+def _key(prefix: bytes, text: str) -> bytes:
+    return blake2b(prefix + text.encode(), digest_size=20).digest()

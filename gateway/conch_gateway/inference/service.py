@@ -1,7 +1,7 @@
 """The one path from a request to its result, for every task.
 
-Reserve room, acquire the model, look into the cache, join the backend's backlog, have the backend compute the rest, and
-report what it took. A request may be refused with 429 where it reserves room and where it joins the backlog.
+Reserve room, acquire the model, look into the cache, have the backend compute the rest, and report what it took. A
+request may be refused with 429 where it reserves room, and where the backend lets it join its backlog.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Generic, TypeVar
 
-import numpy as np
 from conch_client import InvalidInputError, Ranked, SparseVector, UnavailableError
 from conch_contract import Task
 
-from conch_gateway.backends.backend import Backend, ReplacedError
+from conch_gateway.backends.backend import ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import VectorCache
 from conch_gateway.jobs import RERANKING, Answer, EmbeddingJob, PairJob, RerankJob, Vectors, is_text
 from conch_gateway.models.registry import Models, Served
 from conch_gateway.scheduling.admission import Admission, Reservation
-from conch_gateway.scheduling.sizes import estimated_sizes
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import RequestContext, Usage
 
@@ -30,7 +28,6 @@ Given = TypeVar("Given")
 Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
 
 _STARTS = 3  # how often a request may begin anew because its model was replaced
-_NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +59,13 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
             _check_vectors(job, model)
-            if is_text(job.texts):
-                return await self._embed_unknown(job, job.texts, model, reservation)
-            return await _joined(model, reservation).embed(model.info, job, reservation)
+            info, backend = model.info, model.backend
+            if not is_text(job.texts):
+                return await backend.embed(info, job, reservation)
+            variant = (backend.edition, info, replace(job, texts=[], model=None))
+            return await self._cache.complete(
+                job.texts, variant, lambda missing: backend.embed(info, replace(job, texts=missing), reservation)
+            )
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
@@ -74,7 +75,7 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[Vectors]]:
             _check_vectors(job, model)
-            return await _joined(model, reservation).embed_tokens(model.info, job, reservation)
+            return await model.backend.embed_tokens(model.info, job, reservation)
 
         return await self._run(job.model, {Task.MULTI_VECTOR}, job.texts, context, compute)
 
@@ -84,7 +85,7 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[SparseVector]]:
             _check_vectors(job, model)
-            return await _joined(model, reservation).embed_sparse(model.info, job, reservation)
+            return await model.backend.embed_sparse(model.info, job, reservation)
 
         return await self._run(job.model, {Task.SPARSE}, job.texts, context, compute)
 
@@ -93,7 +94,7 @@ class Inference:
         self._check_count(len(job.documents), "documents", "documents")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[Ranked]]:
-            return await _joined(model, reservation).rerank(model.info, job, reservation)
+            return await model.backend.rerank(model.info, job, reservation)
 
         return await self._run(job.model, RERANKING, job.documents, context, compute, beside=len(job.query))
 
@@ -108,13 +109,11 @@ class Inference:
         scores = [0.0] * len(job.pairs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
-            backend = _joined(model, reservation)
-
             async def rank(query: str) -> int:
                 documents = [job.pairs[place][1] for place in groups[query]]
                 question = RerankJob(query, documents, raw_scores=job.raw_scores, truncate=job.truncate)
                 try:
-                    answer = await backend.rerank(model.info, question, reservation)
+                    answer = await model.backend.rerank(model.info, question, reservation)
                 except InvalidInputError as error:
                     raise error.moved(groups[query]) from error
                 for ranked in answer.given:
@@ -145,28 +144,8 @@ class Inference:
                     try:
                         return await _measured(model, len(rows), context, reservation, compute)
                     except ReplacedError:
-                        continue
+                        reservation.leave()
         raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
-
-    async def _embed_unknown(
-        self, job: EmbeddingJob, texts: list[str], model: Served, reservation: Reservation
-    ) -> Answer[Vectors]:
-        """Have the texts computed that are not remembered, each once."""
-        variant = (model.backend.edition, model.info, replace(job, texts=[], model=None))
-        lookup = self._cache.look_up(texts, variant)
-        answer = Answer(_NO_VECTORS, 0)
-        if lookup.missing:
-            if len(lookup.missing) < len(texts):
-                sizes = estimated_sizes(lookup.missing, model.info.max_length)
-                reservation.correct(sum(sizes), len(sizes))
-                job = replace(job, texts=lookup.missing)
-            try:
-                answer = await _joined(model, reservation).embed(model.info, job, reservation)
-            except InvalidInputError as error:
-                raise error.moved(lookup.places) from error
-        vectors, tokens = lookup.complete(answer.given, answer.row_tokens or [0] * len(lookup.missing))
-        # Where the backend does not count the tokens of each text, none are counted for texts that are remembered.
-        return replace(answer, given=vectors, tokens=tokens or answer.tokens, cache_hits=lookup.hits)
 
     def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
         if job.counted:
@@ -187,7 +166,7 @@ async def _measured(
     model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
 ) -> Result[Given]:
     """Compute, and report what it took, also where that failed."""
-    started = perf_counter()
+    started, reservation.asked = perf_counter(), model.asked
     try:
         answer = await compute(model, reservation)
     except BaseException:
@@ -199,12 +178,6 @@ async def _measured(
     usage = Usage(model.info.name, texts, answer.tokens, answer.cache_hits, answer.tokenize_s, queue_s, inference_s)
     context.report(usage)
     return Result(model.name, answer.given, usage)
-
-
-def _joined(model: Served, reservation: Reservation) -> Backend:
-    """Join the backlog of the model's backend, and return the backend."""
-    reservation.wait_for(model.backend.backlog(model.info), model.info.max_rows, model.asked)
-    return model.backend
 
 
 def _check_vectors(job: EmbeddingJob, model: Served) -> None:

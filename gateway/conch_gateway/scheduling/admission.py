@@ -1,7 +1,7 @@
 """How much may be in flight: full means a quick 429 that says when to retry, not a queue that ends in deadlines.
 
 There is one limit for all that the gateway holds, and one for each backend: how long a request would wait for it.
-Before a request is tokenised its tokens are estimated from its length; then its reservation is corrected.
+Tokens are estimated from the length of texts until these are tokenised.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from conch_gateway.scheduling.sizes import estimated_sizes, is_large
 from conch_gateway.scheduling.slots import Entry, Flow, Slots
 
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # of what callers are told to wait
-_ANY_ROWS = 2**31
 
 
 class Backlog:
@@ -122,7 +121,7 @@ class Admission:
         """
         tokens = sum(estimated_sizes(rows, beside=beside))
         self.check(len(rows), tokens)
-        reservation = Reservation(self, request_id, caller, len(rows), tokens, stated_s)
+        reservation = Reservation(self, request_id, caller, tokens, stated_s)
         self.requests += 1
         self.texts += len(rows)
         self.tokens += tokens
@@ -151,15 +150,15 @@ class Admission:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What one request has in flight: in the gateway, and from `wait_for` on at one backend.
+    """What one request has in flight: in the gateway, and from `join` on at one backend.
 
     Attributes:
         admission: where it has room.
         request_id: of the request.
         caller: whose flows its calls are queued in.
-        rows: that are to be computed.
-        tokens: of the rows; an estimate until the request is tokenised.
+        tokens: an estimate, until the request joins a backlog.
         stated_s: how long the caller says it waits.
+        asked: the model's name in the request.
         slots: of the backend.
         entry: the request in these slots.
     """
@@ -167,57 +166,51 @@ class Reservation:
     admission: Admission
     request_id: str
     caller: str
-    rows: int
     tokens: int
     stated_s: float
+    asked: str = ""
     slots: Slots = field(init=False)
     entry: Entry = field(init=False)
     _backlog: Backlog | None = None
-    _max_rows: int = _ANY_ROWS
 
     @property
     def queue_s(self) -> float | None:
         """How long its first call waited for a slot; None if it got none."""
         return None if self._backlog is None else self.entry.waited_s
 
-    @property
-    def flow(self) -> Flow:
-        """What its calls are queued in."""
-        return Flow(self.caller, is_large(self.rows, self.tokens, self._max_rows))
+    def join(self, backlog: Backlog, sizes: Sequence[int], max_rows: int) -> None:
+        """Join the backlog of a backend, before calls are queued; once more for what is added to the request.
 
-    def wait_for(self, backlog: Backlog, max_rows: int, model: str) -> None:
-        """Join the backlog of a backend, whose calls take `max_rows` rows; `model` is the name that was asked for.
+        Args:
+            backlog: of the backend.
+            sizes: tokens of each row that is to be computed, estimated where they are not known.
+            max_rows: most rows of a call.
 
         Raises:
             CapacityError: the request would wait too long.
         """
-        if self._backlog is not None:  # it begins anew
-            self._leave(self._backlog)
-            self._backlog = None
-        self._max_rows = max_rows
-        backlog.check(self.flow, self.tokens, self.stated_s, model)
-        self._backlog, self.slots = backlog, backlog.slots
-        self._join(backlog)
+        tokens = sum(sizes)
+        flow = Flow(self.caller, is_large(len(sizes), tokens, max_rows)) if self._backlog is None else self.entry.flow
+        backlog.check(flow, tokens, self.stated_s, self.asked)
+        if self._backlog is None:
+            self._count(-self.tokens)  # the estimate
+            self._backlog, self.slots = backlog, backlog.slots
+            self.entry = backlog.slots.enter(self.request_id, flow)
+        self._count(tokens)
+        backlog.add(flow, tokens)
 
-    def correct(self, tokens: int, rows: int | None = None) -> None:
-        """Replace the estimate by what is to be computed; before calls are queued."""
+    def leave(self) -> None:
+        """Leave the backlog, if the request has joined one."""
         if self._backlog is not None:
-            self._leave(self._backlog)
-        self.admission.tokens += tokens - self.tokens
-        self.tokens, self.rows = tokens, rows or self.rows
-        if self._backlog is not None:
-            self._join(self._backlog)
+            self.slots.leave(self.entry)
+            self._backlog.add(self.entry.flow, -self.tokens)
+            self._backlog = None
 
     def end(self) -> None:
         """Give everything back."""
-        if self._backlog is not None:
-            self._leave(self._backlog)
-        self.admission.tokens -= self.tokens
+        self.leave()
+        self._count(-self.tokens)
 
-    def _join(self, backlog: Backlog) -> None:
-        self.entry = backlog.slots.enter(self.request_id, self.flow)
-        backlog.add(self.entry.flow, self.tokens)
-
-    def _leave(self, backlog: Backlog) -> None:
-        backlog.slots.leave(self.entry)
-        backlog.add(self.entry.flow, -self.tokens)
+    def _count(self, tokens: int) -> None:
+        self.tokens += tokens
+        self.admission.tokens += tokens

@@ -54,7 +54,8 @@ class Gateway:
     def held(self, tokens: int, caller: str = "me", backlog: Backlog | None = None) -> Iterator[Reservation]:
         """A request of so many tokens in a backlog."""
         with self.reserved([[1] * tokens], caller) as reservation:
-            reservation.wait_for(backlog or self.backlog, 8, "a-model")
+            reservation.asked = "a-model"
+            reservation.join(backlog or self.backlog, [tokens], 8)
             yield reservation
 
     def check(self, tokens: int, caller: str = "me", stated_s: float = inf) -> None:
@@ -85,7 +86,7 @@ def work(slots: Slots, clock: Clock, tokens: int, seconds: float) -> None:
 def under_way(triton: Triton, *models: tuple[str, int | None, int]) -> int:
     """How many of many calls start at once."""
     for name, instances, max_rows in models:
-        triton.backlog(model_info(name, "embedding", instances=instances, max_rows=max_rows))
+        triton._backlog_for(model_info(name, "embedding", instances=instances, max_rows=max_rows))
     slots, started = triton.shared_backlog.slots, list[None]()
     entry = slots.enter("request", ANYBODY)
     for _ in range(200):
@@ -118,7 +119,7 @@ def test_as_many_calls_are_under_way_as_keep_the_instances_of_triton_busy(
 def test_calls_that_are_waiting_start_when_there_turn_out_to_be_more_instances() -> None:
     triton = triton_of()
     assert under_way(triton) == 2
-    triton.backlog(model_info("a", "embedding", instances=4))
+    triton._backlog_for(model_info("a", "embedding", instances=4))
     assert triton.shared_backlog.slots._under_way[False] == 8
 
 
@@ -132,7 +133,7 @@ def test_texts_are_estimated_until_they_are_tokenised(clock: Clock) -> None:
 
     with gateway.reserved(["four letters and more"] * 3) as reservation:
         estimate = admission.tokens
-        reservation.correct(1000)
+        reservation.join(gateway.backlog, [400, 600], 8)
 
         assert (estimate, admission.tokens) == (3 * 7, 1000)
     assert (admission.requests, admission.texts, admission.tokens) == (0, 0, 0)
@@ -142,15 +143,25 @@ def test_a_request_that_turns_out_to_be_long_is_queued_with_the_long_ones(clock:
     gateway = measured(clock, timeout_s=5.0)
 
     with gateway.reserved(["a text"]) as reservation:
-        reservation.wait_for(gateway.backlog, 8, "a-model")
-        estimated = reservation.entry.flow
-        reservation.correct(5 * PER_S + 100)
+        reservation.join(gateway.backlog, [5 * PER_S + 100], 8)
 
-        assert (estimated, reservation.entry.flow) == (Flow("me", large=False), Flow("me", large=True))
+        assert reservation.entry.flow == Flow("me", large=True)
         gateway.check(1)
         with pytest.raises(CapacityError):
             gateway.check(5 * PER_S + 100)
     gateway.check(5 * PER_S + 100)
+
+
+def test_what_is_added_to_a_request_counts_too(clock: Clock) -> None:
+    gateway = measured(clock, timeout_s=5.0)
+
+    with gateway.held(2 * PER_S) as reservation:
+        reservation.join(gateway.backlog, [2 * PER_S], 8)
+
+        assert (gateway.admission.tokens, reservation.tokens) == (4 * PER_S, 4 * PER_S)
+        with pytest.raises(CapacityError):
+            gateway.check(PER_S + 1)
+    gateway.check(10 * PER_S)
 
 
 def test_one_text_cannot_take_all_room_by_being_long(clock: Clock) -> None:
@@ -294,5 +305,6 @@ def test_a_request_that_begins_anew_waits_once(clock: Clock) -> None:
     gateway = measured(clock, timeout_s=5.0)
 
     with gateway.held(3 * PER_S) as reservation:
-        reservation.wait_for(gateway.backlog, 8, "a-model")
+        reservation.leave()
+        reservation.join(gateway.backlog, [3 * PER_S], 8)
         gateway.check(2 * PER_S)

@@ -11,10 +11,12 @@ import pytest
 from conch_client import InvalidInputError
 from conch_gateway import CapacityError
 from conch_gateway.inference.cache import VectorCache
+from conch_gateway.jobs import Answer
 from conch_gateway.scheduling.admission import Backlog
 
 if TYPE_CHECKING:
     import httpx
+    from numpy.typing import NDArray
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
@@ -135,19 +137,31 @@ async def test_a_text_that_is_refused_is_named_by_its_place_among_those_given(
     assert refused == [["bad"]]
 
 
-def test_it_holds_no_more_than_it_may_and_forgets_what_was_used_least_recently() -> None:
+async def completed(cache: VectorCache, text: str, vector: NDArray[np.float32]) -> Answer[NDArray[np.float32]]:
+    """The answer for one text, whose vector is computed where it is not remembered."""
+
+    async def compute(_: list[str]) -> Answer[NDArray[np.float32]]:
+        return Answer(vector, 3, [3])
+
+    return await cache.complete([text], "variant", compute)
+
+
+async def test_it_holds_no_more_than_it_may_and_forgets_what_was_used_least_recently() -> None:
     cache = VectorCache(10_000)
     for number in range(50):
-        vector = np.full((1, 256), number, np.float32)
-        cache.look_up([str(number)], "variant").complete(vector, [1])
-        cache.look_up(["0"], "variant")
+        await completed(cache, str(number), np.full((1, 256), number, np.float32))
+        await completed(cache, "0", np.zeros((1, 256), np.float32))
 
     assert cache.size_bytes <= 10_000
-    assert [cache.look_up([text], "variant").hits for text in ("0", "49", "1")] == [1, 1, 0]
+    assert [(await completed(cache, text, np.zeros((1, 256), np.float32))).cache_hits for text in ("0", "49", "1")] == [
+        1,
+        1,
+        0,
+    ]
 
 
-def test_a_vector_larger_than_the_cache_is_answered_and_not_kept() -> None:
+async def test_a_vector_larger_than_the_cache_is_answered_and_not_kept() -> None:
     cache = VectorCache(1_000)
-    vectors, tokens = cache.look_up(["a"], "variant").complete(np.ones((1, 1024), np.float32), [3])
+    answer = await completed(cache, "a", np.ones((1, 1024), np.float32))
 
-    assert (vectors.shape, tokens, cache.size_bytes) == ((1, 1024), 3, 0)
+    assert (answer.given.shape, answer.tokens, cache.size_bytes) == ((1, 1024), 3, 0)
