@@ -26,7 +26,7 @@ from conch_gateway.models.loader import Loader
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
 from conch_gateway.models.triton_control import TritonControl
-from conch_gateway.scheduling.admission import Admission
+from conch_gateway.scheduling.admission import Admission, Backlog
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
 from conch_gateway.telemetry.metrics import Metrics
@@ -36,25 +36,9 @@ _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"
 
 
 def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
-    """Return the gateway as an ASGI application; its lifespan opens and closes the client."""
+    """Return the gateway as an ASGI application; its lifespan closes the client."""
     triton = Triton(settings, client)
-    loader = (
-        None
-        if settings.triton_admin_key is None
-        else Loader(
-            TritonControl(settings.triton_url, settings.triton_admin_key), client, triton.probe, settings.timeout_s
-        )
-    )
-    served = Models(settings, triton, loader, kinds())
-    app = FastAPI(
-        title="conch",
-        summary="Embeddings and rerankers served from Triton.",
-        version=version("conch"),
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lambda _: served.served(),
-    )
+    models = Models(settings, triton, _loader(settings, client, triton), kinds())
     admission = Admission(
         triton.shared_backlog,
         max_requests=settings.max_in_flight_requests,
@@ -62,40 +46,29 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         max_tokens=settings.max_in_flight_tokens,
     )
     metrics = Metrics(admission)
-    inference, readiness = Inference(settings, served, admission), Readiness(settings, triton, served, admission)
-    services = Services(settings, inference, served, readiness, metrics)
+    inference, readiness = Inference(settings, models, admission), Readiness(settings, triton, models, admission)
+    app = FastAPI(
+        title="conch",
+        summary="Embeddings and rerankers served from Triton.",
+        version=version("conch"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: models.served(),
+    )
+    _include_dialects(app, Services(settings, inference, models, readiness, metrics))
+    app.state.keyring = keyring = Keyring(settings)
 
-    routers = [import_module(f"conch_gateway.api.{name}").router(services) for name in MODULES]
-    for router in routers:
-        app.include_router(router)
-    app.state.routes = [route for router in routers for route in router.routes]
+    def backlog() -> Backlog | None:
+        return None if settings.cache_mb or models.others else triton.shared_backlog
 
-    for error in (GatewayError, ConchError, HTTPException):
-        app.add_exception_handler(error, error_response)
-    app.state.keyring = Keyring(settings)
+    # The layer that is added last is the outermost.
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
     app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes)
-    app.add_middleware(
-        Guard,
-        keyring=app.state.keyring,
-        admission=admission,
-        backlog=lambda: None if settings.cache_mb or served.others else triton.shared_backlog,
-    )
+    app.add_middleware(Guard, keyring=keyring, admission=admission, backlog=backlog)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
-    recorders: list[Recorder] = [metrics.record, *([log_access] if settings.access_log else [])]
-    app.add_middleware(Observer, recorders=recorders)
-    app.add_middleware(Drain)
-    if settings.otlp_endpoint is not None:
-        from conch_gateway.telemetry.tracing import (  # noqa: PLC0415 - imports what few need
-            Tracing,
-            describe_span,
-            exporting_provider,
-        )
-
-        recorders.append(describe_span)
-        app.state.spans = exporting_provider(settings.otlp_endpoint)
-        app.add_middleware(Tracing, provider=app.state.spans)
+    _add_observers(app, settings, metrics)
     app.add_middleware(Target)
     return app
 
@@ -112,6 +85,35 @@ def app() -> FastAPI:
 def client_of(settings: GatewaySettings) -> AsyncClient:
     """Return a client for the Triton of the settings; requests for computing say their own time."""
     return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+
+
+def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> Loader | None:
+    """Return what loads and unloads models, where Triton lets the gateway do so."""
+    if settings.triton_admin_key is None:
+        return None
+    control = TritonControl(settings.triton_url, settings.triton_admin_key)
+    return Loader(control, client, triton.probe, settings.timeout_s)
+
+
+def _include_dialects(app: FastAPI, services: Services) -> None:
+    routers = [import_module(f"conch_gateway.api.{name}").router(services) for name in MODULES]
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
+    for error in (GatewayError, ConchError, HTTPException):
+        app.add_exception_handler(error, error_response)
+
+
+def _add_observers(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
+    recorders: list[Recorder] = [metrics.record, *([log_access] if settings.access_log else [])]
+    app.add_middleware(Observer, recorders=recorders)
+    app.add_middleware(Drain)
+    if settings.otlp_endpoint is not None:
+        from conch_gateway.telemetry import tracing  # noqa: PLC0415 - imports much that few need
+
+        recorders.append(tracing.describe_span)
+        app.state.spans = tracing.exporting_provider(settings.otlp_endpoint)
+        app.add_middleware(tracing.Tracing, provider=app.state.spans)
 
 
 def _listed(origins: str) -> list[str]:
