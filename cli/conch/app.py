@@ -19,15 +19,8 @@ from conch.serve import serve
 from conch.verify import verify
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(models)
-app.command()(plan)
-app.command()(export)
-app.command()(verify)
-app.command()(preload)
-app.command()(bundle)
-app.command()(unbundle)
-app.command()(serve)
-app.command()(bench)
+for command in (models, plan, export, verify, preload, bundle, unbundle, serve, bench):
+    app.command()(command)
 app.add_typer(keys, name="keys")
 
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
-from pathlib import Path  # noqa: TC003 - typer reads annotations when it runs
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
+from conch.console import facts, fail, stderr, stdout
+from conch.load.closed_loop import Load, closed_loop
 from conch.load.texts import Lengths, file_texts, synthetic_texts
 
 if TYPE_CHECKING:
-    from conch.load.closed_loop import Load
-    from conch.load.report import Report
+    from collections.abc import Iterator
+
     from conch.load.target import Target
 
-console = Console()
-errors = Console(stderr=True)
 WARM_UP_S = 1.0
 
 
@@ -43,54 +41,47 @@ def bench(
     """Put load on a served model and print texts and tokens per second, and latencies."""
     from conch.load.target import BenchError, target_of  # noqa: PLC0415
 
-    try:
+    async def measure() -> dict[str, Any]:
         chosen = file_texts(texts) if texts else synthetic_texts(Lengths.parse(lengths))
-        report = asyncio.run(_bench(target_of(url), model, chosen, (concurrency, batch), duration))
+        batches = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
+        async with target_of(url, model, batches, concurrency) as target:
+            load = await _load(target, concurrency, duration)
+        about = {"url": target.url, "model": target.model, "concurrency": concurrency, "batch": batch}
+        return about | load.summary()
+
+    try:
+        report = asyncio.run(measure())
     except (BenchError, ValueError, OSError) as error:
-        errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    console.print(_table(report))
+        fail(str(error))
+    stdout.print(facts(f"{report['model']} at {report['url']}", _rows(report)))
     if json_file is not None:
-        json_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    if report.errors:
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if report["errors"]:
         raise typer.Exit(1)
 
 
-async def _bench(
-    target: Target, model: str | None, texts: list[str], load: tuple[int, int], duration_s: float
-) -> Report:
-    from conch.load.closed_loop import closed_loop  # noqa: PLC0415
-    from conch.load.report import report_of  # noqa: PLC0415
+async def _load(target: Target, clients: int, duration_s: float) -> Load:
+    """Measure after a warm-up, and show how fast it is meanwhile."""
+    await closed_loop(target.send, clients=clients, seconds=min(WARM_UP_S, duration_s))
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(target.model, total=duration_s)
 
-    clients, batch = load
-    batches = [texts[start : start + batch] for start in range(0, len(texts), batch)]
-    async with target:
-        name = await target.prepare(model, batches, clients)
-        await closed_loop(target.send, clients=clients, seconds=min(WARM_UP_S, duration_s))
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=errors, transient=True
-        ) as progress:
-            task = progress.add_task(name, total=duration_s)
+        def show(so_far: Load) -> None:
+            rate = f"{so_far.texts_per_s:,.0f} texts/s"
+            progress.update(task, completed=min(so_far.seconds, duration_s), description=rate)
 
-            def show(so_far: Load) -> None:
-                progress.update(
-                    task, completed=min(so_far.seconds, duration_s), description=f"{so_far.texts_per_s:,.0f} texts/s"
-                )
-
-            done = await closed_loop(target.send, clients=clients, seconds=duration_s, on_answer=show)
-    return report_of(done, url=target.url, model=name, concurrency=clients, batch=batch)
+        return await closed_loop(target.send, clients=clients, seconds=duration_s, on_answer=show)
 
 
-def _table(report: Report) -> Table:
-    table = Table(title=f"{report.model} at {report.url}", title_justify="left", show_header=False)
-    table.add_row("load", f"{report.concurrency} clients, {report.batch} text(s) a request, {report.seconds:.1f} s")
-    table.add_row("texts/s", f"{report.texts_per_s:,.1f}")
-    table.add_row("tokens/s", f"{report.tokens_per_s:,.0f}")
-    table.add_row("tokens a text", f"{report.tokens / report.texts:.1f}" if report.texts else "-")
-    for name, value in report.latency_ms.items():
-        table.add_row(f"{name} ms", f"{value:.1f}" if value is not None else "-")
-    failed = sum(report.errors.values())
-    table.add_row("errors", f"[red]{failed}[/]" if failed else "0")
-    for message, count in list(report.errors.items())[:3]:
-        table.add_row("", f"{count} x {message}")
-    return table
+def _rows(report: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
+    yield "load", f"{report['concurrency']} clients, {report['batch']} text(s) a request, {report['seconds']:.1f} s"
+    yield "texts/s", f"{report['texts_per_s']:,.1f}"
+    yield "tokens/s", f"{report['tokens_per_s']:,.0f}"
+    yield "tokens a text", f"{report['tokens'] / report['texts']:.1f}" if report["texts"] else "-"
+    for name, value in report["latency_ms"].items():
+        yield f"{name} ms", f"{value:.1f}" if value is not None else "-"
+    failed = sum(report["errors"].values())
+    yield "errors", Text(str(failed), "red" if failed else "")
+    for message, count in list(report["errors"].items())[:3]:
+        yield "", f"{count} x {message}"

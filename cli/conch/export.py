@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
-from rich.table import Table
-
-from conch.preload import console, refused
-from conch.quantities import TOKENS, tokens
-from conch.verify import measured
+from conch import export_options as of
+from conch.console import facts, refused, stderr, steps
+from conch.options import (
+    DEFAULT_MODEL,
+    DEFAULT_REPOSITORY,
+    Aim,
+    MaxLength,
+    Model,
+    Repository,
+    Revision,
+    Task,
+    UpdateLock,
+)
+from conch.verify import agreement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from conch_export import Exported, Options
+
+    Stated = TypeVar("Stated")
+    Read = TypeVar("Read")
 
 _PACKING = {
     "packed": "share the token-wise products",
@@ -24,188 +35,78 @@ _PACKING = {
 }
 
 
-def _prompts(stated: str) -> dict[str, str]:
-    try:
-        found = json.loads(stated if stated.lstrip().startswith("{") else Path(stated).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f'--prompts takes JSON such as {{"query": "query: "}}, or a file with it: {error}'
-        raise typer.BadParameter(msg) from error
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise typer.BadParameter("--prompts takes one JSON object, with a text for each name")
-    return found
-
-
-def _template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"--pair-template takes a file with UTF-8 text: {error}") from error
-
-
-def _lengths(stated: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(size) for size in stated.split(",") if size)
-    except ValueError as error:
-        raise typer.BadParameter(f"--matryoshka takes lengths such as 64,128,256, not {stated!r}") from error
-
-
-def _yes_and_no(stated: str) -> tuple[str, str]:
-    yes, comma, no = stated.partition(",")
-    if not (yes and comma and no):
-        raise typer.BadParameter(f"--score-tokens takes two words such as yes,no, not {stated!r}")
-    return yes, no
-
-
 def export(
-    model: Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")] = "all-minilm-l6-v2",
-    repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
-    ] = Path("model_repository"),
-    name: Annotated[str | None, typer.Option(help="Name under which the model is served.")] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Commit, branch or tag on the Hub."),
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "int8"] | None,
-        typer.Option(help="Number format of the matrix products. [default: int8, with --target cuda fp16]"),
-    ] = None,
-    target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Hardware that the encoder runs on.")] = "cpu",
-    pooling: Annotated[
-        Literal["mean", "cls", "max", "last", "weighted-mean", "mean-sqrt-length"] | None,
-        typer.Option(help="Pooling of token vectors, if the checkpoint does not state it."),
-    ] = None,
-    normalize: Annotated[
-        bool | None,
-        typer.Option(
-            "--normalize/--no-normalize", help="Whether vectors have length 1, if the checkpoint does not state it."
-        ),
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            parser=tokens,
-            metavar=TOKENS,
-            help="Tokens at which texts are truncated, instead of the checkpoint's limit.",
-        ),
-    ] = None,
-    late_interaction: Annotated[
-        bool | None,
-        typer.Option(
-            "--late-interaction/--no-late-interaction",
-            help="Also serve token vectors and a MaxSim reranker on the same encoder.",
-        ),
-    ] = None,
-    lexical: Annotated[
-        bool | None,
-        typer.Option("--lexical/--no-lexical", help="Also serve lexical weights, if the checkpoint has them."),
-    ] = None,
-    task: Annotated[
-        Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
-        typer.Option(help="Kind of the model, if the checkpoint does not state it."),
-    ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(help="Prompts by name as JSON or a file with JSON, instead of the checkpoint's.")
-    ] = None,
-    default_prompt: Annotated[
-        str | None, typer.Option(help="Name of the prompt for requests that name none; '' for no prompt.")
-    ] = None,
-    matryoshka: Annotated[
-        str | None, typer.Option(help="Dimensions to which vectors may be cut, such as 64,128,256.")
-    ] = None,
-    matryoshka_centred: Annotated[
-        bool | None,
-        typer.Option(
-            "--matryoshka-centred/--no-matryoshka-centred",
-            help="Whether the authors subtract a vector's mean (as a layer norm does) before they cut it.",
-        ),
-    ] = None,
-    score_tokens: Annotated[
-        str | None, typer.Option(help="The two words of a generative reranker, such as yes,no.")
-    ] = None,
-    pair_template: Annotated[
-        Path | None,
-        typer.Option(help="File with the prompt of a generative reranker, containing {query} and {document}."),
-    ] = None,
-    cores: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Cores to plan for. [default: those of the machine that `conch serve` runs on; with --check and "
-            "--missing, those that the repository was planned for]",
-        ),
-    ] = None,
-    aim: Annotated[
-        Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")
-    ] = "throughput",
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")] = 512,
-    queue_timeout_s: Annotated[int, typer.Option(min=1, help="Seconds that a request may wait for a model.")] = 600,
-    missing: Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has the model.")] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Write nothing; fail if the configurations differ from what an export would write."
-        ),
-    ] = False,
-    update_lock: Annotated[
-        bool,
-        typer.Option(
-            "--update-lock", help="Take the checkpoint as it is now and record it, even if it differs from conch.lock."
-        ),
-    ] = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run the checkpoint's own code if no other code knows its architecture; needs a full --revision.",
-        ),
-    ] = False,
+    model: Model = DEFAULT_MODEL,
+    repository: Repository = DEFAULT_REPOSITORY,
+    name: of.Name = None,
+    revision: Revision = None,
+    precision: of.Precision = None,
+    target: of.Target = "cpu",
+    pooling: of.Pooling = None,
+    normalize: of.Normalize = None,
+    max_length: MaxLength = None,
+    late_interaction: of.LateInteraction = None,
+    lexical: of.Lexical = None,
+    task: Task = None,
+    prompts: of.Prompts = None,
+    default_prompt: of.DefaultPrompt = None,
+    matryoshka: of.Matryoshka = None,
+    matryoshka_centred: of.MatryoshkaCentred = None,
+    score_tokens: of.ScoreTokens = None,
+    pair_template: of.PairTemplate = None,
+    cores: of.Cores = None,
+    aim: Aim = "throughput",
+    queue: of.QueueLength = 512,
+    queue_timeout_s: of.QueueTimeout = 600,
+    missing: of.Missing = False,
+    check: of.Check = False,
+    update_lock: UpdateLock = False,
+    trust_remote_code: of.TrustRemoteCode = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
-    from conch_export import (  # noqa: PLC0415
-        Aim,
-        Options,
-        Overrides,
-        Pooling,
-        Precision,
-        Queue,
-        Target,
-        Task,
-        plan,
-        planned,
-        public_name,
-    )
+    import conch_export as ce  # noqa: PLC0415
 
-    overrides = Overrides(
-        pooling=pooling and Pooling(pooling),
+    overrides = ce.Overrides(
+        pooling=pooling and ce.Pooling(pooling),
         normalize=normalize,
         max_length=max_length,
-        task=task and Task(task),
-        prompts=None if prompts is None else _prompts(prompts),
+        task=task and ce.Task(task),
+        prompts=_read(of.read_prompts, prompts),
         default_prompt=default_prompt,
-        matryoshka=None if matryoshka is None else _lengths(matryoshka),
+        matryoshka=_read(of.read_lengths, matryoshka),
         matryoshka_centred=matryoshka_centred,
         lexical=lexical,
-        score_tokens=None if score_tokens is None else _yes_and_no(score_tokens),
-        pair_template=None if pair_template is None else _template(pair_template),
+        score_tokens=_read(of.read_yes_and_no, score_tokens),
+        pair_template=_read(of.read_template, pair_template),
     )
-    options = Options(
+    options = ce.Options(
         reference=model,
         repository=repository,
         name=name,
         revision=revision,
-        precision=Precision(precision or ("int8" if target == "cpu" else "fp16")),
+        precision=ce.Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=plan(cores, Aim(aim), Target(target), Queue(queue, queue_timeout_s)),
+        plan=ce.plan(cores, ce.Aim(aim), ce.Target(target), ce.Queue(queue, queue_timeout_s)),
         overrides=overrides,
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
     )
     with refused():
-        there = planned(repository, public_name(options)) if (check or missing) and cores is None else None
-        if there is not None:
-            options = replace(options, plan=replace(there, queue=options.plan.queue))
+        if (check or missing) and cores is None:
+            options = _as_planned(options)
         _run(options, missing=missing, check=check)
+
+
+def _read(read: Callable[[Stated], Read], stated: Stated | None) -> Read | None:
+    return None if stated is None else read(stated)
+
+
+def _as_planned(options: Options) -> Options:
+    """The same with the plan that the repository has of the model, if it has one."""
+    from conch_export import planned, public_name  # noqa: PLC0415
+
+    found = planned(options.repository, public_name(options))
+    return options if found is None else replace(options, plan=replace(found, queue=options.plan.queue))
 
 
 def _run(options: Options, *, missing: bool, check: bool) -> None:
@@ -213,24 +114,22 @@ def _run(options: Options, *, missing: bool, check: bool) -> None:
 
     if check:
         conch_export.check(options)
-        console.print(f"{conch_export.public_name(options)}: the configurations are what an export writes")
+        stderr.print(f"{conch_export.public_name(options)}: the configurations are what an export writes")
     elif missing and conch_export.is_complete(options):
-        console.print(f"{conch_export.public_name(options)}: already exported")
+        stderr.print(f"{conch_export.public_name(options)}: already exported")
     else:
-        with console.status("starting") as status:
-            exported = conch_export.export(options, lambda step: status.update(f"{step} …"))
-        _print(exported, options.repository)
+        with steps() as on_step:
+            exported = conch_export.export(options, on_step)
+        stderr.print(facts(f"{exported.description.name} → {options.repository}", _told(exported)))
 
 
-def _print(exported: Exported, repository: Path) -> None:
+def _told(exported: Exported) -> Iterator[tuple[str, str]]:
     description = exported.description
-    table = Table(title=f"{description.name} → {repository}", title_justify="left", show_header=False)
-    table.add_row("from", f"{description.source.origin} {description.source.revision}")
+    yield "from", f"{description.source.origin} {description.source.revision}"
     if description.source.code_sha256:
-        table.add_row("by its own code", f"SHA-256 {description.source.code_sha256}")
-    table.add_row("models", "\n".join(exported.models))
-    table.add_row("merged texts", _PACKING[description.packing.value])
-    table.add_row("compared with", exported.verification[description.name].reference)
+        yield "by its own code", f"SHA-256 {description.source.code_sha256}"
+    yield "models", "\n".join(exported.models)
+    yield "merged texts", _PACKING[description.packing.value]
+    yield "compared with", exported.verification[description.name].reference
     for name, each in exported.verification.items():
-        table.add_row(name, measured(each))
-    console.print(table)
+        yield name, agreement(each)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+from conch.console import fail, stderr, stdout
+
 File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="File of the keys; created if there is none.")]
 Name = Annotated[str, typer.Argument(help="Name of the key, which identifies its holder in logs.")]
 DEFAULT = Path("keys.json")
@@ -43,7 +41,7 @@ def create(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
     )
-    errors.print(f"serve with CONCH_API_KEYS_FILE={file}; this is shown once:", soft_wrap=True)
+    stderr.print(f"serve with CONCH_API_KEYS_FILE={file}; this is shown once:", soft_wrap=True)
     typer.echo(secret)
 
 
@@ -55,14 +53,14 @@ def show(file: File = DEFAULT) -> None:
         limits = (str(limit or "-") for limit in (key.requests_per_minute, key.tokens_per_minute))
         models = ", ".join(sorted(key.models)) if key.models else "all"
         table.add_row(key.name, str(key.created), "yes" if key.admin else "", models, *limits)
-    console.print(table)
+    stdout.print(table)
 
 
 @keys.command()
 def revoke(name: Name, file: File = DEFAULT) -> None:
     """Remove a key from the file."""
     _call("revoke_key", file, name)
-    errors.print(f"revoked {name}")
+    stderr.print(f"revoked {name}")
 
 
 def _call(what: str, *arguments: object, **options: object) -> Any:
@@ -71,13 +69,8 @@ def _call(what: str, *arguments: object, **options: object) -> Any:
         from conch_gateway import KeysError  # noqa: PLC0415
         from conch_gateway.auth import keys  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        _fail(f"{error}; install what the gateway needs: pip install 'conch[gateway]'")
+        fail(f"{error}; install what the gateway needs: pip install 'conch[gateway]'")
     try:
         return getattr(keys, what)(*arguments, **options)
     except KeysError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    errors.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
-    raise typer.Exit(1)
+        fail(str(error))

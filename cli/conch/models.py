@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from conch.options import DEFAULT_REPOSITORY, AsJson, Repository
 
 if TYPE_CHECKING:
     from conch_export import Entry
@@ -21,12 +22,7 @@ _HEADINGS = ("model", "task", "dimension", "tokens", "languages", "licence", "mi
 _WIDE = 160
 
 
-def models(
-    repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
-    ] = Path("model_repository"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def models(repository: Repository = DEFAULT_REPOSITORY, as_json: AsJson = False) -> None:
     """List the known models, as their authors describe them, and those that the repository has."""
     from conch_export import CATALOG, exported_from  # noqa: PLC0415
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from conch.preload import refused
-from conch.quantities import TOKENS, size, tokens
+from conch.console import refused, stdout, steps
+from conch.options import (
+    DEFAULT_MODEL,
+    DEFAULT_REPOSITORY,
+    Aim,
+    MaxLength,
+    Model,
+    Repository,
+    Revision,
+    Task,
+    size,
+)
 
 if TYPE_CHECKING:
     from conch_export import Capacity, PlannedHead
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")] = "all-minilm-l6-v2",
-    repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Model repository whose conch.lock is enforced.")
-    ] = Path("model_repository"),
-    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(parser=tokens, metavar=TOKENS, help="Tokens of a text, instead of the checkpoint's limit."),
-    ] = None,
-    task: Annotated[
-        Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
-        typer.Option(help="Kind of the model, if the checkpoint does not state it."),
-    ] = None,
+    model: Model = DEFAULT_MODEL,
+    repository: Repository = DEFAULT_REPOSITORY,
+    revision: Revision = None,
+    max_length: MaxLength = None,
+    task: Task = None,
     memory: Annotated[
         int | None,
         typer.Option(
@@ -42,37 +42,33 @@ def plan(
     cores: Annotated[
         int | None, typer.Option(min=1, help="Cores to plan for. [default: those of this machine]")
     ] = None,
-    aim: Annotated[
-        Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")
-    ] = "throughput",
+    aim: Aim = "throughput",
     rows: Annotated[int, typer.Option(min=1, help="Texts of that length in one run; Triton merges up to 8.")] = 1,
     measure: Annotated[
         bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
     ] = False,
 ) -> None:
     """Predict how much memory a model takes when it is served on a CPU."""
-    from conch_export import Aim, Options, Overrides, Precision, Task, capacity, usable_cores  # noqa: PLC0415
-    from conch_export import plan as plan_for  # noqa: PLC0415
+    import conch_export as ce  # noqa: PLC0415
 
-    options = Options(
+    options = ce.Options(
         reference=model,
         repository=repository,
         revision=revision,
-        precision=Precision(precision),
-        plan=plan_for(cores or usable_cores(), Aim(aim)),
-        overrides=Overrides(max_length=max_length, task=task and Task(task)),
+        precision=ce.Precision(precision),
+        plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
+        overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task)),
     )
-    with refused(), Console(stderr=True).status("reading the checkpoint …") as status:
-        planned = capacity(options, rows, lambda step: status.update(f"{step} …"))
-    console = Console()
-    console.print(_table(model, planned))
+    with refused(), steps("reading the checkpoint") as on_step:
+        planned = ce.capacity(options, rows, on_step)
+    stdout.print(_table(model, planned))
     if memory is not None:
-        console.print(_advice(planned, memory), soft_wrap=True, highlight=False)
+        stdout.print(_advice(planned, memory), soft_wrap=True, highlight=False)
     if measure:
-        with refused(), Console(stderr=True).status("running the graph …"):
+        with refused(), steps("running the graph"):
             taken = planned.measure()
         off = planned.budget.total / taken - 1
-        console.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
+        stdout.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
     if memory is not None and planned.total > memory:
         raise typer.Exit(1)
 

@@ -7,13 +7,12 @@ import contextlib
 import itertools
 import logging
 import signal
-from pathlib import Path  # noqa: TC003 - typer reads annotations when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from conch.console import facts, fail, refused, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from conch_gateway import Gateway, GatewaySettings
     from conch_server import ServerSettings, Supervisor
 
-console = Console()
-errors = Console(stderr=True)
 POLL_S = 0.5
 VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
 
@@ -67,22 +64,19 @@ def serve(
             _complete_publication(server.model_repository)
         _run(gateway, server)
     except ModuleNotFoundError as error:
-        _fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")
+        fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")
     except ValueError as error:
-        _fail(_one_line(error))
+        fail(_one_line(error))
 
 
 def _complete_publication(repository: Path) -> None:
     """Complete a publication that was killed half-way, which left a mixture of old and new models."""
     if not (repository / ".staging" / "ready").exists():
         return
-    from conch_export import ExportError  # noqa: PLC0415
     from conch_export.triton.publish import complete  # noqa: PLC0415
 
-    try:
+    with refused():
         complete(repository)
-    except ExportError as error:
-        _fail(str(error))
 
 
 def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[GatewaySettings, ServerSettings | None]:
@@ -116,12 +110,7 @@ def _run(gateway: GatewaySettings, server: ServerSettings | None) -> None:
     try:
         uvloop.run(_serve(gateway, server))
     except failures as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    errors.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
-    raise typer.Exit(1)
+        fail(str(error))
 
 
 def _one_line(error: ValueError) -> str:
@@ -142,7 +131,7 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
         # Exited in reverse order: the gateway finishes its requests while Triton still serves.
         async with contextlib.AsyncExitStack() as parts:
             if supervisor is not None:
-                with console.status("starting Triton"):
+                with stdout.status("starting Triton"):
                     await parts.enter_async_context(supervisor)
             gateway = await parts.enter_async_context(Gateway(settings))
             # A part that stops serving before its exit raises, which ends the process.
@@ -206,11 +195,9 @@ def _loopback(url: str) -> str:
 
 async def _announce(gateway: Gateway, triton_url: str) -> None:
     """Print the addresses once the models answer."""
-    with console.status("waiting for the models"):
+    with stdout.status("waiting for the models"):
         models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
-    table = Table(title="conch serves", title_justify="left", show_header=False)
-    table.add_row("REST", gateway.url)
-    table.add_row("docs", f"{_loopback(gateway.url)}/docs")
-    table.add_row("gRPC (Triton)", triton_url)
-    table.add_row("models", "\n".join(f"{model['id']} ({model['task']})" for model in models))
-    console.print(table)
+    served = "\n".join(f"{model['id']} ({model['task']})" for model in models)
+    docs = f"{_loopback(gateway.url)}/docs"
+    rows = [("REST", gateway.url), ("docs", docs), ("gRPC (Triton)", triton_url), ("models", served)]
+    stdout.print(facts("conch serves", rows))

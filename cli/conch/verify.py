@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from conch.preload import refused
+from conch.console import facts, refused, stdout, steps
+from conch.options import DEFAULT_MODEL, DEFAULT_REPOSITORY, AsJson, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +17,8 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="Name of a served model.")] = "all-minilm-l6-v2",
-    repository: Annotated[
-        Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository.")
-    ] = Path("model_repository"),
+    model: Annotated[str, typer.Argument(help="Name of a served model.")] = DEFAULT_MODEL,
+    repository: Repository = DEFAULT_REPOSITORY,
     checkpoint: Annotated[
         str | None,
         typer.Option(help="Folder or Hub id that the model was exported from, if conch does not find it by itself."),
@@ -35,32 +30,35 @@ def verify(
             help="Run the checkpoint's own code, to compare a model that was exported with it.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare an exported model with its checkpoint again and print its model card; status 1 if a check fails."""
     from conch_export import inspect  # noqa: PLC0415
 
-    with refused(), Console(stderr=True).status("starting") as status:
-        found = inspect(
-            model,
-            repository,
-            checkpoint,
-            lambda step: status.update(f"{step} …"),
-            trust_remote_code=trust_remote_code,
-        )
+    with refused(), steps() as on_step:
+        found = inspect(model, repository, checkpoint, on_step, trust_remote_code=trust_remote_code)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        _print(found)
+        stdout.print(facts(found.name, _card(found)))
     if found.problems:
         raise typer.Exit(1)
 
 
-def _print(found: Inspection) -> None:
-    table = Table(title=found.name, title_justify="left", show_header=False)
-    for what, value in _card(found):
-        table.add_row(Text(what), Text(value))
-    Console().print(table)
+def agreement(found: Verification) -> str:
+    """Return one public model's agreement with its reference, a line per measure."""
+    return "\n".join(_agreement(found))
+
+
+def _agreement(found: Verification) -> Iterator[str]:
+    yield f"{found.texts} texts, {found.tokens} tokens: largest difference {found.max_difference:.1e}"
+    if found.mean_cosine is not None:
+        yield f"cosine mean {found.mean_cosine:.5f}, worst {found.min_cosine:.5f}"
+    if found.centred_cosine is not None:
+        yield f"after the common mean is subtracted: cosine {found.centred_cosine:.5f}"
+    if found.rank_correlation is not None:
+        yield f"rank correlation {found.rank_correlation:.4f}, scores off by {found.score_error:.3f} of their spread"
+    yield f"merged against alone: {found.max_merged_difference:.1e}"
 
 
 def _card(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -75,25 +73,9 @@ def _card(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "memory", f"{found.peak_bytes / 1e6:,.0f} MB an instance, on {found.max_length} tokens"
     yield "speed", f"{found.texts_per_s:,.0f} texts/s, {found.tokens_per_s:,.0f} tokens/s on one core"
     for name, each in found.verification.items():
-        yield f"{name} against its reference", measured(each)
+        yield f"{name} against its reference", agreement(each)
     if found.not_compared:
         yield "against its reference", f"not compared: {found.not_compared}"
     for name, difference in found.merging.items():
         yield f"{name} merged against alone", f"difference {difference:.1e}"
     yield "verdict", "; ".join(found.problems) or "all that was compared holds"
-
-
-def measured(found: Verification) -> str:
-    """Return one public model's agreement with its reference, a line per measure."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Verification) -> Iterator[str]:
-    yield f"{found.texts} texts, {found.tokens} tokens: largest difference {found.max_difference:.1e}"
-    if found.mean_cosine is not None:
-        yield f"cosine mean {found.mean_cosine:.5f}, worst {found.min_cosine:.5f}"
-    if found.centred_cosine is not None:
-        yield f"after the common mean is subtracted: cosine {found.centred_cosine:.5f}"
-    if found.rank_correlation is not None:
-        yield f"rank correlation {found.rank_correlation:.4f}, scores off by {found.score_error:.3f} of their spread"
-    yield f"merged against alone: {found.max_merged_difference:.1e}"

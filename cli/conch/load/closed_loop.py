@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,6 +51,19 @@ class Load:
     def tokens_per_s(self) -> float:
         """Tokens answered in a second."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the load for JSON: counts, rates, percentiles of latency (None without answers), errors by message."""
+        answered = bool(self.latencies_s)
+        return {
+            "seconds": self.seconds,
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "texts_per_s": self.texts_per_s,
+            "tokens_per_s": self.tokens_per_s,
+            "latency_ms": {f"p{p}": percentile(self.latencies_s, p) * 1e3 if answered else None for p in (50, 95, 99)},
+            "errors": dict(self.errors.most_common()),
+        }
 
 
 async def closed_loop(

@@ -1,0 +1,65 @@
+"""Arguments and options that several commands have; lengths and sizes as people write them: `long`, `2GB`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+LENGTHS = {"short": 1024, "medium": 2048, "long": 4096, "maximum": 8192}
+"""Tokens of a text, by name."""
+TOKENS = f"TOKENS|{'|'.join(LENGTHS)}"
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def tokens(text: str) -> int:
+    """Return a number of tokens from a number or a name."""
+    if text in LENGTHS:
+        return LENGTHS[text]
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a number of tokens nor one of {', '.join(LENGTHS)}")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Return bytes from `2GB` (10^9), `512MiB` (2^20) and the like."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
+    if not found or found[2] not in _BYTES:
+        raise typer.BadParameter(f"{text!r} is no size: write it as 2GB or 512MiB")
+    return int(float(found[1]) * _BYTES[found[2]])
+
+
+DEFAULT_MODEL = "all-minilm-l6-v2"
+DEFAULT_REPOSITORY = Path("model_repository")
+
+Model = Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Known names, Hub ids or folders.")]
+Repository = Annotated[
+    Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository, and conch.lock in it.")
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Commit, branch or tag on the Hub."),
+]
+UpdateLock = Annotated[
+    bool,
+    typer.Option(
+        "--update-lock", help="Take checkpoints as they are now and record them, even if they differ from conch.lock."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        parser=tokens,
+        metavar=TOKENS,
+        help="Tokens at which texts are truncated, instead of the checkpoint's limit.",
+    ),
+]
+Task = Annotated[
+    Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
+    typer.Option(help="Kind of the model, if the checkpoint does not state it."),
+]
+Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
