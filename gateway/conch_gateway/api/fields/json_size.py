@@ -17,7 +17,9 @@ def check_json_size(raw: bytes) -> None:
     Raises:
         BodyTooLargeError: there are more.
     """
-    # Most documents are small enough even if all their letters are taken for JSON's own.
+    if len(raw) <= MOST_CONTAINERS:  # fewer bytes than values are allowed
+        return
+    # Most documents are small enough even if all letters within strings are taken for JSON's own.
     if not _excess(np.frombuffer(raw, np.uint8)):
         return
     if excess := _excess(_without_strings(raw)):
