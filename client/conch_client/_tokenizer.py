@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first
+from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first, repeats_a_text
 from tokenizers import Encoding, Tokenizer
 
 from conch_client._errors import ServerError
@@ -52,33 +52,20 @@ class Token(NamedTuple):
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
-    """Turn whatever `tokenizers` raises into a ServerError: it raises the bare Exception, and panics of its Rust code.
+def _readable(*damage: type[Exception]) -> Iterator[None]:
+    """Turn errors of `tokenizers` into a ServerError: the bare Exception that it raises, and panics of its Rust code.
 
-    A panic is a BaseException, which would end a gateway's thread or loop instead of one request.
+    A panic is a BaseException, which would end a gateway's thread or loop instead of one request. Other errors are not
+    the tokenizer's and pass, but for those that damaged bytes cause.
     """
     try:
         yield
     except ConchError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, damage) and type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise ServerError(f"the served tokenizer cannot be read ({error}); try a newer 'tokenizers'") from error
-
-
-def _refuse_repetitions(tokenizer: Any) -> None:
-    """Refuse templates that have a text twice.
-
-    Where texts are cut, `tokenizers` joins every rest with every other, for each repetition anew: twenty of them take
-    more memory than there is, and end the process.
-    """
-    processor = tokenizer.get("post_processor") or {}
-    for part in processor.get("processors", [processor]):
-        for template in (part.get("single"), part.get("pair")):
-            places = [piece["Sequence"]["id"] for piece in template or () if "Sequence" in piece]
-            if len(places) != len(set(places)):
-                raise ServerError("the served tokenizer's template has a text more than once; export the model again")
 
 
 def _in_steps(method: Callable[P, Steps[Result]]) -> Callable[P, Steps[Result]]:
@@ -103,8 +90,9 @@ class TextTokenizer:
     """
 
     def __init__(self, content: bytes) -> None:
-        with _readable():
-            _refuse_repetitions(json.loads(content))
+        with _readable(AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            if repeats_a_text(json.loads(content)):
+                raise ServerError("the served tokenizer's template has a text more than once; export the model again")
             self._tokenizer = Tokenizer.from_str(content.decode())
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()

@@ -22,6 +22,7 @@ from conch_contract.names import (
 )
 from conch_contract.pair_template import FramedPair, Span, is_pair_template
 from conch_contract.tasks import RERANKERS, Task
+from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "head_name",
     "is_pair_template",
     "longest_first",
+    "repeats_a_text",
     "tokenizer_name",
 ]

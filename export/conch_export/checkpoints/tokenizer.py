@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import repeats_a_text
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
@@ -115,6 +116,9 @@ def _read(
         _lower_case(loaded.backend_tokenizer)
     beyond = _beyond(loaded, own, folder, settings, rows)
     content = _content(folder / FILE, own, loaded.backend_tokenizer, beyond)
+    if repeats_a_text(json.loads(content)):
+        msg = f"the tokenizer of {folder} has the same text twice in a template: mend post_processor in {FILE}"
+        raise UnsupportedError(msg)
     served = Tokenizer.from_str(content.decode())
     _refuse_tokens_without_rows(served, rows, folder)
     _refuse_other_ids(served, loaded, folder)

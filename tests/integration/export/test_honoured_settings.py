@@ -158,6 +158,17 @@ def test_what_is_not_honoured_is_refused_by_name(folder: Path, files: dict[str, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_template_that_repeats_a_text_is_refused_by_name(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    pair = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}] * 2
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing", "single": pair[:1], "pair": pair, "special_tokens": {},
+    }  # fmt: skip
+    put(folder, tokenizer=tokenizer)
+    with pytest.raises(UnsupportedError, match=r"the same text twice .* mend post_processor in tokenizer\.json"):
+        described(folder)
+
+
 def test_a_key_that_only_newer_libraries_know_is_noticed_without_a_family_too(
     checkpoints: Checkpoints, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conch_client import InvalidInputError, ServerError
 from conch_client._deadline import Deadline
 from conch_client._steps import Steps, finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenizer import TextTokenizer, _readable
 from conch_client.testing import fake_tokenizer_json
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,3 +111,23 @@ def test_a_template_that_repeats_a_text_is_refused() -> None:
     content["post_processor"] = {"type": "Sequence", "processors": [template]}
     with pytest.raises(ServerError, match="more than once"):
         TextTokenizer(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), TypeError("ours"), KeyError("ours"), ValueError()])
+def test_an_error_of_ours_does_not_pass_for_the_tokenizers(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, _readable():
+        raise error
+    assert caught.value is error
+
+
+def test_the_tokenizers_own_errors_are_named() -> None:
+    with pytest.raises(ServerError, match="cannot be read"), _readable():
+        raise Exception("as the library raises")
+    with pytest.raises(ServerError, match="cannot be read"), _readable():
+        raise type("PanicException", (BaseException,), {})("as its Rust code panics")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"{}", b'{"post_processor": 3}', b"[" * 100_000])
+def test_damaged_bytes_are_named(content: bytes) -> None:
+    with pytest.raises(ServerError, match="cannot be read"):
+        TextTokenizer(content)

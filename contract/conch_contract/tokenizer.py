@@ -1,0 +1,23 @@
+"""What a `tokenizer.json` may hold, beyond what the library `tokenizers` refuses itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def repeats_a_text(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether a template of a parsed tokenizer.json has the same text twice.
+
+    Where texts are cut, `tokenizers` joins every rest with every other, for each repetition anew: twenty of them take
+    more memory than there is, and end the process.
+    """
+    processor = tokenizer.get("post_processor") or {}
+    for part in processor.get("processors", [processor]):
+        for template in (part.get("single"), part.get("pair")):
+            places = [piece["Sequence"]["id"] for piece in template or () if "Sequence" in piece]
+            if len(places) != len(set(places)):
+                return True
+    return False
