@@ -19,6 +19,8 @@ from conch_export.model.distances import Alibi
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from conch_export.model.distances import DistanceBias, RelativeBias
     from conch_export.model.network import Attention
     from conch_export.onnx.ragged import Spans
@@ -31,26 +33,23 @@ TILE_TOKENS = 64
 """Queries whose scores are held at a time in long rows: 12 heads against 8,192 keys take 25 MB."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The part of FP32 [T, width] that begins at column `first`."""
-
-    name: str
-    first: int = 0
+Columns = tuple[str, int]
+"""A tensor FP32 [T, width], and the first of the columns of it that are meant."""
 
 
-@dataclass(frozen=True)
-class Projections:
-    """Queries (scaled already), keys and values of all tokens, positions included."""
+def attend_row_by_row(g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans, attention: Attention) -> str:
+    """Attend within rows on a CPU.
 
-    query: Columns
-    key: Columns
-    value: Columns
+    Args:
+        g: the graph.
+        parts: queries (scaled already), keys and values of all tokens, positions included.
+        spans: of the rows.
+        attention: what to compute.
 
-
-def attend_row_by_row(g: GraphBuilder, projections: Projections, *, spans: Spans, attention: Attention) -> str:
-    """Attend within rows on a CPU; returns FP32 [T, heads * head width]."""
-    rows = _Rows(g, projections, spans, attention)
+    Returns:
+        FP32 [T, heads * head width].
+    """
+    rows = _Rows(g, parts, spans, attention)
     is_short = g.node("LessOrEqual", g.node("Sub", spans.last, spans.first), g.int64(SHORT_TOKENS))
 
     def one_row(inner: GraphBuilder, index: str) -> str:
@@ -109,7 +108,7 @@ class _Rows:
     share keys, [key heads, queries of each, n, width], with a 1 in that place for keys and values.
     """
 
-    def __init__(self, g: GraphBuilder, projections: Projections, spans: Spans, attention: Attention) -> None:
+    def __init__(self, g: GraphBuilder, parts: Sequence[Columns], spans: Spans, attention: Attention) -> None:
         self._attention = attention
         first, last = g.column(spans.first), g.column(spans.last)
         keys_end = g.column(spans.masked) if spans.masked else last
@@ -120,15 +119,11 @@ class _Rows:
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
-        for columns, end, heads, group in (
-            (projections.query, last, attention.heads, shared),
-            (projections.key, keys_end, attention.key_heads, 1),
-            (projections.value, keys_end, attention.key_heads, 1),
-        ):
+        sides = ((last, attention.heads, shared), *[(keys_end, attention.key_heads, 1)] * 2)
+        for (name, column), (end, heads, group) in zip(parts, sides, strict=True):
             # One Slice cuts rows and columns at once: its corners are [row, column] pairs.
-            begins = _corner(g, first, columns.first)
-            ends = _corner(g, end, columns.first + heads * width)
-            self._parts.append((columns.name, begins, ends, group))
+            corners = _corner(g, first, column), _corner(g, end, column + heads * width)
+            self._parts.append((name, *corners, group))
 
     def short(self, g: GraphBuilder, index: str) -> str:
         """softmax(q k + bias) v, all of it at once."""

@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from conch_export.model.description import Target
 from conch_export.model.network import Activation, scaled, side_by_side
-from conch_export.onnx.attention import Columns, Projections, attend_packed, attend_row_by_row
+from conch_export.onnx.attention import Columns, attend_packed, attend_row_by_row
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.packed import Shape, packed_model
 from conch_export.onnx.ragged import Spans, for_each_chunk
@@ -120,19 +120,19 @@ class _Block:
             return attend_packed(g, joined, spans=spans, attention=attention)
         return attend_row_by_row(g, self._projections(joined, positions), spans=spans, attention=attention)
 
-    def _projections(self, joined: str, positions: str) -> Projections:
+    def _projections(self, joined: str, positions: str) -> list[Columns]:
         """Queries and keys normed and rotated; parts that neither changes stay columns of the joined product."""
         attention = self._layer.attention
         queries = attention.heads * attention.head_width
         keys = attention.key_heads * attention.head_width
-        value = Columns(joined, queries + keys)
+        value = (joined, queries + keys)
         if attention.query_norm is None and attention.key_norm is None:
             both = joined if attention.rotary is None else self._columns(joined, 0, queries + keys)
             both = self._rotated(both, positions)
-            return Projections(Columns(both), Columns(both, queries), value)
+            return [(both, 0), (both, queries), value]
         query = self._heads_normed("query_norm", _scaled_norm(attention), self._columns(joined, 0, queries))
         key = self._heads_normed("key_norm", attention.key_norm, self._columns(joined, queries, queries + keys))
-        return Projections(Columns(self._rotated(query, positions)), Columns(self._rotated(key, positions)), value)
+        return [(self._rotated(query, positions), 0), (self._rotated(key, positions), 0), value]
 
     def _columns(self, x: str, begin: int, end: int) -> str:
         g = self._g
