@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 FAMILIES = ["bert", "xlm_roberta", "mpnet", "modernbert", "qwen3", "nomic_bert", "gte", "jina_bert"]
 ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp32", "int8")]
-ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks", "row by row fp32", "row by row int8"]
+ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]
+ENCODERS += ["row by row fp32", "row by row int8"]
 HEADS = [*(pooling.value for pooling in Pooling), "classifier", "maxsim", "maxsim with skipped tokens"]
 HEADS += ["projection", "lexical", "vocabulary fp32", "vocabulary int8"]
 LONG = 170
