@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from conch_export.checkpoints.architecture import defaults, in_this_generation
 from conch_export.checkpoints.known_keys import TRANSFORMER
 from conch_export.checkpoints.settings import Settings, read_json, read_settings
-from conch_export.checkpoints.tokenizer import Arguments, ServedTokenizer, read_tokenizer
+from conch_export.checkpoints.tokenizer import ServedTokenizer, read_tokenizer
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.sources.files import is_transformer_folder, weight_files
@@ -111,9 +111,8 @@ class Checkpoint:
         if stated.get("max_seq_length") is not None:
             keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
         lower_case = stated.of("do_lower_case", bool, default=False)
-        arguments = Arguments(json.dumps(keywords, sort_keys=True), lower_case)
-        rows = self.config.of("vocab_size", int, 0) or None
-        return read_tokenizer(self.transformer, self.model_type, rows, arguments)
+        rows, arguments = self.config.of("vocab_size", int, 0) or None, json.dumps(keywords, sort_keys=True)
+        return read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=lower_case)
 
     @property
     def tokenizer(self) -> bytes:

