@@ -76,7 +76,8 @@ audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py
 
-docs: $(STAMP) ## write the generated pages and tables
+docs: $(STAMP) ## write the generated pages, tables and client
+	$(BIN)/python docs/sync_client.py
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)

@@ -28,7 +28,7 @@ from conch_server import ServerSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import table as benchmarks
-from docs import python_api
+from docs import python_api, sync_client
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
     "docs/settings.md": settings,
     "docs/cli.md": commands,
+    **sync_client.pages(),  # before the page of the API, which reads it
     "docs/python.md": python_api.page,
     "docs/adr/README.md": decisions,
     "docs/failures.md": failures.page,

@@ -1,7 +1,7 @@
 """Client of a Triton that serves a conch repository: texts in, numpy vectors and rankings out.
 
 Needs numpy, tokenizers and tritonclient[grpc], and no checkpoint. ``Client`` is for threads, ``AsyncClient`` for an
-event loop. Whatever goes wrong is a ``ConchError``: InvalidInputError, ModelNotFoundError, UnavailableError,
+event loop. Every error is a ``ConchError``: InvalidInputError, ModelNotFoundError, UnavailableError,
 OverloadedError, DeadlineExceededError or ServerError.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from conch_contract import ConchError, InvalidInputError, ModelInfo, Truncate
 
-from conch_client._async_client import AsyncClient
-from conch_client._channel import TLS
-from conch_client._client import Client
+from conch_client._async.client import AsyncClient
 from conch_client._errors import (
     DeadlineExceededError,
     ModelNotFoundError,
@@ -20,9 +18,11 @@ from conch_client._errors import (
     UnavailableError,
 )
 from conch_client._inputs import Texts
-from conch_client._rerank import Ranked, Ranking
-from conch_client._tokenizer import Token
-from conch_client._vectors import SparseVector
+from conch_client._requests.rerank import Ranked, Ranking
+from conch_client._requests.vectors import SparseVector
+from conch_client._sync.client import Client
+from conch_client._tokenization.tokenizer import Token
+from conch_client._transport.address import TLS
 
 __all__ = [
     "TLS",

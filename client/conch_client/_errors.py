@@ -1,15 +1,17 @@
 """Everything the client raises, and the one place where a gRPC status becomes an error.
 
 ConchError                      the root; also raised when a closed client is used
-├── InvalidInputError           the caller's input cannot be served as it is (also a ValueError)
+├── InvalidInputError           an input cannot be served as it is (also a ValueError)
 ├── ModelNotFoundError          the server has no such model
 ├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
 ├── OverloadedError             the server's queue is full; not retried: come back later
 ├── DeadlineExceededError       the call's time ran out
-└── ServerError                 the server failed, or answered what it must not
+└── ServerError                 the server failed, or its answer is none that a conch model gives
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import grpc
 from conch_contract import ConchError, InvalidInputError
@@ -36,8 +38,36 @@ class ServerError(ConchError):
 
 
 class RestrictedError(ServerError):
-    """The server answers this only to who has its key. Internal: the client then asks something else."""
+    """The server answers this only to holders of its key. Internal: the client then uses another request."""
 
+
+class Item(NamedTuple):
+    """A text, document, pair or row of the caller's, as errors name it.
+
+    Attributes:
+        name: Such as ``texts[3]``.
+        indices: Its position in the caller's list; empty for the query.
+    """
+
+    name: str
+    indices: tuple[int, ...] = ()
+
+    @classmethod
+    def text(cls, index: int) -> Item:
+        """Item of ``texts``."""
+        return cls(f"texts[{index}]", (index,))
+
+    @classmethod
+    def document(cls, index: int, suffix: str = "") -> Item:
+        """Item of ``documents``; ``suffix`` says what it was joined with."""
+        return cls(f"documents[{index}]{suffix}", (index,))
+
+    def error(self, problem: str) -> InvalidInputError:
+        """The error about this item; ``problem`` is the rest of the sentence."""
+        return InvalidInputError(f"{self.name} {problem}", self.indices)
+
+
+QUERY = Item("the query")
 
 # Triton says more in its message than in its status: a full queue, too long a wait in it and a model that is not loaded
 # are all UNAVAILABLE, and releases differ in what status an unknown model gets. The first match wins.
@@ -74,7 +104,7 @@ def error_from_status(code: grpc.StatusCode, details: str | None) -> ConchError:
 
     Args:
         code: Status of the failed call.
-        details: The server's message; what it says is kept in the error's.
+        details: The server's message, which the error's message repeats.
     """
     details = (details or "").strip()
     for fragment, kind, meaning in _BY_MESSAGE:

@@ -1,4 +1,4 @@
-"""The edge: what callers pass is checked here once, so that everything behind it works on known types."""
+"""Checks of arguments, done once at the edge, so that everything behind it works on known types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from conch_contract import InvalidInputError
 
-from conch_client._rows import Rows
+from conch_client._errors import Item
+from conch_client._tokenization.rows import Rows
 
 Texts = Sequence[str] | Sequence[Sequence[int]]
 """Texts, or token-id sequences that are taken as they are (special tokens included)."""
@@ -52,21 +53,21 @@ def check_texts(values: object, name: str = "texts") -> list[str]:
         InvalidInputError: Empty, not a list, or an item is not such a text.
     """
     items = _items(values, name)
-    for index, item in enumerate(items):
-        check_text(item, f"{name}[{index}]")
+    for index, value in enumerate(items):
+        check_text(value, Item(f"{name}[{index}]", (index,)))
     return items
 
 
-def check_text(value: object, name: str) -> str:
+def check_text(value: object, item: Item) -> str:
     """The value itself, if it is a text without lone surrogates (which no tokenizer takes)."""
     if not isinstance(value, str):
-        raise InvalidInputError(f"{name} must be a str, not {type(value).__name__}")
+        raise item.error(f"must be a str, not {type(value).__name__}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInputError(
-                f"{name} has a lone surrogate at character {error.start}; "
+            raise item.error(
+                f"has a lone surrogate at character {error.start}; "
                 "clean it, for example with text.encode('utf-8', 'replace').decode()"
             ) from error
     return value
@@ -76,7 +77,7 @@ def check_inputs(values: object) -> Inputs:
     """Texts or token-id sequences, told apart by the first item.
 
     Raises:
-        InvalidInputError: Empty, neither of the two, a mixture, or ids that are none; the message has the index.
+        InvalidInputError: Empty, neither of the two, a mixture, or malformed ids; the error has the index.
     """
     items = _items(values, "texts")
     if isinstance(items[0], str):
@@ -119,15 +120,15 @@ def _items(values: object, name: str) -> list[Any]:
     return items
 
 
-def _token_rows(items: list[Any]) -> Rows:
-    for index, item in enumerate(items):
-        if not isinstance(item, (list, tuple, np.ndarray)):
-            kind = type(item).__name__
-            raise InvalidInputError(f"texts[{index}] must be a list of token ids like the first item, not {kind}")
-    if not _are_ids(list(chain.from_iterable(items))):
-        index = next(i for i, item in enumerate(items) if not _are_ids(item))
-        raise InvalidInputError(f"texts[{index}] must hold integers from 0 to {_MAX_ID}, and nothing else")
-    return Rows.of(items)
+def _token_rows(values: list[Any]) -> Rows:
+    for index, value in enumerate(values):
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            kind = type(value).__name__
+            raise Item.text(index).error(f"must be a list of token ids like the first item, not {kind}")
+    if not _are_ids(list(chain.from_iterable(values))):
+        index = next(i for i, value in enumerate(values) if not _are_ids(value))
+        raise Item.text(index).error(f"must hold integers from 0 to {_MAX_ID}, and nothing else")
+    return Rows.of(values)
 
 
 def _are_ids(values: Any) -> bool:
@@ -136,5 +137,5 @@ def _are_ids(values: Any) -> bool:
     except (ValueError, OverflowError):
         return False
     if array.size == 0:
-        return True  # `Rows` says that nothing is no row
+        return True  # `Rows.of` refuses empty rows, with a better message
     return array.ndim == 1 and array.dtype.kind in "iu" and array.min() >= 0 and bool(array.max() <= _MAX_ID)

@@ -87,7 +87,7 @@ def test_everything_exported_is_documented(name: str) -> None:
 
 def test_its_modules_import_only_what_it_depends_on() -> None:
     imported: set[str] = set()
-    for module in Path(conch_client.__file__).parent.glob("*.py"):
+    for module in Path(conch_client.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").split(".")[0])

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
 
 from conch_client import InvalidInputError, ServerError
-from conch_client._deadline import Deadline
-from conch_client._model_info import is_conch_model, read_model_info
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.catalog import is_conch_model, read_model_info
+from conch_client._transport.deadline import Deadline
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import ExportError
@@ -39,11 +38,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tests.fuzz.values import Values
+from tests.steps import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_client._steps import Steps
+    from conch_client._tokenization.steps import Steps
     from conch_contract import Truncate
 
 ROOT = Path(__file__).parents[2]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from conch_client._deadline import Deadline
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.deadline import Deadline
 from conch_client.testing import fake_tokenizer_json
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from tests.steps import finish
 
 reference = Tokenizer.from_str(fake_tokenizer_json().decode())
 tokenizer = TextTokenizer(fake_tokenizer_json())

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_client._deadline import Deadline
-from conch_client._late_interaction import encode_marked, marked_rows
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.late_interaction import encode_marked, marked_rows
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.deadline import Deadline
 from conch_export import Options, Overrides
 from conch_export.model.description import GenerativeReranker, interaction_of
 from conch_export.model.public_models import public_models
@@ -17,6 +16,7 @@ from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role, verification_sample
 
 from tests import head_checkpoints
+from tests.steps import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conch_client._deadline import Deadline
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.deadline import Deadline
 from conch_export import Options, Precision, UnsupportedError, VerificationError, export
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.verification.texts import docstrings, spread
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import head_checkpoints
+from tests.steps import finish
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conch.app import app
-from conch_client._embed import VectorOptions
-from conch_client._model_info import read_model_info
+from conch_client._requests.options import VectorOptions
+from conch_client._transport.catalog import read_model_info
 from google.protobuf import text_format
 from torch.nn import functional
 from tritonclient.grpc.model_config_pb2 import ModelConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conch_client._model_info import read_model_info
+from conch_client._transport.catalog import read_model_info
 from conch_export import Options, Precision, UnsupportedError, export
 from google.protobuf import text_format
 from sentence_transformers import CrossEncoder

@@ -96,7 +96,7 @@ async def test_large_inputs_are_tokenised_off_the_loop(client: AsyncClient, monk
 
 
 def _soon() -> Any:
-    from conch_client._deadline import Deadline
+    from conch_client._transport.deadline import Deadline
 
     return Deadline(5)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import InvalidInputError
-from conch_client._rows import Rows
+from conch_client._tokenization.rows import Rows
 from conch_client.testing import FakeModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -108,5 +108,7 @@ async def test_what_has_tokens_is_still_answered(client: Both, bare: FakeServer)
 
 @pytest.mark.parametrize("rows", [[[]], [[1], []], [[], [1]]], ids=str)
 def test_rows_cannot_be_made_with_an_empty_one(rows: list[Any]) -> None:
-    with pytest.raises(InvalidInputError, match=rf"row {rows.index([])} has no token"):
-        Rows.of(rows, label="row {}".format)
+    empty = rows.index([])
+    with pytest.raises(InvalidInputError, match=rf"texts\[{empty}\] has no token") as raised:
+        Rows.of(rows)
+    assert raised.value.indices == (empty,)

@@ -14,8 +14,8 @@ from conch_client import (
     ServerError,
     UnavailableError,
 )
-from conch_client._deadline import Backoff, Deadline
 from conch_client._errors import error_from_status
+from conch_client._transport.deadline import Backoff, Deadline
 
 Status = grpc.StatusCode
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client import InvalidInputError
-from conch_client._deadline import Deadline
-from conch_client._long_texts import WHOLE
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.long_texts import WHOLE
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.deadline import Deadline
 from conch_contract import FramedPair, longest_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,8 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+from tests.steps import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from conch_client import InvalidInputError, ModelInfo, ModelNotFoundError, ServerError, UnavailableError
-from conch_client import _catalog as catalog
+from conch_client._transport import catalog
 from conch_client.testing import FakeModel, fake_tokenizer_json
 
 if TYPE_CHECKING:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import InvalidInputError
-from conch_client._deadline import Deadline
-from conch_client._steps import finish
-from conch_client._tokenizer import TextTokenizer
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.deadline import Deadline
 from conch_client.testing import FakeModel, fake_tokenizer_json
 from conch_contract import FramedPair
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+
+from tests.steps import finish
 
 if TYPE_CHECKING:
     from conch_client.testing import FakeServer

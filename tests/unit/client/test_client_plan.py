@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_client._plan import plan_batches
+from conch_client._requests.plan import plan_batches
 from hypothesis import given
 from hypothesis import strategies as st
 

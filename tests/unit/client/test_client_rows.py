@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from conch_client._rows import Rows
+from conch_client._tokenization.rows import Rows
 from hypothesis import given
 from hypothesis import strategies as st
 

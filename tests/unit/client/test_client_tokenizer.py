@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_client import InvalidInputError, ServerError
-from conch_client._deadline import Deadline
-from conch_client._steps import Steps, finish
-from conch_client._tokenizer import TextTokenizer, _readable
+from conch_client._tokenization.tokenizer import TextTokenizer, _readable
+from conch_client._transport.deadline import Deadline
 from conch_client.testing import fake_tokenizer_json
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from tests.steps import finish
+
 if TYPE_CHECKING:
-    from conch_client._rows import Rows
+    from conch_client._tokenization.rows import Rows
+    from conch_client._tokenization.steps import Steps
 
 CLS, SEP = 1, 2
 reference = Tokenizer.from_str(fake_tokenizer_json().decode())

@@ -1,10 +1,10 @@
-"""Long texts, of which no more is tokenised than is kept, and the tokens are those of the whole text.
+"""Long texts: no more of them is tokenised than is kept, and the tokens are those of the whole text.
 
 Only a piece of the text, at the end that is kept, is tokenised. What follows the piece may change its last tokens, but
 not what is before its last three words: tokenizers normalise and split from left to right, look ahead by no more than
 that, and tokenise each word by itself. Where the start of a text is dropped, the tokens are those after a place that
-splits words whatever was before it. A piece that settles too few tokens is made larger; where that takes more than
-``WHOLE`` characters, the text is refused.
+splits words whatever was before it. A piece with too few tokens that are certain is made larger; a text where that
+takes more than ``WHOLE`` characters is refused.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from conch_contract import InvalidInputError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from conch_contract import Truncate
+    from conch_contract import InvalidInputError, Truncate
     from tokenizers import Encoding, Tokenizer
 
-    from conch_client._steps import Steps
+    from conch_client._errors import Item
+    from conch_client._tokenization.steps import Steps
 
 WHOLE = 2**18
 """Most characters that are tokenised at once: some 0.3 s and 150 MB where each is a token."""
@@ -34,7 +33,7 @@ _WORDS = 3
 _MARGIN = 64  # characters beyond the longest added token
 _SPACE_IN_METASPACE = "▁"
 _JOINS_WORDS = re.compile(f"[^{_SPACE_IN_METASPACE}]{_SPACE_IN_METASPACE}")
-# Two words, or a word and what is no part of any: every tokenizer that splits text at all splits it here.
+# Between two words, and between a word and punctuation: every tokenizer that splits text at all splits it here.
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_]) (?=[^\W\d_])")
 _AFTER_WORDS = re.compile(r"(?<=[^\W\d_])(?=[!\"#$%&()*+,./:;<=>?@\[\]{|}~\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 
@@ -52,26 +51,26 @@ class LongTexts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def first_tokens(self, text: str, room: int, what: str) -> Steps[Encoding]:
+    def first_tokens(self, text: str, room: int, item: Item) -> Steps[Encoding]:
         """At least the first ``room`` tokens of a text without special ones, all there are if it has fewer."""
         for size in _sizes(text, room):
             piece = self._piece(text[:size])
-            if size == len(text) or self._settled_before(text[:size], piece) >= room:
+            if size == len(text) or self._certain_before(text[:size], piece) >= room:
                 return piece.encoding
             yield
-        raise _unsettled(what, text)
+        raise _undecided(item, text)
 
-    def last_tokens(self, text: str, room: int, what: str) -> Steps[Encoding]:
+    def last_tokens(self, text: str, room: int, item: Item) -> Steps[Encoding]:
         """At least the last ``room`` tokens of a text without special ones, all there are if it has fewer."""
         for size in _sizes(text, room):
             piece = self._piece(text[-size:])
-            if size == len(text) or len(piece.encoding.ids) - self._settled_from(text[-size:], piece) >= room:
+            if size == len(text) or len(piece.encoding.ids) - self._certain_from(text[-size:], piece) >= room:
                 return piece.encoding
             yield
-        raise _unsettled(what, text)
+        raise _undecided(item, text)
 
-    def shortened(self, text: str, room: int, truncate: Truncate, what: str) -> Steps[str]:
-        """The text without a part of its middle, for who keeps ``room`` tokens of one end and looks at the other."""
+    def shortened(self, text: str, room: int, truncate: Truncate, item: Item) -> Steps[str]:
+        """The text without a part of its middle, for a pair of which ``room`` tokens are kept at one end."""
         kept, read = _CHARACTERS_PER_TOKEN * room + _SHORTEST, _SHORTEST
         while kept + read < len(text):
             head, tail = (kept, read) if truncate == "end" else (read, kept)
@@ -84,7 +83,7 @@ class LongTexts:
                     return first + last
             kept, read = _GROWTH * kept, _GROWTH * read
         if len(text) > WHOLE:
-            raise _unsettled(what, text)
+            raise _undecided(item, text)
         return text
 
     def _piece(self, text: str) -> _Piece:
@@ -97,20 +96,20 @@ class LongTexts:
         ]
         return _Piece(encoding, starts)
 
-    def _settled_before(self, text: str, piece: _Piece) -> int:
-        """How many of the first tokens are the same whatever follows the text."""
+    def _certain_before(self, text: str, piece: _Piece) -> int:
+        """How many of the first tokens are the same, whatever follows the text."""
         offsets, end = piece.encoding.offsets, len(text)
-        while end and text[end - 1].isnumeric():  # numbers are grouped from their end by some
+        while end and text[end - 1].isnumeric():  # some tokenizers group the digits of a number from its end
             end -= 1
         end = min(end, len(text) - _MARGIN - self._longest_added)
         return next((start for start in reversed(piece.starts[:-_WORDS]) if offsets[start][0] <= end), 0)
 
-    def _settled_from(self, text: str, piece: _Piece) -> int:
-        """From which token on they are the same whatever precedes the text."""
+    def _certain_from(self, text: str, piece: _Piece) -> int:
+        """Number of the token from which on all are the same, whatever precedes the text."""
         offsets, begin = piece.encoding.offsets, _MARGIN + self._longest_added
         places = {match.start() for match in _AFTER_WORDS.finditer(text, begin)}
         for match in _BETWEEN_WORDS.finditer(text, begin):
-            places |= {match.start(), match.end()}  # some tokenizers count the space to the word, some do not
+            places |= {match.start(), match.end()}  # the space belongs to the word in some tokenizers
         return next((start for start in piece.starts if offsets[start][0] in places), len(offsets))
 
     def _word_starts(self, text: str) -> list[int]:
@@ -127,7 +126,7 @@ class LongTexts:
 
     @cached_property
     def _joins_words(self) -> bool:
-        """Whether a token may reach from one word into the next: not in those of SentencePiece, as they are made."""
+        """Whether a token may reach from one word into the next; those of SentencePiece never do."""
         return any(map(_JOINS_WORDS.search, self._tokenizer.get_vocab(with_added_tokens=False)))
 
     @cached_property
@@ -135,8 +134,8 @@ class LongTexts:
         return max((len(token.content) for token in self._tokenizer.get_added_tokens_decoder().values()), default=0)
 
 
-def is_long(text: str, room: int) -> bool:
-    """Whether a text of which ``room`` tokens are kept most likely has more, so that only a piece of it is read."""
+def is_long(text: str, room: float) -> bool:
+    """Whether a text most likely has more than ``room`` tokens, so that only a piece of it is tokenised."""
     return len(text) > _CHARACTERS_PER_TOKEN * room + _SHORTEST
 
 
@@ -168,8 +167,8 @@ def _sizes(text: str, room: int) -> list[int]:
     return [*sizes[:-1], limit]
 
 
-def _unsettled(what: str, text: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{what} has {len(text)} characters, and {WHOLE} of them do not tell where to cut it, as they hold hardly any "
-        "words; shorten it"
+def _undecided(item: Item, text: str) -> InvalidInputError:
+    return item.error(
+        f"has {len(text)} characters, and {WHOLE} of them do not tell where to cut it, as they hold hardly any words; "
+        "shorten it"
     )

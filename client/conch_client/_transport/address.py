@@ -1,4 +1,4 @@
-"""gRPC channels: the options that make a connection survive restarts and idle hours."""
+"""Where a server is, and the channel options that let a connection survive restarts and idle hours."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import grpc.aio
 from conch_contract import InvalidInputError
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A restarted server is found again within half a second; gRPC's own back-off grows to two minutes. What gRPC calls
@@ -41,7 +40,7 @@ class TLS:
     certificate_chain: str | Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC wants to see; reads the files."""
+        """The credentials in gRPC's own type; reads the files."""
         paths = (self.root_certificates, self.private_key, self.certificate_chain)
         return grpc.ssl_channel_credentials(*(None if path is None else Path(path).read_bytes() for path in paths))
 
@@ -59,17 +58,8 @@ class Address:
                 f"url must be host:port of Triton's gRPC endpoint, as in '127.0.0.1:8001': {self.url!r}"
             )
 
-    def channel(self) -> grpc.Channel:
-        """A channel for threads."""
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Credentials of an encrypted connection; None for one that is not."""
         if self.tls is False:
-            return grpc.insecure_channel(self.url, options=_OPTIONS)
-        return grpc.secure_channel(self.url, self._credentials(), options=_OPTIONS)
-
-    def aio_channel(self) -> grpc.aio.Channel:
-        """A channel for the running event loop."""
-        if self.tls is False:
-            return grpc.aio.insecure_channel(self.url, options=_OPTIONS)
-        return grpc.aio.secure_channel(self.url, self._credentials(), options=_OPTIONS)
-
-    def _credentials(self) -> grpc.ChannelCredentials:
+            return None
         return (self.tls if isinstance(self.tls, TLS) else TLS()).credentials()

@@ -7,14 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from conch_contract import InvalidInputError
+
+from conch_client._errors import Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-
-    Label = Callable[[int], str]
 
 
 class Matrix(NamedTuple):
@@ -31,7 +30,7 @@ class Matrix(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """``n`` rows of token ids, made with ``of``, none empty. Whatever leaves the client is rows.
+    """``n`` rows of token ids, made with ``of``, none empty. Everything that the client sends is rows.
 
     Attributes:
         ids: int64 [total], row after row.
@@ -55,20 +54,18 @@ class Rows:
         rows: Sequence[Sequence[int]],
         segments: Sequence[Sequence[int]] | None = None,
         masked: NDArray[np.int64] | None = None,
-        label: Label = "texts[{}]".format,
+        item: Callable[[int], Item] = Item.text,
     ) -> Rows:
         """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers.
 
-        ``label`` says what the error calls the row of a number.
+        ``item`` is the caller's item behind the row of a number.
 
         Raises:
             InvalidInputError: A row is empty. The server would compute nothing for it.
         """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         if not lengths.all():
-            raise InvalidInputError(
-                f"{label(int(lengths.argmin()))} has no token that the model could read; leave it out"
-            )
+            raise item(int(lengths.argmin())).error("has no token that the model could read; leave it out")
         return cls(_flat(rows), lengths, None if segments is None else _flat(segments), masked)
 
     def __len__(self) -> int:

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_client._rows import Rows
+from conch_client._errors import Item
+from conch_client._tokenization.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_contract import Interaction, Truncate
 
-    from conch_client._steps import Steps
-    from conch_client._tokenizer import TextTokenizer
+    from conch_client._tokenization.steps import Steps
+    from conch_client._tokenization.tokenizer import TextTokenizer
 
 
 def encode_marked(
@@ -24,10 +25,10 @@ def encode_marked(
     *,
     query: bool,
     truncate: Truncate,
-    label: Callable[[int], str] = "texts[{}]".format,
+    item: Callable[[int], Item] = Item.text,
 ) -> Steps[list[list[int]]]:
-    """Token ids of queries or of documents; errors are those of ``TextTokenizer.encode``."""
-    found = yield from tokenizer.encode(texts, max_length=rules.room(query=query), truncate=truncate, label=label)
+    """Token ids of queries or of documents; arguments and errors are those of ``TextTokenizer.encode``."""
+    found = yield from tokenizer.encode(texts, max_length=rules.room(query=query), truncate=truncate, item=item)
     return [rules.row(row, query=query) for row in found.tolist()]
 
 

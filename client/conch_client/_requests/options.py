@@ -1,4 +1,4 @@
-"""Embedding: texts to unit vectors."""
+"""Options of calls: how texts become tokens, and what their vectors look like."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate
 
+from conch_client._errors import Item
 from conch_client._inputs import Inputs, check_count, check_truncate
-from conch_client._late_interaction import encode_marked, marked_rows
-from conch_client._plan import plan_batches
-from conch_client._wire import infer_request, read_output
+from conch_client._tokenization.late_interaction import encode_marked, marked_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
-    from tritonclient.grpc import service_pb2 as pb
 
-    from conch_client._jobs import LoadedModel
-    from conch_client._rows import Rows
-    from conch_client._steps import Steps
-    from conch_client._tokenizer import Token
+    from conch_client._requests.job import LoadedModel
+    from conch_client._tokenization.rows import Rows
+    from conch_client._tokenization.steps import Steps
+    from conch_client._tokenization.tokenizer import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class TokenOptions:
         """Token rows of the input; ids that were given stay as they are."""
         limit, rules = model.info.max_length, model.info.interaction
         if inputs.rows is not None:
-            rows = _check_rows(inputs.rows, self, limit)
+            rows = self._checked(inputs.rows, limit)
             return rows if rules is None else marked_rows(rules, rows.tolist())
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
         texts = [prompt + text for text in inputs.texts or ()] if prompt else inputs.texts or []
@@ -63,10 +59,21 @@ class TokenOptions:
             )
         )
 
+    def _checked(self, rows: Rows, max_length: int) -> Rows:
+        if self.prompt is not None or self.prompt_name is not None:
+            raise InvalidInputError("a prompt goes before a text; tokenise it with the text, or send the text itself")
+        longest = int(rows.lengths.argmax())
+        if rows.lengths[longest] > max_length:
+            raise Item.text(longest).error(
+                f"has {rows.lengths[longest]} token ids and the model takes {max_length}; "
+                "cut it (mind its special tokens), or send the text"
+            )
+        return rows
+
 
 @dataclass(frozen=True, slots=True)
 class VectorOptions:
-    """What the vectors shall look like; see ``Client.embed``."""
+    """What the vectors look like; see ``Client.embed``."""
 
     dimensions: int | None = None
     normalize: bool = True
@@ -75,7 +82,7 @@ class VectorOptions:
         check_count(self.dimensions, "dimensions")
 
     def check(self, model: ModelInfo) -> None:
-        """Raises InvalidInputError for what this model cannot give."""
+        """Raises InvalidInputError for vectors that this model cannot give."""
         if model.normalized and not self.normalize:
             raise InvalidInputError(
                 f"{model.name} is served with normalisation built in; for raw vectors export it with --no-normalize"
@@ -91,66 +98,18 @@ class VectorOptions:
             )
 
     def apply(self, vectors: NDArray[np.float32], model: ModelInfo) -> NDArray[np.float32]:
-        """Cuts and normalises, as asked for."""
+        """Cuts and normalises vectors, float32 [n, dimension]."""
         cut = self.dimensions is not None and self.dimensions < vectors.shape[1]
         if cut and model.matryoshka_centred:
             vectors = vectors - vectors.mean(axis=1, keepdims=True)
         if cut:
             vectors = vectors[:, : self.dimensions]
         if (cut and model.normalized) or (self.normalize and not model.normalized):
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+            vectors = units(vectors)
         return vectors
 
 
-class EmbedJob:
-    """Embeds token rows; see ``_jobs.Job``."""
-
-    def __init__(self, model: ModelInfo, rows: Rows, vectors: VectorOptions) -> None:
-        self._model = model
-        self._rows = rows
-        self._vectors = vectors
-        self.parts = plan_batches(rows.lengths, max_rows=model.max_rows)
-
-    @classmethod
-    def prepare(
-        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, vectors: VectorOptions
-    ) -> Steps[EmbedJob]:
-        """The job for these texts."""
-        vectors.check(model.info)
-        return cls(model.info, (yield from tokens.rows(model, inputs)), vectors)
-
-    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
-        """The request for these rows."""
-        return infer_request(self._model, self._rows.matrix(part))
-
-    def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
-        """float32 [n, dimension], in the order of the input."""
-        dimension = self._model.dimension or 0
-        vectors = np.empty((len(self._rows), dimension), np.float32)
-        for part, response in zip(self.parts, responses, strict=True):
-            vectors[part] = read_output(response, self._model.output, (len(part), dimension))
-        refuse_rows(self._model, np.isnan(vectors).any(axis=1))
-        return self._vectors.apply(vectors, self._model)
-
-
-def refuse_rows(model: ModelInfo, spoilt: NDArray[np.bool_]) -> None:
-    """Raises InvalidInputError for rows that the server could not compute, told by their NaN: bool [n]."""
-    refused = np.flatnonzero(spoilt)
-    if refused.size:
-        raise InvalidInputError(
-            f"{model.name} refused text(s) {refused.tolist()}: a token id is outside its vocabulary; "
-            "use its own tokenizer (Client.tokenize), or send the text"
-        )
-
-
-def _check_rows(rows: Rows, options: TokenOptions, max_length: int) -> Rows:
-    if options.prompt is not None or options.prompt_name is not None:
-        raise InvalidInputError("a prompt goes before a text; tokenise it with the text, or send the text itself")
-    longest = int(rows.lengths.argmax())
-    if rows.lengths[longest] > max_length:
-        raise InvalidInputError(
-            f"texts[{longest}] has {rows.lengths[longest]} token ids and the model takes {max_length}; "
-            "cut it (mind its special tokens), or send the text"
-        )
-    return rows
+def units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors with length 1: float32 [n, dimension]."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)

@@ -1,4 +1,4 @@
-"""Time: one deadline for a whole call, and how long to wait between attempts within it."""
+"""One deadline for a whole call, and the delays between attempts within it."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Deadline:
         return left
 
     def exceeded(self) -> DeadlineExceededError:
-        """The error that says that this deadline has passed."""
+        """The error for a call whose time ran out."""
         return DeadlineExceededError(
             f"the call did not finish within timeout_s={self._timeout_s:g}; raise it or send less at once"
         )
 
 
 class Backoff:
-    """Waiting times between attempts: exponential, jittered so that clients do not return in step."""
+    """Delays between attempts: exponential, with jitter, so that clients do not all return at the same moment."""
 
     __slots__ = ("_deadline", "_left", "_longest_s")
 
@@ -57,7 +57,7 @@ class Backoff:
 
     def next_delay_s(self, failure: UnavailableError) -> float:
         """Seconds to wait before the next attempt; raises ``failure`` when no attempt or no time is left for one."""
-        delay_s = random.uniform(0.5, 1.0) * self._longest_s  # noqa: S311 - nothing secret about it
+        delay_s = random.uniform(0.5, 1.0) * self._longest_s  # noqa: S311 - not for cryptography
         if self._left == 0 or delay_s >= self._deadline.remaining_s():
             raise failure
         self._left -= 1

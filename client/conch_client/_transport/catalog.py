@@ -1,9 +1,9 @@
 """What the server serves, as last read: models by name, tokenizers by the hash of their file.
 
 A redeployment can give a name to another model, with another tokenizer, and ids of the old tokenizer would then give
-wrong vectors without any error. So what was read counts for ``TTL_S`` seconds only, and is void at once when the server
-could not be reached (it may have been replaced) or refused a request; a request is repeated only once the model it was
-made for was found unchanged, otherwise the call starts anew.
+wrong vectors without any error. Therefore a reading counts for ``TTL_S`` seconds only, and is void at once when the
+server could not be reached (it may have been replaced) or refused a request. A request is repeated only after the model
+that it was made for was found unchanged; otherwise the call starts anew.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import hashlib
 import math
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from conch_contract import ENCODER, INNER_NAMES, InvalidInputError, ModelInfo, Task
+from conch_contract import ENCODER, FORMAT_PARAMETER, INNER_NAMES, DescriptionError, InvalidInputError, ModelInfo, Task
 
 from conch_client._errors import ModelNotFoundError, ServerError, UnavailableError
-from conch_client._model_info import is_conch_model, read_model_info
-from conch_client._tokenizer import TextTokenizer
-from conch_client._wire import range_request, read_output
+from conch_client._tokenization.tokenizer import TextTokenizer
+from conch_client._transport.tensors import range_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as pb
 
 TTL_S = 10.0
-"""How long a reading counts: the longest that a silent redeployment goes unnoticed."""
+"""Seconds that a reading counts: the longest that a redeployment goes unnoticed while nothing fails."""
 
 FILE_PART_BYTES = 2 * 1024 * 1024
 
@@ -39,12 +39,15 @@ _NOT_READ = tuple(f".{name}" for name in INNER_NAMES - {ENCODER})
 _CALLS = {Task.EMBEDDING: "embed", Task.MULTI_VECTOR: "embed_tokens", Task.SPARSE: "embed_sparse"}
 
 
+_NO_OTHERS: Mapping[str, model_config_pb2.ModelConfig] = MappingProxyType({})
+
+
 class ModelChangedError(Exception):
     """The model is no longer the one that this job was made for. Internal: the call starts anew."""
 
 
 class Reading(NamedTuple):
-    """What one look at the server showed.
+    """One reading of the server.
 
     Attributes:
         at: When it began, on the monotonic clock.
@@ -58,7 +61,7 @@ class Reading(NamedTuple):
 
 
 class Catalog:
-    """The last reading and the tokenizers; replaced as a whole, so that any thread may look at any time."""
+    """The last reading and the tokenizers; both are replaced, never changed, so that threads need no lock to read."""
 
     def __init__(self) -> None:
         self._reading = Reading(-math.inf, {}, {})
@@ -79,19 +82,19 @@ class Catalog:
         return self._valid and self._reading.at >= asked_at
 
     def expire(self) -> None:
-        """Voids the reading: the next call looks at the server again."""
+        """Voids the reading: the next call reads anew."""
         self._valid = False
 
     def knows(self, name: str | None, tasks: Sequence[Task], asked_at: float) -> bool:
-        """Whether the reading settles which model that is, for a call that began at ``asked_at``.
+        """Whether the reading is enough to find a model, for a call that began at ``asked_at``.
 
-        That a model is missing or not ready is believed only from a reading that is newer than the question.
+        A model counts as missing or not ready only by a reading that is newer than the call.
         """
         found = self._find(name, tasks)
         return self.is_current() and ((found is not None and found.ready) or self._reading.at >= asked_at)
 
     def is_valid(self) -> bool:
-        """Whether nothing has voided the reading; age does not matter to a call that began with it."""
+        """Whether nothing has voided the reading; a call that began with it may go on however old it becomes."""
         return self._valid
 
     def confirm(self, info: ModelInfo) -> None:
@@ -118,7 +121,7 @@ class Catalog:
     def update(
         self, at: float, index: pb.RepositoryIndexResponse, configs: Iterable[model_config_pb2.ModelConfig]
     ) -> None:
-        """Takes in a new reading: the server's index and the configurations of what it lists as ready."""
+        """Replaces the reading by the server's index and the configurations of the models that it lists as ready."""
         models: dict[str, ModelInfo] = {}
         unreadable: dict[str, str] = {}
         by_name = {config.name: config for config in configs}
@@ -128,7 +131,7 @@ class Catalog:
             except ServerError as error:  # noqa: PERF203 - one bad model must not hide the others
                 unreadable[config.name] = str(error)
         for name in {entry.name for entry in index.models} - models.keys():
-            if name in self._reading.models:  # what an unloaded model is cannot be asked, but was seen before
+            if name in self._reading.models:  # Triton does not describe unloaded models, but an earlier reading does
                 models[name] = replace(self._reading.models[name], ready=False)
         self._reading = Reading(at, dict(sorted(models.items())), unreadable)
         self._valid = True
@@ -140,7 +143,7 @@ class Catalog:
         return self._tokenizers.get(info.tokenizer_sha256)
 
     def add_tokenizer(self, info: ModelInfo, parts: Iterable[pb.ModelInferResponse]) -> TextTokenizer:
-        """Takes in the answers to ``tokenizer_requests``.
+        """Puts the tokenizer together from the answers to ``tokenizer_requests``, and keeps it.
 
         Raises:
             ServerError: The file is not the one that the model was exported with, or cannot be read.
@@ -148,7 +151,7 @@ class Catalog:
         content = b"".join(read_output(part, "content").tobytes() for part in parts)
         digest = hashlib.sha256(content).hexdigest()
         if digest != info.tokenizer_sha256:
-            self.expire()  # a redeployment may have come in between
+            self.expire()  # the model may have been replaced in between
             raise ServerError(
                 f"{info.tokenizer} serves a file with SHA-256 {digest}, but {info.name} was exported with "
                 f"{info.tokenizer_sha256}: export it again"
@@ -183,7 +186,7 @@ def require_ready(info: ModelInfo) -> ModelInfo:
 
 
 def names_to_read(index: pb.RepositoryIndexResponse) -> list[str]:
-    """Models that are ready and may be public ones, and encoders; the other parts are told by their suffix."""
+    """Models that are ready and may be public ones, and encoders; other parts are known by their suffix."""
     return sorted(
         {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_NOT_READ)}
     )
@@ -195,3 +198,31 @@ def tokenizer_requests(info: ModelInfo) -> list[pb.ModelInferRequest]:
     return [
         range_request(info.tokenizer, begin, min(begin + FILE_PART_BYTES, info.tokenizer_bytes)) for begin in begins
     ]
+
+
+def is_conch_model(config: model_config_pb2.ModelConfig) -> bool:
+    """Whether a Triton model is the public face of a conch model (and not one of its parts, or somebody else's)."""
+    return FORMAT_PARAMETER in config.parameters
+
+
+def read_model_info(
+    config: model_config_pb2.ModelConfig, others: Mapping[str, model_config_pb2.ModelConfig] = _NO_OTHERS
+) -> ModelInfo:
+    """Reads the ensemble's configuration of a model that is ready; its encoder's is among the others, if known.
+
+    Raises:
+        ServerError: A parameter is missing or malformed, or the format is another than this client's.
+    """
+    steps = [others[step.model_name] for step in config.ensemble_scheduling.step if step.model_name in others]
+    instances = max((sum(group.count for group in step.instance_group) for step in steps), default=0)
+    try:
+        return ModelInfo.from_parameters(
+            config.name,
+            {name: parameter.string_value for name, parameter in config.parameters.items()},
+            inputs=tuple(tensor.name for tensor in config.input),
+            output=config.output[0].name if config.output else "",
+            max_rows=max(1, config.max_batch_size),
+            instances=instances or None,
+        )
+    except DescriptionError as error:
+        raise ServerError(str(error)) from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
-    from conch_client._rows import Matrix
+    from conch_client._tokenization.rows import Matrix
 
 _DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "FP32": np.dtype("<f4"),
@@ -29,7 +29,7 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
 
 
 def infer_request(model: ModelInfo, matrix: Matrix) -> pb.ModelInferRequest:
-    """The request that runs ``model`` over a matrix; of its tensors, those are sent that the model takes."""
+    """The request that runs ``model`` over a matrix, with those of its tensors that the model takes."""
     return _request(model.name, {name: getattr(matrix, name) for name in model.inputs})
 
 
@@ -55,12 +55,12 @@ def read_output(
     """The output of that name, read-only.
 
     Args:
-        response: What the server answered.
+        response: The server's answer.
         name: Output to read.
-        shape: The shape it must have, None for any length of an axis; None for any shape.
+        shape: The shape it must have, with None for an axis of any length; None for any shape.
 
     Raises:
-        ServerError: The output is missing or is not what it must be.
+        ServerError: The output is missing, or has another type or shape.
     """
     for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == name and output.datatype in _DTYPES and _fits(tuple(output.shape), shape):
@@ -79,7 +79,7 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool
 
 
 def index_of(statistics: pb.ModelStatisticsResponse) -> pb.RepositoryIndexResponse:
-    """The index of what is loaded, for servers that show theirs to nobody; it has nothing of what is not."""
+    """A repository index of the loaded models only, for servers that restrict access to theirs."""
     entry = pb.RepositoryIndexResponse.ModelIndex
     names = {model.name for model in statistics.model_stats}
     return pb.RepositoryIndexResponse(models=[entry(name=name, state="READY") for name in names])

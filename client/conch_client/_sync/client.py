@@ -1,23 +1,23 @@
-"""The client for threads; ``_async_client`` is the same for an event loop."""
+# Generated from _async/client.py by `make docs`; do not edit.
+"""The client: every call with its arguments, results and errors."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from conch_contract import RERANKERS, ConchError, ModelInfo, Task, Truncate
 
-from conch_client._catalog import ANY_TASK
-from conch_client._channel import TLS, Address
-from conch_client._deadline import Deadline
-from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
-from conch_client._errors import DeadlineExceededError
-from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts
-from conch_client._rerank import Ranking, RerankQuestion, rerank_job
-from conch_client._session import Session
-from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
-from conch_client._steps import finish
-from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
+from conch_client._errors import DeadlineExceededError, Item
+from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts, is_heavy
+from conch_client._requests.options import TokenOptions, VectorOptions
+from conch_client._requests.rerank import Ranking, RerankQuestion, rerank_job
+from conch_client._requests.vectors import EmbedJob, SparseJob, SparseVector, TokenVectorsJob
+from conch_client._sync.session import Session
+from conch_client._transport.address import TLS, Address
+from conch_client._transport.catalog import ANY_TASK
+from conch_client._transport.deadline import Deadline
+from conch_client._transport.limits import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Limits
+from conch_client._transport.threads import sleep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from conch_client._tokenizer import Token
+    from conch_client._tokenization.tokenizer import Token
 
 
 class Client:
@@ -40,8 +40,8 @@ class Client:
             best = client.rerank("a question", ["some", "documents"], top_n=1)[0]
             print(vectors.shape, best.index, best.score)
 
-    No checkpoint is needed here: models and their tokenizers are read from the server. One client serves any number of
-    threads; it connects with the first call.
+    No checkpoint is needed here: models and their tokenizers are read from the server. Any number of threads may share
+    a client; it connects with the first call.
 
     What was read from the server is read again after 10 s, when the server could not be reached, and when it refuses a
     request or does not know a model. A model that was replaced by another of the same name (another tokenizer, say) is
@@ -64,8 +64,8 @@ class Client:
         retries: int = 3,
         tls: TLS | bool = False,
     ) -> None:
-        self._settings = Settings(timeout_s, max_in_flight, retries)
-        self._session = Session(Address(url, tls), self._settings)
+        self._limits = Limits(timeout_s, max_in_flight, retries)
+        self._session = Session(Address(url, tls), self._limits)
 
     def embed(
         self,
@@ -109,6 +109,7 @@ class Client:
             (Task.EMBEDDING,),
             lambda loaded: EmbedJob.prepare(loaded, inputs, tokens, vectors),
             deadline,
+            heavy=inputs.heavy,
             request_id=request_id,
         )
 
@@ -137,6 +138,7 @@ class Client:
             (Task.MULTI_VECTOR,),
             lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
             deadline,
+            heavy=inputs.heavy,
             request_id=request_id,
         )
 
@@ -163,6 +165,7 @@ class Client:
             (Task.SPARSE,),
             lambda loaded: SparseJob.prepare(loaded, inputs, tokens),
             deadline,
+            heavy=inputs.heavy,
             request_id=request_id,
         )
 
@@ -199,10 +202,15 @@ class Client:
         """
         deadline = self._deadline(timeout_s)
         question = RerankQuestion(
-            check_text(query, "query"), check_texts(documents, "documents"), top_n, raw_scores, truncate
+            check_text(query, Item("query")), check_texts(documents, "documents"), top_n, raw_scores, truncate
         )
         return self._session.run(
-            model, RERANKERS, lambda loaded: rerank_job(loaded, question), deadline, request_id=request_id
+            model,
+            RERANKERS,
+            lambda loaded: rerank_job(loaded, question),
+            deadline,
+            heavy=is_heavy([question.query, *question.documents]),
+            request_id=request_id,
         )
 
     def tokenize(
@@ -231,7 +239,8 @@ class Client:
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
         loaded = self._session.load(model, ANY_TASK, deadline)
-        return finish(tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens), deadline).tolist()
+        steps = tokens.rows(loaded, inputs, add_special_tokens=add_special_tokens)
+        return (self._session.compute(steps, deadline, heavy=inputs.heavy)).tolist()
 
     def tokens(
         self,
@@ -258,10 +267,10 @@ class Client:
         check_count(limit, "limit")
         deadline = self._deadline(timeout_s)
         options = TokenOptions(prompt, prompt_name)
+        checked = check_texts(texts)
         loaded = self._session.load(model, ANY_TASK, deadline)
-        return finish(
-            options.tokens(loaded, check_texts(texts), add_special_tokens=add_special_tokens, limit=limit), deadline
-        )
+        steps = options.tokens(loaded, checked, add_special_tokens=add_special_tokens, limit=limit)
+        return self._session.compute(steps, deadline, heavy=is_heavy(checked))
 
     def decode(
         self,
@@ -284,8 +293,9 @@ class Client:
         """
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)
-        tokenizer = self._session.load(model, ANY_TASK, deadline).tokenizer
-        return finish(tokenizer.decode(rows, skip_special_tokens=skip_special_tokens), deadline)
+        tokenizer = (self._session.load(model, ANY_TASK, deadline)).tokenizer
+        steps = tokenizer.decode(rows, skip_special_tokens=skip_special_tokens)
+        return self._session.compute(steps, deadline, heavy=True)
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""
@@ -305,7 +315,7 @@ class Client:
         while not self._answers_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
             if deadline.remaining_s() < READY_POLL_S:
                 raise DeadlineExceededError(NOT_READY)
-            time.sleep(READY_POLL_S)
+            sleep(READY_POLL_S)
 
     def close(self) -> None:
         """Closes the connection; calls under way fail, and so do later ones."""
@@ -327,4 +337,4 @@ class Client:
             return False
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
-        return Deadline(self._settings.timeout_s if timeout_s is None else timeout_s)
+        return Deadline(self._limits.timeout_s if timeout_s is None else timeout_s)

@@ -1,18 +1,20 @@
-"""Reranking: a query and documents to a ranking."""
+"""Jobs that rank: a query and documents to a ranking."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from conch_contract import InvalidInputError, Task, Truncate
 
-from conch_client._errors import ServerError
+from conch_client._errors import Item, ServerError
 from conch_client._inputs import check_count, check_truncate
-from conch_client._late_interaction import encode_marked, marked_rows
-from conch_client._plan import plan_batches
-from conch_client._wire import infer_request, read_output
+from conch_client._requests.job import Job
+from conch_client._requests.plan import plan_batches
+from conch_client._tokenization.late_interaction import encode_marked, marked_rows
+from conch_client._transport.tensors import read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
-    from conch_client._jobs import LoadedModel
-    from conch_client._rows import Rows
-    from conch_client._steps import Steps
+    from conch_client._requests.job import LoadedModel
+    from conch_client._tokenization.rows import Rows
+    from conch_client._tokenization.steps import Steps
 
 
 class Ranked(NamedTuple):
     """A document's place in a ranking: its ``index`` in the list that was given, and its ``score``."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a rank
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a rank
     score: float
 
 
@@ -62,24 +64,18 @@ class RerankQuestion:
         check_truncate(self.truncate)
 
 
-class _RerankJob:
-    """What the two kinds of reranker share; see ``_jobs.Job``."""
-
-    def __init__(self, model: ModelInfo, question: RerankQuestion, rows: Rows, parts: list[NDArray[np.intp]]) -> None:
-        self._model = model
+class _RerankJob(Job[Ranking]):
+    def __init__(
+        self, model: ModelInfo, question: RerankQuestion, rows: Rows, parts: list[NDArray[np.intp]] | None = None
+    ) -> None:
+        super().__init__(model, rows, parts)
         self._question = question
-        self._rows = rows
-        self.parts = parts
-
-    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
-        """The request for these rows."""
-        return infer_request(self._model, self._rows.matrix(part))
 
     def _ranking(self, raw: NDArray[np.float64], scores: NDArray[np.float64]) -> Ranking:
         """By ``raw``, with ``scores``."""
-        refused = np.flatnonzero(np.isnan(raw))
-        if refused.size:
-            raise InvalidInputError(f"{self._model.name} refused documents {refused.tolist()}, or the query")
+        refused = np.flatnonzero(np.isnan(raw)).tolist()
+        if refused:
+            raise InvalidInputError(f"{self._model.name} refused documents {refused}, or the query", refused)
         order = np.argsort(-raw, kind="stable")[: self._question.top_n]
         tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
         return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist())
@@ -116,9 +112,6 @@ class LateInteractionJob(_RerankJob):
 class CrossEncoderJob(_RerankJob):
     """Every row is the query and a document together."""
 
-    def __init__(self, model: ModelInfo, question: RerankQuestion, rows: Rows) -> None:
-        super().__init__(model, question, rows, plan_batches(rows.lengths, max_rows=model.max_rows))
-
     @classmethod
     def prepare(cls, model: LoadedModel, question: RerankQuestion) -> Steps[CrossEncoderJob]:
         """The job for this question."""
@@ -142,7 +135,7 @@ def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
     template = model.info.pair_template
     if template is None:
-        query = model.info.prompt_text(None, None) + question.query
+        query = model.info.prompt_text() + question.query
         return model.tokenizer.encode_pairs(query, question.documents, **limits)
     return model.tokenizer.encode_framed(template, question.query, question.documents, **limits)
 
@@ -150,17 +143,16 @@ def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
 def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     """Row 0 is the query."""
     rules, texts = model.info.interaction, [question.query, *question.documents]
-    cut: Any = {"truncate": question.truncate, "label": _label_after_query}
     if rules is None:
-        return (yield from model.tokenizer.encode(texts, max_length=model.info.max_length, **cut))
-    asked = yield from encode_marked(model.tokenizer, rules, texts[:1], query=True, **cut)
-    cut["label"] = "documents[{}]".format
-    found = yield from encode_marked(model.tokenizer, rules, texts[1:], query=False, **cut)
-    return marked_rows(rules, asked + found)
+        limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
+        return (yield from model.tokenizer.encode(texts, item=_item, **limits))
+    encode = partial(encode_marked, model.tokenizer, rules, truncate=question.truncate)
+    query = yield from encode(texts[:1], query=True, item=_item)
+    return marked_rows(rules, query + (yield from encode(texts[1:], query=False, item=Item.document)))
 
 
-def _label_after_query(row: int) -> str:
-    return f"documents[{row - 1}]" if row else "query"
+def _item(row: int) -> Item:
+    return Item.document(row - 1) if row else Item("query")
 
 
 def _sigmoid(scores: NDArray[np.float64]) -> NDArray[np.float64]:

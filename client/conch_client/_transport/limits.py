@@ -1,4 +1,4 @@
-"""What both sessions are told, and what both say."""
+"""Limits of calls, and messages of calls that end at one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from conch_contract import InvalidInputError
 
-from conch_client._deadline import check_timeout
 from conch_client._inputs import check_count
+from conch_client._transport.deadline import check_timeout
 
 STARTS = 3
-"""How often a call may start anew because its model was replaced while it ran."""
+"""Attempts of a call whose model is replaced while it runs."""
 
 READY_TIMEOUT_S = 5.0
-"""How long a server may take to say whether it is ready before it counts as not ready."""
+"""A server that has not answered within this time counts as not ready."""
 
 READY_POLL_S = 0.1
 
@@ -25,11 +25,11 @@ NOT_READY = "no model became ready in time; see the server's log, or raise timeo
 
 
 @dataclass(frozen=True)
-class Settings:
+class Limits:
     """Limits of every call.
 
     Attributes:
-        timeout_s: Seconds for a call that does not say its own.
+        timeout_s: Seconds for a call that states none.
         max_in_flight: Most requests of one call that are under way at once.
         retries: How often a request is repeated while the server cannot be reached.
     """

@@ -1,4 +1,4 @@
-"""What is more than one number a dimension: a vector for every token of a text, or weights of a few words."""
+"""Jobs that embed: one vector for each text, one for each of its tokens, or weights of a few tokens."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from conch_client._embed import refuse_rows
-from conch_client._plan import plan_batches
-from conch_client._wire import infer_request, read_output
+from conch_client._requests.job import Job, refuse_rows
+from conch_client._requests.options import units
+from conch_client._transport.tensors import read_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tritonclient.grpc import service_pb2 as pb
 
-    from conch_client._embed import TokenOptions
     from conch_client._inputs import Inputs
-    from conch_client._jobs import LoadedModel
-    from conch_client._rows import Rows
-    from conch_client._steps import Steps
+    from conch_client._requests.job import LoadedModel
+    from conch_client._requests.options import TokenOptions, VectorOptions
+    from conch_client._tokenization.rows import Rows
+    from conch_client._tokenization.steps import Steps
 
 
 class SparseVector(NamedTuple):
@@ -36,21 +36,33 @@ class SparseVector(NamedTuple):
     values: NDArray[np.float32]
 
 
-class _RowsJob:
-    """What both kinds share; see ``_jobs.Job``."""
+class EmbedJob(Job["NDArray[np.float32]"]):
+    """One vector for each row."""
 
-    def __init__(self, model: ModelInfo, rows: Rows) -> None:
-        self._model = model
-        self._rows = rows
-        self.parts = plan_batches(rows.lengths, max_rows=model.max_rows)
+    def __init__(self, model: ModelInfo, rows: Rows, vectors: VectorOptions) -> None:
+        super().__init__(model, rows)
+        self._vectors = vectors
 
-    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
-        """The request for these rows."""
-        return infer_request(self._model, self._rows.matrix(part))
+    @classmethod
+    def prepare(
+        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, vectors: VectorOptions
+    ) -> Steps[EmbedJob]:
+        """The job for these texts."""
+        vectors.check(model.info)
+        return cls(model.info, (yield from tokens.rows(model, inputs)), vectors)
+
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
+        """float32 [n, dimension], in the order of the input."""
+        dimension = self._model.dimension or 0
+        vectors = np.empty((len(self._rows), dimension), np.float32)
+        for part, response in zip(self.parts, responses, strict=True):
+            vectors[part] = read_output(response, self._model.output, (len(part), dimension))
+        refuse_rows(self._model, np.isnan(vectors).any(axis=1))
+        return self._vectors.apply(vectors, self._model)
 
 
-class TokenVectorsJob(_RowsJob):
-    """Embeds every token by itself."""
+class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
+    """One vector for each token."""
 
     def __init__(self, model: ModelInfo, rows: Rows, *, normalize: bool) -> None:
         super().__init__(model, rows)
@@ -74,18 +86,18 @@ class TokenVectorsJob(_RowsJob):
                 vectors[index] = row[:length].copy()
         vectors = self._compared(vectors)
         refuse_rows(self._model, np.array([bool(np.isnan(row[:, :1]).any()) for row in vectors]))
-        return [_units(row) for row in vectors] if self._normalize else vectors
+        return [units(row) for row in vectors] if self._normalize else vectors
 
     def _compared(self, vectors: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Without the tokens on the skip list."""
         rules = self._model.interaction
         if rules is None:
             return vectors
-        each = zip(vectors, self._rows.tolist(), strict=True)
-        return [row[rules.compared(np.asarray(ids))] for row, ids in each]
+        return [row[rules.compared(np.asarray(ids))] for row, ids in zip(vectors, self._rows.tolist(), strict=True)]
 
 
-class SparseJob(_RowsJob):
-    """Weighs the words of a text."""
+class SparseJob(Job[list[SparseVector]]):
+    """Weights of tokens of the vocabulary for each row."""
 
     @classmethod
     def prepare(cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions) -> Steps[SparseJob]:
@@ -104,12 +116,7 @@ class SparseJob(_RowsJob):
         return vectors
 
 
-def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
-
-
 def _ascending(indices: NDArray[np.int64], weights: NDArray[np.float32]) -> SparseVector:
-    kept = np.flatnonzero(weights != 0)  # the others fill the row up
+    kept = np.flatnonzero(weights != 0)  # zeros pad the row to the length of the longest
     order = kept[np.argsort(indices[kept])]
     return SparseVector(indices[order], weights[order])

@@ -1,22 +1,22 @@
-"""The client for an event loop; ``_client`` is the same for threads, and has the details of every call."""
+"""The client: every call with its arguments, results and errors."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from conch_contract import RERANKERS, ConchError, ModelInfo, Task, Truncate
 
-from conch_client._async_session import AsyncSession
-from conch_client._catalog import ANY_TASK
-from conch_client._channel import TLS, Address
-from conch_client._deadline import Deadline
-from conch_client._embed import EmbedJob, TokenOptions, VectorOptions
-from conch_client._errors import DeadlineExceededError
+from conch_client._async.session import AsyncSession
+from conch_client._errors import DeadlineExceededError, Item
 from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts, is_heavy
-from conch_client._rerank import Ranking, RerankQuestion, rerank_job
-from conch_client._settings import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Settings
-from conch_client._vectors import SparseJob, SparseVector, TokenVectorsJob
+from conch_client._requests.options import TokenOptions, VectorOptions
+from conch_client._requests.rerank import Ranking, RerankQuestion, rerank_job
+from conch_client._requests.vectors import EmbedJob, SparseJob, SparseVector, TokenVectorsJob
+from conch_client._transport.address import TLS, Address
+from conch_client._transport.aio import sleep
+from conch_client._transport.catalog import ANY_TASK
+from conch_client._transport.deadline import Deadline
+from conch_client._transport.limits import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from conch_client._tokenizer import Token
+    from conch_client._tokenization.tokenizer import Token
 
 
 class AsyncClient:
-    """Vectors and rankings from a Triton that serves a conch repository, without blocking the event loop.
+    """Vectors and rankings from a Triton that serves a conch repository.
 
         from conch_client import AsyncClient
 
@@ -39,9 +39,13 @@ class AsyncClient:
             best = (await client.rerank("a question", ["some", "documents"], top_n=1))[0]
             print(vectors.shape, best.index, best.score)
 
-    The same as ``Client`` in every argument, result and error, and in what it remembers of the server. Any number of
-    tasks may share one client; it connects with the first call and belongs to the loop of that call. More than a few
-    texts are tokenised in a thread. Cancelling a task cancels its requests and sends no more of them.
+    No checkpoint is needed here: models and their tokenizers are read from the server. Any number of tasks of one event
+    loop may share a client; it connects with the first call. More than a few texts are tokenised off the event loop.
+    A call that is cancelled cancels its requests and sends no more of them.
+
+    What was read from the server is read again after 10 s, when the server could not be reached, and when it refuses a
+    request or does not know a model. A model that was replaced by another of the same name (another tokenizer, say) is
+    therefore noticed at once where the server restarted under a running call, and within 10 s at the latest.
 
     Args:
         url: ``host:port`` of Triton's gRPC endpoint.
@@ -60,8 +64,8 @@ class AsyncClient:
         retries: int = 3,
         tls: TLS | bool = False,
     ) -> None:
-        self._settings = Settings(timeout_s, max_in_flight, retries)
-        self._session = AsyncSession(Address(url, tls), self._settings)
+        self._limits = Limits(timeout_s, max_in_flight, retries)
+        self._session = AsyncSession(Address(url, tls), self._limits)
 
     async def embed(
         self,
@@ -76,7 +80,26 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> NDArray[np.float32]:
-        """One vector for each text: float32 [n, dimension]; see ``Client.embed``."""
+        """One vector for each text.
+
+        Args:
+            texts: Texts, or token-id sequences that are taken as they are (special tokens included).
+            model: Name of an embedding model; None for the first by name.
+            prompt: Text to put before each text; ``""`` for none, even where the model has a default.
+            prompt_name: Name of one of the model's own prompts; without either its default applies.
+            dimensions: Cut the vectors to this length, for models trained for that (Matryoshka).
+            truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
+            normalize: Vectors of length 1; False only for models that were exported without normalisation.
+            timeout_s: Seconds for this call.
+            request_id: What Triton's logs and traces shall call the requests.
+
+        Returns:
+            float32 [n, dimension], in the order of ``texts``.
+
+        Raises:
+            InvalidInputError: An input cannot be served; the message has its index.
+            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+        """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
@@ -102,7 +125,11 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> list[NDArray[np.float32]]:
-        """A vector for every token of each text; see ``Client.embed_tokens``."""
+        """A vector for every token of each text, special tokens included.
+
+        ``model`` is a multi-vector model's name, None for the first; ``normalize=False`` leaves lengths as they come.
+        Else arguments and errors are those of ``embed``. Returns float32 [tokens, dimension] for each text.
+        """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
@@ -126,7 +153,10 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> list[SparseVector]:
-        """A sparse vector for each text; see ``Client.embed_sparse``."""
+        """How much each token of the vocabulary says about a text.
+
+        ``model`` is a sparse model's name, None for the first; else arguments and errors are those of ``embed``.
+        """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
@@ -151,10 +181,28 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> Ranking:
-        """Documents by how well they answer a query, best first; see ``Client.rerank``."""
+        """Documents by how well they answer a query, best first.
+
+        Args:
+            query: What is asked; where a cross-encoder has too little room, documents are cut before the query is.
+            documents: Texts to rank.
+            model: Name of a reranker, late-interaction or cross-encoder; None for the first by name.
+            top_n: Return only the best ones; None for all.
+            raw_scores: Cross-encoders: the logit instead of its sigmoid. Late interaction always scores as it does.
+            truncate: As in ``embed``.
+            timeout_s: Seconds for this call.
+            request_id: What Triton's logs and traces shall call the requests.
+
+        Returns:
+            A list of (index, score); equal scores keep the order of ``documents``.
+
+        Raises:
+            InvalidInputError: An input cannot be served; the message has its index.
+            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+        """
         deadline = self._deadline(timeout_s)
         question = RerankQuestion(
-            check_text(query, "query"), check_texts(documents, "documents"), top_n, raw_scores, truncate
+            check_text(query, Item("query")), check_texts(documents, "documents"), top_n, raw_scores, truncate
         )
         return await self._session.run(
             model,
@@ -176,7 +224,17 @@ class AsyncClient:
         add_special_tokens: bool = True,
         timeout_s: float | None = None,
     ) -> list[list[int]]:
-        """The token ids that ``embed`` would compute; see ``Client.tokenize``."""
+        """The token ids that ``embed`` would compute; given to it, they have the same vectors.
+
+        Args:
+            texts: As in ``embed``; token-id sequences come back as they are.
+            model: Any model's name; None for the first embedding model, or else the first reranker.
+            prompt: As in ``embed``.
+            prompt_name: As in ``embed``.
+            truncate: As in ``embed``.
+            add_special_tokens: Include those that the model's template adds.
+            timeout_s: Seconds for this call.
+        """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
@@ -195,7 +253,17 @@ class AsyncClient:
         limit: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[Token]]:
-        """The tokens of each text with their places in it; see ``Client.tokens``."""
+        """The tokens of each text with their places in it, counted from the start of the prompt.
+
+        Args:
+            texts: As in ``tokenize``, but no ids.
+            model: As in ``tokenize``.
+            prompt: As in ``tokenize``.
+            prompt_name: As in ``tokenize``.
+            add_special_tokens: As in ``tokenize``.
+            limit: Most tokens of a text, of which the first are told; None tells all.
+            timeout_s: As in ``tokenize``.
+        """
         check_count(limit, "limit")
         deadline = self._deadline(timeout_s)
         options = TokenOptions(prompt, prompt_name)
@@ -212,7 +280,17 @@ class AsyncClient:
         skip_special_tokens: bool = True,
         timeout_s: float | None = None,
     ) -> list[str]:
-        """The text of each row of token ids; see ``Client.decode``."""
+        """The text of each row of token ids, as far as the tokenizer keeps it.
+
+        Args:
+            ids: Rows of token ids, none empty.
+            model: Name of a model; None for the first by name.
+            skip_special_tokens: Leave out what the tokenizer's template put there.
+            timeout_s: Seconds for this call.
+
+        Raises:
+            InvalidInputError: Something else than rows of ids.
+        """
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)
         tokenizer = (await self._session.load(model, ANY_TASK, deadline)).tokenizer
@@ -237,7 +315,7 @@ class AsyncClient:
         while not await self._answers_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
             if deadline.remaining_s() < READY_POLL_S:
                 raise DeadlineExceededError(NOT_READY)
-            await asyncio.sleep(READY_POLL_S)
+            await sleep(READY_POLL_S)
 
     async def close(self) -> None:
         """Closes the connection; calls under way fail, and so do later ones."""
@@ -259,4 +337,4 @@ class AsyncClient:
             return False
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
-        return Deadline(self._settings.timeout_s if timeout_s is None else timeout_s)
+        return Deadline(self._limits.timeout_s if timeout_s is None else timeout_s)

@@ -6,16 +6,17 @@ The tokenizer is never mutated (its own truncation and padding are switched off 
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first, repeats_a_text
 from tokenizers import Encoding, Tokenizer
 
-from conch_client._errors import ServerError
-from conch_client._long_texts import LongTexts, is_long, portions
-from conch_client._rows import Rows
+from conch_client._errors import QUERY, Item, ServerError
+from conch_client._tokenization.long_texts import LongTexts, is_long, portions
+from conch_client._tokenization.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
     from conch_contract import Truncate
 
-    from conch_client._rows import Label
-    from conch_client._steps import Steps
+    from conch_client._tokenization.steps import Steps
 
     P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _LONGEST_QUERY = 2**14
-_PAIR = "documents[{}] with the query".format
+_BOTH = partial(Item.document, suffix=" and the query")
+_PAIR = partial(Item.document, suffix=" with the query")
 
 
 class Token(NamedTuple):
@@ -106,53 +107,48 @@ class TextTokenizer:
         max_length: int,
         truncate: Truncate,
         add_special_tokens: bool = True,
-        label: Label = "texts[{}]".format,
+        item: Callable[[int], Item] = Item.text,
     ) -> Steps[Rows]:
         """Token rows of texts, none longer than ``max_length`` tokens with its special tokens.
 
-        ``label`` says what errors call the text of a number.
+        ``item`` is the caller's item behind the text of a number.
 
         Raises:
             InvalidInputError: A text is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it cannot be told where to cut it.
+                long that it is not certain where to cut it.
         """
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
         room = max(0, max_length - specials)
         rows: list[list[int]] = []
-        for part in portions(texts):
-            whole = [index for index in part if not is_long(texts[index], room)]
-            found = self._tokenizer.encode_batch_fast([texts[i] for i in whole], add_special_tokens=add_special_tokens)
-            known = {index: encoding.ids for index, encoding in zip(whole, found, strict=True)}
-            for index in part:
-                ids = known.get(index)
-                if ids is None or len(ids) > max_length:
-                    encoding = yield from self._bare(texts[index], room, truncate, label(index))
-                    if len(encoding.ids) > room:
+        # The fast variant leaves out offsets, which nothing here needs.
+        encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=add_special_tokens)
+        for batch in _batches(encode, texts, room):
+            for index, encoding in batch:
+                if encoding is None or len(encoding.ids) > max_length:
+                    bare = yield from self._bare(texts[index], room, truncate, item(index))
+                    if len(bare.ids) > room:
                         if truncate == "none":
-                            raise _too_long(label(index), None if ids is None else len(ids), max_length)
-                        _cut(encoding, room, truncate)
-                    ids = self._tokenizer.post_process(encoding, None, add_special_tokens).ids
-                rows.append(ids)
+                            raise _too_long(item(index), encoding and len(encoding.ids), max_length)
+                        _cut(bare, room, truncate)
+                    encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
+                rows.append(encoding.ids)
             yield
-        return Rows.of(rows, label=label)
+        return Rows.of(rows, item=item)
 
     @_in_steps
     def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
         """The tokens of each text, or the first ``limit`` of them, with their places in it.
 
         Raises:
-            InvalidInputError: A text is so long that its first tokens cannot be told.
+            InvalidInputError: A text is so long that its first tokens are not certain.
         """
         rows: list[list[Token]] = []
-        for part in portions(texts):
-            whole = [index for index in part if limit is None or not is_long(texts[index], limit)]
-            found = self._tokenizer.encode_batch([texts[i] for i in whole], add_special_tokens=add_special_tokens)
-            known = dict(zip(whole, found, strict=True))
-            for index in part:
-                encoding = known.get(index)
+        encode = partial(self._tokenizer.encode_batch, add_special_tokens=add_special_tokens)
+        for batch in _batches(encode, texts, math.inf if limit is None else limit):
+            for index, encoding in batch:
                 if encoding is None:
-                    encoding = yield from self._long.first_tokens(texts[index], limit or 0, f"texts[{index}]")
-                    encoding = self._tokenizer.post_process(encoding, None, add_special_tokens)
+                    bare = yield from self._long.first_tokens(texts[index], limit or 0, Item.text(index))
+                    encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
                 rows.append(_described(texts[index], encoding)[:limit])
             yield
         return rows
@@ -175,77 +171,85 @@ class TextTokenizer:
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it cannot be told where to cut it.
+                long that it is not certain where to cut it.
         """
         room = max(0, max_length - self._tokenizer.num_special_tokens_to_add(is_pair=True))
+        encode = partial(self._tokenizer.encode_batch, add_special_tokens=False)
         if len(query) > _LONGEST_QUERY:
-            asked = yield from self._bare(query, room, truncate, "the query")
-            _cut(asked, min(room + 1, len(asked.ids)), truncate)
+            bare_query = yield from self._bare(query, room, truncate, QUERY)
+            _cut(bare_query, min(room + 1, len(bare_query.ids)), truncate)
         else:
-            asked = self._tokenizer.encode_batch([query], add_special_tokens=False)[0]
-        queries = {len(asked.ids): asked}
-        kept = max(room, len(asked.ids) + 1)  # of a document: enough to tell which of the two is the longer
+            bare_query = encode([query])[0]
+        query_length = len(bare_query.ids)
+        queries = {query_length: bare_query}
+        enough = max(room, query_length + 1)  # tokens of a document that show which of the two is the longer
         ids, segments = [], []
-        for part in portions(documents):
-            whole = [index for index in part if not is_long(documents[index], kept)]
-            found = self._tokenizer.encode_batch([documents[index] for index in whole], add_special_tokens=False)
-            known = dict(zip(whole, found, strict=True))
-            for index in part:
-                what = f"documents[{index}]"
-                document = known.get(index) or (yield from self._bare(documents[index], kept, truncate, what))
-                lengths = longest_first(len(asked.ids), len(document.ids), room)
-                if lengths != (len(asked.ids), len(document.ids)):
+        for batch in _batches(encode, documents, enough):
+            for index, known in batch:
+                document = known or (yield from self._bare(documents[index], enough, truncate, Item.document(index)))
+                query_kept, document_kept = longest_first(query_length, len(document.ids), room)
+                total = query_length + len(document.ids)
+                if query_kept + document_kept < total:
                     if truncate == "none":
-                        total = len(asked.ids) + len(document.ids) + max_length - room if index in known else None
-                        raise _too_long(f"{what} and the query", total, max_length)
-                    _cut(document, lengths[1], truncate)
-                if lengths[0] not in queries:
-                    queries[lengths[0]] = Encoding.merge([asked])  # a copy: truncation happens in place
-                    _cut(queries[lengths[0]], lengths[0], truncate)
-                pair = self._tokenizer.post_process(queries[lengths[0]], document)
+                        raise _too_long(_BOTH(index), total + max_length - room if known else None, max_length)
+                    _cut(document, document_kept, truncate)
+                if query_kept not in queries:
+                    queries[query_kept] = Encoding.merge([bare_query])  # a copy: truncation happens in place
+                    _cut(queries[query_kept], query_kept, truncate)
+                pair = self._tokenizer.post_process(queries[query_kept], document)
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
             yield
-        return Rows.of(ids, segments, label=_PAIR)
+        return Rows.of(ids, segments, item=_PAIR)
 
     @_in_steps
     def encode_framed(
         self, template: str, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate
     ) -> Steps[Rows]:
-        """Token rows of pairs within their frames, which stay whole; pairs are cut as in ``encode_pairs``.
+        """Token rows of pairs within their template, whose own words stay whole; pairs are cut as in ``encode_pairs``.
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it cannot be told where to cut it.
+                long that it is not certain where to cut it.
         """
-        asked, kept = query, max_length
+        read, enough = query, max_length
         if len(query) > _LONGEST_QUERY:
-            asked = yield from self._long.shortened(query, max_length, truncate, "the query")
+            read = yield from self._long.shortened(query, max_length, truncate, QUERY)
         else:
             bare = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)[0]
-            kept = max(kept, len(bare.ids))  # of a document: enough to tell which of the two is the longer
+            enough = max(enough, len(bare.ids))  # tokens of a document that show which of the two is the longer
         rows = []
-        for part in portions(documents, len(template) + len(asked)):
+        for part in portions(documents, len(template) + len(read)):
             pairs = []
             for index in part:
-                document = yield from self._long.shortened(documents[index], kept, truncate, f"documents[{index}]")
-                pairs.append(FramedPair.of(template, asked, document))
-            found = self._tokenizer.encode_batch([pair.text for pair in pairs])
-            for index, pair, encoding in zip(part, pairs, found, strict=True):
+                document = yield from self._long.shortened(documents[index], enough, truncate, Item.document(index))
+                pairs.append(FramedPair.of(template, read, document))
+            encodings = self._tokenizer.encode_batch([pair.text for pair in pairs])
+            for index, pair, encoding in zip(part, pairs, encodings, strict=True):
                 ids = encoding.ids
                 if len(ids) > max_length:
                     if truncate == "none":
-                        is_all = (asked, pair.text[slice(*pair.document)]) == (query, documents[index])
-                        raise _too_long(f"documents[{index}] and the query", len(ids) if is_all else None, max_length)
+                        is_whole = (read, pair.text[slice(*pair.document)]) == (query, documents[index])
+                        raise _too_long(_BOTH(index), len(ids) if is_whole else None, max_length)
                     ids = [ids[place] for place in pair.cut(encoding.offsets, max_length, truncate)]
                 rows.append(ids)
             yield
-        return Rows.of(rows, label=_PAIR)
+        return Rows.of(rows, item=_PAIR)
 
-    def _bare(self, text: str, room: int, truncate: Truncate, what: str) -> Steps[Encoding]:
+    def _bare(self, text: str, room: int, truncate: Truncate, item: Item) -> Steps[Encoding]:
         """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""
         cut = self._long.last_tokens if truncate == "start" else self._long.first_tokens
-        return (yield from cut(text, room + 1, what))
+        return (yield from cut(text, room + 1, item))
+
+
+def _batches(
+    encode: Callable[[list[str]], list[Encoding]], texts: Sequence[str], room: float
+) -> Iterator[list[tuple[int, Encoding | None]]]:
+    """Numbers of texts with their encodings, some at a time, in order; None for those that are too long to encode."""
+    for part in portions(texts):
+        whole = [index for index in part if not is_long(texts[index], room)]
+        encodings = dict(zip(whole, encode([texts[index] for index in whole]), strict=True))
+        yield [(index, encodings.get(index)) for index in part]
 
 
 def _described(text: str, encoding: Encoding) -> list[Token]:
@@ -262,9 +266,7 @@ def _cut(encoding: Encoding, length: int, truncate: Truncate) -> None:
     encoding.truncate(length, direction="left" if truncate == "start" else "right")
 
 
-def _too_long(what: str, length: int | None, max_length: int) -> InvalidInputError:
+def _too_long(item: Item, length: int | None, max_length: int) -> InvalidInputError:
     """`length` is None where it was not counted to the end."""
     has = f"has {length} tokens" if length is not None else f"has more than {max_length} tokens"
-    return InvalidInputError(
-        f"{what} {has} and the model takes {max_length}; shorten it, or pass truncate='end' or 'start'"
-    )
+    return item.error(f"{has} and the model takes {max_length}; shorten it, or pass truncate='end' or 'start'")

@@ -1,0 +1,71 @@
+"""A job is one call's work without its I/O: the requests to send, and what their answers amount to.
+
+Both sessions run jobs the same way: ``result([send(request(part)) for part in parts])``, several parts at once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from conch_contract import InvalidInputError
+
+from conch_client._requests.plan import plan_batches
+from conch_client._transport.tensors import infer_request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conch_contract import ModelInfo
+    from numpy.typing import NDArray
+    from tritonclient.grpc import service_pb2 as pb
+
+    from conch_client._tokenization.rows import Rows
+    from conch_client._tokenization.tokenizer import TextTokenizer
+
+Result = TypeVar("Result")
+
+
+class LoadedModel(NamedTuple):
+    """A served model and its tokenizer."""
+
+    info: ModelInfo
+    tokenizer: TextTokenizer
+
+
+class Job(Generic[Result]):
+    """Runs a model over token rows.
+
+    Attributes:
+        parts: The rows of each request; may be empty where nothing has to be sent.
+    """
+
+    def __init__(self, model: ModelInfo, rows: Rows, parts: list[NDArray[np.intp]] | None = None) -> None:
+        self._model = model
+        self._rows = rows
+        self.parts = plan_batches(rows.lengths, max_rows=model.max_rows) if parts is None else parts
+
+    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
+        """The request for one of the parts; made when it is about to be sent."""
+        return infer_request(self._model, self._rows.matrix(part))
+
+    @abstractmethod
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> Result:
+        """What the call returns, from the responses in the order of ``parts``."""
+
+
+Prepare = Callable[[LoadedModel], Generator[None, None, Job[Result]]]
+"""Makes a call's job once the model is known: tokenises, checks, plans. No I/O, but real work, done in steps."""
+
+
+def refuse_rows(model: ModelInfo, refused: NDArray[np.bool_]) -> None:
+    """Raises InvalidInputError for texts that the server could not compute, which are NaN in its answer: bool [n]."""
+    indices = np.flatnonzero(refused).tolist()
+    if indices:
+        raise InvalidInputError(
+            f"{model.name} refused text(s) {indices}: a token id is outside its vocabulary; "
+            "use its own tokenizer (Client.tokenize), or send the text",
+            indices,
+        )

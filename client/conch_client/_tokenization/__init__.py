@@ -1,0 +1,3 @@
+"""Texts to rows of token ids."""
+
+from __future__ import annotations

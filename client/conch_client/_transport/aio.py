@@ -1,0 +1,133 @@
+"""Connection, computation and concurrency for an event loop; ``threads`` has the same names for threads."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Lock, sleep
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+from conch_contract import ConchError
+from tritonclient.grpc import service_pb2_grpc
+
+from conch_client._errors import error_from_rpc
+from conch_client._transport.address import CHANNEL_OPTIONS
+from conch_client._transport.limits import SESSION_CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from conch_client._transport.address import Address
+    from conch_client._transport.deadline import Deadline
+
+__all__ = ["Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "sleep"]
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+Outcome = Awaitable
+"""What a function returns that computes a result, ``Outcome[Result]``: here an awaitable of it."""
+
+_THREADS = 2  # `tokenizers` uses all cores for several texts anyway; more threads would take them from the loop
+
+
+class Connection:
+    """A gRPC channel to one server, which belongs to the loop of its first call.
+
+    Attributes:
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+        self.closed = False
+
+    async def call(self, method: str, request: object, deadline: Deadline) -> Any:
+        """The response to one request of Triton's service; raises the client's errors."""
+        self.check_open()
+        if self._channel is None:  # made here and not in __init__, where no loop may run yet
+            self._channel = _channel(self._address)
+            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        try:
+            return await getattr(self._stub, method)(request, timeout=deadline.remaining_s())
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure) from failure
+        except (asyncio.CancelledError, grpc.aio.UsageError) as failure:
+            if self.closed:  # gRPC cancels calls under way, although nobody cancelled the task
+                raise ConchError(SESSION_CLOSED) from failure
+            raise
+
+    def check_open(self) -> None:
+        """Raises ConchError when the connection was closed."""
+        if self.closed:
+            raise ConchError(SESSION_CLOSED)
+
+    async def close(self) -> None:
+        """Closes the channel; calls under way fail."""
+        self.closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+
+class Computation:
+    """Runs work that computes: in threads where it is heavy, so that the loop goes on."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "conch-client")
+
+    async def run(self, work: Callable[[], Result], *, heavy: bool = True) -> Result:
+        """The result of ``work``."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work) if heavy else work()
+
+    def close(self) -> None:
+        """Ends the threads when their work is done."""
+        self._threads.shutdown(wait=False)
+
+
+async def each(items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], *, max_in_flight: int) -> list[Result]:
+    """Results of all items, in their order, of which so many are worked on at once.
+
+    The first failure ends the call, and so does cancelling it; items that were not begun never are.
+    """
+    if len(items) <= 1:
+        return [await work(item) for item in items]
+    results: dict[int, Result] = {}
+    remaining = iter(enumerate(items))
+
+    async def worker() -> None:
+        for number, item in remaining:
+            results[number] = await work(item)
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(max_in_flight, len(items)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return [results[number] for number in range(len(items))]
+
+
+@asynccontextmanager
+async def exclusive(lock: Lock, deadline: Deadline) -> AsyncIterator[None]:
+    """Holds a lock; raises DeadlineExceededError when it is not free in time."""
+    try:
+        await asyncio.wait_for(lock.acquire(), deadline.remaining_s())
+    except asyncio.TimeoutError as failure:
+        raise deadline.exceeded() from failure
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _channel(address: Address) -> grpc.aio.Channel:
+    credentials = address.credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(address.url, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address.url, credentials, options=CHANNEL_OPTIONS)

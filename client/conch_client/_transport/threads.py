@@ -1,0 +1,112 @@
+"""Connection, computation and concurrency for threads; ``aio`` has the same names for an event loop."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Lock
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import grpc
+from conch_contract import ConchError
+from tritonclient.grpc import service_pb2_grpc
+
+from conch_client._errors import error_from_rpc
+from conch_client._transport.address import CHANNEL_OPTIONS
+from conch_client._transport.limits import SESSION_CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from conch_client._transport.address import Address
+    from conch_client._transport.deadline import Deadline
+
+__all__ = ["Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "sleep"]
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+Outcome = Annotated[Result, "at once"]
+"""What a function returns that computes a result, ``Outcome[Result]``: here the result itself."""
+
+
+class Connection:
+    """A gRPC channel to one server, which any number of threads may use.
+
+    Attributes:
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._channel = _channel(address)
+        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self.closed = False
+
+    def call(self, method: str, request: object, deadline: Deadline) -> Any:
+        """The response to one request of Triton's service; raises the client's errors."""
+        self.check_open()
+        try:
+            return getattr(self._stub, method)(request, timeout=deadline.remaining_s())
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure) from failure
+        except ValueError as failure:
+            if self.closed:  # since this call began
+                raise ConchError(SESSION_CLOSED) from failure
+            raise
+
+    def check_open(self) -> None:
+        """Raises ConchError when the connection was closed."""
+        if self.closed:
+            raise ConchError(SESSION_CLOSED)
+
+    def close(self) -> None:
+        """Closes the channel; calls under way fail."""
+        self.closed = True
+        self._channel.close()
+
+
+class Computation:
+    """Runs work that computes, in the caller's own thread."""
+
+    def run(self, work: Callable[[], Result], *, heavy: bool = True) -> Result:  # noqa: ARG002 - matters to loops only
+        """The result of ``work``."""
+        return work()
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def each(items: Sequence[Item], work: Callable[[Item], Result], *, max_in_flight: int) -> list[Result]:
+    """Results of all items, in their order, of which so many are worked on at once.
+
+    The first failure ends the call; items that were not begun never are.
+    """
+    if len(items) <= 1:
+        return [work(item) for item in items]
+    pool = ThreadPoolExecutor(min(max_in_flight, len(items)), "conch-client")
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def exclusive(lock: Lock, deadline: Deadline) -> Iterator[None]:
+    """Holds a lock; raises DeadlineExceededError when it is not free in time."""
+    if not lock.acquire(timeout=deadline.remaining_s()):
+        raise deadline.exceeded()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _channel(address: Address) -> grpc.Channel:
+    credentials = address.credentials()
+    if credentials is None:
+        return grpc.insecure_channel(address.url, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(address.url, credentials, options=CHANNEL_OPTIONS)
