@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio
 import numpy as np
@@ -31,7 +31,7 @@ from conch_gateway.settings import Truncate
 
 Given = TypeVar("Given")
 Fields = Mapping[str, object]
-Read = Callable[[bytes, int], Answer[Given]]
+Read = Callable[[bytes, int], Answer[list[Given]]]
 
 _TASKS: Mapping[VectorType, Task] = {"dense": Task.EMBEDDING, "late": Task.MULTI_VECTOR, "sparse": Task.SPARSE}
 _IN_BASE64: Fields = {"encoding_format": "base64"}
@@ -72,26 +72,24 @@ class Upstream:
         """Return float32 [texts, dimension]."""
         self._check_dimensions(job.dimensions)
 
-        def read(content: bytes, count: int) -> Answer[Vectors]:
+        def read(content: bytes, count: int) -> Answer[list[Vectors]]:
             answer = read_dense(content, count)
-            self._check_length(answer.given.shape[1], job.dimensions)
+            self._check_length(len(answer.given[0]), job.dimensions)
             return answer
 
-        answers = await self._embeddings(info, job, reservation, {"dimensions": job.dimensions, **_IN_BASE64}, read)
-        vectors = np.concatenate([answer.given for answer in answers])
-        return Answer(vectors if job.normalize is False else _normalized(vectors), _sum(answers))
+        answer = await self._embeddings(info, job, reservation, {"dimensions": job.dimensions, **_IN_BASE64}, read)
+        vectors = np.stack(answer.given)
+        return Answer(vectors if job.normalize is False else _normalized(vectors), answer.tokens)
 
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
-        answers = await self._embeddings(info, job, reservation, {"vector_type": "late", **_IN_BASE64}, read_late)
-        return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
+        return await self._embeddings(info, job, reservation, {"vector_type": "late", **_IN_BASE64}, read_late)
 
     async def embed_sparse(
         self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation
     ) -> Answer[list[SparseVector]]:
         """Return term ids and weights for each text."""
-        answers = await self._embeddings(info, job, reservation, {"vector_type": "sparse"}, read_sparse)
-        return Answer(list(chain.from_iterable(answer.given for answer in answers)), _sum(answers))
+        return await self._embeddings(info, job, reservation, {"vector_type": "sparse"}, read_sparse)
 
     async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
         """Return the best documents, by descending score."""
@@ -114,7 +112,7 @@ class Upstream:
         calls = await self._in_calls("rerank", body, sizes, reservation, read)
         ranked = [Ranked(places[index], score) for places, answer in calls for index, score in answer.given]
         ranked.sort(key=lambda one: (-one.score, one.index))
-        return Answer(ranked[: job.top_n], _sum([answer for _, answer in calls]))
+        return Answer(ranked[: job.top_n], sum(answer.tokens for _, answer in calls))
 
     async def tokens(self, *_: object, **__: object) -> NoReturn:
         """Refuse: an upstream keeps its tokenizer to itself."""
@@ -129,14 +127,16 @@ class Upstream:
 
     async def _embeddings(
         self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation, fields: Fields, read: Read[Given]
-    ) -> list[Answer[Given]]:
+    ) -> Answer[list[Given]]:
         texts, further = self._worded(info, job)
 
         def body(places: Sequence[int]) -> Fields:
             return {"input": [texts[place] for place in places], **fields, **further}
 
         sizes = estimated_sizes(texts, info.max_length)
-        return [answer for _, answer in await self._in_calls("embeddings", body, sizes, reservation, read)]
+        answers = [answer for _, answer in await self._in_calls("embeddings", body, sizes, reservation, read)]
+        given = list(chain.from_iterable(answer.given for answer in answers))
+        return Answer(given, sum(answer.tokens for answer in answers))
 
     async def _in_calls(
         self,
@@ -145,8 +145,8 @@ class Upstream:
         sizes: Sequence[int],
         reservation: Reservation,
         read: Read[Given],
-    ) -> list[tuple[Sequence[int], Answer[Given]]]:
-        async def ask(places: Sequence[int]) -> Answer[Given]:
+    ) -> list[tuple[Sequence[int], Answer[list[Given]]]]:
+        async def ask(places: Sequence[int]) -> Answer[list[Given]]:
             stated = {name: value for name, value in body(places).items() if value is not None}
             request = {"model": self._table.model, **stated}
             try:
@@ -221,10 +221,6 @@ def _located(error: InvalidInputError, rows: int, *, split: bool) -> InvalidInpu
 def _normalized(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
-
-
-def _sum(answers: Sequence[Answer[Any]]) -> int:
-    return sum(answer.tokens for answer in answers)
 
 
 def _info(name: str, task: Task, table: UpstreamTable) -> ModelInfo:

@@ -21,11 +21,11 @@ class NonsenseError(Exception):
     """The answer is not what was asked for; the message says why."""
 
 
-def read_dense(content: bytes, count: int) -> Answer[Vectors]:
-    """Return float32 [count, dimension]; raises NonsenseError."""
+def read_dense(content: bytes, count: int) -> Answer[list[Vectors]]:
+    """Return float32 [dimension] for each text; raises NonsenseError."""
     answer = _read(content, count, _dense)
     _check_vectors(answer.given, axis=0)
-    return Answer(np.stack(answer.given), answer.tokens)
+    return answer
 
 
 def read_late(content: bytes, count: int) -> Answer[list[Vectors]]:

@@ -169,8 +169,10 @@ async def _measured(
     started, reservation.asked = perf_counter(), model.asked
     try:
         answer = await compute(model, reservation)
-    except BaseException:
-        context.report(Usage(model.info.name, texts, queue_s=reservation.queue_s))
+    except BaseException as error:
+        # Inputs that turn out to be wrong only when they are computed have cost as much as others.
+        wrong = isinstance(error, InvalidInputError) and reservation.queue_s is not None
+        context.report(Usage(model.info.name, texts, reservation.tokens if wrong else 0, queue_s=reservation.queue_s))
         raise
     queue_s, inference_s = reservation.queue_s, None
     if queue_s is not None:

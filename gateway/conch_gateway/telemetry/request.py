@@ -35,7 +35,7 @@ class Usage:
     Attributes:
         model: that computed it, by its own name.
         texts: in the request, or documents.
-        tokens: of the texts; 0 if the request failed.
+        tokens: of the texts; 0 if the request failed, unless its inputs were found wrong by computing them.
         cache_hits: how many of the texts were remembered; None without a cache.
         tokenize_s: spent on turning texts into tokens.
         queue_s: until its first call to the backend got a slot.

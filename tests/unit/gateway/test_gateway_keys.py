@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conch.app import app as command_line
+from conch_client import InvalidInputError, UnavailableError
 from conch_gateway import GatewaySettings, KeysError, QuotaError, create_app
 from conch_gateway.auth import keyring as _keyring
 from conch_gateway.auth.keyring import Keyring
@@ -188,6 +189,24 @@ async def test_tokens_are_counted_when_they_are_known(http_with: Serve, file: Pa
 
     assert [answer.status_code for answer in answers] == [200, 200, 429]  # 6 tokens each
     assert 0 < int(answers[2].headers["retry-after"]) <= 18  # for three tokens at ten a minute
+
+
+@pytest.mark.parametrize(
+    ("failure", "statuses"),
+    [
+        pytest.param(InvalidInputError("texts [0] are wrong", [0]), [400, 429], id="wrong ids"),
+        pytest.param(UnavailableError("away"), [503, 503], id="Triton is away"),
+    ],
+)
+async def test_tokens_of_a_failed_request_count_if_its_inputs_were_found_wrong_by_computing_them(
+    http_with: Serve, client: StandIn, file: Path, failure: Exception, statuses: list[int]
+) -> None:
+    client.busy = failure
+    secret = create_key(file, "alice", tokens_per_minute=10)
+    async with http_with(api_keys_file=file) as http:
+        answers = [await http.post(URL, json={"input": [999] * 12}, headers=bearer(secret)) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == statuses
 
 
 def test_a_quota_refills_evenly() -> None:
