@@ -1,6 +1,6 @@
 """Which models of the repository are loaded, and when: at the start, by their first request, or by an administrator.
 
-Triton's index is looked at every second, so that models are loaded again after Triton was restarted, and new ones of
+Triton's index is read every second, so that models are loaded again after Triton was restarted, and new ones of
 the repository are found. Which names belong together is known by the export's convention.
 """
 
@@ -20,7 +20,7 @@ from conch_gateway.models.local_model import LocalModel
 from conch_gateway.models.triton_control import TritonControl
 from conch_gateway.settings import Load
 
-_LOOK_EVERY_S = 1.0
+_REFRESH_EVERY_S = 1.0
 _CALL_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
 _POLL_S = 0.02
@@ -53,7 +53,7 @@ class Loader:
 
     @property
     def models(self) -> list[LocalModel]:
-        """Every model of the repository, by name, as of the last look."""
+        """Every model of the repository, by name, as of the last refresh."""
         return sorted(self._models.values(), key=lambda model: model.name)
 
     @asynccontextmanager
@@ -73,7 +73,7 @@ class Loader:
         with model.used():
             try:
                 yield
-            except ModelNotFoundError as error:  # Triton was restarted since the last look
+            except ModelNotFoundError as error:  # Triton was restarted since the last refresh
                 model.loaded = False
                 raise _loading(model) from error
 
@@ -92,15 +92,17 @@ class Loader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look at Triton every second; give up what is under way at the end."""
-        looking = start(repeat(self._look, _LOOK_EVERY_S, "looking at the model repository"), "conch-loader")
+        """Read Triton's index every second inside the block; cancel changes that are under way at its end."""
+        refreshing = start(
+            repeat(self._refresh, _REFRESH_EVERY_S, "reading the index of the model repository"), "conch-loader"
+        )
         try:
             yield
         finally:
             changes = [model.change for model in self.models if model.change is not None]
-            for task in (looking, *changes):
+            for task in (refreshing, *changes):
                 task.cancel()
-            await asyncio.gather(looking, *changes, return_exceptions=True)
+            await asyncio.gather(refreshing, *changes, return_exceptions=True)
             await self._control.close()
 
     def apply_policies(self, policy_of: Callable[[str], Load]) -> None:
@@ -110,19 +112,19 @@ class Loader:
             model.policy = self._policy_of(model.name)
             model.wanted = model.wanted or model.policy == "start"
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         self._index = await self._control.index(_CALL_TIMEOUT_S)
         names = {entry.removesuffix(_TOKENIZER) for entry in self._index if entry.endswith(_TOKENIZER)}
         self._models = {name: self._models.get(name) or LocalModel(name, self._policy_of(name)) for name in names}
         for model in self._models.values():
             if model.change is None:
-                model.loaded = all(self._index[part] == "READY" for part in self._parts(model))
+                model.loaded = all(self._index[name] == "READY" for name in self._triton_models(model))
             if model.is_due:
                 model.begin(self._load, loaded=True)
 
     async def _find(self, name: str) -> LocalModel | None:
         if not self._index:
-            await self._look()
+            await self._refresh()
         return self._root(name) if name in self._index else None
 
     async def _until_loaded(self, model: LocalModel) -> None:
@@ -138,7 +140,7 @@ class Loader:
             change.result()
 
     async def _change(self, name: str, *, loaded: bool) -> LocalModel:
-        await self._look()
+        await self._refresh()
         model = self._models.get(name)
         if model is None:
             msg = f"the repository has no model {name!r}; it has: {', '.join(sorted(self._models)) or 'none'}"
@@ -149,37 +151,37 @@ class Loader:
         return model
 
     async def _load(self, model: LocalModel) -> None:
-        for part in self._parts(model):  # one by one: of an ensemble's steps Triton does not say that one failed
-            await self._control.load(part, _CHANGE_TIMEOUT_S)
+        for name in self._triton_models(model):  # one by one: Triton does not say which model of an ensemble failed
+            await self._control.load(name, _CHANGE_TIMEOUT_S)
         await self._client.is_ready()  # makes the client read anew what is served
         for info in await self._client.models():
-            if info.name in self._parts(model):
+            if info.name in self._triton_models(model):
                 await self._probe(info, self._timeout_s)
         _log.info("loaded %s", model.name)
 
     async def _unload(self, model: LocalModel) -> None:
-        parts = self._parts(model)
-        for part in reversed(parts):
-            await self._control.unload(part, _CHANGE_TIMEOUT_S)
+        names = self._triton_models(model)
+        for name in reversed(names):
+            await self._control.unload(name, _CHANGE_TIMEOUT_S)
         index = await self._control.index(_CALL_TIMEOUT_S)
-        while any(index.get(part) in _ALIVE for part in parts):
+        while any(index.get(name) in _ALIVE for name in names):
             await asyncio.sleep(_POLL_S)
             index = await self._control.index(_CALL_TIMEOUT_S)
         await self._client.is_ready()
         _log.info("unloaded %s", model.name)
 
-    def _parts(self, model: LocalModel) -> list[str]:
-        """Triton's names of all that belongs to a model: steps before the ensembles that have them.
+    def _triton_models(self, model: LocalModel) -> list[str]:
+        """Return the names of the Triton models that belong to a model: inner ones before the ensembles of them.
 
-        The tokenizer comes after the steps: should an encoder not load, the old one still has its own.
+        The tokenizer comes after the others: should a new encoder not load, the old one still has its own tokenizer.
         """
-        faces = [f"{model.name}{suffix}" for suffix in _DERIVED]
-        steps = [name for name in self._index if name.rpartition(".")[0] in faces and self._root(name) is None]
-        steps.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
-        return [*steps, *(face for face in faces if face in self._index)]
+        public = [f"{model.name}{suffix}" for suffix in _DERIVED]
+        inner = [name for name in self._index if name.rpartition(".")[0] in public and self._root(name) is None]
+        inner.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
+        return [*inner, *(name for name in public if name in self._index)]
 
     def _root(self, name: str) -> LocalModel | None:
-        """The model that a public name is a face of."""
+        """Return the model that has this public name, or from which the one that has it was derived."""
         candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
         return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
 
