@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
+import anyio
 from conch_client import ConchError, ModelInfo, OverloadedError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.backends.triton import Triton
 from conch_gateway.background import start
+from conch_gateway.concurrency import all_of
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.settings import GatewaySettings
@@ -86,12 +88,13 @@ class Readiness:
 
     async def _ask(self) -> Verdict:
         try:
-            infos = await asyncio.wait_for(self._triton.models(), self._timeout_s)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(self._timeout_s):
+                infos = await self._triton.models()
+        except TimeoutError:
             return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
         except ConchError as error:
             return Verdict({}, f"Triton did not list its models: {error}")
-        faults = dict(zip((info.name for info in infos), await asyncio.gather(*map(self._fault, infos)), strict=True))
+        faults = dict(zip((info.name for info in infos), await all_of(self._fault, infos), strict=True))
         faults |= self._models.missing()
         if not (faults or self._models.may_be_empty):
             return Verdict({}, "Triton serves no model that conch exported")
