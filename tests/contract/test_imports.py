@@ -7,8 +7,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections import Counter
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,37 +57,6 @@ def test_packages_import_each_other_in_one_direction_only(package: str) -> None:
     for module in modules(package):
         others = roots(imports(module)) & set(PACKAGES) - {package}
         assert others <= MAY_IMPORT[package], module
-
-
-def graph_of(package: str) -> dict[str, set[str]]:
-    """The modules of a package, each with those that it imports from the package, for type checkers too."""
-    root = PACKAGES[package].parent
-    paths = {".".join(path.relative_to(root).with_suffix("").parts): path for path in modules(package)}
-    names = {name.removesuffix(".__init__"): path for name, path in paths.items()}
-    graph: dict[str, set[str]] = {}
-    for name, path in names.items():
-        nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
-        full = {(node.module, alias.name) for node in nodes for alias in node.names if node.module}
-        imported = {f"{module}.{item}" if f"{module}.{item}" in names else module for module, item in full}
-        graph[name] = (imported & set(names)) - {name, package}
-    return graph
-
-
-@pytest.mark.parametrize("package", ["conch_export", "conch_gateway"])
-def test_no_chain_of_imports_is_longer_than_nine_modules_and_none_is_a_circle(package: str) -> None:
-    sorter = TopologicalSorter(graph := graph_of(package))
-    levels: dict[str, int] = {}
-    for name in sorter.static_order():  # raises CycleError
-        levels[name] = 1 + max((levels[other] for other in graph[name]), default=0)
-    assert max(levels.values()) <= 9, {name: level for name, level in levels.items() if level > 9}
-
-
-@pytest.mark.parametrize("package", ["conch_export", "conch_gateway"])
-def test_folders_and_modules_fit_into_a_head(package: str) -> None:
-    paths = modules(package)
-    folders = Counter(path.parent for path in paths if path.name != "__init__.py")
-    assert not {folder: count for folder, count in folders.items() if count > 14}
-    assert not [path for path in paths if len(path.read_text("utf-8").splitlines()) > 400]
 
 
 def test_the_contract_imports_numpy_at_most() -> None:
