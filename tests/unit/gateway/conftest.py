@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -55,10 +55,11 @@ def model_info(name: str, task: str, **changes: Any) -> ModelInfo:
     return ModelInfo(**{**facts, **changes})
 
 
-class StandIn:
-    """Answers at once, deterministically; tokens are characters between 101 and 102."""
+class StandIn(AsyncClient):
+    """A client without a server: it answers at once, deterministically; tokens are characters between 101 and 102."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.served = [
             model_info("letters", "embedding", prompts={"query": "q: ", "document": "d: "}),
             model_info("overlap", "late-interaction"),
@@ -80,19 +81,19 @@ class StandIn:
     def derive(self, name: str, base: str) -> None:
         self.served = [replace(info, base=base) if info.name == name else info for info in self.served]
 
-    async def models(self) -> list[ModelInfo]:
+    async def models(self, **_: Any) -> list[ModelInfo]:
         if self.failure is not None:
             raise self.failure
         return self.served
 
-    async def model(self, name: str) -> ModelInfo:
+    async def model(self, name: str, **_: Any) -> ModelInfo:
         for info in await self.models():
             if info.name == name:
                 return info
         msg = f"no model {name!r}; it has: {', '.join(info.name for info in self.served)}"
         raise ModelNotFoundError(msg)
 
-    async def tokenize(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    async def tokenize(self, texts: Sequence[Any], **options: Any) -> list[list[int]]:
         self.calls.append(("tokenize", options))
         return [[101, *map(ord, text[:14]), 102] for text in texts]
 
@@ -169,7 +170,7 @@ def http_with(client: StandIn) -> Serve:
             yield http
 
     def serve(**settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        return serving(create_app(GatewaySettings(**settings), cast("AsyncClient", client)))
+        return serving(create_app(GatewaySettings(**settings), client))
 
     return serve
 

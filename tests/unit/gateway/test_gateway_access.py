@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from conch_client import AsyncClient
     from fastapi import FastAPI
 
 OPEN = {
@@ -40,7 +39,7 @@ def all_routes(app: FastAPI) -> list[tuple[str, str]]:
     return [(method, route.path) for route in routes for method in sorted(route.methods - {"HEAD"})]
 
 
-ROUTES = all_routes(create_app(GatewaySettings(), cast("AsyncClient", StandIn())))
+ROUTES = all_routes(create_app(GatewaySettings(), StandIn()))
 SHUT = [(method, path) for method, path in ROUTES if f"{method} {path}" not in OPEN]
 REFUSED = {401, 403, 404}
 BODY = {"input": "a", "text": "a", "query": "a", "documents": ["a"], "prompt": "a"}
@@ -74,7 +73,7 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate]:
 
 @asynccontextmanager
 async def _serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(GatewaySettings(**settings), cast("AsyncClient", StandIn()))
+    app = create_app(GatewaySettings(**settings), StandIn())
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -141,7 +140,7 @@ async def test_without_any_keys_administration_is_shut_all_the_same() -> None:
 @pytest.mark.parametrize(("path", "status"), [("/api/admin/models", 401), ("/api/health/live", 200)])
 async def test_below_the_path_of_another_server_the_same_is_open(tmp_path: Path, path: str, status: int) -> None:
     create_key(tmp_path / "keys.json", "root", admin=True)
-    app = create_app(GatewaySettings(api_keys_file=tmp_path / "keys.json"), cast("AsyncClient", StandIn()))
+    app = create_app(GatewaySettings(api_keys_file=tmp_path / "keys.json"), StandIn())
     transport = httpx.ASGITransport(app, root_path="/api")
     async with httpx.AsyncClient(transport=transport, base_url="http://conch") as http:
         assert (await http.get(path)).status_code == status

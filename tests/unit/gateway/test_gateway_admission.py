@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway import CapacityError, GatewaySettings
@@ -13,12 +13,11 @@ from conch_gateway.scheduling.admission import Admission, Backlog, Reservation
 from conch_gateway.scheduling.sizes import is_large
 from conch_gateway.scheduling.slots import Flow, Slots
 
-from tests.unit.gateway.conftest import model_info
+from tests.unit.gateway.conftest import StandIn, model_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_client import AsyncClient
 
 PER_S = 100  # tokens, of a backend that was `measured`
 ANYBODY = Flow("anybody", large=False)
@@ -96,7 +95,7 @@ def under_way(triton: Triton, *models: tuple[str, int | None, int]) -> int:
 
 
 def triton_of(**settings: Any) -> Triton:
-    return Triton(GatewaySettings(**settings), cast("AsyncClient", None))
+    return Triton(GatewaySettings(**settings), StandIn())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,23 +22,24 @@ OPTIONS = Options("letters", None, normalize=True)
 BAD = 999
 
 
-class Counting:
+class Counting(AsyncClient):
     """A client whose vectors are the sums of the ids, and which answers when it is let."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sent: list[list[list[int]]] = []
         self.may_answer = asyncio.Event()
         self.failure: Exception | None = None
 
-    async def embed(self, ids: Sequence[Sequence[int]], **_: Any) -> NDArray[np.float32]:
-        self.sent.append([list(row) for row in ids])
+    async def embed(self, texts: Sequence[Any], **_: Any) -> NDArray[np.float32]:
+        self.sent.append([list(row) for row in texts])
         await self.may_answer.wait()
         if self.failure is not None:
             raise self.failure
-        for place, row in enumerate(ids):
+        for place, row in enumerate(texts):
             if BAD in row:
                 raise InvalidInputError(f"texts [{place}] are unknown", [place])
-        return np.array([[sum(row)] for row in ids], np.float32)
+        return np.array([[sum(row)] for row in texts], np.float32)
 
 
 class Callers:
@@ -46,7 +47,7 @@ class Callers:
 
     def __init__(self, client: Counting, calls: int) -> None:
         self.slots = Slots(calls)
-        self.coalescer = Coalescer(cast("AsyncClient", client), self.slots, timeout_s=1)
+        self.coalescer = Coalescer(client, self.slots, timeout_s=1)
 
     async def embed(
         self, ids: list[list[int]], max_rows: int = 8, caller: str = "somebody", options: Options = OPTIONS

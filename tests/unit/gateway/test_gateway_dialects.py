@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 from conch_gateway import GatewaySettings, api, create_app
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pytest
-    from conch_client import AsyncClient
     from conch_gateway.api.services import Services
     from conch_gateway.errors import Problem
     from starlette.requests import Request
@@ -74,7 +73,7 @@ async def test_a_new_module_answers_and_is_described(client: StandIn, monkeypatc
     module.router = router  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(sys.modules[application.__module__], "MODULES", (*api.MODULES, "flat"))
-    app = create_app(GatewaySettings(), cast("AsyncClient", client))
+    app = create_app(GatewaySettings(), client)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
         answered = await http.post("/flat/embed", json={"words": ["ab", "c"]})
         expected = await http.post("/embed", json={"inputs": ["ab", "c"]})

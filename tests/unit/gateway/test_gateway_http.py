@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import zlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -24,7 +24,6 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_client import AsyncClient
 
 URL = "/v1/embeddings"
 LIMIT = 100_000
@@ -38,7 +37,7 @@ def port() -> Iterator[int]:
     """A gateway in a thread of its own."""
     loop = uvloop.new_event_loop()
     settings = GatewaySettings(port=0, max_body_bytes=LIMIT)
-    gateway = Gateway(settings, client=cast("AsyncClient", StandIn()))
+    gateway = Gateway(settings, client=StandIn())
     loop.run_until_complete(gateway.start())
     running = threading.Thread(target=loop.run_forever)
     running.start()

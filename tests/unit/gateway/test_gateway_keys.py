@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch.app import app as command_line
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx
-    from conch_client import AsyncClient
 
     from tests.unit.gateway.conftest import Serve
 
@@ -296,4 +295,4 @@ def test_a_file_without_end_is_not_read_to_its_end(setting: str, tmp_path: Path)
         hole.truncate(2**40)
 
     with pytest.raises((KeysError, ModelsFileError), match="File too large"):
-        create_app(GatewaySettings.model_validate({setting: endless}), cast("AsyncClient", StandIn()))
+        create_app(GatewaySettings.model_validate({setting: endless}), StandIn())

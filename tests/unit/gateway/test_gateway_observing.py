@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
@@ -98,7 +98,7 @@ async def test_who_hangs_up_is_not_computed_for(
     monkeypatch.setattr(_middleware, "_PATIENCE_S", 0.0)
     client.gate = asyncio.Event()
     settings = GatewaySettings(port=0, triton_calls=1)
-    async with Gateway(settings, client=cast("AsyncClient", client)) as gateway, httpx.AsyncClient() as http:
+    async with Gateway(settings, client=client) as gateway, httpx.AsyncClient() as http:
         first = asyncio.create_task(http.post(gateway.url + URL, json={"input": "first"}))
         await client.entered.wait()
         impatient = asyncio.create_task(http.post(gateway.url + URL, json={"input": "impatient"}))

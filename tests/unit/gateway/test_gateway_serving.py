@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import httpx
 import psutil
@@ -16,15 +16,13 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conch_client import AsyncClient
-
     from tests.unit.gateway.conftest import StandIn
 
 GOOD = {"input": "ab"}
 
 
 def gateway_of(client: StandIn, **settings: int) -> Gateway:
-    return Gateway(GatewaySettings.model_validate({"port": 0, **settings}), client=cast("AsyncClient", client))
+    return Gateway(GatewaySettings.model_validate({"port": 0, **settings}), client=client)
 
 
 async def test_it_serves_between_start_and_stop_on_a_free_port(client: StandIn) -> None:
@@ -103,7 +101,7 @@ async def test_a_taken_port_is_one_clear_error(client: StandIn) -> None:
 
 
 async def test_a_foreign_address_is_one_clear_error(client: StandIn) -> None:
-    gateway = Gateway(GatewaySettings(host="192.0.2.1", port=0), client=cast("AsyncClient", client))
+    gateway = Gateway(GatewaySettings(host="192.0.2.1", port=0), client=client)
 
     with pytest.raises(ListenError, match=r"192\.0\.2\.1"):
         await gateway.start()
