@@ -45,6 +45,30 @@ async def test_an_answer_says_what_it_took_as_text_embeddings_inference_does(htt
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/score", {"text_1": ["a", "b", "a"], "text_2": ["c", "d", "e"]}, id="score"),
+        pytest.param("/predict", {"inputs": [["a", "c"], ["b", "d"], ["a", "e"]]}, id="predict"),
+    ],
+)
+async def test_scoring_pairs_is_counted_and_timed_as_one_request(
+    http: httpx.AsyncClient, client: StandIn, path: str, body: dict[str, Any]
+) -> None:
+    response = await http.post(path, json=body)
+    samples = (await http.get("/metrics")).text.splitlines()
+
+    assert [name for name, _ in client.calls] == ["rerank"] * 2  # one for each query
+    assert [phase.split(";")[0] for phase in response.headers["server-timing"].split(", ")] == [
+        "queue",
+        "inference",
+        "total",
+    ]
+    assert 'conch_gateway_texts_total{model="overlap"} 3.0' in samples
+    assert f'conch_gateway_requests_total{{model="overlap",route="{path}",status="200"}} 1.0' in samples
+    assert "conch_gateway_in_flight_tokens 0.0" in samples
+
+
 async def test_what_asks_no_model_takes_nothing(http: httpx.AsyncClient) -> None:
     response = await http.get("/health/live")
 

@@ -162,3 +162,20 @@ async def test_a_bad_request_gets_openais_error(
     response = await http.post(path, json=body)
 
     assert (response.status_code, response.json()["error"]["type"]) == (status, "invalid_request_error")
+
+
+async def test_a_wrong_pair_is_named_by_its_place(
+    http: httpx.AsyncClient, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rerank = client.rerank
+
+    async def refuse(query: str, documents: list[str], **options: Any) -> Any:
+        if "bad" in documents:
+            place = documents.index("bad")
+            raise cc.InvalidInputError(f"documents[{place}] is too long", [place])
+        return await rerank(query, documents, **options)
+
+    monkeypatch.setattr(client, "rerank", refuse)
+    response = await http.post("/score", json={"text_1": ["a", "b", "b"], "text_2": ["c", "d", "bad"]})
+
+    assert (response.status_code, "documents[2] is too long" in response.text) == (400, True)
