@@ -38,6 +38,8 @@ _POOLINGS = {
 }
 """By sentence-transformers' names."""
 _LOGARITHMS = {"relu": 1, "log1p_relu": 2}
+_VECTOR, _SCORES = "sentence_embedding", "scores"
+"""sentence-transformers' names of a text's vector and of a cross-encoder's scores."""
 _TANH = "torch.nn.modules.activation.Tanh"
 """sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
 _ACTIVATIONS_OF_SCORES = ("Sigmoid", "Identity")
@@ -105,7 +107,8 @@ class Modules:
 
     def dense(self) -> tuple[ModuleLayer, ...]:
         """The Dense layers after the pooling, or over every token embedding where there is none."""
-        return tuple(self._dense(folder) for kind, folder in self._folders if kind == "Dense")
+        vectors = _VECTOR if "Pooling" in self.kinds else "token_embeddings"
+        return tuple(self._dense(folder, vectors, vectors) for kind, folder in self._folders if kind == "Dense")
 
     def scoring(self) -> tuple[ModuleLayer, ...]:
         """The layers behind the pooling of a cross-encoder.
@@ -114,13 +117,20 @@ class Modules:
             UnsupportedError: they are not a chain that ends in one score.
         """
         after = self._folders[self.kinds.index("Pooling") + 1 :]
+        if unknown := [kind for kind, _ in after if kind not in _SCORING]:
+            msg = f"a cross-encoder with {unknown[0]} behind its pooling is not built (known: {', '.join(_SCORING)})"
+            raise UnsupportedError(msg)
         last = len(after) - 1
-        layers = tuple(self._score_layer(*module, last=index == last) for index, module in enumerate(after))
+        layers = tuple(
+            self._dense(folder, _VECTOR, _SCORES if index == last else _VECTOR)
+            if kind == "Dense"
+            else ModuleLayer(kind, folder)
+            for index, (kind, folder) in enumerate(after)
+        )
         if not layers or layers[-1].kind != "Dense":
             kinds = ", ".join(self.kinds)
-            raise UnsupportedError(
-                f"a cross-encoder whose modules are {kinds} is not built: a Dense has to give its scores"
-            )
+            msg = f"a cross-encoder whose modules are {kinds} is not built: a Dense has to give its scores"
+            raise UnsupportedError(msg)
         return layers
 
     def logarithms(self) -> int:
@@ -167,42 +177,27 @@ class Modules:
             msg = f"a cross-encoder whose scores go through {stated} is not built (known: {', '.join(known)})"
             raise UnsupportedError(msg)
 
-    def _dense(self, folder: str) -> ModuleLayer:
+    def _dense(self, folder: str, source: str, target: str) -> ModuleLayer:
+        """A Dense layer that has to read and give what sentence-transformers calls `source` and `target`."""
         stated = self._settings("Dense", folder)
-        width = stated.of("out_features", int, 0)
+        width, activation = stated.of("out_features", int, 0), stated.of("activation_function", str, _TANH)
+        name = activation.rsplit(".", 1)[-1].lower()
+        reads = stated.of("module_input_name", str, source)
+        gives = stated.of("module_output_name", str, reads)
+        refused = f"{stated.place} describes a Dense module that is not built"
         if width <= 0 or stated.of("use_residual", bool, default=False):
-            raise UnsupportedError(f"{stated.place} describes a Dense module that is not built")
-        vectors = "sentence_embedding" if "Pooling" in self.kinds else "token_embeddings"
-        for key in ("module_input_name", "module_output_name"):
-            if stated.of(key, str, vectors) != vectors:
-                msg = f"{stated.place} states {key} = {stated[key]!r}, which is not built (known: {vectors!r})"
-                raise UnsupportedError(msg)
-        activation = stated.of("activation_function", str, _TANH)
+            raise UnsupportedError(refused)
+        if (reads, gives) != (source, target):
+            raise UnsupportedError(f"{refused}: from {reads} to {gives} (known: from {source} to {target})")
+        if target == _SCORES and (width, name) != (1, "identity"):
+            raise UnsupportedError(f"{refused}: {width} scores through {activation} (known: one logit, Identity)")
         if not activation.startswith("torch."):
             msg = (
                 f"{stated.place} states activation_function = {activation!r}, code of the checkpoint's own, which "
                 "is not run (known: those of torch.nn)"
             )
             raise UnsupportedError(msg)
-        return ModuleLayer("Dense", folder, _torch_name(activation), width)
-
-    def _score_layer(self, kind: str, folder: str, *, last: bool) -> ModuleLayer:
-        if kind not in _SCORING:
-            msg = f"a cross-encoder with {kind} behind its pooling is not built (known: {', '.join(_SCORING)})"
-            raise UnsupportedError(msg)
-        if kind != "Dense":
-            return ModuleLayer(kind, folder)
-        place = f"{folder}/config.json"
-        stated = self._checkpoint.settings(place)
-        source = stated.get("module_input_name") or "sentence_embedding"
-        ends = (source, stated.get("module_output_name") or source)
-        wanted = ("sentence_embedding", "scores" if last else "sentence_embedding")
-        activation = str(stated.get("activation_function") or _TANH)
-        if ends != wanted or not activation.startswith("torch.") or (last and stated.get("out_features") != 1):
-            raise UnsupportedError(f"{place} describes a Dense module that is not built into a cross-encoder")
-        if last and _torch_name(activation) != "identity":
-            raise UnsupportedError(f"{place} puts {activation} before the scores: only logits are built (Identity)")
-        return ModuleLayer(kind, folder, _torch_name(activation))
+        return ModuleLayer("Dense", folder, name, width)
 
     def _settings(self, kind: str, folder: str | None = None) -> Settings:
         """The configuration of the (first) module of that kind, empty where there is none."""
@@ -235,10 +230,6 @@ class Modules:
         if unknown or order != sorted(order):
             ends = ", ".join(unknown or self.kinds[1:])
             raise UnsupportedError(f"the checkpoint ends in {ends}, which is not built")
-
-
-def _torch_name(activation: str) -> str:
-    return activation.rsplit(".", 1)[-1].lower()
 
 
 def _kind_and_folder(stated: Settings) -> tuple[str, str]:

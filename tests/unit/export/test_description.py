@@ -136,6 +136,14 @@ def read(tmp_path: Path) -> Callable[..., Description]:
             UnsupportedError, "3_Dense/config.json describes a Dense module", id="a Dense module without a width",
         ),
         pytest.param(
+            [
+                put("config_sentence_transformers.json", {"model_type": "CrossEncoder"}),
+                put("modules.json", [*MODULES[:2], DENSE]),
+                put("3_Dense/config.json", {"out_features": 1, "module_output_name": "scores", "use_residual": True}),
+            ],
+            UnsupportedError, "3_Dense/config.json describes a Dense module", id="a residual before the scores",
+        ),
+        pytest.param(
             [put("config_sentence_transformers.json", {"prompts": {"query": "q: "}, "default_prompt_name": "passage"})],
             UnsupportedError, "'passage' is not among the checkpoint's prompts ['query']", id="a wrong default prompt",
         ),
