@@ -184,7 +184,7 @@ class Client:
         """Documents by how well they answer a query, best first.
 
         Args:
-            query: What is asked; where a cross-encoder has too little room, documents are cut before the query is.
+            query: The query; of a pair that is too long for a cross-encoder, the longer text is cut first.
             documents: Texts to rank.
             model: Name of a reranker, late-interaction or cross-encoder; None for the first by name.
             top_n: Return only the best ones; None for all.
@@ -261,7 +261,7 @@ class Client:
             prompt: As in ``tokenize``.
             prompt_name: As in ``tokenize``.
             add_special_tokens: As in ``tokenize``.
-            limit: Most tokens of a text, of which the first are told; None tells all.
+            limit: Most tokens returned for a text; None returns all.
             timeout_s: As in ``tokenize``.
         """
         check_count(limit, "limit")
