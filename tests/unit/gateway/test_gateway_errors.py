@@ -45,6 +45,28 @@ async def test_what_is_not_json_gets_400(http: httpx.AsyncClient, body: bytes) -
     assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_json")
 
 
+PADDING = b" " * 2**19  # large bodies are read in another thread
+
+
+@pytest.mark.parametrize("padding", [b"", PADDING], ids=["small", "large"])
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1" * 40, b"-" + b"9" * 100_000, b"1e308", b"1" * 20])
+@pytest.mark.parametrize("field", [b'"input": [%s]', b'"input": [[%s]]', b'"input": "a", "dimensions": %s'])
+async def test_a_number_that_no_number_can_hold_is_refused(
+    http: httpx.AsyncClient, padding: bytes, number: bytes, field: bytes
+) -> None:
+    response = await http.post(URL, content=padding + b"{" + field % number + b"}")
+
+    assert response.status_code in {400, 422}
+
+
+async def test_a_large_body_means_what_a_small_one_does(http: httpx.AsyncClient) -> None:
+    body = '{"input": ["\\u00fc\\ud83d\\ude00 日本 \\"x\\"", "a"], "dimensions": null}'.encode()
+    small, large = [await http.post(URL, content=padding + body) for padding in (b"", PADDING)]
+
+    assert small.status_code == large.status_code == 200
+    assert small.json() == large.json()
+
+
 @pytest.mark.parametrize("body", ["[]", '"a"', "7", "null", "true"])
 async def test_json_that_is_no_object_gets_422(http: httpx.AsyncClient, body: str) -> None:
     response = await http.post(URL, content=body)
