@@ -62,10 +62,13 @@ class Inference:
             info, backend = model.info, model.backend
             if not is_text(job.texts):
                 return await backend.embed(info, job, reservation)
+
+            def embed(missing: list[str]) -> Awaitable[Answer[Vectors]]:
+                part = job if len(missing) == len(job.texts) else replace(job, texts=missing)
+                return backend.embed(info, part, reservation)
+
             variant = (backend.edition, info, replace(job, texts=[], model=None))
-            return await self._cache.complete(
-                job.texts, variant, lambda missing: backend.embed(info, replace(job, texts=missing), reservation)
-            )
+            return await self._cache.complete(job.texts, variant, embed)
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
