@@ -18,13 +18,12 @@ Target = Annotated[Literal["cpu", "cuda"], typer.Option(help="Hardware that the 
 LateInteraction = Annotated[
     bool | None,
     typer.Option(
-        "--late-interaction/--no-late-interaction",
         help="Also serve token vectors and a MaxSim reranker on the same encoder.",
     ),
 ]
 Lexical = Annotated[
     bool | None,
-    typer.Option("--lexical/--no-lexical", help="Also serve lexical weights, if the checkpoint has them."),
+    typer.Option(help="Also serve lexical weights, if the checkpoint has them."),
 ]
 
 # What the checkpoint does not state, or states otherwise.
@@ -34,9 +33,7 @@ Pooling = Annotated[
 ]
 Normalize = Annotated[
     bool | None,
-    typer.Option(
-        "--normalize/--no-normalize", help="Whether vectors have length 1, if the checkpoint does not state it."
-    ),
+    typer.Option(help="Whether vectors have length 1, if the checkpoint does not state it."),
 ]
 Prompts = Annotated[
     str | None, typer.Option(help="Prompts by name as JSON or a file with JSON, instead of the checkpoint's.")
@@ -48,7 +45,6 @@ Matryoshka = Annotated[str | None, typer.Option(help="Dimensions to which vector
 MatryoshkaCentred = Annotated[
     bool | None,
     typer.Option(
-        "--matryoshka-centred/--no-matryoshka-centred",
         help="Whether the authors subtract a vector's mean (as a layer norm does) before they cut it.",
     ),
 ]
