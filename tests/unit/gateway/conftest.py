@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -94,15 +95,15 @@ class StandIn(AsyncClient):
         raise ModelNotFoundError(msg)
 
     async def tokenize(self, texts: Sequence[Any], **options: Any) -> list[list[int]]:
-        self.calls.append(("tokenize", options))
+        self._note("tokenize", options)
         return [[101, *map(ord, text[:14]), 102] for text in texts]
 
     async def tokens(self, texts: Sequence[str], **options: Any) -> list[list[Token]]:
-        self.calls.append(("tokens", options))
+        self._note("tokens", options)
         return [[Token(ord(letter), letter, False, at, at + 1) for at, letter in enumerate(text)] for text in texts]
 
     async def decode(self, ids: Sequence[Sequence[int]], **options: Any) -> list[str]:
-        self.calls.append(("decode", options))
+        self._note("decode", options)
         return ["".join(map(chr, row)) for row in ids]
 
     async def embed_tokens(self, texts: Sequence[Any], **options: Any) -> list[NDArray[np.float32]]:
@@ -128,8 +129,12 @@ class StandIn(AsyncClient):
         ranked = sorted((Ranked(*pair) for pair in enumerate(scores)), key=lambda item: -item.score)
         return Ranking(ranked[: options.get("top_n")], tokens=len(query) + sum(map(len, documents)))
 
-    async def _work(self, name: str, options: dict[str, Any]) -> None:
+    def _note(self, name: str, options: dict[str, Any]) -> None:
+        inspect.signature(getattr(AsyncClient, name)).bind_partial(self, **options)
         self.calls.append((name, options))
+
+    async def _work(self, name: str, options: dict[str, Any]) -> None:
+        self._note(name, options)
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
