@@ -186,7 +186,7 @@ def test_its_tokens_are_those_of_the_whole_text(kind: str, text: str, limit: int
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
-@given(query=long_texts(2500), document=long_texts(2500), limit=st.integers(3, 60), truncate=ends)
+@given(query=long_texts(1500), document=long_texts(1500), limit=st.integers(3, 60), truncate=ends)
 def test_pairs_are_those_of_the_whole_texts(
     kind: str, query: str, document: str, limit: int, truncate: Truncate
 ) -> None:

@@ -103,7 +103,7 @@ async def test_a_look_that_fails_costs_no_restart(
         return frozenset()
 
     monkeypatch.setattr(_supervisor, "stubs_of", stubs_of)
-    async with Supervisor(settings) as supervisor:
+    async with Supervisor(settings.model_copy(update={"probe_interval_s": 0.01})) as supervisor:
         await eventually(lambda: "it goes on" in caplog.text)
         await eventually(lambda: len(looks) > 3)
         assert (supervisor.restarts, len(triton.runs)) == (0, 1)
