@@ -74,7 +74,7 @@ def check_text(value: object, item: Item) -> str:
 
 
 def check_inputs(values: object) -> Inputs:
-    """Texts or token-id sequences, told apart by the first item.
+    """Texts or token-id sequences, by the kind of the first item.
 
     Raises:
         InvalidInputError: Empty, neither of the two, a mixture, or malformed ids; the error has the index.

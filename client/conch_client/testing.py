@@ -58,13 +58,13 @@ class FakeModel:
         task: ``embedding``, ``multi-vector``, ``sparse``, ``late-interaction`` or ``cross-encoder``.
         max_rows: Most rows in a request.
         dimension: Length of a vector.
-        parameters: What it says about itself beyond (or instead of) the usual.
+        parameters: Parameters of its configuration beyond (or instead of) the usual ones.
         inputs: Names of its tensors.
         ready: Whether it is loaded.
-        refused_token: A token that it treats like one outside its vocabulary.
+        refused_token: A token id that counts as outside its vocabulary.
         tokenizer_json: Its tokenizer's file.
         bias: Added to the logits of a cross-encoder.
-        instances: How many instances its encoder is said to have.
+        instances: Instances of its encoder, in the configuration.
     """
 
     task: str = Task.EMBEDDING
@@ -80,7 +80,7 @@ class FakeModel:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what it gives."""
+        """Names of its outputs."""
         named: dict[str, tuple[str, ...]] = {
             Task.EMBEDDING: ("embedding",),
             Task.MULTI_VECTOR: ("token_embeddings",),
@@ -99,7 +99,7 @@ class FakeModel:
         return config
 
     def encoder_config(self, name: str) -> model_config_pb2.ModelConfig:
-        """The Triton configuration of its encoder, which is not there to be asked."""
+        """The Triton configuration of its encoder, which the fake has in name only."""
         config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
         config.instance_group.add(count=self.instances)
         return config
@@ -171,7 +171,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     Attributes:
         models: The models by name; may be changed at any time.
         failures: Status and message of the next inferences, which fail with them instead.
-        received: Every inference asked for, the tokenizer's included.
+        received: Every inference request, those for tokenizers included.
         gate: Inferences wait while it is cleared.
         url: What to pass to a client.
     """

@@ -49,7 +49,7 @@ class AsyncClient:
 
     Args:
         url: ``host:port`` of Triton's gRPC endpoint.
-        timeout_s: Seconds for a whole call, all its requests and retries included, unless the call says its own.
+        timeout_s: Seconds for a whole call, all its requests and retries included, unless the call states its own.
         max_in_flight: Most requests of one call that are under way at once (long lists are split).
         retries: How often a request is repeated, after growing waits, while the server cannot be reached.
         tls: True for encryption with the system's authorities, or a ``TLS`` that says which.
@@ -91,14 +91,14 @@ class AsyncClient:
             truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
             normalize: Vectors of length 1; False only for models that were exported without normalisation.
             timeout_s: Seconds for this call.
-            request_id: What Triton's logs and traces shall call the requests.
+            request_id: Name of the requests in Triton's logs and traces.
 
         Returns:
             float32 [n, dimension], in the order of ``texts``.
 
         Raises:
-            InvalidInputError: An input cannot be served; the message has its index.
-            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+            InvalidInputError: An input cannot be served; ``indices`` says which.
+            ConchError: Any other failure; see ``conch_client`` for the kinds.
         """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
@@ -153,7 +153,7 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> list[SparseVector]:
-        """How much each token of the vocabulary says about a text.
+        """A weight for each token of the vocabulary, most of them 0.
 
         ``model`` is a sparse model's name, None for the first; else arguments and errors are those of ``embed``.
         """
@@ -191,14 +191,14 @@ class AsyncClient:
             raw_scores: Cross-encoders: the logit instead of its sigmoid. Late interaction always scores as it does.
             truncate: As in ``embed``.
             timeout_s: Seconds for this call.
-            request_id: What Triton's logs and traces shall call the requests.
+            request_id: Name of the requests in Triton's logs and traces.
 
         Returns:
             A list of (index, score); equal scores keep the order of ``documents``.
 
         Raises:
-            InvalidInputError: An input cannot be served; the message has its index.
-            ConchError: Whatever else goes wrong; see ``conch_client`` for the kinds.
+            InvalidInputError: An input cannot be served; ``indices`` says which.
+            ConchError: Any other failure; see ``conch_client`` for the kinds.
         """
         deadline = self._deadline(timeout_s)
         question = RerankQuestion(
@@ -280,16 +280,16 @@ class AsyncClient:
         skip_special_tokens: bool = True,
         timeout_s: float | None = None,
     ) -> list[str]:
-        """The text of each row of token ids, as far as the tokenizer keeps it.
+        """The text of each row of token ids; what the tokenizer drops, such as case, does not come back.
 
         Args:
             ids: Rows of token ids, none empty.
             model: Name of a model; None for the first by name.
-            skip_special_tokens: Leave out what the tokenizer's template put there.
+            skip_special_tokens: Leave out the tokens that the tokenizer's template added.
             timeout_s: Seconds for this call.
 
         Raises:
-            InvalidInputError: Something else than rows of ids.
+            InvalidInputError: ``ids`` are not rows of token ids.
         """
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)

@@ -93,7 +93,7 @@ class AsyncSession:
     async def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.
 
-        Between steps of heavy work other calls get their turn.
+        Other calls run between the steps of heavy work.
         """
         stepper = Stepper(steps)
         self.check_open()

@@ -94,7 +94,7 @@ class Session:
     def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.
 
-        Between steps of heavy work other calls get their turn.
+        Other calls run between the steps of heavy work.
         """
         stepper = Stepper(steps)
         self.check_open()

@@ -46,7 +46,7 @@ class _Piece(NamedTuple):
 
 
 class LongTexts:
-    """Tokenises what is kept of long texts, with a tokenizer that neither truncates nor pads."""
+    """Tokenises the ends of long texts, with a tokenizer that neither truncates nor pads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -1,4 +1,4 @@
-"""Long work as a generator of short steps, so that its caller can check the deadline, and others get their turn."""
+"""Long work as a generator of short steps, between which its caller checks the deadline and other calls run."""
 
 from __future__ import annotations
 
