@@ -91,7 +91,7 @@ def test_a_model_of_its_own_code_is_served_as_that_computes_it(folder: Path, rep
     assert result.exit_code == 0, result.output
     assert "run one after the other" in result.output
     digest = parameters(repository, "abacus")["code_sha256"]
-    assert digest in result.output.replace("\n", "")  # whatever the width of the terminal
+    assert digest in result.output
     assert len(digest) == 64
     report = json.loads((repository / "abacus" / "report.json").read_text())
     assert report["code_sha256"] == digest
