@@ -14,11 +14,17 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    LlamaConfig,
+    LlamaModel,
+    MistralConfig,
+    MistralModel,
     ModernBertConfig,
     ModernBertModel,
     MPNetConfig,
     MPNetModel,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2Model,
     Qwen3Config,
     Qwen3Model,
     XLMRobertaConfig,
@@ -108,6 +114,31 @@ class Checkpoints:
         add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
         return folder
 
+    def qwen2(self, name: str = "qwen2") -> Path:
+        """A decoder with biases of queries, keys and values, that embeds by its last token."""
+        config = Qwen2Config(**_SMALL, num_key_value_heads=2, vocab_size=30522, max_position_embeddings=400)
+        folder = self._embedding(self._save(name, Qwen2Model, config, biases=True))
+        add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
+        return folder
+
+    def llama(self, name: str = "llama") -> Path:
+        """A decoder with all biases and with the rotary positions of Llama 3, that embeds by the mean."""
+        scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        special: dict[str, Any] = {
+            "num_key_value_heads": 2, "head_dim": 16, "attention_bias": True, "mlp_bias": True,
+            "rope_scaling": {**scaling, "original_max_position_embeddings": 64},
+        }  # fmt: skip
+        config = LlamaConfig(**_SMALL, **special, vocab_size=30522, max_position_embeddings=400)
+        return self._embedding(self._save(name, LlamaModel, config, biases=True))
+
+    def mistral(self, name: str = "mistral") -> Path:
+        """A decoder that sees a window of 24 tokens and shares one key head, and embeds by its last token."""
+        special = {"num_key_value_heads": 1, "sliding_window": 24}
+        config = MistralConfig(**_SMALL, **special, vocab_size=30522, max_position_embeddings=400)
+        folder = self._embedding(self._save(name, MistralModel, config))
+        add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
+        return folder
+
     def nomic_bert(self, name: str = "nomic-bert") -> Path:
         """An embedding model with rotary positions, as the Hub has it."""
         return self._published(name, hub_checkpoints.NOMIC_BERT)
@@ -137,11 +168,15 @@ class Checkpoints:
         add_modules(folder, _MEAN_POOLING)
         return folder
 
-    def _save(self, name: str, architecture: type[PreTrainedModel], config: Any) -> Path:
+    def _save(self, name: str, architecture: type[PreTrainedModel], config: Any, *, biases: bool = False) -> Path:
         folder = self._folder / name
         if not folder.exists():
             torch.manual_seed(0)
-            architecture(config).save_pretrained(folder)
+            model = architecture(config)
+            for parameter_name, parameter in model.named_parameters():
+                if biases and parameter_name.endswith("bias"):  # they begin at 0, which hides that one is left out
+                    torch.nn.init.normal_(parameter, std=0.2)
+            model.save_pretrained(folder)
         return folder
 
 

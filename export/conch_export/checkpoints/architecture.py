@@ -7,6 +7,7 @@ What config.json states and nobody would look at is refused here.
 from __future__ import annotations
 
 from functools import lru_cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
@@ -25,6 +26,8 @@ _DEFAULT_ROPE = {"rope_type": "default"}
 _NEWER = ("is_causal", "use_bidirectional_attention")
 """Keys that change what a decoder sees, where the installed transformers may not know them."""
 _MAY_BE_ZERO = {"moe_every_n_layers", "pad_token_id", "type_vocab_size", "sliding_window"}
+_NULL_IS_A_VALUE = {"head_dim", "num_key_value_heads", "sliding_window"}
+"""Keys whose null transformers does not replace by its default: derived from other keys, and no window."""
 _MOST = 1 << 22
 """More than any true size; a larger number is a damaged one."""
 
@@ -48,7 +51,10 @@ def in_this_generation(stated: Settings) -> Settings:
 
 @lru_cache
 def defaults(model_type: str) -> Mapping[str, Any]:
-    """Transformers' defaults for config.json of this architecture; empty for an architecture that it does not have."""
+    """Transformers' defaults for config.json of this architecture; empty for an architecture that it does not have.
+
+    A default that transformers derives from other keys, such as the width of a head, is None.
+    """
     # Imported late: it loads PyTorch.
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
@@ -56,9 +62,16 @@ def defaults(model_type: str) -> Mapping[str, Any]:
         return {}
     try:
         values: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
+        parameters = signature(CONFIG_MAPPING[model_type]).parameters
     except (AssertionError, TypeError, ValueError):  # those that join two architectures have none
         return {}
-    return values
+    return {key: None if key in parameters and parameters[key].default is None else values[key] for key in values}
+
+
+def with_defaults(stated: Settings) -> Settings:
+    """config.json with transformers' defaults for what it does not state; a key that neither has is a SourceError."""
+    values = {key: value for key, value in stated.items() if value is not None or key in _NULL_IS_A_VALUE}
+    return Settings(stated.place, {**defaults(str(stated["model_type"])), **values})
 
 
 def label_count(stated: Settings) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from conch_export.checkpoints.architecture import defaults, in_this_generation
+from conch_export.checkpoints.architecture import in_this_generation, with_defaults
 from conch_export.checkpoints.known_keys import TRANSFORMER
 from conch_export.checkpoints.settings import Settings, read_json, read_settings
 from conch_export.checkpoints.tokenizer import ServedTokenizer, read_tokenizer
@@ -93,8 +93,7 @@ class Checkpoint:
     @cached_property
     def config(self) -> Settings:
         """`stated_config` with transformers' defaults; a key that neither has is a SourceError."""
-        stated = {key: value for key, value in self.stated_config.items() if value is not None}
-        return Settings(self.stated_config.place, {**defaults(self.model_type), **stated})
+        return with_defaults(self.stated_config)
 
     @property
     def model_type(self) -> str:

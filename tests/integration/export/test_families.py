@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from conch_export import Options, export
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.errors import UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
 from conch_export.verification.plain import PlainEncoder
-from transformers import AutoModel
+from safetensors.torch import save_model
+from transformers import AutoConfig, AutoModel
 
 from tests.merging import padded
 
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     from tests.integration.export.conftest import Exports
     from tests.merging import Floats
 
-IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3"]
+IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral"]
 GOLDEN = ["nomic_bert", "gte"]
 FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert"]
+LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
 random = np.random.default_rng(0)
 ROWS = [random.integers(105, 30000, length).tolist() for length in LENGTHS]
@@ -36,7 +40,7 @@ def units(vectors: Any) -> Floats:
 
 
 def pooled(tokens: Floats, family: str) -> Floats:
-    return np.asarray(tokens[-1] if family == "qwen3" else tokens.mean(axis=0))
+    return np.asarray(tokens[-1] if family in LAST else tokens.mean(axis=0))
 
 
 @pytest.mark.parametrize("family", IN_TRANSFORMERS)
@@ -134,12 +138,74 @@ def test_jina_vectors_are_those_of_its_paper(exports: Exports, checkpoints: Chec
     np.testing.assert_allclose(exports("jina_bert").embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
 
 
+UNSTATED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "the first Llama": ("llama", {"num_key_value_heads": 4, "head_dim": 12}, ["num_key_value_heads", "head_dim"]),
+    "a default rope": ("llama", {"rope_scaling": {"type": "default"}}, []),
+    "one key head for each": ("qwen2", {"num_key_value_heads": None}, []),
+    "no window": ("mistral", {"sliding_window": None}, []),
+    "the default window": ("mistral", {}, ["sliding_window"]),
+    "a width of heads": ("mistral", {"head_dim": 20}, []),
+}
+"""A family, settings that its config.json states otherwise, and those that it leaves out."""
+
+
+@pytest.mark.parametrize("case", UNSTATED)
+def test_what_a_decoder_leaves_out_is_what_transformers_takes(
+    checkpoints: Checkpoints, tmp_path: Path, case: str
+) -> None:
+    family, changed, left_out = UNSTATED[case]
+    stated = json.loads((getattr(checkpoints, family)() / "config.json").read_text()) | changed
+    for key in left_out:
+        stated.pop(key)
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.from_pretrained(tmp_path), attn_implementation="eager").eval()
+    save_model(model, tmp_path / "model.safetensors")
+    checkpoint = Checkpoint(tmp_path)
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encoder, row = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights)), ROWS[4]
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(encoder(row, [0] * len(row)).numpy(), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "mistral"])
+@pytest.mark.parametrize("setting", ["is_causal", "use_bidirectional_attention"])
+def test_a_decoder_said_to_see_both_ways_is_refused_by_name(
+    checkpoints: Checkpoints, tmp_path: Path, family: str, setting: str
+) -> None:
+    folder = Path(shutil.copytree(getattr(checkpoints, family)(), tmp_path / family))
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stated, setting: setting != "is_causal"}))
+    with pytest.raises(UnsupportedError, match=setting):
+        export(Options(str(folder), tmp_path / "models"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, {"sliding_window": 0}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_settings_of_a_decoder_that_make_no_sense_are_named(
+    checkpoints: Checkpoints, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(checkpoints.mistral(), tmp_path / "mistral"))
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stated, **wrong}))
+    with pytest.raises(SourceError, match=f"states {next(iter(wrong))} = "):
+        export(Options(str(folder), tmp_path / "models"))
+
+
 @pytest.mark.parametrize(
     ("family", "setting", "value"),
     [
         ("mpnet", "hidden_act", "relu"),
         ("modernbert", "hidden_activation", "relu"),
         ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("qwen2", "use_sliding_window", True),
+        ("llama", "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+        ("mistral", "hidden_act", "gelu"),
         ("nomic_bert", "rotary_scaling_factor", 2),
         ("gte", "rope_scaling", {"type": "linear", "factor": 2.0}),
         ("jina_bert", "feed_forward_type", "original"),

@@ -196,11 +196,13 @@ def test_what_cannot_change_a_vector_is_no_reason_to_refuse(folder: Path) -> Non
     assert described(folder).prompts == {"query": "", "a": "A"}
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "qwen3"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral"]
+)
 def test_every_size_that_a_family_reads_has_transformers_default(kind: str) -> None:
     family = family_of({"model_type": kind})
     assert family is not None
-    assert set(family.keys) <= {*defaults(kind), "type_vocab_size"}
+    assert set(family.keys) <= {*defaults(kind), "type_vocab_size", "head_dim", "rope_scaling"}
     assert not set(family.keys) & CONFIG_WITHOUT_EFFECT
 
 
@@ -299,10 +301,9 @@ def test_an_encoder_in_a_folder_of_its_own_is_read(folder: Path) -> None:
     assert_vector_of(folder, older)
 
 
-def as_transformers_5_saves_qwen3(stated: dict[str, Any]) -> dict[str, Any]:
-    base = stated.pop("rope_theta")
-    stated.pop("rope_scaling")
-    return {**stated, "rope_parameters": {"rope_theta": base, "rope_type": "default"}, "transformers_version": "5.3.0"}
+def as_transformers_5_saves_decoders(stated: dict[str, Any]) -> dict[str, Any]:
+    base, scaling = stated.pop("rope_theta"), stated.pop("rope_scaling", None) or {"rope_type": "default"}
+    return {**stated, "rope_parameters": {"rope_theta": base, **scaling}, "transformers_version": "5.3.0"}
 
 
 def as_transformers_5_saves_modernbert(stated: dict[str, Any]) -> dict[str, Any]:
@@ -316,7 +317,8 @@ def as_transformers_5_saves_modernbert(stated: dict[str, Any]) -> dict[str, Any]
 @pytest.mark.parametrize(
     ("kind", "changed", "translate"),
     [
-        ("qwen3", {"rope_theta": 123456.0}, as_transformers_5_saves_qwen3),
+        ("qwen3", {"rope_theta": 123456.0}, as_transformers_5_saves_decoders),
+        ("llama", {"rope_theta": 123456.0}, as_transformers_5_saves_decoders),
         (
             "modernbert",
             {"global_rope_theta": 5000.0, "local_rope_theta": 300.0, "global_attn_every_n_layers": 2},

@@ -23,6 +23,9 @@ CONFIGS = {
     "nomic_bert": {"model_type": "nomic_bert"},
     "gte": {"model_type": "new", "position_embedding_type": "rope"},
     "qwen3": {"model_type": "qwen3"},
+    "qwen2": {"model_type": "qwen2"},
+    "llama": {"model_type": "llama"},
+    "mistral": {"model_type": "mistral"},
 }
 CAMEMBERT = """
 from conch_export.families.roberta import Roberta

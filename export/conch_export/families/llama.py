@@ -1,0 +1,85 @@
+"""Llama: a causal decoder with shared key heads and rotary positions (Touvron et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from conch_export.errors import UnsupportedError
+from conch_export.families import Family
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_export.checkpoints.settings import Settings
+    from conch_export.checkpoints.weights import Weights
+
+_SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+class Llama(Family):
+    """A decoder, up to its last norm. Decoders that differ from it in a few settings are its subclasses."""
+
+    model_types = ("llama",)
+    settings: ClassVar = {
+        int: "head_dim hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers "
+        "num_key_value_heads pad_token_id vocab_size",
+        float: "rms_norm_eps rope_theta",
+        bool: "attention_bias mlp_bias",
+        str: "hidden_act model_type",
+        dict: "rope_scaling",
+    }
+    built: ClassVar = {"hidden_act": ("silu",)}
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The decoder with its weights."""
+        length = self.position_count(config)
+        rotary = Rotary.of(_frequencies(config), length)
+        return Encoder(
+            embeddings=weights.table("embed_tokens"),
+            layers=tuple(self._layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
+            max_length=length,
+            final_norm=weights.rms_norm("norm", config["rms_norm_eps"]),
+        )
+
+    def attention(self, config: Settings, weights: Weights, rotary: Rotary, name: str) -> Attention:
+        """The attention whose tensors have this name."""
+        query, key, value, output = (weights.linear(f"{name}.{part}_proj") for part in "qkvo")
+        heads = config["num_attention_heads"]
+        key_heads = config["num_key_value_heads"] or heads
+        return Attention(query, key, value, output, heads, key_heads, rotary=rotary, causal=True)
+
+    def _layer(self, config: Settings, weights: Weights, rotary: Rotary, index: int) -> Layer:
+        name, epsilon = f"layers.{index}", config["rms_norm_eps"]
+        gate, up, down = (weights.linear(f"{name}.mlp.{part}_proj") for part in ("gate", "up", "down"))
+        return Layer(
+            attention=self.attention(config, weights, rotary, f"{name}.self_attn"),
+            attention_norm=weights.rms_norm(f"{name}.input_layernorm", epsilon),
+            feed_forward=FeedForward(up, down, Activation.SILU, gate),
+            feed_forward_norm=weights.rms_norm(f"{name}.post_attention_layernorm", epsilon),
+            pre_norm=True,
+        )
+
+
+def _frequencies(config: Settings) -> NDArray[np.float64]:
+    """[head width / 2]: the usual ones, or those of Llama 3, whose slow ones are `factor` times slower."""
+    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    usual = rotary_frequencies(config["rope_theta"], width)
+    scaling = config.inner("rope_scaling")
+    kind, numbers = scaling.get("rope_type", scaling.get("type", "default")), set(scaling) - {"rope_type", "type"}
+    if kind == "default" and not numbers:
+        return usual
+    if kind != "llama3" or not numbers <= set(_SCALING):
+        known = f"{config['model_type']} (known: rope_type 'llama3' with {', '.join(_SCALING)})"
+        raise UnsupportedError(f"rope_scaling = {dict(scaling)!r} is not built for {known}")
+    factor, low, high, length = (scaling.of(key, float, 0.0) for key in _SCALING)
+    if min(factor, low, length) <= 0 or high <= low:
+        raise config.wrong("rope_scaling", f"an object with {', '.join(_SCALING)} above 0, the high one above the low")
+    # Turns within the original length: more than `high` keep their speed, fewer than `low` are slowed wholly.
+    kept = np.clip((length * usual / (2 * np.pi) - low) / (high - low), 0, 1)
+    return np.asarray(usual * (kept + (1 - kept) / factor))
+
+
+FAMILY = Llama()
