@@ -50,6 +50,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         | dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
     ),
     "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "tie_word_embeddings": True}),
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2, "pad_token_id": 0}),
 }
 
 

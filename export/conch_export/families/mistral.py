@@ -1,4 +1,4 @@
-"""Mistral as an embedder or reranker: Llama whose tokens see only the nearest ones before them (Jiang et al. 2023)."""
+"""Mistral: Llama whose tokens see only the nearest ones before them (Jiang et al. 2023)."""
 
 from __future__ import annotations
 

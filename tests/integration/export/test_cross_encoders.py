@@ -33,7 +33,8 @@ DOCUMENTS = [
     "Where does the cat sit, and why?",
     "word " * 200,
 ]
-KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "electra", "deberta-v2", "distilbert", "modernbert", "qwen3"]
+KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "electra", "deberta-v2", "distilbert", "modernbert"]
+KINDS += ["qwen2", "qwen3"]
 
 
 @torch.inference_mode()

@@ -159,8 +159,9 @@ def test_what_a_decoder_leaves_out_is_what_transformers_takes(
         stated.pop(key)
     (tmp_path / "config.json").write_text(json.dumps(stated))
     torch.manual_seed(0)
-    model = AutoModel.from_config(AutoConfig.from_pretrained(tmp_path), attn_implementation="eager").eval()
-    save_model(model, tmp_path / "model.safetensors")
+    models: Any = AutoModel
+    model = models.from_config(AutoConfig.from_pretrained(tmp_path), attn_implementation="eager").eval()
+    save_model(model, str(tmp_path / "model.safetensors"))
     checkpoint = Checkpoint(tmp_path)
     reader = family_of(checkpoint.config)
     assert reader is not None
