@@ -12,8 +12,12 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    CamembertConfig,
+    CamembertModel,
     DistilBertConfig,
     DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
     LlamaConfig,
     LlamaModel,
     MistralConfig,
@@ -27,6 +31,8 @@ from transformers import (
     Qwen2Model,
     Qwen3Config,
     Qwen3Model,
+    RoFormerConfig,
+    RoFormerModel,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaModel,
@@ -85,14 +91,26 @@ class Checkpoints:
         return folder
 
     def distilbert(self, name: str = "distilbert") -> Path:
-        """An embedding model of an architecture that no family reads."""
+        """An embedding model without segments."""
         config = DistilBertConfig(
-            dim=48, hidden_dim=96, n_layers=2, n_heads=4, max_position_embeddings=128, initializer_range=0.2
+            dim=48, hidden_dim=96, n_layers=2, n_heads=4, max_position_embeddings=400, initializer_range=0.2
         )
-        folder = self._save(name, DistilBertModel, config)
-        _add_minilm_tokenizer(folder, segments=False)
-        add_modules(folder, pooling=_MEAN_POOLING)
-        return folder
+        return self._embedding(self._save(name, DistilBertModel, config))
+
+    def electra(self, name: str = "electra") -> Path:
+        """An embedding model whose embeddings are narrower than its layers."""
+        config = ElectraConfig(**_SMALL, embedding_size=32, max_position_embeddings=400)
+        return self._embedding(self._save(name, ElectraModel, config))
+
+    def camembert(self, name: str = "camembert") -> Path:
+        """An embedding model of RoBERTa's architecture by another name."""
+        config = CamembertConfig(**_SMALL, vocab_size=30522, max_position_embeddings=402, type_vocab_size=1)
+        return self._embedding(self._save(name, CamembertModel, config))
+
+    def roformer(self, name: str = "roformer") -> Path:
+        """An embedding model of an architecture that no family reads."""
+        config = RoFormerConfig(**_SMALL, vocab_size=30522, max_position_embeddings=128)
+        return self._embedding(self._save(name, RoFormerModel, config))
 
     def mpnet(self, name: str = "mpnet") -> Path:
         """An embedding model with relative positions."""

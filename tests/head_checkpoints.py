@@ -32,7 +32,8 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("XLMRoberta", {"pad_token_id": 1, "max_position_embeddings": 130}),
     "roberta": ("Roberta", {"pad_token_id": 1, "max_position_embeddings": 130, "type_vocab_size": 1}),
     "mpnet": ("MPNet", {"pad_token_id": 1, "max_position_embeddings": 130}),
-    "electra": ("Electra", {"embedding_size": WIDTH}),
+    "camembert": ("Camembert", {"pad_token_id": 1, "max_position_embeddings": 130, "type_vocab_size": 1}),
+    "electra": ("Electra", {"embedding_size": 32}),
     "roformer": ("RoFormer", {"embedding_size": WIDTH}),
     "deberta-v2": (
         "DebertaV2",
@@ -57,7 +58,9 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 def make(folder: Path, kind: str, head: str, **config: Any) -> Path:
     """A checkpoint of `transformers`' class for that kind and head, such as "bert" and "ForMaskedLM"."""
     prefix, sizes = _KINDS[kind]
-    settings = getattr(transformers, f"{prefix}Config")(**{**_SIZES, **sizes, **config})
+    settings_of = getattr(transformers, f"{prefix}Config")
+    usual = {key: size for key, size in _SIZES.items() if key in settings_of().to_dict()}
+    settings = settings_of(**{**usual, **sizes, **config})
     torch.manual_seed(0)
     model = getattr(transformers, f"{prefix}{head}")(settings)
     for name, parameter in model.named_parameters():  # biases begin at 0, which would hide that one is left out

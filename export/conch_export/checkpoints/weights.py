@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Endings of names in BERT checkpoints from TensorFlow, which transformers reads too."""
+_SAVED_AS = {"camembert": "roberta", "xlm-roberta": "roberta"}
+"""Architectures whose tensors transformers saves under the name of another."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Types that hold plain numbers; quantized ones need a scale, which is not read."""
 
@@ -44,7 +46,7 @@ class Weights:
             SourceError: a file is truncated or damaged.
         """
         tensors = {_renamed(name): (path, name) for path in files for name in _tensor_names(path)}
-        candidates = (f"{model_type}.", f"{model_type.rsplit('-', maxsplit=1)[-1]}.", "model.", "")
+        candidates = (f"{_SAVED_AS.get(model_type, model_type)}.", "model.", "")
         prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
         return cls(tensors, prefix)
 

@@ -71,8 +71,8 @@ class Family(ABC):
                 known = f"{config['model_type']} (known: {', '.join(map(repr, values))})"
                 raise UnsupportedError(f"{key} = {config.get(key)!r} is not built for {known}")
         encoder = self.encoder(config, weights)
-        hidden, inner = (config.get(old, config.get(new)) for old, new in _WIDTHS)
-        refuse_misfits(encoder, config["vocab_size"], int(hidden or 0), int(inner or 0))
+        widths = (next((config[key] for key in keys if key in config), None) for keys in _WIDTHS)
+        refuse_misfits(encoder, config["vocab_size"], *(int(width or 0) for width in widths))
         if encoder.max_length != self.position_count(config):
             msg = (
                 f"{config.place} states {self.position_count(config)} positions, the checkpoint has "
@@ -82,7 +82,9 @@ class Family(ABC):
         return encoder
 
 
-_WIDTHS = (("n_embd", "hidden_size"), ("n_inner", "intermediate_size"))
+_HIDDEN = ("n_embd", "dim", "hidden_size")
+_WIDTHS = (("embedding_size", *_HIDDEN), _HIDDEN, ("n_inner", "hidden_dim", "intermediate_size"))
+"""config.json's keys for widths of embeddings, layers and feed-forward networks; the first that is there holds."""
 
 
 @cache

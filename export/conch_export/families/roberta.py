@@ -1,4 +1,4 @@
-"""RoBERTa and XLM-RoBERTa: BERT without segments, positions counted from the padding index (Liu et al. 2019)."""
+"""RoBERTa, XLM-R and CamemBERT: BERT without segments, positions counted from the padding index (Liu et al. 2019)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class Roberta(Bert):
     """The rows of the position table up to the padding index are never used."""
 
-    model_types = ("roberta", "xlm-roberta")
+    model_types = ("roberta", "xlm-roberta", "camembert")
 
     def position_count(self, config: Settings) -> int:
         """The position table without its first, unused rows."""
         return super().position_count(config) - int(config["pad_token_id"]) - 1
 
     def has_segments(self, config: Settings) -> bool:  # noqa: ARG002
-        """Never: its table of types has one row."""
+        """Never: all tokens are of the first type."""
         return False
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:

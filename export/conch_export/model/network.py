@@ -155,12 +155,13 @@ class Encoder:
     """What an encoder computes, weights included.
 
     Attributes:
-        embeddings: [vocabulary, hidden], by token id.
+        embeddings: [vocabulary, embedded], by token id.
         layers: from input to output.
         max_length: most tokens that a row may have, special tokens included.
-        positions: [max_length, hidden], entry i for the i-th real token of a row, or None.
-        types: [segments, hidden], or None; row 0 is for text without segments.
+        positions: [max_length, embedded], entry i for the i-th real token of a row, or None.
+        types: [segments, embedded], or None; row 0 is for text without segments.
         norm: applied to the sum of the embeddings, or None.
+        projection: of the normed sum to the width of the layers, or None where that is the width of the embeddings.
         final_norm: applied to what the last layer gives, or None.
     """
 
@@ -170,12 +171,13 @@ class Encoder:
     positions: NDArray[np.float32] | None = None
     types: NDArray[np.float32] | None = None
     norm: Norm | None = None
+    projection: Linear | None = None
     final_norm: Norm | None = None
 
     @property
     def hidden(self) -> int:
         """Width of a token's vector."""
-        return int(self.embeddings.shape[1])
+        return int((self.embeddings if self.projection is None else self.projection.weight).shape[1])
 
 
 def side_by_side(*parts: Linear) -> Linear:

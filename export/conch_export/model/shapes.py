@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 _Shape = tuple[int, ...]
 
 
-def refuse_misfits(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> None:
+def refuse_misfits(encoder: Encoder, vocabulary: int, embedded: int, hidden: int, inner: int) -> None:
     """Compare the shapes of an encoder's tensors.
 
     Args:
         encoder: as its family read it.
         vocabulary: rows of its embedding table, as config.json states.
-        hidden: width of a token's vector, likewise.
+        embedded: width of that table, likewise.
+        hidden: width of a token's vector in the layers, likewise.
         inner: width of the feed-forward network, likewise.
 
     Raises:
         SourceError: one is not as it should be; the message names it.
     """
-    for what, found, expected in _shapes(encoder, vocabulary, hidden, inner):
+    for what, found, expected in _shapes(encoder, vocabulary, embedded, hidden, inner):
         if found != expected:
             msg = (
                 f"{what} has the shape {list(found)} where config.json and the other tensors say {list(expected)}: the "
@@ -35,13 +36,17 @@ def refuse_misfits(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -
             raise SourceError(msg)
 
 
-def _shapes(encoder: Encoder, vocabulary: int, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
-    yield "the embedding table", encoder.embeddings.shape, (vocabulary, hidden)
+def _shapes(
+    encoder: Encoder, vocabulary: int, embedded: int, hidden: int, inner: int
+) -> Iterator[tuple[str, _Shape, _Shape]]:
+    yield "the embedding table", encoder.embeddings.shape, (vocabulary, embedded)
     for what, table in (("positions", encoder.positions), ("segments", encoder.types)):
         if table is not None:
-            yield f"the table of {what}", table.shape, (len(table), hidden)
-    for what, norm in (("the embeddings", encoder.norm), ("the last layer", encoder.final_norm)):
-        yield from _norm(f"the norm of {what}", norm, hidden)
+            yield f"the table of {what}", table.shape, (len(table), embedded)
+    yield from _norm("the norm of the embeddings", encoder.norm, embedded)
+    if encoder.projection is not None:
+        yield from _linear("the projection of the embeddings", encoder.projection, embedded, hidden)
+    yield from _norm("the norm of the last layer", encoder.final_norm, hidden)
     for number, layer in enumerate(encoder.layers):
         yield from _layer(f"layer {number}", layer, hidden, inner)
 

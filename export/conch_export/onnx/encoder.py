@@ -84,7 +84,8 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
         terms.append(g.constant(encoder.types[0], "embeddings.type"))
     if table is not None:
         terms.append(g.node("Gather", g.constant(table, "embeddings.positions"), positions))
-    return _normed(g, "embeddings.norm", encoder.norm, g.node("Sum", *terms) if len(terms) > 1 else terms[0])
+    x = _normed(g, "embeddings.norm", encoder.norm, g.node("Sum", *terms) if len(terms) > 1 else terms[0])
+    return x if encoder.projection is None else _linear(g, "embeddings.projection", encoder.projection, x)
 
 
 class _Block:
@@ -165,21 +166,25 @@ class _Block:
     def _sum(self, x: str, inner: str, name: str, linear: Linear) -> str:
         # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and
         # an n-ary Sum is not fused back into it when the model is loaded.
-        terms = [self._product(name, linear, inner), x]
-        return self._g.node("Sum", *terms, *self._bias(name, linear))
+        product, *bias = _terms(self._g, f"{self._name}.{name}", linear, inner)
+        return self._g.node("Sum", product, x, *bias)
 
     def _linear(self, name: str, linear: Linear, x: str) -> str:
-        product, bias = self._product(name, linear, x), self._bias(name, linear)
-        return self._g.node("Add", product, *bias) if bias else product
-
-    def _product(self, name: str, linear: Linear, x: str) -> str:
-        return self._g.node("MatMul", x, self._g.constant(linear.weight, f"{self._name}.{name}.weight"))
-
-    def _bias(self, name: str, linear: Linear) -> list[str]:
-        return [] if linear.bias is None else [self._g.constant(linear.bias, f"{self._name}.{name}.bias")]
+        return _linear(self._g, f"{self._name}.{name}", linear, x)
 
     def _norm(self, name: str, norm: Norm | None, x: str) -> str:
         return _normed(self._g, f"{self._name}.{name}", norm, x)
+
+
+def _linear(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
+    terms = _terms(g, name, linear, x)
+    return g.node("Add", *terms) if len(terms) > 1 else terms[0]
+
+
+def _terms(g: GraphBuilder, name: str, linear: Linear, x: str) -> list[str]:
+    """What is summed up in a linear layer: the product, and the bias if there is one."""
+    product = g.node("MatMul", x, g.constant(linear.weight, f"{name}.weight"))
+    return [product] if linear.bias is None else [product, g.constant(linear.bias, f"{name}.bias")]
 
 
 def _normed(g: GraphBuilder, name: str, norm: Norm | None, x: str) -> str:

@@ -93,6 +93,7 @@ class Footprint:
     def of(cls, encoder: Encoder, precision: Precision) -> Footprint:
         """The footprint of an encoder's graph in this precision."""
         linears = [linear for layer in encoder.layers for linear in _linears(layer)]
+        linears += [] if encoder.projection is None else [encoder.projection]
         looked_up = (encoder.embeddings, encoder.positions, encoder.types)
         tables = [_table_bytes(table, precision) for table in looked_up if table is not None]
         matrices = [_matrix_bytes(linear, precision) for linear in linears]

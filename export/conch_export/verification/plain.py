@@ -55,6 +55,8 @@ class PlainEncoder:
         if encoder.types is not None:
             x = x + _tensor(encoder.types)[torch.tensor(types)]
         x = _normed(encoder.norm, x)
+        if encoder.projection is not None:
+            x = _linear(encoder.projection, x)
         for layer in encoder.layers:
             x = _layer(layer, x, len(ids) - masked)
         return _normed(encoder.final_norm, x)

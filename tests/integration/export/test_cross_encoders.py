@@ -33,8 +33,9 @@ DOCUMENTS = [
     "Where does the cat sit, and why?",
     "word " * 200,
 ]
-KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "electra", "deberta-v2", "distilbert", "modernbert"]
-KINDS += ["qwen2", "qwen3"]
+FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra", "distilbert", "modernbert"]
+FAMILIES += ["qwen2", "qwen3"]
+KINDS = [*FAMILIES, "deberta-v2"]  # the last is packed row by row
 
 
 @torch.inference_mode()
@@ -102,14 +103,15 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
             {"electra": ("classifier.dense", None, "classifier.out_proj")},
         ),
         ("bert", "conch_export.families.bert.Bert.has_segments", lambda *_: False),
-        ("electra", "conch_export.onnx.row_by_row._feed", "no segments"),
+        ("deberta-v2", "conch_export.onnx.row_by_row._feed", "no segments"),
     ],
     ids=["tanh for gelu", "no segments in a family", "no segments without a family"],
 )
 def test_a_mistake_in_the_graph_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, mistake: str, value: Any, precision: Precision
 ) -> None:
-    checkpoint = head_checkpoints.make(tmp_path / "wrong", kind, "ForSequenceClassification", num_labels=1)
+    sizes = {"num_labels": 1, "type_vocab_size": 2}
+    checkpoint = head_checkpoints.make(tmp_path / "wrong", kind, "ForSequenceClassification", **sizes)
     if mistake.endswith("_CLASSIFIERS"):
         from conch_export.checkpoints.heads import _Layout
 

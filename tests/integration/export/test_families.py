@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 from conch_export import Options, export
+from conch_export.build import save_graph
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.engine import EncoderGraph, Row
 from conch_export.verification.plain import PlainEncoder
 from safetensors.torch import save_model
 from transformers import AutoConfig, AutoModel
 
+from tests import head_checkpoints
 from tests.merging import padded
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from tests.integration.export.conftest import Exports
     from tests.merging import Floats
 
-IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral"]
+IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
 GOLDEN = ["nomic_bert", "gte"]
 FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
@@ -50,6 +54,33 @@ def test_vectors_are_those_of_transformers(exports: Exports, checkpoints: Checkp
         tokens = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
     expected = units(np.stack([pooled(each, family) for each in tokens]))
     np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("distilbert", {"dim": 72, "hidden_dim": 100, "n_layers": 3, "n_heads": 3, "activation": "relu"}),
+        ("distilbert", {"sinusoidal_pos_embds": True}),
+        ("electra", {"hidden_size": 40, "embedding_size": 88, "num_attention_heads": 2, "intermediate_size": 72}),
+        ("electra", {"hidden_size": 64, "embedding_size": 16, "num_hidden_layers": 3}),
+        ("electra", {"hidden_size": 48, "embedding_size": 48}),
+        ("camembert", {"hidden_size": 72, "num_hidden_layers": 3, "type_vocab_size": 2}),
+    ],
+    ids=str,
+)
+def test_token_vectors_are_those_of_transformers_at_other_sizes(
+    tmp_path: Path, kind: str, sizes: dict[str, Any]
+) -> None:
+    folder = head_checkpoints.make(tmp_path / kind, kind, "Model", max_position_embeddings=402, **sizes)
+    model, checkpoint = AutoModel.from_pretrained(folder).eval(), Checkpoint(folder)
+    with torch.inference_mode():
+        expected = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encoder = reader.read_encoder(checkpoint.config, checkpoint.weights)
+    graph = EncoderGraph(save_graph(encoder_graph(encoder), tmp_path))
+    found = graph([Row(row, [0] * len(row)) for row in ROWS])
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", GOLDEN)
@@ -202,6 +233,8 @@ def test_settings_of_a_decoder_that_make_no_sense_are_named(
     ("family", "setting", "value"),
     [
         ("mpnet", "hidden_act", "relu"),
+        ("distilbert", "activation", "silu"),
+        ("electra", "hidden_act", "relu"),
         ("modernbert", "hidden_activation", "relu"),
         ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
         ("qwen2", "use_sliding_window", True),

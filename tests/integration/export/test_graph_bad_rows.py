@@ -37,7 +37,7 @@ def graphs_with(exports: Exports, head: str, precision: str) -> Graphs:
     if head == "classifier":
         return exports("bert_cross_encoder", precision).classifier
     if head == "row by row":
-        return exports("distilbert", precision).embedder
+        return exports("roformer", precision).embedder
     if head == "maxsim":
         return exports("bert", precision).maxsim
     return exports("bert", precision, None if head == "mean" else head).embedder

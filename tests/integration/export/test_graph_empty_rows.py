@@ -90,7 +90,7 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
     """A graph of this kind, as a file."""
     name, _, variant = kind.partition(" ")
     if name == "row":
-        published = exports("distilbert", kind.rsplit(maxsplit=1)[-1])
+        published = exports("roformer", kind.rsplit(maxsplit=1)[-1])
         return published.repository / f"{published.name}.encoder" / "1" / "model.onnx"
     checkpoint = Checkpoint(getattr(checkpoints, name)())
     family = family_of(checkpoint.config)

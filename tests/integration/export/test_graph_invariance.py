@@ -35,7 +35,7 @@ def assert_each_as_alone(graphs: Graphs, layout: Layout, tolerance: float) -> No
 
 
 @both_precisions
-@pytest.mark.parametrize("kind", ["bert", "xlm_roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "xlm_roberta", "electra", "roformer"])
 @examples
 @given(layout=layouts(VOCABULARY))
 def test_an_embedding_depends_on_nothing_but_its_text(

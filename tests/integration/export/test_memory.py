@@ -285,7 +285,7 @@ def test_what_is_no_quantity_is_refused(arguments: list[str], said: str) -> None
 
 
 def test_an_architecture_without_a_family_is_measured_instead(checkpoints: Checkpoints) -> None:
-    result = run(checkpoints.distilbert())
+    result = run(checkpoints.roformer())
     assert result.exit_code == 1
-    assert "'distilbert' is not planned" in result.stderr
+    assert "'roformer' is not planned" in result.stderr
     assert "conch verify" in result.stderr

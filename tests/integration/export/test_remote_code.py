@@ -113,14 +113,14 @@ def test_another_code_has_another_hash_and_is_exported_anew(folder: Path, reposi
 
 
 def test_models_that_need_none_say_so(checkpoints: Checkpoints, folder: Path, repository: Path) -> None:
-    said = refused(exported(repository, checkpoints.distilbert(), TRUST), repository)
+    said = refused(exported(repository, checkpoints.roformer(), TRUST), repository)
     assert f"{TRUST} has nothing to run: config.json names no code" in said
     edit(folder, model_type="nomic_bert")
     said = refused(exported(repository, folder, TRUST), repository)
     assert f"{TRUST} has nothing to run: 'nomic_bert' has a family here. Leave it out" in said
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "roformer"])
 def test_code_of_its_own_is_not_replaced_by_what_transformers_computes(
     folder: Path, repository: Path, kind: str
 ) -> None:

@@ -18,6 +18,8 @@ CONFIGS = {
     "bert": {"model_type": "bert"},
     "jina_bert": {"model_type": "bert", "position_embedding_type": "alibi"},
     "roberta": {"model_type": "xlm-roberta"},
+    "distilbert": {"model_type": "distilbert"},
+    "electra": {"model_type": "electra"},
     "mpnet": {"model_type": "mpnet"},
     "modernbert": {"model_type": "modernbert"},
     "nomic_bert": {"model_type": "nomic_bert"},
@@ -27,15 +29,15 @@ CONFIGS = {
     "llama": {"model_type": "llama"},
     "mistral": {"model_type": "mistral"},
 }
-CAMEMBERT = """
+DATA2VEC = """
 from conch_export.families.roberta import Roberta
 
 
-class Camembert(Roberta):
-    model_types = ("camembert",)
+class Data2VecText(Roberta):
+    model_types = ("data2vec-text",)
 
 
-FAMILY = Camembert()
+FAMILY = Data2VecText()
 """
 
 
@@ -60,13 +62,13 @@ def folder_of_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     families._families.cache_clear()
     yield tmp_path
     families._families.cache_clear()
-    sys.modules.pop("conch_export.families.camembert", None)
+    sys.modules.pop("conch_export.families.data2vec", None)
 
 
 def test_a_new_one_is_found_by_its_file_alone(folder_of_families: Path) -> None:
-    config = {"model_type": "camembert"}
+    config = {"model_type": "data2vec-text"}
     assert family_of(config) is None
-    (folder_of_families / "camembert.py").write_text(CAMEMBERT)
+    (folder_of_families / "data2vec.py").write_text(DATA2VEC)
     families._families.cache_clear()
     family = family_of(config)
     assert family is not None
