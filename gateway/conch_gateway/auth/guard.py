@@ -61,6 +61,7 @@ class Guard:
         try:
             await self._app(scope, receive, send)
         finally:
+            # Also after a failure: what has been computed by then counts.
             usage = usage_of(scope)
             if usage is not None:
                 self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
@@ -76,6 +77,7 @@ class Guard:
             key = self._authorised(headers, admin=admin)
             identify(scope, key=key, caller=key.name)
         if scope["method"] == "POST" and not admin:
+            # Before the body is read only its length is known: at least one text, of at least so many tokens.
             tokens = _least_tokens(headers.get(b"content-length", b""))
             self._admission.check(1, tokens)
             backlog, context = self._backlog(), context_of(Request(scope))
@@ -115,5 +117,6 @@ def _presented(headers: Mapping[bytes, bytes]) -> str | None:
 
 def _least_tokens(content_length: bytes) -> int:
     """Estimate the fewest tokens of a body of this size: JSON escapes take space, and a long text is mostly cut off."""
+    # Longer numbers are left to the layer that limits bodies.
     size = int(content_length) if content_length.isdigit() and len(content_length) < 10 else 0
     return min(size // (2 * CHARACTERS_PER_TOKEN), LONGEST_ROW)

@@ -49,6 +49,7 @@ class Keyring:
     def find(self, secret: str) -> Key | None:
         """Return the key of a secret, or None; takes the same time for any unknown secret."""
         given, found = digest(secret), None
+        # No early end, so that the time does not tell how far down the list a key is.
         for key in self._keys():
             if hmac.compare_digest(key.sha256, given):
                 found = key
@@ -58,6 +59,7 @@ class Keyring:
         if self._path is not None and self._clock() - self._looked_at >= _LOOK_AGAIN_S:
             self._looked_at = self._clock()
             if (version := self._file_version()) != self._version:
+                # Set before reading: a file that cannot be read is reported once, and not again until it changes.
                 self._version = version
                 self._read_again(self._path)
         return [*self._fixed, *self._from_file]
@@ -75,6 +77,7 @@ class Keyring:
             status = self._path.stat() if self._path is not None else None
         except OSError:
             return None
+        # Changes replace the file, so its number changes even where two of them fall into one tick of the clock.
         return status and (status.st_ino, status.st_mtime_ns, status.st_size)
 
 

@@ -171,12 +171,14 @@ def _write(path: Path, keys: list[Key]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
+        # O_EXCL: the mode applies only to a file that is created here, and a link that lies in wait is not followed.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 _keep_access(path, descriptor)
                 file.write(content)
                 file.flush()
+                # The rename may reach the disk before the content: a crash could leave a file without keys.
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:

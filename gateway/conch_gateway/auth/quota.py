@@ -26,6 +26,7 @@ class Quotas:
         Raises:
             QuotaError: the key has to wait, for as long as the error says.
         """
+        # Both limits are looked at before anything is taken: a refused request must not cost its caller one.
         for unit, limit in (("requests", key.requests_per_minute), ("tokens", key.tokens_per_minute)):
             if limit is not None and (left := self._bucket(key, unit, limit).left) < 1:
                 msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"

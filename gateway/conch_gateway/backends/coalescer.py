@@ -26,7 +26,9 @@ from conch_gateway.scheduling.slots import Entry, Slots, Ticket
 
 Ids = Sequence[Sequence[int]]
 
-_CALL_CELLS = 1024  # tokens of a call with padding, which is not computed but sent; the client splits what has more
+# Tokens of a call with its padding, which is not computed but sent. The client would split a larger call into several
+# requests, and one slot is for one request at Triton.
+_CALL_CELLS = 1024
 
 
 class Options(NamedTuple):
@@ -117,11 +119,13 @@ class Coalescer:
         try:
             return await request.answer
         finally:
+            # A caller who leaves withdraws what waits. Calls under way go on: they have other callers' texts as well.
             request.drop()
 
     def _queue(self, kind: _Kind, request: _Request, places: Iterable[int]) -> None:
         waiting, start_call = self._waiting.setdefault(kind, []), partial(self._start, kind)
         for place in places:
+            # A ticket stands for a slot for texts of this kind: its own text may have left with an earlier call.
             ticket = self._slots.queue(request.entry, len(request.ids[place]), start_call)
             request.tickets.append(ticket)
             heappush(waiting, (ticket.tag, next(self._numbers), _Row(request, place, ticket)))
@@ -135,9 +139,11 @@ class Coalescer:
         if not group:  # the request that the slot was for has left this very moment
             self._slots.release(large=kind.large, tokens=0)
             return
+        # In the context of a request that it serves: the current one is that of whichever call has just freed the slot.
         call = group[0].request.context.run(start, self._call(group, kind), "conch-call")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
+        # A callback, not a `finally` in `_call`: a task that is cancelled before its first step never enters its body.
         call.add_done_callback(lambda done: self._slots.release(large=kind.large, tokens=_result(done)))
 
     async def _call(self, group: list[_Row], kind: _Kind) -> int:
@@ -154,6 +160,7 @@ class Coalescer:
             )
         except InvalidInputError as error:
             self._refuse(group, kind, error)
+        # Cancellation too: callers wait for futures of their own, which the end of this task would leave open for ever.
         except BaseException as error:
             for row in group:
                 row.request.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
@@ -168,11 +175,14 @@ class Coalescer:
     def _refuse(self, group: list[_Row], kind: _Kind, error: InvalidInputError) -> None:
         """Fail the requests at fault, and queue the others' texts again: they have got no vectors."""
         for request in dict.fromkeys(row.request for row in group):
+            # Indices count within the shared call; the caller is told places in its own list, in the message as well.
             at_fault = [group[index].place for index in error.indices if group[index].request is request]
+            # Without indices nobody knows which text it was, so every request fails.
             if at_fault or not error.indices:
                 message = str(error).replace(str(list(error.indices)), str(at_fault), 1)
                 request.fail(InvalidInputError(message, at_fault))
             elif not request.answer.done():
+                # No `grant` is needed: the slot of this call is released next, and that grants.
                 self._queue(kind, request, [row.place for row in group if row.request is request])
 
 

@@ -53,15 +53,18 @@ class VectorCache:
                 answer = await compute(missing)
             except InvalidInputError as error:
                 raise error.moved([texts.index(text) for text in missing]) from error
+            # Nothing to remember and nothing twice: the answer passes without a copy of its vectors.
             if self._entries is None and len(unique) == len(texts):
                 return answer
             computed = zip(answer.given, answer.row_tokens or [0] * len(missing), strict=True)
             known |= {text: _Entry(*entry) for text, entry in zip(missing, computed, strict=True)}
             self._keep({text: known[text] for text in missing}, variant)
+        # Not from the cache, where new entries may have driven out others of this very request.
         found = [known[text] for text in texts]
         vectors, tokens = np.stack([entry.vector for entry in found]), sum(entry.tokens for entry in found)
         if answer is None:
             return Answer(vectors, tokens, cache_hits=hits)
+        # An upstream counts tokens for a whole call only; then the rows have none, and their sum is 0.
         return replace(answer, given=vectors, tokens=tokens or answer.tokens, cache_hits=hits)
 
     @property
@@ -81,12 +84,14 @@ class VectorCache:
             return
         prefix = _prefix(variant)
         for text, (vector, tokens) in entries.items():
+            # LRUCache raises ValueError for an entry that is larger than itself.
             if vector.nbytes + _OVERHEAD_BYTES <= self._entries.maxsize:
                 # A view would keep the vectors of all texts.
                 self._entries[_key(prefix, text)] = _Entry(vector.copy(), tokens)
 
 
 def _prefix(variant: object) -> bytes:
+    # `repr` shows a NUL as an escape, so no text can shift the border between variant and text.
     return repr(variant).encode() + b"\0"
 
 

@@ -57,6 +57,7 @@ class _Inflater:
             msg = f"a body in content-encoding {self._coding!r} cannot be read; send one of: {ACCEPTED_CODINGS}"
             raise UnsupportedCodingError(msg)
         try:
+            # One byte beyond the limit proves that it is exceeded; the rest of what may be gigabytes is never inflated.
             content = self._stream.decompress(data, self._left + 1)
         except zlib.error as error:
             raise self._malformed("is not") from error
@@ -108,6 +109,7 @@ class Drain:
                 if not whole and (declared > self._max_bytes or (expects_continue and not read)):
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             elif not whole and not message.get("more_body", False):
+                # The caller knows by its length that the answer is whole; the server must not see its end and close.
                 left = True
                 message["more_body"] = True
             await send(message)

@@ -33,6 +33,7 @@ def check_head(version: str, method: bytes, target: bytes, headers: Headers) -> 
         raise RefusalError(400, f"HTTP/{version} is not spoken here; send HTTP/1.1")
     if method == b"CONNECT":
         raise RefusalError(400, "CONNECT is for proxies, and this is none")
+    # 4: the colon, the space and the end of the line, so that many tiny headers count as well.
     if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD_BYTES:
         raise head_too_large()
     if version == "1.1" and len(_values(headers, b"host")) != 1:

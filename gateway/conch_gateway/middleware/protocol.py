@@ -50,6 +50,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever."""
+        # uvicorn gets a transport that lingers when it is closed; `_socket` is for what has to close at once.
         self._socket = transport
         super().connection_made(lingering(transport, self.pace.linger_s))
         self._running: RequestResponseCycle | None = None
@@ -96,7 +97,9 @@ class Protocol(HttpToolsProtocol):
             version, method = self.parser.get_http_version(), self.parser.get_method()
             head = head_without_offer(version, method, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn sets its own parser: data after a request with `connection: close` must not spoil its answer.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            # The callbacks come again for the same request; those for the end of its head ignored the offer.
             self.parser.feed_data(head)
             return data[offer.args[0] :]
         return b""
@@ -116,7 +119,7 @@ class Protocol(HttpToolsProtocol):
         """Start counting bytes."""
         super().on_message_begin()
         self._reading_head = True
-        # The part of it that came in the same read as the end of the message before is not counted.
+        # Bytes of this message that came in one read with the end of the message before are not counted.
         self._message_bytes = self._body_bytes = 0
         if self._sender_timer is None:
             self._await_sender()
@@ -135,6 +138,7 @@ class Protocol(HttpToolsProtocol):
             msg = f"at most {_MAX_PIPELINED} requests may be sent ahead of their answers on one connection"
             raise RefusalError(400, msg)
         self._reading_head, self._reading_body = False, True
+        # HTTP/1.0 knows no interim answers (RFC 9110, 10.1.1 and 15.2).
         self.expect_100_continue &= self.parser.get_http_version() == "1.1"
         super().on_headers_complete()
 
@@ -152,6 +156,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # uvicorn's `cycle` is the request that was read last; with pipelining an earlier one is still being answered.
         self._running = cycle
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,6 +211,7 @@ class Protocol(HttpToolsProtocol):
     def _check_reader(self) -> None:
         before, self._unwritten = self._unwritten, self.transport.get_write_buffer_size()
         if before - self._unwritten < self.pace.slowest:
+            # `close()` would first wait for the buffer to be read.
             self.transport.abort()
         else:
             self._reader_timer = self.loop.call_later(self.pace.patience_s, self._check_reader)
@@ -215,6 +221,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Keep reading after the last answer: otherwise the peer's end of the connection would never be seen."""
         super().on_response_complete()
+        # uvicorn resumes reading only where the connection stays open.
         if self.transport.is_closing() and not self._socket.is_closing():
             self.flow.resume_reading()
 
@@ -235,8 +242,10 @@ class Protocol(HttpToolsProtocol):
             return
         self._refused = True
         self._cancel_sender_timer()
+        # Data are read and dropped: with unread data the kernel would reset the connection, and the answer be lost.
         self.flow.resume_reading()
         broken = self.cycle if self._reading_body else None
+        # uvicorn puts new requests on the left of the pipeline and takes them from the right.
         if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
         due = [self._running, *(cycle for cycle, _ in reversed(self.pipeline))]
@@ -245,9 +254,11 @@ class Protocol(HttpToolsProtocol):
             unanswered[-1].keep_alive = False
             return
         if broken is not None:
+            # A second answer would be read as the rest of the first.
             if broken.response_started:
                 self.transport.close()
                 return
+            # The endpoint may still be waiting for the body; it wakes up and sees a caller who has gone.
             broken.disconnected = True
             broken.message_event.set()
         self.transport.write(_response(refusal))

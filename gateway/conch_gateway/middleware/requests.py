@@ -129,10 +129,12 @@ class _Watch:
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body") and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_PATIENCE_S, self._start_listening)
+            # The time begins here: how slowly a body may come is limited where the connection is read.
             self.work.deadline = anyio.current_time() + self._timeout_s
         return message
 
     async def send(self, message: Message) -> None:
+        # Readers who are slow to take the answer are the connection's concern; an answer is not cut off halfway.
         self._answering, self.work.deadline = True, inf
         await self._send(message)
 
@@ -146,6 +148,7 @@ class _Watch:
         self._listening = start(self._listen(), "conch-presence")
 
     async def _listen(self) -> None:
+        # uvicorn says `http.disconnect` also once the answer is complete.
         if (await self._receive())["type"] == "http.disconnect" and not self._answering:
             self.hung_up = True
             self.work.cancel()

@@ -70,6 +70,7 @@ class Loader:
             yield
             return
         await self._until_loaded(model)
+        # Nothing is awaited in between, so no change can begin before the model counts as used.
         with model.used():
             try:
                 yield
@@ -117,6 +118,7 @@ class Loader:
         names = {entry.removesuffix(_TOKENIZER) for entry in self._index if entry.endswith(_TOKENIZER)}
         self._models = {name: self._models.get(name) or LocalModel(name, self._policy_of(name)) for name in names}
         for model in self._models.values():
+            # During a change the index shows its steps; whether the model is loaded is known at the change's end.
             if model.change is None:
                 model.loaded = all(self._index[name] == "READY" for name in self._triton_models(model))
             if model.is_due:
@@ -129,11 +131,13 @@ class Loader:
 
     async def _until_loaded(self, model: LocalModel) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
+        # A loop: before a waiting request goes on, the next change may have begun.
         while model.change is not None or not model.loaded:
             if model.change is None and not (model.wanted or model.policy == "lazy"):
                 msg = f"model {model.name!r} is not loaded; an administrator can: POST /admin/models/{model.name}/load"
                 raise ModelNotFoundError(msg)
             change = model.change or model.begin(self._load, loaded=True)
+            # `wait` never cancels: the change goes on for others when this request gives up.
             done, _ = await asyncio.wait({change}, timeout=deadline - asyncio.get_running_loop().time())
             if not done:
                 raise _loading(model)
@@ -147,6 +151,7 @@ class Loader:
             raise ModelNotFoundError(msg)
         while model.change is not None:
             await asyncio.wait({model.change})
+        # An administrator who hangs up does not leave a model half changed.
         await asyncio.shield(model.begin(self._load if loaded else self._unload, loaded=loaded))
         return model
 
@@ -161,9 +166,11 @@ class Loader:
 
     async def _unload(self, model: LocalModel) -> None:
         names = self._triton_models(model)
+        # Ensembles before the models that they call, so that no ensemble is served without its parts.
         for name in reversed(names):
             await self._control.unload(name, _CHANGE_TIMEOUT_S)
         index = await self._control.index(_CALL_TIMEOUT_S)
+        # Triton's answer only says that unloading has begun; memory is free once the index says so.
         while any(index.get(name) in _ALIVE for name in names):
             await asyncio.sleep(_POLL_S)
             index = await self._control.index(_CALL_TIMEOUT_S)

@@ -51,6 +51,7 @@ class Backlog:
             CapacityError: it would not, until the time that it says.
         """
         ahead = self._tokens.get(flow, 0)
+        # Each flow gets as far as this one, or runs dry. This flow is among them, with what it has ahead.
         before = tokens + sum(min(ahead + tokens, other) for other in self._tokens.values())
         needed_s = self.slots.seconds_for(before)
         if ahead and needed_s is not None and needed_s > min(stated_s, self._timeout_s):
@@ -74,6 +75,7 @@ class Backlog:
     def add(self, flow: Flow, tokens: int) -> None:
         """Add to what a flow has in flight, or take from it."""
         self._tokens[flow] += tokens
+        # A Counter would keep a zero for every caller that there has ever been.
         if not self._tokens[flow]:
             del self._tokens[flow]
 
@@ -130,6 +132,7 @@ class Admission:
         finally:
             self.requests -= 1
             self.texts -= len(rows)
+            # The reservation gives back the tokens: it alone knows how many, once the estimate was corrected.
             reservation.end()
 
     def check(self, texts: int, tokens: int) -> None:
@@ -145,6 +148,7 @@ class Admission:
                 "in flight; the limits are CONCH_MAX_IN_FLIGHT_REQUESTS, _TEXTS and _TOKENS); retry when retry-after "
                 "says, or send fewer texts at once"
             )
+            # Room comes free only when a whole request ends, so the wait is at least that for an average one.
             raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, self.tokens // self.requests)))
 
 
@@ -190,6 +194,7 @@ class Reservation:
             CapacityError: the request would wait too long.
         """
         tokens = sum(sizes)
+        # Decided once: what is added to a request later stays in its flow, so that it leaves the flow that it joined.
         flow = Flow(self.caller, is_large(len(sizes), tokens, max_rows)) if self._backlog is None else self.entry.flow
         backlog.check(flow, tokens, self.stated_s, self.asked)
         if self._backlog is None:

@@ -23,6 +23,7 @@ def estimated_sizes(
         max_length: of a row, in tokens.
         beside: characters that are in a row with each text.
     """
+    # Most models add two special tokens to a text; token ids that were sent have theirs already.
     sizes = ((len(row) + beside) // CHARACTERS_PER_TOKEN + 2 if isinstance(row, str) else len(row) for row in rows)
     return [min(size, max_length) for size in sizes]
 

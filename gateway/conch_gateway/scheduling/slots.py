@@ -108,6 +108,7 @@ class Slots:
         """Close a request."""
         state = self._flows[entry.flow]
         state.requests -= 1
+        # Otherwise a flow would stay for every address that has ever called.
         if not state.requests:
             del self._flows[entry.flow]
 
@@ -120,8 +121,10 @@ class Slots:
         if entry.queued_at is None:
             entry.queued_at = self.clock()
         state = self._flows[entry.flow]
+        # A flow that had run dry saves up nothing: it goes on where the others are now.
         state.tag = max(state.tag, self._virtual_time) + tokens
         ticket = Ticket(entry, state.tag, start)
+        # The number keeps equal tags in the order of arrival, and tickets, which have no order, from being compared.
         heappush(self._queues[entry.flow.large], (ticket.tag, next(self._numbers), ticket))
         return ticket
 
@@ -129,19 +132,23 @@ class Slots:
         """Start the calls for which there is a slot."""
         while (ticket := self._next()) is not None:
             entry = ticket.entry
+            # Large calls that were held back start later with lower tags, and virtual time never runs backwards.
             self._virtual_time = max(self._virtual_time, ticket.tag)
             self._under_way[entry.flow.large] += 1
             if entry.waited_s is None and entry.queued_at is not None:
                 entry.waited_s = self.clock() - entry.queued_at
+            # In this order: what `start` begins takes texts whose tickets wait, and this ticket's must be among them.
             ticket.start()
             ticket.waits = False
         full = any(map(_drop_gone, self._queues.values()))
         if full != self._full:
+            # The stretch that ends here counts by whether calls waited during it, not by whether they do now.
             self._throughput.note(self.clock(), full=self._full)
             self._full = full
 
     def release(self, *, large: bool, tokens: int) -> None:
         """Free the slot of a call that has computed so many tokens; 0 if it failed."""
+        # Before `grant`, which may empty the queue: these tokens were computed while it was as `_full` says.
         self._throughput.note(self.clock(), full=self._full, tokens=tokens)
         self._under_way[large] -= 1
         self.grant()
@@ -166,6 +173,8 @@ class Slots:
             yield
             done = tokens
         finally:
+            # A waiting ticket is only marked, as finding it in the heap would cost a search. One that no longer waits
+            # has its slot, even where the task was cancelled before it could go on.
             if ticket.waits:
                 ticket.waits = False
             else:
@@ -175,9 +184,11 @@ class Slots:
         if sum(self._under_way.values()) >= self._calls:
             return None
         heads = [queue for large, queue in self._queues.items() if self._may_start(large) and _drop_gone(queue)]
+        # Heaps compare by their first entries, which never tie: the numbers in them are unique over both queues.
         return heappop(min(heads))[-1] if heads else None
 
     def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
+        # At least one large call may run, so that single texts can slow down large requests but never stop them.
         return not large or not self._singles_arrive or self._under_way[True] < max(1, self._instances - 1)
 
     @property
