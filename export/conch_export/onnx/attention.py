@@ -34,7 +34,7 @@ TILE_TOKENS = 64
 
 
 Columns = tuple[str, int]
-"""A tensor FP32 [T, width], and the first of the columns of it that are meant."""
+"""The name of a tensor FP32 [T, width] and the column at which a part begins: parts of a product are not copied out."""
 
 
 def attend_row_by_row(g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans, attention: Attention) -> str:
@@ -42,7 +42,7 @@ def attend_row_by_row(g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans
 
     Args:
         g: the graph.
-        parts: queries (scaled already), keys and values of all tokens, positions included.
+        parts: queries (scaled already), keys and values of all tokens; rotary positions are in them already.
         spans: of the rows.
         attention: what to compute.
 
@@ -83,12 +83,13 @@ def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attent
     return g.node(
         "PackedMultiHeadAttention",
         *parts,
-        "",
+        "",  # no bias: it has been added to the joined product
+        # The operator wants these offsets although nothing here is padded.
         g.cast(_padded_offsets(g, counts), TensorProto.INT32),
         g.cast(ends, TensorProto.INT32),
         domain=MICROSOFT,
         num_heads=attention.heads,
-        scale=1.0,
+        scale=1.0,  # the queries are scaled already; by default the operator would do it once more
     )
 
 
@@ -105,12 +106,14 @@ class _Rows:
     """The rows of one layer; what is the same for all of them is computed once, outside the loop.
 
     Heads come first: queries are [heads, n, width], keys [heads, width, n], values [heads, n, width]; where query heads
-    share keys, [key heads, queries of each, n, width], with a 1 in that place for keys and values.
+    share keys, [key heads, queries of each, n, width], with a 1 in that place for keys and values, which MatMul
+    then broadcasts: no key is copied for the queries that share it.
     """
 
     def __init__(self, g: GraphBuilder, parts: Sequence[Columns], spans: Spans, attention: Attention) -> None:
         self._attention = attention
         first, last = g.column(spans.first), g.column(spans.last)
+        # Masked tokens are at the end of a row: ending its keys before them hides them, and takes no mask of scores.
         keys_end = g.column(spans.masked) if spans.masked else last
         self._counts = g.node("Sub", last, first)
         self._key_counts = g.node("Sub", keys_end, first) if spans.masked else self._counts
@@ -130,6 +133,7 @@ class _Rows:
         query, key, value = self._heads_first(g, index)
         added = None
         if self._corners is not None:
+            # Distances are the same everywhere in a row, so one constant serves all short rows: each adds its corner.
             scores = g.constant(self._attention.score_matrix(SHORT_TOKENS), _score_name(self._attention))
             added = g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))
         return self._context(g, g.node("MatMul", query, key), added, value)
@@ -139,6 +143,8 @@ class _Rows:
         return self._fused(g, index) if self._attention.is_plain else self._tiled(g, index)
 
     def _fused(self, g: GraphBuilder, index: str) -> str:
+        # The operator knows no windows, and takes a bias only as a whole matrix: it is for attention by content alone.
+        # Its scale is 1 because the queries are scaled already.
         parts = [g.line(self._slice(g, index, part)) for part in range(3)]
         heads = self._attention.heads
         context = g.node("MultiHeadAttention", *parts, domain=MICROSOFT, num_heads=heads, scale=1.0)
@@ -159,6 +165,7 @@ class _Rows:
 
     def _visible(self, g: GraphBuilder, begin: str, end: str, count: str) -> tuple[str, str]:
         """The first key that the queries begin .. end - 1 can see, and one past the last one."""
+        # The keys that any query of the tile sees; `_score_tile` hides from single queries those that they do not see.
         first, last = g.int64([0]), count
         if self._attention.window is not None:
             reach = g.int64([self._attention.window])

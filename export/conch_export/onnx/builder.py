@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     """Name, element type (`onnx.TensorProto.INT64`, ...) and shape of an input or output."""
 
 ONNX_OPSET = 18
-"""Old enough for the onnxruntime of every supported Triton release, new enough for n-ary reductions by input."""
+"""Old enough for the onnxruntime of every supported Triton release; the first whose ReduceMax and ReduceMean take axes
+as an input, and whose ScatterElements knows `max`."""
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 """Domain of onnxruntime's contributed operators."""
@@ -50,8 +51,10 @@ class GraphBuilder:
         """A constant; equal names mean the same constant, unnamed scalars and small vectors are shared by value."""
         array = np.asarray(value, dtype)
         if name is None:
+            # The number of dimensions is in the name, because 1 and [1] look the same otherwise.
             name = f"{self._root._prefix}{array.dtype}_{'x'.join(map(str, array.ravel().tolist()))}_{array.ndim}d"
         if name not in self._root.constants:
+            # `ascontiguousarray` makes a vector of a scalar; the reshape takes that back.
             self._root.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 
@@ -132,6 +135,7 @@ class GraphBuilder:
         outputs.append(helper.make_tensor_sequence_value_info(longer, element, None))
         empty = self.node("SequenceEmpty", dtype=element)
         sequence = self.node("Loop", count, true, empty, body=helper.make_graph(inner.nodes, index, inputs, outputs))
+        # It fails on an empty sequence, which is why the count must not be 0.
         return self.node("ConcatFromSequence", sequence, axis=0)
 
     def for_each_tile(
@@ -177,6 +181,7 @@ class GraphBuilder:
 
 def _used(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
     kept = []
+    # Backwards, because a node is wanted only if one that comes after it is.
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)

@@ -48,12 +48,13 @@ def encoder_graph(
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
         masked: whether tokens with a mask of 2, at the end of a row, attend to the others without being attended to.
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
-            layers. CUDA always computes all at once.
+            layers, as calibration needs it to read the inputs of products. CUDA always computes all at once.
         target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
     """
 
     def chunks(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
         if target is Target.CUDA:
+            # Heads take FP32, whatever the encoder computes in.
             return g.cast(_layers(g, encoder, vectors, spans, target), TensorProto.FLOAT)
         if chunk_tokens is None:
             return _layers(g, encoder, vectors, spans)
@@ -79,6 +80,7 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
     if types is not None and encoder.types is not None:
         terms.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
     elif encoder.types is not None and table is not None:
+        # Every token is of type 0 here, so its vector is added to the table now and not to each token later.
         table = table + encoder.types[0]
     elif encoder.types is not None:
         terms.append(g.constant(encoder.types[0], "embeddings.type"))
@@ -128,6 +130,7 @@ class _Block:
         keys = attention.key_heads * attention.head_width
         value = (joined, queries + keys)
         if attention.query_norm is None and attention.key_norm is None:
+            # The rotation treats each head by itself, so one call turns query and key heads together.
             both = joined if attention.rotary is None else self._columns(joined, 0, queries + keys)
             both = self._rotated(both, positions)
             return [(both, 0), (both, queries), value]
@@ -148,6 +151,7 @@ class _Block:
         if rotary is None:
             return x
         # Tokens as a batch of rows of one: the operator takes no row longer than its tables.
+        # Named by content, because layers may turn differently (ModernBERT), and those that turn alike share tables.
         tables = [g.constant(table, f"rotary.{name}.{_digest(table)}") for name, table in vars(rotary).items()]
         turned = g.node(
             "RotaryEmbedding", g.node("Unsqueeze", x, g.int64([1])), g.column(positions), *tables, domain=MICROSOFT
@@ -204,11 +208,12 @@ def _activation(g: GraphBuilder, activation: Activation, x: str) -> str:
 
 
 def _queries(attention: Attention) -> Linear:
-    """The query layer, with the scores' factor where no norm takes it away again."""
+    """The query layer with the scores' 1 / sqrt(width) in its weights, unless a norm follows, which would undo it."""
     return attention.query if attention.query_norm else scaled(attention.query, attention.head_width**-0.5)
 
 
 def _scaled_norm(attention: Attention) -> Norm | None:
+    # Here the factor is in the scale of the norm, which is the last thing that queries pass.
     norm = attention.query_norm
     factor = np.float32(attention.head_width**-0.5)
     return norm and replace(norm, scale=norm.scale * factor)

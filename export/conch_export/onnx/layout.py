@@ -32,7 +32,7 @@ IDS, MASK, TYPES, EMBEDDINGS = "input_ids", "attention_mask", "token_type_ids", 
 VECTORS = "vectors"
 """Output of the projection, in whose graph the name `token_embeddings` is taken by an input."""
 _FAR = 2**40
-"""Beyond the end of any tensor, where every tensor has its filler."""
+"""Added to slots that must not be read: it puts them beyond the end of any tensor, where `indices` reads fillers."""
 
 
 def lengths_name(tensor: str) -> str:
@@ -81,13 +81,16 @@ class Layout:
         self._lengths = self._kept(lengths, kept)
         self.ends = g.cumsum(self._lengths)
         self.begins = g.node("Sub", self.ends, self._lengths)
+        # Up to the last end and not up to N: where no row has slots N is 0, and every row has been given one.
         self.slots = g.arange(g.node("Gather", self.ends, g.int64(-1)))
         self.slot_rows = count_at_most(g, self.ends, self.slots)
         ranks = g.node("Sub", g.cumsum(g.cast(kept, TensorProto.INT64)), g.int64(1))
+        # Rows without slots point one past the C rows, where `restore` puts the filler.
         self.places = g.node("Where", kept, ranks, g.node("Shape", self.ends))
         self._begins, agree = {}, []
         for tensor, name in others.items():
             theirs = g.cast(name, TensorProto.INT64)
+            # Summed up before rows are left out: a row without slots here may have some in the other tensor.
             self._begins[tensor] = self._kept(g.node("Sub", g.cumsum(theirs), theirs), kept)
             agree.append(g.node("Equal", self._lengths, self._kept(theirs, kept)))
         self._agree = agree[0] if len(agree) == 1 else g.node("And", *agree)
@@ -103,6 +106,7 @@ class Layout:
         """
         g = self._g
         if tensor == self._leading:
+            # Only slots that were given to rows of an empty run lie beyond the end; the filler is what they read.
             return g.node("Min", slots, self._size)
         agree = self._agree if malformed is None else g.node("And", self._agree, g.node("Not", malformed))
         shifts = g.node("Where", agree, g.node("Sub", self._begins[tensor], self.begins), g.int64(_FAR))
@@ -132,5 +136,6 @@ def restore(g: GraphBuilder, per_row: str, places: str, filler: np.generic, name
 
 def count_at_most(g: GraphBuilder, limits: str, values: str) -> str:
     """For every value the number of (ascending) limits that are not above it."""
+    # All pairs are compared, because ONNX has no binary search; that is cheap, as the limits are rows, which are few.
     passed = g.node("GreaterOrEqual", g.column(values), limits)
     return g.node("ReduceSum", g.cast(passed, TensorProto.INT64), g.int64([1]), keepdims=0)

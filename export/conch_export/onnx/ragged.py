@@ -66,10 +66,12 @@ def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None
     """
     slot_rows = layout.slot_rows
     mask = layout.read(MASK, layout.slots, slot_rows)
+    # By way of BOOL, so that a mask of 2 counts one token and not two.
     real = g.cast(g.cast(mask, TensorProto.BOOL), TensorProto.INT64)
     found = _sum_by_row(g, real, slot_rows, layout.ends)
     malformed = g.node("Equal", found, g.int64(0))
-    # A row without a token counts its first slot as one, because no row may be empty.
+    # Operators fail on rows without tokens, and a run that fails takes all merged requests with it. So the first slot
+    # of such a row counts as its token, and `malformed` says that the row's answer has to be NaN.
     opens = g.node("Equal", layout.slots, g.node("Gather", layout.begins, slot_rows))
     stand_ins = g.node("And", opens, g.node("Gather", malformed, slot_rows))
     real = g.node("Add", real, g.cast(stand_ins, TensorProto.INT64))
@@ -79,9 +81,12 @@ def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None
     ranks = g.node("Sub", g.node("Sub", g.cumsum(real), real), before)
     if max_length is not None:
         limit = g.int64(max_length)
+        # Cut and marked, not refused by an error, which would end the run for everybody. Marked before the cut, since
+        # no row exceeds the limit after it.
         malformed = g.node("Or", malformed, g.node("Greater", counts, limit))
         real = g.node("Mul", real, g.cast(g.node("Less", ranks, limit), TensorProto.INT64))
         counts = g.node("Min", counts, limit)
+    # NonZero gives ascending slots, so that a row's tokens stay next to each other; it adds an axis, hence Squeeze.
     slots = g.node("Squeeze", g.node("NonZero", real), g.int64([0]))
     last = g.cumsum(counts)
     first = g.node("Sub", last, counts)
@@ -97,7 +102,9 @@ def locate_tokens(g: GraphBuilder, layout: Layout, max_length: int | None = None
 def _masked(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str) -> str:
     """The first masked token of every row; the row's first token never is."""
     seen = g.cast(g.node("Equal", mask, g.int64(1)), TensorProto.INT64)
+    # Min, because slots beyond `max_length` are counted here and have been dropped from the row's tokens.
     seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
+    # Max, because a row of masked tokens alone needs a key to attend to: attention over no key is an empty axis.
     return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
 
 
@@ -120,6 +127,7 @@ def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:
 
 def for_each_row(g: GraphBuilder, spans: Spans, body: Callable[[GraphBuilder, str, str], str], *, ragged: bool) -> str:
     """Run `body(builder, first, last)` for every row; see `GraphBuilder.for_each`. First and last are of shape [1]."""
+    # Columns, because Gather by the loop's scalar index then gives the shape [1] that Slice requires.
     firsts, lasts = g.column(spans.first), g.column(spans.last)
 
     def one_row(inner: GraphBuilder, index: str) -> str:
@@ -146,8 +154,10 @@ def for_each_chunk(
     """
     # A row opens a chunk if its first token is in another window of `chunk_tokens` than that of the row before.
     windows = g.node("Div", spans.first, g.int64(chunk_tokens))
+    # No window is -1, so the first row always opens a chunk.
     previous = g.node("Concat", g.int64([-1]), g.slice(windows, g.int64([0]), g.int64([-1])), axis=0)
     opens = g.node("Not", g.node("Equal", windows, previous))
+    # [chunks, 1], because Gather by the loop's scalar index then gives the shape [1] that Slice requires.
     begins = g.node("Transpose", g.node("NonZero", opens), perm=[1, 0])
     followers = g.slice(begins, g.int64([1]), g.int64([2**31]))
     ends = g.node("Concat", followers, g.line(g.node("Shape", windows)), axis=0)
@@ -173,11 +183,14 @@ def query_rows(g: GraphBuilder, layout: Layout, request_elements: str) -> str:
     All rows of a request have the same padded length, so a request has slots in all of its rows or in none.
     """
     request_ends = g.cumsum(g.cast(request_elements, TensorProto.INT64))
+    # The last slot of each row, because the end of a row is already the next request's where a request ends with it.
     requests = count_at_most(g, request_ends, g.node("Sub", layout.ends, g.int64(1)))
+    # Requests ascend, so the rows of earlier requests are those below a row's own: their number is its first row.
     return count_at_most(g, requests, g.node("Sub", requests, g.int64(1)))
 
 
 def _sum_by_row(g: GraphBuilder, values: str, rows: str, like: str) -> str:
     """Sums of `values` [n] by their `rows` [n], in the shape of `like` [C]."""
     zeros = g.node("Expand", g.int64(0), g.node("Shape", like))
+    # ONNX has no sum by segment; scattering with addition is one, and needs no loop.
     return g.node("ScatterElements", zeros, rows, values, axis=0, reduction="add")

@@ -41,9 +41,11 @@ def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
     if shape.segments and "token_type_ids" not in {tensor.name for tensor in model.graph.input}:
         msg = "the converted encoder takes no token_type_ids, which separate query and document: it is not built"
         raise UnsupportedError(msg)
+    # Weights keep their names, by which calibration of the bare encoder says how each of them is rounded.
     inside = compose.add_prefix(model, _PREFIX, rename_initializers=False)
 
     def rows(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
+        # Weights go into the outermost graph: onnxruntime packs them once there, and quantization looks for them there.
         g.adopt(inside.graph.initializer)
 
         def one_row(inner: GraphBuilder, begin: str, end: str) -> str:

@@ -80,12 +80,15 @@ class Frame:
             lengths = inner.cast(ROW_LENGTHS, TensorProto.INT64)
             last = inner.cumsum(lengths)
             places = inner.arange(inner.size(ROW_LENGTHS))
+            # Identity, because a branch may only return what its own nodes have made.
             return inner.node("Identity", self._table), inner.node("Sub", last, lengths), last, places
 
         def any_run(inner: GraphBuilder) -> Sequence[str]:
             layout, tokens, x = self._locate(inner)
             return x, tokens.spans.first, tokens.spans.last, layout.places
 
+        # One minimum finds every reason against it: a pad is 0 in the mask, a row without slots is 0 in its length, and
+        # a row whose lengths disagree is made 0.
         agreed = g.node("Where", g.node("Equal", ROW_LENGTHS, self._lengths), ROW_LENGTHS, g.constant(np.int32(0)))
         smallest = g.node("ReduceMin", g.node("Concat", MASK, g.cast(agreed, TensorProto.INT64), axis=0), keepdims=0)
         kinds = [TensorProto.FLOAT, *[TensorProto.INT64] * 3]
@@ -95,6 +98,7 @@ class Frame:
     def _locate(self, g: GraphBuilder) -> tuple[Layout, Tokens, str]:
         others = {self._table: self._lengths} | ({IDS: lengths_name(IDS)} if self.takes_ids else {})
         layout = Layout(g, MASK, others)
+        # Without `max_length`: the encoder has answered rows that exceed it with NaN already.
         tokens = locate_tokens(g, layout)
         return layout, tokens, self._read(g, layout, tokens)
 

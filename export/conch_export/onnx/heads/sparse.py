@@ -29,7 +29,8 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
     Args:
         hidden: width of the encoder's token vectors.
         head: what to compute.
-        tile_tokens: tokens whose logits are held at a time; None for all of a run, outside any loop.
+        tile_tokens: tokens whose logits are held at a time; None for all of a run, outside any loop, as calibration
+            needs it to read the product's input.
     """
     frame = Frame(hidden)
     g, (spans, embeddings) = frame.g, frame.rows()
@@ -52,11 +53,13 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
         )
         return largest(inner, maxima)
 
+    # The largest logit is taken first: bias, ReLU and logarithm change no order, so they need be computed only for it.
     weights = for_each_row(g, spans, one_row, ragged=False)
     if head.decoder.bias is not None:
         weights = g.node("Add", weights, g.constant(head.decoder.bias, "decoder.bias"))
     weights = g.node("Relu", weights)
     for _ in range(head.logarithms):
+        # ONNX has no Log1p.
         weights = g.node("Log", g.node("Add", weights, g.constant(np.float32(1))))
     return _finish(frame, "vocabulary", weights, spans, embeddings)
 
@@ -70,7 +73,7 @@ def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
         numbers = g.node("Add", numbers, g.constant(head.output.bias, "output.bias"))
     numbers = g.node("Relu", g.node("Squeeze", numbers, g.int64([1])))
     ids = layout.read(IDS, tokens.slots, tokens.rows)
-    # Out of range only in rows that are refused.
+    # Ids are out of range only in rows that are refused, and would fail the run for all others.
     ids = g.node("Clip", ids, g.int64(0), g.int64(head.size - 1))
     counts = np.ones(head.size, np.float32)
     counts[list(head.skipped)] = 0
@@ -79,6 +82,7 @@ def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
 
     def one_row(inner: GraphBuilder, first: str, last: str) -> str:
         parts = [inner.slice(vector, first, last) for vector in (ids, numbers)]
+        # After ReLU no number is below 0, so the zeros never win against a token's weight.
         return inner.node("ScatterElements", zeros, *parts, axis=0, reduction="max")
 
     return _finish(frame, "lexical", for_each_row(g, tokens.spans, one_row, ragged=False), tokens.spans, x)
@@ -89,6 +93,7 @@ def _finish(frame: Frame, name: str, weights: str, spans: Spans, x: str) -> onnx
     g = frame.g
     positive = g.cast(g.node("Greater", weights, g.constant(np.float32(0))), TensorProto.INT64)
     most = g.node("ReduceMax", g.node("ReduceSum", positive, g.int64([1]), keepdims=0), g.int64([0]), keepdims=1)
+    # At least one column, because refused rows need a place for their NaN.
     count = g.node("Max", most, g.int64([1]))
     values, indices = g.nodes_of("TopK", weights, count, outputs=2, axis=1, sorted=0)
     frame.give("indices", g.cast(indices, TensorProto.INT32), np.int32(0))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TABLE_ELEMENTS = 1 << 20
 """Embedding tables smaller than this stay as they are."""
 _SAMPLES = 1024
+"""About how many tokens of each product's input are kept; the ranges of its channels are those of all tokens."""
 
 
 def calibrate(
@@ -38,6 +39,7 @@ def calibrate(
         per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    # By input: products of one input (query, key, value) share a scheme, so that the input is rounded once.
     products: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type == "MatMul" and len(getattr(constants.get(node.input[1]), "dims", ())) == 2:
@@ -66,8 +68,11 @@ def _observe(
     for feed in feeds:
         for name, output in zip(names, session.run(names, dict(feed)), strict=True):
             values = output.reshape(-1, output.shape[-1])
+            # A copy, because a view would keep the whole output in memory.
             seen[name].append(values[offset::stride].copy())
+            # Ranges are taken of all tokens and not of samples, because what lies outside of them is clipped.
             bounds[name] += [values.min(0), values.max(0)]
+        # The stride goes on across feeds; else the first token of every text would be a sample.
         offset = (offset - _tokens(feed)) % stride
     return {
         name: Samples(np.concatenate(seen[name]), np.min(bounds[name], axis=0), np.max(bounds[name], axis=0))
@@ -134,8 +139,9 @@ class _Rewriter:
     def _take_biases(self, graph: onnx.GraphProto) -> dict[str, str]:
         """Move biases from the additions that follow products into those products, by the product's output.
 
-        A product with a scale a token keeps its addition, for the integers are scaled in between. An addition that has
-        nothing left to add goes. Where there is no bias, the correction of the rounding is one.
+        A product with a scale a token keeps its addition, because it is multiplied by that scale before. An addition
+        that has nothing left to add goes. A product without a bias takes the correction of its rounding
+        (`Int8Weight.correction`) as one, unless it has a scale a token.
         """
         products = {node.output[0]: node for node in graph.node if self._is_product(node)}
         taken, nodes, alone = {}, [], dict(products)
@@ -152,6 +158,7 @@ class _Rewriter:
             if scheme.scale is None:
                 node.input[list(node.input).index(bias)] = corrected
             elif len(others) == 1:
+                # The product takes over the name of the addition, so that nodes that read the sum need no change.
                 products[product].output[0] = node.output[0]
                 taken[node.output[0]] = corrected
                 continue
@@ -174,13 +181,14 @@ class _Rewriter:
         x, name = node.input
         scheme, weight = self._chosen[name]
         integers, column = inputs.quantized(x, scheme)
+        # The operator has no input for a scale a token: it gets 1 then, and `column` is multiplied in after it.
         operands = (
             integers,
             g.constant(weight.integers, f"{name}.int8"),
             g.constant(np.float32(1 if scheme.scale is None else scheme.scale)),
             g.constant(weight.scales, f"{name}.scales"),
             g.constant(np.uint8(scheme.zero_point)),
-            *(("", bias) if bias else ()),
+            *(("", bias) if bias else ()),  # no zero point of the weight, whose integers lie evenly around 0
         )
         if scheme.scale is None:
             product = g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
@@ -191,6 +199,7 @@ class _Rewriter:
     def _look_up(self, g: GraphBuilder, node: onnx.NodeProto) -> None:
         name, index = node.input
         table = self._constants[name]
+        # `tiny` keeps a row of zeros from being divided by 0.
         scales = np.maximum(np.abs(table).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny)
         integers = g.constant(np.round(table / scales).astype(np.int8), f"{name}.int8")
         rows = g.cast(g.node("Gather", integers, index), TensorProto.FLOAT)
@@ -223,12 +232,14 @@ class _Inputs:
         scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
         scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
         if scheme.zero_point not in self._zero_points:
+            # A vector of scales requires one of zero points. All inputs have as many tokens, so they share it.
             self._zero_points[scheme.zero_point] = g.node("Expand", zero_point, g.node("Shape", scales))
         zero_points = self._zero_points[scheme.zero_point]
         return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
 
 
 def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    # Copies, because some of these nodes are the graph's own, which the next line deletes.
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _SMOOTHING = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Strengths that are tried: how much of the differences between channels moves from the input to the weight."""
 _WEIGHT_CLIPPING = (1.0, 0.97, 0.94, 0.9, 0.86, 0.8)
+"""Shares of a column's largest weight at which its range may end: clipping a few weights makes the steps finer."""
 _TOLERANCE = 1.5
 """A cheaper scheme is taken if its error is at most this many times the smallest."""
 _SKEWED_ZERO = 32
@@ -65,7 +67,7 @@ class Scheme:
 
     @property
     def reach(self) -> int:
-        """How many steps lie above the zero point, with one to spare on symmetric schemes."""
+        """How many steps lie above the zero point; on symmetric schemes one more lies below."""
         return min(255 - self.zero_point, 255 - 128 if self.is_symmetric else 255)
 
     @property
@@ -77,6 +79,7 @@ class Scheme:
         """`x` [T, K] as the graph will see it, divided by the smoothing."""
         if self.smoothing is not None:
             x = x / self.smoothing
+        # `np.round` takes halves to the even number, as QuantizeLinear does.
         scale = self.scale if self.scale is not None else self._token_scales(x)
         return np.asarray(
             (np.clip(np.round(x / scale) + self.zero_point, 0, 255) - self.zero_point) * scale, np.float32
@@ -133,6 +136,8 @@ def _candidates(samples: Samples, weight: Floats, *, per_token: bool) -> Iterato
     low, high = float(samples.low.min()), float(samples.high.max())
     if not per_token:
         return
+    # Then the lowest value fits into the eighth of the range below the skewed zero. The floor keeps it there in tokens
+    # whose largest value is small; the symmetric floor only keeps a token of zeros from being divided by 0.
     if -low * 7 < high:
         yield Scheme(None, None, _SKEWED_ZERO, floor=max(-low, 1e-6) / _SKEWED_ZERO)
     else:
@@ -143,19 +148,23 @@ def _fixed(samples: Samples, smoothing: Floats | None) -> Scheme:
     low, high = samples.low, samples.high
     if smoothing is not None:
         low, high = low / smoothing, high / smoothing
+    # The range includes 0, or its zero point would not lie within 0 .. 255.
     bottom, top = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
     scale = max(top - bottom, 1e-8) / 255
     return Scheme(smoothing, scale, round(-bottom / scale))
 
 
 def _smoothing(largest_in: Floats, largest_out: Floats, strength: float) -> Floats:
+    # The maxima keep channels that are always 0 from a factor of 0, by which the input would be divided.
     factors = np.maximum(largest_in, 1e-3) ** strength / np.maximum(largest_out, 1e-6) ** (1 - strength)
+    # A factor common to all channels changes no rounding, so it is taken out: their geometric mean is 1.
     return np.asarray(factors / np.exp(np.log(factors).mean()), np.float32)
 
 
 def _weight(samples: Samples, scheme: Scheme, weight: Floats) -> Int8Weight:
     smoothed = weight if scheme.smoothing is None else weight * scheme.smoothing[:, None]
     integers, scales = _round_weight(smoothed)
+    # With the rounded input and weight, as the graph multiplies them: rounding either shifts the mean.
     lost = samples.tokens @ weight - scheme.round(samples.tokens) @ (integers * scales)
     return Int8Weight(integers, scales, np.asarray(lost.mean(0), np.float32))
 
@@ -167,6 +176,7 @@ def _dequantized(weight: Floats) -> Floats:
 
 def _round_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     """Integers and the scale of every column that loses least, clipping the column's largest weights if that helps."""
+    # A column of zeros must not be divided by 0: `tiny` times 1,000 is still a normal number after the division by 127.
     largest = np.maximum(np.abs(weight).max(0), np.finfo(np.float32).tiny * 1e3)
     best, scales = np.full(weight.shape[1], np.inf), largest / 127
     for fraction in _WEIGHT_CLIPPING:
