@@ -64,6 +64,7 @@ class TritonRun:
                 )
         except BaseException:
             orders.close()
+            # The warden, which would remove it, has not started.
             _warden.release(f"{name}-", folder)
             raise
         finally:
@@ -72,6 +73,7 @@ class TritonRun:
         try:
             run.pid = await asyncio.wait_for(_announced_pid(warden, log), settings.start_timeout_s)
         except BaseException:
+            # Cancelled or failed, a tritonserver that has started is not left to itself.
             await asyncio.shield(run.kill())
             raise
         return run
@@ -121,6 +123,7 @@ def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:
 async def _announced_pid(warden: asyncio.subprocess.Process, log: TritonLog) -> int:
     """Return the process id of tritonserver, the only line that the warden writes."""
     line = await warden.stdout.readline() if warden.stdout else b""
+    # A line without its end was cut short by the warden's own end.
     if not line.endswith(b"\n"):
         last = log.last_lines()[-1:]
         raise StartError(": ".join([f"the warden of Triton ended with status {await warden.wait()}", *last]))

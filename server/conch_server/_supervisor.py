@@ -99,6 +99,7 @@ class Supervisor:
                 await self._end(self._run, kill=await until_idle(self._run.pid, self.settings.exit_timeout_s))
         finally:
             if self._run is not None:
+                # Also where leaving itself is cancelled: nothing may be left behind.
                 await asyncio.shield(self._end(self._run, kill=True))
 
     def _preflight(self) -> None:
@@ -119,6 +120,7 @@ class Supervisor:
         try:
             await self._until_ready(run, self._probe)
         except BaseException:
+            # A start that is cancelled must not leave a tritonserver that nobody watches.
             await asyncio.shield(self._end(run, kill=True))
             raise
         self._run, self._ready_at = run, time.monotonic()
@@ -129,9 +131,11 @@ class Supervisor:
         ended = asyncio.ensure_future(run.wait())
         failed = asyncio.ensure_future(self._until_failed())
         try:
+            # With no models to wait for, nothing is unready; another server may have the port: `alive` checks its name.
             while (unready := await probe.unready()) or not await probe.alive():
                 await asyncio.wait({ended}, timeout=START_POLL_S)
                 if ended.done() or failed.done():
+                    # After a failed load Triton still runs; its log then names the model, and no status is needed.
                     raise StartError(self._why(ended.result() if ended.done() else 1))
                 if time.monotonic() > deadline:
                     limit = f"{self.settings.start_timeout_s:g} s; raise CONCH_START_TIMEOUT_S or look at its log"
@@ -161,8 +165,10 @@ class Supervisor:
                     self.restarts += 1
                     logger.warning("Triton serves again (restart %s)", self.restarts)
                     if await self._until_lost(run) < settings.restart_forget_s:
+                        # Counts as a failed attempt, so that a Triton that keeps dying is started ever more rarely.
                         raise TryAgain
 
+    # A look at Triton that fails says nothing about Triton, so it is repeated and costs no restart.
     @retry(wait=wait_fixed(STUBS_POLL_S), before_sleep=_log_failure)
     async def _until_lost(self, run: TritonRun) -> float:
         """Wait until Triton has been lost, end what is left of it, and return for how many seconds it has served."""
@@ -188,6 +194,7 @@ class Supervisor:
                 return f"a model instance has died; Triton is started again (its log: {self.log.path})"
             if time.monotonic() - probed >= self.settings.probe_interval_s:
                 failures = 0 if self._probe and await self._probe.alive() else failures + 1
+                # Finding new stubs takes all of /proc; known ones are looked at far more often.
                 probed, stubs = time.monotonic(), stubs_of(run.pid)
         return f"Triton answered none of {failures} health checks; it is killed and started again"
 

@@ -67,6 +67,7 @@ def _wake_on_signals() -> int:
     receiver, sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(sender)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # The descriptor gets a byte only for signals that have a handler in Python, even one that does nothing.
         signal.signal(number, lambda *_: None)
     return receiver
 
@@ -82,12 +83,15 @@ def _spawn(command: tuple[str, ...], libc: ctypes.CDLL) -> int:
         if hide:
             _put_secret(pid, command.index(SECRET_ARGUMENT), libc)
         return pid
+    # Parent and child both do this: whichever comes first, the group exists before anybody kills it.
     os.setpgid(0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The warden may have died before prctl took effect; its death would then send no signal.
     if os.getppid() != warden:
         os._exit(127)
     if hide:
         libc.ptrace(PTRACE_TRACEME, 0, None, None)  # the kernel stops it right after exec
+    # Orders are for the warden alone, and its standard output for the process id; Triton writes to the log.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
@@ -121,6 +125,7 @@ def _put_secret(pid: int, index: int, libc: ctypes.CDLL) -> None:
     stack, begin, end = (int(fields[field]) for field in (START_STACK, ENV_START, ENV_END))
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
         memory.seek(begin)
+        # With a NUL in front, the first variable is found like all others.
         environment = b"\0" + memory.read(end - begin)
         name = f"\0{IN_ENVIRONMENT}=".encode()
         value = begin - 1 + environment.index(name) + len(name)
@@ -136,9 +141,11 @@ def _guard(pid: int, wake: int, patience_s: float) -> int:
         left = max(0.0, deadline - time.monotonic()) if deadline < float("inf") else None
         ready = select.select(sources, [], [], left)[0]
         orders = _orders(ready, sources)
+        # Nothing is ready only when the patience is over.
         if "kill" in orders or not ready:
             kill_group(pid)
             deadline = float("inf")
+        # Further orders to stop do not prolong the patience.
         elif "stop" in orders and deadline == float("inf"):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + patience_s

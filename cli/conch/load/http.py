@@ -64,6 +64,7 @@ class Connection:
         except BaseException:
             self.close()  # what is left of a broken exchange would be taken for the next answer
             raise
+        # In the status line only: any header might have a 200 of its own.
         if b" 200 " not in header[:14]:
             status = header.split(b"\r\n", 1)[0].decode(errors="replace")
             raise HttpError(f"{status}: {body[:200].decode(errors='replace')}")

@@ -80,6 +80,7 @@ async def _gateway(url: str, wanted: str | None, batches: Batches, clients: int)
 
     async def send(number: int) -> Done:
         number %= len(requests)
+        # Never empty: every client has one request under way at a time, and there is a connection for each.
         connection = free.pop()
         try:
             answer = await connection.send(requests[number])

@@ -333,6 +333,7 @@ class AsyncClient:
         try:
             return any(info.ready for info in await self._session.models_now(deadline))
         except ConchError:
+            # A client that was closed is a mistake of its user, and not a server that is not ready.
             self._session.check_open()
             return False
 

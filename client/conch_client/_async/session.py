@@ -58,6 +58,7 @@ class AsyncSession:
     ) -> Result:
         """Runs a job on a model: the named one, or the first of these tasks; ``heavy`` ones do not block a loop."""
         for _ in range(STARTS):
+            # Tokens made for a model that was replaced may mean other words to the new one, so nothing of them is kept.
             with suppress(ModelChangedError):
                 model = await self._load(name, tasks, deadline)
                 return await self._run_on(model, prepare, deadline, heavy=heavy, request_id=request_id)
@@ -96,6 +97,7 @@ class AsyncSession:
         Other calls run between the steps of heavy work.
         """
         stepper = Stepper(steps)
+        # Before every step: once closed, a client for an event loop has no threads left that could run it.
         self.check_open()
         while await self._computation.run(stepper.step, heavy=heavy):
             deadline.remaining_s()
@@ -134,6 +136,7 @@ class AsyncSession:
                     await self._read(deadline)
 
     async def _read(self, deadline: Deadline) -> None:
+        # A reading is as old as its beginning: what changed while it ran, it may have missed.
         at = time.monotonic()
         index = await self._index(deadline)
         configs = await self._each(names_to_read(index), lambda name: self._config(name, deadline))
@@ -153,6 +156,7 @@ class AsyncSession:
 
     async def _fetch_tokenizer(self, info: ModelInfo, deadline: Deadline) -> Any:
         async with exclusive(self._fetching, deadline):
+            # Several first calls wait for one transfer of the file; all but one find it here.
             known = self._catalog.tokenizer(info)
             if known is not None:
                 return known
@@ -166,6 +170,7 @@ class AsyncSession:
     async def _infer_once(
         self, info: ModelInfo, request: pb.ModelInferRequest, deadline: Deadline
     ) -> pb.ModelInferResponse:
+        # Before a retry: a server that was away may have come back with another model of this name.
         await self._read_unless(self._catalog.is_valid, deadline)
         self._catalog.confirm(info)
         try:
@@ -173,7 +178,7 @@ class AsyncSession:
         except UnavailableError:
             self._catalog.expire()
             raise
-        except (InvalidInputError, ModelNotFoundError):  # of the server, perhaps because the model was replaced
+        except (InvalidInputError, ModelNotFoundError):  # the server refused, perhaps because the model was replaced
             refused_at = time.monotonic()
             await self._read_unless(lambda: self._catalog.is_newer_than(refused_at), deadline)
             self._catalog.confirm(info)

@@ -83,6 +83,7 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
             shape = (len(part), int(lengths.max()), self._model.dimension or 0)
             matrix = np.asarray(read_output(response, self._model.output, shape), np.float32)
             for row, length, index in zip(matrix, lengths.tolist(), part.tolist(), strict=True):
+                # A view would keep the padded matrix of the whole request alive.
                 vectors[index] = row[:length].copy()
         vectors = self._compared(vectors)
         refuse_rows(self._model, np.array([bool(np.isnan(row[:, :1]).any()) for row in vectors]))

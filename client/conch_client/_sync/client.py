@@ -333,6 +333,7 @@ class Client:
         try:
             return any(info.ready for info in self._session.models_now(deadline))
         except ConchError:
+            # A client that was closed is a mistake of its user, and not a server that is not ready.
             self._session.check_open()
             return False
 

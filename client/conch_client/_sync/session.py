@@ -59,6 +59,7 @@ class Session:
     ) -> Result:
         """Runs a job on a model: the named one, or the first of these tasks; ``heavy`` ones do not block a loop."""
         for _ in range(STARTS):
+            # Tokens made for a model that was replaced may mean other words to the new one, so nothing of them is kept.
             with suppress(ModelChangedError):
                 model = self._load(name, tasks, deadline)
                 return self._run_on(model, prepare, deadline, heavy=heavy, request_id=request_id)
@@ -97,6 +98,7 @@ class Session:
         Other calls run between the steps of heavy work.
         """
         stepper = Stepper(steps)
+        # Before every step: once closed, a client for an event loop has no threads left that could run it.
         self.check_open()
         while self._computation.run(stepper.step, heavy=heavy):
             deadline.remaining_s()
@@ -135,6 +137,7 @@ class Session:
                     self._read(deadline)
 
     def _read(self, deadline: Deadline) -> None:
+        # A reading is as old as its beginning: what changed while it ran, it may have missed.
         at = time.monotonic()
         index = self._index(deadline)
         configs = self._each(names_to_read(index), lambda name: self._config(name, deadline))
@@ -154,6 +157,7 @@ class Session:
 
     def _fetch_tokenizer(self, info: ModelInfo, deadline: Deadline) -> Any:
         with exclusive(self._fetching, deadline):
+            # Several first calls wait for one transfer of the file; all but one find it here.
             known = self._catalog.tokenizer(info)
             if known is not None:
                 return known
@@ -165,6 +169,7 @@ class Session:
         return self._retrying(lambda: self._infer_once(info, request, deadline), deadline)
 
     def _infer_once(self, info: ModelInfo, request: pb.ModelInferRequest, deadline: Deadline) -> pb.ModelInferResponse:
+        # Before a retry: a server that was away may have come back with another model of this name.
         self._read_unless(self._catalog.is_valid, deadline)
         self._catalog.confirm(info)
         try:
@@ -172,7 +177,7 @@ class Session:
         except UnavailableError:
             self._catalog.expire()
             raise
-        except (InvalidInputError, ModelNotFoundError):  # of the server, perhaps because the model was replaced
+        except (InvalidInputError, ModelNotFoundError):  # the server refused, perhaps because the model was replaced
             refused_at = time.monotonic()
             self._read_unless(lambda: self._catalog.is_newer_than(refused_at), deadline)
             self._catalog.confirm(info)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 WHOLE = 2**18
 """Most characters that are tokenised at once: some 0.3 s and 150 MB where each is a token."""
 
-_PORTION, _PORTION_TEXTS = 2**16, 256
-_CHARACTERS_PER_TOKEN = 6
-_SHORTEST = 256
-_GROWTH = 4
-_WORDS = 3
+_PORTION, _PORTION_TEXTS = 2**16, 256  # characters and texts of one step, which should be short
+_CHARACTERS_PER_TOKEN = 6  # more than most texts have, so that the first piece usually settles enough tokens
+_SHORTEST = 256  # characters of a piece, however few tokens are kept
+_GROWTH = 4  # of a piece that did not settle enough tokens
+_WORDS = 3  # at the end of a piece, which what follows may change
 _MARGIN = 64  # characters beyond the longest added token
 _SPACE_IN_METASPACE = "▁"
 _JOINS_WORDS = re.compile(f"[^{_SPACE_IN_METASPACE}]{_SPACE_IN_METASPACE}")

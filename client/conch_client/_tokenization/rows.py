@@ -81,6 +81,7 @@ class Rows:
         columns = np.arange(lengths.max())
         real = columns < lengths[:, None]
         positions = (self._ends[index] - lengths)[:, None] + columns
+        # Positions of padding run into the next row or, after the last, beyond the array: clipped, they do no harm.
         ids = np.where(real, self.ids.take(positions, mode="clip"), 0)
         segments = np.zeros_like(ids) if self.segments is None else self.segments.take(positions, mode="clip") * real
         mask = real.astype(np.int64)

@@ -26,6 +26,7 @@ class Stepper(Generic[Result]):
         """Runs one step; returns whether there is more to do."""
         try:
             next(self._steps)
+        # Caught where the step ran, which may be a thread of a pool: a future cannot carry StopIteration.
         except StopIteration as end:
             self.result = end.value
             return False

@@ -100,6 +100,7 @@ async def each(items: Sequence[Item], work: Callable[[Item], Awaitable[Result]],
     remaining = iter(enumerate(items))
 
     async def worker() -> None:
+        # All workers share this iterator, so that each item goes to exactly one of them.
         for number, item in remaining:
             results[number] = await work(item)
 
@@ -109,6 +110,7 @@ async def each(items: Sequence[Item], work: Callable[[Item], Awaitable[Result]],
     finally:
         for task in workers:
             task.cancel()
+        # Cancelling only asks for an end; no request may outlive the call.
         await asyncio.gather(*workers, return_exceptions=True)
     return [results[number] for number in range(len(items))]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TTL_S = 10.0
 """Seconds that a reading counts: the longest that a redeployment goes unnoticed while nothing fails."""
 
-FILE_PART_BYTES = 2 * 1024 * 1024
+FILE_PART_BYTES = 2 * 1024 * 1024  # gRPC's default limit of a message is 4 MiB
 
 ANY_TASK = tuple(task for task in Task if task is not Task.RERANK)
 """Every task that an export has."""

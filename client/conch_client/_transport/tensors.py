@@ -45,6 +45,7 @@ def _request(model: str, tensors: Mapping[str, NDArray[np.int64]]) -> pb.ModelIn
             pb.ModelInferRequest.InferInputTensor(name=name, datatype="INT64", shape=tensor.shape)
             for name, tensor in tensors.items()
         ],
+        # The wire is little-endian, as nearly every machine is: there nothing is copied before `tobytes`.
         raw_input_contents=[tensor.astype("<i8", copy=False).tobytes() for tensor in tensors.values()],
     )
 
@@ -64,6 +65,7 @@ def read_output(
     """
     for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == name and output.datatype in _DTYPES and _fits(tuple(output.shape), shape):
+            # A view of the message: vectors are copied once only, by whoever puts them in place.
             return np.frombuffer(content, _DTYPES[output.datatype]).reshape(tuple(output.shape))
     got = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs) or "nothing"
     wanted = name if shape is None else f"{name} {list(shape)}"

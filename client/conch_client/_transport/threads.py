@@ -49,7 +49,7 @@ class Connection:
             return getattr(self._stub, method)(request, timeout=deadline.remaining_s())
         except grpc.RpcError as failure:
             raise error_from_rpc(failure) from failure
-        except ValueError as failure:
+        except ValueError as failure:  # what gRPC raises on a closed channel
             if self.closed:  # since this call began
                 raise ConchError(SESSION_CLOSED) from failure
             raise
@@ -87,6 +87,7 @@ def each(items: Sequence[Item], work: Callable[[Item], Result], *, max_in_flight
     try:
         futures = [pool.submit(work, item) for item in items]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        # After a failure only these can be asked without waiting; the failure is among them.
         for future in done:
             future.result()
         return [future.result() for future in futures]

@@ -47,6 +47,7 @@ class TritonPythonModel:
             for request in requests
         ]
         wanted = [set(request.requested_output_names()) for request in requests]
+        # One run computes whatever any of them wants; each gets its own outputs only.
         answers = self._model.run(tensors, set().union(*wanted))
         return [_response(answer, names) for answer, names in zip(answers, wanted, strict=True)]
 

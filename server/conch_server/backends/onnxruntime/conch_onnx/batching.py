@@ -97,6 +97,7 @@ def _accumulated_with_zero(shapes: Shapes, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _max_as_shape(shapes: Shapes, dtype: DTypeLike) -> NDArray[Any]:
+    # In this kind the length is the value, and the elements have no meaning.
     return np.zeros(max(prod(shape) for shape in shapes), dtype)
 
 
