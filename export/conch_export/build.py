@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _CALIBRATION_TEXTS = 128
 _PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
 _LARGE = 1 << 30
+"""Bytes of weights from which on they lie beside the graph: a protobuf message cannot have more than 2 GiB."""
 
 
 def write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
@@ -62,6 +63,7 @@ def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
     """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it; returns its path."""
     path = folder / "model.onnx"
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
+        # Its weight is a file that lies beside it already, and is not to be written again.
         path.write_bytes(graph.SerializeToString())
         return path
     large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
@@ -84,6 +86,7 @@ def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -
     if description.precision is Precision.FP32:
         return graph
     feeds = (feed([row], segments=segments) for row in calibration_rows(description, _CALIBRATION_TEXTS))
+    # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
     whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
     return quantize(graph, calibrate(whole, feeds))
 
@@ -99,6 +102,7 @@ def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelP
         return graph
     rows = calibration_rows(description, _CALIBRATION_TEXTS)
     feeds = (padded_feed(converted, row.ids, row.types if segments else None) for row in rows)
+    # A scale a token needs products of [tokens, K] matrices, and this graph's have an axis for the batch as well.
     return quantize(graph, calibrate(converted, feeds, per_token=False))
 
 

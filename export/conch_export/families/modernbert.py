@@ -37,6 +37,7 @@ class ModernBert(Family):
         layers = []
         for index in range(config["num_hidden_layers"]):
             is_global = index % config["global_attn_every_n_layers"] == 0
+            # `local_attention` counts the tokens on both sides, `Attention.window` those on one.
             rotary, window = (everywhere, None) if is_global else (nearby, config["local_attention"] // 2)
             layers.append(_layer(config, weights, rotary, window, index))
         return Encoder(
@@ -51,6 +52,7 @@ class ModernBert(Family):
 def _layer(config: Settings, weights: Weights, rotary: Rotary, window: int | None, index: int) -> Layer:
     name, epsilon, heads = f"layers.{index}", config["norm_eps"], config["num_attention_heads"]
     query, key, value = weights.split_linear(f"{name}.attn.Wqkv", 3)
+    # The first half is the one that is activated, which is called the gate here; the authors call the other half so.
     gate, up = weights.split_linear(f"{name}.mlp.Wi", 2)
     attention = Attention(
         query, key, value, weights.linear(f"{name}.attn.Wo"), heads, heads, rotary=rotary, window=window

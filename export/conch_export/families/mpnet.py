@@ -80,6 +80,7 @@ def _relative_bias(embeddings: NDArray[np.float32], reach: int) -> RelativeBias:
         np.log(_FARTHEST / exact)
     )
     far = np.minimum(exact + (logarithms * np.float32(side - exact)).astype(np.int64), side - 1)
+    # The second half of the buckets is for keys after the query.
     buckets = np.where(lengths < exact, lengths, far) + np.where(distances > 0, side, 0)
     return RelativeBias(np.ascontiguousarray(embeddings[buckets].T))
 

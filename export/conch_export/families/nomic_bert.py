@@ -75,6 +75,7 @@ def _layer(config: Settings, weights: Weights, rotary: Rotary, index: int) -> La
     name, epsilon, heads = f"encoder.layers.{index}", config["layer_norm_epsilon"], config["n_head"]
     query, key, value = weights.split_linear(f"{name}.attn.Wqkv", 3)
     output = weights.linear(f"{name}.attn.out_proj")
+    # fc12 is the one that is activated, hence the gate.
     up, gate, down = (weights.linear(f"{name}.mlp.{part}") for part in ("fc11", "fc12", "fc2"))
     return Layer(
         attention=Attention(query, key, value, output, heads, heads, rotary=rotary),

@@ -53,6 +53,7 @@ class RelativeBias:
 
     def matrix(self, distances: NDArray[np.int64]) -> Floats:
         """[heads, n, m] for distances [n, m], key minus query, in tokens; beyond the table its last number."""
+        # The constants of the graph reach beyond the table, whose ends are repeated there; no two tokens of a row do.
         return self.table[:, np.clip(distances, -self.reach, self.reach) + self.reach]
 
 

@@ -194,5 +194,6 @@ def _bias(linear: Linear) -> NDArray[np.float32]:
 
 def scaled(linear: Linear, factor: float) -> Linear:
     """The layer with outputs `factor` times as large."""
+    # The factor has the type of the weights, which the product keeps then.
     kind = linear.weight.dtype.type(factor)
     return Linear(linear.weight * kind, None if linear.bias is None else linear.bias * kind)

@@ -53,6 +53,7 @@ def _shapes(
 
 def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
     attention, network = layer.attention, layer.feed_forward
+    # Rounded up, so that outputs of a query that its heads cannot share evenly are a misfit too.
     width = -(-attention.query.weight.shape[1] // attention.heads)
     queries, keys = attention.heads * width, attention.key_heads * width
     yield from _linear(f"{where}: query", attention.query, hidden, queries)
@@ -75,6 +76,7 @@ def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[
 
 
 def _linear(what: str, linear: Linear, inputs: int, outputs: int) -> Iterator[tuple[str, _Shape, _Shape]]:
+    # Outputs first, as the checkpoint has them, so that the message shows what is in the file.
     yield what, linear.weight.shape[::-1], (outputs, inputs)
 
 

@@ -110,6 +110,7 @@ class Footprint:
 
     def budget(self, length: int, rows: int = 1) -> Budget:
         """The peak of runs over this many rows of this many tokens."""
+        # Rounded up, because a chunk ends with the row that fills it, which may reach beyond `CHUNK_TOKENS`.
         rows_at_once = min(rows, -(-CHUNK_TOKENS // length))
         return Budget(
             runtime=_RUNTIME_BYTES,
@@ -154,6 +155,7 @@ class HeadFootprint:
         """The footprint of its graph behind an encoder of this width; all but a vocabulary stays in fp32."""
         arrives = 2 * hidden  # as Triton hands it over, and without pads
         if isinstance(head, Lexical):
+            # Two constants of its graph are as wide as the vocabulary: which tokens count, and zeros to scatter onto.
             tables = 2 * head.size * _FLOAT_BYTES
             return cls(tables, tables // 2, arrives, head.size)
         layers = [step.linear for step in head.steps if isinstance(step, Dense)]
@@ -163,6 +165,7 @@ class HeadFootprint:
             logits = LOGIT_TOKENS * head.size
             return cls(sum(sizes) + decoder, decoder, arrives + 2 * width, head.size, logits)
         if isinstance(head, Pooled):
+            # These two read one token; the others cut all tokens of the row out of the table first.
             row = 0 if head.pooling in (Pooling.CLS, Pooling.LAST) else hidden
         else:
             row = 2 * (_outputs(layers[-1]) if layers else hidden)

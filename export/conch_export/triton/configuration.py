@@ -108,6 +108,7 @@ def _say_per_core(config: pb.ModelConfig, per_core: PerCore) -> None:
 
 def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
     """Each input's length in every row; those of the leading one decide which slots there are."""
+    # INT32 is the only integer type that Triton allows here, so graphs cast.
     kind = pb.BatchInput.BATCH_ITEM_SHAPE_FLATTEN
     for tensor in config.input:
         name = ROW_LENGTHS if tensor.name == leading else lengths_name(tensor.name)
@@ -178,6 +179,7 @@ def _file(name: str) -> pb.ModelConfig:
 
 def _ensemble(description: Description, plan: Plan, model: PublicModel) -> pb.ModelConfig:
     config = pb.ModelConfig(name=model.name, platform="ensemble", max_batch_size=plan.max_rows)
+    # Plain matrices: ragged features would be seen by clients, and are for the models inside only.
     config.input.extend(_matrices(description, ragged=False))
     config.output.extend(_outputs(model))
     # The ensemble's own output has this name where the head's answer are token vectors.

@@ -80,6 +80,7 @@ def complete(repository: Path) -> None:
 def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     """Prepare the folders, and publish what was written into them; after an error only what was published remains."""
     staging = [repository / STAGING for repository in repositories]
+    # What an export that was killed had published is put in place before the folder is emptied, or it would be lost.
     for repository, folder in zip(repositories, staging, strict=True):
         _finish(repository)
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,6 +89,7 @@ def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
             (folder / "new").mkdir(parents=True)
         yield tuple(folder / "new" for folder in staging)
         for folder in staging:
+            # Before any rename: a crash must not leave a published name whose content never reached the disk.
             _sync(folder / "new")
         for folder in staging:
             (folder / "new").rename(folder / "ready")
@@ -95,6 +97,7 @@ def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
             _finish(repository)
     finally:
         for folder in staging:
+            # `ready` is published already: if it could not be moved now, the next export does it.
             if not (folder / "ready").exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,12 +114,16 @@ def _finish(repository: Path) -> None:
             continue
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
+            # A folder cannot be renamed onto one that has content. After a kill between the two renames the new model
+            # is still in `ready`, where the next run finds it.
             place.rename(old)
         if any(model.iterdir()):
             model.rename(place)
         else:
+            # Empty folders take a model out: its place stays free.
             model.rmdir()
     shutil.rmtree(old, ignore_errors=True)
+    # Last, because as long as `ready` is there the publication counts as unfinished.
     ready.rmdir()
 
 
@@ -136,6 +143,7 @@ def _locked(repository: Path) -> Iterator[None]:
 
 def _sync(folder: Path) -> None:
     """Everything below the folder on the disk before it is published."""
+    # Folders too: the sync of a file does not write its name, which is in its folder.
     for path in folder.rglob("*"):
         descriptor = os.open(path, os.O_RDONLY)
         try:

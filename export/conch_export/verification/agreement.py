@@ -73,6 +73,7 @@ def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[
     cosines = _cosines(found, expected)
     measured = {"mean_cosine": float(cosines.mean()), "min_cosine": float(cosines.min())}
     if centred and len(expected) > 1:
+        # The same mean for both: with a mean of its own each side would hide a shift that all its vectors share.
         mean = expected.mean(axis=0)
         measured["centred_cosine"] = float(_cosines(found - mean, expected - mean).mean())
     return measured
@@ -81,6 +82,7 @@ def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[
 def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
     """Ranks and differences of [queries, documents] scores."""
     ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
+    # Within each query, because only its own documents are ranked against each other.
     spread = float(np.sqrt(expected.var(axis=1).mean()))
     error = float(np.sqrt(np.square(found - expected).mean()))
     return {"rank_correlation": float(np.mean(ranks)), "score_error": error / max(spread, 1e-30)}
@@ -93,6 +95,7 @@ def stacked(answers: list[Floats]) -> Floats:
 
 
 def _equally_wide(found: Floats, expected: Floats) -> tuple[Floats, Floats]:
+    # Sparse answers are as wide as the largest index in them, which need not be the same.
     both = stacked([found, expected])
     return both[: len(found)], both[len(found) :]
 
@@ -109,4 +112,5 @@ def _cosines(a: Floats, b: Floats) -> Floats:
 
 
 def _ranks(scores: Floats) -> Floats:
+    # The argsort of an argsort is the rank; `stable`, so that equal scores come in the same order on both sides.
     return np.asarray(np.argsort(np.argsort(scores, kind="stable"), kind="stable"), np.float32)

@@ -172,6 +172,7 @@ def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
     value = _heads(attention.value, attention.key_heads, x)
     key, value = (part.repeat_interleave(shared, dim=0) for part in (key, value))
     scores = query @ key.transpose(1, 2) * attention.head_width**-0.5 + _tensor(attention.score_matrix(len(x)))
+    # Masked tokens are the last ones: they stay queries and are left out of the keys.
     context = torch.softmax(scores[..., :keys], dim=-1) @ value[:, :keys]
     return _linear(attention.output, context.transpose(0, 1).reshape(len(x), -1))
 

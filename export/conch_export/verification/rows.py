@@ -70,10 +70,12 @@ def _tokenizer(description: Description) -> Tokenizer:
 
 def calibration_rows(description: Description, count: int) -> list[Row]:
     """Rows of real text, and as many tokens again drawn from the whole vocabulary, so that ranges hold for any text."""
+    # Every second text: verification takes the others, so that it is about texts that calibration has not seen.
     rows_of, texts = Rows(description), spread(docstrings()[0::2], count)
     role = Role.PAIR if description.task is Task.CROSS_ENCODER else Role.TEXT
     roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if interaction_of(description) else [role] * count
     rows = [rows_of(Item(each, text, text.splitlines()[0])) for each, text in zip(roles, texts, strict=False)]
     random = np.random.default_rng(0)
     drawn = [random.integers(0, rows_of.vocabulary, max(0, len(row.ids) - 2)).tolist() for row in rows]
+    # The first and the last token stay, because most tokenizers put special tokens there.
     return rows + [replace(row, ids=[*row.ids[:1], *ids, *row.ids[-1:]]) for row, ids in zip(rows, drawn, strict=True)]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _SINGLE_TOKENS = (Task.MULTI_VECTOR, Task.SPARSE)
 
 MAX_DIFFERENCE_FP32 = 1e-5
+"""Of a number of a vector of length 1. In fp32 the bars allow for rounding alone."""
 MAX_SCORE_DIFFERENCE_FP32 = 1e-4
+"""Of a weight or a raw score."""
 MAX_MERGED_DIFFERENCE = 1e-5
 
 
@@ -58,6 +60,7 @@ def judge(precision: Precision, model: PublicModel, found: Verification) -> None
         VerificationError: it does; the message says by what, and what to do.
     """
     problems = []
+    # By itself, because a NaN is not greater than what is allowed, and would pass the comparison below.
     if not np.isfinite(found.max_difference):
         problems.append("the graphs return numbers that are not finite")
     allowed = MAX_DIFFERENCE_FP32 if model.task in UNIT_VECTORS else MAX_SCORE_DIFFERENCE_FP32

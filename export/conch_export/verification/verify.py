@@ -160,12 +160,14 @@ class _Graphs:
             tokens = self._one(query)
             for document in documents:
                 pair = np.concatenate([tokens, self._one(document)])
+                # Without row 0, which is the query's score with itself.
                 alone.append(head([query, document], pair)["score"][1:])
             merged.append(head([query, *documents], np.concatenate([tokens, together]))["score"][1:])
         return np.concatenate(alone), np.concatenate(merged)
 
     def _one(self, row: Row) -> Floats:
         """FP32 [tokens, hidden] of a row by itself."""
+        # No id is -1, so different rows cannot have the same key.
         key = (*row.ids, -1, *row.types, -1, row.masked)
         if key not in self._alone:
             self._alone[key] = self._encoder([row])
