@@ -123,8 +123,8 @@ class StandIn(AsyncClient):
         self.embedded.append(texts)
         rows = [np.resize(np.array(list(map(ord, row)) if isinstance(row, str) else row), DIMENSION) for row in texts]
         vectors: NDArray[np.float32] = np.array(rows, dtype=np.float32)[:, : options.get("dimensions")]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.maximum(lengths, 1)  # 0 of a row of the id 0; others are whole numbers
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)  # only a row of the id 0 is shorter
+        return vectors
 
     async def rerank(self, query: str, documents: Sequence[str], **options: Any) -> Ranking:
         await self._work("rerank", options)
