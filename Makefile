@@ -31,7 +31,7 @@ serve: $(STAMP) ## set up, export the default models, serve them and say where
 	$(BIN)/conch serve
 
 # mypy keeps what it knows in .mypy_cache, by the content of files: warm or cold it finds the same.
-quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: under a minute
+quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: about a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -40,3 +41,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     from tests.checkpoints import Checkpoints  # which needs torch; unit tests do without
 
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all that imports and collection have made from garbage collection, which walks it again and again else."""
+    gc.collect()
+    gc.freeze()
