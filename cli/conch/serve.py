@@ -73,8 +73,10 @@ def _complete_publication(repository: Path) -> None:
     """Complete a publication that was killed half-way, which left a mixture of old and new models."""
     if not (repository / ".staging" / "ready").exists():
         return
-    from conch_export.triton.publish import complete  # noqa: PLC0415
-
+    try:
+        from conch_export.triton.publish import complete  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        fail(f"{error}; an export into {repository} was interrupted; to complete it: pip install 'conch[export]'")
     with refused():
         complete(repository)
 

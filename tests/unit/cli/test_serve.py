@@ -1,7 +1,8 @@
-"""`conch serve` ends, with a plain message and status 1, when a part of it has ceased to work."""
+"""`conch serve` ends, with a plain message and status 1, when a part of it is missing or has ceased to work."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import conch_server
@@ -13,6 +14,7 @@ from tests.serving import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Watched:
@@ -63,3 +65,13 @@ def test_it_ends_when_a_part_does(
     ended = CliRunner().invoke(app, ["serve", f"--port={port}", *(flag.format(triton_port) for flag in flags)])
     assert ended.exit_code == 1
     assert told in ended.output
+
+
+def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".staging" / "ready").mkdir(parents=True)
+    monkeypatch.setitem(sys.modules, "conch_export.triton.publish", None)  # its import raises ModuleNotFoundError
+    ended = CliRunner().invoke(app, ["serve", f"--repository={tmp_path}"])
+    assert ended.exit_code == 1
+    assert "was interrupted" in ended.output
+    assert "pip install 'conch[export]'" in ended.output
+    assert "conch[gateway,server]" not in ended.output
