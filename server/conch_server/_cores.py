@@ -60,7 +60,8 @@ def _fit(path: Path, cores: int) -> None:
         text = _overlay(path, cores)
         if text is None:
             place.unlink(missing_ok=True)
-        else:
+        # A file that is right already is kept, so that restarts need no room on the disk.
+        elif not place.exists() or place.read_bytes() != text.encode():
             _write(place, text)
     except OSError as error:
         logger.warning("%s is served as it was planned, not for %s cores: %s", path.parent.name, cores, error)

@@ -139,7 +139,8 @@ class Supervisor:
                     raise StartError(self._why(ended.result() if ended.done() else 1))
                 if time.monotonic() > deadline:
                     limit = f"{self.settings.start_timeout_s:g} s; raise CONCH_START_TIMEOUT_S or look at its log"
-                    raise StartError(f"Triton has not loaded {', '.join(unready)} within {limit}: {self.log.path}")
+                    missed = f"loaded {', '.join(unready)}" if unready else "answered"
+                    raise StartError(f"Triton has not {missed} within {limit}: {self.log.path}")
         finally:
             ended.cancel()
             failed.cancel()

@@ -64,6 +64,15 @@ def test_exported_files_stay_and_what_does_not_fit_any_more_goes(tmp_path: Path)
     assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
 
 
+def test_what_fits_already_is_not_written_again(tmp_path: Path) -> None:
+    repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
+    written = repository / ENCODER / "configs" / "conch.pbtxt"
+    fit_to_cores(repository, 3)
+    before = written.stat()
+    fit_to_cores(repository, 3)
+    assert (written.stat().st_ino, written.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_where_nothing_can_be_written_it_is_served_as_planned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
     (repository / ENCODER / "configs").write_text("in the way")

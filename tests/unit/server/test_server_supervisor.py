@@ -149,6 +149,18 @@ async def test_a_long_run_forgets_earlier_restarts(triton: Triton, tmp_path: Pat
     assert sleeps == []
 
 
+async def test_without_models_to_wait_for_it_says_that_triton_has_not_answered(
+    triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Answers, "alive", silent)
+    with pytest.raises(StartError, match=r"Triton has not answered within 0\.05 s; raise CONCH_START_TIMEOUT_S"):
+        await Supervisor(settings.model_copy(update={"start_timeout_s": 0.05})).__aenter__()
+    assert triton.runs[0].ended.is_set()
+
+
 async def test_an_error_is_raised_to_waiters_when_the_watch_ends(
     triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
