@@ -177,7 +177,8 @@ def test_the_gateways_image_is_healthy_when_the_gateway_is_ready(
 ) -> None:
     dockerfile = (ROOT / "deploy" / "gateway.Dockerfile").read_text(encoding="utf-8")
     assert 'CMD ["python", "/opt/conch/is_ready.py"]' in dockerfile
-    environment = {"PATH": "/usr/bin:/bin"}
+    nowhere = "http://127.0.0.1:9"
+    environment = {"PATH": "/usr/bin:/bin", "http_proxy": nowhere, "https_proxy": nowhere}
     with ThreadingHTTPServer(("127.0.0.1", 0), _Health) as server:
         server.status = status  # type: ignore[attr-defined]
         if tls:
