@@ -1,7 +1,8 @@
-"""What `pyproject.toml` declares: our packages, and the extra that each of them needs."""
+"""Our packages: what `pyproject.toml` declares of them, the extra that each needs, and what modules import."""
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,3 +23,14 @@ def extras_of(package: str) -> tuple[str, ...]:
     """The extras of a package: that of its name, if there is one, and what its optional modules need."""
     name = package.removeprefix("conch_")
     return tuple(extra for extra in (name, *OPTIONAL.get(package, ())) if extra in PROJECT["optional-dependencies"])
+
+
+def imported(module: Path) -> set[str]:
+    """Top-level names of what a module imports, inside functions and for type checkers too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from importlib.metadata import packages_distributions
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.declared import PACKAGES, PROJECT, ROOT, extras_of
+from tests.declared import PACKAGES, PROJECT, ROOT, extras_of, imported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,15 +37,8 @@ def declared(extras: set[str]) -> set[str]:
 
 def third_party(folder: Path) -> set[str]:
     """Top-level modules that are imported anywhere in a folder, but are neither Python's nor ours."""
-    found: set[str] = set()
-    for path in folder.rglob("*.py"):
-        if any(path.is_relative_to(other) for other in ELSEWHERE):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found.update(alias.name.split(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add((node.module or "").split(".")[0])
+    paths = (path for path in folder.rglob("*.py") if not any(path.is_relative_to(other) for other in ELSEWHERE))
+    found: set[str] = set().union(*map(imported, paths))
     return found - sys.stdlib_module_names - PACKAGES.keys() - {"benchmarks", "deploy", "docs", "tests"} - OF_TRITON
 
 

@@ -6,13 +6,17 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import conch_client
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.declared import ROOT, imported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PACKAGES = re.findall(r"^\| `(\w+)/` \| `(\w+)` \| ([^|]+) \|", ARCHITECTURE, re.MULTILINE)
@@ -66,22 +70,11 @@ def test_what_always_holds_is_kept_by_a_test_that_exists(name: str) -> None:
     assert test in functions
 
 
-def imports_of(package: Path) -> set[str]:
-    """The packages that any module of this one imports, wherever in it."""
-    found: set[str] = set()
-    for module in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found.update(alias.name.split(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add((node.module or "").split(".")[0])
-    return found
-
-
 @pytest.mark.parametrize(("folder", "package", "stated"), PACKAGES)
 def test_packages_import_what_the_architecture_says(folder: str, package: str, stated: str) -> None:
     ours = {name for _, name, _ in PACKAGES}
-    assert imports_of(ROOT / folder / package) & ours - {package} == set(re.findall(r"`(\w+)`", stated))
+    found: set[str] = set().union(*map(imported, (ROOT / folder / package).rglob("*.py")))
+    assert found & ours - {package} == set(re.findall(r"`(\w+)`", stated))
 
 
 def test_the_architecture_names_every_package() -> None:

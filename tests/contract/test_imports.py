@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.declared import PACKAGES, imported
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "conch": ROOT / "cli" / "conch",
-    "conch_client": ROOT / "client" / "conch_client",
-    "conch_contract": ROOT / "contract" / "conch_contract",
-    "conch_export": ROOT / "export" / "conch_export",
-    "conch_gateway": ROOT / "gateway" / "conch_gateway",
-    "conch_server": ROOT / "server" / "conch_server",
-}
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MAY_IMPORT = {
     "conch": {"conch_client", "conch_contract", "conch_export", "conch_gateway", "conch_server"},
     "conch_client": {"conch_contract"},
@@ -39,31 +30,16 @@ def modules(package: str) -> list[Path]:
     return sorted(PACKAGES[package].rglob("*.py"))
 
 
-def imports(module: Path) -> Iterator[str]:
-    """Absolute names of what a module imports, inside functions and for type checkers too."""
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module or ""
-
-
-def roots(names: Iterator[str]) -> set[str]:
-    return {name.split(".")[0] for name in names}
-
-
 @every_package
 def test_packages_import_each_other_in_one_direction_only(package: str) -> None:
     for module in modules(package):
-        others = roots(imports(module)) & set(PACKAGES) - {package}
+        others = imported(module) & set(PACKAGES) - {package}
         assert others <= MAY_IMPORT[package], module
 
 
 def test_the_contract_imports_numpy_at_most() -> None:
     for module in modules("conch_contract"):
-        assert roots(imports(module)) <= {"conch_contract", "numpy", "typing_extensions", *sys.stdlib_module_names}, (
-            module
-        )
+        assert imported(module) <= {"conch_contract", "numpy", "typing_extensions", *sys.stdlib_module_names}, module
 
 
 def test_the_command_line_imports_packages_only_when_a_subcommand_is_called() -> None:
@@ -76,11 +52,11 @@ def test_the_command_line_imports_packages_only_when_a_subcommand_is_called() ->
 @pytest.mark.parametrize("package", ["conch", "conch_client", "conch_contract", "conch_gateway", "conch_server"])
 def test_nothing_that_serves_imports_a_training_framework(package: str) -> None:
     for module in modules(package):
-        assert not roots(imports(module)) & {"torch", "transformers", "optimum", "sentence_transformers"}, module
+        assert not imported(module) & {"torch", "transformers", "optimum", "sentence_transformers"}, module
 
 
 def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch() -> None:
-    found = {module.name for module in modules("conch_export") if roots(imports(module)) & {"torch", "transformers"}}
+    found = {module.name for module in modules("conch_export") if imported(module) & {"torch", "transformers"}}
     assert found == {
         "architecture.py",
         "libraries.py",
@@ -104,7 +80,7 @@ def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch()
 def test_importing_a_package_loads_nothing_that_it_does_not_need(package: str, without: set[str]) -> None:
     code = f"import sys, {package}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
-    assert not roots(iter(run.stdout.split())) & without
+    assert not {name.split(".")[0] for name in run.stdout.split()} & without
 
 
 @pytest.mark.parametrize("package", ["conch_contract", "conch_export", "conch_gateway", "conch_server"])
