@@ -60,12 +60,12 @@ Prepare = Callable[[LoadedModel], Generator[None, None, Job[Result]]]
 """Makes a call's job once the model is known: tokenises, checks, plans. No I/O, but real work, done in steps."""
 
 
-def refuse_rows(model: ModelInfo, refused: NDArray[np.bool_]) -> None:
+def refuse_rows(refused: NDArray[np.bool_]) -> None:
     """Raises InvalidInputError for texts that the server could not compute, which are NaN in its answer: bool [n]."""
     indices = np.flatnonzero(refused).tolist()
     if indices:
         raise InvalidInputError(
-            f"{model.name} refused text(s) {indices}: a token id is outside its vocabulary; "
+            f"the model refused text(s) {indices}: a token id is outside its vocabulary; "
             "use its own tokenizer (Client.tokenize), or send the text",
             indices,
         )

@@ -93,7 +93,7 @@ class VectorOptions:
             raise InvalidInputError(f"dimensions must be at most {model.dimension} for {model.name}")
         if model.matryoshka_dimensions is None:
             raise InvalidInputError(
-                f"{model.name} was not trained for shorter vectors (Matryoshka); leave dimensions out, "
+                f"the model was not trained for shorter vectors (Matryoshka); leave dimensions out, "
                 f"or ask for {model.dimension}"
             )
 

@@ -75,7 +75,7 @@ class _RerankJob(Job[Ranking]):
         """By ``raw``, with ``scores``."""
         refused = np.flatnonzero(np.isnan(raw)).tolist()
         if refused:
-            raise InvalidInputError(f"{self._model.name} refused documents {refused}, or the query", refused)
+            raise InvalidInputError(f"the model refused documents {refused}, or the query", refused)
         order = np.argsort(-raw, kind="stable")[: self._question.top_n]
         tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
         return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist())

@@ -57,7 +57,7 @@ class EmbedJob(Job["NDArray[np.float32]"]):
         vectors = np.empty((len(self._rows), dimension), np.float32)
         for part, response in zip(self.parts, responses, strict=True):
             vectors[part] = read_output(response, self._model.output, (len(part), dimension))
-        refuse_rows(self._model, np.isnan(vectors).any(axis=1))
+        refuse_rows(np.isnan(vectors).any(axis=1))
         return self._vectors.apply(vectors, self._model)
 
 
@@ -86,7 +86,7 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
                 # A view would keep the padded matrix of the whole request alive.
                 vectors[index] = row[:length].copy()
         vectors = self._compared(vectors)
-        refuse_rows(self._model, np.array([bool(np.isnan(row[:, :1]).any()) for row in vectors]))
+        refuse_rows(np.array([bool(np.isnan(row[:, :1]).any()) for row in vectors]))
         return [units(row) for row in vectors] if self._normalize else vectors
 
     def _compared(self, vectors: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -113,7 +113,7 @@ class SparseJob(Job[list[SparseVector]]):
             indices = np.asarray(read_output(response, "indices", weights.shape), np.int64)
             for index, row in zip(part.tolist(), zip(indices, weights, strict=True), strict=True):
                 vectors[index] = _ascending(*row)
-        refuse_rows(self._model, np.array([bool(np.isnan(vector.values).any()) for vector in vectors]))
+        refuse_rows(np.array([bool(np.isnan(vector.values).any()) for vector in vectors]))
         return vectors
 
 

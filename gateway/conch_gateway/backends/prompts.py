@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conch_client import ModelInfo
 
+from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import InputType
 
 # Names under which models' authors put a prompt, most usual first: sentence-transformers' own order for queries and
@@ -45,7 +46,14 @@ def choose_prompt(info: ModelInfo, prompt_name: str | None, input_type: InputTyp
 
     Where its author gave none for such input, the model's default applies, unless that is for another kind of input:
     a passage gets no query's prompt.
+
+    Raises:
+        InvalidValueError: the model has no prompt of that name; it names no model, which may be known by an alias only.
     """
+    if prompt_name is not None and prompt_name not in info.prompts:
+        known = ", ".join(sorted(info.prompts)) or "none"
+        msg = f"prompt_name: the model has no prompt {prompt_name!r}; it has: {known}"
+        raise InvalidValueError(msg, param="prompt_name")
     if prompt_name is not None or input_type is None:
         return Prompt(None, prompt_name)
     name = next((name for name in PROMPT_NAMES[input_type] if name in info.prompts), None)

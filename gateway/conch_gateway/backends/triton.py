@@ -116,7 +116,7 @@ class Triton:
         return await self._client.tokens(
             texts,
             model=info.name,
-            prompt_name=prompt_name,
+            **choose_prompt(info, prompt_name, None)._asdict(),
             add_special_tokens=add_special_tokens,
             timeout_s=self._timeout_s,
         )
@@ -158,7 +158,7 @@ class Triton:
         sizes = list(map(len, ids))
         if most_tokens is not None and sum(sizes) > most_tokens:
             msg = (
-                f"{sum(sizes)} tokens are too many, as each gets a vector; with model {info.name!r} send at "
+                f"{sum(sizes)} tokens are too many, as each gets a vector; with model {reservation.asked!r} send at "
                 f"most {most_tokens} in one request"
             )
             raise InvalidValueError(msg, param="input")

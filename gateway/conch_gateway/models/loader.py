@@ -26,6 +26,7 @@ _CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
 _POLL_S = 0.02
 _ALIVE = frozenset({"READY", "LOADING", "UNLOADING"})
 _LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
+_LOADING = "the model is being loaded; retry in a moment"  # without its name: the caller may know an alias only
 _TOKENIZER = tokenizer_name("")
 _DERIVED = ("", *(derived_name("", task) for task in DERIVED))
 
@@ -76,7 +77,7 @@ class Loader:
                 yield
             except ModelNotFoundError as error:  # Triton was restarted since the last refresh
                 model.loaded = False
-                raise _loading(model) from error
+                raise LoadingError(_LOADING) from error
 
     async def load(self, name: str) -> LocalModel:
         """Load a model, or anew from the disk if it is loaded, and return when it has computed a probe.
@@ -140,7 +141,7 @@ class Loader:
             # `wait` never cancels: the change goes on for others when this request gives up.
             done, _ = await asyncio.wait({change}, timeout=deadline - asyncio.get_running_loop().time())
             if not done:
-                raise _loading(model)
+                raise LoadingError(_LOADING)
             change.result()
 
     async def _change(self, name: str, *, loaded: bool) -> LocalModel:
@@ -191,7 +192,3 @@ class Loader:
         """Return the model that has this public name, or from which the one that has it was derived."""
         candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
         return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
-
-
-def _loading(model: LocalModel) -> LoadingError:
-    return LoadingError(f"model {model.name!r} is being loaded; retry in a moment")

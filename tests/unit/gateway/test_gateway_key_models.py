@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch_gateway.auth import keyring as _keyring
 from conch_gateway.auth.keys import create_key
+from conch_gateway.backends import triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -125,6 +126,27 @@ async def test_an_alias_opens_all_that_it_stands_for_and_is_the_only_name_told(o
         direct = await ask(http, surface, "overlap" if surface in RANKS else "letters")
     assert (answer.status_code, direct.status_code) == (200, 404), answer.text
     assert names_in(answer) <= {alias}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/embeddings", {"input": "a", "prompt_name": "none"}, id="no such prompt"),
+        pytest.param("/tokenize", {"inputs": "a", "prompt_name": "none"}, id="no such prompt to tokenise with"),
+        pytest.param("/v1/embeddings", {"input": "a", "dimensions": 9}, id="too many dimensions"),
+        pytest.param("/v1/embeddings", {"input": "a", "normalize": False}, id="raw vectors"),
+        pytest.param("/v1/embeddings", {"input": "a", "vector_type": "late"}, id="too many token vectors"),
+        pytest.param("/v1/rerank", {"query": "a", "documents": ["a"]}, id="not a reranker"),
+    ],
+)
+async def test_an_error_does_not_name_the_model_behind_an_alias(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(triton, "_MOST_NUMBERS", 2)
+    async with opened("finder") as http:
+        answer = await http.post(path, json={"model": "finder", **body})
+    assert answer.status_code == 400, answer.text
+    assert names_in(answer) <= {"finder"}
 
 
 @pytest.mark.parametrize("surface", [name for name in SURFACES if not name.startswith("Ollama's")])
