@@ -1,7 +1,7 @@
 """Vectors that were computed before: a text is computed once within a request, and with a cache once for all.
 
-An entry belongs to one text under one variant, which stands for everything else that its vector depends on, and shows
-all of it when printed. Both are hashed together, so that the cache holds no text.
+An entry belongs to one text under one variant: everything else that its vector depends on, which shows all of itself
+when printed. Both are hashed together, so that the cache holds no text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from cachetools import LRUCache
 from conch_client import InvalidInputError
 
-from conch_gateway.jobs import Answer, Vectors
+from conch_gateway.jobs import Answer, EmbeddingJob, Vectors, is_text
 
 _OVERHEAD_BYTES = 300  # of an entry beside the numbers: key, tuple, array header, place in the order
 
@@ -34,23 +34,34 @@ class VectorCache:
         )
 
     async def complete(
-        self, texts: list[str], variant: object, compute: Callable[[list[str]], Awaitable[Answer[Vectors]]]
+        self, job: EmbeddingJob, source: object, compute: Callable[[EmbeddingJob], Awaitable[Answer[Vectors]]]
     ) -> Answer[Vectors]:
         """Return the vectors of all texts, float32 [texts, dimension], of which the unknown are computed, each once.
 
-        Where the backend does not count the tokens of each text, none are counted for texts that are remembered.
+        Where the backend does not count the tokens of each text, none are counted for texts that are remembered. Token
+        ids are not remembered.
+
+        Args:
+            job: the texts, and what is to be done with them.
+            source: what else vectors depend on: the model's facts, the edition of its backend, and what is cut from
+                texts, which the job may leave to the settings.
+            compute: computes the part of the job that is not known.
 
         Raises:
             InvalidInputError: of `compute`, with indices among all texts.
         """
+        if not is_text(job.texts):
+            return await compute(job)
+        texts = job.texts
         unique = list(dict.fromkeys(texts))
-        known = self._known(unique, variant)
+        keys = {} if self._entries is None else _keys(unique, source, job)
+        known = self._known(keys)
         missing = [text for text in unique if text not in known] if known else unique
         hits = None if self._entries is None else sum(text in known for text in texts)
         answer: Answer[Vectors] | None = None
         if missing:
             try:
-                answer = await compute(missing)
+                answer = await compute(job if len(missing) == len(texts) else replace(job, texts=missing))
             except InvalidInputError as error:
                 raise error.moved([texts.index(text) for text in missing]) from error
             # Nothing to remember and nothing twice: the answer passes without a copy of its vectors.
@@ -58,7 +69,7 @@ class VectorCache:
                 return answer
             computed = zip(answer.given, answer.row_tokens or [0] * len(missing), strict=True)
             known |= {text: _Entry(*entry) for text, entry in zip(missing, computed, strict=True)}
-            self._keep({text: known[text] for text in missing}, variant)
+            self._keep(keys, {text: known[text] for text in missing})
         # Not from the cache, where new entries may have driven out others of this very request.
         found = [known[text] for text in texts]
         vectors, tokens = np.stack([entry.vector for entry in found]), sum(entry.tokens for entry in found)
@@ -72,28 +83,30 @@ class VectorCache:
         """About how much memory the entries take."""
         return int(self._entries.currsize) if self._entries is not None else 0
 
-    def _known(self, texts: list[str], variant: object) -> dict[str, _Entry]:
+    def _known(self, keys: dict[str, bytes]) -> dict[str, _Entry]:
         if self._entries is None:
             return {}
-        prefix = _prefix(variant)
-        entries = ((text, self._entries.get(_key(prefix, text))) for text in texts)
+        entries = ((text, self._entries.get(key)) for text, key in keys.items())
         return {text: entry for text, entry in entries if entry is not None}
 
-    def _keep(self, entries: dict[str, _Entry], variant: object) -> None:
+    def _keep(self, keys: dict[str, bytes], entries: dict[str, _Entry]) -> None:
         if self._entries is None:
             return
-        prefix = _prefix(variant)
         for text, (vector, tokens) in entries.items():
             # LRUCache raises ValueError for an entry that is larger than itself.
             if vector.nbytes + _OVERHEAD_BYTES <= self._entries.maxsize:
                 # A view would keep the vectors of all texts.
-                self._entries[_key(prefix, text)] = _Entry(vector.copy(), tokens)
+                self._entries[keys[text]] = _Entry(vector.copy(), tokens)
 
 
-def _prefix(variant: object) -> bytes:
+def _keys(texts: list[str], source: object, job: EmbeddingJob) -> dict[str, bytes]:
+    """Return the key of each text."""
+    variant = source, replace(job, texts=[], model=None, truncate=None, counted=True)
     # `repr` shows a NUL as an escape, so no text can shift the border between variant and text.
-    return repr(variant).encode() + b"\0"
-
-
-def _key(prefix: bytes, text: str) -> bytes:
-    return blake2b(prefix + text.encode(), digest_size=20).digest()
+    begun = blake2b(repr(variant).encode() + b"\0", digest_size=20)
+    keys: dict[str, bytes] = {}
+    for text in texts:
+        whole = begun.copy()
+        whole.update(text.encode())
+        keys[text] = whole.digest()
+    return keys

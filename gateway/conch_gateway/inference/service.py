@@ -7,14 +7,14 @@ request may be refused with 429 where it reserves room, and where the backend le
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from conch_client import InvalidInputError, Ranked, SparseVector, UnavailableError
+from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector, UnavailableError
 from conch_contract import Task
 
-from conch_gateway.backends.backend import ReplacedError
+from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import VectorCache
@@ -26,6 +26,7 @@ from conch_gateway.telemetry.request import RequestContext, Usage
 
 Given = TypeVar("Given")
 Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
+Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
 _STARTS = 3  # how often a request may begin anew because its model was replaced
 
@@ -49,6 +50,7 @@ class Inference:
 
     def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
         self._max_inputs = settings.max_inputs
+        self._truncate = settings.truncate
         self._models = models
         self._admission = admission
         self._cache = VectorCache(settings.cache_mb * 2**20)
@@ -60,37 +62,18 @@ class Inference:
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
             _check_vectors(job, model)
             info, backend = model.info, model.backend
-            if not is_text(job.texts):
-                return await backend.embed(info, job, reservation)
-
-            def embed(missing: list[str]) -> Awaitable[Answer[Vectors]]:
-                part = job if len(missing) == len(job.texts) else replace(job, texts=missing)
-                return backend.embed(info, part, reservation)
-
-            variant = (backend.edition, info, replace(job, texts=[], model=None))
-            return await self._cache.complete(job.texts, variant, embed)
+            source = backend.edition, info, job.truncate or self._truncate
+            return await self._cache.complete(job, source, lambda part: backend.embed(info, part, reservation))
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
     async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
-        self._check_texts(job, shortened=False)
-
-        async def compute(model: Served, reservation: Reservation) -> Answer[list[Vectors]]:
-            _check_vectors(job, model)
-            return await model.backend.embed_tokens(model.info, job, reservation)
-
-        return await self._run(job.model, {Task.MULTI_VECTOR}, job.texts, context, compute)
+        return await self._embed_whole(job, context, Task.MULTI_VECTOR, lambda backend: backend.embed_tokens)
 
     async def embed_sparse(self, job: EmbeddingJob, context: RequestContext) -> Result[list[SparseVector]]:
         """Return term ids and weights for each text, of the named model or of the one derived from it."""
-        self._check_texts(job, shortened=False)
-
-        async def compute(model: Served, reservation: Reservation) -> Answer[list[SparseVector]]:
-            _check_vectors(job, model)
-            return await model.backend.embed_sparse(model.info, job, reservation)
-
-        return await self._run(job.model, {Task.SPARSE}, job.texts, context, compute)
+        return await self._embed_whole(job, context, Task.SPARSE, lambda backend: backend.embed_sparse)
 
     async def rerank(self, job: RerankJob, context: RequestContext) -> Result[list[Ranked]]:
         """Return the best `top_n` documents by descending score."""
@@ -127,6 +110,18 @@ class Inference:
 
         rows = [query + document for query, document in job.pairs]
         return await self._run(job.model, RERANKING, rows, context, compute)
+
+    async def _embed_whole(
+        self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]
+    ) -> Result[Given]:
+        """Compute vectors that cannot be shortened, and are not cached, by a method of the backend."""
+        self._check_texts(job, shortened=False)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[Given]:
+            _check_vectors(job, model)
+            return await method(model.backend)(model.info, job, reservation)
+
+        return await self._run(job.model, {task}, job.texts, context, compute)
 
     async def _run(
         self,

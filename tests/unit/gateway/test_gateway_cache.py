@@ -11,7 +11,7 @@ import pytest
 from conch_client import InvalidInputError
 from conch_gateway import CapacityError
 from conch_gateway.inference.cache import VectorCache
-from conch_gateway.jobs import Answer
+from conch_gateway.jobs import Answer, EmbeddingJob
 from conch_gateway.scheduling.admission import Backlog
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ async def test_what_a_vector_depends_on_keeps_entries_apart(
     assert computed(client) == 2
 
 
+async def test_dialects_that_say_the_same_in_other_words_share_entries(http_with: Serve, client: StandIn) -> None:
+    async with http_with(cache_mb=1) as http:
+        (vector,), _ = await embedded(http, ["ab"])
+        answer = await http.post("/api/embed", json={"model": "letters", "input": "ab"})  # states truncation
+
+    assert (computed(client), answer.json()["embeddings"]) == (1, [vector])
+
+
 async def test_a_model_that_was_deployed_anew_is_asked_again(http_with: Serve, client: StandIn) -> None:
     async with http_with(cache_mb=1) as http:
         await embedded(http, ["ab"])
@@ -140,10 +148,10 @@ async def test_a_text_that_is_refused_is_named_by_its_place_among_those_given(
 async def completed(cache: VectorCache, text: str, vector: NDArray[np.float32]) -> Answer[NDArray[np.float32]]:
     """The answer for one text, whose vector is computed where it is not remembered."""
 
-    async def compute(_: list[str]) -> Answer[NDArray[np.float32]]:
+    async def compute(_: EmbeddingJob) -> Answer[NDArray[np.float32]]:
         return Answer(vector, 3, [3])
 
-    return await cache.complete([text], "variant", compute)
+    return await cache.complete(EmbeddingJob([text]), "source", compute)
 
 
 async def test_it_holds_no_more_than_it_may_and_forgets_what_was_used_least_recently() -> None:
