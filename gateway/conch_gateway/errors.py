@@ -57,7 +57,7 @@ class InvalidValueError(RequestError):
 
 
 class BodyTooLargeError(RequestError):
-    """The body has more bytes than `max_body_bytes`."""
+    """The body has more bytes than `max_body_bytes`, or more values than a request needs."""
 
 
 class UnsupportedCodingError(RequestError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from conch_contract import Truncate
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-Truncate = Literal["none", "start", "end"]
 Load = Literal["start", "lazy", "demand"]
 
 

@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from conch_client import ModelInfo, Ranked, SparseVector, Token
-from conch_contract import Task
+from conch_contract import Task, Truncate
 from pydantic import BaseModel
 
 from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Vectors
 from conch_gateway.scheduling.admission import Reservation
-from conch_gateway.settings import Truncate
 
 
 class ReplacedError(Exception):

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 import anyio
 import numpy as np
 from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector
-from conch_contract import Task
+from conch_contract import Task, Truncate
 
 from conch_gateway.backends.backend import Kind
 from conch_gateway.backends.calls import in_calls
@@ -27,7 +27,6 @@ from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Texts, Vectors, 
 from conch_gateway.scheduling.admission import Backlog, Reservation
 from conch_gateway.scheduling.sizes import estimated_sizes
 from conch_gateway.scheduling.slots import Slots
-from conch_gateway.settings import Truncate
 
 Given = TypeVar("Given")
 Fields = Mapping[str, object]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
+from conch_contract import Truncate
 from numpy.typing import NDArray
 from pydantic import (
     BeforeValidator,
@@ -24,7 +25,6 @@ from pydantic_core import CoreSchema, core_schema
 from conch_gateway.api.fields.body import RequestBody, invalid, optional, wrong_type
 from conch_gateway.api.fields.encodings import ByteOrder, FloatType, OutputType, floats, in_base64
 from conch_gateway.api.fields.texts import list_of
-from conch_gateway.settings import Truncate
 
 
 @dataclass(frozen=True, slots=True)
