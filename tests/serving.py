@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import httpx
 import psutil
@@ -27,6 +28,10 @@ STOP_TIMEOUT_S = 60
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # Below what Linux gives to outgoing connections, which could otherwise take a port before its server does.
 PORTS = range(20_000, 32_000)
+# However the tests end (by SIGKILL, or by a time limit that ends the process), the kernel ends what they have started.
+# It does so when the thread ends that has started it; tests start servers in threads that end earlier than the tests.
+WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL")
+_STARTER = ThreadPoolExecutor(1, "starts-conch-serve")
 
 
 class NotServingError(Exception):
@@ -40,6 +45,8 @@ class NotServingError(Exception):
 
 class Serving:
     """One `conch serve`: entered, it is ready; left, it has been stopped by SIGTERM.
+
+    It ends at the latest when the process of the tests does, whatever ends that.
 
     `repository` is served, or, where that is None, the Triton of `CONCH_TRITON_URL`. `folder` gets the run directory
     and all output. `flags` and `environment` are those of the command; `CONCH_` variables of this process are not
@@ -56,6 +63,7 @@ class Serving:
         self._outputs = (folder / "stdout", folder / "stderr")
         ports = {"port": self.port, "triton-grpc-port": self.grpc_port, "triton-metrics-port": self.metrics_port}
         self._command = [
+            *WITH_ITS_PARENT,
             *(sys.executable, "-m", "conch", "serve"),
             *(f"--{name}={port}" for name, port in ports.items()),
             f"--run-directory={self.run_directory}",
@@ -114,15 +122,7 @@ class Serving:
         self.run_directory.mkdir(parents=True, exist_ok=True)
         self._begins = (_size(self._outputs[0]), _size(self._outputs[1]))
         with self._outputs[0].open("ab") as output, self._outputs[1].open("ab") as errors:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                env=self._environment,
-                # Ctrl-C in the terminal is for the tests, which stop what they have started.
-                start_new_session=True,
-            )
+            self._process = _STARTER.submit(self._spawn, output, errors).result()
         return self
 
     def start(self) -> Self:
@@ -184,9 +184,20 @@ class Serving:
             return
         try:
             self.stop()
-        except subprocess.TimeoutExpired:
+        except BaseException:  # it did not stop in time, or the test was interrupted meanwhile
             self.kill()
             raise
+
+    def _spawn(self, output: BinaryIO, errors: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env=self._environment,
+            # Ctrl-C in the terminal is for the tests, which stop what they have started.
+            start_new_session=True,
+        )
 
     def _children(self) -> list[psutil.Process]:
         try:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
 from functools import cache
@@ -20,6 +18,7 @@ from conch_export import Options, Precision, plan
 from benchmarks import venvs
 from tests import head_checkpoints
 from tests.exports import export_once
+from tests.serving import Serving, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,12 +52,6 @@ class Served(NamedTuple):
     narrow_key: str
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default models, which the Makefile exports first, and a small seeded sparse one."""
@@ -72,31 +65,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A real Triton and a real gateway, started as README says."""
-    grpc_port, run = free_port(), tmp_path_factory.mktemp("run")
-    flags = [f"--repository={repository}", "--port=0", f"--triton-grpc-port={grpc_port}", "--triton-metrics-port=0"]
-    keys, models_file = run / "keys.json", run / "models.toml"
+    folder = tmp_path_factory.mktemp("serving")
+    keys, models_file = folder / "keys.json", folder / "models.toml"
     models_file.write_text(MODELS_FILE, encoding="utf-8")
-    environment = {
-        **os.environ,
+    settings = {
         "CONCH_API_KEYS": f"tests:{KEY}",
         "CONCH_API_KEYS_FILE": str(keys),
         "CONCH_MODELS_FILE": str(models_file),
-        "CONCH_RUN_DIRECTORY": str(run),
-        "COLUMNS": "200",
     }
     create = [sys.executable, "-m", "conch", "keys", "create", "narrow", "--requests-per-minute=6", f"--file={keys}"]
     narrow_key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
-    command = [sys.executable, "-m", "conch", "serve", *flags]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        printed = ""
-        while (found := re.search(r"REST\W+(http://127\.0\.0\.1:\d+)", printed)) is None:
-            line = process.stdout.readline()
-            assert line, "conch serve ended; it says above why"
-            printed += line
-        yield Served(found.group(1), f"127.0.0.1:{grpc_port}", narrow_key)
-        process.terminate()
-        process.communicate()
+    with Serving(repository, folder, **settings) as serving:
+        yield Served(serving.url, serving.grpc_url, narrow_key)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +108,7 @@ def work(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Work:
         "folder": str(folder),
         "key": KEY,
         "narrow key": served.narrow_key,
-        "free port": free_port(),
+        "free port": free_ports(1)[0],
     }
 
 

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,15 +14,14 @@ import pytest
 from conch_gateway import Gateway, GatewayError, GatewaySettings, ListenError, app
 from pydantic import ValidationError
 
-from tests.serving import Serving
+from tests.serving import Serving, alive
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.unit.gateway.conftest import StandIn
 
 GOOD = {"input": "ab"}
+ROOT = Path(__file__).parents[3]
 
 
 def gateway_of(client: StandIn, **settings: int) -> Gateway:
@@ -147,3 +150,32 @@ def test_idle_it_takes_no_more_than_150_mb(tmp_path: Path) -> None:
     resident = psutil.Process(serving.pid).memory_info().rss
     assert serving.stop() == 0
     assert resident < 150e6
+
+
+def test_what_tests_have_started_ends_with_them_however_they_end(tmp_path: Path) -> None:
+    code = """if True:
+        import sys, threading
+        from pathlib import Path
+        from tests.serving import Serving, alive
+        serving = Serving(None, Path(sys.argv[1]), CONCH_TRITON_URL='127.0.0.1:1')
+        starting = threading.Thread(target=serving.launch)
+        starting.start()
+        starting.join()
+        print(serving.pid, flush=True)
+        sys.stdin.read()
+    """
+    tests = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with tests:
+        assert tests.stdout is not None
+        try:
+            served = psutil.Process(int(tests.stdout.readline()))
+            assert alive(served)
+        finally:
+            tests.kill()
+    try:
+        until(lambda: not alive(served))
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            served.kill()
