@@ -4,7 +4,9 @@
 
 runs `benchmarks/run.py` of each checkout by turns, with the Python of its `.venv`, for conch's own systems. Rounds
 alternate, so that a slow minute of the machine falls on both. A ratio is that of the medians over the rounds, new by
-old: above 1 the new one computes more tokens a second.
+old: above 1 the new one computes more tokens a second. Beside it are the lowest and the highest ratio of a single
+round: if 1 lies between them, the difference may be the machine's. The result has both checkouts' tokens a second of
+every round, and how many cores other processes used meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import shlex
+import math
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -49,9 +51,27 @@ def compared(old: list[Result], new: list[Result]) -> list[dict[str, Any]]:
     records = []
     for system, workload in pairs:
         speeds = [[results.tokens_per_s(result, system, workload) for result in runs] for runs in (old, new)]
-        ratio = median(speeds[1]) / median(speeds[0])
-        records.append({"system": system, "workload": workload, "old": speeds[0], "new": speeds[1], "ratio": ratio})
+        others = [[_others_cores(result, system, workload) for result in runs] for runs in (old, new)]
+        by_round = [after / before for before, after in zip(*speeds, strict=True)]
+        records.append(
+            {
+                "system": system,
+                "workload": workload,
+                "old": speeds[0],
+                "new": speeds[1],
+                "old_others_cores": others[0],
+                "new_others_cores": others[1],
+                "ratio": median(speeds[1]) / median(speeds[0]),
+                "ratio_by_round": {"lowest": min(by_round), "highest": max(by_round)},
+            }
+        )
     return records
+
+
+def _others_cores(result: Result, system: str, workload: str) -> float:
+    """Return the cores that other processes used during the measurements."""
+    found = [r["others_cores"] for r in result["rounds"] if (r["system"], r["workload"]) == (system, workload)]
+    return max(found, default=math.nan)
 
 
 def main() -> None:
@@ -68,11 +88,12 @@ def main() -> None:
         which = side ^ (number % 2)
         runs[which].append(measured(chosen.checkouts[which].resolve(), chosen.seconds, scratch))
     records = compared(*runs)
+    options = f"--rounds {chosen.rounds} --seconds {chosen.seconds:g}"
     RESULT.write_text(
         json.dumps(
             {
                 "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "command": shlex.join(["python", "benchmarks/compare_checkouts.py", "OLD", "NEW", *sys.argv[3:]]),
+                "command": f"python benchmarks/compare_checkouts.py OLD NEW {options}",
                 "machine": machine.machine(),
                 "versions": machine.versions(),
                 "old": runs[0][0]["git"],
@@ -84,10 +105,11 @@ def main() -> None:
         + "\n",
         encoding="utf-8",
     )
-    table = Table("system", "workload", "old tokens/s", "new tokens/s", "ratio")
+    table = Table("system", "workload", "old tokens/s", "new tokens/s", "ratio", "of single rounds")
     for record in records:
         speeds = (f"{median(record[side]):,.0f}" for side in ("old", "new"))
-        table.add_row(record["system"], record["workload"], *speeds, f"{record['ratio']:.3f}")
+        by_round = "{lowest:.3f} to {highest:.3f}".format(**record["ratio_by_round"])
+        table.add_row(record["system"], record["workload"], *speeds, f"{record['ratio']:.3f}", by_round)
     Console().print(table)
 
 

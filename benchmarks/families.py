@@ -1,6 +1,9 @@
-"""Speed of each encoder family per operation, relative to BERT: one core, mixed lengths, random weights.
+"""Speed of encoders per operation, relative to BERT: one core, mixed lengths, random weights.
 
-python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
+There is one for each structure of layers. RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and ELECTRA have BERT's; Qwen2,
+Llama and Mistral have Qwen3's without norms of queries and keys.
+
+    python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def _changed(layer: Layer, **attention: Any) -> Layer:
 
 
 def encoders() -> dict[str, Encoder]:
-    """Return an encoder of every family, all of the same width and depth."""
+    """Return an encoder of every structure, by the family that it is named after, all of the same width and depth."""
     bert, width = _bert(), HIDDEN // HEADS
     rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
     relative = RelativeBias(_random.standard_normal((HEADS, 2 * LENGTH + 1)).astype(np.float32))

@@ -97,10 +97,12 @@ def main() -> None:
     """Measure on asyncio's loop, as `conch bench` runs, and on uvloop's."""
     with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1/embeddings"
-        for loop, run in (("asyncio", asyncio.run), ("uvloop", uvloop.run)):
-            print(loop, {name: round(time_us) for name, time_us in run(measure(url)).items()})
-        server.kill()
+        try:
+            url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1/embeddings"
+            for loop, run in (("asyncio", asyncio.run), ("uvloop", uvloop.run)):
+                print(loop, {name: round(time_us) for name, time_us in run(measure(url)).items()})
+        finally:
+            server.kill()
 
 
 if __name__ == "__main__":
