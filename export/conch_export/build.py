@@ -31,7 +31,10 @@ from conch_export.verification.rows import calibration_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conch_contract import Interaction
+
     from conch_export.model.description import Description
+    from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
 
 _CALIBRATION_TEXTS = 128
@@ -79,6 +82,8 @@ def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -
     encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
     segments, rules = description.segments, interaction_of(description)
     masked = rules is not None and rules.masks_augmentation
+    if rules is not None and masked:
+        _refuse_lone_augmentation(encoder, rules)
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, masked=masked, target=target)
@@ -89,6 +94,20 @@ def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -
     # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
     whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
     return quantize(graph, calibrate(whole, feeds))
+
+
+def _refuse_lone_augmentation(encoder: Encoder, rules: Interaction) -> None:
+    """Refuse queries whose augmentation may lie beyond every window: nothing is left to attend to, which gives NaN."""
+    shortest = 1 + (rules.query_marker is not None)  # a first token, and the marker
+    windows = [layer.attention.window for layer in encoder.layers if layer.attention.window is not None]
+    if windows and rules.query_length - shortest > (window := min(windows)):
+        msg = (
+            f"queries are filled up to {rules.query_length} tokens, but layers attend to no more than {window} on each "
+            "side: the last tokens of a short query would attend to none. Export a copy of the folder that states at "
+            f"most {window + shortest} (query_length in config_sentence_transformers.json, query_maxlen in "
+            "artifact.metadata)"
+        )
+        raise UnsupportedError(msg)
 
 
 def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
 from conch_export.verification.verify import merging, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from conch_export.model.description import Description
@@ -107,7 +107,7 @@ def inspect(
     """
     description, target = published(repository, name)
     report = read_report(repository, name) or {}
-    overrides = Overrides.of(report.get("overrides", {}))
+    overrides = _overrides(report, name)
     verification: dict[str, Verification] = {}
     not_compared, problems = "", []
     on_step("comparing with PyTorch")
@@ -138,6 +138,16 @@ def inspect(
         versions=report["versions"],
         problems=tuple(problems or _changed_by_merging(merged)),
     )
+
+
+def _overrides(report: Mapping[str, Any], name: str) -> Overrides:
+    try:
+        return Overrides.of(report.get("overrides", {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        msg = (
+            f"the report of {name} states overrides that this version of conch does not know ({error}): export it again"
+        )
+        raise SourceError(msg) from error
 
 
 def _stated(description: Description) -> dict[str, Any]:

@@ -83,8 +83,12 @@ def describe(
             return SparseModel(**common, **reader.prompts(), logarithms=reader.modules.logarithms())
         case Task.MULTI_VECTOR:
             return reader.multi_vector(common, late_interaction=late_interaction is not False)
-        case _:
+        case Task.EMBEDDING:
             return reader.embedding(common, late_interaction=bool(late_interaction))
+        case _:
+            # Tasks of derived models and of the gateway's upstreams.
+            msg = f"no checkpoint has the task {task.value!r}: state embedding, cross-encoder, multi-vector or sparse"
+            raise UnsupportedError(msg)
 
 
 class _Reader:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import ModuleLayer
-    from conch_export.model.heads import Head, Step
+    from conch_export.model.heads import Head, HeadLayer
     from conch_export.model.network import Norm
     from conch_export.model.public_models import PublicModel
 
@@ -134,8 +134,8 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
     activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
     norm = _norm(checkpoint, str(layout.norm))
     decoder = Linear(_decoder_weight(weights, layout.output), _decoder_bias(weights, layout.output))
-    steps = (Dense(weights.linear(str(layout.dense)), activation), norm)
-    return Vocabulary(steps, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
+    layers = (Dense(weights.linear(str(layout.dense)), activation), norm)
+    return Vocabulary(layers, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
 
 def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
@@ -186,19 +186,19 @@ def has_lexical(checkpoint: Checkpoint, asked: bool | None) -> bool:  # noqa: FB
     return asked
 
 
-def _layers(checkpoint: Checkpoint, layers: Iterable[ModuleLayer]) -> tuple[Step, ...]:
+def _layers(checkpoint: Checkpoint, layers: Iterable[ModuleLayer]) -> tuple[HeadLayer, ...]:
     """The layers that sentence-transformers keeps in folders of their own."""
-    steps: list[Step] = []
+    read: list[HeadLayer] = []
     for layer in layers:
         if layer.kind == "Normalize":
-            steps.append(Unit())
+            read.append(Unit())
             continue
         weights = Weights.load(weight_files(checkpoint.folder / layer.folder))
         if layer.kind == "Dense":
-            steps.append(Dense(weights.linear("linear"), layer.activation))
+            read.append(Dense(weights.linear("linear"), layer.activation))
         else:
-            steps.append(weights.norm("norm", _LAYER_NORM_EPSILON))
-    return tuple(steps)
+            read.append(weights.norm("norm", _LAYER_NORM_EPSILON))
+    return tuple(read)
 
 
 def refuse_unknown_classifier(model_type: str) -> None:
@@ -214,14 +214,14 @@ def refuse_unknown_classifier(model_type: str) -> None:
 
 def _read_classifier(checkpoint: Checkpoint) -> Pooled:
     weights, config, layout = checkpoint.weights, checkpoint.config, _CLASSIFIERS[checkpoint.model_type]
-    steps: list[Step] = []
+    layers: list[HeadLayer] = []
     if layout.dense is not None:
         activation = str(config.get(layout.activation_setting, layout.activation))
-        steps.append(Dense(weights.linear(layout.dense), activation))
+        layers.append(Dense(weights.linear(layout.dense), activation))
     if layout.norm is not None:
-        steps.append(_norm(checkpoint, layout.norm))
-    steps.append(Dense(weights.linear(layout.output)))
-    return Pooled(Pooling(config.get(layout.pooling_setting, layout.pooling)), tuple(steps))
+        layers.append(_norm(checkpoint, layout.norm))
+    layers.append(Dense(weights.linear(layout.output)))
+    return Pooled(Pooling(config.get(layout.pooling_setting, layout.pooling)), tuple(layers))
 
 
 def _norm(checkpoint: Checkpoint, name: str) -> Norm:

@@ -37,7 +37,7 @@ class Unit:
     """Division by the Euclidean length."""
 
 
-Step = Dense | Norm | Unit
+HeadLayer = Dense | Norm | Unit
 """A layer of a head; `Norm` is a layer norm."""
 
 
@@ -46,23 +46,23 @@ class Pooled:
     """Pooling, then layers: embeddings, and scores of cross-encoders."""
 
     pooling: Pooling
-    steps: tuple[Step, ...] = ()
+    layers: tuple[HeadLayer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Projection:
     """Layers over every token embedding; vectors of length 1 come out."""
 
-    steps: tuple[Step, ...] = ()
+    layers: tuple[HeadLayer, ...] = ()
 
     @property
-    def whole(self) -> tuple[Step, ...]:
+    def whole(self) -> tuple[HeadLayer, ...]:
         """The layers, and the division by the length."""
-        return (*self.steps, Unit())
+        return (*self.layers, Unit())
 
     def width(self, hidden: int) -> int:
         """Length of the vectors that it makes of token embeddings of this width."""
-        widths = [int(step.linear.weight.shape[1]) for step in self.steps if isinstance(step, Dense)]
+        widths = [int(layer.linear.weight.shape[1]) for layer in self.layers if isinstance(layer, Dense)]
         return widths[-1] if widths else hidden
 
 
@@ -71,12 +71,12 @@ class Vocabulary:
     """A masked language model's head: layers, then one logit for each token of the vocabulary (Formal et al. 2021).
 
     Attributes:
-        steps: before the logits.
+        layers: before the logits.
         decoder: to the logits.
         logarithms: how often log(1 + x) is taken of a token's largest positive logit.
     """
 
-    steps: tuple[Step, ...]
+    layers: tuple[HeadLayer, ...]
     decoder: Linear
     logarithms: int = 1
 

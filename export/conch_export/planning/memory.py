@@ -158,7 +158,7 @@ class HeadFootprint:
             # Two constants of its graph are as wide as the vocabulary: which tokens count, and zeros to scatter onto.
             tables = 2 * head.size * _FLOAT_BYTES
             return cls(tables, tables // 2, arrives, head.size)
-        layers = [step.linear for step in head.steps if isinstance(step, Dense)]
+        layers = [layer.linear for layer in head.layers if isinstance(layer, Dense)]
         sizes = [_matrix_bytes(layer, Precision.FP32) for layer in layers]
         if isinstance(head, Vocabulary):
             decoder, width = _matrix_bytes(head.decoder, precision), max([hidden, *map(_outputs, layers)])

@@ -90,9 +90,13 @@ def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
         yield tuple(folder / "new" for folder in staging)
         for folder in staging:
             # Before any rename: a crash must not leave a published name whose content never reached the disk.
+            for path in (folder / "new").rglob("*"):
+                _sync(path)
             _sync(folder / "new")
         for folder in staging:
             (folder / "new").rename(folder / "ready")
+        for folder in staging:
+            _sync(folder)
         for repository in repositories:
             _finish(repository)
     finally:
@@ -123,7 +127,8 @@ def _finish(repository: Path) -> None:
             # Empty folders take a model out: its place stays free.
             model.rmdir()
     shutil.rmtree(old, ignore_errors=True)
-    # Last, because as long as `ready` is there the publication counts as unfinished.
+    # Last, because as long as `ready` is there the publication counts as unfinished; so the new names are synced first.
+    _sync(repository)
     ready.rmdir()
 
 
@@ -141,12 +146,10 @@ def _locked(repository: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync(folder: Path) -> None:
-    """Everything below the folder on the disk before it is published."""
-    # Folders too: the sync of a file does not write its name, which is in its folder.
-    for path in folder.rglob("*"):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(path: Path) -> None:
+    """Write a file's content to the disk, or a folder's names: the sync of a file does not write its name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

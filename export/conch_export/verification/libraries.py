@@ -27,6 +27,7 @@ from conch_export.errors import VerificationError
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides
 from conch_export.model.description import Pooling as PoolingKind
+from conch_export.verification import plain
 from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
@@ -163,7 +164,7 @@ def _load(description: Description) -> tuple[str, Any]:
     if family is not None and not family.in_transformers:
         encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
         first = _plain_module(description, checkpoint, PlainEncoder(encoder), encoder.max_length)
-        return f"conch's plain PyTorch, {name}", _of_modules(description, checkpoint, first)
+        return f"{plain.NAME}, {name}", _of_modules(description, checkpoint, first)
     if trusted and "tokenizer_class" not in checkpoint.settings("tokenizer_config.json"):
         encode = _own_code(checkpoint.transformer)
         first = _plain_module(description, checkpoint, encode, description.max_length)

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from conch_export.model.heads import Lexical, Step, Vocabulary
+    from conch_export.model.heads import HeadLayer, Lexical, Vocabulary
     from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Rotary
 
     Encode = Callable[[list[int], list[int], int], torch.Tensor]
     """From ids, types and the number of masked tokens at the end to FP32 [tokens, hidden]."""
+
+NAME = "conch's plain PyTorch"
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "identity": lambda x: x,
@@ -62,15 +64,15 @@ class PlainEncoder:
         return _normed(encoder.final_norm, x)
 
 
-def through(steps: Sequence[Step], x: torch.Tensor) -> torch.Tensor:
+def through(layers: Sequence[HeadLayer], x: torch.Tensor) -> torch.Tensor:
     """FP32 [n, width] through layers."""
-    for step in steps:
-        if isinstance(step, Unit):
+    for layer in layers:
+        if isinstance(layer, Unit):
             x = functional.normalize(x, dim=-1)
-        elif isinstance(step, Norm):
-            x = _normed(step, x)
+        elif isinstance(layer, Norm):
+            x = _normed(layer, x)
         else:
-            x = _ACTIVATIONS[step.activation](_linear(step.linear, x))
+            x = _ACTIVATIONS[layer.activation](_linear(layer.linear, x))
     return x
 
 
@@ -90,7 +92,7 @@ def pool(pooling: Pooling, tokens: torch.Tensor) -> torch.Tensor:
 
 def vocabulary(head: Vocabulary, tokens: torch.Tensor) -> torch.Tensor:
     """FP32 [n, hidden] to the weights over the vocabulary."""
-    weights = torch.relu(_linear(head.decoder, through(head.steps, tokens)))
+    weights = torch.relu(_linear(head.decoder, through(head.layers, tokens)))
     for _ in range(head.logarithms):
         weights = torch.log1p(weights)
     return weights.amax(0)
@@ -151,7 +153,7 @@ class PlainModule(torch.nn.Module):
         tokens = self._encode(ids, types, masked)
         found = {"token_embeddings": tokens[None]}
         if isinstance(self._head, Pooled):
-            found["scores"] = through(self._head.steps, pool(self._head.pooling, tokens)[None])
+            found["scores"] = through(self._head.layers, pool(self._head.pooling, tokens)[None])
         elif self._head is not None:
             found["sentence_embedding"] = vocabulary(self._head, tokens)[None]
         return features | found

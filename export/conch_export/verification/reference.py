@@ -2,8 +2,10 @@
 
 sentence-transformers tokenises, cuts, prompts, computes and pools as it does for everybody who uses it, over the model
 that transformers implements, one text at a time, in float32 with eager attention. It gets nothing of what this package
-has read from the checkpoint, only what the operator stated by hand. What neither library implements is computed by
-conch's own plain reading (`plain`), and `name` says so.
+has read from the checkpoint, only what the operator stated by hand, and prompts and templates of the catalog. What
+neither library implements is read by this package and computed by `plain`, so that a mistake in its reading is not
+found here: architectures whose code is on the Hub, how ColBERT writes queries and documents, layers for late
+interaction, lexical weights. `computed_by` says so.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Reference:
         overrides: the facts that the operator stated.
 
     Attributes:
-        name: who computes.
+        name: who computes the token vectors.
     """
 
     def __init__(self, description: Description, overrides: Overrides) -> None:
@@ -72,6 +74,15 @@ class Reference:
     def ids(self, item: Item) -> list[int]:
         """The tokens that the library makes of an item."""
         return self._model.ids(item) if self._rules is None else _marked(self._rules, self._model, item)[0]
+
+    def computed_by(self, model: PublicModel) -> str:
+        """Who computes a public model's answers."""
+        by_library = {
+            Task.LATE_INTERACTION: False,
+            Task.MULTI_VECTOR: model.head is None,
+            Task.SPARSE: model.base is None,
+        }.get(model.task, True)
+        return self.name if by_library or plain.NAME in self.name else f"{plain.NAME}, {self.name}"
 
     def answers(self, model: PublicModel, items: Sequence[Item]) -> NDArray[np.float32]:
         """The answers that a public model should give to its items.

@@ -41,6 +41,9 @@ class Authors(Protocol):
     def ids(self, item: Item, /) -> list[int]:
         """The tokens of an item."""
 
+    def computed_by(self, model: PublicModel, /) -> str:
+        """Who computes a public model's answers."""
+
     def answers(self, model: PublicModel, items: Sequence[Item], /) -> Floats:
         """A public model's answers to its items."""
 
@@ -72,7 +75,7 @@ def verify(
         alone, merged = graphs.answers(model, items)
         expected = reference.answers(model, items)
         measured[model.name] = Verification(
-            reference=reference.name,
+            reference=reference.computed_by(model),
             texts=len(items),
             tokens=sum(len(graphs.rows_of(item).ids) for item in items),
             max_difference=difference(model.task, alone, expected),

@@ -36,10 +36,10 @@ class Served:
     repository: Path
     name: str
 
-    def __call__(self, step: str) -> dict[str, NDArray[Any]]:
-        """What the Triton model `step` gives for all rows in one run."""
+    def __call__(self, head: str) -> dict[str, NDArray[Any]]:
+        """What the Triton model `head` gives for all rows in one run."""
         tokens = EncoderGraph(self.repository / f"{self.name}.encoder" / "1" / "model.onnx")(ROWS)
-        return HeadGraph(self.repository / step / "1" / "model.onnx")(ROWS, tokens)
+        return HeadGraph(self.repository / head / "1" / "model.onnx")(ROWS, tokens)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def test_token_vectors_of_a_dense_model_are_its_last_hidden_states(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     checkpoint = head_checkpoints.make(tmp_path / "plain", "bert", "Model")
-    settled = {"pooling": Pooling.MEAN, "normalize": True}
-    served = serve(checkpoint, late_interaction=True, overrides=settled)
+    stated = {"pooling": Pooling.MEAN, "normalize": True}
+    served = serve(checkpoint, late_interaction=True, overrides=stated)
     assert not (served.repository / "plain-tokens" / "1" / "model.onnx").exists()
     tokens = EncoderGraph(served.repository / "plain.encoder" / "1" / "model.onnx")(ROWS)
     expected = [outputs(checkpoint, "", row).last_hidden_state[0].numpy() for row in ROWS]
@@ -194,3 +194,14 @@ def test_task_can_be_said_where_the_checkpoint_does_not(serve: Callable[..., Ser
     np.testing.assert_allclose(
         dense(answer, 30522)[1], torch.log1p(torch.relu(logits)).amax(0).numpy(), rtol=0, atol=1e-5
     )
+
+
+def test_augmentation_that_could_attend_to_nothing_is_refused(serve: Callable[..., Served], tmp_path: Path) -> None:
+    # A window of 16 tokens on each side; a first token and the marker are the least that a query has.
+    served = serve(head_checkpoints.pylate(tmp_path / "within", "modernbert", query_length=18))
+    query = Row([101, 5, *[103] * 16], [0] * 18, masked=16)
+    assert np.isfinite(EncoderGraph(served.repository / "within.encoder" / "1" / "model.onnx")([query])).all()
+    with pytest.raises(UnsupportedError, match=r"filled up to 19 tokens.*states at most 18 \(query_length in"):
+        serve(head_checkpoints.pylate(tmp_path / "beyond", "modernbert", query_length=19))
+    seen = {"query_length": 19, "attend_to_expansion_tokens": True}
+    serve(head_checkpoints.pylate(tmp_path / "attended", "modernbert", **seen))

@@ -79,6 +79,8 @@ def test_the_report_says_what_was_measured_and_what_was_written(options: Options
         assert measured["texts"] >= 60
         assert measured["max_difference"] <= 1e-5
         assert "sentence-transformers" in measured["reference"]
+    by_conch = [name for name, measured in report["verification"].items() if "conch" in measured["reference"]]
+    assert by_conch == ["xlm-roberta-maxsim"]
     assert report["verification"]["xlm-roberta"]["centred_cosine"] >= 0.9999
     assert report["verification"]["xlm-roberta-maxsim"]["rank_correlation"] >= 0.999
     assert report["verification"]["xlm-roberta-maxsim"]["score_error"] <= 0.001

@@ -311,6 +311,12 @@ def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[
         read(*projection, tokenizer, put("config_sentence_transformers.json", {**said, "query_prefix": "[Q] "}))
 
 
+@pytest.mark.parametrize("task", [Task.RERANK, Task.LATE_INTERACTION])
+def test_a_task_that_no_checkpoint_has_is_refused(read: Callable[..., Description], task: Task) -> None:
+    with pytest.raises(UnsupportedError, match=f"no checkpoint has the task '{task}'"):
+        read(task=task)
+
+
 def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None:
     splade = {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": "x.SpladePooling"}
     listed = put("modules.json", [{**MODULES[0], "type": "x.MLMTransformer"}, splade])

@@ -63,6 +63,20 @@ def test_nothing_is_visible_before_the_block_ends(repository: Path) -> None:
         assert {path.read_text() for path in repository.glob("*/config.pbtxt")} == {"old"}
 
 
+def test_content_and_names_are_on_the_disk_in_time(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((str(path.relative_to(repository)), (repository / STAGING / "new").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    publish(repository, "new", ["model-a"])
+    before = {path for path, is_unpublished in synced if is_unpublished}
+    assert before == {f".staging/new{path}" for path in ("", "/model-a", "/model-a/config.pbtxt", "/model-a/weights")}
+    assert synced[len(before) :] == [(STAGING, False), (".", False)]
+
+
 def test_other_models_are_left_alone(repository: Path) -> None:
     before = content_of(repository)
     publish(repository, "mine", ["another"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from conch_export.model.heads import Step
+    from conch_export.model.heads import HeadLayer
     from conch_export.onnx.builder import Tensor
 
 _NAN = np.float32(np.nan)
@@ -121,10 +121,10 @@ class Frame:
         self._inputs.append((name, element, [axis]))
         return name
 
-    def steps(self, x: str, steps: Sequence[Step]) -> str:
+    def through(self, x: str, layers: Sequence[HeadLayer]) -> str:
         """FP32 [n, width] through layers that treat every vector by itself."""
-        for index, step in enumerate(steps):
-            x = self._step(f"step.{index}", step, x)
+        for index, layer in enumerate(layers):
+            x = self._layer(f"layer.{index}", layer, x)
         return x
 
     def give(self, output: str, per_row: str, filler: np.generic = _NAN) -> None:
@@ -135,15 +135,15 @@ class Frame:
         """The model with these outputs."""
         return self.g.model(name, self._inputs, outputs)
 
-    def _step(self, name: str, step: Step, x: str) -> str:
+    def _layer(self, name: str, layer: HeadLayer, x: str) -> str:
         g = self.g
-        if isinstance(step, Unit):
+        if isinstance(layer, Unit):
             return g.node("LpNormalization", x, axis=1, p=2)
-        layer = step if isinstance(step, Norm) else step.linear
-        bias = [] if layer.bias is None else [g.constant(layer.bias, f"{name}.bias")]
-        if isinstance(step, Norm):
-            scale = g.constant(step.scale, f"{name}.scale")
-            return g.node("LayerNormalization", x, scale, *bias, axis=-1, epsilon=step.epsilon)
-        x = g.node("Gemm", x, g.constant(step.linear.weight, f"{name}.weight"), *bias)
-        operator = dict(_OPERATORS[step.activation])
+        weights = layer if isinstance(layer, Norm) else layer.linear
+        bias = [] if weights.bias is None else [g.constant(weights.bias, f"{name}.bias")]
+        if isinstance(layer, Norm):
+            scale = g.constant(layer.scale, f"{name}.scale")
+            return g.node("LayerNormalization", x, scale, *bias, axis=-1, epsilon=layer.epsilon)
+        x = g.node("Gemm", x, g.constant(layer.linear.weight, f"{name}.weight"), *bias)
+        operator = dict(_OPERATORS[layer.activation])
         return g.node(operator.pop("op"), x, **operator)

@@ -28,7 +28,7 @@ def projection_graph(hidden: int, head: Projection, width: int) -> onnx.ModelPro
     frame = Frame(hidden)
     g, (layout, tokens, x) = frame.g, frame.locate()
     pad = g.constant(np.zeros((1, width), np.float32), "pad")
-    table = g.node("Concat", frame.steps(x, head.whole), pad, axis=0)
+    table = g.node("Concat", frame.through(x, head.whole), pad, axis=0)
     places, _ = slot_places(g, layout, tokens)
     g.node("Gather", table, layout.of_leading(places), name=VECTORS)
     return frame.finish("projection", (VECTORS, TensorProto.FLOAT, ["N", width]))
@@ -47,7 +47,7 @@ def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[
     """
     frame = Frame(hidden, takes_ids=bool(skipped))
     g, (layout, tokens, x) = frame.g, frame.locate()
-    x = frame.steps(x, (head or Projection()).whole)
+    x = frame.through(x, (head or Projection()).whole)
     penalty = _penalties(g, layout.read(IDS, tokens.slots, tokens.rows), skipped) if skipped else None
     queries = query_rows(g, layout, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
     sides = (tokens.spans.first, tokens.spans.last)

@@ -22,7 +22,7 @@ def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> onnx.Mod
     frame = Frame(hidden)
     spans, x = frame.rows()
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
-    frame.give(output, frame.steps(vectors, head.steps))
+    frame.give(output, frame.through(vectors, head.layers))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
 
 

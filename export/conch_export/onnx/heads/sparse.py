@@ -34,7 +34,7 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
     """
     frame = Frame(hidden)
     g, (spans, embeddings) = frame.g, frame.rows()
-    x = frame.steps(embeddings, head.steps)
+    x = frame.through(embeddings, head.layers)
     weight = g.constant(head.decoder.weight, "decoder.weight")
     logits = g.node("MatMul", x, weight) if tile_tokens is None else ""
 
