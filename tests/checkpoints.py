@@ -95,12 +95,12 @@ class Checkpoints:
         config = DistilBertConfig(
             dim=48, hidden_dim=96, n_layers=2, n_heads=4, max_position_embeddings=400, initializer_range=0.2
         )
-        return self._embedding(self._save(name, DistilBertModel, config))
+        return self._embedding(self._save(name, DistilBertModel, config, varied=True))
 
     def electra(self, name: str = "electra") -> Path:
         """An embedding model whose embeddings are narrower than its layers."""
         config = ElectraConfig(**_SMALL, embedding_size=32, max_position_embeddings=400)
-        return self._embedding(self._save(name, ElectraModel, config))
+        return self._embedding(self._save(name, ElectraModel, config, varied=True))
 
     def camembert(self, name: str = "camembert") -> Path:
         """An embedding model of RoBERTa's architecture by another name."""
@@ -128,14 +128,14 @@ class Checkpoints:
         """A decoder that embeds by its last token."""
         heads = {"num_key_value_heads": 2, "head_dim": 16}
         config = Qwen3Config(**_SMALL, **heads, vocab_size=30522, max_position_embeddings=400)
-        folder = self._embedding(self._save(name, Qwen3Model, config))
+        folder = self._embedding(self._save(name, Qwen3Model, config, varied=True))
         add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
         return folder
 
     def qwen2(self, name: str = "qwen2") -> Path:
         """A decoder with biases of queries, keys and values, that embeds by its last token."""
         config = Qwen2Config(**_SMALL, num_key_value_heads=2, vocab_size=30522, max_position_embeddings=400)
-        folder = self._embedding(self._save(name, Qwen2Model, config, biases=True))
+        folder = self._embedding(self._save(name, Qwen2Model, config, varied=True))
         add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
         return folder
 
@@ -147,13 +147,13 @@ class Checkpoints:
             "rope_scaling": {**scaling, "original_max_position_embeddings": 64},
         }  # fmt: skip
         config = LlamaConfig(**_SMALL, **special, vocab_size=30522, max_position_embeddings=400)
-        return self._embedding(self._save(name, LlamaModel, config, biases=True))
+        return self._embedding(self._save(name, LlamaModel, config, varied=True))
 
     def mistral(self, name: str = "mistral") -> Path:
         """A decoder that sees a window of 24 tokens and shares one key head, and embeds by its last token."""
         special = {"num_key_value_heads": 1, "sliding_window": 24}
         config = MistralConfig(**_SMALL, **special, vocab_size=30522, max_position_embeddings=400)
-        folder = self._embedding(self._save(name, MistralModel, config))
+        folder = self._embedding(self._save(name, MistralModel, config, varied=True))
         add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
         return folder
 
@@ -186,14 +186,15 @@ class Checkpoints:
         add_modules(folder, _MEAN_POOLING)
         return folder
 
-    def _save(self, name: str, architecture: type[PreTrainedModel], config: Any, *, biases: bool = False) -> Path:
+    def _save(self, name: str, architecture: type[PreTrainedModel], config: Any, *, varied: bool = False) -> Path:
         folder = self._folder / name
         if not folder.exists():
             torch.manual_seed(0)
             model = architecture(config)
-            for parameter_name, parameter in model.named_parameters():
-                if biases and parameter_name.endswith("bias"):  # they begin at 0, which hides that one is left out
-                    torch.nn.init.normal_(parameter, std=0.2)
+            for parameter in model.parameters() if varied else ():
+                # Biases begin at 0 and scales of norms at 1, which hides that one is left out or taken for another.
+                if parameter.ndim == 1:
+                    torch.nn.init.normal_(parameter, float(parameter.detach().mean()), std=0.2)
             model.save_pretrained(folder)
         return folder
 

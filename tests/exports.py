@@ -41,8 +41,9 @@ def export_once(options: Options) -> None:
 @cache
 def _code_and_libraries() -> str:
     """Names a generation, and takes the oldest ones away."""
-    rooms = (ROOT / "export", ROOT / "contract")
-    code = [path for room in rooms for path in sorted(room.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    packages = (ROOT / "export", ROOT / "contract")
+    found = [path for package in packages for path in sorted(package.rglob("*"))]
+    code = [path for path in found if path.is_file() and path.suffix != ".pyc"]
     versions = sorted({f"{each.name}=={each.version}" for each in distributions()})
     name = _hash(*versions, platform.python_version(), platform.machine(), *(path.read_bytes() for path in code))
     if KEPT.exists():

@@ -55,9 +55,11 @@ def ask(repository: Path) -> Callable[..., list[Answers]]:
     """Requests merged into one run of an encoder and a head; each one's answers."""
 
     def ask(head: str, *requests: Request) -> list[Answers]:
-        name, step = HEADS[head]
+        name, model_behind = HEADS[head]
         feed = _feed(requests)
-        encoder, graph = (session(repository / model / "1" / "model.onnx") for model in (f"{name}.encoder", step))
+        encoder, graph = (
+            session(repository / model / "1" / "model.onnx") for model in (f"{name}.encoder", model_behind)
+        )
         tokens = encoder.run(None, {t.name: feed[t.name] for t in encoder.get_inputs()})[0]
         feed |= vectors_for(feed, tokens)
         results = graph.run(None, {t.name: feed[t.name] for t in graph.get_inputs()})
@@ -128,7 +130,7 @@ def test_any_mask_leaves_the_graph_running(ask: Callable[..., list[Answers]], he
 
 
 @pytest.mark.parametrize("length", [20, 100])
-def test_no_token_attends_to_fillers(ask: Callable[..., list[Answers]], length: int) -> None:
+def test_no_token_attends_to_masked_augmentation(ask: Callable[..., list[Answers]], length: int) -> None:
     text = random.integers(999, 30000, length).tolist()
     plain, filled, otherwise = padded([text]), padded([text + [103] * 9]), padded([text + [2000] * 9])
     for request in (filled, otherwise):
