@@ -55,8 +55,10 @@ def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
                 locks.enter_context(_locked(repository))
             yield from _published(repositories)
     except OSError as error:
-        where = " and ".join(map(str, repositories))
-        msg = f"cannot write to {where}: {error.strerror or error}. The repository is as it was."
+        where, state = " and ".join(map(str, repositories)), "The repository is as it was."
+        if any(map(_is_unfinished, repositories)):
+            state = "Models in it were not all put in place: the next export does that."
+        msg = f"cannot write to {where}: {error.strerror or error}. {state}"
         raise ExportError(msg) from error
 
 
@@ -66,7 +68,7 @@ def complete(repository: Path) -> None:
     Raises:
         ExportError: the disk refused.
     """
-    if not (repository / STAGING / "ready").exists():
+    if not _is_unfinished(repository):
         return
     try:
         with _locked(repository):
@@ -106,10 +108,14 @@ def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_unfinished(repository: Path) -> bool:
+    return (repository / STAGING / "ready").exists()
+
+
 def _finish(repository: Path) -> None:
     """Move published models to their places."""
     ready, old = (repository / STAGING / name for name in ("ready", "old"))
-    if not ready.exists():
+    if not _is_unfinished(repository):
         return
     for model in sorted(ready.iterdir()):
         place = repository / model.name

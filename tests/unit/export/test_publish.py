@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -75,6 +76,18 @@ def test_content_and_names_are_on_the_disk_in_time(repository: Path, monkeypatch
     before = {path for path, is_unpublished in synced if is_unpublished}
     assert before == {f".staging/new{path}" for path in ("", "/model-a", "/model-a/config.pbtxt", "/model-a/weights")}
     assert synced[len(before) :] == [(STAGING, False), (".", False)]
+
+
+def test_an_error_after_the_publication_does_not_deny_it(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    not_in_place = pytest.raises(ExportError, match="not all put in place: the next export")
+    with monkeypatch.context() as broken, not_in_place, staged(repository) as folder:
+        write(folder, "new")
+        broken.setattr(Path, "iterdir", refuse)
+    complete(repository)
+    assert_wholly(repository, "new")
 
 
 def test_other_models_are_left_alone(repository: Path) -> None:
