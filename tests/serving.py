@@ -64,6 +64,8 @@ class Serving:
         ports = {"port": self.port, "triton-grpc-port": self.grpc_port, "triton-metrics-port": self.metrics_port}
         self._command = [
             *WITH_ITS_PARENT,
+            # A library that is preloaded into more programs than the last leaves shared memory behind.
+            *("env", *(f"{name}={value}" for name, value in environment.items())),
             *(sys.executable, "-m", "conch", "serve"),
             *(f"--{name}={port}" for name, port in ports.items()),
             f"--run-directory={self.run_directory}",
@@ -71,7 +73,7 @@ class Serving:
             *flags,
         ]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
-        self._environment = {**inherited, "COLUMNS": "200", **environment}
+        self._environment = {**inherited, "COLUMNS": "200"}
         self._process: subprocess.Popen[bytes] | None = None
         self._begins = (0, 0)
 
