@@ -7,10 +7,8 @@ Whole pages come from `PAGES`. Pages written by hand may have generated parts, b
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
-import pkgutil
 import re
 import sys
 from functools import partial
@@ -108,21 +106,16 @@ def _flattened(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 def architectures() -> str:
     """Return the list of encoder families."""
-    rows = ((f"`{module.__name__.rsplit('.', 1)[-1]}`", _first_line(module)) for module in _families())
+    rows = ((f"`{name}`", _first_line(module)) for name, module in sorted(families.modules().items()))
     return "\n".join(_table(("family", "what it is"), rows))
 
 
 def smallest_family() -> str:
     """Return the change that added the smallest family: its file."""
-    module = min(_families(), key=lambda module: len(inspect.getsource(module)))
+    module = min(families.modules().values(), key=lambda module: len(inspect.getsource(module)))
     path = Path(str(module.__file__)).relative_to(ROOT)
     lines = inspect.getsource(module).splitlines()
     return "\n".join(["```diff", "--- /dev/null", f"+++ {path}", *(f"+{line}" for line in lines), "```"])
-
-
-def _families() -> list[ModuleType]:
-    names = (f"{families.__name__}.{module.name}" for module in pkgutil.iter_modules(families.__path__))
-    return [importlib.import_module(name) for name in names]
 
 
 def _first_line(module: ModuleType) -> str:

@@ -1,6 +1,6 @@
 """Encoder families: one module each, whose `FAMILY` reads a checkpoint into the encoder of `model.network`.
 
-Adding a family is adding its module: nothing lists them.
+Adding a family is adding its module, here or in a folder below: nothing lists them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from conch_export.model.shapes import refuse_misfits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
@@ -87,10 +88,15 @@ _WIDTHS = (("embedding_size", *_HIDDEN), _HIDDEN, ("n_inner", "hidden_dim", "int
 """config.json's keys for widths of embeddings, layers and feed-forward networks; the first that is there holds."""
 
 
+def modules() -> dict[str, ModuleType]:
+    """The families' modules, by the name of the family."""
+    found = sorted(each.name for each in pkgutil.walk_packages(__path__, f"{__name__}.") if not each.ispkg)
+    return {name.rpartition(".")[2]: importlib.import_module(name) for name in found}
+
+
 @cache
 def _families() -> tuple[Family, ...]:
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
+    return tuple(module.FAMILY for module in modules().values())
 
 
 def family_of(config: Mapping[str, Any]) -> Family | None:

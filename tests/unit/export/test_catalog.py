@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,7 @@ every_entry = pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entr
 
 @every_entry
 def test_a_known_model_is_of_a_family_and_a_task_that_are_built(entry: Entry) -> None:
-    assert entry.family in {module.name for module in pkgutil.iter_modules(families.__path__)}
+    assert entry.family in families.modules()
     assert entry.task in {task.value for task in Task}
 
 

@@ -44,7 +44,7 @@ FAMILY = Data2VecText()
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_reads_its_own_config(name: str) -> None:
     family = family_of(CONFIGS[name])
-    assert type(family).__module__ == f"conch_export.families.{name}"
+    assert type(family).__module__.rpartition(".")[2] == name
 
 
 @pytest.mark.parametrize("name", CONFIGS)

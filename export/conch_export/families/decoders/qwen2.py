@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from conch_export.families.llama import Llama
+from conch_export.families.decoders.llama import Llama
 
 
 class Qwen2(Llama):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from conch_export.families.llama import Llama
+from conch_export.families.decoders.llama import Llama
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.settings import Settings
