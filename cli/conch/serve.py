@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,17 @@ import typer
 from conch.console import facts, fail, refused, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    import httpx
     from conch_gateway import Gateway, GatewaySettings
     from conch_server import ServerSettings, Supervisor
 
 POLL_S = 0.5
+SAY_EVERY_S = 10.0
 VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
+
+logger = logging.getLogger("conch")
 
 
 class _NoAnswerError(Exception):
@@ -171,16 +176,27 @@ async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict
     # The address is the gateway's own: its certificate need not be for it, and no proxy leads to it.
     unverified = httpx.AsyncHTTPTransport(verify=False)
     async with httpx.AsyncClient(base_url=url, headers=headers, transport=unverified, timeout=60) as gateway:
-        while (health := await gateway.get("/health/ready")).status_code != httpx.codes.OK:  # noqa: ASYNC110
-            await asyncio.sleep(POLL_S)
+        ready = await _ready_models(gateway)
         models: list[dict[str, Any]] = (await gateway.get("/v1/models")).json()["data"]
-        loaded = [model for model in models if model["id"] in health.json()["models"]]
+        loaded = [model for model in models if model["id"] in ready]
         if loaded:
             path, body = _question(loaded[0])
             answer = await gateway.post(path, json=body)
             if answer.status_code != httpx.codes.OK:
                 raise _NoAnswerError(f"the gateway answered {answer.status_code} to its first request: {answer.text}")
     return models
+
+
+async def _ready_models(gateway: httpx.AsyncClient) -> Collection[str]:
+    """Return the names of all models once every one has answered; log what is missing as long as that takes."""
+    began = said = time.monotonic()
+    while (health := await gateway.get("/health/ready")).is_error:
+        if (now := time.monotonic()) - said > SAY_EVERY_S:
+            said = now
+            logger.info("not ready after %.0f s: %s", now - began, "; ".join(health.json().get("reasons", ())))
+        await asyncio.sleep(POLL_S)
+    names: dict[str, bool] = health.json()["models"]
+    return names
 
 
 def _question(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:

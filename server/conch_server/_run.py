@@ -71,7 +71,7 @@ class TritonRun:
             os.close(reader)
         run = cls(name, warden, orders, folder, settings.exit_timeout_s)
         try:
-            run.pid = await asyncio.wait_for(_announced_pid(warden, log), settings.start_timeout_s)
+            run.pid = await _announced_pid(warden, log, settings.start_timeout_s)
         except BaseException:
             # Cancelled or failed, a tritonserver that has started is not left to itself.
             await asyncio.shield(run.kill())
@@ -120,9 +120,13 @@ def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:
     return {**inherited, **wheel.environment(), _warden.IN_ENVIRONMENT: secret_argument(settings, key)}
 
 
-async def _announced_pid(warden: asyncio.subprocess.Process, log: TritonLog) -> int:
-    """Return the process id of tritonserver, the only line that the warden writes."""
-    line = await warden.stdout.readline() if warden.stdout else b""
+async def _announced_pid(warden: asyncio.subprocess.Process, log: TritonLog, timeout_s: float) -> int:
+    """Return the process id of tritonserver, the only line that the warden writes; raise StartError."""
+    try:
+        line = await asyncio.wait_for(warden.stdout.readline(), timeout_s) if warden.stdout else b""
+    except asyncio.TimeoutError as error:
+        msg = f"the warden of Triton has not started it within {timeout_s:g} s; raise CONCH_START_TIMEOUT_S"
+        raise StartError(msg) from error
     # A line without its end was cut short by the warden's own end.
     if not line.endswith(b"\n"):
         last = log.last_lines()[-1:]

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, TryAgain, retry, wait_exponential, wait_fixe
 from conch_server._cores import fit_to_cores
 from conch_server._errors import ServingError, StartError
 from conch_server._failure import explain, has_failed
+from conch_server._loading import awaited
 from conch_server._log import TritonLog
 from conch_server._preflight import check_free, check_repository
 from conch_server._probe import Probe
@@ -21,6 +22,7 @@ from conch_server._run import TritonRun
 from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from tenacity import RetryCallState
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("conch_server")
 START_POLL_S = 0.02
 LOG_POLL_S = 0.2
+SAY_EVERY_S = 10.0  # what a start is waiting for; most have ended before the first time
 OTHERS_S = 0.5  # time for further models to fail after the first, so that the error names them too
 STUBS_POLL_S = 0.1  # reading /proc is cheap, and until a dead stub is noticed requests fail
 
@@ -127,7 +130,7 @@ class Supervisor:
         return run
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:
-        deadline = time.monotonic() + self.settings.start_timeout_s
+        began = said = time.monotonic()
         ended = asyncio.ensure_future(run.wait())
         failed = asyncio.ensure_future(self._until_failed())
         try:
@@ -137,13 +140,20 @@ class Supervisor:
                 if ended.done() or failed.done():
                     # After a failed load Triton still runs; its log then names the model, and no status is needed.
                     raise StartError(self._why(ended.result() if ended.done() else 1))
-                if time.monotonic() > deadline:
-                    limit = f"{self.settings.start_timeout_s:g} s; raise CONCH_START_TIMEOUT_S or look at its log"
-                    missed = f"loaded {', '.join(unready)}" if unready else "answered"
-                    raise StartError(f"Triton has not {missed} within {limit}: {self.log.path}")
+                now = time.monotonic()
+                if now - began > self.settings.start_timeout_s:
+                    fix = f"raise CONCH_START_TIMEOUT_S or look at its log: {self.log.path}"
+                    raise StartError(f"{self._unready(unready, self.settings.start_timeout_s)}; {fix}")
+                if now - said > SAY_EVERY_S:
+                    said = now
+                    logger.info("%s", self._unready(unready, round(now - began)))
         finally:
             ended.cancel()
             failed.cancel()
+
+    def _unready(self, models: Sequence[str], after_s: float) -> str:
+        doing = awaited(models, len(self.models), self.log.last_lines(), self.settings.model_repository)
+        return f"Triton is not ready after {after_s:g} s: {doing}"
 
     async def _until_failed(self) -> None:
         """Return once the log names a model that failed to load, and others have had time to fail as well.

@@ -156,7 +156,7 @@ async def test_without_models_to_wait_for_it_says_that_triton_has_not_answered(
         return False
 
     monkeypatch.setattr(Answers, "alive", silent)
-    with pytest.raises(StartError, match=r"Triton has not answered within 0\.05 s; raise CONCH_START_TIMEOUT_S"):
+    with pytest.raises(StartError, match=r"not ready after 0\.05 s: it has not answered; raise CONCH_START_TIMEOUT_S"):
         await Supervisor(settings.model_copy(update={"start_timeout_s": 0.05})).__aenter__()
     assert triton.runs[0].ended.is_set()
 
