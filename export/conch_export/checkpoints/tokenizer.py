@@ -106,7 +106,7 @@ def _read(
         _lower_case(loaded.backend_tokenizer)
     beyond = _beyond(loaded, own, folder, settings, rows)
     content = _content(folder / FILE, own, loaded.backend_tokenizer, beyond)
-    if repeats_a_text(json.loads(content)):
+    if repeats_a_text(json.loads(content).get("post_processor")):
         msg = f"the tokenizer of {folder} has the same text twice in a template: mend post_processor in {FILE}"
         raise UnsupportedError(msg)
     served = Tokenizer.from_str(content.decode())
