@@ -81,6 +81,12 @@ def _changed(layer: Layer, **attention: Any) -> Layer:
     return replace(layer, attention=replace(layer.attention, **attention))
 
 
+def _as_gemma(layer: Layer, window: int | None) -> Layer:
+    """Return Qwen3's layer as EmbeddingGemma has it."""
+    post: dict[str, Any] = {"attention_post_norm": _norm(rms=True), "feed_forward_post_norm": _norm(rms=True)}
+    return replace(_changed(_gated(layer, Activation.GELU_TANH), causal=False, window=window, scale=256**-0.5), **post)
+
+
 def encoders() -> dict[str, Encoder]:
     """Return an encoder of every structure, by the family that it is named after, all of the same width and depth."""
     bert, width = _bert(), HIDDEN // HEADS
@@ -122,7 +128,11 @@ def encoders() -> dict[str, Encoder]:
         "gte": of(*(_changed(_gated(layer, Activation.GELU), rotary=rotary) for layer in bert.layers), positions=None),
         "modernbert": of(*modern, positions=None, final_norm=_norm()),
         "qwen3": of(*qwen, positions=None, norm=None, final_norm=_norm(rms=True)),
-    }
+        "gemma3": of(
+            *(_as_gemma(layer, 128 if index % 6 else None) for index, layer in enumerate(qwen)),
+            positions=None, norm=None, final_norm=_norm(rms=True), embedding_scale=HIDDEN**0.5,
+        ),
+    }  # fmt: skip
 
 
 def operations(encoder: Encoder, rows: list[int]) -> float:

@@ -18,6 +18,8 @@ from transformers import (
     DistilBertModel,
     ElectraConfig,
     ElectraModel,
+    Gemma3TextConfig,
+    Gemma3TextModel,
     LlamaConfig,
     LlamaModel,
     MistralConfig,
@@ -156,6 +158,17 @@ class Checkpoints:
         folder = self._embedding(self._save(name, MistralModel, config, varied=True))
         add_modules(folder, {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True})
         return folder
+
+    def gemma3(self, name: str = "gemma3") -> Path:
+        """EmbeddingGemma's encoder: three layers see 12 tokens to either side, one sees all; it embeds by the mean."""
+        special: dict[str, Any] = {
+            "num_hidden_layers": 4, "num_key_value_heads": 1, "head_dim": 16, "query_pre_attn_scalar": 20,
+            "sliding_window": 48, "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            "use_bidirectional_attention": True, "attention_bias": True,
+        }  # fmt: skip
+        # transformers 4 halves the window when it makes the configuration, and again when it loads it.
+        config = Gemma3TextConfig(**{**_SMALL, **special}, vocab_size=30522, max_position_embeddings=400)
+        return self._embedding(self._save(name, Gemma3TextModel, config, varied=True))
 
     def nomic_bert(self, name: str = "nomic-bert") -> Path:
         """An embedding model with rotary positions, as the Hub has it."""

@@ -52,6 +52,11 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "tie_word_embeddings": True}),
     "qwen2": ("Qwen2", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "gemma3_text": (
+        "Gemma3Text",
+        {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 48, "use_bidirectional_attention": True}
+        | {"vocab_size": 30528},  # its tokenizer adds tokens of its own
+    ),
 }
 
 
@@ -95,9 +100,9 @@ def splade(folder: Path, kind: str = "bert", **pooling: Any) -> Path:
     return folder
 
 
-def with_dense(folder: Path, *activations: str, pooling: str = "mean") -> Path:
+def with_dense(folder: Path, *activations: str, kind: str = "bert", pooling: str = "mean") -> Path:
     """An embedding model with layers after its pooling, the last to a third of the width."""
-    make(folder, "bert", "Model")
+    make(folder, kind, "Model")
     st = "sentence_transformers.models"
     widths = [WIDTH] * len(activations) + [WIDTH // 3]
     settings: list[dict[str, Any]] = [

@@ -69,7 +69,7 @@ _CLASSIFIERS = {
     **dict.fromkeys(("bert", "ernie", "nomic_bert", "new"), _POOLER),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet"), _ROBERTA),
     **dict.fromkeys(("deberta", "deberta-v2"), _DEBERTA),
-    **dict.fromkeys(("qwen3", "qwen2", "llama", "mistral", "gemma", "gemma2"), _DECODER),
+    **dict.fromkeys(("qwen3", "qwen2", "llama", "mistral", "gemma", "gemma2", "gemma3_text"), _DECODER),
     "electra": _ROBERTA._replace(activation="gelu"),
     "distilbert": _Layout("pre_classifier", None, "classifier", "relu"),
     "modernbert": _MODERNBERT,

@@ -19,7 +19,7 @@ def _keys(text: str) -> frozenset[str]:
 CONFIG_WITHOUT_EFFECT = _keys("""
     _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels adapters
     architectures attention_dropout attention_probs_dropout_prob attn_implementation attn_pdrop bad_words_ids
-    begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_bias classifier_dropout
+    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_bias classifier_dropout
     classifier_dropout_prob cls_token_id cross_attention_hidden_size dataset decoder_bias decoder_start_token_id
     deterministic_flash_attn directionality diversity_penalty do_sample dropout dtype early_stopping emb_pdrop
     embd_pdrop embedding_dropout encoder_no_repeat_ngram_size eos_token_id eos_token_ids

@@ -78,6 +78,7 @@ class Attention:
         bias: added to the scores by distance, or None.
         window: tokens to either side that are seen; None for all.
         causal: whether later tokens are hidden.
+        scale: what the products of queries and keys are multiplied by; None for 1 / sqrt(head width).
     """
 
     query: Linear
@@ -92,11 +93,17 @@ class Attention:
     bias: DistanceBias | None = None
     window: int | None = None
     causal: bool = False
+    scale: float | None = None
 
     @property
     def head_width(self) -> int:
         """Numbers in one head."""
         return int(self.query.weight.shape[1]) // self.heads
+
+    @property
+    def score_scale(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return self.head_width**-0.5 if self.scale is None else self.scale
 
     @property
     def knows_distances(self) -> bool:
@@ -141,6 +148,8 @@ class Layer:
         feed_forward: of every token by itself.
         feed_forward_norm: after the addition, or before the network if `pre_norm`.
         pre_norm: where the norms are.
+        attention_post_norm: of what the attention gives, before it is added; None for none.
+        feed_forward_post_norm: of what the network gives, likewise.
     """
 
     attention: Attention
@@ -148,6 +157,8 @@ class Layer:
     feed_forward: FeedForward
     feed_forward_norm: Norm
     pre_norm: bool = False
+    attention_post_norm: Norm | None = None
+    feed_forward_post_norm: Norm | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,7 @@ class Encoder:
         norm: applied to the sum of the embeddings, or None.
         projection: of the normed sum to the width of the layers, or None where that is the width of the embeddings.
         final_norm: applied to what the last layer gives, or None.
+        embedding_scale: what a token's embedding is multiplied by.
     """
 
     embeddings: NDArray[np.float32]
@@ -173,6 +185,7 @@ class Encoder:
     norm: Norm | None = None
     projection: Linear | None = None
     final_norm: Norm | None = None
+    embedding_scale: float = 1.0
 
     @property
     def hidden(self) -> int:

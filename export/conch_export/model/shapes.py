@@ -67,6 +67,8 @@ def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[
     for what, norm, size in (
         ("attention", layer.attention_norm, hidden),
         ("feed-forward", layer.feed_forward_norm, hidden),
+        ("output of the attention", layer.attention_post_norm, hidden),
+        ("output of the feed-forward", layer.feed_forward_post_norm, hidden),
         ("queries", attention.query_norm, width),
         ("keys", attention.key_norm, width),
     ):

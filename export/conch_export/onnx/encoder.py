@@ -75,7 +75,10 @@ def _layers(
 
 
 def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: str | None = None) -> str:
-    terms = [g.node("Gather", g.constant(encoder.embeddings, "embeddings.tokens"), ids)]
+    tokens = g.node("Gather", g.constant(encoder.embeddings, "embeddings.tokens"), ids)
+    if encoder.embedding_scale != 1:
+        tokens = g.node("Mul", tokens, g.constant(np.asarray(encoder.embedding_scale, encoder.embeddings.dtype)))
+    terms = [tokens]
     table = encoder.positions
     if types is not None and encoder.types is not None:
         terms.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
@@ -103,13 +106,18 @@ class _Block:
             x,
             lambda y: self._attend(y, positions, spans),
             ("attention_norm", layer.attention_norm),
-            ("attention_output", layer.attention.output),
+            ("attention_output", layer.attention.output, layer.attention_post_norm),
         )
-        norm, down = ("output_norm", layer.feed_forward_norm), ("down", layer.feed_forward.down)
+        norm = ("output_norm", layer.feed_forward_norm)
+        down = ("down", layer.feed_forward.down, layer.feed_forward_post_norm)
         return self._added(x, self._activated, norm, down)
 
     def _added(
-        self, x: str, inner: Callable[[str], str], norm: tuple[str, Norm | None], output: tuple[str, Linear]
+        self,
+        x: str,
+        inner: Callable[[str], str],
+        norm: tuple[str, Norm | None],
+        output: tuple[str, Linear, Norm | None],
     ) -> str:
         """norm(x + output(inner(x))), or x + output(inner(norm(x))) where norms come before."""
         if self._layer.pre_norm:
@@ -167,9 +175,11 @@ class _Block:
         gate = _activation(g, network.activation, self._linear("gate", network.gate, x))
         return g.node("Mul", gate, up)
 
-    def _sum(self, x: str, inner: str, name: str, linear: Linear) -> str:
+    def _sum(self, x: str, inner: str, name: str, linear: Linear, norm: Norm | None) -> str:
         # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and
         # an n-ary Sum is not fused back into it when the model is loaded.
+        if norm is not None:
+            return self._g.node("Sum", self._norm(f"{name}_norm", norm, self._linear(name, linear, inner)), x)
         product, *bias = _terms(self._g, f"{self._name}.{name}", linear, inner)
         return self._g.node("Sum", product, x, *bias)
 
@@ -208,14 +218,14 @@ def _activation(g: GraphBuilder, activation: Activation, x: str) -> str:
 
 
 def _queries(attention: Attention) -> Linear:
-    """The query layer with the scores' 1 / sqrt(width) in its weights, unless a norm follows, which would undo it."""
-    return attention.query if attention.query_norm else scaled(attention.query, attention.head_width**-0.5)
+    """The query layer with the scale of the scores in its weights, unless a norm follows, which would undo it."""
+    return attention.query if attention.query_norm else scaled(attention.query, attention.score_scale)
 
 
 def _scaled_norm(attention: Attention) -> Norm | None:
     # Here the factor is in the scale of the norm, which is the last thing that queries pass.
     norm = attention.query_norm
-    factor = np.float32(attention.head_width**-0.5)
+    factor = np.float32(attention.score_scale)
     return norm and replace(norm, scale=norm.scale * factor)
 
 

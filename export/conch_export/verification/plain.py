@@ -51,7 +51,7 @@ class PlainEncoder:
     def __call__(self, ids: Sequence[int], types: Sequence[int], masked: int = 0) -> torch.Tensor:
         """FP32 [tokens, hidden]; the last `masked` tokens are not attended to."""
         encoder = self._encoder
-        x = _tensor(encoder.embeddings)[torch.tensor(ids)]
+        x = _tensor(encoder.embeddings)[torch.tensor(ids)] * encoder.embedding_scale
         if encoder.positions is not None:
             x = x + _tensor(encoder.positions[: len(ids)])
         if encoder.types is not None:
@@ -160,11 +160,17 @@ class PlainModule(torch.nn.Module):
 
 
 def _layer(layer: Layer, x: torch.Tensor, keys: int) -> torch.Tensor:
+    def attended(y: torch.Tensor) -> torch.Tensor:
+        return _normed(layer.attention_post_norm, _attend(layer.attention, y, keys))
+
+    def fed(y: torch.Tensor) -> torch.Tensor:
+        return _normed(layer.feed_forward_post_norm, _feed_forward(layer.feed_forward, y))
+
     if layer.pre_norm:
-        x = x + _attend(layer.attention, _normed(layer.attention_norm, x), keys)
-        return x + _feed_forward(layer.feed_forward, _normed(layer.feed_forward_norm, x))
-    x = _normed(layer.attention_norm, x + _attend(layer.attention, x, keys))
-    return _normed(layer.feed_forward_norm, x + _feed_forward(layer.feed_forward, x))
+        x = x + attended(_normed(layer.attention_norm, x))
+        return x + fed(_normed(layer.feed_forward_norm, x))
+    x = _normed(layer.attention_norm, x + attended(x))
+    return _normed(layer.feed_forward_norm, x + fed(x))
 
 
 def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
@@ -173,7 +179,7 @@ def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
     key = _rotated(attention.rotary, _normed(attention.key_norm, _heads(attention.key, attention.key_heads, x)))
     value = _heads(attention.value, attention.key_heads, x)
     key, value = (part.repeat_interleave(shared, dim=0) for part in (key, value))
-    scores = query @ key.transpose(1, 2) * attention.head_width**-0.5 + _tensor(attention.score_matrix(len(x)))
+    scores = query @ key.transpose(1, 2) * attention.score_scale + _tensor(attention.score_matrix(len(x)))
     # Masked tokens are the last ones: they stay queries and are left out of the keys.
     context = torch.softmax(scores[..., :keys], dim=-1) @ value[:, :keys]
     return _linear(attention.output, context.transpose(0, 1).reshape(len(x), -1))

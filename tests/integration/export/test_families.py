@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.merging import Floats
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
+IN_TRANSFORMERS += ["gemma3"]
 GOLDEN = ["nomic_bert", "gte"]
 FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
@@ -177,6 +178,12 @@ UNSTATED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "no window": ("mistral", {"sliding_window": None}, []),
     "the default window": ("mistral", {}, ["sliding_window"]),
     "a width of heads": ("mistral", {"head_dim": 20}, []),
+    "the direction of Gemma": (
+        "gemma3",
+        {"sliding_window": 24, "sliding_window_pattern": 2},
+        ["use_bidirectional_attention", "layer_types", "query_pre_attn_scalar", "rope_local_base_freq"],
+    ),
+    "a window of odd size": ("gemma3", {"sliding_window": 23}, []),
 }
 """A family, settings that its config.json states otherwise, and those that it leaves out."""
 
@@ -241,6 +248,8 @@ def test_settings_of_a_decoder_that_make_no_sense_are_named(
         ("qwen2", "use_sliding_window", True),
         ("llama", "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
         ("mistral", "hidden_act", "gelu"),
+        ("gemma3", "attn_logit_softcapping", 50.0),
+        ("gemma3", "layer_types", ["chunked_attention"] * 4),
         ("nomic_bert", "rotary_scaling_factor", 2),
         ("gte", "rope_scaling", {"type": "linear", "factor": 2.0}),
         ("jina_bert", "feed_forward_type", "original"),

@@ -97,12 +97,15 @@ def test_int8_keeps_the_direction_of_sparse_vectors(serve: Callable[..., Served]
     assert cosines.min() > 0.99
 
 
-@pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"])
+POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [*(("bert", each) for each in POOLINGS), ("gemma3_text", "mean")])
 def test_pooling_and_dense_layers_are_those_of_sentence_transformers(
-    serve: Callable[..., Served], tmp_path: Path, pooling: str
+    serve: Callable[..., Served], tmp_path: Path, kind: str, pooling: str
 ) -> None:
     layers = ("torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity")
-    checkpoint = head_checkpoints.with_dense(tmp_path / "dense", *layers, pooling=pooling)
+    checkpoint = head_checkpoints.with_dense(tmp_path / "dense", *layers, kind=kind, pooling=pooling)
     model = SentenceTransformer(str(checkpoint), device="cpu")
     with torch.inference_mode():
         expected = [

@@ -316,9 +316,17 @@ def as_transformers_5_saves_modernbert(stated: dict[str, Any]) -> dict[str, Any]
     return {**stated, "layer_types": layers, "rope_parameters": rope, "transformers_version": "5.3.0"}
 
 
+def as_transformers_5_saves_gemma(stated: dict[str, Any]) -> dict[str, Any]:
+    keys = {"full": "rope_theta", "sliding": "rope_local_base_freq"}
+    rope = {f"{kind}_attention": {"rope_theta": stated.pop(key), "rope_type": "default"} for kind, key in keys.items()}
+    del stated["rope_scaling"]
+    return {**stated, "rope_parameters": rope, "transformers_version": "5.3.0"}
+
+
 @pytest.mark.parametrize(
     ("kind", "changed", "translate"),
     [
+        ("gemma3", {"rope_theta": 5000.0, "rope_local_base_freq": 300.0}, as_transformers_5_saves_gemma),
         ("qwen3", {"rope_theta": 123456.0}, as_transformers_5_saves_decoders),
         ("llama", {"rope_theta": 123456.0}, as_transformers_5_saves_decoders),
         (

@@ -28,6 +28,7 @@ CONFIGS = {
     "qwen2": {"model_type": "qwen2"},
     "llama": {"model_type": "llama"},
     "mistral": {"model_type": "mistral"},
+    "gemma3": {"model_type": "gemma3_text"},
 }
 DATA2VEC = """
 from conch_export.families.roberta import Roberta

@@ -36,7 +36,7 @@ class Llama(Family):
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The decoder with its weights."""
         length = self.position_count(config)
-        rotary = Rotary.of(_frequencies(config), length)
+        rotary = Rotary.of(frequencies(config), length)
         return Encoder(
             embeddings=weights.table("embed_tokens"),
             layers=tuple(self._layer(config, weights, rotary, index) for index in range(config["num_hidden_layers"])),
@@ -63,7 +63,7 @@ class Llama(Family):
         )
 
 
-def _frequencies(config: Settings) -> NDArray[np.float64]:
+def frequencies(config: Settings) -> NDArray[np.float64]:
     """[head width / 2]: the usual ones, or those of Llama 3, whose slow ones are `factor` times slower."""
     width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     usual = rotary_frequencies(config["rope_theta"], width)
