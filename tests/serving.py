@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
+NOWHERE = "http://127.0.0.1:9"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # Below what Linux gives to outgoing connections, which could otherwise take a port before its server does.
 PORTS = range(20_000, 32_000)
@@ -73,7 +74,8 @@ class Serving:
             *flags,
         ]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
-        self._environment = {**inherited, "COLUMNS": "200"}
+        # A company's proxy that leads nowhere: what is on this machine is never asked through it.
+        self._environment = {**inherited, "COLUMNS": "200", "http_proxy": NOWHERE, "https_proxy": NOWHERE}
         self._process: subprocess.Popen[bytes] | None = None
         self._begins = (0, 0)
 

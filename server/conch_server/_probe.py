@@ -66,7 +66,7 @@ class Probe:
             # gRPC connects only once Triton listens, so that its back-off after a refused connection delays no check.
             _, writer = await asyncio.wait_for(asyncio.open_connection(*self._address), self._timeout_s)
             writer.close()
-            # By default the channels of a process share connections and their back-off.
-            own = [("grpc.use_local_subchannel_pool", 1)]
+            # By default the channels of a process share connections and their back-off, and obey `http_proxy`.
+            own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
             self._client = triton.InferenceServerClient("{}:{}".format(*self._address), channel_args=own)
         return self._client

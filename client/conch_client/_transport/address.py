@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 from conch_contract import InvalidInputError
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A restarted server is found again within half a second; gRPC's own back-off grows to two minutes. What gRPC calls
@@ -57,6 +58,18 @@ class Address:
             raise InvalidInputError(
                 f"url must be host:port of Triton's gRPC endpoint, as in '127.0.0.1:8001': {self.url!r}"
             )
+
+    @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """The options of a channel; one to this machine never goes through the proxy that `http_proxy` names."""
+        return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if self._is_loopback() else _OPTIONS
+
+    def _is_loopback(self) -> bool:
+        host = self.url.rpartition(":")[0].strip("[]")
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:  # a name, or a target such as dns:///triton:8001
+            return False
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Credentials of an encrypted connection; None for one that is not."""

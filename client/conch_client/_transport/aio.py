@@ -15,7 +15,6 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import error_from_rpc
-from conch_client._transport.address import CHANNEL_OPTIONS
 from conch_client._transport.limits import SESSION_CLOSED
 
 if TYPE_CHECKING:
@@ -131,5 +130,5 @@ async def exclusive(lock: Lock, deadline: Deadline) -> AsyncIterator[None]:
 def _channel(address: Address) -> grpc.aio.Channel:
     credentials = address.credentials()
     if credentials is None:
-        return grpc.aio.insecure_channel(address.url, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(address.url, credentials, options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(address.url, options=address.options)
+    return grpc.aio.secure_channel(address.url, credentials, options=address.options)

@@ -13,7 +13,6 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import error_from_rpc
-from conch_client._transport.address import CHANNEL_OPTIONS
 from conch_client._transport.limits import SESSION_CLOSED
 
 if TYPE_CHECKING:
@@ -109,5 +108,5 @@ def exclusive(lock: Lock, deadline: Deadline) -> Iterator[None]:
 def _channel(address: Address) -> grpc.Channel:
     credentials = address.credentials()
     if credentials is None:
-        return grpc.insecure_channel(address.url, options=CHANNEL_OPTIONS)
-    return grpc.secure_channel(address.url, credentials, options=CHANNEL_OPTIONS)
+        return grpc.insecure_channel(address.url, options=address.options)
+    return grpc.secure_channel(address.url, credentials, options=address.options)

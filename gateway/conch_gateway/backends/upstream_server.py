@@ -18,6 +18,8 @@ _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
 _REFUSED_STATUSES = frozenset({400, 413, 422})
 _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
+# A server on this machine is never reached through the proxy that `http_proxy` names.
+_WITHOUT_PROXY = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 
 
 _INDICES = re.compile(r"\[(\d{1,4}(?:, \d{1,4})*)\]")  # as in "input[3] is too long"
@@ -39,6 +41,7 @@ class UpstreamServer:
             headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            mounts=_WITHOUT_PROXY,
         )
 
     async def ask(self, path: str, body: Mapping[str, object], request_id: str) -> bytes:

@@ -18,6 +18,7 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),  # the key is for Triton alone
 ]
 _STATUS: dict[grpc.StatusCode, type[ConchError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,

@@ -17,6 +17,7 @@ from conch_client import (
     UnavailableError,
 )
 
+from tests.serving import NOWHERE
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ async def test_a_request_is_repeated_while_the_server_is_away(client: Any, serve
     server.failures.extend([AWAY, AWAY])
     assert (await client.embed(["x"])).shape == (1, 8)
     assert inferences(server) == 3
+
+
+async def test_a_server_on_this_machine_is_not_reached_through_a_proxy(
+    connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", NOWHERE)
+    assert (await connect(retries=0).embed(["x"])).shape == (1, 8)
 
 
 async def test_retries_come_to_an_end(connect: Callable[..., Any], server: FakeServer) -> None:
