@@ -14,7 +14,7 @@ WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
 WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench docs clean
+.PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench bench-sizes docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -75,6 +75,9 @@ audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py
+
+bench-sizes: $(STAMP) ## measure models of true size that are not measured yet (SHAPES="..." anew): up to two hours
+	$(BIN)/python benchmarks/sizes.py $(if $(SHAPES),--shapes $(SHAPES))
 
 docs: $(STAMP) ## write the generated pages, tables and client
 	$(BIN)/python docs/sync_client.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import venvs
 from benchmarks.models import NAME
@@ -16,9 +16,18 @@ if TYPE_CHECKING:
 
 
 def conch(
-    repository: Path, work: Path, grpc_port: int, http_port: int, environment: dict[str, str] | None = None
+    repository: Path,
+    work: Path,
+    grpc_port: int,
+    http_port: int,
+    environment: dict[str, str] | None = None,
+    *,
+    question: tuple[str, dict[str, Any]] = ("/v1/embeddings", {"input": "ready"}),
 ) -> Server:
-    """`conch serve` with its defaults over a model repository; the gateway is in its first process."""
+    """`conch serve` with its defaults over a model repository; the gateway is in its first process.
+
+    The question is the path and the body of the first request.
+    """
     command = [
         *(str(Path(sys.executable).parent / "conch"), "serve"),
         *("--repository", str(repository)),
@@ -27,8 +36,8 @@ def conch(
         *("--triton-metrics-port", "0"),
         *("--run-directory", str(work / "conch")),
     ]
-    question = (f"http://{HOST}:{http_port}/v1/embeddings", json.dumps({"input": "ready"}).encode())
-    return Server(command, work / "conch.log", question, work, environment or {})
+    asked = (f"http://{HOST}:{http_port}{question[0]}", json.dumps(question[1]).encode())
+    return Server(command, work / "conch.log", asked, work, environment or {})
 
 
 def infinity(models: Models, folder: Path, port: int, *options: str) -> Server:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import plot, results
 from benchmarks.results import latency_ms, tokens_per_s
+from benchmarks.true_sizes import table as true_sizes
 from benchmarks.workloads import NAMES
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def pages() -> dict[str, Callable[[], str]]:
         return {}
     return {
         "docs/benchmarks.svg": lambda: plot.chart(results.load(newest)),
-        "docs/benchmarks.md": lambda: page(results.load(newest), newest.name),
+        "docs/benchmarks.md": lambda: f"{page(results.load(newest), newest.name)}\n{true_sizes.block()}",
     }
 
 

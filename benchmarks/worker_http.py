@@ -1,6 +1,8 @@
 """Load over HTTP in the OpenAI dialect, in a process of its own: conch's gateway and infinity both speak it.
 
-python worker_http.py URL MODEL CLIENTS TEXTS_PER_REQUEST
+With a query the texts are documents to be ranked for it, in Cohere's dialect.
+
+python worker_http.py URL MODEL CLIENTS TEXTS_PER_REQUEST [QUERY]
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 class HttpWorker:
     """Clients with a connection each; all requests are built before the measurement."""
 
-    def __init__(self, url: str, model: str, clients: int, texts_per_request: int) -> None:
-        self._address, self._model = Address.of(url), model
+    def __init__(self, url: str, model: str, clients: int, texts_per_request: int, query: str = "") -> None:
+        self._address, self._model, self._query = Address.of(url), model, query
         self._clients, self._size = clients, texts_per_request
 
     def embed(self, items: Sequence[Item]) -> NDArray[np.float32]:
@@ -66,11 +68,15 @@ class HttpWorker:
         return load
 
     def _request(self, items: Sequence[Item]) -> bytes:
-        texts: str | list[str] = items[0].text if len(items) == 1 else [item.text for item in items]
-        body = {"model": self._model, "input": texts, "encoding_format": "base64"}
+        texts = [item.text for item in items]
+        body: dict[str, Any] = {"model": self._model}
+        if self._query:
+            body |= {"query": self._query, "documents": texts}
+        else:
+            body |= {"input": texts[0] if len(texts) == 1 else texts, "encoding_format": "base64"}
         return self._address.request("POST", json.dumps(body).encode())
 
 
 if __name__ == "__main__":
-    url, model, *numbers = sys.argv[1:]
-    serve(lambda: HttpWorker(url, model, *map(int, numbers)))
+    url, model, clients, texts, *query = sys.argv[1:]
+    serve(lambda: HttpWorker(url, model, int(clients), int(texts), *query))

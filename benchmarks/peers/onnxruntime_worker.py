@@ -1,6 +1,6 @@
-"""onnxruntime the usual way: optimum O2 + dynamic int8, one thread.
+"""onnxruntime the usual way: a graph of optimum's, as it is or O2, fp32 or dynamic int8, on one thread or more.
 
-python -m benchmarks.peers.onnxruntime_worker MODEL.onnx BATCH INDEX COUNT
+python -m benchmarks.peers.onnxruntime_worker MODEL.onnx BATCH INDEX COUNT [THREADS]
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 class Onnxruntime:
     """One session; padding is attended to and computed, as it is by default."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, threads: int) -> None:
         options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._inputs = {tensor.name for tensor in self._session.get_inputs()}
 
     def prepare(self, items: Sequence[Item]) -> dict[str, NDArray[np.int64]]:
-        return padded(items)
+        return {name: matrix for name, matrix in padded(items).items() if name in self._inputs}
 
     def run(self, prepared: Any) -> NDArray[np.float32]:
         return mean_pooled(self._session.run(None, prepared)[0], prepared["attention_mask"])
 
 
 if __name__ == "__main__":
-    model, *numbers = sys.argv[1:]
-    serve(lambda: InProcess(Onnxruntime(model), *map(int, numbers)))
+    model, batch, index, count, *threads = sys.argv[1:]
+    session = (model, int(threads[0]) if threads else 1)
+    serve(lambda: InProcess(Onnxruntime(*session), int(batch), int(index), int(count)))

@@ -1,6 +1,6 @@
-"""OpenVINO int8 (static, nncf): an asynchronous queue of two streams, one text a request.
+"""OpenVINO int8 (static, nncf): an asynchronous queue of some streams, two by default, one text a request.
 
-python -m benchmarks.peers.openvino_worker MODEL.onnx INT8.xml CALIBRATION.json
+python -m benchmarks.peers.openvino_worker MODEL.onnx INT8.xml CALIBRATION.json [CALIBRATION_TEXTS STREAMS]
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STREAMS = 2
+THREADS = STREAMS = 2
 CALIBRATION_TEXTS = 300
 
 
 class OpenVino:
     """A compiled model and its queue."""
 
-    def __init__(self, model: str) -> None:
-        properties = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": STREAMS, "INFERENCE_NUM_THREADS": STREAMS}
-        self._queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", properties), STREAMS)
+    def __init__(self, model: str, streams: int) -> None:
+        hint = "THROUGHPUT" if streams > 1 else "LATENCY"
+        properties = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": THREADS}
+        compiled = ov.Core().compile_model(model, "CPU", properties)
+        self._inputs, self._streams = {tensor.any_name for tensor in compiled.inputs}, streams
+        self._queue = ov.AsyncInferQueue(compiled, streams)
         self._queue.set_callback(self._finished)
         self._vectors: dict[int, NDArray[np.float32]] = {}
         self._latencies: list[float] = []
@@ -59,11 +62,12 @@ class OpenVino:
         new = {len(item.ids): item for item in items if len(item.ids) not in self._lengths_met}
         self._lengths_met |= new.keys()
         if new:
-            self.embed([*new.values()] * STREAMS)
+            self.embed([*new.values()] * self._streams)
 
     def _start(self, inputs: dict[str, NDArray[np.int64]], number: int) -> None:
         # Shared inputs are not copied, so they have to live until the request has finished.
-        self._queue.start_async(inputs, (number, inputs, time.perf_counter()), share_inputs=True)
+        taken = {name: matrix for name, matrix in inputs.items() if name in self._inputs}
+        self._queue.start_async(taken, (number, inputs, time.perf_counter()), share_inputs=True)
 
     def _finished(self, request: Any, about: tuple[int, dict[str, NDArray[np.int64]], float]) -> None:
         number, inputs, began = about
@@ -71,21 +75,25 @@ class OpenVino:
         self._latencies.append(time.perf_counter() - began)
 
 
-def quantized(source: str, path: Path, calibration: str) -> str:
-    """The int8 model, made at the first call."""
+def quantized(source: str, path: Path, calibration: str, count: int) -> str:
+    """The int8 model, made at the first call with the first `count` texts of a file."""
     if not path.exists():
         import nncf  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 - slow, and needed once
 
-        texts = [padded([item]) for item in load_items(calibration)[:CALIBRATION_TEXTS]]
+        model = ov.Core().read_model(source)
+        names = {tensor.any_name for tensor in model.inputs}
+        texts = [padded([item]) for item in load_items(calibration)[:count]]
         model = nncf.quantize(
-            ov.Core().read_model(source),
-            nncf.Dataset(texts),
+            model,
+            nncf.Dataset([{name: text[name] for name in names} for text in texts]),
             model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=CALIBRATION_TEXTS,
+            subset_size=count,
         )
         ov.save_model(model, path)
     return str(path)
 
 
 if __name__ == "__main__":
-    serve(lambda: OpenVino(quantized(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))
+    source, path, calibration, *numbers = sys.argv[1:]
+    texts, streams = map(int, numbers or (CALIBRATION_TEXTS, STREAMS))
+    serve(lambda: OpenVino(quantized(source, Path(path), calibration, texts), streams))

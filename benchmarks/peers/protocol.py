@@ -108,7 +108,9 @@ def padded(items: Sequence[Item]) -> dict[str, NDArray[np.int64]]:
 
 
 def mean_pooled(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """float32 [rows, length, hidden] to unit vectors [rows, hidden], padding left out."""
+    """float32 [rows, length, hidden] to unit vectors [rows, hidden], padding left out; scores [rows, 1] as they are."""
+    if hidden.ndim == 2:
+        return hidden
     sums = np.einsum("rlh,rl->rh", hidden, mask.astype(np.float32))
     return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
 

@@ -1,0 +1,146 @@
+"""conch's part of a row: the plan, the export, and the service with two and with eight instances."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import deployments
+from benchmarks.servers import HOST, free_ports
+from benchmarks.true_sizes import loads
+from benchmarks.true_sizes.measuring import measured, over_http
+from benchmarks.true_sizes.processes import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.servers import Server
+    from benchmarks.true_sizes.shapes import Shape
+
+PRECISIONS = ("fp32", "int8")
+FEW, MANY = 2, 8
+"""Instances of the encoder."""
+CLIENTS = 32
+_CONCH = str(Path(sys.executable).parent / "conch")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        name: of the shape, and of the model.
+        shape: the shape.
+        folder: for everything that is made of it.
+        loads: files of texts, by load.
+        seconds: of one measurement.
+    """
+
+    name: str
+    shape: Shape
+    folder: Path
+    loads: dict[str, Path]
+    seconds: float
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the checkpoint."""
+        return self.folder / "checkpoint"
+
+    def repository(self, precision: str) -> Path:
+        """The model repository of that precision."""
+        return self.folder / f"models-{precision}"
+
+
+def plan(subject: Subject, precision: str, instances: int) -> dict[str, Any]:
+    """What `conch plan` says of so many instances and texts of 512 tokens, and what planning takes."""
+    length = str(min(loads.MIDDLE_TOKENS, subject.shape.longest))
+    ran = run(
+        [
+            *(_CONCH, "plan", str(subject.checkpoint), "--precision", precision, "--cores", str(instances)),
+            *("--max-length", length, "--json"),
+        ],
+        subject.folder / f"plan-{precision}-{instances}.log",
+    )
+    return {"seconds": ran.seconds, "peak_mb": ran.peak_mb, **json.loads(ran.printed)}
+
+
+def export(subject: Subject, precision: str) -> dict[str, Any]:
+    """The export's time, memory and size on disk, and what verification measured."""
+    repository = subject.repository(precision)
+    ran = run(
+        [
+            *(_CONCH, "export", str(subject.checkpoint), "--repository", str(repository), "--name", subject.name),
+            *("--precision", precision, "--max-length", str(subject.shape.longest)),
+        ],
+        subject.folder / f"export-{precision}.log",
+    )
+    report = json.loads((repository / subject.name / "report.json").read_text("utf-8"))
+    return {
+        "seconds": ran.seconds,
+        "cpu_seconds": ran.cpu_seconds,
+        "peak_mb": ran.peak_mb,
+        "peak_anonymous_mb": ran.peak_anonymous_mb,
+        "disk_mb": sum(report["files"].values()) / 1e6,
+        "verification": report["verification"][subject.name],
+    }
+
+
+def serve(subject: Subject, precision: str) -> dict[str, Any]:
+    """Time until it is ready, latencies, rate of 32 clients, and memory, with two instances."""
+    with _serving(subject, precision, FEW) as (server, address):
+        latency = {name: _latency(subject, address, name) for name in ("short", "middle")}
+        _measure(subject, address, "middle", FEW)
+        memory = _memory(server)
+        if subject.shape.longest > loads.MIDDLE_TOKENS:
+            latency["longest"] = _latency(subject, address, "longest")
+        mixed = _measure(subject, address, "mixed", CLIENTS)
+        return {
+            "ready_s": server.start_s,
+            "latency_ms": latency,
+            "mixed": mixed,
+            "memory_mb": memory,
+            "memory_after_all_mb": _memory(server),
+        }
+
+
+def serve_many(subject: Subject, precision: str) -> dict[str, Any]:
+    """Time until it is ready and memory, with eight instances that have all computed."""
+    with _serving(subject, precision, MANY) as (server, address):
+        _measure(subject, address, "middle", MANY)
+        return {"ready_s": server.start_s, "memory_mb": _memory(server)}
+
+
+@contextlib.contextmanager
+def _serving(subject: Subject, precision: str, instances: int) -> Iterator[tuple[Server, str]]:
+    grpc_port, port = free_ports(2)
+    work = subject.folder / f"serve-{precision}-{instances}"
+    work.mkdir(exist_ok=True)
+    question: tuple[str, dict[str, Any]] = ("/v1/embeddings", {"input": "ready"})
+    if subject.shape.is_reranker:
+        question = ("/v1/rerank", {"query": "ready", "documents": ["ready"]})
+    cores = {"CONCH_TRITON_CORES": str(instances)}
+    server = deployments.conch(subject.repository(precision), work, grpc_port, port, cores, question=question)
+    try:
+        yield server, f"http://{HOST}:{port}{question[0]}"
+    finally:
+        server.stop()
+
+
+def _latency(subject: Subject, address: str, load: str) -> float:
+    """Median milliseconds of one request at a time."""
+    return float(_measure(subject, address, load, 1)["latency_ms"]["p50"])
+
+
+def _measure(subject: Subject, address: str, load: str, clients: int) -> dict[str, Any]:
+    query = loads.QUERY if subject.shape.is_reranker else ""
+    command = over_http(address, subject.name, clients, query)
+    return measured([command], subject.folder / "clients.log", {load: subject.loads[load]}, subject.seconds)[load]
+
+
+def _memory(server: Server) -> dict[str, float]:
+    return {**server.memory_mb(), "gateway": server.first_process_mb()}
