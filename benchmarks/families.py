@@ -26,6 +26,7 @@ from conch_export.model.network import (
     Activation,
     Attention,
     Encoder,
+    Experts,
     FeedForward,
     Layer,
     Linear,
@@ -73,8 +74,14 @@ def _bert() -> Encoder:
 
 
 def _gated(layer: Layer, activation: Activation) -> Layer:
-    network = replace(layer.feed_forward, gate=_linear(HIDDEN, INNER), activation=activation)
-    return replace(layer, feed_forward=network)
+    (network,) = layer.feed_forward.networks
+    return replace(layer, feed_forward=replace(network, gate=_linear(HIDDEN, INNER), activation=activation))
+
+
+def _with_experts(layer: Layer) -> Layer:
+    networks = [FeedForward(_linear(HIDDEN, INNER), _linear(INNER, HIDDEN), Activation.GELU) for _ in range(8)]
+    bias = np.zeros(HIDDEN, np.float32)
+    return replace(layer, feed_forward=Experts(_linear(HIDDEN, 8), tuple(networks), chosen=2, bias=bias))
 
 
 def _changed(layer: Layer, **attention: Any) -> Layer:
@@ -97,6 +104,8 @@ def encoders() -> dict[str, Encoder]:
         return replace(bert, layers=layers, **changes)
 
     nomic = [_changed(_gated(layer, Activation.SILU), rotary=rotary) for layer in bert.layers]
+    turned = [_changed(layer, rotary=rotary) for layer in bert.layers]
+    mixed = [_with_experts(layer) if index % 2 else layer for index, layer in enumerate(turned)]
     modern = [
         replace(
             _changed(_gated(layer, Activation.GELU), rotary=rotary, window=64 if index % 3 else None), pre_norm=True
@@ -122,6 +131,7 @@ def encoders() -> dict[str, Encoder]:
         "bert": bert,
         "mpnet": of(*(_changed(layer, bias=relative) for layer in bert.layers)),
         "nomic_bert": of(*nomic, positions=None),
+        "nomic_bert with experts": of(*mixed, positions=None),
         "jina_bert": of(
             *(_changed(_gated(layer, Activation.GELU), bias=Alibi.of(HEADS)) for layer in bert.layers), positions=None
         ),
@@ -139,9 +149,11 @@ def operations(encoder: Encoder, rows: list[int]) -> float:
     """Return multiplications and additions of all matrix products for rows of these lengths, without masked scores."""
     total = 0.0
     for layer in encoder.layers:
-        attention, network = layer.attention, layer.feed_forward
-        linears = [attention.query, attention.key, attention.value, attention.output, network.up, network.down]
-        linears += [network.gate] if network.gate else []
+        attention, block = layer.attention, layer.feed_forward
+        linears = [attention.query, attention.key, attention.value, attention.output]
+        # Of experts, as many as a token passes; the router's product is a thousandth of theirs.
+        for network in block.networks[: block.chosen if isinstance(block, Experts) else None]:
+            linears += [network.up, network.down, *([network.gate] if network.gate else [])]
         total += 2 * sum(rows) * sum(linear.weight.size for linear in linears)
         total += sum(4 * _seen(attention, row) * attention.heads * attention.head_width for row in rows)
     return total

@@ -174,6 +174,10 @@ class Checkpoints:
         """An embedding model with rotary positions, as the Hub has it."""
         return self._published(name, hub_checkpoints.NOMIC_BERT)
 
+    def nomic_moe(self, name: str = "nomic-moe") -> Path:
+        """An embedding model with a mixture of experts in every other layer, as the Hub has it."""
+        return self._published(name, hub_checkpoints.NOMIC_MOE)
+
     def gte(self, name: str = "gte") -> Path:
         """An embedding model with stretched rotary positions, as the Hub has it."""
         return self._published(name, hub_checkpoints.GTE)

@@ -41,6 +41,25 @@ NOMIC_BERT: dict[str, Any] = {
     "rotary_scaling_factor": None,
     "use_rms_norm": False,
 }
+NOMIC_MOE: dict[str, Any] = {
+    **NOMIC_BERT,
+    "n_layer": 4,
+    "type_vocab_size": 1,
+    "layer_norm_epsilon": 1e-5,
+    "activation_function": "gelu",
+    "mlp_fc1_bias": True,
+    "mlp_fc2_bias": True,
+    "qkv_proj_bias": True,
+    "rotary_emb_base": 10000,
+    "moe_every_n_layers": 2,
+    "moe_top_k": 2,
+    "num_experts": 8,
+    "moe_normalize_expert_weights": False,
+    "num_shared_experts": 0,
+    "expert_choice_router": False,
+    "ffn_div": 1,
+    "pad_token_id": 1,
+}
 GTE: dict[str, Any] = {
     "model_type": "new",
     "architectures": ["NewModel"],
@@ -95,10 +114,14 @@ def _is_norm(name: str) -> bool:
 
 
 def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
-    types = [("embeddings.token_type_embeddings.weight", (2, HIDDEN))] if config["type_vocab_size"] else []
+    count = config["type_vocab_size"]
+    types = [("embeddings.token_type_embeddings.weight", (count, HIDDEN))] if count else []
     embeddings = [("embeddings.word_embeddings.weight", (VOCABULARY, HIDDEN)), *types]
     kinds = {"nomic_bert": (_nomic, "emb_ln"), "new": (_gte, "embeddings.LayerNorm")}
     layer, norm = kinds.get(config["model_type"], (_jina, "embeddings.LayerNorm"))
+    if "num_experts" in config:
+        layers = [shape for index in range(config["n_layer"]) for shape in _nomic_moe(index, config["num_experts"])]
+        return embeddings + _norm(norm) + layers
     return embeddings + _norm(norm) + [shape for index in range(LAYERS) for shape in layer(index)]
 
 
@@ -110,6 +133,24 @@ def _nomic(index: int) -> list[tuple[str, tuple[int, ...]]]:
         (f"{name}.mlp.fc11.weight", (INNER, HIDDEN)),
         (f"{name}.mlp.fc12.weight", (INNER, HIDDEN)),
         (f"{name}.mlp.fc2.weight", (HIDDEN, INNER)),
+        *_norm(f"{name}.norm1"),
+        *_norm(f"{name}.norm2"),
+    ]
+
+
+def _nomic_moe(index: int, experts: int) -> list[tuple[str, tuple[int, ...]]]:
+    name = f"encoder.layers.{index}"
+    dense = [*_linear(f"{name}.mlp.fc1", HIDDEN, INNER), *_linear(f"{name}.mlp.fc2", INNER, HIDDEN)]
+    mixture: list[tuple[str, tuple[int, ...]]] = [
+        (f"{name}.mlp.router.layer.weight", (experts, HIDDEN)),
+        (f"{name}.mlp.experts.mlp.w1", (experts * INNER, HIDDEN)),
+        (f"{name}.mlp.experts.mlp.w2", (experts * INNER, HIDDEN)),
+        (f"{name}.mlp.experts.bias", (HIDDEN,)),
+    ]
+    return [
+        *_linear(f"{name}.attn.Wqkv", HIDDEN, 3 * HIDDEN),
+        *_linear(f"{name}.attn.out_proj", HIDDEN, HIDDEN),
+        *(mixture if index % 2 else dense),
         *_norm(f"{name}.norm1"),
         *_norm(f"{name}.norm2"),
     ]

@@ -1,6 +1,7 @@
 """config.json as the installed transformers means it. Hides its defaults, and what version 5 changed in its form.
 
-Since transformers 5 rotary positions are one object, `rope_parameters`, and ModernBERT lists the kind of every layer.
+Since transformers 5 rotary positions are one object, `rope_parameters`, ModernBERT lists the kind of every layer, and
+NomicBERT has BERT's keys instead of, or beside, GPT-2's.
 What config.json states and nobody would look at is refused here.
 """
 
@@ -23,9 +24,27 @@ _BASES = {
 }
 """Keys of transformers 4 for the rotary base of each kind of layer, of architectures with more than one kind."""
 _DEFAULT_ROPE = {"rope_type": "default"}
+_GPT2_NAMES = {
+    "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "hidden_act": "activation_function",
+    "rope_theta": "rotary_emb_base",
+}
+"""The keys of NomicBERT's own code, by those of transformers 5."""
 _NEWER = ("is_causal", "use_bidirectional_attention")
 """Keys that change what a decoder sees, where the installed transformers may not know them."""
-_MAY_BE_ZERO = {"moe_every_n_layers", "pad_token_id", "type_vocab_size", "sliding_window"}
+_MAY_BE_ZERO = {
+    "moe_every_n_layers",
+    "num_experts",
+    "num_shared_experts",
+    "pad_token_id",
+    "type_vocab_size",
+    "sliding_window",
+}
 _NULL_IS_A_VALUE = {"head_dim", "num_key_value_heads", "sliding_window"}
 """Keys whose null transformers does not replace by its default: derived from other keys, and no window."""
 _MOST = 1 << 22
@@ -46,6 +65,8 @@ def in_this_generation(stated: Settings) -> Settings:
     if stated.get("model_type") == "modernbert" and stated.get("layer_types") is not None:
         values["global_attn_every_n_layers"] = _period(stated.texts("layer_types"), stated)
         del values["layer_types"]
+    if stated.get("model_type") == "nomic_bert":
+        values = _of_nomic(values, stated)
     return Settings(stated.place, values)
 
 
@@ -146,6 +167,24 @@ def _rotary(stated: Settings) -> dict[str, Any]:
 def _scaling(parameters: Settings) -> dict[str, Any] | None:
     rest = {key: value for key, value in parameters.items() if key != "rope_theta"}
     return None if rest in ({}, _DEFAULT_ROPE) else rest
+
+
+def _of_nomic(values: dict[str, Any], stated: Settings) -> dict[str, Any]:
+    """NomicBERT's settings by the names of its own code, whatever names it states them by."""
+    values = dict(values)
+    if "rope_theta" in values:
+        values.setdefault("rotary_emb_fraction", 1.0)  # transformers 5 turns whole heads
+    if values.get("hidden_act") == "silu":
+        values["hidden_act"] = "swiglu"
+    for new, old in _GPT2_NAMES.items():
+        value = values.pop(new, None)
+        # Its own code goes by `n_positions`; beside that, the number of positions is the one that it was trained on.
+        if value is not None and values.setdefault(old, value) != value and new != "max_position_embeddings":
+            msg = f"{stated.place} states {old} = {values[old]!r} and {new} = {value!r}, which are the same setting"
+            raise SourceError(f"{msg}: fetch the checkpoint again")
+    if values.get("head_dim") is not None and values["head_dim"] * values["n_head"] == values["n_embd"]:
+        del values["head_dim"]  # any other is refused, as a key that nothing reads
+    return values
 
 
 def _period(kinds: list[str], stated: Settings) -> int:

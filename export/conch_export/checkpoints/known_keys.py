@@ -27,13 +27,13 @@ CONFIG_WITHOUT_EFFECT = _keys("""
     fused_dropout_add_ln gradient_checkpointing hidden_dropout_prob id2label initializer_cutoff_factor
     initializer_range keys_to_ignore_at_inference label2id language layerdrop length_penalty license
     mask_token_id max_length max_window_layers min_length mlp_checkpoint_lvl mlp_dropout model_max_length
-    model_name no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
-    output_hidden_states output_past output_scores pad_vocab_size_multiple pooler_fc_size
+    model_name moe_resid_pdrop no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
+    output_attentions output_hidden_states output_past output_scores pad_vocab_size_multiple pooler_fc_size
     pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix pretraining_tp
     problem_type qa_dropout reference_compile remove_invalid_values repad_logits_with_grad repetition_penalty
-    resid_pdrop return_dict return_dict_in_generate sentence_transformers sep_token_id seq_classif_dropout
-    sinusoidal_pos_embds sparse_pred_ignore_index sparse_prediction summary_activation summary_first_dropout
-    summary_last_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
+    resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef sentence_transformers sep_token_id
+    seq_classif_dropout sinusoidal_pos_embds sparse_pred_ignore_index sparse_prediction summary_activation
+    summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_weights_ tie_word_embeddings
     tokenizer_class top_k top_p torch_dtype torchscript train_data transformers_version typical_p unpad_inputs
     use_bfloat16 use_cache use_flash_attn use_memory_efficient_attention use_xentropy vocab_type xla_device

@@ -1,42 +1,49 @@
-"""Nomic BERT: rotary positions, gated feed-forward, no biases (Nussbaum et al. 2024)."""
+"""Nomic BERT: rotary positions, gated feed-forward or a mixture of experts (Nussbaum et al. 2024, 2025)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import Family
 from conch_export.model.network import (
     Activation,
     Attention,
     Encoder,
+    Experts,
     FeedForward,
     Layer,
+    Linear,
     Rotary,
     rotary_frequencies,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
 
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
 
 class NomicBert(Family):
-    """The mixture-of-experts variant has other tensors and is not read."""
+    """Its config.json has the names of GPT-2's settings."""
 
     model_types = ("nomic_bert",)
     in_transformers = False
     settings: ClassVar = {
-        int: "moe_every_n_layers n_embd n_head n_inner n_layer n_positions type_vocab_size vocab_size",
+        int: "ffn_div max_trained_positions moe_every_n_layers moe_top_k n_embd n_head n_inner n_layer n_positions "
+        "num_experts num_shared_experts pad_token_id type_vocab_size vocab_size",
         float: "layer_norm_epsilon rotary_emb_base rotary_emb_fraction rotary_emb_scale_base rotary_scaling_factor",
-        bool: "causal mlp_fc1_bias mlp_fc2_bias parallel_block prenorm qkv_proj_bias rotary_emb_interleaved "
-        "use_rms_norm",
-        str: "activation_function model_type",
+        bool: "causal dense_seq_output expert_choice_router mlp_fc1_bias mlp_fc2_bias moe_normalize_expert_weights "
+        "parallel_block parallel_block_tied_norm prenorm qkv_proj_bias reorder_and_upcast_attn rotary_emb_interleaved "
+        "scale_attn_by_inverse_layer_idx scale_attn_weights use_rms_norm",
+        str: "activation_function model_type moe_impl",
     }
     built: ClassVar = {
-        "activation_function": ("swiglu",),
-        "prenorm": (False,),
+        "activation_function": ("swiglu", "gelu"),
+        "prenorm": (False, None),
         "rotary_emb_fraction": (1, 1.0),
         "rotary_emb_interleaved": (False, None),
         "rotary_emb_scale_base": (None,),
@@ -44,11 +51,11 @@ class NomicBert(Family):
         "use_rms_norm": (False, None),
         "parallel_block": (False, None),
         "causal": (False, None),
+        "moe_normalize_expert_weights": (False, None),
+        "expert_choice_router": (False, None),
+        "num_shared_experts": (0, None),
+        "ffn_div": (1, None),
     }
-
-    def reads(self, config: Mapping[str, Any]) -> bool:
-        """All without experts."""
-        return super().reads(config) and not config.get("moe_every_n_layers")
 
     def position_count(self, config: Settings) -> int:
         """`n_positions` of config.json."""
@@ -75,14 +82,45 @@ def _layer(config: Settings, weights: Weights, rotary: Rotary, index: int) -> La
     name, epsilon, heads = f"encoder.layers.{index}", config["layer_norm_epsilon"], config["n_head"]
     query, key, value = weights.split_linear(f"{name}.attn.Wqkv", 3)
     output = weights.linear(f"{name}.attn.out_proj")
-    # fc12 is the one that is activated, hence the gate.
-    up, gate, down = (weights.linear(f"{name}.mlp.{part}") for part in ("fc11", "fc12", "fc2"))
+    every = config.get("moe_every_n_layers") or 0
+    # The second layer is the first with experts.
+    read = _experts if every and index % every == 1 else _feed_forward
     return Layer(
         attention=Attention(query, key, value, output, heads, heads, rotary=rotary),
         attention_norm=weights.norm(f"{name}.norm1", epsilon),
-        feed_forward=FeedForward(up, down, Activation.SILU, gate),
+        feed_forward=read(config, weights, f"{name}.mlp"),
         feed_forward_norm=weights.norm(f"{name}.norm2", epsilon),
     )
+
+
+def _feed_forward(config: Settings, weights: Weights, name: str) -> FeedForward:
+    down = weights.linear(f"{name}.fc2")
+    if config["activation_function"] == "gelu":
+        return FeedForward(weights.linear(f"{name}.fc1"), down, Activation.GELU)
+    # fc12 is the one that is activated, hence the gate.
+    up, gate = weights.linear(f"{name}.fc11"), weights.linear(f"{name}.fc12")
+    return FeedForward(up, down, Activation.SILU, gate)
+
+
+def _experts(config: Settings, weights: Weights, name: str) -> Experts:
+    """The networks' weights lie one below the other in two tensors [experts * inner, hidden]."""
+    if config["activation_function"] != "gelu":
+        raise UnsupportedError(f"{config.place} states experts with {config['activation_function']} (known: gelu)")
+    count = config["num_experts"]
+    ups, downs = (_stacked(weights, f"{name}.experts.mlp.{part}", count) for part in ("w1", "w2"))
+    networks = [
+        FeedForward(Linear(np.ascontiguousarray(up.T)), Linear(down), Activation.GELU)
+        for up, down in zip(ups, downs, strict=True)
+    ]
+    router, bias = weights.linear(f"{name}.router.layer"), weights.array(f"{name}.experts.bias")
+    return Experts(router, tuple(networks), config["moe_top_k"], bias)
+
+
+def _stacked(weights: Weights, name: str, count: int) -> NDArray[np.float32]:
+    tensor = weights.array(name)
+    if tensor.ndim != 2 or tensor.shape[0] % count:
+        raise SourceError(f"tensor {name} of shape {tensor.shape} holds no {count} experts: fetch it again")
+    return tensor.reshape(count, -1, tensor.shape[1])
 
 
 FAMILY = NomicBert()

@@ -137,6 +137,31 @@ class FeedForward:
     activation: Activation
     gate: Linear | None = None
 
+    @property
+    def networks(self) -> tuple[FeedForward, ...]:
+        """Itself: a mixture has several."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of feed-forward networks, of which every token passes a few (Shazeer et al. 2017).
+
+    The result is the sum of each chosen network's output times its weight, and the bias. The weights are the softmax
+    of the router's outputs over all networks, and are not made to add up to 1 over the chosen ones.
+
+    Attributes:
+        router: from a token to a number for each network.
+        networks: all of them.
+        chosen: how many a token passes, those with the largest weights.
+        bias: added once, or None.
+    """
+
+    router: Linear
+    networks: tuple[FeedForward, ...]
+    chosen: int
+    bias: NDArray[np.float32] | None = None
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -154,7 +179,7 @@ class Layer:
 
     attention: Attention
     attention_norm: Norm | None
-    feed_forward: FeedForward
+    feed_forward: FeedForward | Experts
     feed_forward_norm: Norm
     pre_norm: bool = False
     attention_post_norm: Norm | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conch_export.errors import SourceError
+from conch_export.model.network import Experts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conch_export.model.network import Encoder, Layer, Linear, Norm
+    from conch_export.model.network import Encoder, FeedForward, Layer, Linear, Norm
 
 _Shape = tuple[int, ...]
 
@@ -52,7 +53,7 @@ def _shapes(
 
 
 def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[str, _Shape, _Shape]]:
-    attention, network = layer.attention, layer.feed_forward
+    attention = layer.attention
     # Rounded up, so that outputs of a query that its heads cannot share evenly are a misfit too.
     width = -(-attention.query.weight.shape[1] // attention.heads)
     queries, keys = attention.heads * width, attention.key_heads * width
@@ -60,10 +61,7 @@ def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[
     yield from _linear(f"{where}: key", attention.key, hidden, keys)
     yield from _linear(f"{where}: value", attention.value, hidden, keys)
     yield from _linear(f"{where}: output of the attention", attention.output, queries, hidden)
-    yield from _linear(f"{where}: feed-forward", network.up, hidden, inner)
-    yield from _linear(f"{where}: output of the feed-forward", network.down, inner, hidden)
-    if network.gate is not None:
-        yield from _linear(f"{where}: gate", network.gate, hidden, inner)
+    yield from _feed_forward(where, layer.feed_forward, hidden, inner)
     for what, norm, size in (
         ("attention", layer.attention_norm, hidden),
         ("feed-forward", layer.feed_forward_norm, hidden),
@@ -75,6 +73,20 @@ def _layer(where: str, layer: Layer, hidden: int, inner: int) -> Iterator[tuple[
         yield from _norm(f"{where}: norm of the {what}", norm, size)
     if attention.rotary is not None:
         yield f"{where}: width of a head", (width,), (2 * attention.rotary.cos.shape[1],)
+
+
+def _feed_forward(
+    where: str, block: FeedForward | Experts, hidden: int, inner: int
+) -> Iterator[tuple[str, _Shape, _Shape]]:
+    for network in block.networks:
+        yield from _linear(f"{where}: feed-forward", network.up, hidden, inner)
+        yield from _linear(f"{where}: output of the feed-forward", network.down, inner, hidden)
+        if network.gate is not None:
+            yield from _linear(f"{where}: gate", network.gate, hidden, inner)
+    if isinstance(block, Experts):
+        yield from _linear(f"{where}: router", block.router, hidden, len(block.networks))
+        if block.bias is not None:
+            yield f"{where}: bias of the experts", block.bias.shape, (hidden,)
 
 
 def _linear(what: str, linear: Linear, inputs: int, outputs: int) -> Iterator[tuple[str, _Shape, _Shape]]:

@@ -15,9 +15,10 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.description import Target
-from conch_export.model.network import Activation, scaled, side_by_side
+from conch_export.model.network import Experts, scaled, side_by_side
 from conch_export.onnx.attention import Columns, attend_packed, attend_row_by_row
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+from conch_export.onnx.feed_forward import fed_forward, linear, mixture, terms, total
 from conch_export.onnx.packed import Shape, packed_model
 from conch_export.onnx.ragged import Spans, for_each_chunk
 
@@ -48,7 +49,8 @@ def encoder_graph(
         segments: take `token_type_ids` as an input; otherwise every token is of type 0.
         masked: whether tokens with a mask of 2, at the end of a row, attend to the others without being attended to.
         chunk_tokens: about how many tokens are computed at a time; None computes all at once, without a loop around the
-            layers, as calibration needs it to read the inputs of products. CUDA always computes all at once.
+            layers and with every expert on every token, as calibration needs it to read the inputs of products. CUDA
+            always computes all at once.
         target: what the graph will run on. For CUDA it computes in the element type of the encoder's weights.
     """
 
@@ -57,7 +59,7 @@ def encoder_graph(
             # Heads take FP32, whatever the encoder computes in.
             return g.cast(_layers(g, encoder, vectors, spans, target), TensorProto.FLOAT)
         if chunk_tokens is None:
-            return _layers(g, encoder, vectors, spans)
+            return _layers(g, encoder, vectors, spans, dense=True)
         return for_each_chunk(g, spans, vectors, chunk_tokens, lambda inner, *part: _layers(inner, encoder, *part))
 
     types = encoder.types.shape[0] if segments and encoder.types is not None else 0
@@ -65,12 +67,18 @@ def encoder_graph(
 
 
 def _layers(
-    g: GraphBuilder, encoder: Encoder, vectors: Sequence[str], spans: Spans, target: Target = Target.CPU
+    g: GraphBuilder,
+    encoder: Encoder,
+    vectors: Sequence[str],
+    spans: Spans,
+    target: Target = Target.CPU,
+    *,
+    dense: bool = False,
 ) -> str:
     ids, positions, *types = vectors
     x = _embed(g, encoder, ids, positions, *types)
     for index, layer in enumerate(encoder.layers):
-        x = _Block(g, f"layer.{index}", layer, target)(x, positions, spans)
+        x = _Block(g, f"layer.{index}", layer, target, dense=dense)(x, positions, spans)
     return _normed(g, "final_norm", encoder.final_norm, x)
 
 
@@ -78,51 +86,60 @@ def _embed(g: GraphBuilder, encoder: Encoder, ids: str, positions: str, types: s
     tokens = g.node("Gather", g.constant(encoder.embeddings, "embeddings.tokens"), ids)
     if encoder.embedding_scale != 1:
         tokens = g.node("Mul", tokens, g.constant(np.asarray(encoder.embedding_scale, encoder.embeddings.dtype)))
-    terms = [tokens]
+    parts = [tokens]
     table = encoder.positions
     if types is not None and encoder.types is not None:
-        terms.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
+        parts.append(g.node("Gather", g.constant(encoder.types, "embeddings.types"), types))
     elif encoder.types is not None and table is not None:
         # Every token is of type 0 here, so its vector is added to the table now and not to each token later.
         table = table + encoder.types[0]
     elif encoder.types is not None:
-        terms.append(g.constant(encoder.types[0], "embeddings.type"))
+        parts.append(g.constant(encoder.types[0], "embeddings.type"))
     if table is not None:
-        terms.append(g.node("Gather", g.constant(table, "embeddings.positions"), positions))
-    x = _normed(g, "embeddings.norm", encoder.norm, g.node("Sum", *terms) if len(terms) > 1 else terms[0])
-    return x if encoder.projection is None else _linear(g, "embeddings.projection", encoder.projection, x)
+        parts.append(g.node("Gather", g.constant(table, "embeddings.positions"), positions))
+    x = _normed(g, "embeddings.norm", encoder.norm, g.node("Sum", *parts) if len(parts) > 1 else parts[0])
+    return x if encoder.projection is None else linear(g, "embeddings.projection", encoder.projection, x)
 
 
 class _Block:
     """Adds the nodes of one layer."""
 
-    def __init__(self, g: GraphBuilder, name: str, layer: Layer, target: Target) -> None:
-        self._g, self._name, self._layer, self._target = g, name, layer, target
+    def __init__(self, g: GraphBuilder, name: str, layer: Layer, target: Target, *, dense: bool) -> None:
+        self._g, self._name, self._layer, self._target, self._dense = g, name, layer, target, dense
 
     def __call__(self, x: str, positions: str, spans: Spans) -> str:
         """FP32 [T, hidden] to the same."""
         layer = self._layer
         x = self._added(
             x,
-            lambda y: self._attend(y, positions, spans),
+            lambda y: self._attended(y, positions, spans),
             ("attention_norm", layer.attention_norm),
-            ("attention_output", layer.attention.output, layer.attention_post_norm),
+            ("attention_output_norm", layer.attention_post_norm),
         )
-        norm = ("output_norm", layer.feed_forward_norm)
-        down = ("down", layer.feed_forward.down, layer.feed_forward_post_norm)
-        return self._added(x, self._activated, norm, down)
+        norm, post_norm = ("output_norm", layer.feed_forward_norm), ("down_norm", layer.feed_forward_post_norm)
+        return self._added(x, self._fed_forward, norm, post_norm)
 
     def _added(
         self,
         x: str,
-        inner: Callable[[str], str],
+        inner: Callable[[str], list[str]],
         norm: tuple[str, Norm | None],
-        output: tuple[str, Linear, Norm | None],
+        post_norm: tuple[str, Norm | None],
     ) -> str:
-        """norm(x + output(inner(x))), or x + output(inner(norm(x))) where norms come before."""
+        """norm(x + inner(x)), or x + inner(norm(x)) where norms come before; `inner` gives terms to sum up."""
         if self._layer.pre_norm:
-            return self._sum(x, inner(self._norm(*norm, x)), *output)
-        return self._norm(*norm, self._sum(x, inner(x), *output))
+            return self._sum(x, inner(self._norm(*norm, x)), *post_norm)
+        return self._norm(*norm, self._sum(x, inner(x), *post_norm))
+
+    def _attended(self, x: str, positions: str, spans: Spans) -> list[str]:
+        output = self._layer.attention.output
+        return terms(self._g, f"{self._name}.attention_output", output, self._attend(x, positions, spans))
+
+    def _fed_forward(self, x: str) -> list[str]:
+        block = self._layer.feed_forward
+        if isinstance(block, Experts):
+            return mixture(self._g, f"{self._name}.experts", block, x, dense=self._dense)
+        return fed_forward(self._g, self._name, block, x)
 
     def _attend(self, x: str, positions: str, spans: Spans) -> str:
         attention, g = self._layer.attention, self._g
@@ -166,39 +183,17 @@ class _Block:
         )
         return g.node("Squeeze", turned, g.int64([1]))
 
-    def _activated(self, x: str) -> str:
-        network, g = self._layer.feed_forward, self._g
-        up = self._linear("up", network.up, x)
-        if network.gate is None:
-            return _activation(g, network.activation, up)
-        # Two products and not one that is split: the copies of the parts cost more than the second product.
-        gate = _activation(g, network.activation, self._linear("gate", network.gate, x))
-        return g.node("Mul", gate, up)
-
-    def _sum(self, x: str, inner: str, name: str, linear: Linear, norm: Norm | None) -> str:
+    def _sum(self, x: str, parts: list[str], name: str, norm: Norm | None) -> str:
         # One n-ary Sum, not SkipLayerNormalization: onnxruntime's CPU kernel of the latter is several times slower, and
         # an n-ary Sum is not fused back into it when the model is loaded.
-        if norm is not None:
-            return self._g.node("Sum", self._norm(f"{name}_norm", norm, self._linear(name, linear, inner)), x)
-        product, *bias = _terms(self._g, f"{self._name}.{name}", linear, inner)
+        product, *bias = parts if norm is None else [self._norm(name, norm, total(self._g, parts))]
         return self._g.node("Sum", product, x, *bias)
 
-    def _linear(self, name: str, linear: Linear, x: str) -> str:
-        return _linear(self._g, f"{self._name}.{name}", linear, x)
+    def _linear(self, name: str, layer: Linear, x: str) -> str:
+        return linear(self._g, f"{self._name}.{name}", layer, x)
 
     def _norm(self, name: str, norm: Norm | None, x: str) -> str:
         return _normed(self._g, f"{self._name}.{name}", norm, x)
-
-
-def _linear(g: GraphBuilder, name: str, linear: Linear, x: str) -> str:
-    terms = _terms(g, name, linear, x)
-    return g.node("Add", *terms) if len(terms) > 1 else terms[0]
-
-
-def _terms(g: GraphBuilder, name: str, linear: Linear, x: str) -> list[str]:
-    """What is summed up in a linear layer: the product, and the bias if there is one."""
-    product = g.node("MatMul", x, g.constant(linear.weight, f"{name}.weight"))
-    return [product] if linear.bias is None else [product, g.constant(linear.bias, f"{name}.bias")]
 
 
 def _normed(g: GraphBuilder, name: str, norm: Norm | None, x: str) -> str:
@@ -207,14 +202,6 @@ def _normed(g: GraphBuilder, name: str, norm: Norm | None, x: str) -> str:
     operator = "SimplifiedLayerNormalization" if norm.rms else "LayerNormalization"
     bias = [] if norm.bias is None else [g.constant(norm.bias, f"{name}.bias")]
     return g.node(operator, x, g.constant(norm.scale, f"{name}.scale"), *bias, axis=-1, epsilon=norm.epsilon)
-
-
-def _activation(g: GraphBuilder, activation: Activation, x: str) -> str:
-    if activation is Activation.SILU:
-        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)  # x * sigmoid(alpha x)
-    if activation is Activation.RELU:
-        return g.node("Relu", x)
-    return g.node("Gelu" if activation is Activation.GELU else "FastGelu", x, domain=MICROSOFT)
 
 
 def _queries(attention: Attention) -> Linear:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from conch_export.model.description import Pooling, Precision
 from conch_export.model.heads import Dense, Lexical, Pooled, Vocabulary
+from conch_export.model.network import Experts, Linear
 from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
 from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conch_export.model.heads import Head
-    from conch_export.model.network import Encoder, Layer, Linear
+    from conch_export.model.network import Encoder, Layer
 
 _RUNTIME_BYTES = 66_000_000
 """Python, numpy and onnxruntime in a process that has opened a session."""
@@ -189,17 +190,20 @@ class HeadFootprint:
 
 def _widest(layer: Layer) -> int:
     """Numbers of a token that are alive at most: in the feed-forward block, or while attention reorders its parts."""
-    attention, network = layer.attention, layer.feed_forward
+    attention, network = layer.attention, layer.feed_forward.networks[0]
     hidden, inner = network.up.weight.shape
     queries, keys = _outputs(attention.query), _outputs(attention.key)
     attending = hidden + 2 * (queries + 2 * keys) + 2 * queries
-    return int(max(attending, hidden + (2 if network.gate is None else 3) * inner))
+    # All tokens may choose one expert; what chosen ones give is held twice: in the experts' order and in the tokens'.
+    mixed = 2 * layer.feed_forward.chosen * hidden if isinstance(layer.feed_forward, Experts) else 0
+    return int(max(attending, hidden + mixed + (2 if network.gate is None else 3) * inner))
 
 
 def _linears(layer: Layer) -> list[Linear]:
-    attention, network = layer.attention, layer.feed_forward
-    gate = [network.gate] if network.gate is not None else []
-    return [attention.query, attention.key, attention.value, attention.output, network.up, network.down, *gate]
+    attention, linears = layer.attention, list[Linear]()
+    for network in layer.feed_forward.networks:
+        linears += [network.up, network.down, *([] if network.gate is None else [network.gate])]
+    return [attention.query, attention.key, attention.value, attention.output, *linears]
 
 
 def _outputs(linear: Linear) -> int:

@@ -113,6 +113,7 @@ _ENTRIES = (
     Entry("BAAI/bge-large-en-v1.5", "MIT", "embedding", "bert", 1024, 512, 335, "en"),
     Entry("BAAI/bge-m3", "MIT", "embedding", "roberta", 1024, 8192, 568, "100+"),
     Entry("nomic-ai/nomic-embed-text-v1.5", "Apache-2.0", "embedding", "nomic_bert", 768, 8192, 137, "en"),
+    Entry("nomic-ai/nomic-embed-text-v2-moe", "Apache-2.0", "embedding", "nomic_bert", 768, 512, 475, "100"),
     Entry("jinaai/jina-embeddings-v2-small-en", "Apache-2.0", "embedding", "jina_bert", 512, 8192, 32.7, "en"),
     Entry("jinaai/jina-embeddings-v2-base-en", "Apache-2.0", "embedding", "jina_bert", 768, 8192, 137, "en"),
     Entry("Alibaba-NLP/gte-base-en-v1.5", "Apache-2.0", "embedding", "gte", 768, 8192, 137, "en"),

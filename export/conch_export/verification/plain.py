@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from conch_export.model.description import Pooling
 from conch_export.model.heads import Pooled, Unit
-from conch_export.model.network import Activation, Norm
+from conch_export.model.network import Activation, Experts, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -197,10 +197,22 @@ def _rotated(rotary: Rotary | None, x: torch.Tensor) -> torch.Tensor:
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
-def _feed_forward(network: FeedForward, x: torch.Tensor) -> torch.Tensor:
+def _feed_forward(network: FeedForward | Experts, x: torch.Tensor) -> torch.Tensor:
+    if isinstance(network, Experts):
+        return _mixture(network, x)
     activation, up = _ACTIVATIONS[network.activation.value], _linear(network.up, x)
     inner = activation(up) if network.gate is None else activation(_linear(network.gate, x)) * up
     return _linear(network.down, inner)
+
+
+def _mixture(experts: Experts, x: torch.Tensor) -> torch.Tensor:
+    """Every network computes every token; the weights of those that a token has not chosen are 0."""
+    shares = torch.softmax(_linear(experts.router, x), dim=-1)
+    largest = shares.topk(experts.chosen, dim=-1)
+    kept = torch.zeros_like(shares).scatter(-1, largest.indices, largest.values)
+    parts = [kept[:, [index]] * _feed_forward(network, x) for index, network in enumerate(experts.networks)]
+    mixed = torch.stack(parts).sum(0)
+    return mixed if experts.bias is None else mixed + _tensor(experts.bias)
 
 
 def _normed(norm: Norm | None, x: torch.Tensor) -> torch.Tensor:

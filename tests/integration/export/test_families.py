@@ -19,21 +19,23 @@ from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import EncoderGraph, Row
 from conch_export.verification.plain import PlainEncoder
-from safetensors.torch import load_file, save_model
+from safetensors.torch import save_model
 from transformers import AutoConfig, AutoModel
 
 from tests import head_checkpoints
+from tests.hub_models import JinaBert, NomicMoe
 from tests.merging import padded
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
+    from tests.hub_models import SecondWriting
     from tests.integration.export.conftest import Exports
     from tests.merging import Floats
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
 IN_TRANSFORMERS += ["gemma3"]
 GOLDEN = ["nomic_bert", "gte"]
-FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert"]
+FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert", "nomic_moe"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
 random = np.random.default_rng(0)
@@ -116,59 +118,42 @@ def test_a_vector_is_the_same_alone_and_among_others(exports: Exports, family: s
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6 if precision == "fp32" else 2e-6)
 
 
-class JinaBert:
-    """jina-embeddings-v2 written down once more, from its paper and its tensors' names, and sharing no code."""
-
-    def __init__(self, folder: Path) -> None:
-        self._config = json.loads((folder / "config.json").read_text())
-        self._weights = load_file(folder / "model.safetensors")
-
-    def _at(self, name: str) -> torch.Tensor:
-        return self._weights[name]
-
-    def _linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        bias = self._at(f"{name}.bias") if f"{name}.bias" in self._weights else None
-        return torch.nn.functional.linear(x, self._at(f"{name}.weight"), bias)
-
-    def _norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        parts = self._at(f"{name}.weight"), self._at(f"{name}.bias")
-        return torch.nn.functional.layer_norm(x, x.shape[-1:], *parts, eps=1e-12)
-
-    def __call__(self, ids: list[int]) -> torch.Tensor:
-        words, types = (
-            self._at("embeddings.word_embeddings.weight"),
-            self._at("embeddings.token_type_embeddings.weight"),
-        )
-        x = self._norm("embeddings.LayerNorm", words[torch.tensor(ids)] + types[0])
-        heads = self._config["num_attention_heads"]
-        places = torch.arange(len(ids))
-        # Six heads: the slopes of four, then every second of those of eight.
-        slopes = torch.tensor([2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3])[:, None, None]
-        bias = -slopes * (places[None, :] - places[:, None]).abs()
-        for index in range(self._config["num_hidden_layers"]):
-            name = f"encoder.layer.{index}"
-            query, key, value = (
-                self._linear(f"{name}.attention.self.{part}", x).view(len(ids), heads, -1).transpose(0, 1)
-                for part in ("query", "key", "value")
-            )
-            weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias, dim=-1)
-            context = (weights @ value).transpose(0, 1).reshape(len(ids), -1)
-            x = self._norm(
-                f"{name}.attention.output.LayerNorm", x + self._linear(f"{name}.attention.output.dense", context)
-            )
-            gated, up = self._linear(f"{name}.mlp.gated_layers", x).chunk(2, dim=-1)
-            x = self._norm(
-                f"{name}.mlp.layernorm",
-                x + self._linear(f"{name}.mlp.wo", torch.nn.functional.gelu(gated) * up),
-            )
-        return x
-
-
-def test_jina_vectors_are_those_of_its_paper(exports: Exports, checkpoints: Checkpoints) -> None:
-    model = JinaBert(checkpoints.jina_bert())
+@pytest.mark.parametrize(("family", "model"), [("jina_bert", JinaBert), ("nomic_moe", NomicMoe)])
+def test_vectors_are_those_of_a_second_writing(
+    exports: Exports, checkpoints: Checkpoints, family: str, model: type[SecondWriting]
+) -> None:
+    written = model(getattr(checkpoints, family)())
     with torch.inference_mode():
-        expected = units(np.stack([model(row).mean(0).numpy() for row in ROWS]))
-    np.testing.assert_allclose(exports("jina_bert").embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+        expected = units(np.stack([written(row).mean(0).numpy() for row in ROWS]))
+    np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+BERT_NAMES = {
+    "n_embd": "hidden_size",
+    "n_inner": "intermediate_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "layer_norm_epsilon": "layer_norm_eps",
+}
+OWN_SETTINGS = ("activation_function", "rotary_emb_base", "rotary_emb_fraction", "n_positions", *BERT_NAMES)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["instead", "beside"])
+def test_nomic_bert_is_read_by_the_names_of_transformers_5(
+    checkpoints: Checkpoints, tmp_path: Path, *, beside: bool
+) -> None:
+    own = Checkpoint(checkpoints.nomic_bert()).stated_config
+    theirs = {BERT_NAMES.get(key, key): value for key, value in own.items() if beside or key not in OWN_SETTINGS}
+    theirs |= {new: own[key] for key, new in BERT_NAMES.items()} | {
+        "hidden_act": "silu",
+        "head_dim": 12,
+        "max_position_embeddings": 2048 if beside else own["n_positions"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": own["rotary_emb_base"]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(theirs))
+    assert {key: Checkpoint(tmp_path).config.get(key) for key in OWN_SETTINGS} == {
+        key: own[key] for key in OWN_SETTINGS
+    }
 
 
 UNSTATED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
@@ -251,6 +236,8 @@ def test_settings_of_a_decoder_that_make_no_sense_are_named(
         ("gemma3", "attn_logit_softcapping", 50.0),
         ("gemma3", "layer_types", ["chunked_attention"] * 4),
         ("nomic_bert", "rotary_scaling_factor", 2),
+        ("nomic_moe", "moe_normalize_expert_weights", True),
+        ("nomic_moe", "num_shared_experts", 1),
         ("gte", "rope_scaling", {"type": "linear", "factor": 2.0}),
         ("jina_bert", "feed_forward_type", "original"),
     ],

@@ -43,7 +43,18 @@ if TYPE_CHECKING:
     Answers = dict[str, NDArray[Any]]
     Run = Callable[[Path, Sequence[Feed]], list[Answers]]
 
-FAMILIES = ["bert", "xlm_roberta", "mpnet", "modernbert", "qwen3", "mistral", "nomic_bert", "gte", "jina_bert"]
+FAMILIES = [
+    "bert",
+    "xlm_roberta",
+    "mpnet",
+    "modernbert",
+    "qwen3",
+    "mistral",
+    "nomic_bert",
+    "nomic_moe",
+    "gte",
+    "jina_bert",
+]
 ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp32", "int8")]
 ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]
 ENCODERS += ["row by row fp32", "row by row int8"]

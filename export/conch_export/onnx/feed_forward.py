@@ -1,0 +1,120 @@
+"""Linear layers, feed-forward blocks, and mixtures of them, over the tokens of all rows at once.
+
+A mixture shares each expert's product between the tokens of all rows that chose it. A token's result is the sum over
+its own choices in the order of their weights, so no bit of it depends on which tokens share the product.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from conch_export.model.network import Activation
+from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+
+if TYPE_CHECKING:
+    from conch_export.model.network import Experts, FeedForward, Linear
+
+
+def linear(g: GraphBuilder, name: str, layer: Linear, x: str) -> str:
+    """FP32 [n, inputs] to [n, outputs]."""
+    return total(g, terms(g, name, layer, x))
+
+
+def total(g: GraphBuilder, parts: list[str]) -> str:
+    """The sum of one or two terms."""
+    return g.node("Add", *parts) if len(parts) > 1 else parts[0]
+
+
+def terms(g: GraphBuilder, name: str, layer: Linear, x: str) -> list[str]:
+    """What is summed up in a linear layer: the product, and the bias if there is one."""
+    product = g.node("MatMul", x, g.constant(layer.weight, f"{name}.weight"))
+    return [product] if layer.bias is None else [product, g.constant(layer.bias, f"{name}.bias")]
+
+
+def fed_forward(g: GraphBuilder, name: str, network: FeedForward, x: str) -> list[str]:
+    """What is summed up in a feed-forward block; FP32 [n, hidden] each, or [hidden] for the bias."""
+    up = linear(g, f"{name}.up", network.up, x)
+    if network.gate is None:
+        activated = _activated(g, network.activation, up)
+    else:
+        # Two products and not one that is split: the copies of the parts cost more than the second product.
+        gate = _activated(g, network.activation, linear(g, f"{name}.gate", network.gate, x))
+        activated = g.node("Mul", gate, up)
+    return terms(g, f"{name}.down", network.down, activated)
+
+
+def mixture(g: GraphBuilder, name: str, experts: Experts, x: str, *, dense: bool) -> list[str]:
+    """What is summed up in a mixture: FP32 [T, hidden], and the bias if there is one.
+
+    Args:
+        g: the graph.
+        name: begins the names of the weights.
+        experts: what to compute.
+        x: FP32 [T, hidden].
+        dense: whether every expert computes every token, as calibration needs it: on top, and none without tokens.
+    """
+    mixed = _Mixture(g, name, experts, x)
+    output = mixed.of_all() if dense else mixed.of_chosen()
+    return [output] if experts.bias is None else [output, g.constant(experts.bias, f"{name}.bias")]
+
+
+class _Mixture:
+    """The sum of what each token's chosen experts give, times their weights."""
+
+    def __init__(self, g: GraphBuilder, name: str, experts: Experts, x: str) -> None:
+        self._g, self._name, self._experts, self._x = g, name, experts, x
+        # Gemm, because quantization rounds MatMul: a choice that flips would cost more than this product does.
+        logits = g.node("Gemm", x, g.constant(experts.router.weight, f"{name}.router"))
+        shares, count = g.node("Softmax", logits, axis=1), g.int64([experts.chosen])
+        self._weights, self._choices = g.nodes_of("TopK", shares, count, outputs=2, axis=1)
+
+    def of_all(self) -> str:
+        """FP32 [T, hidden]; weights of experts that a token has not chosen are 0."""
+        g, parts = self._g, []
+        for index in range(len(self._experts.networks)):
+            hits = g.cast(g.node("Equal", self._choices, g.int64(index)), TensorProto.FLOAT)
+            weight = g.node("ReduceSum", g.node("Mul", hits, self._weights), g.int64([1]))
+            parts.append(g.node("Mul", self._expert(g, index, self._x), weight))
+        return g.node("Sum", *parts)
+
+    def of_chosen(self) -> str:
+        """FP32 [T, hidden]: the choices of all tokens are brought into the order of their experts, and back."""
+        g, chosen = self._g, self._experts.chosen
+        choices = g.node("Reshape", self._choices, g.int64([-1]))
+        places, outputs = [], []
+        for index in range(len(self._experts.networks)):
+            hits = g.node("Equal", choices, g.int64(index))
+            places.append(g.node("Squeeze", g.node("NonZero", hits), g.int64([0])))
+            outputs.append(self._of_tokens(index, g.node("Div", places[-1], g.int64(chosen))))
+        order = g.node("Concat", *places, axis=0)
+        back = g.node("ScatterElements", order, order, g.arange(g.size(order)), axis=0)
+        found = g.node("Gather", g.node("Concat", *outputs, axis=0), g.node("Reshape", back, g.int64([-1, chosen])))
+        weighted = g.node("Mul", found, g.node("Unsqueeze", self._weights, g.int64([2])))
+        return g.node("ReduceSum", weighted, g.int64([1]), keepdims=0)
+
+    def _of_tokens(self, index: int, tokens: str) -> str:
+        """FP32 [n, hidden] of n tokens, which may be 0."""
+        g, hidden = self._g, self._experts.networks[index].down.weight.shape[1]
+        nothing = g.constant(np.zeros((0, hidden), np.float32), f"{self._name}.nothing")
+        # A branch, because not every operator takes an axis without elements, and few tokens choose few experts.
+        (output,) = g.choose(
+            g.cast(g.size(tokens), TensorProto.BOOL),
+            lambda inner: [self._expert(inner, index, inner.node("Gather", self._x, tokens))],
+            lambda inner: [inner.node("Identity", nothing)],
+            [TensorProto.FLOAT],
+        )
+        return output
+
+    def _expert(self, g: GraphBuilder, index: int, x: str) -> str:
+        return total(g, fed_forward(g, f"{self._name}.{index}", self._experts.networks[index], x))
+
+
+def _activated(g: GraphBuilder, activation: Activation, x: str) -> str:
+    if activation is Activation.SILU:
+        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)  # x * sigmoid(alpha x)
+    if activation is Activation.RELU:
+        return g.node("Relu", x)
+    return g.node("Gelu" if activation is Activation.GELU else "FastGelu", x, domain=MICROSOFT)
