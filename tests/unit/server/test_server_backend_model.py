@@ -67,7 +67,7 @@ def ids(*values: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def test_merged_requests_get_what_each_gets_alone(folder: Path) -> None:
-    model = GraphModel.open(CONFIG, folder)
+    model = GraphModel.open(CONFIG, folder, folder)
     requests = [ids([1, 2, 3], [4, 5, 6]), ids([9]), ids([0, 1, 2, 3, 4])]
     together = model.run(requests, set())
     for request, answer in zip(requests, together, strict=True):
@@ -76,7 +76,7 @@ def test_merged_requests_get_what_each_gets_alone(folder: Path) -> None:
 
 
 def test_only_the_request_that_fails_gets_the_error(folder: Path) -> None:
-    answers = GraphModel.open(CONFIG, folder).run([ids([1]), ids([TABLE]), ids([4])], {"roots"})
+    answers = GraphModel.open(CONFIG, folder, folder).run([ids([1]), ids([TABLE]), ids([4])], {"roots"})
     assert [isinstance(answer, RequestError) for answer in answers] == [False, True, False]
     assert isinstance(answers[1], RequestError)
     assert not answers[1].invalid
@@ -85,7 +85,7 @@ def test_only_the_request_that_fails_gets_the_error(folder: Path) -> None:
 
 def test_rows_of_no_length_reach_the_graph_and_get_their_own_shape_back(folder: Path) -> None:
     requests = [{"ids": np.empty((2, 0), np.int64)}, ids([4]), {"ids": np.empty((1, 0), np.int64)}]
-    first, second, third = GraphModel.open(CONFIG, folder).run(requests, set())
+    first, second, third = GraphModel.open(CONFIG, folder, folder).run(requests, set())
     assert not isinstance(first, RequestError)
     assert not isinstance(second, RequestError)
     assert not isinstance(third, RequestError)
@@ -95,7 +95,7 @@ def test_rows_of_no_length_reach_the_graph_and_get_their_own_shape_back(folder: 
 
 
 def test_a_request_without_rows_is_refused_and_its_neighbours_are_not(folder: Path) -> None:
-    answers = GraphModel.open(CONFIG, folder).run([{"ids": np.empty((0, 2), np.int64)}, ids([4])], set())
+    answers = GraphModel.open(CONFIG, folder, folder).run([{"ids": np.empty((0, 2), np.int64)}, ids([4])], set())
     assert isinstance(answers[0], RequestError)
     assert answers[0].invalid
     assert "[0, 2]; give at least one row" in str(answers[0])
@@ -145,7 +145,7 @@ def test_a_configuration_that_does_not_fit_the_graph_is_refused_at_load(
     folder: Path, path: str, value: Any, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"model 'm': .*{complaint}"):
-        GraphModel.open(changed(path, value), folder)
+        GraphModel.open(changed(path, value), folder, folder)
 
 
 def test_parameters_reach_onnxruntime_under_the_names_of_tritons_own_backend() -> None:

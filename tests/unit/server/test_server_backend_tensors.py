@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 def contract(**changes: Any) -> Contract:
     described: dict[str, Any] = {
         "name": "model",
+        "instances": 1,
         "batched": True,
         "inputs": (Input("ids", "TYPE_INT64", (-1,), ragged=True),),
         "outputs": (Output("tokens", "TYPE_FP32", (-1, 3), source="ids"), Output("rows", "TYPE_FP32", (2,))),

@@ -24,6 +24,10 @@ else:
     from conch_onnx.runner import GraphModel, RequestError
 
 
+# The folder of this start of Triton, into which this file was copied; it is removed with all that is in it.
+SCRATCH = Path(__file__).parents[2] / "packed"
+
+
 class TritonPythonModel:
     """One instance of one model; Triton calls the methods by these names."""
 
@@ -37,7 +41,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph; Triton logs an exception of this method as the reason why the model is unavailable."""
         folder = Path(args["model_repository"], args["model_version"])
-        self._model = GraphModel.open(json.loads(args["model_config"]), folder)
+        self._model = GraphModel.open(json.loads(args["model_config"]), folder, SCRATCH)
         self._inputs = [declared.name for declared in self._model.contract.inputs]
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -72,6 +72,7 @@ class Contract:
     """One model's config.pbtxt; `batched` is false for `max_batch_size: 0`."""
 
     name: str
+    instances: int
     batched: bool
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
@@ -88,6 +89,7 @@ class Contract:
         parameters = config.get("parameters", {})
         return cls(
             name=config["name"],
+            instances=sum(int(group.get("count", 1)) for group in config.get("instance_group", ())),
             batched=int(config["max_batch_size"]) > 0,
             inputs=tuple(
                 Input(i["name"], i["data_type"], _dims(i), bool(i.get("allow_ragged_batch"))) for i in config["input"]

@@ -39,11 +39,14 @@ class GraphModel:
         self._session = session
 
     @classmethod
-    def open(cls, config: Mapping[str, Any], version_folder: Path) -> GraphModel:
-        """Load the model that Triton's JSON `config` describes; raise ConfigError, prefixed with the model's name."""
+    def open(cls, config: Mapping[str, Any], version_folder: Path, scratch: Path) -> GraphModel:
+        """Load the model that Triton's JSON `config` describes; raise ConfigError, prefixed with the model's name.
+
+        What all instances of models share is written below the folder `scratch`.
+        """
         try:
             contract = Contract.from_config(config)
-            return cls(contract, open_session(contract, version_folder))
+            return cls(contract, open_session(contract, version_folder, scratch))
         except ConfigError as error:
             raise ConfigError(f"model '{config.get('name')}': {error}") from error
 

@@ -8,6 +8,7 @@ import onnxruntime as ort
 
 from .batching import BATCH_INPUTS
 from .contract import TYPES, ConfigError, Contract, Output
+from .packed import packed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,13 +22,17 @@ GRAPH_LEVELS = {
 BOOLEANS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
-def open_session(contract: Contract, version_folder: Path) -> ort.InferenceSession:
-    """Load the model's graph; raise ConfigError if it is missing or does not match config.pbtxt."""
+def open_session(contract: Contract, version_folder: Path, scratch: Path) -> ort.InferenceSession:
+    """Load the model's graph; raise ConfigError if it is missing or does not match config.pbtxt.
+
+    Packed weights that instances share are written below the folder `scratch`.
+    """
     path = version_folder / contract.file_name
     if path.is_dir():
         path /= "model.onnx"
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; run `conch export` for this model")
+    path = packed(path, contract.instances, scratch / contract.name, lambda: session_options(contract))
     session = ort.InferenceSession(str(path), session_options(contract), providers=["CPUExecutionProvider"])
     check_agreement(contract, session.get_inputs(), session.get_outputs())
     return session
