@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime as ort
-from conch_export.model.distances import Alibi, RelativeBias
+from conch_export.model.distances import Alibi, RelativeBias, RelativePositions
 from conch_export.model.network import (
     Activation,
     Attention,
@@ -98,7 +98,12 @@ def encoders() -> dict[str, Encoder]:
     """Return an encoder of every structure, by the family that it is named after, all of the same width and depth."""
     bert, width = _bert(), HIDDEN // HEADS
     rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
-    relative = RelativeBias(_random.standard_normal((HEADS, 2 * LENGTH + 1)).astype(np.float32))
+    relative = RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
+
+    # All published sizes of DeBERTa have heads of 64.
+    wide: dict[str, Any] = {"heads": HIDDEN // 64, "key_heads": HIDDEN // 64}
+    keys, queries = _random.standard_normal((2, HIDDEN // 64, LENGTH + 1, 64)).astype(np.float32)
+    met = RelativePositions(keys, queries, _rows())
 
     def of(*layers: Layer, **changes: Any) -> Encoder:
         return replace(bert, layers=layers, **changes)
@@ -127,9 +132,21 @@ def encoders() -> dict[str, Encoder]:
         )
         for layer in bert.layers
     ]
+    t5 = [
+        replace(
+            _changed(layer, bias=relative),
+            feed_forward=replace(layer.feed_forward.networks[0], activation=Activation.RELU),
+            attention_norm=_norm(rms=True),
+            feed_forward_norm=_norm(rms=True),
+            pre_norm=True,
+        )
+        for layer in bert.layers
+    ]
     return {
         "bert": bert,
         "mpnet": of(*(_changed(layer, bias=relative) for layer in bert.layers)),
+        "deberta_v2": of(*(_changed(layer, relative=met, **wide) for layer in bert.layers), positions=None),
+        "t5": of(*t5, positions=None, norm=None, final_norm=_norm(rms=True)),
         "nomic_bert": of(*nomic, positions=None),
         "nomic_bert with experts": of(*mixed, positions=None),
         "jina_bert": of(
@@ -145,6 +162,12 @@ def encoders() -> dict[str, Encoder]:
     }  # fmt: skip
 
 
+def _rows() -> NDArray[np.int64]:
+    """Return a row for every distance, as DeBERTa's logarithmic buckets have about as many as half of the distances."""
+    half = LENGTH // 2
+    return np.clip(np.arange(-LENGTH, LENGTH + 1), -half, half) + half
+
+
 def operations(encoder: Encoder, rows: list[int]) -> float:
     """Return multiplications and additions of all matrix products for rows of these lengths, without masked scores."""
     total = 0.0
@@ -155,7 +178,9 @@ def operations(encoder: Encoder, rows: list[int]) -> float:
         for network in block.networks[: block.chosen if isinstance(block, Experts) else None]:
             linears += [network.up, network.down, *([network.gate] if network.gate else [])]
         total += 2 * sum(rows) * sum(linear.weight.size for linear in linears)
-        total += sum(4 * _seen(attention, row) * attention.heads * attention.head_width for row in rows)
+        # Scores and their sums of values; and for relative positions two more products in each score.
+        products = 2 if attention.relative is None else 4
+        total += sum(2 * products * _seen(attention, row) * attention.heads * attention.head_width for row in rows)
     return total
 
 

@@ -7,13 +7,15 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import ByteLevelBPETokenizer, processors
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     CamembertConfig,
     CamembertModel,
+    DebertaV2Config,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertModel,
     ElectraConfig,
@@ -35,6 +37,8 @@ from transformers import (
     Qwen3Model,
     RoFormerConfig,
     RoFormerModel,
+    T5Config,
+    T5EncoderModel,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaModel,
@@ -55,6 +59,8 @@ _SMALL: dict[str, Any] = {
     "initializer_range": 0.2,
 }
 _MEAN_POOLING = {"word_embedding_dimension": 48, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+
+_CORPUS = ["the quick brown fox jumps over the lazy dog", "to be or not to be, that is the question"]
 
 
 class Checkpoints:
@@ -118,6 +124,22 @@ class Checkpoints:
         """An embedding model with relative positions."""
         config = MPNetConfig(**_SMALL, vocab_size=30522, max_position_embeddings=402)
         return self._embedding(self._save(name, MPNetModel, config))
+
+    def deberta_v2(self, name: str = "deberta-v2") -> Path:
+        """An embedding model whose relative positions meet contents, as in DeBERTa v3."""
+        special: dict[str, Any] = {"relative_attention": True, "position_buckets": 64, "share_att_key": True}
+        special |= {"pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+        config = DebertaV2Config(**_SMALL, **special, vocab_size=30522, max_position_embeddings=400)
+        return self._embedding(self._save(name, DebertaV2Model, config, varied=True))
+
+    def t5(self, name: str = "t5") -> Path:
+        """An embedding model with relative biases, a gated network and a tokenizer that ends texts."""
+        sizes = {"d_model": 48, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4, "vocab_size": 30522}
+        config = T5Config(**sizes, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+        folder = self._save(name, T5EncoderModel, config, varied=True)
+        _add_t5_tokenizer(folder)
+        add_modules(folder, _MEAN_POOLING)
+        return folder
 
     def modernbert(self, name: str = "modernbert") -> Path:
         """An embedding model with local and global attention."""
@@ -255,7 +277,21 @@ def _add_minilm_tokenizer(folder: Path, *, segments: bool = True) -> None:
 def _add_roberta_tokenizer(folder: Path) -> None:
     tokenizer = ByteLevelBPETokenizer()
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    corpus = ["the quick brown fox jumps over the lazy dog", "to be or not to be, that is the question"]
-    tokenizer.train_from_iterator(corpus, vocab_size=400, min_frequency=1, special_tokens=specials)
+    tokenizer.train_from_iterator(_CORPUS, vocab_size=400, min_frequency=1, special_tokens=specials)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _add_t5_tokenizer(folder: Path) -> None:
+    words = {word for text in _CORPUS for word in text.split()}
+    pieces = [(f"▁{word}", -5.0) for word in sorted(words)] + [
+        (letter, -9.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"
+    ]
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram([*specials, *pieces], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "T5TokenizerFast", "model_max_length": 400})
+    )

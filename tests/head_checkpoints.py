@@ -27,6 +27,16 @@ _SIZES: dict[str, Any] = {
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
 }
+_DEBERTA: dict[str, Any] = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "pooler_hidden_size": WIDTH,
+    "layer_norm_eps": 1e-7,
+}
+_DEBERTA_V2 = _DEBERTA | {"position_buckets": 64, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+_T5 = {"d_model": WIDTH, "d_kv": 20, "d_ff": 96, "num_layers": 3, "num_heads": 4, "vocab_size": 30522}
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "xlm-roberta": ("XLMRoberta", {"pad_token_id": 1, "max_position_embeddings": 130}),
@@ -35,12 +45,9 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "camembert": ("Camembert", {"pad_token_id": 1, "max_position_embeddings": 130, "type_vocab_size": 1}),
     "electra": ("Electra", {"embedding_size": 32}),
     "roformer": ("RoFormer", {"embedding_size": WIDTH}),
-    "deberta-v2": (
-        "DebertaV2",
-        {"type_vocab_size": 0, "relative_attention": True, "position_buckets": 64, "pos_att_type": ["p2c", "c2p"]}
-        | {"norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False}
-        | {"pooler_hidden_size": WIDTH, "layer_norm_eps": 1e-7},
-    ),
+    "deberta-v2": ("DebertaV2", _DEBERTA_V2),
+    "deberta-v2-conv": ("DebertaV2", {**_DEBERTA_V2, "conv_kernel_size": 3}),
+    "deberta": ("Deberta", _DEBERTA),
     "distilbert": (
         "DistilBert",
         {"dim": WIDTH, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "pad_token_id": 0},
@@ -50,6 +57,9 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         {"initializer_cutoff_factor": 3.0, "local_attention": 32, "classifier_pooling": "mean"}
         | dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
     ),
+    "t5": ("T5", _T5),
+    "mt5": ("MT5", _T5),
+    "umt5": ("UMT5", _T5),
     "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0, "tie_word_embeddings": True}),
     "qwen2": ("Qwen2", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "gemma3_text": (

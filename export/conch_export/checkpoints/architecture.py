@@ -38,6 +38,7 @@ _GPT2_NAMES = {
 _NEWER = ("is_causal", "use_bidirectional_attention")
 """Keys that change what a decoder sees, where the installed transformers may not know them."""
 _MAY_BE_ZERO = {
+    "conv_kernel_size",
     "moe_every_n_layers",
     "num_experts",
     "num_shared_experts",
@@ -45,8 +46,12 @@ _MAY_BE_ZERO = {
     "type_vocab_size",
     "sliding_window",
 }
+_LEAST = dict.fromkeys(("max_relative_positions", "position_buckets"), -1)
+"""Keys whose -1 is what others say by null."""
 _NULL_IS_A_VALUE = {"head_dim", "num_key_value_heads", "sliding_window"}
 """Keys whose null transformers does not replace by its default: derived from other keys, and no window."""
+_DERIVED = {"dense_act_fn", "is_gated_act", "pooler_hidden_size"}
+"""Keys that transformers derives from others although they are no parameters of a configuration."""
 _MOST = 1 << 22
 """More than any true size; a larger number is a damaged one."""
 
@@ -67,6 +72,8 @@ def in_this_generation(stated: Settings) -> Settings:
         del values["layer_types"]
     if stated.get("model_type") == "nomic_bert":
         values = _of_nomic(values, stated)
+    if isinstance(kinds := stated.get("pos_att_type"), str):
+        values["pos_att_type"] = [kind.strip() for kind in kinds.lower().split("|")]
     return Settings(stated.place, values)
 
 
@@ -86,7 +93,8 @@ def defaults(model_type: str) -> Mapping[str, Any]:
         parameters = signature(CONFIG_MAPPING[model_type]).parameters
     except (AssertionError, TypeError, ValueError):  # those that join two architectures have none
         return {}
-    return {key: None if key in parameters and parameters[key].default is None else values[key] for key in values}
+    derived = {key for key in values if key in _DERIVED or (key in parameters and parameters[key].default is None)}
+    return {key: None if key in derived else value for key, value in values.items()}
 
 
 def with_defaults(stated: Settings) -> Settings:
@@ -135,7 +143,7 @@ def refuse_wrong_types(stated: Settings, read: Mapping[str, type]) -> None:
         if stated.get(key) is None:
             continue
         value = stated.of(key, kind, kind())
-        least = 0 if key in _MAY_BE_ZERO else 1
+        least = 0 if key in _MAY_BE_ZERO else _LEAST.get(key, 1)
         if kind is int and not least <= value <= _MOST:
             raise stated.wrong(key, f"a whole number from {least} to {_MOST}")
         if kind is float and not 0 < value < 1e12:

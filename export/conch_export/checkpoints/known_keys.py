@@ -19,26 +19,29 @@ def _keys(text: str) -> frozenset[str]:
 CONFIG_WITHOUT_EFFECT = _keys("""
     _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels adapters
     architectures attention_dropout attention_probs_dropout_prob attn_implementation attn_pdrop bad_words_ids
-    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_bias classifier_dropout
-    classifier_dropout_prob cls_token_id cross_attention_hidden_size dataset decoder_bias decoder_start_token_id
-    deterministic_flash_attn directionality diversity_penalty do_sample dropout dtype early_stopping emb_pdrop
-    embd_pdrop embedding_dropout encoder_no_repeat_ngram_size eos_token_id eos_token_ids
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id fused_bias_fc
-    fused_dropout_add_ln gradient_checkpointing hidden_dropout_prob id2label initializer_cutoff_factor
-    initializer_range keys_to_ignore_at_inference label2id language layerdrop length_penalty license
+    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_bias
+    classifier_dropout classifier_dropout_prob cls_token_id conv_act conv_groups cross_attention_hidden_size
+    dataset decoder_bias decoder_start_token_id deterministic_flash_attn directionality diversity_penalty
+    do_sample dropout dropout_rate dtype early_stopping emb_pdrop embd_pdrop embedding_dropout
+    encoder_no_repeat_ngram_size eos_token_id eos_token_ids exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id fused_bias_fc fused_dropout_add_ln gradient_checkpointing
+    hidden_dropout_prob id2label initializer_cutoff_factor initializer_factor initializer_range
+    is_encoder_decoder keys_to_ignore_at_inference label2id language layerdrop legacy length_penalty license
     mask_token_id max_length max_window_layers min_length mlp_checkpoint_lvl mlp_dropout model_max_length
-    model_name moe_resid_pdrop no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
-    output_attentions output_hidden_states output_past output_scores pad_vocab_size_multiple pooler_fc_size
+    model_name moe_resid_pdrop no_repeat_ngram_size num_beam_groups num_beams num_decoder_layers num_labels
+    num_return_sequences output_attentions output_hidden_states output_past output_scores
+    pad_vocab_size_multiple padding_idx pooler_dropout pooler_fc_size pooler_hidden_size
     pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix pretraining_tp
     problem_type qa_dropout reference_compile remove_invalid_values repad_logits_with_grad repetition_penalty
     resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef sentence_transformers sep_token_id
     seq_classif_dropout sinusoidal_pos_embds sparse_pred_ignore_index sparse_prediction summary_activation
-    summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
-    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_weights_ tie_word_embeddings
-    tokenizer_class top_k top_p torch_dtype torchscript train_data transformers_version typical_p unpad_inputs
-    use_bfloat16 use_cache use_flash_attn use_memory_efficient_attention use_xentropy vocab_type xla_device
+    summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj
+    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_weights_
+    tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript train_data transformers_version
+    typical_p unpad_inputs use_bfloat16 use_cache use_flash_attn use_memory_efficient_attention use_xentropy
+    vocab_type xla_device
 """)
-"""Of config.json: training, generation, heads' names, bookkeeping, and ways to the same numbers."""
+"""Of config.json: training, generation, decoders, heads' names, bookkeeping, and ways to the same numbers."""
 
 TOKENIZER_READ = _keys("""
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens auto_map

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Endings of names in BERT checkpoints from TensorFlow, which transformers reads too."""
-_SAVED_AS = {"camembert": "roberta", "xlm-roberta": "roberta"}
+_SAVED_AS = {"camembert": "roberta", "deberta-v2": "deberta", "xlm-roberta": "roberta"}
 """Architectures whose tensors transformers saves under the name of another."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Types that hold plain numbers; quantized ones need a scale, which is not read."""

@@ -83,8 +83,8 @@ class Family(ABC):
         return encoder
 
 
-_HIDDEN = ("n_embd", "dim", "hidden_size")
-_WIDTHS = (("embedding_size", *_HIDDEN), _HIDDEN, ("n_inner", "hidden_dim", "intermediate_size"))
+_HIDDEN = ("n_embd", "dim", "d_model", "hidden_size")
+_WIDTHS = (("embedding_size", *_HIDDEN), _HIDDEN, ("n_inner", "hidden_dim", "d_ff", "intermediate_size"))
 """config.json's keys for widths of embeddings, layers and feed-forward networks; the first that is there holds."""
 
 

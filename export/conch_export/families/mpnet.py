@@ -11,8 +11,6 @@ from conch_export.model.distances import RelativeBias
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
 
@@ -39,7 +37,7 @@ class Mpnet(Family):
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights, the unused positions cut off."""
         positions = weights.table("embeddings.position_embeddings")[_first(config) :]
-        bias = _relative_bias(weights.table("encoder.relative_attention_bias"), len(positions))
+        bias = RelativeBias.of(np.asarray(weights.table("encoder.relative_attention_bias")), _FARTHEST)
         return Encoder(
             embeddings=weights.table("embeddings.word_embeddings"),
             layers=tuple(_layer(config, weights, bias, index) for index in range(config["num_hidden_layers"])),
@@ -64,25 +62,6 @@ def _layer(config: Settings, weights: Weights, bias: RelativeBias, index: int) -
         feed_forward=FeedForward(up, down, Activation.GELU),
         feed_forward_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
     )
-
-
-def _relative_bias(embeddings: NDArray[np.float32], reach: int) -> RelativeBias:
-    """From [buckets, heads]: half of the buckets to either side, in each half one a distance, then logarithmic.
-
-    No two tokens are farther apart than `reach`.
-    """
-    side = len(embeddings) // 2
-    exact = side // 2
-    distances = np.arange(-reach, reach + 1)
-    lengths = np.abs(distances)
-    # In single precision as T5 has it, from whom MPNet took it: a bucket's edge must not move by a rounding.
-    logarithms = np.log(np.maximum(lengths, 1).astype(np.float32) / np.float32(exact)) / np.float32(
-        np.log(_FARTHEST / exact)
-    )
-    far = np.minimum(exact + (logarithms * np.float32(side - exact)).astype(np.int64), side - 1)
-    # The second half of the buckets is for keys after the query.
-    buckets = np.where(lengths < exact, lengths, far) + np.where(distances > 0, side, 0)
-    return RelativeBias(np.ascontiguousarray(embeddings[buckets].T))
 
 
 FAMILY = Mpnet()

@@ -37,25 +37,67 @@ def _slopes(heads: int) -> list[float]:
 
 @dataclass(frozen=True)
 class RelativeBias:
-    """One learnt number for every distance and head.
+    """One learnt number for every distance and head; those farther apart than `reach` share the last one of their side.
 
     Attributes:
-        table: [heads, 2 * reach + 1]; column reach + d is for distance d. No two tokens of a row are farther apart than
-            `reach`.
+        table: [heads, 2 * reach + 1]; column reach + d is for distance d.
     """
 
     table: Floats
 
+    @classmethod
+    def of(cls, embeddings: Floats, farthest: int) -> RelativeBias:
+        """T5's, of [buckets, heads] (Raffel et al. 2020): half of the buckets to either side, few for long distances.
+
+        Of the buckets of a side the first half is for one distance each; the others grow up to the distance `farthest`,
+        and the last one is for all beyond.
+        """
+        side = len(embeddings) // 2
+        exact = side // 2
+        distances = np.arange(-farthest, farthest + 1)
+        lengths = np.abs(distances)
+        # In single precision as the authors have it: a bucket's edge must not move by a rounding.
+        logarithms = np.log(np.maximum(lengths, 1).astype(np.float32) / np.float32(exact)) / np.float32(
+            np.log(farthest / exact)
+        )
+        far = np.minimum(exact + (logarithms * np.float32(side - exact)).astype(np.int64), side - 1)
+        # The second half of the buckets is for keys after the query.
+        buckets = np.where(lengths < exact, lengths, far) + np.where(distances > 0, side, 0)
+        return cls(np.ascontiguousarray(embeddings[buckets].T))
+
     @property
     def reach(self) -> int:
-        """The largest distance."""
+        """The largest distance with a number of its own."""
         return self.table.shape[1] // 2
 
     def matrix(self, distances: NDArray[np.int64]) -> Floats:
-        """[heads, n, m] for distances [n, m], key minus query, in tokens; beyond the table its last number."""
-        # The constants of the graph reach beyond the table, whose ends are repeated there; no two tokens of a row do.
+        """[heads, n, m] for distances [n, m], key minus query, in tokens."""
         return self.table[:, np.clip(distances, -self.reach, self.reach) + self.reach]
 
 
 DistanceBias = Alibi | RelativeBias
 """Added to the score of every pair of tokens."""
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """Disentangled attention (He et al. 2021): contents meet positions that depend on how far apart two tokens are.
+
+    The score of query i and key j, before it is scaled, gains query_i . keys[row(j - i)] (content to position) and
+    key_j . queries[row(i - j)] (position to content).
+
+    Attributes:
+        keys: [heads, rows, head width], what queries meet.
+        queries: [heads, rows, head width], what keys meet.
+        rows: INT64 [2 * reach + 1], for every distance the row in both; entry reach + d for the other token being d
+            tokens after the one whose content it is. No two tokens of a row are farther apart than `reach`.
+    """
+
+    keys: Floats
+    queries: Floats
+    rows: NDArray[np.int64]
+
+    @property
+    def reach(self) -> int:
+        """The largest distance."""
+        return len(self.rows) // 2

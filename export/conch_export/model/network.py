@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from conch_export.model.distances import DistanceBias
+    from conch_export.model.distances import DistanceBias, RelativePositions
 
 
 class Activation(str, Enum):
@@ -79,6 +79,7 @@ class Attention:
         window: tokens to either side that are seen; None for all.
         causal: whether later tokens are hidden.
         scale: what the products of queries and keys are multiplied by; None for 1 / sqrt(head width).
+        relative: positions that queries and keys meet by their content, or None. Key heads are not shared then.
     """
 
     query: Linear
@@ -94,6 +95,7 @@ class Attention:
     window: int | None = None
     causal: bool = False
     scale: float | None = None
+    relative: RelativePositions | None = None
 
     @property
     def head_width(self) -> int:
@@ -107,13 +109,13 @@ class Attention:
 
     @property
     def knows_distances(self) -> bool:
-        """Whether scores depend on how far apart two tokens are, other than by their rotation."""
+        """Whether something is added to scores, or hidden, by how far apart two tokens are (see `score_matrix`)."""
         return self.bias is not None or self.window is not None or self.causal
 
     @property
     def is_plain(self) -> bool:
         """Whether every token sees all of its row by its content alone, with a key head for each query head."""
-        return not self.knows_distances and self.heads == self.key_heads
+        return not self.knows_distances and self.relative is None and self.heads == self.key_heads
 
     def score_matrix(self, length: int) -> NDArray[np.float32]:
         """[heads or 1, length, length]: added to the scores of a row of so many tokens or, its corner, of fewer."""

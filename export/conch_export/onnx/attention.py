@@ -8,30 +8,20 @@ look): one constant matrix for short rows, tiles of it for long ones. On CUDA on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import TensorProto
 
 from conch_export.errors import UnsupportedError
-from conch_export.model.distances import Alibi
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS, Tile, short_scores, tile_scores
+from conch_export.onnx.relative import RelativeScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conch_export.model.distances import DistanceBias, RelativeBias
     from conch_export.model.network import Attention
     from conch_export.onnx.ragged import Spans
-
-SHORT_TOKENS = 160
-"""Rows up to this length take the plain way; the two cross between 128 and 256 tokens (12 heads of 32, one core)."""
-
-
-TILE_TOKENS = 64
-"""Queries whose scores are held at a time in long rows: 12 heads against 8,192 keys take 25 MB."""
-
 
 Columns = tuple[str, int]
 """The name of a tensor FP32 [T, width] and the column at which a part begins: parts of a product are not copied out."""
@@ -48,7 +38,13 @@ def attend_row_by_row(g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans
 
     Returns:
         FP32 [T, heads * head width].
+
+    Raises:
+        UnsupportedError: rows end in masked tokens, and positions are relative.
     """
+    if attention.relative is not None and spans.masked:
+        # The authors' code gives such tokens, as queries, the mean of all values.
+        raise UnsupportedError("tokens that nothing attends to are not built for disentangled attention")
     rows = _Rows(g, parts, spans, attention)
     is_short = g.node("LessOrEqual", g.node("Sub", spans.last, spans.first), g.int64(SHORT_TOKENS))
 
@@ -75,7 +71,10 @@ def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attent
         UnsupportedError: for attention that is not plain.
     """
     if not attention.is_plain or attention.rotary or attention.query_norm or spans.masked:
-        msg = "only attention without rotary positions, biases, windows, masked tokens and shared keys runs on CUDA"
+        msg = (
+            "only attention without rotary and relative positions, biases, windows, masked tokens and shared keys runs "
+            "on CUDA"
+        )
         raise UnsupportedError(msg)
     counts = g.node("Sub", spans.last, spans.first)
     ends = g.node("Concat", g.int64([0]), spans.last, axis=0)
@@ -119,6 +118,9 @@ class _Rows:
         self._key_counts = g.node("Sub", keys_end, first) if spans.masked else self._counts
         counts = (self._counts, self._key_counts)
         self._corners = g.node("Concat", *counts, axis=1) if attention.knows_distances else None
+        self._relative = None
+        if attention.relative is not None:
+            self._relative = RelativeScores(g, attention.relative, attention.score_scale, self._counts)
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
@@ -129,13 +131,11 @@ class _Rows:
             self._parts.append((name, *corners, group))
 
     def short(self, g: GraphBuilder, index: str) -> str:
-        """softmax(q k + bias) v, all of it at once."""
+        """softmax(q k + what is added) v, all of it at once."""
         query, key, value = self._heads_first(g, index)
-        added = None
+        added = [] if self._relative is None else self._relative.short(g, index, query, key)
         if self._corners is not None:
-            # Distances are the same everywhere in a row, so one constant serves all short rows: each adds its corner.
-            scores = g.constant(self._attention.score_matrix(SHORT_TOKENS), _score_name(self._attention))
-            added = g.node("Slice", scores, g.int64([0, 0]), g.node("Gather", self._corners, index), g.int64([1, 2]))
+            added.append(short_scores(g, self._attention, g.node("Gather", self._corners, index)))
         return self._context(g, g.node("MatMul", query, key), added, value)
 
     def long(self, g: GraphBuilder, index: str) -> str:
@@ -153,19 +153,23 @@ class _Rows:
     def _tiled(self, g: GraphBuilder, index: str) -> str:
         query, key, value = self._heads_first(g, index)
         count, key_count = (g.node("Gather", counts, index) for counts in (self._counts, self._key_counts))
+        relative = None if self._relative is None else self._relative.tiled(g, query, key, count)
 
         def one_tile(inner: GraphBuilder, begin: str, end: str) -> str:
             key_begin, key_end = self._visible(inner, begin, end, key_count)
             queries, keys = inner.slice(query, begin, end, -2), inner.slice(key, key_begin, key_end, -1)
             scores = inner.node("MatMul", queries, keys)
-            added = _score_tile(inner, self._attention, _Tile(begin, end, key_begin, key_end))
+            tile = Tile(begin, end, key_begin, key_end)
+            added = [] if relative is None else relative(inner, tile)
+            if (by_distance := tile_scores(inner, self._attention, tile)) is not None:
+                added.append(by_distance)
             return self._context(inner, scores, added, inner.slice(value, key_begin, key_end, -2))
 
         return g.for_each_tile(count, TILE_TOKENS, one_tile, ragged=True)
 
     def _visible(self, g: GraphBuilder, begin: str, end: str, count: str) -> tuple[str, str]:
         """The first key that the queries begin .. end - 1 can see, and one past the last one."""
-        # The keys that any query of the tile sees; `_score_tile` hides from single queries those that they do not see.
+        # The keys that any query of the tile sees; `tile_scores` hides from single queries those that they do not see.
         first, last = g.int64([0]), count
         if self._attention.window is not None:
             reach = g.int64([self._attention.window])
@@ -173,9 +177,9 @@ class _Rows:
             last = g.node("Min", g.node("Add", end, reach), count)
         return first, g.node("Min", end, count) if self._attention.causal else last
 
-    def _context(self, g: GraphBuilder, scores: str, added: str | None, value: str) -> str:
-        """FP32 [n, heads * width]: softmax(scores + added) v."""
-        weights = g.node("Softmax", g.node("Add", scores, added) if added else scores, axis=-1)
+    def _context(self, g: GraphBuilder, scores: str, added: Sequence[str], value: str) -> str:
+        """FP32 [n, heads * width]: softmax(scores and all that is added) v."""
+        weights = g.node("Softmax", g.node("Sum", scores, *added) if added else scores, axis=-1)
         order = [2, 0, 1, 3] if self._grouped else [1, 0, 2]
         context = g.node("Transpose", g.node("MatMul", weights, value), perm=order)
         return g.node("Reshape", context, g.int64([0, -1]))
@@ -199,67 +203,3 @@ class _Rows:
 
 def _corner(g: GraphBuilder, rows: str, column: int) -> str:
     return g.node("Concat", rows, g.node("Expand", g.int64([[column]]), g.node("Shape", rows)), axis=1)
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """Names, in a graph, of which queries meet which keys: INT64 [1] each, counted from the first token of their row.
-
-    Attributes:
-        begin: the first query; they are `TILE_TOKENS` at most.
-        end: one past the last query.
-        key_begin: the first key that any of them sees.
-        key_end: one past the last key.
-    """
-
-    begin: str
-    end: str
-    key_begin: str
-    key_end: str
-
-    def distances(self, g: GraphBuilder) -> str:
-        """INT64 [queries, keys], key minus query, in tokens."""
-        queries, keys = _range(g, self.begin, self.end), _range(g, self.key_begin, self.key_end)
-        return g.node("Sub", g.line(keys), g.column(queries))
-
-
-def _score_tile(g: GraphBuilder, attention: Attention, tile: _Tile) -> str | None:
-    """The part of `Attention.score_matrix` for a tile, as [heads, n, m] or [n, m]; None for nothing to add."""
-    hidden = []
-    if attention.causal:
-        hidden.append(g.node("Greater", tile.distances(g), g.int64(0)))
-    if attention.window is not None:
-        hidden.append(g.node("Greater", g.node("Abs", tile.distances(g)), g.int64(attention.window)))
-    bias = _bias_tile(g, attention.bias, tile) if attention.bias is not None else None
-    if not hidden:
-        return bias
-    anything = hidden[0] if len(hidden) == 1 else g.node("Or", *hidden)
-    return g.node("Where", anything, g.constant(np.float32(-np.inf)), bias or g.constant(np.float32(0)))
-
-
-def _score_name(attention: Attention) -> str:
-    """A name that layers share whose `score_matrix` is the same; an encoder has one bias at most."""
-    parts = ["scores", "bias" * (attention.bias is not None), "causal" * attention.causal]
-    return ".".join(filter(None, [*parts, f"window{attention.window}" if attention.window is not None else ""]))
-
-
-def _bias_tile(g: GraphBuilder, bias: DistanceBias, tile: _Tile) -> str:
-    if isinstance(bias, Alibi):
-        lengths = g.cast(g.node("Abs", tile.distances(g)), TensorProto.FLOAT)
-        return g.node("Mul", g.line(lengths), g.constant(-bias.slopes[:, None, None], "alibi.slopes"))
-    return _relative_tile(g, bias, tile)
-
-
-def _relative_tile(g: GraphBuilder, bias: RelativeBias, tile: _Tile) -> str:
-    # Cut out of one constant, which is many times faster than looking up every pair: the biases of a tile depend on
-    # distances only, so they are those of the row's first queries, moved by where the tile begins.
-    first = np.arange(-bias.reach, bias.reach + 1)[None, :] - np.arange(TILE_TOKENS)[:, None]
-    band = g.constant(bias.matrix(first), "relative.band")
-    origin = g.node("Sub", g.int64([bias.reach]), tile.begin)
-    corner = g.node("Concat", g.int64([0]), g.node("Add", tile.key_begin, origin), axis=0)
-    count, end = g.node("Sub", tile.end, tile.begin), g.node("Add", tile.key_end, origin)
-    return g.node("Slice", band, corner, g.node("Concat", count, end, axis=0), g.int64([1, 2]))
-
-
-def _range(g: GraphBuilder, begin: str, end: str) -> str:
-    return g.node("Range", g.node("Squeeze", begin), g.node("Squeeze", end), g.int64(1))

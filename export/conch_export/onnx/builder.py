@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     Tensor = tuple[str, int, Sequence[int | str]]
     """Name, element type (`onnx.TensorProto.INT64`, ...) and shape of an input or output."""
@@ -57,6 +58,10 @@ class GraphBuilder:
             # `ascontiguousarray` makes a vector of a scalar; the reshape takes that back.
             self._root.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
+
+    def shared(self, stem: str, value: NDArray[Any]) -> str:
+        """A constant that is named by its content, so that all who add the same share it."""
+        return self.constant(value, f"{stem}.{hashlib.sha256(value.tobytes()).hexdigest()[:8]}")
 
     def adopt(self, constants: Iterable[onnx.TensorProto]) -> None:
         """Take over the constants of another graph, under their names."""

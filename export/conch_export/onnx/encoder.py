@@ -7,7 +7,6 @@ whole rows, so that its activations take no more memory than a chunk's.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import onnx
-    from numpy.typing import NDArray
 
     from conch_export.model.network import Attention, Encoder, Layer, Linear, Norm
 
@@ -176,8 +174,8 @@ class _Block:
         if rotary is None:
             return x
         # Tokens as a batch of rows of one: the operator takes no row longer than its tables.
-        # Named by content, because layers may turn differently (ModernBERT), and those that turn alike share tables.
-        tables = [g.constant(table, f"rotary.{name}.{_digest(table)}") for name, table in vars(rotary).items()]
+        # Layers may turn differently (ModernBERT); those that turn alike share tables.
+        tables = [g.shared(f"rotary.{name}", table) for name, table in vars(rotary).items()]
         turned = g.node(
             "RotaryEmbedding", g.node("Unsqueeze", x, g.int64([1])), g.column(positions), *tables, domain=MICROSOFT
         )
@@ -214,10 +212,6 @@ def _scaled_norm(attention: Attention) -> Norm | None:
     norm = attention.query_norm
     factor = np.float32(attention.score_scale)
     return norm and replace(norm, scale=norm.scale * factor)
-
-
-def _digest(table: NDArray[np.float32]) -> str:
-    return hashlib.sha256(table.tobytes()).hexdigest()[:8]
 
 
 def as_float16(encoder: Encoder) -> Encoder:

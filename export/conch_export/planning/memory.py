@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from conch_export.model.description import Pooling, Precision
 from conch_export.model.heads import Dense, Lexical, Pooled, Vocabulary
 from conch_export.model.network import Experts, Linear
-from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
 from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conch_export.model.heads import Head
-    from conch_export.model.network import Encoder, Layer
+    from conch_export.model.network import Attention, Encoder, Layer
 
 _RUNTIME_BYTES = 66_000_000
 """Python, numpy and onnxruntime in a process that has opened a session."""
@@ -97,6 +97,7 @@ class Footprint:
         linears += [] if encoder.projection is None else [encoder.projection]
         looked_up = (encoder.embeddings, encoder.positions, encoder.types)
         tables = [_table_bytes(table, precision) for table in looked_up if table is not None]
+        tables += [_relative_bytes(layer.attention) for layer in encoder.layers]
         matrices = [_matrix_bytes(linear, precision) for linear in linears]
         return cls(
             tables=sum(tables),
@@ -212,6 +213,12 @@ def _outputs(linear: Linear) -> int:
 
 def _matrix_bytes(linear: Linear, precision: Precision) -> int:
     return int(linear.weight.size) * (1 if precision is Precision.INT8 else _FLOAT_BYTES)
+
+
+def _relative_bytes(attention: Attention) -> int:
+    """Of the relative positions that contents meet, which no precision rounds."""
+    positions = attention.relative
+    return 0 if positions is None else (positions.keys.size + positions.queries.size) * _FLOAT_BYTES
 
 
 def _table_bytes(table: NDArray[np.float32], precision: Precision) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from conch_export.model.distances import RelativePositions
     from conch_export.model.heads import HeadLayer, Lexical, Vocabulary
     from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Rotary
 
@@ -179,10 +180,23 @@ def _attend(attention: Attention, x: torch.Tensor, keys: int) -> torch.Tensor:
     key = _rotated(attention.rotary, _normed(attention.key_norm, _heads(attention.key, attention.key_heads, x)))
     value = _heads(attention.value, attention.key_heads, x)
     key, value = (part.repeat_interleave(shared, dim=0) for part in (key, value))
-    scores = query @ key.transpose(1, 2) * attention.score_scale + _tensor(attention.score_matrix(len(x)))
+    scores = query @ key.transpose(1, 2)
+    if attention.relative is not None:
+        scores += _relative_scores(attention.relative, query, key)
+    scores = scores * attention.score_scale + _tensor(attention.score_matrix(len(x)))
     # Masked tokens are the last ones: they stay queries and are left out of the keys.
     context = torch.softmax(scores[..., :keys], dim=-1) @ value[:, :keys]
     return _linear(attention.output, context.transpose(0, 1).reshape(len(x), -1))
+
+
+def _relative_scores(positions: RelativePositions, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    places = np.arange(query.shape[1])
+    # By how far the other token is after the one whose content it is; the first axis is that of the contents.
+    rows = positions.rows[positions.reach + places[None, :] - places[:, None]]
+    found = torch.from_numpy(rows).expand(len(query), -1, -1)
+    by_query = (query @ _tensor(positions.keys).transpose(1, 2)).gather(2, found)
+    by_key = (key @ _tensor(positions.queries).transpose(1, 2)).gather(2, found)
+    return by_query + by_key.transpose(1, 2)
 
 
 def _heads(linear: Linear, heads: int, x: torch.Tensor) -> torch.Tensor:

@@ -34,8 +34,8 @@ DOCUMENTS = [
     "word " * 200,
 ]
 FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra", "distilbert", "modernbert"]
-FAMILIES += ["qwen2", "qwen3"]
-KINDS = [*FAMILIES, "deberta-v2"]  # the last is packed row by row
+FAMILIES += ["qwen2", "qwen3", "deberta-v2"]
+KINDS = [*FAMILIES, "deberta-v2-conv"]  # the last is packed row by row
 
 
 @torch.inference_mode()
@@ -74,7 +74,7 @@ def test_scores_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     assert found.rank_correlation > 0.999
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "deberta-v2", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "electra", "deberta-v2", "deberta-v2-conv", "distilbert"])
 def test_scores_in_int8_are_off_by_a_fraction_of_their_spread(tmp_path: Path, kind: str) -> None:
     checkpoint = head_checkpoints.make(tmp_path / "scores", kind, "ForSequenceClassification", num_labels=1)
     documents = spread(docstrings()[2::4], 24)
@@ -103,7 +103,7 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
             {"electra": ("classifier.dense", None, "classifier.out_proj")},
         ),
         ("bert", "conch_export.families.bert.Bert.has_segments", lambda *_: False),
-        ("deberta-v2", "conch_export.onnx.row_by_row._feed", "no segments"),
+        ("deberta-v2-conv", "conch_export.onnx.row_by_row._feed", "no segments"),
     ],
     ids=["tanh for gelu", "no segments in a family", "no segments without a family"],
 )

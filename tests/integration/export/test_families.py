@@ -15,12 +15,14 @@ from conch_export.build import save_graph
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import family_of
-from conch_export.onnx.attention import SHORT_TOKENS, TILE_TOKENS
+from conch_export.families.deberta_v2 import log_buckets
+from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import EncoderGraph, Row
 from conch_export.verification.plain import PlainEncoder
 from safetensors.torch import save_model
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from tests import head_checkpoints
 from tests.hub_models import JinaBert, NomicMoe
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from tests.merging import Floats
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
-IN_TRANSFORMERS += ["gemma3"]
+IN_TRANSFORMERS += ["gemma3", "deberta_v2", "t5"]
 GOLDEN = ["nomic_bert", "gte"]
 FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert", "nomic_moe"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
@@ -50,9 +52,15 @@ def pooled(tokens: Floats, family: str) -> Floats:
     return np.asarray(tokens[-1] if family in LAST else tokens.mean(axis=0))
 
 
+def encoder_of(folder: Path) -> Any:
+    """The checkpoint's encoder in transformers; of T5 alone `AutoModel` would take the decoder too."""
+    kind: Any = AutoModelForTextEncoding if "t5" in folder.name else AutoModel
+    return kind.from_pretrained(folder, attn_implementation="eager").eval()
+
+
 @pytest.mark.parametrize("family", IN_TRANSFORMERS)
 def test_vectors_are_those_of_transformers(exports: Exports, checkpoints: Checkpoints, family: str) -> None:
-    model = AutoModel.from_pretrained(getattr(checkpoints, family)(), attn_implementation="eager").eval()
+    model = encoder_of(getattr(checkpoints, family)())
     with torch.inference_mode():
         tokens = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
     expected = units(np.stack([pooled(each, family) for each in tokens]))
@@ -68,14 +76,21 @@ def test_vectors_are_those_of_transformers(exports: Exports, checkpoints: Checkp
         ("electra", {"hidden_size": 64, "embedding_size": 16, "num_hidden_layers": 3}),
         ("electra", {"hidden_size": 48, "embedding_size": 48}),
         ("camembert", {"hidden_size": 72, "num_hidden_layers": 3, "type_vocab_size": 2}),
+        ("deberta", {"hidden_size": 72, "num_attention_heads": 3, "max_relative_positions": 100}),
+        ("deberta-v2", {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1, "type_vocab_size": 2}),
+        ("deberta-v2", {"position_biased_input": True, "pos_att_type": "p2c|c2p", "max_relative_positions": 200}),
+        ("t5", {"num_heads": 2, "relative_attention_num_buckets": 12, "relative_attention_max_distance": 400}),
+        ("mt5", {"feed_forward_proj": "gated-silu"}),
+        ("umt5", {"relative_attention_max_distance": 40}),
     ],
     ids=str,
 )
 def test_token_vectors_are_those_of_transformers_at_other_sizes(
     tmp_path: Path, kind: str, sizes: dict[str, Any]
 ) -> None:
-    folder = head_checkpoints.make(tmp_path / kind, kind, "Model", max_position_embeddings=402, **sizes)
-    model, checkpoint = AutoModel.from_pretrained(folder).eval(), Checkpoint(folder)
+    head = "EncoderModel" if "t5" in kind else "Model"
+    folder = head_checkpoints.make(tmp_path / kind, kind, head, max_position_embeddings=402, **sizes)
+    model, checkpoint = encoder_of(folder), Checkpoint(folder)
     with torch.inference_mode():
         expected = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
     reader = family_of(checkpoint.config)
@@ -116,6 +131,13 @@ def test_a_vector_is_the_same_alone_and_among_others(exports: Exports, family: s
     together = embedder(padded(ROWS))[0]
     alone = np.concatenate([embedder(padded([row]))[0] for row in ROWS])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6 if precision == "fp32" else 2e-6)
+
+
+@pytest.mark.parametrize(("count", "farthest"), [(256, 512), (64, 402), (32, 128), (320, 1024)])
+def test_positions_of_deberta_are_in_the_buckets_of_transformers(count: int, farthest: int) -> None:
+    distances = np.arange(-farthest, farthest + 1)
+    expected = make_log_bucket_position(torch.tensor(distances), count, farthest).long().numpy()
+    np.testing.assert_array_equal(log_buckets(distances, count, farthest), expected)
 
 
 @pytest.mark.parametrize(("family", "model"), [("jina_bert", JinaBert), ("nomic_moe", NomicMoe)])
@@ -228,6 +250,8 @@ def test_settings_of_a_decoder_that_make_no_sense_are_named(
         ("mpnet", "hidden_act", "relu"),
         ("distilbert", "activation", "silu"),
         ("electra", "hidden_act", "relu"),
+        ("deberta_v2", "norm_rel_ebd", "rms"),
+        ("t5", "dense_act_fn", "mish"),
         ("modernbert", "hidden_activation", "relu"),
         ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
         ("qwen2", "use_sliding_window", True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_export import families
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {"model_type": "bert"},
     "jina_bert": {"model_type": "bert", "position_embedding_type": "alibi"},
     "roberta": {"model_type": "xlm-roberta"},
     "distilbert": {"model_type": "distilbert"},
     "electra": {"model_type": "electra"},
     "mpnet": {"model_type": "mpnet"},
+    "deberta": {"model_type": "deberta", "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "deberta_v2": {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "t5": {"model_type": "t5"},
     "modernbert": {"model_type": "modernbert"},
     "nomic_bert": {"model_type": "nomic_bert"},
     "gte": {"model_type": "new", "position_embedding_type": "rope"},
