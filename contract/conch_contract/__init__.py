@@ -18,6 +18,7 @@ from conch_contract.names import (
     derived_name,
     encoder_name,
     head_name,
+    queries_name,
     tokenizer_name,
 )
 from conch_contract.pair_template import FramedPair, Span, is_pair_template
@@ -49,6 +50,7 @@ __all__ = [
     "head_name",
     "is_pair_template",
     "longest_first",
+    "queries_name",
     "repeats_a_text",
     "tokenizer_name",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from conch_contract.errors import DescriptionError, InvalidInputError
-from conch_contract.interaction import Interaction
+from conch_contract.interaction import QUERY_PROMPT, Interaction
 from conch_contract.pair_template import is_pair_template
 from conch_contract.tasks import RERANKERS, Task
 
@@ -21,7 +21,7 @@ FORMAT_PARAMETER = "conch_format"
 
 _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
-_OPTIONAL = ("base", "code_sha256", "pooling", "similarity", "pair_template")
+_OPTIONAL = ("base", "code_sha256", "pooling", "similarity", "pair_template", "query_model")
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -39,6 +39,7 @@ class ModelInfo:
         precision: ``fp32``, ``fp16`` or ``int8``.
         description: One line for people.
         max_length: Most tokens of a text, special tokens included; longer ones are truncated or refused.
+        max_characters: Characters of a text that its authors read, and cut longer ones to; None for all.
         max_rows: Most texts in one request to the server; longer lists are split.
         inputs: Names of the tensors that the model takes.
         output: Name of the tensor that it answers (the first, where it answers two).
@@ -60,6 +61,8 @@ class ModelInfo:
         pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
             tokenizer joins them.
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
+        query_model: Name of the Triton model that answers queries, texts with the prompt ``query``, without the
+            encoder; it takes their token ids without special ones. None where the model itself answers all texts.
         instances: How many instances of its encoder the server runs; None where it does not say.
     """
 
@@ -71,6 +74,7 @@ class ModelInfo:
     precision: str = ""
     description: str = ""
     max_length: int
+    max_characters: int | None = None
     max_rows: int
     inputs: tuple[str, ...]
     output: str
@@ -91,6 +95,7 @@ class ModelInfo:
     similarity: str | None = None
     pair_template: str | None = None
     interaction: Interaction | None = None
+    query_model: str | None = None
     instances: int | None = None
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
@@ -117,6 +122,11 @@ class ModelInfo:
             )
         return self.prompts[name]
 
+    def looks_up(self, prompt: str | None = None, prompt_name: str | None = None) -> bool:
+        """Whether texts with this prompt are queries that ``query_model`` answers; arguments as of `prompt_text`."""
+        name = self.default_prompt_name if prompt is None and prompt_name is None else prompt_name
+        return self.query_model is not None and name == QUERY_PROMPT
+
     def to_parameters(self) -> dict[str, str]:
         """The parameters of its `config.pbtxt`, by name.
 
@@ -131,6 +141,7 @@ class ModelInfo:
             "tokenizer_bytes": str(self.tokenizer_bytes),
             **{name: getattr(self, name) for name in (*_REQUIRED, *_TEXTS)},
             **{name: getattr(self, name) or None for name in _OPTIONAL},
+            "max_characters": str(self.max_characters) if self.max_characters else None,
             "dimension": str(self.dimension) if embeds else None,
             "normalize": json.dumps(self.normalized) if self.task in {Task.EMBEDDING, Task.MULTI_VECTOR} else None,
             "matryoshka_dimensions": json.dumps(self.matryoshka_dimensions) if self.matryoshka_dimensions else None,
@@ -183,6 +194,7 @@ def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
         **{name: int(stated[name]) for name in ("max_length", "tokenizer_bytes")},
         **{name: stated.get(name, "") for name in _TEXTS},
         **{name: stated.get(name) for name in _OPTIONAL},
+        "max_characters": int(stated["max_characters"]) if "max_characters" in stated else None,
         "dimension": None if task in RERANKERS else int(stated["dimension"]),
         "normalized": stated.get("normalize") == "true",
         "prompts": dict(json.loads(stated.get("prompts") or "{}")),

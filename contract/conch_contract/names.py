@@ -1,7 +1,8 @@
 """Names of the Triton models behind a public model, and of the public models that are derived from it.
 
 A public model ``NAME`` runs ``NAME.encoder`` and a head such as ``NAME.pooling``; ``NAME.tokenizer`` serves its
-tokenizer.json. What else its encoder can answer is public under a name of its own, such as ``NAME-maxsim``.
+tokenizer.json. Where queries need no encoder, ``NAME.queries`` looks them up. What else its encoder can answer is
+public under a name of its own, such as ``NAME-maxsim``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ENCODER = "encoder"
 TOKENIZER = "tokenizer"
+QUERIES = "queries"
 
 HEADS: Mapping[Task, str] = MappingProxyType(
     {
@@ -33,7 +35,7 @@ DERIVED: Mapping[Task, str] = MappingProxyType(
 )
 """What a derived model is called, after the name of its base and a hyphen, by its task."""
 
-INNER_NAMES = frozenset({ENCODER, TOKENIZER, *HEADS.values()})
+INNER_NAMES = frozenset({ENCODER, TOKENIZER, QUERIES, *HEADS.values()})
 """What stands after a public model's name, and a dot, in the names of the models behind it."""
 
 
@@ -45,6 +47,11 @@ def encoder_name(model: str) -> str:
 def tokenizer_name(model: str) -> str:
     """The Triton model that serves the tokenizer.json of a public model and of those derived from it."""
     return f"{model}.{TOKENIZER}"
+
+
+def queries_name(model: str) -> str:
+    """The Triton model that answers a public model's queries without its encoder, where there is one."""
+    return f"{model}.{QUERIES}"
 
 
 def head_name(model: str, task: Task) -> str:

@@ -10,18 +10,19 @@ from conch_contract import Task, encoder_name, tokenizer_name
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.heads import read_head
-from conch_export.checkpoints.installed import as_installed
+from conch_export.checkpoints.generations.installed import as_installed
+from conch_export.checkpoints.heads import read_head, read_query_weights, read_static
 from conch_export.convert import convert
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
-from conch_export.model.description import Precision, Target, interaction_of
+from conch_export.model.description import Precision, StaticModel, Target, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
+from conch_export.onnx.lookup import query_graph, static_graph
 from conch_export.onnx.packed import Shape
 from conch_export.onnx.quantization.quantize import calibrate, quantize
 from conch_export.onnx.row_by_row import padded_feed, row_by_row
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from conch_contract import Interaction
 
+    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.model.description import Description
     from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
@@ -58,6 +60,10 @@ def write_graphs(folder: Path, description: Description, checkpoint: Checkpoint,
     save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
     encoder = save_graph(_encoder(description, checkpoint, target), folder / encoder_name(description.name) / "1")
     for model in public_models(description):
+        if model.queries is not None:
+            save_graph(
+                query_graph(read_query_weights(checkpoint), description.max_length), folder / model.queries / "1"
+            )
         if model.head is not None:
             save_graph(_head(description, model, checkpoint, encoder), folder / model.head / "1")
 
@@ -75,7 +81,9 @@ def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
 
 
 def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -> onnx.ModelProto:
-    """The encoder: packed where a family builds it, else optimum's graph row by row."""
+    """The encoder: packed where a family builds it, else optimum's graph row by row; all of a static model."""
+    if isinstance(description, StaticModel) and checkpoint.static is not None:
+        return _static(description, checkpoint.static, checkpoint, target)
     family = family_of(checkpoint.config)
     if family is None:
         return _row_by_row(description, checkpoint)
@@ -94,6 +102,13 @@ def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -
     # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
     whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
     return quantize(graph, calibrate(whole, feeds))
+
+
+def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint, target: Target) -> onnx.ModelProto:
+    if target is not Target.CPU:
+        raise UnsupportedError("a static model is looked up, not computed, which a CPU does best: leave --target out")
+    graph = static_graph(read_static(description, files, checkpoint), description.max_length)
+    return quantize(graph, {}) if description.precision is Precision.INT8 else graph
 
 
 def _refuse_lone_augmentation(encoder: Encoder, rules: Interaction) -> None:

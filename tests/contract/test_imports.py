@@ -59,7 +59,9 @@ def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch()
     found = {module.name for module in modules("conch_export") if imported(module) & {"torch", "transformers"}}
     assert found == {
         "architecture.py",
+        "dense.py",
         "libraries.py",
+        "model2vec.py",
         "plain.py",
         "reference.py",
         "remote_code.py",

@@ -6,15 +6,20 @@ import string
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import httpx
+import model2vec
 import numpy as np
 import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
 from conch_export import Options, Overrides, Precision, plan
+from sentence_transformers import SparseEncoder
+from tritonclient.grpc.service_pb2 import ModelStatisticsRequest
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests import head_checkpoints
+from tests import head_checkpoints, lookup_checkpoints
 from tests.exports import export_once
 from tests.late_interaction import ColBert
 from tests.serving import Serving
@@ -50,6 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "attending": head_checkpoints.colbert(folder / "attending", attend_to_mask_tokens=True),
         "pylate": head_checkpoints.pylate(folder / "pylate", "modernbert"),
         "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
+        "free": lookup_checkpoints.inference_free(folder / "free"),
+        "static": lookup_checkpoints.static(folder / "static"),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
         **{
             name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
@@ -109,6 +116,8 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
     told = {info.name: (info.task, info.base, info.dimension) for info in client.models()}
     assert told == {
         "splade": ("sparse", None, 30522),
+        "free": ("sparse", None, 30522),
+        "static": ("embedding", None, 48),
         "m3": ("embedding", None, 48),
         "m3-sparse": ("sparse", "m3", 30522),
         "m3-tokens": ("multi-vector", "m3", 24),
@@ -127,6 +136,42 @@ def test_sparse_vectors_are_those_of_transformers(client: Client, made: dict[str
         found = np.zeros_like(expected)
         found[vector.indices] = vector.values
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_queries_are_looked_up_and_never_computed(
+    client: Client, ask: Callable[..., Any], made: dict[str, Path], serving: Serving
+) -> None:
+    library = SparseEncoder(str(made["free"]), device="cpu")
+    for side, encode in {"document": library.encode_document, "query": library.encode_query}.items():
+        expected = encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+        before = computed_rows(serving, "free.encoder")
+        answer = ask("/v1/embeddings", model="free", input=TEXTS, vector_type="sparse", input_type=side)
+        vectors = client.embed_sparse(TEXTS, model="free", prompt_name=side)
+        rows = computed_rows(serving, "free.encoder") - before
+        assert rows == (2 * len(TEXTS) if side == "document" else 0)
+        for item, vector, wanted in zip(answer["data"], vectors, expected, strict=True):
+            assert item["embedding"]["indices"] == vector.indices.tolist()
+            found = np.zeros_like(wanted)
+            found[vector.indices] = vector.values
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def computed_rows(serving: Serving, model: str) -> int:
+    """Rows that a Triton model has computed so far."""
+    with grpc.insecure_channel(serving.grpc_url) as channel:
+        triton = GRPCInferenceServiceStub(channel)
+        (found,) = triton.ModelStatistics(ModelStatisticsRequest(name=model), timeout=10).model_stats
+    return int(found.inference_count)
+
+
+def test_vectors_of_a_static_model_are_those_of_model2vec(client: Client, ask: Callable[..., Any], made: Any) -> None:
+    texts = [*TEXTS, "sesquipedalian antidisestablishmentarianism " * 100]
+    expected = model2vec.StaticModel.from_pretrained(made["static"]).encode(texts)
+    np.testing.assert_allclose(client.embed(texts, model="static"), expected, rtol=0, atol=1e-5)
+    answer = ask("/v1/embeddings", model="static", input=texts)
+    np.testing.assert_allclose([item["embedding"] for item in answer["data"]], expected, rtol=0, atol=1e-5)
+    with pytest.raises(InvalidInputError, match=r"texts\[15\] has 4400 characters and the model reads 3072"):
+        client.embed(texts, model="static", truncate="none")
 
 
 def test_words_of_a_text_weigh_what_the_layer_says(client: Client, made: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ from conch_export.options import described
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role, verification_sample
 
-from tests import head_checkpoints
+from tests import head_checkpoints, lookup_checkpoints
 from tests.steps import finish
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item
     elif item.role is Role.PAIR:
         steps = tokenizer.encode_pairs(prompt + item.query, [item.text], **limits)
     else:
-        steps = tokenizer.encode([prompt * (item.role is Role.TEXT) + item.text], **limits)
+        is_query = item.role is Role.QUERY  # of a model that looks queries up
+        steps = tokenizer.encode(
+            [prompt * (item.role is Role.TEXT) + item.text], **limits, add_special_tokens=not is_query
+        )
     return finish(steps, Deadline(60)).tolist()[0], 0
 
 
@@ -53,8 +56,9 @@ def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item
         (head_checkpoints.colbert, {}),
         (head_checkpoints.pylate, {}),
         (head_checkpoints.splade, {}),
+        (lookup_checkpoints.inference_free, {}),
     ],
-    ids=["embedding", "cross-encoder", "template", "colbert", "pylate", "sparse"],
+    ids=["embedding", "cross-encoder", "template", "colbert", "pylate", "sparse", "inference-free"],
 )
 def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any], tmp_path: Path) -> None:
     options = Options(str(make(tmp_path / "model")), tmp_path / "repository", overrides=Overrides(**overrides))

@@ -44,12 +44,13 @@ class Job(Generic[Result]):
 
     def __init__(self, model: ModelInfo, rows: Rows, parts: list[NDArray[np.intp]] | None = None) -> None:
         self._model = model
+        self._runs = model.name
         self._rows = rows
         self.parts = plan_batches(rows.lengths, max_rows=model.max_rows) if parts is None else parts
 
     def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
         """The request for one of the parts; made when it is about to be sent."""
-        return infer_request(self._model, self._rows.matrix(part))
+        return infer_request(self._runs, self._model.inputs, self._rows.matrix(part))
 
     @abstractmethod
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Result:

@@ -39,6 +39,7 @@ class TokenOptions:
         """The tokens of the texts with their prompt, or the first ``limit`` of them."""
         prompt = model.info.prompt_text(self.prompt, self.prompt_name)
         texts = [prompt + text for text in texts]
+        add_special_tokens = add_special_tokens and not self.looks_up(model.info)
         return model.tokenizer.tokens(texts, add_special_tokens=add_special_tokens, limit=limit)
 
     def rows(self, model: LoadedModel, inputs: Inputs, *, add_special_tokens: bool = True) -> Steps[Rows]:
@@ -55,9 +56,27 @@ class TokenOptions:
             return marked_rows(rules, ids)
         return (
             yield from model.tokenizer.encode(
-                texts, max_length=limit, truncate=self.truncate, add_special_tokens=add_special_tokens
+                self._read(texts, model.info.max_characters),
+                max_length=limit,
+                truncate=self.truncate,
+                add_special_tokens=add_special_tokens and not self.looks_up(model.info),
             )
         )
+
+    def looks_up(self, model: ModelInfo) -> bool:
+        """Whether the texts are queries that the model's ``query_model`` answers; token ids never are."""
+        return model.looks_up(self.prompt, self.prompt_name)
+
+    def _read(self, texts: list[str], characters: int | None) -> list[str]:
+        """The characters of each text that the model reads."""
+        if characters is None:
+            return texts
+        long = next((index for index, text in enumerate(texts) if len(text) > characters), None)
+        if long is not None and self.truncate == "none":
+            raise Item.text(long).error(
+                f"has {len(texts[long])} characters and the model reads {characters}; shorten it"
+            )
+        return [text[-characters:] if self.truncate == "start" else text[:characters] for text in texts]
 
     def _checked(self, rows: Rows, max_length: int) -> Rows:
         if self.prompt is not None or self.prompt_name is not None:

@@ -100,10 +100,15 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
 class SparseJob(Job[list[SparseVector]]):
     """Weights of tokens of the vocabulary for each row."""
 
+    def __init__(self, model: ModelInfo, rows: Rows, *, looked_up: bool) -> None:
+        super().__init__(model, rows)
+        self._runs = (model.query_model if looked_up else None) or model.name
+
     @classmethod
     def prepare(cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions) -> Steps[SparseJob]:
         """The job for these texts."""
-        return cls(model.info, (yield from tokens.rows(model, inputs)))
+        looked_up = inputs.rows is None and tokens.looks_up(model.info)
+        return cls(model.info, (yield from tokens.rows(model, inputs)), looked_up=looked_up)
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> list[SparseVector]:
         """A vector for each text."""

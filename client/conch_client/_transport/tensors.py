@@ -14,9 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 from conch_client._errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
     from conch_client._tokenization.rows import Matrix
@@ -28,9 +27,9 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
 }
 
 
-def infer_request(model: ModelInfo, matrix: Matrix) -> pb.ModelInferRequest:
-    """The request that runs ``model`` over a matrix, with those of its tensors that the model takes."""
-    return _request(model.name, {name: getattr(matrix, name) for name in model.inputs})
+def infer_request(model: str, inputs: Iterable[str], matrix: Matrix) -> pb.ModelInferRequest:
+    """The request that runs a Triton model over a matrix, with those of its tensors that are the model's ``inputs``."""
+    return _request(model, {name: getattr(matrix, name) for name in inputs})
 
 
 def range_request(file_model: str, begin: int, end: int) -> pb.ModelInferRequest:

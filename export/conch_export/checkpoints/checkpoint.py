@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.architecture import in_this_generation, with_defaults
-from conch_export.checkpoints.known_keys import TRANSFORMER
+from conch_export.checkpoints.known_keys import TRANSFORMER, kind_of
+from conch_export.checkpoints.lookups.router import Routes, read_routes
+from conch_export.checkpoints.lookups.static import StaticFiles
 from conch_export.checkpoints.settings import Settings, read_json, read_settings
 from conch_export.checkpoints.tokenizer import ServedTokenizer, read_tokenizer
 from conch_export.checkpoints.weights import Weights
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _SENTENCE_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 """Parts of the file names of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
+_ROUTERS = ("Router", "Asym")
 _OF_THE_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
 """Arguments that sentence-transformers replaces by its own."""
 
@@ -56,11 +59,47 @@ class Checkpoint:
 
     @cached_property
     def modules(self) -> list[Settings]:
-        """The entries of modules.json, in order; empty where there is none.
+        """The entries of modules.json, in order; empty where there is none. In the place of a Router, its documents'.
 
         Raises:
             SourceError: it is no list of modules.
         """
+        return self._listed if self.routes is None else [*self.routes.document, *self._listed[1:]]
+
+    @cached_property
+    def routes(self) -> Routes | None:
+        """The modules of queries and documents, where a Router tells them apart."""
+        routed = self._listed and kind_of(self._listed[0].of("type", str, "")) in _ROUTERS
+        return read_routes(self.folder) if routed else None
+
+    @property
+    def query_folder(self) -> str:
+        """The folder of the first module that a Router has for queries."""
+        return "" if self.routes is None else self.routes.query[0].of("path", str, "")
+
+    def refuse_other_query_tokenizer(self) -> None:
+        """Refuse queries with a tokenizer or a length of their own: a model is served with one.
+
+        Raises:
+            UnsupportedError: they have.
+        """
+        rows = self.config.of("vocab_size", int, 0) or None
+        theirs, ours = read_tokenizer(self.folder / self.query_folder, self.model_type, rows), self.served_tokenizer
+        if (theirs.content, theirs.max_length) != (ours.content, ours.max_length):
+            msg = (
+                f"the tokenizer of queries ({self.query_folder}) is not that of documents ({self.transformer.name}), "
+                "or cuts texts elsewhere: one tokenizer and one model_max_length for both are built"
+            )
+            raise UnsupportedError(msg)
+
+    @cached_property
+    def static(self) -> StaticFiles | None:
+        """The files of a model without an encoder; None for all others."""
+        first = kind_of(self.modules[0].of("type", str, "")) if self.modules else ""
+        return StaticFiles.of(self.transformer, first)
+
+    @cached_property
+    def _listed(self) -> list[Settings]:
         path, stated = self.folder / "modules.json", self.json("modules.json")
         if not isinstance(stated, list | None) or not all(isinstance(each, dict) for each in stated or ()):
             raise SourceError(f"{path} is damaged (it should hold a list of modules): fetch the checkpoint again")
@@ -103,6 +142,8 @@ class Checkpoint:
     @cached_property
     def served_tokenizer(self) -> ServedTokenizer:
         """The tokenizer as it is served; a folder without config.json holds one that is served already."""
+        if self.static is not None:
+            return ServedTokenizer(self.static.tokenizer, self.static.max_length, segments=False)
         if not (self.transformer / "config.json").exists():
             return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
         stated = self.transformer_settings
@@ -161,7 +202,7 @@ class Checkpoint:
     @cached_property
     def weights(self) -> Weights:
         """The weights under the names of the base model."""
-        return Weights.load(weight_files(self.folder), self.model_type)
+        return Weights.load(weight_files(self.transformer), self.model_type)
 
 
 def _arguments(stated: Settings, *names: str) -> dict[str, Any]:

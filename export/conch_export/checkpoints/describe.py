@@ -14,6 +14,7 @@ from conch_export.checkpoints.architecture import label_count, refuse_unread, re
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
+from conch_export.checkpoints.lookups.static import MODEL2VEC
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
     known_usage,
@@ -33,14 +34,20 @@ from conch_export.model.description import (
     MultiVectorModel,
     Overrides,
     Packing,
+    Pooling,
     Precision,
     SparseModel,
+    StaticModel,
 )
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.checkpoints.settings import Settings
     from conch_export.sources.source import Source
+
+_STATIC = "static"
+"""The architecture of sentence-transformers' StaticEmbedding, which has no name in transformers."""
 
 
 def describe(
@@ -68,6 +75,9 @@ def describe(
         SourceError: the checkpoint is damaged.
     """
     checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
+    common: dict[str, Any] = {"name": name, "source": source, "precision": precision}
+    if checkpoint.static is not None:
+        return _static(checkpoint, checkpoint.static, overrides, late_interaction=late_interaction, **common)
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
     if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.SPARSE):
@@ -75,12 +85,12 @@ def describe(
         raise UnsupportedError(msg)
     if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
         raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for a {task.value}")
-    common = {"name": name, "source": source, "precision": precision, **reader.common()}
+    common |= reader.common()
     match task:
         case Task.CROSS_ENCODER:
             return reader.cross_encoder(common)
         case Task.SPARSE:
-            return SparseModel(**common, **reader.prompts(), logarithms=reader.modules.logarithms())
+            return reader.sparse(common)
         case Task.MULTI_VECTOR:
             return reader.multi_vector(common, late_interaction=late_interaction is not False)
         case Task.EMBEDDING:
@@ -89,6 +99,60 @@ def describe(
             # Tasks of derived models and of the gateway's upstreams.
             msg = f"no checkpoint has the task {task.value!r}: state embedding, cross-encoder, multi-vector or sparse"
             raise UnsupportedError(msg)
+
+
+def _static(
+    checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, *, late_interaction: bool | None, **common: Any
+) -> StaticModel:
+    """Read the description of a static model.
+
+    Args:
+        checkpoint: its files.
+        files: those of its table.
+        overrides: facts that the operator states.
+        late_interaction: whether a MaxSim reranker was asked for.
+        **common: name, source and precision.
+
+    Raises:
+        UnsupportedError: something is asked for that only an encoder can do.
+    """
+    _refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
+    modules, usage = Modules(checkpoint), known_usage(common["source"])
+    dense, (vocabulary, hidden) = modules.dense(), files.table.shape
+    width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
+    stated = files.normalize if overrides.normalize is None else overrides.normalize
+    prompts, default = read_prompts(checkpoint, usage, overrides)
+    return StaticModel(
+        **common,
+        architecture=MODEL2VEC if files.is_model2vec else _STATIC,
+        packing=Packing.PACKED,
+        hidden=width,
+        vocabulary=vocabulary,
+        max_length=length,
+        max_characters=files.max_characters(length),
+        tokenizer_sha256=hashlib.sha256(files.tokenizer).hexdigest(),
+        tokenizer_bytes=len(files.tokenizer),
+        prompts=prompts,
+        default_prompt_name=default,
+        pooling=Pooling.MEAN,
+        normalize=modules.normalize(stated),
+        dense=dense,
+        dimension=width,
+        matryoshka=read_matryoshka(width, usage, overrides.matryoshka),
+        similarity=read_similarity(checkpoint),
+    )
+
+
+def _refuse_what_needs_an_encoder(overrides: Overrides, *, late_interaction: bool) -> None:
+    asked = {
+        "another task than embedding": overrides.task not in (None, Task.EMBEDDING),
+        "another pooling than the mean": overrides.pooling not in (None, Pooling.MEAN),
+        "late interaction": late_interaction,
+        "lexical weights": bool(overrides.lexical),
+    }
+    if wanted := [what for what, is_asked in asked.items() if is_asked]:
+        msg = f"a static model has a vector for each token and no encoder: {', '.join(wanted)} is not built for it"
+        raise UnsupportedError(msg)
 
 
 class _Reader:
@@ -114,6 +178,8 @@ class _Reader:
     def stated_task(self) -> Task:
         """What kind of model the checkpoint's files say it is."""
         kinds = self.modules.kinds
+        if self.modules.is_multi_vector:
+            return Task.MULTI_VECTOR
         if self._score_tokens or self.modules.is_cross_encoder:
             return Task.CROSS_ENCODER
         if _is_classifier(self._checkpoint.stated_config) and "Pooling" not in kinds:
@@ -158,10 +224,24 @@ class _Reader:
         refuse_unknown_classifier(checkpoint.model_type)
         return CrossEncoder(**common)
 
+    def sparse(self, common: dict[str, Any]) -> SparseModel:
+        """The description of a SPLADE model, whose queries may be looked up."""
+        prompts, looks_up = self.prompts(), self.modules.looks_up_queries
+        if looks_up and (routes := self._checkpoint.routes) is not None:
+            self._checkpoint.refuse_other_query_tokenizer()
+            sides = {"query": "", "document": "", **prompts["prompts"]}
+            prompts = {"prompts": sides, "default_prompt_name": prompts["default_prompt_name"] or routes.default}
+        return SparseModel(**common, **prompts, logarithms=self.modules.logarithms(), looks_up_queries=looks_up)
+
     def multi_vector(self, common: dict[str, Any], *, late_interaction: bool) -> MultiVectorModel:
         """The description of a model that gives a vector for each token."""
-        rules, dense = read_interaction(self._checkpoint, self._positions), self.modules.dense()
-        width = dense[-1].width if dense else len(self._checkpoint.weights.array("linear.weight"))
+        skipped = self.modules.skip_list() if self.modules.is_multi_vector else None
+        rules = read_interaction(self._checkpoint, self._positions, skipped)
+        dense, width = self.modules.dense(), common["hidden"]
+        if dense:
+            width = dense[-1].width
+        elif not self.modules.is_multi_vector:
+            width = len(self._checkpoint.weights.array("linear.weight"))
         common |= {"dimension": width, "dense": dense, "late_interaction": late_interaction}
         prompts = self.prompts()
         if rules is None:

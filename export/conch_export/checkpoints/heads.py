@@ -22,14 +22,17 @@ from conch_export.model.description import (
     Pooling,
     SparseModel,
 )
-from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
+from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Static, Unit, Vocabulary
 from conch_export.model.network import Linear
 from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.model.description import ModuleLayer
     from conch_export.model.heads import Head, HeadLayer
     from conch_export.model.network import Norm
@@ -114,12 +117,24 @@ def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
             return _read_classifier(checkpoint)
 
 
+def read_static(description: EmbeddingModel, files: StaticFiles, checkpoint: Checkpoint) -> Static:
+    """A static embedding model."""
+    layers = (*_layers(checkpoint, description.dense), *([Unit()] if description.normalize else []))
+    return Static(files.table, files.unknown, layers)
+
+
+def read_query_weights(checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """[vocabulary]: the weight of each token of a query, of a model whose queries pass no encoder."""
+    folder = checkpoint.folder / checkpoint.query_folder
+    return Weights.load(weight_files(folder)).array("weight")
+
+
 def read_projection(description: Description, checkpoint: Checkpoint) -> Projection:
     """The layers between the encoder and late interaction."""
     if isinstance(description, EmbeddingModel):
         layer = read_extra(checkpoint, COLBERT)
         return Projection((Dense(layer),) if layer else ())
-    if isinstance(description, MultiVectorModel) and description.dense:
+    if isinstance(description, MultiVectorModel) and (description.dense or "linear.weight" not in checkpoint.weights):
         return Projection(_layers(checkpoint, description.dense))
     return Projection((Dense(checkpoint.weights.linear("linear")),))
 
@@ -195,10 +210,18 @@ def _layers(checkpoint: Checkpoint, layers: Iterable[ModuleLayer]) -> tuple[Head
             continue
         weights = Weights.load(weight_files(checkpoint.folder / layer.folder))
         if layer.kind == "Dense":
-            read.append(Dense(weights.linear("linear"), layer.activation))
+            residual = _residual(weights) if layer.residual else None
+            read.append(Dense(weights.linear("linear"), layer.activation, residual))
         else:
             read.append(weights.norm("norm", _LAYER_NORM_EPSILON))
     return tuple(read)
+
+
+def _residual(weights: Weights) -> Linear:
+    """What sentence-transformers adds to a layer: its input, or where the widths differ the input through a layer."""
+    if "residual.weight" in weights:
+        return weights.linear("residual")
+    return Linear(np.eye(weights.linear("linear").weight.shape[0], dtype=np.float32))
 
 
 def refuse_unknown_classifier(model_type: str) -> None:

@@ -65,9 +65,9 @@ TOKENIZER_WITHOUT_EFFECT = _keys("""
 """Padding is never computed, lengths are cut by `model_max_length`, decoding and chats are not served."""
 
 TRANSFORMER = _keys("""
-    config_args config_kwargs do_lower_case max_seq_length modality_config model_args model_kwargs
-    module_output_name processing_kwargs processor_kwargs tokenizer_args tokenizer_name_or_path transformer_task
-    unpad_inputs
+    config_args config_kwargs do_lower_case document_length max_seq_length modality_config model_args model_kwargs
+    module_output_name processing_kwargs processor_kwargs query_expansion query_length tokenizer_args
+    tokenizer_name_or_path transformer_task unpad_inputs
 """)
 """Of sentence_bert_config.json and its older names."""
 MODEL_ARGUMENTS_WITHOUT_EFFECT = _keys("""
@@ -80,6 +80,11 @@ SENTENCE_TRANSFORMERS = _keys("""
     skiplist_words truncate_dim
 """)
 """Of config_sentence_transformers.json, which PyLate writes to as well."""
+QUERY_EXPANSION = _keys("attend length strategy token")
+"""Of sentence_bert_config.json, query_expansion."""
+ROUTER = _keys("parameters structure types")
+ROUTER_PARAMETERS = _keys("allow_empty_key default_route route_mappings")
+"""Of router_config.json."""
 MODULE = _keys("idx kwargs name path type")
 """Of an entry of modules.json."""
 MODULES: Mapping[str, frozenset[str]] = {
@@ -96,5 +101,13 @@ MODULES: Mapping[str, frozenset[str]] = {
         "activation_function chunk_size embedding_dimension pooling_strategy word_embedding_dimension"
     ),
     "LogitScore": _keys("false_token_id module_input_name true_token_id"),
+    "Normalize": _keys("module_input_name module_output_name"),
+    "MultiVectorMask": _keys("keep_only_token_ids skiplist_tasks skiplist_words"),
+    "SparseStaticEmbedding": _keys("frozen"),
 }
 """Of the modules' own config.json."""
+
+
+def kind_of(path: str) -> str:
+    """The kind of a module, by the path of its class, which changes with the library's versions."""
+    return path.rpartition(".")[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES
+from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, kind_of
 from conch_export.checkpoints.settings import Settings
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.model.description import ModuleLayer, Pooling
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
 
 _SETTINGS = "config_sentence_transformers.json"
-_TRANSFORMERS = ("Transformer", "MLMTransformer")
-_KNOWN = (*_TRANSFORMERS, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout")
+_FIRST = ("Transformer", "MLMTransformer", "StaticEmbedding")
+_KNOWN = (
+    *_FIRST, "Pooling", "Dense", "Normalize", "SpladePooling", "LogitScore", "Dropout", "MultiVectorMask",
+)  # fmt: skip
 _ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
 _SCORING = ("Dense", "LayerNorm", "Normalize")
 """Kinds of layers behind the pooling of a cross-encoder, in any order."""
@@ -38,8 +40,10 @@ _POOLINGS = {
 }
 """By sentence-transformers' names."""
 _LOGARITHMS = {"relu": 1, "log1p_relu": 2}
-_VECTOR, _SCORES = "sentence_embedding", "scores"
-"""sentence-transformers' names of a text's vector and of a cross-encoder's scores."""
+_VECTOR, _TOKENS, _SCORES = "sentence_embedding", "token_embeddings", "scores"
+"""sentence-transformers' names of a text's vector, of those of its tokens and of a cross-encoder's scores."""
+_SKIPPING = ["document"]
+"""What texts a skip list is for."""
 _TANH = "torch.nn.modules.activation.Tanh"
 """sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
 _ACTIVATIONS_OF_SCORES = ("Sigmoid", "Identity")
@@ -50,6 +54,8 @@ class Modules:
 
     Attributes:
         is_cross_encoder: whether sentence-transformers saved the checkpoint as one.
+        looks_up_queries: whether queries are looked up in a table of weights, and documents alone pass the encoder.
+        is_multi_vector: whether it saved the checkpoint as a model of late interaction, as it does since version 6.
 
     Raises:
         UnsupportedError: a module is not built, or not in this order.
@@ -57,13 +63,16 @@ class Modules:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self.is_cross_encoder = checkpoint.settings(_SETTINGS).get("model_type") == "CrossEncoder"
+        saved_as = checkpoint.settings(_SETTINGS).get("model_type")
+        self.is_cross_encoder, self.is_multi_vector = saved_as == "CrossEncoder", saved_as == "MultiVectorEncoder"
         modules = [_kind_and_folder(stated) for stated in checkpoint.modules]
         self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
+        self.looks_up_queries = self._looks_up_queries()
         if not self.is_cross_encoder:
             self._refuse_unknown()
         if self._folders:
             self._refuse_strange_encoder()
+            self._refuse_strange_normalize()
 
     @property
     def kinds(self) -> list[str]:
@@ -107,8 +116,9 @@ class Modules:
 
     def dense(self) -> tuple[ModuleLayer, ...]:
         """The Dense layers after the pooling, or over every token embedding where there is none."""
-        vectors = _VECTOR if "Pooling" in self.kinds else "token_embeddings"
-        return tuple(self._dense(folder, vectors, vectors) for kind, folder in self._folders if kind == "Dense")
+        return tuple(
+            self._dense(folder, self._vectors, self._vectors) for kind, folder in self._folders if kind == "Dense"
+        )
 
     def scoring(self) -> tuple[ModuleLayer, ...]:
         """The layers behind the pooling of a cross-encoder.
@@ -144,6 +154,22 @@ class Modules:
                 f"SPLADE with pooling {pooling!r} and activation {activation!r} is not built ({known})"
             )
         return _LOGARITHMS[activation]
+
+    def skip_list(self) -> list[str]:
+        """Tokens of documents that late interaction does not compare.
+
+        Raises:
+            UnsupportedError: other tokens than those are left out too, or vectors are not of length 1.
+        """
+        if "Normalize" not in self.kinds:
+            msg = "late interaction without Normalize is not built: vectors of length 1 are compared"
+            raise UnsupportedError(msg)
+        stated = self._settings("MultiVectorMask")
+        for key, built in (("skiplist_tasks", (None, _SKIPPING)), ("keep_only_token_ids", (None, []))):
+            if stated.get(key) not in built:
+                msg = f"{stated.place} states {key} = {stated[key]!r}, which is not built (known: {built[-1]})"
+                raise UnsupportedError(msg)
+        return stated.texts("skiplist_words")
 
     def score_tokens(self) -> tuple[str, ...]:
         """The tokens for yes and no of a generative reranker; empty for other models.
@@ -185,8 +211,8 @@ class Modules:
         reads = stated.of("module_input_name", str, source)
         gives = stated.of("module_output_name", str, reads)
         refused = f"{stated.place} describes a Dense module that is not built"
-        if width <= 0 or stated.of("use_residual", bool, default=False):
-            raise UnsupportedError(refused)
+        if width <= 0:
+            raise UnsupportedError(f"{refused}: out_features = {width} (known: whole numbers from 1)")
         if (reads, gives) != (source, target):
             raise UnsupportedError(f"{refused}: from {reads} to {gives} (known: from {source} to {target})")
         if target == _SCORES and (width, name) != (1, "identity"):
@@ -197,7 +223,12 @@ class Modules:
                 "is not run (known: those of torch.nn)"
             )
             raise UnsupportedError(msg)
-        return ModuleLayer("Dense", folder, name, width)
+        return ModuleLayer("Dense", folder, name, width, stated.of("use_residual", bool, default=False))
+
+    @property
+    def _vectors(self) -> str:
+        """What the modules behind the first one, or behind the pooling, read and give."""
+        return _VECTOR if {"Pooling", "StaticEmbedding"}.intersection(self.kinds) else _TOKENS
 
     def _settings(self, kind: str, folder: str | None = None) -> Settings:
         """The configuration of the (first) module of that kind, empty where there is none."""
@@ -222,9 +253,31 @@ class Modules:
             msg = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
             raise UnsupportedError(msg)
 
+    def _looks_up_queries(self) -> bool:
+        routes = self._checkpoint.routes
+        if routes is None or routes.query == routes.document:
+            return False
+        queries = [kind_of(stated["type"]) for stated in routes.query]
+        if queries == ["SparseStaticEmbedding"] and self.kinds[-1:] == ["SpladePooling"]:
+            return True
+        msg = (
+            f"queries that go through {', '.join(queries)} beside documents that go through {', '.join(self.kinds)} "
+            "are not built (known: a SparseStaticEmbedding for queries of a model that ends in SpladePooling)"
+        )
+        raise UnsupportedError(msg)
+
+    def _refuse_strange_normalize(self) -> None:
+        for folder in (folder for kind, folder in self._folders if kind == "Normalize"):
+            stated = self._settings("Normalize", folder)
+            reads = stated.of("module_input_name", str, self._vectors)
+            if (reads, stated.of("module_output_name", str, reads)) != (self._vectors, self._vectors):
+                raise UnsupportedError(
+                    f"{stated.place}: Normalize of {reads!r} is not built (known: {self._vectors!r})"
+                )
+
     def _refuse_unknown(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in _KNOWN]
-        folders = [folder for kind, folder in self._folders if kind in _TRANSFORMERS]
+        folders = [folder for kind, folder in self._folders if kind in _FIRST]
         unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]
         order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER]
         if unknown or order != sorted(order):
@@ -246,9 +299,10 @@ def _kind_and_folder(stated: Settings) -> tuple[str, str]:
     for key in ("type", "path"):
         if not isinstance(stated.get(key), str):
             raise SourceError(f"{stated.place} should state {key!r}, a text: fetch the checkpoint again")
-    if not re.fullmatch(r"(\w[\w.-]*)?", stated["path"]):
+    path = stated["path"] if stated["path"] != "." else ""  # as Model2Vec writes the checkpoint's own folder
+    if not re.fullmatch(r"(\w[\w.-]*)?", path):
         raise stated.wrong("path", "the name of a folder of the checkpoint")
-    return stated["type"].rsplit(".", 1)[-1], stated["path"]
+    return kind_of(stated["type"]), path
 
 
 def _pooling_modes(stated: Settings) -> list[str]:

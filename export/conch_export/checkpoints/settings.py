@@ -21,6 +21,8 @@ _KINDS: dict[type, str] = {
     list: "a list",
     dict: "an object",
 }
+_LISTED = 16
+"""Most known keys that a message lists."""
 
 
 class Settings(dict[str, Any]):
@@ -35,7 +37,12 @@ class Settings(dict[str, Any]):
         self.place = place
 
     def __missing__(self, key: str) -> Any:
-        raise SourceError(f"{self.place} does not state {key!r}: it is not whole, fetch the checkpoint again")
+        found = ", ".join(self) or "nothing"
+        msg = (
+            f"{self.place} does not state {key!r}, which is expected there; it states {found}. If a newer library "
+            "calls it otherwise, state it under this name in a copy of the folder; else fetch the checkpoint again"
+        )
+        raise SourceError(msg)
 
     def of(self, key: str, kind: type[T], default: T) -> T:
         """The value of a key, of this type; the default where the key is missing or null.
@@ -76,11 +83,13 @@ class Settings(dict[str, Any]):
         Raises:
             UnsupportedError: there is one.
         """
+        expected = sorted(set().union(*known))
+        listed = f" (known: {', '.join(expected)})" if 0 < len(expected) <= _LISTED else ""
         for key, value in self.items():
-            if states_something(value) and not any(key in keys for keys in known):
+            if states_something(value) and key not in expected:
                 msg = (
-                    f"{self.place} states {key} = {value!r}, which is not known here and may change what the model "
-                    "computes: export a copy of the folder without it, if you know that it does not"
+                    f"{self.place} states {key} = {value!r}, which is not known here{listed} and may change what the "
+                    "model computes: export a copy of the folder without it, if you know that it does not"
                 )
                 raise UnsupportedError(msg)
 

@@ -17,6 +17,7 @@ from conch_contract import repeats_a_text
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
+from conch_export.checkpoints.generations.tokenizer import GENERIC, tokenizer_changes
 from conch_export.checkpoints.known_keys import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT
 from conch_export.checkpoints.settings import Settings, read_settings
 from conch_export.errors import SourceError, UnsupportedError
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-_GENERIC = "PreTrainedTokenizerFast"
-_RENAMED = {"TokenizersBackend": _GENERIC}
-"""Classes by their names since transformers 5."""
 _MAKE_ONE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 _UNLIMITED = 1 << 30
 _SETTINGS_OF_A_RUN = {"truncation": None, "padding": None}
@@ -148,14 +146,15 @@ def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[s
 
     logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of lengths
     otherwise = read_settings(folder / "config.json").of("tokenizer_class", str, "")
-    name = settings.of("tokenizer_class", str, otherwise)
-    options = {**keywords, "local_files_only": True, "trust_remote_code": False}
+    changes = {} if own is None else tokenizer_changes(settings)
+    name = str(changes.pop("tokenizer_class", settings.of("tokenizer_class", str, otherwise)))
+    options = {**changes, **keywords, "local_files_only": True, "trust_remote_code": False}
     failed, fix = f"{folder} has no {FILE}, and transformers cannot make one of it", f"make one with {_MAKE_ONE}"
     if own is not None:
         failed = f"transformers cannot load the tokenizer of {folder}, tokenizer_class {name or 'not stated'}"
         fix = f"mend {SETTINGS}, or export a copy of the folder without it where {FILE} says all"
     with _explained(failed, fix, UnsupportedError):
-        if _RENAMED.get(name, name) == _GENERIC or (not name and model_type not in CONFIG_MAPPING):
+        if name == GENERIC or (not name and model_type not in CONFIG_MAPPING):
             return PreTrainedTokenizerFast.from_pretrained(folder, **options)
         kind = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else PretrainedConfig  # noqa: SIM401 - its `get` knows nothing
         known = {"config": kind(tokenizer_class=otherwise or None)}

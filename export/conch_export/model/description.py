@@ -61,12 +61,14 @@ class ModuleLayer:
         folder: in the checkpoint, of its weights.
         activation: of a Dense; a name of `model.heads.ACTIVATIONS`.
         width: length of the vectors that a Dense gives; 0 for other kinds.
+        residual: whether a Dense adds what comes in to what it gives.
     """
 
     kind: str
     folder: str
     activation: str = "identity"
     width: int = 0
+    residual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,17 @@ class EmbeddingModel(VectorModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticModel(EmbeddingModel):
+    """An embedding model without an encoder: the mean of its tokens' vectors, which a table holds.
+
+    Attributes:
+        max_characters: characters of a text that its authors read; None for all.
+    """
+
+    max_characters: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MultiVectorModel(VectorModel):
     """One vector of length 1 for each token.
 
@@ -169,10 +182,12 @@ class SparseModel(Description):
 
     Attributes:
         logarithms: how often log(1 + x) is taken of a token's largest positive logit.
+        looks_up_queries: whether queries have one weight a token from a table, and need no encoder (Geng et al. 2024).
     """
 
     task = Task.SPARSE
     logarithms: int = 1
+    looks_up_queries: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,9 @@ from conch_export.errors import UnsupportedError
 from conch_export.model.network import Linear, Norm
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from conch_export.model.description import Pooling
 
 ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid", "gelu", "silu")
@@ -17,7 +20,12 @@ ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid", "gelu", "silu")
 
 @dataclass(frozen=True)
 class Dense:
-    """activation(x @ weight + bias), for a name of `ACTIVATIONS`.
+    """activation(x @ weight + bias), plus x through `residual` where there is one.
+
+    Attributes:
+        linear: the weight and the bias.
+        activation: a name of `ACTIVATIONS`.
+        residual: to the same width, for what is added after the activation; the identity adds x itself.
 
     Raises:
         UnsupportedError: the activation is not among them.
@@ -25,6 +33,7 @@ class Dense:
 
     linear: Linear
     activation: str = "identity"
+    residual: Linear | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -102,3 +111,18 @@ class Lexical:
 
 
 Head = Pooled | Projection | Vocabulary | Lexical
+
+
+@dataclass(frozen=True)
+class Static:
+    """The mean of the vectors of a text's tokens, then layers: a whole embedding model, without an encoder.
+
+    Attributes:
+        table: [vocabulary, width].
+        unknown: the token that does not count; None for none.
+        layers: after the mean.
+    """
+
+    table: NDArray[np.float32]
+    unknown: int | None = None
+    layers: tuple[HeadLayer, ...] = ()

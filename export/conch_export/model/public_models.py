@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from conch_contract import Task, derived_name, head_name
+from conch_contract import Task, derived_name, head_name, queries_name
 
-from conch_export.model.description import EmbeddingModel, SparseModel, VectorModel
+from conch_export.model.description import EmbeddingModel, SparseModel, StaticModel, VectorModel
 
 if TYPE_CHECKING:
     from conch_export.model.description import Description
@@ -20,9 +20,11 @@ class PublicModel:
     Attributes:
         name: of the public Triton model.
         task: what it answers.
-        head: Triton model behind the encoder; None where token embeddings leave as they are.
+        head: Triton model behind the encoder; None where what the encoder gives is the answer: token embeddings, or
+            the vectors of a static model, whose encoder is the whole of it.
         dimension: length of its vectors, of sparse ones the size of the vocabulary; 0 for scores.
         base: the model that this one is derived from, None for the description's own.
+        queries: Triton model that answers queries instead; None where all texts pass the encoder.
     """
 
     name: str
@@ -30,6 +32,7 @@ class PublicModel:
     head: str | None
     dimension: int = 0
     base: str | None = None
+    queries: str | None = None
 
 
 def public_models(description: Description) -> list[PublicModel]:
@@ -37,7 +40,9 @@ def public_models(description: Description) -> list[PublicModel]:
     name, task = description.name, description.task
     dimension = description.dimension if isinstance(description, VectorModel) else 0
     dimension = description.vocabulary if isinstance(description, SparseModel) else dimension
-    models = [PublicModel(name, task, head_name(name, task), dimension)]
+    head = None if isinstance(description, StaticModel) else head_name(name, task)
+    queries = queries_name(name) if isinstance(description, SparseModel) and description.looks_up_queries else None
+    models = [PublicModel(name, task, head, dimension, queries=queries)]
     if isinstance(description, VectorModel) and description.late_interaction:
         models.append(_derived(name, Task.LATE_INTERACTION))
     if isinstance(description, EmbeddingModel) and description.late_interaction:

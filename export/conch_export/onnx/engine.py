@@ -50,9 +50,9 @@ class EncoderGraph:
         self._session = _session(path, threads, _PROVIDERS[target])
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        """FP32 [tokens of all rows, hidden]."""
+        """FP32 [tokens of all rows, hidden]; of a static model [rows, dimension]."""
         inputs = feed(rows, segments=TYPES in _inputs(self._session))
-        return cast("NDArray[np.float32]", self._session.run([EMBEDDINGS], dict(inputs))[0])
+        return cast("NDArray[np.float32]", self._session.run(None, dict(inputs))[0])
 
 
 class HeadGraph:
@@ -67,6 +67,18 @@ class HeadGraph:
         taken = {name: inputs[name] for name in _inputs(self._session)}
         names = [tensor.name for tensor in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, taken), strict=True))
+
+
+class QueryGraph:
+    """A graph that looks queries up; for the argument see `EncoderGraph`."""
+
+    def __init__(self, path: Path) -> None:
+        self._session = _session(path, threads=1)
+
+    def __call__(self, rows: Sequence[Row]) -> Inputs:
+        """Both outputs by name."""
+        names = [tensor.name for tensor in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feed(rows, segments=False))), strict=True))
 
 
 def feed(rows: Sequence[Row], *, segments: bool) -> Inputs:

@@ -60,10 +60,10 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
     layout = Layout(g, IDS, {name: lengths_name(name) for name in others})
     # Cut to `max_length`, so that no position is looked up beyond its table, which would fail the run.
     tokens = locate_tokens(g, layout, max_length=shape.max_length, masked=shape.masked)
-    ids, known = _clamp(g, layout.read(IDS, tokens.slots, tokens.rows), shape.vocabulary)
+    ids, known = clamp(g, layout.read(IDS, tokens.slots, tokens.rows), shape.vocabulary)
     vectors = [ids, tokens.positions]
     if shape.segments:
-        types, known_types = _clamp(g, layout.read(TYPES, tokens.slots, tokens.rows), shape.segments)
+        types, known_types = clamp(g, layout.read(TYPES, tokens.slots, tokens.rows), shape.segments)
         vectors.append(types)
         known = g.node("And", known, known_types)
     x = body(g, vectors, tokens.spans)
@@ -84,8 +84,8 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
     )
 
 
-def _clamp(g: GraphBuilder, ids: str, size: int) -> tuple[str, str]:
-    """The ids within 0 .. size - 1, and which of them were."""
+def clamp(g: GraphBuilder, ids: str, size: int) -> tuple[str, str]:
+    """INT64 [n] and BOOL [n]: the ids within 0 .. size - 1, and which of them were."""
     # Gather fails on an id outside its table, and the run with it: such ids are moved inside, and their rows refused.
     clamped = g.node("Clip", ids, g.int64(0), g.int64(size - 1))
     return clamped, g.node("Equal", ids, clamped)

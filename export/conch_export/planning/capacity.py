@@ -128,10 +128,10 @@ def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = l
     if options.precision is Precision.FP16:
         raise UnsupportedError("memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32")
     description, checkpoint = _described(options, on_step)
-    family = family_of(checkpoint.config)
+    family = family_of(checkpoint.config) if checkpoint.static is None else None
     if family is None:
         msg = (
-            f"the memory of architecture {checkpoint.model_type!r} is not planned, no family here reads it: "
+            f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "
             "export it and measure it with `conch verify`"
         )
         raise UnsupportedError(msg)

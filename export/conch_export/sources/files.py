@@ -22,9 +22,11 @@ _BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.saf
 """ColBERT's settings, and BGE-M3's further heads."""
 _MODULE_FILES = {"config.json", WEIGHTS}
 """Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
-_MODULE_FOLDER = re.compile(r"\d+_\w+")
-_TRANSFORMER_FOLDER = re.compile(r"0_\w+")
-"""Of the encoder with its tokenizer, in older checkpoints of sentence-transformers: `0_Transformer`, `0_BERT`."""
+_MODULE_FOLDER = re.compile(r"((query|document)_)?\d+_\w+")
+_TRANSFORMER_FOLDER = re.compile(r"(document_)?0_\w+")
+"""Of the encoder with its tokenizer: in older checkpoints of sentence-transformers (`0_Transformer`, `0_BERT`), and
+where a Router has other modules for queries."""
+_QUERY_FOLDER = re.compile(r"query_0_\w+")
 
 
 def needed(names: Iterable[str], *, code: bool = False) -> list[str]:
@@ -72,7 +74,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         SourceError: there are none.
     """
-    paths = (path for pattern in ("*", "0_*/*") for path in folder.glob(pattern) if path.is_file())
+    patterns = ("*", "0_*/*", "document_0_*/*")
+    paths = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     there = [path.relative_to(folder).as_posix() for path in paths]
     refuse_without_weights(str(folder), there)
     return [folder / name for name in weight_names(there)]
@@ -133,9 +136,11 @@ def git_sha1(path: Path) -> str:
 
 
 def _is_setting(path: PurePosixPath) -> bool:
-    if len(path.parts) == 1 or is_in_transformer_folder(str(path)):
-        return path.suffix in _SETTINGS or path.name in _BESIDE
     folder, *rest = path.parts
+    if not rest or is_in_transformer_folder(str(path)):
+        return path.suffix in _SETTINGS or path.name in _BESIDE
+    if len(rest) == 1 and _QUERY_FOLDER.fullmatch(folder) and path.suffix in _SETTINGS:
+        return True  # the tokenizer of queries
     return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES
 
 

@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from conch_export.model.description import (
     EmbeddingModel,
     GenerativeReranker,
+    StaticModel,
     Target,
     interaction_of,
 )
@@ -50,6 +51,7 @@ def triton_models(description: Description, plan: Plan) -> dict[str, pb.ModelCon
     configs = [_encoder(description, plan), _file(tokenizer_name(description.name))]
     for model in public_models(description):
         configs += [] if model.head is None else [_head(description, plan, model, model.head)]
+        configs += [] if model.queries is None else [_queries(description, plan, model, model.queries)]
         configs.append(_ensemble(description, plan, model))
     return {config.name: config for config in configs}
 
@@ -122,8 +124,19 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
     _say_per_core(config, plan.per_core)
     config.input.extend(_matrices(description, ragged=True))
     _add_lengths(config, IDS)
+    if isinstance(description, StaticModel):
+        config.output.extend(_outputs(public_models(description)[0]))
+        return config
     config.output.add(name=EMBEDDINGS, data_type=pb.TYPE_FP32, dims=[-1, description.hidden])
     config.batch_output.append(_scattered(EMBEDDINGS, IDS))
+    return config
+
+
+def _queries(description: Description, plan: Plan, model: PublicModel, name: str) -> pb.ModelConfig:
+    config = _onnx(name, plan.max_rows, 1, 1, plan.queue)
+    config.input.extend(_matrices(description, ragged=True))
+    _add_lengths(config, IDS)
+    config.output.extend(_outputs(model))
     return config
 
 
@@ -186,7 +199,10 @@ def _ensemble(description: Description, plan: Plan, model: PublicModel) -> pb.Mo
     encoded = "encoded" if model.head is not None and model.task is Task.MULTI_VECTOR else EMBEDDINGS
     encoder = config.ensemble_scheduling.step.add(model_name=encoder_name(description.name), model_version=-1)
     encoder.input_map.update({tensor.name: tensor.name for tensor in config.input})
-    encoder.output_map[EMBEDDINGS] = encoded
+    if isinstance(description, StaticModel):
+        encoder.output_map.update({tensor.name: tensor.name for tensor in config.output})
+    else:
+        encoder.output_map[EMBEDDINGS] = encoded
     if model.head is not None:
         head = config.ensemble_scheduling.step.add(model_name=model.head, model_version=-1)
         head.input_map.update({EMBEDDINGS: encoded, MASK: MASK})
@@ -209,6 +225,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
         precision=description.precision.value,
         description=_described(description, model.task),
         max_length=description.max_length,
+        max_characters=description.max_characters if isinstance(description, StaticModel) else None,
         max_rows=config.max_batch_size,
         inputs=tuple(tensor.name for tensor in config.input),
         output=config.output[0].name,
@@ -221,6 +238,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
         code_sha256=source.code_sha256,
         dimension=model.dimension or None,
         interaction=interaction_of(description),
+        query_model=model.queries,
         **_facts(description, model),
     )
 

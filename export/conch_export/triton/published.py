@@ -18,6 +18,7 @@ from conch_export.model.description import (
     Pooling,
     Precision,
     SparseModel,
+    StaticModel,
     Target,
 )
 from conch_export.onnx.layout import TYPES
@@ -74,17 +75,23 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
         template = info.pair_template
         return GenerativeReranker(**facts, pair_template=template) if template else CrossEncoder(**facts)
     if info.task is Task.SPARSE:
-        return SparseModel(**facts | {"vocabulary": info.dimension})
+        return SparseModel(**facts | {"vocabulary": info.dimension}, looks_up_queries=info.query_model is not None)
     facts |= {"dimension": info.dimension, "late_interaction": maxsim in derived}
     if info.task is Task.MULTI_VECTOR:
         return MultiVectorModel(**facts, interaction=info.interaction)
+    facts |= {"pooling": Pooling(info.pooling), "normalize": info.normalized}
+    if not _has_head(repository, info.name):
+        return StaticModel(**facts, max_characters=info.max_characters)
     return EmbeddingModel(
         **facts,
-        pooling=Pooling(info.pooling),
-        normalize=info.normalized,
         projected=_projected(repository, tokens) if tokens in derived else 0,
         lexical=sparse in derived,
     )
+
+
+def _has_head(repository: Path, name: str) -> bool:
+    """Whether a head follows the encoder of a public model, which else gives the answer itself."""
+    return len(read_config(repository, name).ensemble_scheduling.step) > 1
 
 
 def planned(repository: Path, name: str) -> Plan | None:
@@ -137,5 +144,4 @@ def _report(repository: Path, name: str) -> dict[str, Any]:
 
 def _projected(repository: Path, name: str) -> int:
     """Length of the vectors that a head makes for late interaction; 0 where there is no head."""
-    config = read_config(repository, name)
-    return int(config.output[0].dims[-1]) if len(config.ensemble_scheduling.step) > 1 else 0
+    return int(read_config(repository, name).output[0].dims[-1]) if _has_head(repository, name) else 0

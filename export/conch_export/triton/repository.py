@@ -53,7 +53,8 @@ def owners(repository: Path) -> dict[str, str]:
         if FORMAT_PARAMETER in config.parameters:
             base = config.parameters["base"].string_value or name
             inner = [step.model_name for step in config.ensemble_scheduling.step]
-            found.update(dict.fromkeys([name, config.parameters["tokenizer"].string_value, *inner], base))
+            beside = [config.parameters[key].string_value for key in ("tokenizer", "query_model")]
+            found.update(dict.fromkeys(filter(None, [name, *beside, *inner]), base))
     return found
 
 

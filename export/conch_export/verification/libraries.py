@@ -16,16 +16,17 @@ import torch
 import transformers
 from conch_contract import Task
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
-from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling
+from tokenizers import Tokenizer
 
 from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
-from conch_export.checkpoints.installed import as_installed
 from conch_export.errors import VerificationError
 from conch_export.families import family_of
-from conch_export.model.description import Description, Overrides
+from conch_export.model.description import Description, Overrides, StaticModel
 from conch_export.model.description import Pooling as PoolingKind
 from conch_export.verification import plain
 from conch_export.verification.plain import PlainEncoder, PlainModule
@@ -66,10 +67,11 @@ class Library:
         self._model = model
         self._prompt = prompt
         self._outputs = outputs
+        self._routes = isinstance(model[0], Router)
 
     def ids(self, item: Item) -> list[int]:
         """The tokens of an item."""
-        ids: list[int] = self._features(item)["input_ids"][0].tolist()
+        ids: list[int] = self._features(item)["input_ids"].flatten().tolist()
         return ids
 
     def cut_ids(self, text: str, length: int) -> list[int]:
@@ -80,7 +82,7 @@ class Library:
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
         """An item's tokens, and the outputs of the modules (see `reference.Answer`)."""
         features = self._features(item)
-        ids = features["input_ids"][0].tolist()
+        ids = features["input_ids"].flatten().tolist()
         outputs = self._model(features)
         return ids, {name: outputs[name][0].float() for name in self._outputs}
 
@@ -94,7 +96,10 @@ class Library:
         text: Any = (item.query, item.text) if item.role is Role.PAIR else item.text
         # A query or a document of late interaction is compared as it is.
         prompt = self._prompt if item.role in (Role.TEXT, Role.PAIR) else ""
-        features: dict[str, Any] = self._model.preprocess([text], prompt=prompt)
+        options: dict[str, Any] = {}
+        if self._routes and item.role is not Role.TEXT:
+            options, prompt = {"task": item.role.value}, self._model.prompts.get(item.role.value, "")
+        features: dict[str, Any] = self._model.preprocess([text], prompt=prompt, **options)
         return features
 
 
@@ -152,14 +157,15 @@ def load_library(description: Description, overrides: Overrides) -> Library:
             )
             raise VerificationError(msg) from error
     model = _overridden(model.eval(), description, overrides)
-    _prepare_tokenizer(model, overrides)
-    return Library(name, model, _prompt(model, description, overrides), _OUTPUTS[description.task])
+    _prepare_tokenizer(model, description, overrides)
+    outputs = _OUTPUTS[description.task] if not isinstance(description, StaticModel) else ("sentence_embedding",)
+    return Library(name, model, _prompt(model, description, overrides), outputs)
 
 
 def _load(description: Description) -> tuple[str, Any]:
     """Who computes, and the model."""
     checkpoint, trusted = Checkpoint(description.source.folder), bool(description.source.code_sha256)
-    family = family_of(checkpoint.config)
+    family = family_of(checkpoint.config) if checkpoint.static is None else None
     name = f"sentence-transformers {sentence_transformers.__version__}"
     if family is not None and not family.in_transformers:
         encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
@@ -172,7 +178,7 @@ def _load(description: Description) -> tuple[str, Any]:
     name += ", the checkpoint's own code" if trusted else f", transformers {transformers.__version__}"
     options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
     more: dict[str, Any] = {"model_kwargs": options, "local_files_only": True, "trust_remote_code": trusted}
-    with as_installed(checkpoint) as folder:
+    with as_installed(checkpoint, trusted=trusted) as folder:
         if description.task is Task.SPARSE or (checkpoint.modules and description.task is not Task.MULTI_VECTOR):
             library = _CLASSES.get(description.task, SentenceTransformer)
             return name, library(str(folder), device="cpu", **more)
@@ -242,8 +248,11 @@ def _overridden(model: Any, description: Description, overrides: Overrides) -> A
     return changed.eval()
 
 
-def _prepare_tokenizer(model: Any, overrides: Overrides) -> None:
+def _prepare_tokenizer(model: Any, description: Description, overrides: Overrides) -> None:
     tokenizer = model.tokenizer
+    if isinstance(tokenizer, Tokenizer):  # of a static model: the library sets no limit
+        tokenizer.enable_truncation(description.max_length)
+        return
     if isinstance(model[0], Transformer):
         taken = inspect.signature(model[0].model.forward).parameters
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
@@ -251,6 +260,10 @@ def _prepare_tokenizer(model: Any, overrides: Overrides) -> None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     lengths = [overrides.max_length or model.max_seq_length, *map(_usable_positions, model.modules())]
     model.max_seq_length = min(length for length in lengths if length is not None)
+    if isinstance(model[0], Router):  # whose queries are cut where their own tokenizer says
+        routes: Any = model[0].sub_modules
+        for modules in routes.values():
+            modules[0].tokenizer.model_max_length = model.max_seq_length
 
 
 def _usable_positions(module: Any) -> int | None:

@@ -73,7 +73,8 @@ def through(layers: Sequence[HeadLayer], x: torch.Tensor) -> torch.Tensor:
         elif isinstance(layer, Norm):
             x = _normed(layer, x)
         else:
-            x = _ACTIVATIONS[layer.activation](_linear(layer.linear, x))
+            activated = _ACTIVATIONS[layer.activation](_linear(layer.linear, x))
+            x = activated if layer.residual is None else activated + _linear(layer.residual, x)
     return x
 
 

@@ -19,7 +19,8 @@ from conch_contract import Task
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.heads import read_lexical, read_projection
-from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.checkpoints.lookups.static import MODEL2VEC
+from conch_export.model.description import GenerativeReranker, StaticModel, interaction_of
 from conch_export.verification import plain
 from conch_export.verification.libraries import TemplateReranker, load_library
 from conch_export.verification.samples import Item, Role
@@ -66,6 +67,11 @@ class Reference:
         self._rules = interaction_of(description)
         if isinstance(description, GenerativeReranker):
             self._model: Any = TemplateReranker(description)
+        elif isinstance(description, StaticModel) and description.architecture == MODEL2VEC:
+            # Imported late: nothing else needs that library.
+            from conch_export.verification.model2vec import Model2Vec  # noqa: PLC0415
+
+            self._model = Model2Vec(description, overrides)
         else:
             self._model = load_library(description, overrides)
         self.name: str = self._model.name

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_contract import FramedPair, Task
+from conch_contract import QUERY_PROMPT, FramedPair, Task
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.model.description import GenerativeReranker, SparseModel, StaticModel, interaction_of
 from conch_export.onnx.engine import Row
 from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
@@ -48,8 +48,12 @@ class Rows:
             ids = self._encode(item.text, length=self._rules.room(query=is_query)).ids
             ids = self._rules.row(ids, query=is_query)
             return Row(ids, [0] * len(ids), self._rules.masked(ids))
+        if isinstance(description, SparseModel) and description.looks_up_queries:
+            return self._of_a_side(description, item)
         prompt = description.default_prompt if item.role in (Role.TEXT, Role.PAIR) else ""
-        if item.role is not Role.PAIR:
+        if isinstance(description, StaticModel):
+            encoding = self._encode((prompt + item.text)[: description.max_characters])
+        elif item.role is not Role.PAIR:
             encoding = self._encode(prompt + item.text)
         elif isinstance(description, GenerativeReranker):
             encoding = self._encode(FramedPair.of(description.pair_template, item.query, item.text).text)
@@ -57,9 +61,16 @@ class Rows:
             encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
 
-    def _encode(self, *texts: str, length: int | None = None) -> Encoding:
+    def _of_a_side(self, description: SparseModel, item: Item) -> Row:
+        """A query without special tokens, or a document."""
+        side = {Role.QUERY: "query", Role.DOCUMENT: "document"}.get(item.role, description.default_prompt_name)
+        text = description.prompts.get(side, "") + item.text
+        encoding = self._encode(text, special=side != QUERY_PROMPT)
+        return Row(encoding.ids, encoding.type_ids)
+
+    def _encode(self, *texts: str, length: int | None = None, special: bool = True) -> Encoding:
         self._tokenizer.enable_truncation(length or self._description.max_length)
-        return self._tokenizer.encode(*texts)
+        return self._tokenizer.encode(*texts, add_special_tokens=special)
 
 
 def _tokenizer(description: Description) -> Tokenizer:
@@ -73,6 +84,8 @@ def calibration_rows(description: Description, count: int) -> list[Row]:
     # Every second text: verification takes the others, so that it is about texts that calibration has not seen.
     rows_of, texts = Rows(description), spread(docstrings()[0::2], count)
     role = Role.PAIR if description.task is Task.CROSS_ENCODER else Role.TEXT
+    if isinstance(description, SparseModel) and description.looks_up_queries:
+        role = Role.DOCUMENT
     roles = [Role.QUERY, *[Role.DOCUMENT] * (count - 1)] if interaction_of(description) else [role] * count
     rows = [rows_of(Item(each, text, text.splitlines()[0])) for each, text in zip(roles, texts, strict=False)]
     random = np.random.default_rng(0)

@@ -5,7 +5,8 @@ For every public model: texts → the authors' answers and ours → how far they
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from conch_contract import Task, encoder_name
@@ -13,7 +14,7 @@ from conch_contract import Task, encoder_name
 from conch_export.errors import VerificationError
 from conch_export.model.description import Target
 from conch_export.model.public_models import public_models
-from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
+from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, can_run
 from conch_export.triton.repository import graph_path
 from conch_export.verification.agreement import Verification, agreement, difference, stacked
 from conch_export.verification.rows import Rows
@@ -21,7 +22,7 @@ from conch_export.verification.samples import Role, verification_sample
 from conch_export.verification.standards import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from conch_export.model.description import Description
@@ -150,11 +151,23 @@ class _Graphs:
         if head is not None and model.task is Task.LATE_INTERACTION:
             queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]
             return self._late_interaction(head, queries, rows[len(queries) :])
+        if model.queries is not None:
+            return self._sides(model, items, rows)
         groups, alone, merged = _groups(rows), list(map(self._one, rows)), list(map(self._encoder, _groups(rows)))
         if head is not None:
             alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
             merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]
         return stacked(alone), stacked(merged)
+
+    def _sides(self, model: PublicModel, items: Sequence[Item], rows: list[Row]) -> tuple[Floats, Floats]:
+        """Of queries that are looked up, and then of documents."""
+        count = sum(item.role is Role.QUERY for item in items)
+        look_up = QueryGraph(graph_path(self._folder, f"{model.queries}"))
+        documents = replace(model, queries=None)
+        alone, merged = self.answers(documents, items[count:])
+        one_by_one = [_dense(look_up([row])) for row in rows[:count]]
+        together = [_dense(look_up(group)) for group in _groups(rows[:count])]
+        return stacked([*one_by_one, alone]), stacked([*together, merged])
 
     def _late_interaction(self, head: HeadGraph, queries: list[Row], documents: list[Row]) -> tuple[Floats, Floats]:
         together = np.concatenate(list(map(self._encoder, _groups(documents))))
@@ -186,6 +199,11 @@ def _answer(model: PublicModel, head: HeadGraph, rows: list[Row], tokens: Floats
     if model.task is not Task.SPARSE:
         first: Floats = next(iter(outputs.values()))
         return first
-    dense = np.zeros((len(rows), int(outputs["indices"].max()) + 1), np.float32)
-    np.put_along_axis(dense, outputs["indices"].astype(np.int64), outputs["weights"], axis=1)
+    return _dense(outputs)
+
+
+def _dense(outputs: Mapping[str, Any]) -> Floats:
+    """Indices and weights [n, k] as FP32 [n, largest index + 1]; a weight of 0 that fills up changes nothing."""
+    dense = np.zeros((len(outputs["indices"]), int(outputs["indices"].max()) + 1), np.float32)
+    np.add.at(dense, (np.arange(len(dense))[:, None], outputs["indices"]), outputs["weights"])
     return dense

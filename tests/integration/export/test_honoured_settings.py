@@ -283,6 +283,16 @@ def test_vectors_are_those_of_sentence_transformers(folder: Path, change: Callab
     assert_vector_of(folder, folder)
 
 
+def test_a_class_of_a_checkpoints_own_is_not_imported(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["type"] = "own.Pooling"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    ran = folder.with_name("ran")
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')\nfrom sentence_transformers.models import Pooling\n")
+    assert export(Options(str(folder), folder.with_name("models"), "m", precision=Precision.FP32)).verification
+    assert not ran.exists()
+
+
 def test_positions_are_counted_from_transformers_padding_id(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(checkpoints.xlm_roberta(), tmp_path / "xlm-roberta"))
     stated = json.loads((folder / "config.json").read_text())

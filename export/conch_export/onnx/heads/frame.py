@@ -123,9 +123,7 @@ class Frame:
 
     def through(self, x: str, layers: Sequence[HeadLayer]) -> str:
         """FP32 [n, width] through layers that treat every vector by itself."""
-        for index, layer in enumerate(layers):
-            x = self._layer(f"layer.{index}", layer, x)
-        return x
+        return through(self.g, x, layers)
 
     def give(self, output: str, per_row: str, filler: np.generic = _NAN) -> None:
         """Answer [C, width] as [R, width], with the filler for rows without slots."""
@@ -135,15 +133,25 @@ class Frame:
         """The model with these outputs."""
         return self.g.model(name, self._inputs, outputs)
 
-    def _layer(self, name: str, layer: HeadLayer, x: str) -> str:
-        g = self.g
-        if isinstance(layer, Unit):
-            return g.node("LpNormalization", x, axis=1, p=2)
-        weights = layer if isinstance(layer, Norm) else layer.linear
-        bias = [] if weights.bias is None else [g.constant(weights.bias, f"{name}.bias")]
-        if isinstance(layer, Norm):
-            scale = g.constant(layer.scale, f"{name}.scale")
-            return g.node("LayerNormalization", x, scale, *bias, axis=-1, epsilon=layer.epsilon)
-        x = g.node("Gemm", x, g.constant(layer.linear.weight, f"{name}.weight"), *bias)
-        operator = dict(_OPERATORS[layer.activation])
-        return g.node(operator.pop("op"), x, **operator)
+
+def through(g: GraphBuilder, x: str, layers: Sequence[HeadLayer]) -> str:
+    """FP32 [n, width] through layers that treat every vector by itself."""
+    for index, layer in enumerate(layers):
+        x = _layer(g, f"layer.{index}", layer, x)
+    return x
+
+
+def _layer(g: GraphBuilder, name: str, layer: HeadLayer, x: str) -> str:
+    if isinstance(layer, Unit):
+        return g.node("LpNormalization", x, axis=1, p=2)
+    weights = layer if isinstance(layer, Norm) else layer.linear
+    bias = [] if weights.bias is None else [g.constant(weights.bias, f"{name}.bias")]
+    if isinstance(layer, Norm):
+        scale = g.constant(layer.scale, f"{name}.scale")
+        return g.node("LayerNormalization", x, scale, *bias, axis=-1, epsilon=layer.epsilon)
+    product = g.node("Gemm", x, g.constant(layer.linear.weight, f"{name}.weight"), *bias)
+    operator = dict(_OPERATORS[layer.activation])
+    activated = g.node(operator.pop("op"), product, **operator)
+    if layer.residual is None:
+        return activated
+    return g.node("Add", activated, g.node("MatMul", x, g.constant(layer.residual.weight, f"{name}.residual")))

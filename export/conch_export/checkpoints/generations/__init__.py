@@ -1,0 +1,1 @@
+"""What newer libraries write, in the form that the installed ones read."""

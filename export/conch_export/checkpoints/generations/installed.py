@@ -1,0 +1,92 @@
+"""A checkpoint's folder for the installed libraries, in whose form settings of newer ones are translated."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conch_export.checkpoints.generations.tokenizer import tokenizer_changes
+from conch_export.checkpoints.known_keys import kind_of
+from conch_export.checkpoints.lookups.router import FILE as ROUTER_FILE
+from conch_export.checkpoints.settings import read_json, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conch_export.checkpoints.checkpoint import Checkpoint
+
+_ST = "sentence_transformers"
+_CLASSES = {
+    "Transformer": f"{_ST}.base.modules.transformer.Transformer",
+    "MLMTransformer": f"{_ST}.sparse_encoder.modules.mlm_transformer.MLMTransformer",
+    "Pooling": f"{_ST}.sentence_transformer.modules.pooling.Pooling",
+    "Dense": f"{__package__}.dense.Dense",
+    "Normalize": f"{_ST}.sentence_transformer.modules.normalize.Normalize",
+    "LayerNorm": f"{_ST}.sentence_transformer.modules.layer_norm.LayerNorm",
+    "SpladePooling": f"{_ST}.sparse_encoder.modules.splade_pooling.SpladePooling",
+    "StaticEmbedding": f"{_ST}.sentence_transformer.modules.static_embedding.StaticEmbedding",
+    "SparseStaticEmbedding": f"{_ST}.sparse_encoder.modules.sparse_static_embedding.SparseStaticEmbedding",
+    **dict.fromkeys(("Router", "Asym"), f"{_ST}.base.modules.router.Router"),
+    "LogitScore": f"{_ST}.cross_encoder.modules.logit_score.LogitScore",
+}
+"""The installed class of each kind of module. The library would import whatever class a checkpoint names."""
+_OF_LATE_INTERACTION = ("query_length", "document_length", "query_expansion")
+"""Keys of sentence-transformers' settings of an encoder that the installed version does not know; read here."""
+
+
+@contextmanager
+def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[Path]:
+    """The folder itself where its files have that form, else links to its files beside translated ones.
+
+    The installed libraries ignore keys of newer ones: a rotary base in `rope_parameters` would silently be the default.
+
+    Args:
+        checkpoint: whose folder it is.
+        trusted: whether classes of the checkpoint's own code may be imported, which modules.json may name.
+
+    Yields:
+        The folder, laid out as the checkpoint's; gone afterwards if it was made.
+    """
+    folder, translated = checkpoint.folder, _translated(checkpoint, trusted=trusted)
+    if not translated:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        for file in folder.rglob("*"):
+            if file.is_file() and file not in translated:
+                _place(file, folder, Path(name)).symlink_to(file.resolve())
+        for file, content in translated.items():
+            _place(file, folder, Path(name)).write_text(json.dumps(content), encoding="utf-8")
+        yield Path(name)
+
+
+def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:
+    """New contents of the JSON files that have another form, by path."""
+    config = checkpoint.transformer / "config.json"
+    changed: dict[Path, Any] = {config: checkpoint.stated_config} if config.exists() else {}
+    for path in checkpoint.folder.rglob("tokenizer_config.json"):
+        stated = read_settings(path)
+        changed[path] = {**stated, **tokenizer_changes(stated)}
+    for path in checkpoint.transformer.glob("sentence_*_config.json"):
+        changed[path] = {key: value for key, value in read_settings(path).items() if key not in _OF_LATE_INTERACTION}
+    if not trusted:
+        modules, router = checkpoint.folder / "modules.json", checkpoint.folder / ROUTER_FILE
+        changed[modules] = [{**module, "type": _installed(module["type"])} for module in read_json(modules) or []]
+        stated = read_settings(router)
+        changed[router] = {**stated, "types": {name: _installed(kind) for name, kind in stated.inner("types").items()}}
+    return {path: content for path, content in changed.items() if path.exists() and content != read_json(path)}
+
+
+def _installed(path: str) -> str:
+    """The installed class of a module's kind; the class that is stated where there is none."""
+    return _CLASSES.get(kind_of(path), path)
+
+
+def _place(file: Path, folder: Path, copy: Path) -> Path:
+    """Where a file of the folder is in its copy."""
+    place = copy / file.relative_to(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place

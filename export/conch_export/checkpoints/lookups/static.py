@@ -1,0 +1,161 @@
+"""Models without an encoder: a text's vector is the mean of its tokens' vectors, which a table holds.
+
+Model2Vec (Tulkens and van Dongen 2024) and sentence-transformers' StaticEmbedding save such tables alike and read texts
+differently: Model2Vec leaves unknown tokens out and cuts long texts, first by characters and then by tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from conch_export.checkpoints.settings import Settings, read_settings
+from conch_export.errors import SourceError, UnsupportedError
+from conch_export.sources.files import weight_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MODEL2VEC = "model2vec"
+_TOKENIZER = "tokenizer.json"
+LONGEST = 8192
+"""Tokens at which texts are cut where a checkpoint states no limit, so that no row takes more memory than this."""
+_READ = frozenset({"max_length", "normalize"})
+_OF_ITS_MAKING = frozenset(
+    (
+        "apply_pca", "apply_zipf", "architectures", "embedding_dtype", "hidden_dim", "model_type", "pooling",
+        "seq_length", "sif_coefficient", "tokenizer_name", "vocabulary_quantization",
+    )
+)  # fmt: skip
+"""Keys of Model2Vec's config.json that say how the table was made."""
+_TABLES = ("embeddings", "embedding.weight")
+"""Model2Vec's name of the table, and sentence-transformers'."""
+_MODEL2VEC_LENGTH = 512
+"""Model2Vec's own limit, where the checkpoint states none."""
+
+
+@dataclass(frozen=True)
+class StaticFiles:
+    """The files of a static model.
+
+    Attributes:
+        folder: of its weights and its tokenizer.
+        config: Model2Vec's settings; empty where sentence-transformers saved the model.
+    """
+
+    folder: Path
+    config: Settings
+
+    @classmethod
+    def of(cls, folder: Path, first_module: str) -> StaticFiles | None:
+        """Those in a folder, or None where it holds another kind of model.
+
+        Args:
+            folder: of the first module.
+            first_module: its kind; empty where modules are not listed.
+
+        Raises:
+            UnsupportedError: Model2Vec's settings state something that is not built.
+        """
+        config = read_settings(folder / "config.json")
+        if config.get("model_type") == MODEL2VEC:
+            config.refuse_unknown(_READ, _OF_ITS_MAKING)
+            return cls(folder, config)
+        return cls(folder, Settings(config.place, {})) if first_module == "StaticEmbedding" else None
+
+    @property
+    def is_model2vec(self) -> bool:
+        """Whether texts are read as Model2Vec reads them."""
+        return bool(self.config)
+
+    @cached_property
+    def table(self) -> NDArray[np.float32]:
+        """[vocabulary, dimension]: a vector for each token, its weight included."""
+        path = weight_files(self.folder)[0]
+        try:
+            stored = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error
+        name = next((name for name in _TABLES if name in stored), None)
+        if name is None:
+            msg = f"{path} has no tensor {' or '.join(_TABLES)}, but {', '.join(stored)}: it is no static model's"
+            raise SourceError(msg)
+        # Model2Vec's int8 are the numbers themselves, without a scale.
+        vectors = stored[name].astype(np.float32)
+        if "mapping" in stored:  # of a quantized vocabulary, whose tokens share vectors
+            vectors = vectors[stored["mapping"]]
+        if "weights" in stored:
+            vectors = vectors * stored["weights"][:, None]
+        return np.ascontiguousarray(vectors, np.float32)
+
+    @cached_property
+    def tokenizer(self) -> bytes:
+        """tokenizer.json without special tokens, which neither library adds.
+
+        Raises:
+            SourceError: it cannot be read, or the table has no vector for one of its tokens.
+        """
+        path = self.folder / _TOKENIZER
+        if (last := max(self._vocabulary.values(), default=-1)) >= len(self.table):
+            msg = f"{path} has {last + 1} tokens, the table {len(self.table)} vectors: fetch the checkpoint again"
+            raise SourceError(msg)
+        stated = dict(read_settings(path))
+        served = stated | {"truncation": None, "padding": None, "post_processor": None}
+        return path.read_bytes() if served == stated else json.dumps(served, ensure_ascii=False).encode()
+
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens at which texts are cut.
+
+        Raises:
+            UnsupportedError: they are cut at their beginning.
+        """
+        if self.is_model2vec:
+            stated = self.config.of("max_length", int, 0) if "max_length" in self.config else _MODEL2VEC_LENGTH
+            return stated or LONGEST
+        truncation = read_settings(self.folder / _TOKENIZER).inner("truncation")
+        if truncation.get("direction", "Right") != "Right":
+            raise UnsupportedError(f"{truncation.place} cuts texts at their beginning, which is not built")
+        return truncation.of("max_length", int, LONGEST)
+
+    def max_characters(self, length: int) -> int | None:
+        """Characters that Model2Vec reads of a text of at most so many tokens: as many of them of the median length."""
+        return length * int(median(map(len, self._vocabulary))) if self.is_model2vec else None
+
+    @cached_property
+    def unknown(self) -> int | None:
+        """The token that does not count, which Model2Vec takes out of texts; None for none."""
+        if not self.is_model2vec:
+            return None
+        model = json.loads(self._tokenizer.to_str())["model"]
+        token = model.get("unk_token")
+        number = model.get("unk_id") if token is None else self._tokenizer.token_to_id(token)
+        return None if number is None else int(number)
+
+    @property
+    def normalize(self) -> bool | None:
+        """Whether Model2Vec's vectors have length 1; None where the modules say it."""
+        return self.config.of("normalize", bool, default=False) if self.is_model2vec else None
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        path = self.folder / _TOKENIZER
+        try:
+            return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # `tokenizers` raises nothing more precise
+            raise SourceError(f"{path} is damaged ({error}): fetch the checkpoint again") from error
+
+    @property
+    def _vocabulary(self) -> dict[str, int]:
+        found: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return found

@@ -1,0 +1,42 @@
+"""A static model run by Model2Vec, its authors' library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import model2vec
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from conch_export.model.description import Overrides, StaticModel
+    from conch_export.verification.samples import Item
+
+
+class Model2Vec:
+    """The checkpoint of a description, computed in float32.
+
+    Attributes:
+        name: who computes.
+    """
+
+    def __init__(self, description: StaticModel, overrides: Overrides) -> None:
+        self.name = f"model2vec {model2vec.__version__}"
+        self._prompt = description.default_prompt
+        self._model = model2vec.StaticModel.from_pretrained(description.source.folder, normalize=overrides.normalize)
+        self._model.embedding = self._model.embedding.astype(np.float32)
+        # As its newer versions do by themselves: no pad is averaged, and the checkpoint's own length counts.
+        self._length = description.max_length
+        self._model.tokenizer.no_padding()
+        self._model.tokenizer.enable_truncation(self._length)
+
+    def ids(self, item: Item) -> list[int]:
+        """The tokens of an item, unknown ones included."""
+        text = (self._prompt + item.text)[: self._length * self._model.median_token_length]
+        ids: list[int] = self._model.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """Its tokens, and `sentence_embedding` FP32 [dimension]."""
+        vector = self._model.encode([self._prompt + item.text], max_length=self._length)[0]
+        return self.ids(item), {"sentence_embedding": torch.from_numpy(vector.astype(np.float32))}

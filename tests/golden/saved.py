@@ -1,0 +1,255 @@
+"""What transformers 5 and sentence-transformers 6 save and answer, kept as `saved.json` for `tests.saved_checkpoints`.
+
+In an environment of its own: pip install "sentence-transformers>=6" && python tests/golden/saved.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sentence_transformers
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.saved_checkpoints import GOLDEN, TEXTS, numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Not imported by name: type checkers see the installed version, which does not have them.
+MultiVectorEncoder: Any = vars(sentence_transformers)["MultiVectorEncoder"]
+Dense: Any = vars(sentence_transformers.base.modules)["Dense"]
+Normalize: Any = vars(sentence_transformers.base.modules)["Normalize"]
+
+WIDTH = 16
+WORDS = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]", "a", "cat", "sat", "on", "the",
+    "mat", "quick", "brown", "fox", "jump", "##s", "over", "lazy", "dog", "yes", "no", "?", ".", ",", "!", "##es",
+    "query", ":",
+]  # fmt: skip
+ROWS = [[2, 7, 8, 9, 10, 3], [2, *np.random.default_rng(0).integers(7, len(WORDS), 40).tolist(), 3]]
+SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": len(WORDS)}
+SIZES: dict[str, Any] = {"hidden_size": WIDTH, **SMALL, "max_position_embeddings": 64, "initializer_range": 0.2}
+ROBERTA = {"pad_token_id": 1, "max_position_embeddings": 66, "type_vocab_size": 1}
+DECODER = {"num_key_value_heads": 1, "pad_token_id": 0}
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 50000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+TOKENS = {f"{kind}_token_id": number for kind, number in {"pad": 0, "bos": 2, "eos": 3, "cls": 2, "sep": 3}.items()}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", {}),
+    "roberta": ("Roberta", ROBERTA),
+    "xlm-roberta": ("XLMRoberta", ROBERTA),
+    "camembert": ("Camembert", ROBERTA),
+    "mpnet": ("MPNet", {"pad_token_id": 1, "max_position_embeddings": 66}),
+    "distilbert": ("DistilBert", {"dim": WIDTH, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}),
+    "electra": ("Electra", {"embedding_size": 12}),
+    "modernbert": ("ModernBert", {"num_hidden_layers": 4, "local_attention": 16, **TOKENS}),
+    "qwen2": ("Qwen2", DECODER),
+    "qwen3": ("Qwen3", {**DECODER, "head_dim": 8}),
+    "llama": ("Llama", {**DECODER, "rope_parameters": LLAMA3}),
+    "mistral": ("Mistral", {**DECODER, "sliding_window": 8}),
+    "nomic_bert": ("NomicBert", {}),
+}
+
+
+def tokenizer() -> Any:
+    """A small cased-down tokenizer of words, as a fast one of transformers."""
+    made = Tokenizer(models.WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk": 1, "pad": 0, "cls": 2, "sep": 3, "mask": 4}
+    special = {f"{name}_token": WORDS[number] for name, number in names.items()}
+    kept = {"additional_special_tokens": WORDS[5:7]}
+    make: Any = transformers.PreTrainedTokenizerFast
+    return make(tokenizer_object=made, model_max_length=48, **special, **kept)
+
+
+def save(folder: Path, kind: str, head: str, **more: Any) -> Path:
+    """A model of transformers with its tokenizer, its weights drawn by their names."""
+    prefix, own = FAMILIES[kind]
+    settings_of = getattr(transformers, f"{prefix}Config")
+    usual = {key: size for key, size in SIZES.items() if key in settings_of().to_dict()}
+    model = getattr(transformers, f"{prefix}{head}")(settings_of(**{**usual, **own, **more}))
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    draw(folder)
+    return folder
+
+
+def draw(folder: Path) -> dict[str, dict[str, list[int]]]:
+    """Give every tensor below a folder the numbers of its name; returns their shapes by file."""
+    shapes = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        with safe_open(path, "numpy") as file:
+            found = {name: list(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
+        save_file({name: numbers(name, shape) for name, shape in found.items()}, path, {"format": "pt"})
+        shapes[path.relative_to(folder).as_posix()] = found
+    return shapes
+
+
+@torch.inference_mode()
+def family(folder: Path, kind: str) -> dict[str, Any]:
+    """Means of token vectors."""
+    save(folder, kind, "Model")
+    model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    return {"means": [model(input_ids=torch.tensor([row])).last_hidden_state[0].mean(0).tolist() for row in ROWS]}
+
+
+def encoder(folder: Path, head: str = "Model", **options: Any) -> Any:
+    """A BERT as the first module."""
+    return Transformer(str(save(folder.with_name("encoder"), "bert", head)), **options)
+
+
+def saved(folder: Path, model: Any) -> Any:
+    """The model as it is loaded again after it was saved and its weights were drawn."""
+    model.save_pretrained(str(folder), create_model_card=False)
+    draw(folder)
+    return type(model)(str(folder), device="cpu").eval()
+
+
+def embedding(folder: Path) -> dict[str, Any]:
+    """Layers with what comes in added, of the same width and of another; prompts."""
+    layers = [Dense(WIDTH, WIDTH, use_residual=True), Dense(WIDTH, 8, activation_function=None, use_residual=True)]
+    modules = [encoder(folder), Pooling(WIDTH, "mean"), *layers, Normalize()]
+    prompts = {"query": "query: ", "document": ""}
+    model = saved(folder, SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="dot"))
+    return {"query": model.encode_query(TEXTS).tolist(), "document": model.encode_document(TEXTS).tolist()}
+
+
+def unprompted(folder: Path) -> dict[str, Any]:
+    """A pooling that leaves the prompt out."""
+    modules = [encoder(folder), Pooling(WIDTH, "mean", include_prompt=False)]
+    model = saved(folder, SentenceTransformer(modules=modules, prompts={"query": "query: "}))
+    return {"query": model.encode_query(TEXTS).tolist()}
+
+
+def cross_encoder(folder: Path) -> dict[str, Any]:
+    """A sequence classifier."""
+    made = CrossEncoder(str(save(folder.with_name("encoder"), "bert", "ForSequenceClassification", num_labels=1)))
+    model = saved(folder, made)
+    pairs = [(TEXTS[0], text) for text in TEXTS]
+    return {"scores": model.predict(pairs, activation_fn=torch.nn.Identity()).tolist()}
+
+
+def splade(folder: Path) -> dict[str, Any]:
+    """A masked language model whose logits are pooled."""
+    modules = [encoder(folder, "ForMaskedLM", transformer_task="fill-mask"), SpladePooling("max")]
+    model = saved(folder, SparseEncoder(modules=modules))
+    return {"document": model.encode(TEXTS, convert_to_sparse_tensor=False).tolist()}
+
+
+def inference_free(folder: Path) -> dict[str, Any]:
+    """The same for documents, and one number a token for queries."""
+    documents = encoder(folder, "ForMaskedLM", transformer_task="fill-mask")
+    router = Router.for_query_document(
+        [SparseStaticEmbedding(documents.tokenizer, frozen=True)],
+        [documents, SpladePooling("max", activation_function="log1p_relu")],
+    )
+    model = saved(folder, SparseEncoder(modules=[router], similarity_fn_name="dot"))
+    dense = {"convert_to_sparse_tensor": False}
+    return {
+        "query": model.encode_query(TEXTS, **dense).tolist(),
+        "document": model.encode_document(TEXTS, **dense).tolist(),
+    }
+
+
+def multi_vector(folder: Path) -> dict[str, Any]:
+    """Late interaction with markers, query augmentation and a skip list."""
+    expansion = {"strategy": "fixed", "attend": False, "length": 10}
+    modules = [
+        encoder(folder, document_length=20, query_expansion=expansion),
+        Dense(WIDTH, 8, bias=False, activation_function=None, module_input_name="token_embeddings"),
+        MultiVectorMask(skiplist_words=["?", ",", "nowhere"]),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    prompts = {"query": "[unused0]", "document": "[unused1]"}
+    model = saved(folder, MultiVectorEncoder(modules=modules, prompts=prompts))
+    sides = {"query": model.encode_query(TEXTS), "document": model.encode_document(TEXTS)}
+    return {side: [vectors.tolist() for vectors in found] for side, found in sides.items()}
+
+
+def static(folder: Path) -> dict[str, Any]:
+    """A table of vectors."""
+    modules = [StaticEmbedding(tokenizer(), embedding_dim=8), Normalize()]
+    return {"document": saved(folder, SentenceTransformer(modules=modules)).encode(TEXTS).tolist()}
+
+
+def asymmetric(folder: Path) -> dict[str, Any]:
+    """A table for queries, an encoder for documents: one vector for each."""
+    documents = encoder(folder)
+    queries = StaticEmbedding(tokenizer(), embedding_dim=WIDTH)
+    router = Router.for_query_document([queries], [documents, Pooling(WIDTH, "mean")])
+    model = saved(folder, SentenceTransformer(modules=[router, Normalize()]))
+    return {"query": model.encode_query(TEXTS).tolist(), "document": model.encode_document(TEXTS).tolist()}
+
+
+KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "embedding": embedding,
+    "unprompted": unprompted,
+    "cross-encoder": cross_encoder,
+    "splade": splade,
+    "inference-free": inference_free,
+    "multi-vector": multi_vector,
+    "static": static,
+    "asymmetric": asymmetric,
+}
+
+
+def main() -> None:
+    """Write the golden file."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    made: dict[str, Callable[[Path], dict[str, Any]]] = {
+        **{kind: lambda folder, kind=kind: family(folder, kind) for kind in FAMILIES},  # type: ignore[misc]
+        **KINDS,
+    }
+    contents: list[str] = []
+    checkpoints = {name: _kept(name, make, contents) for name, make in made.items()}
+    versions = {each.__name__: each.__version__ for each in (transformers, sentence_transformers)}
+    content = {"versions": versions, "rows": ROWS, "contents": contents, "checkpoints": checkpoints}
+    GOLDEN.write_text(json.dumps(_rounded(content)) + "\n")
+
+
+def _kept(name: str, make: Callable[[Path], dict[str, Any]], contents: list[str]) -> dict[str, Any]:
+    """Files, shapes of tensors and answers of a checkpoint; files with equal contents are kept once."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, name)
+        answers = make(folder)
+        files = {}
+        for path in sorted(folder.rglob("*.json")):
+            text = json.dumps(json.loads(path.read_text("utf-8").replace(scratch, "/elsewhere")))
+            contents += [] if text in contents else [text]
+            files[path.relative_to(folder).as_posix()] = contents.index(text)
+        return {"files": files, "tensors": draw(folder), "answers": answers}
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with the digits that float32 has."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 7) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What is looked up instead of computed: static embedding models, and queries of inference-free sparse ones."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import model2vec
+import numpy as np
+import pytest
+from conch_contract import encoder_name, queries_name
+from conch_export import ExportError, Options, Overrides, Pooling, Precision, export
+from conch_export.onnx.engine import EncoderGraph, QueryGraph, Row
+from conch_export.onnx.layout import row_lengths
+from conch_export.triton.repository import graph_path
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Item, Role
+from sentence_transformers import SparseEncoder
+
+from tests import lookup_checkpoints
+from tests.merging import padded, session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TEXTS = [
+    "a cat sat on the mat",
+    "x",
+    "a 𓀀 cat",  # an unknown token among known ones
+    "𓀀",  # an unknown token alone
+    "the quick brown fox jumps over the lazy dog " * 100,  # too many tokens
+    "sesquipedalian antidisestablishmentarianism " * 100,  # too many characters first
+]
+
+
+def exported(folder: Path, precision: str = "fp32", **overrides: Any) -> tuple[Path, Rows]:
+    """The repository of a checkpoint's model, called m, and how its texts become rows."""
+    repository = folder.with_name(f"{folder.name}-{precision}")
+    chosen = Options(str(folder), repository, "m", precision=Precision(precision), overrides=Overrides(**overrides))
+    return repository, Rows(export(chosen).description)
+
+
+def vectors(repository: Path, rows: list[Row]) -> NDArray[np.float32]:
+    return EncoderGraph(graph_path(repository, encoder_name("m")))(rows)
+
+
+def cosines(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((found * expected).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        (lookup_checkpoints.static, {}),
+        (lookup_checkpoints.static, {"normalize": False, "max_length": 20}),
+        (lookup_checkpoints.quantized, {}),
+    ],
+    ids=["usual", "not normalised and short", "quantized vocabulary"],
+)
+def test_vectors_are_those_of_model2vec(tmp_path: Path, make: Callable[..., Path], config: dict[str, Any]) -> None:
+    folder = make(tmp_path / "static", **config)
+    repository, rows_of = exported(folder)
+    expected = model2vec.StaticModel.from_pretrained(folder).encode(TEXTS, max_length=config.get("max_length", 512))
+    rows = [rows_of(Item(Role.TEXT, text)) for text in TEXTS]
+    np.testing.assert_allclose(vectors(repository, rows), expected, rtol=0, atol=1e-5)
+
+
+def test_int8_keeps_the_direction_of_vectors(tmp_path: Path) -> None:
+    folder = lookup_checkpoints.static(tmp_path / "static")
+    repository, rows_of = exported(folder, "int8")
+    known = [text for text in TEXTS if text != "𓀀"]
+    found = vectors(repository, [rows_of(Item(Role.TEXT, text)) for text in known])
+    assert cosines(found, model2vec.StaticModel.from_pretrained(folder).encode(known)).min() > 0.999
+    size = graph_path(repository, encoder_name("m")).stat().st_size
+    assert size < 0.3 * (folder / "model.safetensors").stat().st_size
+
+
+def test_a_row_that_cannot_be_looked_up_is_nan_and_harms_no_other(tmp_path: Path) -> None:
+    repository, rows_of = exported(lookup_checkpoints.static(tmp_path / "static"))
+    good = rows_of(Item(Role.TEXT, TEXTS[0])).ids
+    bad = [[5, 10**9], [7] * 600, [-1]]
+    graph = session(graph_path(repository, encoder_name("m")))
+    request = padded([good, *bad, [8], good])
+    request.mask[4] = 0  # a row of pads
+    feed = {"input_ids": request.ids.ravel(), "attention_mask": request.mask.ravel()}
+    lengths = row_lengths([request.ids.shape[1]] * len(request.ids), "attention_mask")
+    (found,) = graph.run(None, feed | lengths)
+    assert np.isnan(found[1:5]).all()
+    alone = vectors(repository, [Row(good, [0] * len(good))])[0]
+    assert (found[[0, 5]] == alone).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"pooling": Pooling.CLS}, "another pooling"),
+        ({"lexical": True}, "lexical weights"),
+    ],
+)
+def test_what_needs_an_encoder_is_refused_by_name(tmp_path: Path, asked: dict[str, Any], named: str) -> None:
+    with pytest.raises(ExportError, match=named):
+        exported(lookup_checkpoints.static(tmp_path / "static"), **asked)
+
+
+def test_a_key_that_model2vec_may_add_is_named(tmp_path: Path) -> None:
+    folder = lookup_checkpoints.static(tmp_path / "static")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "new_in_1": 2}))
+    with pytest.raises(ExportError, match=r"states new_in_1 = 2, which is not known here \(known: .*max_length"):
+        exported(folder)
+
+
+def test_queries_are_looked_up_as_sentence_transformers_does(tmp_path: Path) -> None:
+    folder = lookup_checkpoints.inference_free(tmp_path / "sparse")
+    repository, rows_of = exported(folder, max_length=64)
+    library = SparseEncoder(str(folder), device="cpu")
+    library.max_seq_length = 64
+    expected = library.encode_query(TEXTS[:4], convert_to_sparse_tensor=False).numpy()
+    rows = [rows_of(Item(Role.QUERY, text)) for text in TEXTS[:4]]
+    look_up = QueryGraph(graph_path(repository, queries_name("m")))
+    together, alone = look_up(rows), [look_up([row]) for row in rows]
+    found = np.zeros_like(expected)
+    for index, (one, row) in enumerate(zip(alone, rows, strict=True)):
+        assert len(one["indices"][0]) == len(set(row.ids))  # each token once, and nothing else
+        found[index, one["indices"][0]] = one["weights"][0]
+        count = len(one["indices"][0])
+        assert (together["indices"][index, :count] == one["indices"][0]).all()
+        assert (together["weights"][index, :count] == one["weights"][0]).all()
+        assert not together["weights"][index, count:].any()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_queries_with_another_tokenizer_are_refused_by_name(tmp_path: Path) -> None:
+    folder = lookup_checkpoints.inference_free(tmp_path / "sparse")
+    path = folder / "query_0_SparseStaticEmbedding" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 9}))
+    with pytest.raises(ExportError, match=r"tokenizer of queries \(query_0_SparseStaticEmbedding\)"):
+        exported(folder)

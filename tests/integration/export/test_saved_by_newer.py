@@ -1,0 +1,105 @@
+"""Checkpoints that transformers 5 and sentence-transformers 6 saved are read as those libraries read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from conch_contract import Task, encoder_name
+from conch_export import Options, Precision, UnsupportedError, export
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.families import family_of
+from conch_export.model.description import interaction_of
+from conch_export.model.public_models import public_models
+from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph
+from conch_export.triton.repository import graph_path
+from conch_export.verification.plain import PlainEncoder
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Item, Role
+
+from tests.saved_checkpoints import TEXTS, golden, restore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conch_export import Description
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+SAVED = golden()["checkpoints"]
+FAMILIES = [name for name, saved in SAVED.items() if "means" in saved["answers"]]
+SIDES = {"query": Role.QUERY, "document": Role.DOCUMENT}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_has_the_vectors_of_transformers_5(tmp_path: Path, family: str) -> None:
+    checkpoint = Checkpoint(restore(family, tmp_path))
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encode = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
+    found = [encode(row, [0] * len(row)).numpy().mean(axis=0) for row in golden()["rows"]]
+    np.testing.assert_allclose(found, SAVED[family]["answers"]["means"], rtol=0, atol=1e-5)
+
+
+def answers(description: Description, repository: Path, items: list[Item]) -> list[Floats]:
+    """What the exported graphs answer to rows as clients send them, each alone."""
+    model, rows_of = public_models(description)[0], Rows(description)
+    encode = EncoderGraph(graph_path(repository, encoder_name(description.name)))
+    rows = list(map(rows_of, items))
+    if model.head is None:
+        return [encode([row])[0] for row in rows]
+    head = HeadGraph(graph_path(repository, model.head))
+    if items[0].role is Role.QUERY and model.queries is not None:
+        outputs = list(map(QueryGraph(graph_path(repository, model.queries)), ([row] for row in rows)))
+    else:
+        outputs = [head([row], encode([row])) for row in rows]
+    if model.task is Task.SPARSE:
+        return [_dense(found["indices"][0], found["weights"][0], description.vocabulary) for found in outputs]
+    vectors = [next(iter(found.values())) for found in outputs]
+    if (rules := interaction_of(description)) is not None:
+        return [each[rules.compared(np.asarray(row.ids))] for each, row in zip(vectors, rows, strict=True)]
+    return [each[0] for each in vectors]
+
+
+def _dense(indices: NDArray[np.int32], weights: Floats, size: int) -> Floats:
+    vector = np.zeros(size, np.float32)
+    vector[indices] += weights
+    return vector
+
+
+@pytest.mark.parametrize("kind", ["splade", "multi-vector", "inference-free", "static"])
+def test_a_model_answers_as_sentence_transformers_6_does(tmp_path: Path, kind: str) -> None:
+    folder, repository = restore(kind, tmp_path), tmp_path / "models"
+    description = export(Options(str(folder), repository, precision=Precision.FP32)).description
+    for side, expected in SAVED[kind]["answers"].items():
+        found = answers(description, repository, [Item(SIDES[side], text) for text in TEXTS])
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_layers_that_add_what_comes_in_and_prompts_are_those_of_sentence_transformers_6(tmp_path: Path) -> None:
+    folder, repository = restore("embedding", tmp_path), tmp_path / "models"
+    description = export(Options(str(folder), repository, precision=Precision.FP32)).description
+    assert (description.prompts, description.default_prompt) == ({"query": "query: ", "document": ""}, "")
+    for side, expected in SAVED["embedding"]["answers"].items():
+        texts = [description.prompts[side] + text for text in TEXTS]
+        found = answers(description, repository, [Item(Role.TEXT, text) for text in texts])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_pairs_have_the_scores_of_sentence_transformers_6(tmp_path: Path) -> None:
+    folder, repository = restore("cross-encoder", tmp_path), tmp_path / "models"
+    description = export(Options(str(folder), repository, precision=Precision.FP32)).description
+    found = answers(description, repository, [Item(Role.PAIR, text, TEXTS[0]) for text in TEXTS])
+    np.testing.assert_allclose(np.ravel(found), SAVED["cross-encoder"]["answers"]["scores"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [("asymmetric", "queries that go through StaticEmbedding beside"), ("unprompted", "include_prompt")],
+)
+def test_what_is_not_built_is_refused_by_name(tmp_path: Path, kind: str, named: str) -> None:
+    with pytest.raises(UnsupportedError, match=named):
+        export(Options(str(restore(kind, tmp_path)), tmp_path / "models", precision=Precision.FP32))
