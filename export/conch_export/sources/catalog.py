@@ -78,6 +78,7 @@ class Usage:
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         score_tokens: of a generative reranker, the tokens for yes and no; empty for others.
         pair_template: how a generative reranker reads a pair: text with `{query}` and `{document}`.
+        pools_prompt: whether the tokens of the prompt are pooled together with those of the text.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Usage:
     matryoshka_centred: bool = False
     score_tokens: tuple[str, ...] = ()
     pair_template: str = ""
+    pools_prompt: bool = True
 
 
 DEFAULT = Entry(
@@ -172,6 +174,7 @@ USAGES: Mapping[str, Usage] = {
     "nomic-ai/nomic-embed-text-v1.5": _NOMIC_1_5,
     **{f"snowflake/snowflake-arctic-embed-m{version}": _SEARCHING for version in ("", "-v1.5")},
     "qwen/qwen3-embedding-0.6b": _QWEN3_EMBEDDING,
+    **{f"hkunlp/instructor-{size}": Usage(pools_prompt=False) for size in ("base", "large", "xl")},
     **{f"qwen/qwen3-reranker-{size}": _QWEN3_RERANKER for size in ("0.6b", "4b", "8b")},
 }
 """By Hub id, in lower case, from their model cards: prompts do not follow from an architecture."""

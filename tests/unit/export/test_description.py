@@ -108,6 +108,13 @@ def test_what_cannot_be_decided_or_built_is_said(
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_whose_authors_leave_instructions_out_of_the_pooling_is_refused(
+    read: Callable[..., Description],
+) -> None:
+    with pytest.raises(UnsupportedError, match="include_prompt"):
+        read(origin="hub:hkunlp/instructor-large")
+
+
 @pytest.mark.parametrize(
     ("stated", "pooling"),
     [
