@@ -41,7 +41,7 @@ quick: $(STAMP) ## style, types, and the tests that need neither torch nor Trito
 test: $(STAMP) check ## set up and run every test
 	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
 	$(BIN)/python -m pytest $(WORKERS) tests/integration
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile tests/e2e
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e
 
 test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
 	$(BIN)/conch export --missing

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
 
 
+LONGEST = ("test_soak.py", "test_triton_lifecycle.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, one worker each; begun last, the other workers would wait for them."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Path:
     """Exported as an operator would: the default model in fp32 and in int8, and a small seeded cross-encoder."""
