@@ -69,6 +69,8 @@ class Item(NamedTuple):
 
 QUERY = Item("the query")
 
+# As onnxruntime, C++, the kernel, numpy and Python say it.
+_OUT_OF_MEMORY = ("Failed to allocate", "bad_alloc", "Cannot allocate memory", "Unable to allocate", "MemoryError")
 # Triton says more in its message than in its status: a full queue, too long a wait in it and a model that is not loaded
 # are all UNAVAILABLE, and releases differ in what status an unknown model gets. The first match wins.
 _BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
@@ -81,8 +83,7 @@ _BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
     # INTERNAL, as what a graph does wrong is, though the same request succeeds a moment later or once there is room.
     ("Stub process", UnavailableError, "an instance of the model has died"),
     ("increase the shared memory pool", OverloadedError, "the server has no shared memory left for the request"),
-    ("Failed to allocate memory", OverloadedError, "the server has no memory left for the request"),
-    ("bad_alloc", OverloadedError, "the server has no memory left for the request"),
+    *((words, OverloadedError, "the server has no memory left for the request") for words in _OUT_OF_MEMORY),
 )
 
 _BY_STATUS: dict[grpc.StatusCode, tuple[type[ConchError], str]] = {

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from conch_server.backends.onnxruntime.conch_onnx import runner
 from conch_server.backends.onnxruntime.conch_onnx.contract import ConfigError, Contract
 from conch_server.backends.onnxruntime.conch_onnx.runner import GraphModel, RequestError
 from conch_server.backends.onnxruntime.conch_onnx.session import session_options
@@ -81,6 +82,15 @@ def test_only_the_request_that_fails_gets_the_error(folder: Path) -> None:
     assert isinstance(answers[1], RequestError)
     assert not answers[1].invalid
     assert "model 'm' failed" in str(answers[1])
+
+
+def test_an_error_without_a_message_is_told_by_its_kind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(runner, "merge", fail)
+    (answer,) = GraphModel.open(CONFIG, folder, folder).run([ids([1])], set())
+    assert str(answer) == "model 'm' failed: MemoryError"
 
 
 def test_rows_of_no_length_reach_the_graph_and_get_their_own_shape_back(folder: Path) -> None:

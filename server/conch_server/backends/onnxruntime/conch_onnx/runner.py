@@ -69,7 +69,8 @@ class GraphModel:
             return list(split(self.contract, requests, dict(zip(names, results, strict=True))))
         except Exception as error:  # noqa: BLE001  onnxruntime has no common base for what a graph can raise
             if len(requests) == 1:
-                return [RequestError(f"model '{self.contract.name}' failed: {error}")]
+                # A MemoryError often says nothing.
+                return [RequestError(f"model '{self.contract.name}' failed: {str(error) or type(error).__name__}")]
         return [self._run_merged([request], wanted)[0] for request in requests]
 
     def _objection(self, request: Tensors) -> RequestError | None:
