@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +89,9 @@ def measure(model: str, setting: str, requests: int) -> dict[str, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     for name, value in SETTINGS[setting].items():
         setattr(options, name, value)
-    graph = encoder_graph(small_encoder(MODELS[model]))
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = encoder_graph(small_encoder(MODELS[model])).save(Path(folder))
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     random, begin, resident = np.random.default_rng(1), time.perf_counter(), []
     for number in range(1, requests + 1):
         session.run(None, feed(random, MODELS[model]))

@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,8 @@ from conch_export.model.network import (
 )
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.layout import row_lengths
-from conch_export.onnx.quantization.quantize import calibrate, quantize
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 from rich.console import Console
 from rich.table import Table
 
@@ -222,7 +224,8 @@ def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
         graph = quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        session = ort.InferenceSession(graph.save(Path(folder)), options, providers=["CPUExecutionProvider"])
     return Runner(session, feeds, operations(encoder, rows))
 
 

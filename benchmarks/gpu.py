@@ -108,9 +108,9 @@ def packed(folder: str, device: str, *, half: bool) -> Run:
     encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
     target = Target.CUDA if device == "cuda" else Target.CPU
     graph = encoder_graph(as_float16(encoder) if half else encoder, target=target)
-    path = Path(folder) / "packed.onnx"
-    path.write_bytes(graph.SerializeToString())
-    session = ort.InferenceSession(path, providers=[PROVIDERS[device]])
+    place = Path(folder) / "packed"
+    place.mkdir(exist_ok=True)
+    session = ort.InferenceSession(graph.save(place), providers=[PROVIDERS[device]])
     if session.get_providers()[0] != PROVIDERS[device]:
         raise SystemExit("onnxruntime has no CUDA here: install onnxruntime-gpu, or try --device cpu")
 

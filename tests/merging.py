@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from conch_export.onnx.layout import head_lengths, row_lengths
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from conch_export.onnx.graph import Graph
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
@@ -128,11 +131,22 @@ class Graphs:
         return vector
 
 
-def session(model: Path | bytes) -> ort.InferenceSession:
+def whole(graph: Graph) -> onnx.ModelProto:
+    """A graph with its weights inside, for what reads no file."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    for tensor in model.graph.initializer:
+        if tensor.name in graph.weights:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(graph.weights[tensor.name]), tensor.name))
+    return model
+
+
+def session(model: Path | Graph) -> ort.InferenceSession:
     """A graph on one thread."""
+    content = model if isinstance(model, Path) else whole(model).SerializeToString()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _feed(requests: Sequence[Request]) -> dict[str, NDArray[Any]]:

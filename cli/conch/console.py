@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
 
 stdout = Console()
 stderr = Console(stderr=True)
+_LINE_EVERY_S = 10.0
 
 
 def fail(message: str) -> NoReturn:
@@ -44,10 +55,52 @@ def facts(title: str, rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 
 @contextmanager
-def steps(first: str = "starting") -> Iterator[Callable[[str], None]]:
-    """A spinner, gone in the end; yields a function that shows the step that has begun."""
-    with stderr.status(f"{first} …") as status:
-        yield lambda step: status.update(f"{step} …")
+def steps(first: str = "starting") -> Iterator[_Bar | _Lines]:
+    """The step of a long piece of work; yields what is to be told (see `conch_export.progress.Progress`).
+
+    Args:
+        first: the step that begins at once.
+    """
+    if not stderr.is_terminal:
+        yield _Lines()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bars:
+        shown = _Bar(bars)
+        shown(first)
+        yield shown
+
+
+class _Bar:
+    """One bar, which begins anew with each step."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._what, self._task = "", TaskID(0)
+
+    def __call__(self, what: str, done: int = 0, total: int = 0, /) -> None:
+        if what != self._what:
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._what, self._task = what, self._bars.add_task(what, total=None)
+        self._bars.update(self._task, completed=done, total=total or None)
+
+
+class _Lines:
+    """A line for each step but the first, which most often is short, and one every few seconds while it lasts."""
+
+    def __init__(self) -> None:
+        self._what, self._began, self._said = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: int = 0, total: int = 0, /) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            if self._what:
+                stderr.print(f"{what} …", highlight=False)
+            self._what, self._began, self._said = what, now, now
+        elif done and total and now - self._said >= _LINE_EVERY_S:
+            self._said, left = now, (now - self._began) * (total - done) / done
+            stderr.print(f"{what} … {done / total:.0%}, about {left:.0f} s left", highlight=False)
 
 
 @contextmanager

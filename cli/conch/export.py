@@ -118,8 +118,8 @@ def _run(options: Options, *, missing: bool, check: bool) -> None:
     elif missing and conch_export.is_complete(options):
         stderr.print(f"{conch_export.public_name(options)}: already exported")
     else:
-        with steps() as on_step:
-            exported = conch_export.export(options, on_step)
+        with steps() as progress:
+            exported = conch_export.export(options, progress)
         stderr.print(facts(f"{exported.description.name} → {options.repository}", _told(exported)))
 
 

@@ -59,8 +59,8 @@ def plan(
         plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
         overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task)),
     )
-    with refused(), steps("reading the checkpoint") as on_step:
-        planned = ce.capacity(options, rows, on_step)
+    with refused(), steps("reading the checkpoint") as progress:
+        planned = ce.capacity(options, rows, progress)
     stdout.print(_table(model, planned))
     if memory is not None:
         stdout.print(_advice(planned, memory), soft_wrap=True, highlight=False)
@@ -81,9 +81,7 @@ def _table(model: str, planned: Capacity) -> Table:
     whole = planned.footprint.whole_scores(length) / 1e6
     for part, count, why in (
         ("process", budget.runtime, "Python and onnxruntime"),
-        ("weights", budget.weights, "as the graph holds them"),
-        ("while loading", budget.loading, "the largest weight once more, before anything is computed"),
-        ("packed weights", budget.packed, "of matrix products, once more, in the processor's order"),
+        ("packed weights", budget.packed, "of matrix products, in the processor's order"),
         ("activations", budget.activations, f"{planned.footprint.widest} numbers a token"),
         ("attention scores", budget.scores, f"in tiles; {whole:,.0f} MB if all of a row's were held at once"),
         (
@@ -97,6 +95,8 @@ def _table(model: str, planned: Capacity) -> Table:
     table.add_row("an instance", f"{budget.total / 1e6:,.0f}", "")
     for head in planned.heads:
         table.add_row(*_head(head, planned))
+    shared = budget.weights + sum(head.footprint.weights for head in planned.heads)
+    table.add_row("weights", f"{shared / 1e6:,.0f}", "mapped from the disk, shared by all instances")
     table.add_row("beside", f"{planned.beside / 1e6:,.0f}", "Triton and tokenizer")
     table.add_row("in all", f"{planned.total / 1e6:,.0f}", f"of {planned.instances} instances at their peak")
     return table

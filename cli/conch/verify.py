@@ -35,8 +35,8 @@ def verify(
     """Compare an exported model with its checkpoint again and print its model card; status 1 if a check fails."""
     from conch_export import inspect  # noqa: PLC0415
 
-    with refused(), steps() as on_step:
-        found = inspect(model, repository, checkpoint, on_step, trust_remote_code=trust_remote_code)
+    with refused(), steps() as progress:
+        found = inspect(model, repository, checkpoint, progress, trust_remote_code=trust_remote_code)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx
 import onnxruntime as ort
 from conch_contract import Task, encoder_name, tokenizer_name
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -12,7 +11,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_head, read_query_weights, read_static
-from conch_export.convert import convert
+from conch_export.convert import converted
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
@@ -21,11 +20,14 @@ from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
+from conch_export.onnx.graph import Graph
 from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
 from conch_export.onnx.lookup import query_graph, static_graph
 from conch_export.onnx.packed import Shape
-from conch_export.onnx.quantization.quantize import calibrate, quantize
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 from conch_export.onnx.row_by_row import padded_feed, row_by_row
+from conch_export.progress import silent
 from conch_export.triton.configuration import TOKENIZER_FILE
 from conch_export.verification.rows import calibration_rows
 
@@ -38,15 +40,25 @@ if TYPE_CHECKING:
     from conch_export.model.description import Description
     from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
+    from conch_export.progress import Progress
 
 _CALIBRATION_TEXTS = 128
 _PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
-_LARGE = 1 << 30
-"""Bytes of weights from which on they lie beside the graph: a protobuf message cannot have more than 2 GiB."""
+_WRITING = {Precision.INT8: "quantizing", Precision.FP16: "writing the weights", Precision.FP32: "writing the weights"}
+"""What is done to weights as they are written."""
 
 
-def write_graphs(folder: Path, description: Description, checkpoint: Checkpoint, target: Target) -> None:
+def write_graphs(
+    folder: Path, description: Description, checkpoint: Checkpoint, target: Target, progress: Progress = silent
+) -> None:
     """Build all graphs of a description and write them into the folders of their Triton models.
+
+    Args:
+        folder: of all Triton models, each of which has its folder in it.
+        description: of the model.
+        checkpoint: has its weights.
+        target: what the encoder is to run on.
+        progress: told what is read, observed and written.
 
     Raises:
         UnsupportedError: the target does not have the precision, or needs a family.
@@ -57,37 +69,39 @@ def write_graphs(folder: Path, description: Description, checkpoint: Checkpoint,
         raise UnsupportedError(f"{target.value} has no {description.precision.value}: choose --precision {known}")
     tokenizer = folder / tokenizer_name(description.name) / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
-    save_graph(file_graph(TOKENIZER_FILE, description.tokenizer_bytes), tokenizer)
-    encoder = save_graph(_encoder(description, checkpoint, target), folder / encoder_name(description.name) / "1")
+    file_graph(TOKENIZER_FILE, description.tokenizer_bytes).save(tokenizer)
+    place = folder / encoder_name(description.name) / "1"
+    encoder = _save_encoder(description, checkpoint, target, place, progress)
     for model in public_models(description):
         if model.queries is not None:
-            save_graph(
-                query_graph(read_query_weights(checkpoint), description.max_length), folder / model.queries / "1"
-            )
+            query_graph(read_query_weights(checkpoint), description.max_length).save(folder / model.queries / "1")
         if model.head is not None:
-            save_graph(_head(description, model, checkpoint, encoder), folder / model.head / "1")
+            head = _head(description, model, checkpoint, encoder, progress)
+            head.save(folder / model.head / "1", progress, f"{_WRITING[description.precision]} of {model.head}")
 
 
-def save_graph(graph: onnx.ModelProto, folder: Path) -> Path:
-    """Write a graph as a folder's `model.onnx`, weights that are too many for one file beside it; returns its path."""
-    path = folder / "model.onnx"
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
-        # Its weight is a file that lies beside it already, and is not to be written again.
-        path.write_bytes(graph.SerializeToString())
-        return path
-    large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
-    onnx.save_model(graph, path, save_as_external_data=large, location="model.data" if large else None)
-    return path
+def _save_encoder(
+    description: Description, checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress
+) -> Path:
+    """The encoder: packed where a family builds it, else as it is converted, row by row; all of a static model.
 
-
-def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -> onnx.ModelProto:
-    """The encoder: packed where a family builds it, else optimum's graph row by row; all of a static model."""
+    Returns the path of the graph.
+    """
+    writing = _WRITING[description.precision]
     if isinstance(description, StaticModel) and checkpoint.static is not None:
-        return _static(description, checkpoint.static, checkpoint, target)
-    family = family_of(checkpoint.config)
-    if family is None:
-        return _row_by_row(description, checkpoint)
-    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+        return _static(description, checkpoint.static, checkpoint, target).save(folder, progress, writing)
+    if (family := family_of(checkpoint.config)) is not None:
+        encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+        return _packed(description, encoder, target, progress).save(folder, progress, writing)
+    progress("converting the checkpoint")
+    own_code = bool(description.source.code_sha256)
+    with as_installed(checkpoint) as installed:
+        transformer = Checkpoint(installed).transformer
+        with converted(transformer, checkpoint.folder.name, own_code=own_code) as path:
+            return _row_by_row(description, checkpoint, path, progress).save(folder, progress, writing)
+
+
+def _packed(description: Description, encoder: Encoder, target: Target, progress: Progress) -> Graph:
     segments, rules = description.segments, interaction_of(description)
     masked = rules is not None and rules.masks_augmentation
     if rules is not None and masked:
@@ -101,10 +115,10 @@ def _encoder(description: Description, checkpoint: Checkpoint, target: Target) -
     feeds = (feed([row], segments=segments) for row in calibration_rows(description, _CALIBRATION_TEXTS))
     # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
     whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
-    return quantize(graph, calibrate(whole, feeds))
+    return quantize(graph, calibrate(whole, feeds, progress=progress))
 
 
-def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint, target: Target) -> onnx.ModelProto:
+def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint, target: Target) -> Graph:
     if target is not Target.CPU:
         raise UnsupportedError("a static model is looked up, not computed, which a CPU does best: leave --target out")
     graph = static_graph(read_static(description, files, checkpoint), description.max_length)
@@ -125,29 +139,28 @@ def _refuse_lone_augmentation(encoder: Encoder, rules: Interaction) -> None:
         raise UnsupportedError(msg)
 
 
-def _row_by_row(description: Description, checkpoint: Checkpoint) -> onnx.ModelProto:
-    with as_installed(checkpoint) as folder:
-        transformer = Checkpoint(folder).transformer
-        converted = convert(transformer, checkpoint.folder.name, own_code=bool(description.source.code_sha256))
-    _probe(converted, description)
+def _row_by_row(description: Description, checkpoint: Checkpoint, path: Path, progress: Progress) -> Graph:
+    """The converted encoder at `path`, whose weights it maps, run once a row."""
+    encoder = Graph.load(path)
+    _probe(encoder, path, description)
     segments = int(checkpoint.config["type_vocab_size"]) if description.segments else 0
-    graph = row_by_row(converted, Shape(description.vocabulary, description.hidden, description.max_length, segments))
+    graph = row_by_row(encoder, Shape(description.vocabulary, description.hidden, description.max_length, segments))
     if description.precision is Precision.FP32:
         return graph
     rows = calibration_rows(description, _CALIBRATION_TEXTS)
-    feeds = (padded_feed(converted, row.ids, row.types if segments else None) for row in rows)
+    feeds = (padded_feed(encoder, row.ids, row.types if segments else None) for row in rows)
     # A scale a token needs products of [tokens, K] matrices, and this graph's have an axis for the batch as well.
-    return quantize(graph, calibrate(converted, feeds, per_token=False))
+    return quantize(graph, calibrate(encoder, feeds, per_token=False, progress=progress))
 
 
-def _probe(converted: onnx.ModelProto, description: Description) -> None:
+def _probe(encoder: Graph, path: Path, description: Description) -> None:
     """Run the longest row there can be: how many positions are usable is not said the same way by all architectures."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(converted.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # Any id but the first few, among which the padding id is, that some architectures count positions from.
     try:
-        session.run(None, padded_feed(converted, [100] * description.max_length))
+        session.run(None, padded_feed(encoder, [100] * description.max_length))
     except InvalidArgument as error:
         msg = (
             f"{description.architecture} fails on {description.max_length} tokens, the limit its checkpoint states: "
@@ -156,7 +169,9 @@ def _probe(converted: onnx.ModelProto, description: Description) -> None:
         raise UndecidedError(msg) from error
 
 
-def _head(description: Description, model: PublicModel, checkpoint: Checkpoint, encoder: Path) -> onnx.ModelProto:
+def _head(
+    description: Description, model: PublicModel, checkpoint: Checkpoint, encoder: Path, progress: Progress
+) -> Graph:
     """The head of a public model, behind the encoder whose graph is at `encoder`."""
     hidden, head = description.hidden, read_head(description, model, checkpoint)
     match head:
@@ -172,16 +187,17 @@ def _head(description: Description, model: PublicModel, checkpoint: Checkpoint, 
         case Lexical():
             return lexical_graph(hidden, head)
         case Vocabulary():
-            return _vocabulary(description, head, encoder)
+            return _vocabulary(description, head, encoder, progress)
 
 
-def _vocabulary(description: Description, head: Vocabulary, encoder: Path) -> onnx.ModelProto:
+def _vocabulary(description: Description, head: Vocabulary, encoder: Path, progress: Progress) -> Graph:
     # Its one product is a third of the work of a small encoder, or more: it is worth rounding, as no other head is.
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph
-    encode, names = EncoderGraph(encoder), [tensor.name for tensor in graph.graph.input]
+    encode, names = EncoderGraph(encoder), [tensor.name for tensor in graph.model.graph.input]
     rows = calibration_rows(description, _CALIBRATION_TEXTS)
     known = (head_feed([row], encode([row])) for row in rows)
     feeds = ({name: each[name] for name in names} for each in known)
-    return quantize(graph, calibrate(vocabulary_graph(description.hidden, head, tile_tokens=None), feeds))
+    whole = vocabulary_graph(description.hidden, head, tile_tokens=None)
+    return quantize(graph, calibrate(whole, feeds, progress=progress))

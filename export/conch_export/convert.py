@@ -5,24 +5,29 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx import TensorProto
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from conch_export.checkpoints import remote_code
 from conch_export.errors import UnsupportedError
-from conch_export.onnx.builder import ONNX_OPSET
-from conch_export.onnx.row_by_row import OUTPUT
+from conch_export.onnx.builder import ONNX_OPSET, WEIGHT_BYTES
+from conch_export.onnx.graph import GRAPH_FILE
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from collections.abc import Iterator
 
 _TASK = "feature-extraction"
+_OUTPUT = "last_hidden_state"
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
-def convert(folder: Path, name: str, *, own_code: bool = False) -> ModelProto:
+@contextmanager
+def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Path]:
     """Export the encoder of the checkpoint in `folder`, [batch, length] in and `last_hidden_state` out.
 
     Args:
@@ -30,26 +35,51 @@ def convert(folder: Path, name: str, *, own_code: bool = False) -> ModelProto:
         name: of the checkpoint, for messages.
         own_code: run the code that the checkpoint brings, instead of transformers'.
 
+    Yields:
+        The path of the graph, whose weights lie beside it. Both are gone afterwards.
+
     Raises:
         UnsupportedError: optimum does not know the architecture, or it needs other inputs than text.
     """
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for library in ("optimum", "transformers"):
-            logging.getLogger(library).setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            (_export_by_own_code if own_code else _export)(folder, scratch)
+            _quietly_export(folder, scratch, own_code=own_code)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             msg = (
                 f"{name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
                 "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
             )
             raise UnsupportedError(msg) from error
-        model = onnx.load(Path(scratch) / "model.onnx")
-    inputs = {tensor.name for tensor in model.graph.input}
-    if not inputs <= _INPUTS or OUTPUT not in {tensor.name for tensor in model.graph.output}:
-        raise UnsupportedError(f"{name} is no text encoder: it takes {sorted(inputs)}")
-    return model
+        path = Path(scratch) / GRAPH_FILE
+        _put_weights_beside(path)
+        graph = onnx.load(path, load_external_data=False).graph
+        inputs = {tensor.name for tensor in graph.input}
+        if not inputs <= _INPUTS or [tensor.name for tensor in graph.output] != [_OUTPUT]:
+            raise UnsupportedError(f"{name} is no text encoder: it takes {sorted(inputs)}")
+        yield path
+
+
+def _quietly_export(folder: Path, scratch: str, *, own_code: bool) -> None:
+    for library in ("optimum", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (_export_by_own_code if own_code else _export)(folder, scratch)
+
+
+def _put_weights_beside(path: Path) -> None:
+    """Write the weights of a graph that has them inside beside it, where they can be mapped.
+
+    Of a graph beyond 2 GiB they lie there already, and so do constants of its nodes, which are put inside.
+    """
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.t.data_location == TensorProto.EXTERNAL:
+                load_external_data_for_tensor(attribute.t, str(path.parent))
+                attribute.t.data_location = TensorProto.DEFAULT
+                del attribute.t.external_data[:]
+    onnx.save_model(model, path, save_as_external_data=True, size_threshold=WEIGHT_BYTES)
 
 
 def _export(folder: Path, scratch: str) -> None:

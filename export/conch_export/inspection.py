@@ -16,6 +16,7 @@ from conch_export.model.description import Overrides, Target, VectorModel
 from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import EncoderGraph, HeadGraph
 from conch_export.planning.peak import measured_peak
+from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.triton.published import published
@@ -23,15 +24,17 @@ from conch_export.triton.repository import graph_path, read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
-from conch_export.verification.verify import merging, verify
+from conch_export.verification.verify import expectations, merging, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from conch_export.model.description import Description
     from conch_export.onnx.engine import Row
+    from conch_export.progress import Progress
     from conch_export.verification.agreement import Verification
+    from conch_export.verification.verify import Expected
 
 _SPEED_S = 2.0
 _ROWS = 8
@@ -90,7 +93,7 @@ def inspect(
     name: str,
     repository: Path,
     checkpoint: str | None = None,
-    on_step: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     *,
     trust_remote_code: bool = False,
 ) -> Inspection:
@@ -100,7 +103,7 @@ def inspect(
         name: of the public model.
         repository: Triton's model repository.
         checkpoint: what to compare with: folder, known name or Hub id; None takes where the model came from.
-        on_step: called with a few words before each long step.
+        progress: told about every step, and how far it is.
         trust_remote_code: run the checkpoint's own code, which a model that was exported by it is compared with.
 
     Raises:
@@ -111,20 +114,20 @@ def inspect(
     overrides = _overrides(report, name)
     verification: dict[str, Verification] = {}
     not_compared, problems = "", []
-    on_step("comparing with PyTorch")
     try:
         original = _original(description, overrides, repository, checkpoint, trusted=trust_remote_code)
-        verification = _verified(original, overrides, repository, target)
+        expected = _expected(original, overrides, progress)
+        verification = verify(original, expected, repository, target, progress)
     except VerificationError as error:
         problems.append(str(error))
     except SourceError as error:
         if checkpoint is not None:
             raise
         not_compared = str(error)
-    on_step("comparing texts alone and merged")
+    progress("comparing texts alone and merged")
     merged = {model: each.max_merged_difference for model, each in verification.items()}
     merged = merged or merging(description, repository, target)
-    on_step("measuring speed and memory")
+    progress("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
     graph = graph_path(repository, encoder_name(name))
     return Inspection(
@@ -167,11 +170,11 @@ def _stated(description: Description) -> dict[str, Any]:
     }
 
 
-def _verified(original: Description, overrides: Overrides, repository: Path, target: Target) -> dict[str, Verification]:
+def _expected(original: Description, overrides: Overrides, progress: Progress) -> dict[str, Expected]:
     # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
     from conch_export.verification.reference import Reference  # noqa: PLC0415
 
-    return verify(original, Reference(original, overrides), repository, target)
+    return expectations(original, lambda: Reference(original, overrides), progress)
 
 
 def _changed_by_merging(differences: dict[str, float]) -> Iterator[str]:

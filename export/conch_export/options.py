@@ -13,14 +13,14 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Overrides, Precision
+from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.triton.plan import Plan, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from conch_export.model.description import Description
+    from conch_export.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def public_name(options: Options) -> str:
     return name
 
 
-def described(options: Options, on_step: Callable[[str], None] = lambda _: None) -> tuple[Description, Checkpoint]:
+def described(options: Options, progress: Progress = silent) -> tuple[Description, Checkpoint]:
     """The description that an export would go by, and its checkpoint, fetched where it is not here.
 
     Raises:
@@ -84,7 +84,7 @@ def described(options: Options, on_step: Callable[[str], None] = lambda _: None)
         options.repository,
         update_lock=options.update_lock,
         trust_remote_code=options.trust_remote_code,
-        on_bytes=lambda done, total: on_step(f"fetching the checkpoint: {done / 1e6:.0f} of {total / 1e6:.0f} MB"),
+        on_bytes=lambda done, total: progress("fetching the checkpoint", done, total),
     )
     checkpoint, wanted = Checkpoint(source.folder), options.late_interaction
     if wanted is None and (entry := catalog.find(options.reference)) is not None:

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 from conch_export.build import write_graphs
 from conch_export.errors import OutdatedError
 from conch_export.options import Options, described, public_name
+from conch_export.progress import silent
 from conch_export.provenance import lock_text, write_lock
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import to_text, triton_models
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits
 from conch_export.triton.repository import REPORT, owned, read_report, refuse_taken
-from conch_export.verification.verify import refuse_unverifiable, verify
+from conch_export.verification.verify import expectations, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from conch_export.model.description import Description, Overrides
+    from conch_export.progress import Progress
     from conch_export.verification.agreement import Verification
 
 
@@ -42,18 +43,18 @@ class Exported:
     verification: dict[str, Verification]
 
 
-def export(options: Options, on_step: Callable[[str], None] = lambda _: None) -> Exported:
+def export(options: Options, progress: Progress = silent) -> Exported:
     """Export, verify and publish one checkpoint.
 
     Args:
         options: what and how.
-        on_step: called with a few words before each long step.
+        progress: told about every step, and how far it is.
 
     Raises:
         ExportError: nothing was published, the repository is as it was.
     """
-    on_step("finding the checkpoint")
-    description, checkpoint = described(options, on_step)
+    progress("finding the checkpoint")
+    description, checkpoint = described(options, progress)
     configs, target = triton_models(description, options.plan), options.plan.target
     refuse_unverifiable(description, target)
     with staged(options.repository) as folder:
@@ -61,19 +62,18 @@ def export(options: Options, on_step: Callable[[str], None] = lambda _: None) ->
             (folder / name / "1").mkdir(parents=True)
             (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
         refuse_taken(options.repository, folder)
-        on_step("building the graphs")
-        write_graphs(folder, description, checkpoint, target)
-        on_step("verifying against the authors' libraries")
+        write_graphs(folder, description, checkpoint, target, progress)
         # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
         from conch_export.verification.reference import Reference  # noqa: PLC0415
 
-        verification = verify(description, Reference(description, options.overrides), folder, target)
+        expected = expectations(description, lambda: Reference(description, options.overrides), progress)
+        verification = verify(description, expected, folder, target, progress)
         report = _report(description, options.overrides, verification, folder)
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in set(owned(options.repository, description.name)) - configs.keys():
             (folder / name).mkdir()  # an earlier export under this name had it
         write_lock(options.repository, folder, [description.source])
-        on_step("publishing")
+        progress("publishing")
     return Exported(description, tuple(configs), verification)
 
 

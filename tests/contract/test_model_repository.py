@@ -22,7 +22,7 @@ from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as pb
 
 if TYPE_CHECKING:
-    import onnx
+    from conch_export.onnx.graph import Graph
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 PATHS = {path.parent.name: path for path in sorted(REPOSITORY.glob("*/config.pbtxt"))}
@@ -138,7 +138,7 @@ def test_the_default_model_is_what_its_authors_published() -> None:
 
 
 @pytest.fixture(scope="module")
-def graphs() -> dict[str, onnx.ModelProto]:
+def graphs() -> dict[str, Graph]:
     """Every graph of the default model; the encoder without its layers, which change no input or output."""
     name, told = DEFAULT.name, parameters(DEFAULT.name)
     checkpoint = Checkpoint(resolve(name).folder)
@@ -154,8 +154,8 @@ def graphs() -> dict[str, onnx.ModelProto]:
 
 
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(ENSEMBLES)))
-def test_a_configuration_describes_its_graph(graphs: dict[str, onnx.ModelProto], name: str) -> None:
-    config, graph = CONFIGS[name], graphs[name].graph
+def test_a_configuration_describes_its_graph(graphs: dict[str, Graph], name: str) -> None:
+    config, graph = CONFIGS[name], graphs[name].model.graph
     stated = {tensor.name: tensor.data_type for tensor in config.input}
     stated |= {batch.target_name[0]: batch.data_type for batch in config.batch_input}
     assert {tensor.name: tensor.type.tensor_type.elem_type for tensor in graph.input} == {

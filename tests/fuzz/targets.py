@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
 
+import numpy as np
 from conch_client import InvalidInputError, ServerError
 from conch_client._tokenization.tokenizer import TextTokenizer
 from conch_client._transport.catalog import is_conch_model, read_model_info
@@ -170,7 +171,7 @@ class Targets:
             path.write_bytes(data)
             weights = Weights.load([path], "bert")
             for name in list(weights.tensors)[:4]:
-                weights.array(name)
+                np.asarray(weights.array(name))
 
         header = {"bert.a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
         header |= {"b": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]}}

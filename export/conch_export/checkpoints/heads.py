@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.lookups.static import StaticFiles
+    from conch_export.model.arrays import LazyArray
     from conch_export.model.description import ModuleLayer
     from conch_export.model.heads import Head, HeadLayer
     from conch_export.model.network import Norm
@@ -126,7 +127,7 @@ def read_static(description: EmbeddingModel, files: StaticFiles, checkpoint: Che
 def read_query_weights(checkpoint: Checkpoint) -> NDArray[np.float32]:
     """[vocabulary]: the weight of each token of a query, of a model whose queries pass no encoder."""
     folder = checkpoint.folder / checkpoint.query_folder
-    return Weights.load(weight_files(folder)).array("weight")
+    return np.asarray(Weights.load(weight_files(folder)).array("weight"))
 
 
 def read_projection(description: Description, checkpoint: Checkpoint) -> Projection:
@@ -148,7 +149,7 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
         raise UnsupportedError(msg)
     activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
     norm = _norm(checkpoint, str(layout.norm))
-    decoder = Linear(_decoder_weight(weights, layout.output), _decoder_bias(weights, layout.output))
+    decoder = Linear(_decoder_table(weights, layout.output).T, _decoder_bias(weights, layout.output))
     layers = (Dense(weights.linear(str(layout.dense)), activation), norm)
     return Vocabulary(layers, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
@@ -170,8 +171,8 @@ def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:
     path = checkpoint.folder / f"{name}.safetensors"
     if path.exists():
         weights = Weights.load([path])
-        bias = weights.array("bias") if "bias" in weights else None
-        return Linear(np.ascontiguousarray(weights.array("weight").T), bias)
+        bias = np.asarray(weights.array("bias")) if "bias" in weights else None
+        return Linear(weights.array("weight").T, bias)
     if (checkpoint.folder / f"{name}.pt").exists():
         msg = f"{name}.pt is a pickle, which can run code and is never loaded: convert it, {_CONVERT.format(name)}"
         raise UnsupportedError(msg)
@@ -254,23 +255,23 @@ def _norm(checkpoint: Checkpoint, name: str) -> Norm:
 
 def _logit_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
     """The logit of one token less that of the other, as one layer."""
-    ids = [checkpoint.token_id(token) for token in (yes, no)]
-    weight = _decoder_weight(checkpoint.weights, "lm_head")
-    return Linear(np.ascontiguousarray(weight[:, ids[:1]] - weight[:, ids[1:]]))
+    table = _decoder_table(checkpoint.weights, "lm_head")
+    chosen, other = (np.asarray(table[row : row + 1]) for row in map(checkpoint.token_id, (yes, no)))
+    return Linear(np.ascontiguousarray((chosen - other).T))
 
 
-def _decoder_weight(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """[hidden, vocabulary]: the decoder's weight, or the embedding table where the decoder shares its weights."""
+def _decoder_table(weights: Weights, name: str) -> LazyArray:
+    """[vocabulary, hidden]: the decoder's weight, or the embedding table where the decoder shares its weights."""
     for candidate in (name, *_EMBEDDINGS):
         if f"{candidate}.weight" in weights:
-            return np.ascontiguousarray(weights.array(f"{candidate}.weight").T)
+            return weights.array(f"{candidate}.weight")
     raise SourceError(f"the checkpoint has no tensor '{name}.weight' and no embedding table: fetch it again")
 
 
 def _decoder_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
     for candidate in (f"{name}.bias", f"{name.rpartition('.')[0]}.bias"):
         if candidate in weights:
-            return weights.array(candidate)
+            return np.asarray(weights.array(candidate))
     return None
 
 

@@ -1,14 +1,18 @@
-"""The tensors of safetensors files, by the names of the base model. Hides prefixes and older names."""
+"""The tensors of safetensors files, by the names of the base model. Hides prefixes and older names.
+
+Matrices and tables are read when their numbers are needed, vectors at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from conch_export.errors import SourceError, UnsupportedError
+from conch_export.model.arrays import LazyArray
 from conch_export.model.network import Linear, Norm
 
 if TYPE_CHECKING:
@@ -53,7 +57,7 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return self._resolve(name) in self.tensors
 
-    def array(self, name: str) -> NDArray[np.float32]:
+    def array(self, name: str) -> LazyArray:
         """One tensor as float32.
 
         Raises:
@@ -64,54 +68,64 @@ class Weights:
         if full not in self.tensors:
             raise self._missing(name)
         path, stored = self.tensors[full]
-        file = self._open.setdefault(path, safe_open(path, "numpy"))
-        kind = file.get_slice(stored).get_dtype()
-        if kind not in _NUMBERS:
+        if path not in self._open:
+            self._open[path] = safe_open(path, "numpy")
+        tensor = self._open[path].get_slice(stored)
+        if (kind := tensor.get_dtype()) not in _NUMBERS:
             known = ", ".join(sorted(_NUMBERS))
             msg = (
                 f"tensor {stored!r} of {path} is of type {kind}, which is not read (known: {known}): "
                 "convert it with model.float().save_pretrained(FOLDER)"
             )
             raise UnsupportedError(msg)
-        return cast("NDArray[np.float32]", file.get_tensor(stored)).astype(np.float32)
+        return _Stored(tensor)
 
     def linear(self, name: str) -> Linear:
         """A torch `nn.Linear`, with or without a bias."""
-        weight, bias = self._shaped(f"{name}.weight", 2), self._bias(name)
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise SourceError(f"tensors {name}.weight {weight.shape} and {name}.bias {bias.shape} do not fit: {_FIX}")
-        return Linear(np.ascontiguousarray(weight.T), bias)
+        stored, bias = self._linear(name)
+        return Linear(stored.T, bias)
 
     def split_linear(self, name: str, parts: int) -> list[Linear]:
         """A torch `nn.Linear` whose outputs are those of several, joined."""
-        joined = self.linear(name)
-        if joined.weight.shape[1] % parts:
-            msg = f"tensor {name}.weight has {joined.weight.shape[1]} outputs, which are not {parts} parts: {_FIX}"
+        stored, bias = self._linear(name)
+        outputs = len(stored)
+        if outputs % parts:
+            msg = f"tensor {name}.weight has {outputs} outputs, which are not {parts} parts: {_FIX}"
             raise SourceError(msg)
-        weights = np.split(joined.weight, parts, axis=1)
-        biases = [None] * parts if joined.bias is None else np.split(joined.bias, parts)
-        return [Linear(np.ascontiguousarray(w), b) for w, b in zip(weights, biases, strict=True)]
+        size = outputs // parts
+        rows = [slice(part * size, (part + 1) * size) for part in range(parts)]
+        return [Linear(stored[part].T, None if bias is None else bias[part]) for part in rows]
 
-    def table(self, name: str) -> NDArray[np.float32]:
+    def table(self, name: str) -> LazyArray:
         """A torch `nn.Embedding`: [entries, width]."""
         return self._shaped(f"{name}.weight", 2)
 
     def norm(self, name: str, epsilon: float) -> Norm:
         """A torch `nn.LayerNorm`, with or without a bias."""
-        return Norm(self._shaped(f"{name}.weight", 1), self._bias(name), epsilon)
+        return Norm(self._vector(f"{name}.weight"), self._bias(name), epsilon)
 
     def rms_norm(self, name: str, epsilon: float) -> Norm:
         """A torch `nn.RMSNorm`."""
-        return Norm(self._shaped(f"{name}.weight", 1), None, epsilon, rms=True)
+        return Norm(self._vector(f"{name}.weight"), None, epsilon, rms=True)
 
-    def _shaped(self, name: str, axes: int) -> NDArray[np.float32]:
+    def _linear(self, name: str) -> tuple[LazyArray, NDArray[np.float32] | None]:
+        """The weight as it is stored, [outputs, inputs], and the bias if there is one."""
+        weight, bias = self._shaped(f"{name}.weight", 2), self._bias(name)
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise SourceError(f"tensors {name}.weight {weight.shape} and {name}.bias {bias.shape} do not fit: {_FIX}")
+        return weight, bias
+
+    def _shaped(self, name: str, axes: int) -> LazyArray:
         array = self.array(name)
         if array.ndim != axes:
             raise SourceError(f"tensor {name!r} has the shape {array.shape}, where {axes} axes should be: {_FIX}")
         return array
 
+    def _vector(self, name: str) -> NDArray[np.float32]:
+        return np.asarray(self._shaped(name, 1))
+
     def _bias(self, name: str) -> NDArray[np.float32] | None:
-        return self._shaped(f"{name}.bias", 1) if f"{name}.bias" in self else None
+        return self._vector(f"{name}.bias") if f"{name}.bias" in self else None
 
     def _resolve(self, name: str) -> str:
         prefixed = f"{self.prefix}{name}"
@@ -129,6 +143,25 @@ class Weights:
 
 
 _FIX = "fetch it again"
+
+
+class _Stored(LazyArray):
+    """A tensor of a file. Of some of its rows no others are read."""
+
+    def __init__(self, tensor: Any) -> None:
+        super().__init__(tensor.get_shape(), lambda: _numbers(tensor[...]))
+        self._tensor = tensor
+
+    def __getitem__(self, key: Any) -> LazyArray:
+        part = super().__getitem__(key)
+        if not isinstance(key, slice):
+            return part
+        begin, end, step = key.indices(len(self))
+        return LazyArray(part.shape, lambda: _numbers(self._tensor[begin:end:step]))
+
+
+def _numbers(stored: NDArray[Any]) -> NDArray[np.float32]:
+    return stored.astype(np.float32, copy=False)
 
 
 def _renamed(name: str) -> str:

@@ -21,10 +21,9 @@ from conch_export.model.network import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
+    from conch_export.model.arrays import LazyArray
 
 
 class NomicBert(Family):
@@ -108,19 +107,17 @@ def _experts(config: Settings, weights: Weights, name: str) -> Experts:
         raise UnsupportedError(f"{config.place} states experts with {config['activation_function']} (known: gelu)")
     count = config["num_experts"]
     ups, downs = (_stacked(weights, f"{name}.experts.mlp.{part}", count) for part in ("w1", "w2"))
-    networks = [
-        FeedForward(Linear(np.ascontiguousarray(up.T)), Linear(down), Activation.GELU)
-        for up, down in zip(ups, downs, strict=True)
-    ]
-    router, bias = weights.linear(f"{name}.router.layer"), weights.array(f"{name}.experts.bias")
+    networks = [FeedForward(Linear(up.T), Linear(down), Activation.GELU) for up, down in zip(ups, downs, strict=True)]
+    router, bias = weights.linear(f"{name}.router.layer"), np.asarray(weights.array(f"{name}.experts.bias"))
     return Experts(router, tuple(networks), config["moe_top_k"], bias)
 
 
-def _stacked(weights: Weights, name: str, count: int) -> NDArray[np.float32]:
+def _stacked(weights: Weights, name: str, count: int) -> list[LazyArray]:
     tensor = weights.array(name)
     if tensor.ndim != 2 or tensor.shape[0] % count:
         raise SourceError(f"tensor {name} of shape {tensor.shape} holds no {count} experts: fetch it again")
-    return tensor.reshape(count, -1, tensor.shape[1])
+    size = len(tensor) // count
+    return [tensor[index * size : (index + 1) * size] for index in range(count)]
 
 
 FAMILY = NomicBert()

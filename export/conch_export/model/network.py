@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
+from conch_export.model.arrays import LazyArray, columns_joined
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from conch_export.model.arrays import Array
     from conch_export.model.distances import DistanceBias, RelativePositions
+
+Part = TypeVar("Part")
 
 
 class Activation(str, Enum):
@@ -27,7 +34,7 @@ class Activation(str, Enum):
 class Linear:
     """y = x @ weight + bias; weight is [inputs, outputs], bias [outputs] or None."""
 
-    weight: NDArray[np.float32]
+    weight: Array
     bias: NDArray[np.float32] | None = None
 
 
@@ -190,7 +197,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What an encoder computes, weights included.
+    """What an encoder computes.
 
     Attributes:
         embeddings: [vocabulary, embedded], by token id.
@@ -204,11 +211,11 @@ class Encoder:
         embedding_scale: what a token's embedding is multiplied by.
     """
 
-    embeddings: NDArray[np.float32]
+    embeddings: Array
     layers: tuple[Layer, ...]
     max_length: int
-    positions: NDArray[np.float32] | None = None
-    types: NDArray[np.float32] | None = None
+    positions: Array | None = None
+    types: Array | None = None
     norm: Norm | None = None
     projection: Linear | None = None
     final_norm: Norm | None = None
@@ -222,7 +229,7 @@ class Encoder:
 
 def side_by_side(*parts: Linear) -> Linear:
     """One layer that gives the outputs of several, joined."""
-    weight = np.concatenate([part.weight for part in parts], axis=1)
+    weight = columns_joined([part.weight for part in parts])
     if all(part.bias is None for part in parts):
         return Linear(weight)
     return Linear(weight, np.concatenate([_bias(part) for part in parts]))
@@ -237,3 +244,18 @@ def scaled(linear: Linear, factor: float) -> Linear:
     # The factor has the type of the weights, which the product keeps then.
     kind = linear.weight.dtype.type(factor)
     return Linear(linear.weight * kind, None if linear.bias is None else linear.bias * kind)
+
+
+def with_arrays(part: Part, change: Callable[[Array], Array]) -> Part:
+    """An encoder, a head or a part of one with all of its arrays changed."""
+    return cast("Part", _changed(part, change))
+
+
+def _changed(part: object, change: Callable[[Array], Array]) -> object:
+    if isinstance(part, LazyArray | np.ndarray):
+        return change(part)
+    if isinstance(part, tuple):
+        return tuple(_changed(each, change) for each in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{field.name: _changed(getattr(part, field.name), change) for field in fields(part)})
+    return part

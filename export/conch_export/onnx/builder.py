@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -21,8 +21,35 @@ ONNX_OPSET = 18
 """Old enough for the onnxruntime of every supported Triton release; the first whose ReduceMax and ReduceMean take axes
 as an input, and whose ScatterElements knows `max`."""
 IR_VERSION = 10
+WEIGHT_BYTES = 1 << 16
+"""Constants of this size are weights; a smaller one is not worth the pages that a mapping takes."""
 MICROSOFT = "com.microsoft"
 """Domain of onnxruntime's contributed operators."""
+
+
+@runtime_checkable
+class Weight(Protocol):
+    """Numbers that `numpy.asarray` reads: an array, or a `model.arrays.LazyArray`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers along each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a number."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    @property
+    def size(self) -> int:
+        """Number of numbers."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all numbers."""
 
 
 class GraphBuilder:
@@ -41,6 +68,7 @@ class GraphBuilder:
         self._root: GraphBuilder = parent._root if parent else self
         if parent is None:
             self.constants: dict[str, onnx.TensorProto] = {}
+            self.weights: dict[str, Weight] = {}
             self._count = 0
             self._prefix = prefix
 
@@ -48,9 +76,17 @@ class GraphBuilder:
         self._root._count += 1
         return f"{self._root._prefix}{stem}_{self._root._count}"
 
-    def constant(self, value: ArrayLike, name: str | None = None, dtype: Any = None) -> str:
-        """A constant; equal names mean the same constant, unnamed scalars and small vectors are shared by value."""
-        array = np.asarray(value, dtype)
+    def constant(self, value: ArrayLike | Weight, name: str | None = None, dtype: Any = None) -> str:
+        """A constant; equal names mean the same constant, unnamed scalars and small vectors are shared by value.
+
+        One of `WEIGHT_BYTES` is a weight of the graph, and is read when that is written.
+        """
+        array = value if isinstance(value, Weight) and dtype is None else np.asarray(value, dtype)
+        if array.nbytes >= WEIGHT_BYTES and name is not None:
+            if name not in self._root.constants:
+                self._root.constants[name], self._root.weights[name] = _without_numbers(name, array), array
+            return name
+        array = np.asarray(array)
         if name is None:
             # The number of dimensions is in the name, because 1 and [1] look the same otherwise.
             name = f"{self._root._prefix}{array.dtype}_{'x'.join(map(str, array.ravel().tolist()))}_{array.ndim}d"
@@ -63,9 +99,10 @@ class GraphBuilder:
         """A constant that is named by its content, so that all who add the same share it."""
         return self.constant(value, f"{stem}.{hashlib.sha256(value.tobytes()).hexdigest()[:8]}")
 
-    def adopt(self, constants: Iterable[onnx.TensorProto]) -> None:
-        """Take over the constants of another graph, under their names."""
+    def adopt(self, constants: Sequence[onnx.TensorProto], weights: Mapping[str, Weight]) -> None:
+        """Take over the constants of another graph, under their names, and those of them that are weights."""
         self._root.constants.update({tensor.name: tensor for tensor in constants})
+        self._root.weights.update(weights)
 
     def node(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
         """One node with one output, called `name` if given."""
@@ -172,7 +209,7 @@ class GraphBuilder:
         return self.nodes_of("If", condition, outputs=len(elements), **branches)
 
     def model(self, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> onnx.ModelProto:
-        """The finished model, without nodes that nothing uses."""
+        """The finished graph without its weights, and without nodes that nothing uses; see `graph.Graph`."""
         graph = helper.make_graph(
             _used(self.nodes, {name for name, _, _ in outputs}),
             name,
@@ -182,6 +219,11 @@ class GraphBuilder:
         )
         opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, producer_name="conch", opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def _without_numbers(name: str, weight: Weight) -> TensorProto:
+    kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    return TensorProto(name=name, data_type=kind, dims=weight.shape, data_location=TensorProto.EXTERNAL)
 
 
 def _used(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:

@@ -7,14 +7,14 @@ whole rows, so that its activations take no more memory than a chunk's.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.description import Target
-from conch_export.model.network import Experts, scaled, side_by_side
+from conch_export.model.network import Experts, scaled, side_by_side, with_arrays
 from conch_export.onnx.attention import Columns, attend_packed, attend_row_by_row
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.feed_forward import fed_forward, linear, mixture, terms, total
@@ -24,9 +24,8 @@ from conch_export.onnx.ragged import Spans, for_each_chunk
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import onnx
-
     from conch_export.model.network import Attention, Encoder, Layer, Linear, Norm
+    from conch_export.onnx.graph import Graph
 
 CHUNK_TOKENS = 512
 """Bounds the memory of a large batch; 128 to 512 and no chunks at all were equally fast (docs/adr, decision 3)."""
@@ -39,8 +38,8 @@ def encoder_graph(
     masked: bool = False,
     chunk_tokens: int | None = CHUNK_TOKENS,
     target: Target = Target.CPU,
-) -> onnx.ModelProto:
-    """The encoder as an ONNX model; for its inputs and output see `packed`.
+) -> Graph:
+    """The encoder as a graph; for its inputs and output see `packed`.
 
     Args:
         encoder: what to compute.
@@ -216,14 +215,4 @@ def _scaled_norm(attention: Attention) -> Norm | None:
 
 def as_float16(encoder: Encoder) -> Encoder:
     """The encoder with its weights rounded to 16 bits, for targets that compute in them."""
-    return cast("Encoder", _rounded(encoder))
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return value.astype(np.float16)
-    if isinstance(value, tuple):
-        return tuple(map(_rounded, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _rounded(getattr(value, field.name)) for field in fields(value)})
-    return value
+    return with_arrays(encoder, lambda array: array.astype(np.float16))

@@ -9,23 +9,19 @@ Contract:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from onnx import TensorProto
 
 from conch_export.onnx.builder import GraphBuilder
-
-if TYPE_CHECKING:
-    import onnx
+from conch_export.onnx.graph import Graph
 
 
-def file_graph(file_name: str, size: int) -> onnx.ModelProto:
+def file_graph(file_name: str, size: int) -> Graph:
     """A model that serves the bytes of the file `file_name`, of `size` bytes, in the model's own folder."""
     content = TensorProto(name="file", data_type=TensorProto.UINT8, dims=[size], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", file_name), ("offset", "0"), ("length", str(size))):
         content.external_data.add(key=key, value=value)
     g = GraphBuilder()
-    g.adopt([content])
+    g.adopt([content], {})
     begin, end = g.nodes_of("Split", "range", outputs=2, axis=0, num_outputs=2)
     g.node("Slice", "file", begin, end, name="content")
-    return g.model("file", [("range", TensorProto.INT64, [2])], [("content", TensorProto.UINT8, ["n"])])
+    return Graph.of(g, "file", [("range", TensorProto.INT64, [2])], [("content", TensorProto.UINT8, ["n"])])

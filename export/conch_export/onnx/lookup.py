@@ -14,13 +14,13 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.onnx.builder import GraphBuilder
+from conch_export.onnx.graph import Graph
 from conch_export.onnx.heads.frame import through
 from conch_export.onnx.layout import IDS, MASK, ROW_LENGTHS, Layout, lengths_name, restore
 from conch_export.onnx.packed import clamp
 from conch_export.onnx.ragged import all_by_row, for_each_row, locate_tokens
 
 if TYPE_CHECKING:
-    import onnx
     from numpy.typing import NDArray
 
     from conch_export.model.heads import Static
@@ -58,7 +58,7 @@ class _Rows:
         restore(g, kept, self._layout.places, filler, output)
 
 
-def static_graph(model: Static, max_length: int) -> onnx.ModelProto:
+def static_graph(model: Static, max_length: int) -> Graph:
     """Token ids to FP32 [R, width] called `embedding`; zeros, before the layers, for a text of unknown tokens alone."""
     rows = _Rows(len(model.table), max_length)
     g, table = rows.g, rows.g.constant(model.table, "table")
@@ -77,10 +77,10 @@ def static_graph(model: Static, max_length: int) -> onnx.ModelProto:
     rows.give("embedding", through(g, means, model.layers))
     width = next((layer.linear.weight.shape[1] for layer in model.layers[::-1] if hasattr(layer, "linear")), None)
     output: Tensor = ("embedding", TensorProto.FLOAT, ["R", int(width or model.table.shape[1])])
-    return g.model("static", _INPUTS, [output])
+    return Graph.of(g, "static", _INPUTS, [output])
 
 
-def query_graph(weights: NDArray[np.float32], max_length: int) -> onnx.ModelProto:
+def query_graph(weights: NDArray[np.float32], max_length: int) -> Graph:
     """Token ids to the weights of the tokens that occur, each once, from FP32 [vocabulary]: nothing is computed."""
     rows = _Rows(len(weights), max_length)
     g, size = rows.g, rows.g.int64(len(weights))
@@ -105,4 +105,4 @@ def query_graph(weights: NDArray[np.float32], max_length: int) -> onnx.ModelProt
     rows.give("weights", spread(looked_up, g.constant(np.float32(0))))
     rows.give("indices", g.cast(spread(ids, g.int64(0)), TensorProto.INT32), np.int32(0))
     outputs: list[Tensor] = [("indices", TensorProto.INT32, ["R", "K"]), ("weights", TensorProto.FLOAT, ["R", "K"])]
-    return g.model("queries", _INPUTS, outputs)
+    return Graph.of(g, "queries", _INPUTS, outputs)

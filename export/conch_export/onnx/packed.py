@@ -19,13 +19,12 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.onnx.builder import GraphBuilder
+from conch_export.onnx.graph import Graph
 from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, ROW_LENGTHS, TYPES, Layout, lengths_name
 from conch_export.onnx.ragged import Spans, all_by_row, locate_tokens, slot_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import onnx
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Shape:
     masked: bool = False
 
 
-def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Spans], str]) -> onnx.ModelProto:
+def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Spans], str]) -> Graph:
     """An encoder that computes real tokens only.
 
     Args:
@@ -74,7 +73,8 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
     pad_and_refusal = np.array([[0.0], [np.nan]], np.float32).repeat(shape.hidden, axis=1)
     table = g.node("Concat", x, g.constant(pad_and_refusal, "pad_and_refusal"), axis=0)
     g.node("Gather", table, layout.of_leading(places), name=EMBEDDINGS)
-    return g.model(
+    return Graph.of(
+        g,
         "encoder",
         [
             *((name, TensorProto.INT64, ["N"]) for name in (IDS, *others)),

@@ -18,26 +18,26 @@ from conch_export.onnx.ragged import Spans, for_each_row
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import onnx
     from numpy.typing import NDArray
 
     from conch_export.onnx.builder import GraphBuilder
+    from conch_export.onnx.graph import Graph
 
-OUTPUT = "last_hidden_state"
 _PREFIX = "row."
 
 
-def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
+def row_by_row(graph: Graph, shape: Shape) -> Graph:
     """Give a padded encoder the packed contract.
 
     Args:
-        model: takes `input_ids`, `attention_mask` and perhaps `token_type_ids`, INT64 [batch, length], and returns
-            `last_hidden_state` FP32 [batch, length, hidden].
+        graph: takes `input_ids`, `attention_mask` and perhaps `token_type_ids`, INT64 [batch, length], and returns
+            one output, FP32 [batch, length, hidden].
         shape: its sizes; with segments the packed encoder takes `token_type_ids` too.
 
     Raises:
         UnsupportedError: segments are asked for, and the encoder takes none.
     """
+    model = graph.model
     if shape.segments and "token_type_ids" not in {tensor.name for tensor in model.graph.input}:
         msg = "the converted encoder takes no token_type_ids, which separate query and document: it is not built"
         raise UnsupportedError(msg)
@@ -46,7 +46,7 @@ def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
 
     def rows(g: GraphBuilder, vectors: Sequence[str], spans: Spans) -> str:
         # Weights go into the outermost graph: onnxruntime packs them once there, and quantization looks for them there.
-        g.adopt(inside.graph.initializer)
+        g.adopt(inside.graph.initializer, graph.weights)
 
         def one_row(inner: GraphBuilder, begin: str, end: str) -> str:
             names = {"input_ids": vectors[0]} | ({"token_type_ids": vectors[2]} if shape.segments else {})
@@ -55,20 +55,18 @@ def row_by_row(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
             for tensor in model.graph.input:
                 _feed(inner, tensor.name, known["input_ids"], known)
             inner.nodes.extend(inside.graph.node)
-            return inner.node("Squeeze", f"{_PREFIX}{OUTPUT}", inner.int64([0]))
+            return inner.node("Squeeze", inside.graph.output[0].name, inner.int64([0]))
 
         return for_each_row(g, spans, one_row, ragged=True)
 
     return packed_model(shape, rows)
 
 
-def padded_feed(
-    model: onnx.ModelProto, ids: Sequence[int], types: Sequence[int] | None = None
-) -> dict[str, NDArray[np.int64]]:
+def padded_feed(graph: Graph, ids: Sequence[int], types: Sequence[int] | None = None) -> dict[str, NDArray[np.int64]]:
     """The inputs of the encoder that `row_by_row` takes, for one row; without types all tokens are of type 0."""
     row = np.asarray([ids], np.int64)
     known = {"input_ids": row} | ({} if types is None else {"token_type_ids": np.asarray([types], np.int64)})
-    return {t.name: known.get(t.name, np.full_like(row, _filler(t.name))) for t in model.graph.input}
+    return {t.name: known.get(t.name, np.full_like(row, _filler(t.name))) for t in graph.model.graph.input}
 
 
 def _feed(g: GraphBuilder, name: str, ids: str, known: Mapping[str, str]) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conch_export.build import save_graph
 from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
@@ -17,22 +16,22 @@ from conch_export.model.description import Pooling, Precision
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import Row, feed
-from conch_export.onnx.quantization.quantize import calibrate, quantize
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 from conch_export.options import described
 from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.planning.peak import measured_peak
+from conch_export.progress import silent
 from conch_export.triton.configuration import head_instances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import onnx
-
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import Description
     from conch_export.model.network import Encoder
+    from conch_export.onnx.graph import Graph
     from conch_export.options import Options
     from conch_export.planning.memory import Budget
+    from conch_export.progress import Progress
 
 _BESIDE_BYTES = 154_000_000
 """Of the embedded Triton and of the tokenizer that it serves beside encoder and heads, a process each."""
@@ -88,9 +87,10 @@ class Capacity:
 
     @property
     def total(self) -> int:
-        """Bytes of all instances, of encoder and heads, and of what is beside them."""
-        behind = sum(head.instances * head.footprint.budget(self.length, self.rows).total for head in self.heads)
-        return self.instances * self.budget.total + behind + self.beside
+        """Bytes of all instances, of encoder and heads, of the weights that they share, and of what is beside them."""
+        budgets = [(self.instances, self.budget)]
+        budgets += [(head.instances, head.footprint.budget(self.length, self.rows)) for head in self.heads]
+        return sum(count * budget.total + budget.weights for count, budget in budgets) + self.beside
 
     def longest(self, memory: int) -> int:
         """Most tokens of a row with which everything stays within `memory` bytes; 0 if nothing does."""
@@ -110,24 +110,24 @@ class Capacity:
             ExportError: it could not be run.
         """
         with tempfile.TemporaryDirectory() as folder:
-            path = save_graph(_graph(self.encoder, self.precision), Path(folder))
+            path = _graph(self.encoder, self.precision).save(Path(folder))
             return measured_peak(path, self.length, self.rows)
 
 
-def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = lambda _: None) -> Capacity:
+def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Capacity:
     """Plan the memory of a checkpoint.
 
     Args:
         options: which one, and how it would be exported.
         rows: of the planned length that one run merges.
-        on_step: called with a few words while the checkpoint is fetched, where it is not here.
+        progress: told while the checkpoint is fetched, where it is not here.
 
     Raises:
         ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
     if options.precision is Precision.FP16:
         raise UnsupportedError("memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32")
-    description, checkpoint = _described(options, on_step)
+    description, checkpoint = _described(options, progress)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
     if family is None:
         msg = (
@@ -150,16 +150,16 @@ def capacity(options: Options, rows: int = 1, on_step: Callable[[str], None] = l
     return Capacity(encoder, precision, footprint, description.max_length, rows, instances, heads)
 
 
-def _described(options: Options, on_step: Callable[[str], None]) -> tuple[Description, Checkpoint]:
+def _described(options: Options, progress: Progress) -> tuple[Description, Checkpoint]:
     try:
-        return described(options, on_step)
+        return described(options, progress)
     except UndecidedError:
         # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
         assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
-        return described(replace(options, overrides=assumed), on_step)
+        return described(replace(options, overrides=assumed), progress)
 
 
-def _graph(encoder: Encoder, precision: Precision) -> onnx.ModelProto:
+def _graph(encoder: Encoder, precision: Precision) -> Graph:
     """As an export makes it, but with scales of random tokens: they take as much memory as those of real text."""
     graph = encoder_graph(encoder)
     if precision is Precision.FP32:

@@ -18,9 +18,7 @@ from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from conch_export.model.arrays import Array
     from conch_export.model.heads import Head
     from conch_export.model.network import Attention, Encoder, Layer
 
@@ -43,9 +41,8 @@ class Budget:
 
     Attributes:
         runtime: of the process, whatever it serves.
-        weights: as the graph holds them.
-        loading: the largest weight once more, while the graph is read; gone before anything is computed.
-        packed: the weights of matrix products once more, in the order that the processor wants.
+        weights: on the disk, from where they are mapped: all instances share them, and the kernel may drop them.
+        packed: the weights of matrix products, in the order that the processor wants.
         activations: of the tokens that are computed at a time.
         scores: of attention, or logits of a vocabulary, in tiles.
         outputs: of rows that wait for the last one.
@@ -53,7 +50,6 @@ class Budget:
 
     runtime: int
     weights: int
-    loading: int
     packed: int
     activations: int
     scores: int
@@ -61,9 +57,8 @@ class Budget:
 
     @property
     def total(self) -> int:
-        """The peak: when the graph is read, or when it computes."""
-        computing = self.packed + self.activations + self.scores + self.outputs
-        return self.runtime + self.weights + max(self.loading, computing)
+        """The peak, without the weights, which all instances share."""
+        return self.runtime + self.packed + self.activations + self.scores + self.outputs
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,6 @@ class Footprint:
     Attributes:
         tables: bytes of the weights that are looked up or added.
         matrices: bytes of the weights that are multiplied with.
-        largest: bytes of the largest weight.
         widest: numbers of a token that are alive at the widest point of a layer.
         hidden: width of a token's vector.
         heads: of attention.
@@ -83,7 +77,6 @@ class Footprint:
 
     tables: int
     matrices: int
-    largest: int
     widest: int
     hidden: int
     heads: int
@@ -102,7 +95,6 @@ class Footprint:
         return cls(
             tables=sum(tables),
             matrices=sum(matrices),
-            largest=max(tables + matrices),
             widest=max(map(_widest, encoder.layers)),
             hidden=encoder.hidden,
             heads=max(layer.attention.heads for layer in encoder.layers),
@@ -117,7 +109,6 @@ class Footprint:
         return Budget(
             runtime=_RUNTIME_BYTES,
             weights=self.tables + self.matrices,
-            loading=self.largest,
             packed=self.matrices,
             activations=int(_SPARE * rows_at_once * length * self.widest * _FLOAT_BYTES),
             scores=self._scores(length),
@@ -140,14 +131,12 @@ class HeadFootprint:
 
     Attributes:
         weights: bytes of all of them.
-        largest: bytes of the largest one.
         widest: numbers of a token that are alive at the widest point.
         vocabulary: tokens that texts are given weights over; 0 for none.
         logits: numbers that are held at a time before a token's largest one is known.
     """
 
     weights: int
-    largest: int
     widest: int
     vocabulary: int = 0
     logits: int = 0
@@ -159,30 +148,26 @@ class HeadFootprint:
         if isinstance(head, Lexical):
             # Two constants of its graph are as wide as the vocabulary: which tokens count, and zeros to scatter onto.
             tables = 2 * head.size * _FLOAT_BYTES
-            return cls(tables, tables // 2, arrives, head.size)
+            return cls(tables, arrives, head.size)
         layers = [layer.linear for layer in head.layers if isinstance(layer, Dense)]
         sizes = [_matrix_bytes(layer, Precision.FP32) for layer in layers]
         if isinstance(head, Vocabulary):
             decoder, width = _matrix_bytes(head.decoder, precision), max([hidden, *map(_outputs, layers)])
             logits = LOGIT_TOKENS * head.size
-            return cls(sum(sizes) + decoder, decoder, arrives + 2 * width, head.size, logits)
+            return cls(sum(sizes) + decoder, arrives + 2 * width, head.size, logits)
         if isinstance(head, Pooled):
             # These two read one token; the others cut all tokens of the row out of the table first.
             row = 0 if head.pooling in (Pooling.CLS, Pooling.LAST) else hidden
         else:
             row = 2 * (_outputs(layers[-1]) if layers else hidden)
-        return cls(sum(sizes), max(sizes, default=0), arrives + row)
+        return cls(sum(sizes), arrives + row)
 
     def budget(self, length: int, rows: int = 1) -> Budget:
-        """The peak of runs over this many rows of this many tokens.
-
-        Nothing is packed once more: the copy of the one large matrix takes the place of what was read.
-        """
+        """The peak of runs over this many rows of this many tokens."""
         return Budget(
             runtime=_RUNTIME_BYTES,
             weights=self.weights,
-            loading=self.largest,
-            packed=0,
+            packed=self.weights,
             activations=int(_SPARE * rows * length * self.widest * _FLOAT_BYTES),
             scores=self.logits * _FLOAT_BYTES,
             outputs=_WEIGHT_COPIES * rows * self.vocabulary * _FLOAT_BYTES,
@@ -221,6 +206,6 @@ def _relative_bytes(attention: Attention) -> int:
     return 0 if positions is None else (positions.keys.size + positions.queries.size) * _FLOAT_BYTES
 
 
-def _table_bytes(table: NDArray[np.float32], precision: Precision) -> int:
+def _table_bytes(table: Array, precision: Precision) -> int:
     rounded = precision is Precision.INT8 and table.size > TABLE_ELEMENTS
     return int(table.size) * (1 if rounded else _FLOAT_BYTES)

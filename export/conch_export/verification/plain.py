@@ -14,16 +14,15 @@ from torch.nn import functional
 
 from conch_export.model.description import Pooling
 from conch_export.model.heads import Pooled, Unit
-from conch_export.model.network import Activation, Experts, Norm
+from conch_export.model.network import Activation, Experts, Norm, with_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
+    from conch_export.model.arrays import Array
     from conch_export.model.distances import RelativePositions
     from conch_export.model.heads import HeadLayer, Lexical, Vocabulary
-    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Rotary
+    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Part, Rotary
 
     Encode = Callable[[list[int], list[int], int], torch.Tensor]
     """From ids, types and the number of masked tokens at the end to FP32 [tokens, hidden]."""
@@ -42,11 +41,16 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 """Of feed-forward blocks and of heads."""
 
 
+def in_memory(part: Part) -> Part:
+    """An encoder, a head or a part of one whose numbers have been read, all of them."""
+    return with_arrays(part, np.asarray)
+
+
 class PlainEncoder:
-    """Token ids of one text to the vectors of its tokens."""
+    """Token ids of one text to the vectors of its tokens. Holds the encoder's weights."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self._encoder = in_memory(encoder)
 
     @torch.inference_mode()
     def __call__(self, ids: Sequence[int], types: Sequence[int], masked: int = 0) -> torch.Tensor:
@@ -137,7 +141,7 @@ class PlainModule(torch.nn.Module):
         super().__init__()
         self.tokenizer = tokenizer
         self.max_seq_length = max_seq_length
-        self._encode, self._head, self._segments = encode, head, segments
+        self._encode, self._head, self._segments = encode, in_memory(head), segments
         self.place = torch.nn.Parameter(torch.zeros(0))  # tells the library the device and the element type
 
     def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
@@ -244,5 +248,5 @@ def _linear(linear: Linear, x: torch.Tensor) -> torch.Tensor:
     return y if linear.bias is None else y + _tensor(linear.bias)
 
 
-def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
+def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))

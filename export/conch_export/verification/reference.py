@@ -11,7 +11,7 @@ interaction, lexical weights. `computed_by` says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,7 @@ from conch_export.verification.libraries import TemplateReranker, load_library
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import numpy as np
     from conch_contract import Interaction
@@ -75,7 +75,7 @@ class Reference:
         else:
             self._model = load_library(description, overrides)
         self.name: str = self._model.name
-        self.answer = cache(self._answer)
+        self._answers: dict[Item, Answer] = {}
 
     def ids(self, item: Item) -> list[int]:
         """The tokens that the library makes of an item."""
@@ -90,7 +90,7 @@ class Reference:
         }.get(model.task, True)
         return self.name if by_library or plain.NAME in self.name else f"{plain.NAME}, {self.name}"
 
-    def answers(self, model: PublicModel, items: Sequence[Item]) -> NDArray[np.float32]:
+    def answers(self, model: PublicModel, items: Iterable[Item]) -> NDArray[np.float32]:
         """The answers that a public model should give to its items.
 
         Returns:
@@ -99,7 +99,7 @@ class Reference:
         """
         if model.task is Task.LATE_INTERACTION:
             return self._late_interaction(items).numpy()
-        answers = [self.answer(item) for item in items]
+        answers = [self._answer(item) for item in items]
         if model.task is Task.MULTI_VECTOR:
             vectors = [answer.outputs["token_embeddings"] for answer in answers]
             return torch.cat(vectors if model.head is None else list(map(self._projected, vectors))).numpy()
@@ -110,8 +110,14 @@ class Reference:
         output = "scores" if model.task is Task.CROSS_ENCODER else "sentence_embedding"
         return torch.stack([answer.outputs[output] for answer in answers]).numpy()
 
-    @torch.inference_mode()
     def _answer(self, item: Item) -> Answer:
+        """Computed once, for all public models."""
+        if item not in self._answers:
+            self._answers[item] = self._computed(item)
+        return self._answers[item]
+
+    @torch.inference_mode()
+    def _computed(self, item: Item) -> Answer:
         if self._rules is None:
             return Answer(*self._model(item))
         ids, masked = _marked(self._rules, self._model, item)
@@ -119,21 +125,21 @@ class Reference:
 
     @cached_property
     def _lexical(self) -> Any:
-        return read_lexical(self._description, self._checkpoint)
+        return plain.in_memory(read_lexical(self._description, self._checkpoint))
 
     @cached_property
     def _layers(self) -> Any:
-        return read_projection(self._description, self._checkpoint).whole
+        return plain.in_memory(read_projection(self._description, self._checkpoint).whole)
 
     def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
         """FP32 [tokens, hidden] to vectors that late interaction compares."""
         return plain.through(self._layers, tokens)
 
-    def _late_interaction(self, items: Sequence[Item]) -> torch.Tensor:
+    def _late_interaction(self, items: Iterable[Item]) -> torch.Tensor:
         queries, documents = [], []
         skipped = torch.tensor(self._rules.skip_list if self._rules else (), dtype=torch.int64)
         for item in items:
-            answer = self.answer(item)
+            answer = self._answer(item)
             vectors = self._projected(answer.outputs["token_embeddings"])
             if item.role is Role.QUERY:
                 queries.append(vectors)

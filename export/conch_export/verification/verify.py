@@ -5,7 +5,8 @@ For every public model: texts → the authors' answers and ours → how far they
 
 from __future__ import annotations
 
-from dataclasses import replace
+import gc
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from conch_export.errors import VerificationError
 from conch_export.model.description import Target
 from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, can_run
+from conch_export.progress import counted, silent
 from conch_export.triton.repository import graph_path
 from conch_export.verification.agreement import Verification, agreement, difference, stacked
 from conch_export.verification.rows import Rows
@@ -22,12 +24,13 @@ from conch_export.verification.samples import Role, verification_sample
 from conch_export.verification.standards import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from conch_export.model.description import Description
     from conch_export.model.public_models import PublicModel
     from conch_export.onnx.engine import Row
+    from conch_export.progress import Progress
     from conch_export.verification.agreement import Floats
     from conch_export.verification.samples import Item
 
@@ -45,20 +48,72 @@ class Authors(Protocol):
     def computed_by(self, model: PublicModel, /) -> str:
         """Who computes a public model's answers."""
 
-    def answers(self, model: PublicModel, items: Sequence[Item], /) -> Floats:
+    def answers(self, model: PublicModel, items: Iterable[Item], /) -> Floats:
         """A public model's answers to its items."""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The authors' answers of a public model.
+
+    Attributes:
+        reference: who computed them.
+        items: what they are the answers to.
+        answers: as `Authors.answers` has them.
+    """
+
+    reference: str
+    items: list[Item]
+    answers: Floats
+
+
+def expectations(
+    description: Description, load: Callable[[], Authors], progress: Progress = silent
+) -> dict[str, Expected]:
+    """The authors' answers of all public models. Nothing that was exported is needed.
+
+    Args:
+        description: of what is exported.
+        load: the authors' libraries with the checkpoint, which take as much memory as its weights in fp32. They are
+            gone when this returns.
+        progress: told how many items are computed.
+
+    Raises:
+        VerificationError: the tokens of clients are not those that the authors' libraries compute.
+    """
+    progress("loading the reference")
+    expected = _expected(description, load(), progress)
+    gc.collect()  # modules of PyTorch refer to themselves, so that they are not freed when they are let go
+    return expected
+
+
+def _expected(description: Description, reference: Authors, progress: Progress) -> dict[str, Expected]:
+    rows_of, expected = Rows(description), {}
+    sample = verification_sample(description, rows_of.added_tokens)
+    for model in public_models(description):
+        items = sample.items(description, model)
+        for item in [*items, *sample.long_items(description, model)]:
+            _compare_tokens(description, item, rows_of(item).ids, reference)
+        computed = counted(progress, "computing the reference", items)
+        expected[model.name] = Expected(reference.computed_by(model), items, reference.answers(model, computed))
+    return expected
+
+
 def verify(
-    description: Description, reference: Authors, folder: Path, target: Target = Target.CPU
+    description: Description,
+    expected: Mapping[str, Expected],
+    folder: Path,
+    target: Target = Target.CPU,
+    progress: Progress = silent,
 ) -> dict[str, Verification]:
     """Compare the answers of exported graphs with those of the authors' libraries.
 
     Args:
         description: of what was exported.
-        reference: the authors' libraries.
+        expected: the authors' answers, by public model.
         folder: holds its Triton models.
         target: what the encoder runs on.
+        progress: told how many items are computed.
 
     Returns:
         The measurements, by public model.
@@ -67,21 +122,17 @@ def verify(
         VerificationError: they differ by more than the precision allows, or cannot be run here.
     """
     refuse_unverifiable(description, target)
-    graphs = _Graphs(description, folder, target)
-    sample, measured = graphs.sample, {}
+    graphs, measured = _Graphs(description, folder, target, progress), {}
     for model in public_models(description):
-        items = sample.items(description, model)
-        for item in [*items, *sample.long_items(description, model)]:
-            _compare_tokens(description, item, graphs.rows_of(item).ids, reference)
-        alone, merged = graphs.answers(model, items)
-        expected = reference.answers(model, items)
+        told = expected[model.name]
+        alone, merged = graphs.answers(model, told.items)
         measured[model.name] = Verification(
-            reference=reference.computed_by(model),
-            texts=len(items),
-            tokens=sum(len(graphs.rows_of(item).ids) for item in items),
-            max_difference=difference(model.task, alone, expected),
+            reference=told.reference,
+            texts=len(told.items),
+            tokens=sum(len(graphs.rows_of(item).ids) for item in told.items),
+            max_difference=difference(model.task, alone, told.answers),
             max_merged_difference=difference(model.task, alone, merged),
-            **agreement(model.task, alone, expected, queries=len(sample.queries)),
+            **agreement(model.task, alone, told.answers, queries=len(graphs.sample.queries)),
         )
         judge(description.precision, model, measured[model.name])
     return measured
@@ -137,10 +188,10 @@ class _Graphs:
         sample: the items.
     """
 
-    def __init__(self, description: Description, folder: Path, target: Target) -> None:
+    def __init__(self, description: Description, folder: Path, target: Target, progress: Progress = silent) -> None:
         self.rows_of = Rows(description)
         self.sample = verification_sample(description, self.rows_of.added_tokens)
-        self._folder = folder
+        self._folder, self._progress = folder, progress
         self._encoder = EncoderGraph(graph_path(folder, encoder_name(description.name)), target=target)
         self._alone: dict[tuple[int, ...], Floats] = {}
 
@@ -153,7 +204,9 @@ class _Graphs:
             return self._late_interaction(head, queries, rows[len(queries) :])
         if model.queries is not None:
             return self._sides(model, items, rows)
-        groups, alone, merged = _groups(rows), list(map(self._one, rows)), list(map(self._encoder, _groups(rows)))
+        alone = [self._one(row) for row in counted(self._progress, "verifying", rows)]
+        groups = _groups(rows)
+        merged = [self._encoder(group) for group in counted(self._progress, "verifying merged texts", groups)]
         if head is not None:
             alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
             merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]

@@ -17,6 +17,8 @@ from conch_export.onnx.layout import row_lengths
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from tests.merging import session, whole
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -62,6 +64,9 @@ class PackedMultiHeadAttention(OpRun):
         return (np.concatenate(result).astype(query.dtype),)
 
 
+OPERATORS = [Gelu, PackedMultiHeadAttention]
+
+
 @pytest.fixture(scope="module")
 def feed() -> dict[str, NDArray[Any]]:
     """Three rows of 5, 2 and 4 real tokens, the second padded to 6 on both sides."""
@@ -77,10 +82,8 @@ def feed() -> dict[str, NDArray[Any]]:
 def test_it_computes_what_the_cpu_graph_computes(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
     checkpoint = Checkpoint(checkpoints.bert())
     encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
-    import onnxruntime as ort
-
-    cpu = ort.InferenceSession(encoder_graph(encoder).SerializeToString(), providers=["CPUExecutionProvider"])
-    cuda = ReferenceEvaluator(encoder_graph(encoder, target=Target.CUDA), new_ops=[Gelu, PackedMultiHeadAttention])
+    cpu = session(encoder_graph(encoder))
+    cuda = ReferenceEvaluator(whole(encoder_graph(encoder, target=Target.CUDA)), new_ops=OPERATORS)
 
     np.testing.assert_allclose(next(iter(cuda.run(None, feed))), cpu.run(None, feed)[0], atol=1e-5)
 
@@ -88,7 +91,7 @@ def test_it_computes_what_the_cpu_graph_computes(checkpoints: Checkpoints, feed:
 def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints) -> None:
     checkpoint = Checkpoint(checkpoints.bert())
     encoder = as_float16(bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights))
-    graph = encoder_graph(encoder, target=Target.CUDA)
+    graph = whole(encoder_graph(encoder, target=Target.CUDA))
     onnx.checker.check_model(graph)
     operators = {node.op_type for node in graph.graph.node}
     singles = {t.name for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims)}
@@ -102,7 +105,7 @@ def test_in_half_precision_only_the_output_is_in_single(checkpoints: Checkpoints
 def test_rows_without_slots_change_nothing(checkpoints: Checkpoints, feed: dict[str, NDArray[Any]]) -> None:
     checkpoint = Checkpoint(checkpoints.bert())
     encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
-    cuda = ReferenceEvaluator(encoder_graph(encoder, target=Target.CUDA), new_ops=[Gelu, PackedMultiHeadAttention])
+    cuda = ReferenceEvaluator(whole(encoder_graph(encoder, target=Target.CUDA)), new_ops=OPERATORS)
     expected = next(iter(cuda.run(None, feed)))
     found = next(iter(cuda.run(None, {**feed, **row_lengths([0, 5, 0, 6, 4, 0], "attention_mask")})))
     np.testing.assert_array_equal(found, expected)

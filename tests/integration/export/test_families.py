@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from conch_export import Options, export
-from conch_export.build import save_graph
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import family_of
@@ -96,7 +95,7 @@ def test_token_vectors_are_those_of_transformers_at_other_sizes(
     reader = family_of(checkpoint.config)
     assert reader is not None
     encoder = reader.read_encoder(checkpoint.config, checkpoint.weights)
-    graph = EncoderGraph(save_graph(encoder_graph(encoder), tmp_path))
+    graph = EncoderGraph(encoder_graph(encoder).save(tmp_path))
     found = graph([Row(row, [0] * len(row)) for row in ROWS])
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=0, atol=1e-5)
 

@@ -28,12 +28,13 @@ from conch_export.onnx.heads import (
     vocabulary_graph,
 )
 from conch_export.onnx.layout import ROW_LENGTHS, head_lengths, lengths_name, row_lengths
-from conch_export.onnx.quantization.quantize import calibrate, quantize
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import onnx
+    from conch_export.onnx.graph import Graph
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
@@ -116,7 +117,7 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
     graph = encoder_graph(encoder, **chosen)
     if variant == "int8":
         graph = quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), [encoder_feed([60] * 5)]))
-    return save(graph, folder)
+    return graph.save(folder)
 
 
 def head_at(kind: str, folder: Path) -> Path:
@@ -128,8 +129,8 @@ def head_at(kind: str, folder: Path) -> Path:
         if kind.endswith("int8"):
             whole = vocabulary_graph(HIDDEN, head, tile_tokens=None)
             graph = quantize(graph, calibrate(whole, [taken(whole, head_feed([60] * 5))]))
-        return save(graph, folder)
-    graphs: dict[str, Callable[[], onnx.ModelProto]] = {
+        return graph.save(folder)
+    graphs: dict[str, Callable[[], Graph]] = {
         "classifier": lambda: pooled_graph(HIDDEN, Pooled(Pooling.CLS, (Dense(layer, "tanh"),)), "score", 5),
         "maxsim": lambda: maxsim_graph(HIDDEN),
         "maxsim with skipped tokens": lambda: maxsim_graph(HIDDEN, Projection((Dense(layer),)), [3, 4]),
@@ -137,8 +138,8 @@ def head_at(kind: str, folder: Path) -> Path:
         "lexical": lambda: lexical_graph(HIDDEN, Lexical(linear(1), WORDS, (1,))),
     }
     if kind in graphs:
-        return save(graphs[kind](), folder)
-    return save(pooled_graph(HIDDEN, Pooled(Pooling(kind), (Dense(layer), Unit())), "embedding", 5), folder)
+        return graphs[kind]().save(folder)
+    return pooled_graph(HIDDEN, Pooled(Pooling(kind), (Dense(layer), Unit())), "embedding", 5).save(folder)
 
 
 def linear(outputs: int) -> Linear:
@@ -146,14 +147,8 @@ def linear(outputs: int) -> Linear:
     return Linear(random.standard_normal((HIDDEN, outputs), np.float32), random.standard_normal(outputs, np.float32))
 
 
-def save(graph: onnx.ModelProto, folder: Path) -> Path:
-    path = folder / "model.onnx"
-    path.write_bytes(graph.SerializeToString())
-    return path
-
-
-def taken(graph: onnx.ModelProto, feed: Feed) -> Feed:
-    return {tensor.name: feed[tensor.name] for tensor in graph.graph.input}
+def taken(graph: Graph, feed: Feed) -> Feed:
+    return {tensor.name: feed[tensor.name] for tensor in graph.model.graph.input}
 
 
 def encoder_feed(lengths: Sequence[int]) -> Feed:
@@ -312,7 +307,7 @@ def test_lengths_are_refused(
 
 def test_a_file_is_asked_for_with_two_numbers(run: Run, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"0123456789")
-    graph = save(file_graph("tokenizer.json", 10), tmp_path)
+    graph = file_graph("tokenizer.json", 10).save(tmp_path)
     feeds = [{"range": np.array(numbers, np.int64)} for numbers in ([], [1], [1, 2, 3], [[1, 2]], [7, 3], [3, 7])]
     *refused, backwards, good = run(graph, feeds)
     assert all("error" in answer for answer in refused)

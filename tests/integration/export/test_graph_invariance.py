@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from tests.merging import Graphs, Layout, layouts, padded, session
+from tests.merging import Graphs, Layout, layouts, padded, session, whole
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
@@ -78,16 +78,14 @@ def test_merged_late_interaction_requests_score_as_each_alone(exports: Exports, 
 def test_computing_in_chunks_changes_nothing(checkpoints: Checkpoints, layout: Layout, chunk_tokens: int) -> None:
     checkpoint = Checkpoint(checkpoints.bert())
     encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
-    whole, chunked = (
-        session(encoder_graph(encoder, chunk_tokens=size).SerializeToString()) for size in (None, chunk_tokens)
-    )
+    at_once, chunked = (session(encoder_graph(encoder, chunk_tokens=size)) for size in (None, chunk_tokens))
     request = padded(layout.rows)
     feed: dict[str, Any] = {
         "input_ids": request.ids.ravel(),
         "attention_mask": request.mask.ravel(),
         **row_lengths([request.ids.shape[1]] * len(request.ids), "attention_mask"),
     }
-    np.testing.assert_allclose(chunked.run(None, feed)[0], whole.run(None, feed)[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(chunked.run(None, feed)[0], at_once.run(None, feed)[0], rtol=0, atol=1e-5)
 
 
 @both_precisions
@@ -109,7 +107,7 @@ def test_any_mask_but_0_marks_a_real_token(exports: Exports) -> None:
 def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None:
     checkpoint = Checkpoint(checkpoints.bert())
     encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
-    graph = encoder_graph(encoder, chunk_tokens=None)
+    graph = whole(encoder_graph(encoder, chunk_tokens=None))
     fed = {node.input[0] for node in graph.graph.node if node.op_type == "MatMul"}
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(fed))
     inner = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])

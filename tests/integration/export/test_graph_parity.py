@@ -109,8 +109,7 @@ def test_int8_keeps_the_direction_of_vectors(exports: Exports, family: str) -> N
 def test_a_file_is_served_in_slices_as_python_would_cut_it(tmp_path: Path) -> None:
     content = bytes(range(256)) * 3
     (tmp_path / "tokenizer.json").write_bytes(content)
-    (tmp_path / "model.onnx").write_bytes(file_graph("tokenizer.json", len(content)).SerializeToString())
-    served = session(tmp_path / "model.onnx")
+    served = session(file_graph("tokenizer.json", len(content)).save(tmp_path))
     edge = st.one_of(st.integers(-1000, 1000), st.sampled_from([2**31, 2**62, -(2**62)]))
 
     @settings(max_examples=60, deadline=None)
@@ -140,7 +139,7 @@ def test_any_supported_onnxruntime_can_load_what_is_published(exports: Exports, 
 
 def test_int8_is_less_than_a_third_of_fp32(exports: Exports) -> None:
     sizes = {
-        precision: (exports("bert", precision).repository / f"bert-{precision}.encoder/1/model.onnx").stat().st_size
+        precision: (exports("bert", precision).repository / f"bert-{precision}.encoder/1/model.data").stat().st_size
         for precision in ("fp32", "int8")
     }
     assert sizes["int8"] < sizes["fp32"] / 3

@@ -31,7 +31,7 @@ def exported(exports: Exports, tmp_path: Path) -> Published:
 
 def double_a_weight(graph: Path) -> None:
     """Of the same size on disk, as a file that was tampered with might be."""
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "layer.1.up.weight")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name))
     graph.write_bytes(model.SerializeToString())
@@ -39,7 +39,11 @@ def double_a_weight(graph: Path) -> None:
 
 def test_it_is_compared_with_its_checkpoint_and_measured(exported: Published, checkpoints: Checkpoints) -> None:
     steps: list[str] = []
-    found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()), steps.append)
+
+    def told(what: str, _done: int = 0, _total: int = 0, /) -> None:
+        steps.append(what)
+
+    found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()), told)
     report = json.loads((exported.repository / exported.name / "report.json").read_text())
     assert {name: each.as_dict() for name, each in found.verification.items()} == report["verification"]
     assert set(found.verification) == {exported.name, f"{exported.name}-maxsim", f"{exported.name}-tokens"}
@@ -48,7 +52,7 @@ def test_it_is_compared_with_its_checkpoint_and_measured(exported: Published, ch
     assert found.peak_bytes is not None
     assert found.peak_bytes > 50e6
     assert 0 < found.texts_per_s < found.tokens_per_s
-    assert len(steps) == 3
+    assert {"computing the reference", "verifying", "measuring speed and memory"} <= set(steps)
 
 
 def test_without_its_checkpoint_it_says_so_and_verifies_the_rest(exported: Published) -> None:

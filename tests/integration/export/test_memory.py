@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from conch.app import app
 from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
-from conch_export.build import save_graph
 from conch_export.model.distances import Alibi
 from conch_export.model.heads import Dense, Pooled, Vocabulary
 from conch_export.model.network import (
@@ -29,7 +28,8 @@ from conch_export.model.network import (
     rotary_frequencies,
 )
 from conch_export.onnx.heads import pooled_graph, vocabulary_graph
-from conch_export.onnx.quantization.quantize import calibrate, quantize
+from conch_export.onnx.quantization.calibrate import calibrate
+from conch_export.onnx.quantization.quantize import quantize
 from conch_export.planning.memory import Footprint, HeadFootprint
 from typer.testing import CliRunner, Result
 
@@ -39,7 +39,7 @@ from tests.hub import Faults
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import onnx
+    from conch_export.onnx.graph import Graph
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
@@ -144,7 +144,7 @@ def classifier() -> Pooled:
     return Pooled(Pooling.CLS, (Dense(linear(768, 768), "tanh"), Dense(linear(768, 1))))
 
 
-def head_graph(head: Vocabulary | Pooled, precision: str) -> onnx.ModelProto:
+def head_graph(head: Vocabulary | Pooled, precision: str) -> Graph:
     if isinstance(head, Pooled):
         return pooled_graph(768, head, "score", 1)
     graph = vocabulary_graph(768, head)
@@ -169,7 +169,7 @@ def test_so_it_is_for_heads(
     head: Callable[[], Vocabulary | Pooled], precision: str, length: int, rows: int, tmp_path: Path
 ) -> None:
     shape = head()
-    graph = save_graph(head_graph(shape, precision), tmp_path)
+    graph = head_graph(shape, precision).save(tmp_path)
     command = [sys.executable, "-I", str(Path(__file__).with_name("head_peak.py")), str(graph)]
     sizes = map(str, (length, rows, 768))
     measured = int(subprocess.run([*command, *sizes], capture_output=True, check=True).stdout)
@@ -233,6 +233,7 @@ def test_heads_are_told_one_by_one_and_counted(tmp_path: Path) -> None:
     assert planned[0].heads[0].footprint.budget(64).weights == weights
     assert planned[0].heads[0].footprint.budget(64).scores == 4 * 64 * 30522
     more = planned[1].total - planned[0].total
+    # Weights are shared by all instances, and counted once.
     assert more == 2 * (planned[0].budget.total + planned[0].heads[0].footprint.budget(128).total)
     said = run(folder, "--cores", "3", "--precision", "fp32").output
     assert "splade.sparse" in said

@@ -47,13 +47,18 @@ def digests(repository: Path) -> dict[str, str]:
 
 
 def test_an_export_is_complete_and_as_checked(options: Options) -> None:
-    steps: list[str] = []
-    exported = export(options, steps.append)
+    steps: dict[str, tuple[int, int]] = {}
+
+    def told(what: str, done: int = 0, total: int = 0, /) -> None:
+        steps[what] = (done, total)
+
+    exported = export(options, told)
     assert exported.models == ("xlm-roberta.encoder", "xlm-roberta.tokenizer", "xlm-roberta.pooling", "xlm-roberta")
     assert sorted(path.name for path in options.repository.iterdir()) == sorted(exported.models)
     assert is_complete(options)
     check(options)
-    assert len(steps) >= 4
+    for step in ("computing the reference", "verifying"):
+        assert steps[step][0] == steps[step][1] > 0
 
 
 def test_what_an_earlier_export_under_the_name_had_more_is_gone(options: Options) -> None:

@@ -10,13 +10,12 @@ from onnx import TensorProto
 from conch_export.model.heads import Unit
 from conch_export.model.network import Norm
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+from conch_export.onnx.graph import Graph
 from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, ROW_LENGTHS, Layout, lengths_name, restore
 from conch_export.onnx.ragged import Spans, Tokens, locate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import onnx
 
     from conch_export.model.heads import HeadLayer
     from conch_export.onnx.builder import Tensor
@@ -129,9 +128,9 @@ class Frame:
         """Answer [C, width] as [R, width], with the filler for rows without slots."""
         restore(self.g, per_row, self._places, filler, output)
 
-    def finish(self, name: str, *outputs: Tensor) -> onnx.ModelProto:
+    def finish(self, name: str, *outputs: Tensor) -> Graph:
         """The model with these outputs."""
-        return self.g.model(name, self._inputs, outputs)
+        return Graph.of(self.g, name, self._inputs, outputs)
 
 
 def through(g: GraphBuilder, x: str, layers: Sequence[HeadLayer]) -> str:

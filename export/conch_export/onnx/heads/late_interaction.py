@@ -15,15 +15,14 @@ from conch_export.onnx.ragged import query_rows, slot_places
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import onnx
-
     from conch_export.onnx.builder import GraphBuilder
+    from conch_export.onnx.graph import Graph
 
 _NO_MATCH = -2.0
 """Added to the cosines of a document's token on the skip list: less than -1, so that it never is the best match."""
 
 
-def projection_graph(hidden: int, head: Projection, width: int) -> onnx.ModelProto:
+def projection_graph(hidden: int, head: Projection, width: int) -> Graph:
     """Token embeddings to FP32 [N, width]: zeros at pads, NaN where the encoder refused the row."""
     frame = Frame(hidden)
     g, (layout, tokens, x) = frame.g, frame.locate()
@@ -34,7 +33,7 @@ def projection_graph(hidden: int, head: Projection, width: int) -> onnx.ModelPro
     return frame.finish("projection", (VECTORS, TensorProto.FLOAT, ["N", width]))
 
 
-def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[int] = ()) -> onnx.ModelProto:
+def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[int] = ()) -> Graph:
     """Row 0 of every request is the query, each other row a document.
 
     score = mean over the query's tokens of the largest cosine to any token of the document (Khattab and Zaharia 2020,

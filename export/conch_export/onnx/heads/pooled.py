@@ -11,13 +11,12 @@ from conch_export.onnx.heads.frame import Frame
 from conch_export.onnx.ragged import for_each_row
 
 if TYPE_CHECKING:
-    import onnx
-
     from conch_export.model.heads import Pooled
     from conch_export.onnx.builder import GraphBuilder
+    from conch_export.onnx.graph import Graph
 
 
-def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> onnx.ModelProto:
+def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
     """Token embeddings to FP32 [R, width], called `output`."""
     frame = Frame(hidden)
     spans, x = frame.rows()

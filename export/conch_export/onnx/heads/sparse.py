@@ -14,16 +14,15 @@ from conch_export.onnx.ragged import Spans, for_each_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import onnx
-
     from conch_export.model.heads import Lexical, Vocabulary
     from conch_export.onnx.builder import GraphBuilder
+    from conch_export.onnx.graph import Graph
 
 TILE_TOKENS = 64
 """Tokens whose logits are held at a time: with a vocabulary of 250,000 they take 64 MB."""
 
 
-def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TILE_TOKENS) -> onnx.ModelProto:
+def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TILE_TOKENS) -> Graph:
     """Token embeddings to the vocabulary tokens that the text is about, whether they occur in it or not.
 
     Args:
@@ -64,7 +63,7 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
     return _finish(frame, "vocabulary", weights, spans, embeddings)
 
 
-def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
+def lexical_graph(hidden: int, head: Lexical) -> Graph:
     """Token embeddings to the weights of the text's own tokens."""
     frame = Frame(hidden, takes_ids=True)
     g, (layout, tokens, x) = frame.g, frame.locate()
@@ -88,7 +87,7 @@ def lexical_graph(hidden: int, head: Lexical) -> onnx.ModelProto:
     return _finish(frame, "lexical", for_each_row(g, tokens.spans, one_row, ragged=False), tokens.spans, x)
 
 
-def _finish(frame: Frame, name: str, weights: str, spans: Spans, x: str) -> onnx.ModelProto:
+def _finish(frame: Frame, name: str, weights: str, spans: Spans, x: str) -> Graph:
     """From FP32 [C, vocabulary] to the positive entries of every row, and NaN for refused ones."""
     g = frame.g
     positive = g.cast(g.node("Greater", weights, g.constant(np.float32(0))), TensorProto.INT64)

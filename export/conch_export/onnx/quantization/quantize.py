@@ -1,112 +1,58 @@
-"""Quantizing a graph: calibration on real sentences, then int8 products as `schemes` chose, and int8 embedding tables.
+"""Quantizing a graph: int8 products as `calibrate` chose them, and int8 embedding tables.
 
 GELU is computed by its tanh form, which differs from the exact one by less than a quantization step.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from conch_export.model.arrays import LazyArray
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder, reads
-from conch_export.onnx.quantization.schemes import Samples, choose
+from conch_export.onnx.graph import Graph
+from conch_export.onnx.quantization.schemes import to_int8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from conch_export.onnx.builder import Weight
     from conch_export.onnx.quantization.schemes import Int8Weight, Scheme
 
 TABLE_ELEMENTS = 1 << 20
 """Embedding tables smaller than this stay as they are."""
-_SAMPLES = 1024
-"""About how many tokens of each product's input are kept; the ranges of its channels are those of all tokens."""
+_BLOCK_ROWS = 4096
+"""Rows of a table that are rounded at a time."""
 
 
-def calibrate(
-    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[Any]]], *, per_token: bool = True
-) -> dict[str, tuple[Scheme, Int8Weight]]:
-    """Choose how every product of tokens with a constant matrix is rounded, by the name of the matrix.
-
-    Args:
-        model: a graph whose products are not inside loops.
-        feeds: inputs of the graph, the first with a number for each token; about a thousand tokens or more in all.
-        per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
-    """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    # By input: products of one input (query, key, value) share a scheme, so that the input is rounded once.
-    products: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and len(getattr(constants.get(node.input[1]), "dims", ())) == 2:
-            products.setdefault(node.input[0], []).append(node.input[1])
-    seen = _observe(model, list(products), feeds)
-    chosen = {}
-    for x, names in products.items():
-        matrices = {name: numpy_helper.to_array(constants[name]) for name in names}
-        scheme, weights = choose(seen.pop(x), matrices, per_token=per_token)
-        chosen.update({name: (scheme, weight) for name, weight in weights.items()})
-    return chosen
-
-
-def _observe(
-    model: onnx.ModelProto, names: list[str], feeds: Iterable[Mapping[str, NDArray[Any]]]
-) -> dict[str, Samples]:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-    seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    bounds: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    feeds = list(feeds)
-    stride = max(1, sum(map(_tokens, feeds)) // _SAMPLES)
-    offset = 0
-    for feed in feeds:
-        for name, output in zip(names, session.run(names, dict(feed)), strict=True):
-            values = output.reshape(-1, output.shape[-1])
-            # A copy, because a view would keep the whole output in memory.
-            seen[name].append(values[offset::stride].copy())
-            # Ranges are taken of all tokens and not of samples, because what lies outside of them is clipped.
-            bounds[name] += [values.min(0), values.max(0)]
-        # The stride goes on across feeds; else the first token of every text would be a sample.
-        offset = (offset - _tokens(feed)) % stride
-    return {
-        name: Samples(np.concatenate(seen[name]), np.min(bounds[name], axis=0), np.max(bounds[name], axis=0))
-        for name in names
-    }
-
-
-def _tokens(feed: Mapping[str, NDArray[Any]]) -> int:
-    return int(next(iter(feed.values())).size)
-
-
-def quantize(model: onnx.ModelProto, chosen: Mapping[str, tuple[Scheme, Int8Weight]]) -> onnx.ModelProto:
+def quantize(graph: Graph, chosen: Mapping[str, tuple[Scheme, Int8Weight]]) -> Graph:
     """The graph with its products and large tables as int8; the given one is left as it is.
 
+    Weights are rounded when the graph is written.
+
     Args:
-        model: a graph, whose products may be inside loops.
+        graph: its products may be inside loops.
         chosen: by the name of the weight, see `calibrate`; others stay in float.
     """
     result = onnx.ModelProto()
-    result.CopyFrom(model)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    rewriter = _Rewriter(constants, chosen)
+    result.CopyFrom(graph.model)
+    rewriter = _Rewriter(graph.constants(), chosen)
     rewriter.rewrite(result.graph, rewriter.builder)
     used = set().union(*(reads(node) for node in result.graph.node))
     kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
     del result.graph.initializer[:]
     result.graph.initializer.extend([*kept, *rewriter.builder.constants.values()])
-    return result
+    weights = {name: weight for name, weight in graph.weights.items() if name in used}
+    return Graph(result, {**weights, **rewriter.builder.weights})
 
 
 class _Rewriter:
-    def __init__(
-        self, constants: Mapping[str, NDArray[np.float32]], chosen: Mapping[str, tuple[Scheme, Int8Weight]]
-    ) -> None:
+    def __init__(self, constants: Mapping[str, Weight], chosen: Mapping[str, tuple[Scheme, Int8Weight]]) -> None:
         self.builder = GraphBuilder(prefix="int8.")
         self._constants = constants
         self._chosen = chosen
@@ -153,7 +99,8 @@ class _Rewriter:
                 continue
             del alone[product]
             scheme, weight = self._chosen[products[product].input[1]]
-            corrected = self.builder.constant(self._constants[bias] + weight.correction, f"{bias}.corrected")
+            sum_of_both = np.asarray(self._constants[bias]) + weight.correction
+            corrected = self.builder.constant(sum_of_both, f"{bias}.corrected")
             others = [name for name in node.input if name != bias]
             if scheme.scale is None:
                 node.input[list(node.input).index(bias)] = corrected
@@ -184,7 +131,7 @@ class _Rewriter:
         # The operator has no input for a scale a token: it gets 1 then, and `column` is multiplied in after it.
         operands = (
             integers,
-            g.constant(weight.integers, f"{name}.int8"),
+            g.constant(_rounded(self._constants[name], scheme, weight), f"{name}.int8"),
             g.constant(np.float32(1 if scheme.scale is None else scheme.scale)),
             g.constant(weight.scales, f"{name}.scales"),
             g.constant(np.uint8(scheme.zero_point)),
@@ -199,12 +146,31 @@ class _Rewriter:
     def _look_up(self, g: GraphBuilder, node: onnx.NodeProto) -> None:
         name, index = node.input
         table = self._constants[name]
-        # `tiny` keeps a row of zeros from being divided by 0.
-        scales = np.maximum(np.abs(table).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny)
-        integers = g.constant(np.round(table / scales).astype(np.int8), f"{name}.int8")
-        rows = g.cast(g.node("Gather", integers, index), TensorProto.FLOAT)
-        row_scales = g.node("Gather", g.constant(scales.astype(np.float32), f"{name}.scales"), index)
+        integers = LazyArray(table.shape, lambda: _rounded_rows(np.asarray(table)), np.int8)
+        scales = LazyArray((table.shape[0], 1), lambda: _row_scales(np.asarray(table)))
+        rows = g.cast(g.node("Gather", g.constant(integers, f"{name}.int8"), index), TensorProto.FLOAT)
+        row_scales = g.node("Gather", g.constant(scales, f"{name}.scales"), index)
         g.node("Mul", rows, row_scales, name=node.output[0])
+
+
+def _rounded(weight: Weight, scheme: Scheme, rounding: Int8Weight) -> LazyArray:
+    return LazyArray(weight.shape, lambda: to_int8(np.asarray(weight), scheme, rounding.scales), np.int8)
+
+
+def _row_scales(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[rows, 1]."""
+    largest = np.maximum(table.max(1, keepdims=True), -table.min(1, keepdims=True))
+    # `tiny` keeps a row of zeros from being divided by 0.
+    return np.asarray(np.maximum(largest / 127, np.finfo(np.float32).tiny), np.float32)
+
+
+def _rounded_rows(table: NDArray[np.float32]) -> NDArray[np.int8]:
+    integers = np.empty(table.shape, np.int8)
+    # In blocks, because a table may be the larger part of a model, and none of it is to be copied as floats.
+    for begin in range(0, len(table), _BLOCK_ROWS):
+        rows = table[begin : begin + _BLOCK_ROWS]
+        integers[begin : begin + _BLOCK_ROWS] = np.round(rows / _row_scales(rows))
+    return integers
 
 
 class _Inputs:

@@ -30,6 +30,9 @@ _WEIGHT_CLIPPING = (1.0, 0.97, 0.94, 0.9, 0.86, 0.8)
 """Shares of a column's largest weight at which its range may end: clipping a few weights makes the steps finer."""
 _TOLERANCE = 1.5
 """A cheaper scheme is taken if its error is at most this many times the smallest."""
+_COLUMNS = 256
+"""Columns of the weights by which schemes are compared: all columns together rarely tell another order."""
+_BLOCK_ELEMENTS = 1 << 17
 _SKEWED_ZERO = 32
 """Zero point of per-token schemes where values are bounded below, as GELU's are: the range above gets 7 of 8 parts."""
 
@@ -92,15 +95,13 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Int8Weight:
-    """A weight as integers.
+    """How a weight is rounded: q = round(w * smoothing / scales), limited to -127 .. 127.
 
     Attributes:
-        integers: INT8 [K, N], smoothing included.
         scales: FP32 [N].
         correction: FP32 [N], what rounding takes from the product on average; belongs to the bias.
     """
 
-    integers: NDArray[np.int8]
     scales: Floats
     correction: Floats
 
@@ -115,22 +116,31 @@ def choose(
         weights: [K, N] each, by name.
         per_token: whether schemes with a scale a token may be taken.
     """
-    joined = np.concatenate(list(weights.values()), axis=1)
-    expected = samples.tokens @ joined
+    columns = _spread_columns(list(weights.values()))
+    expected = samples.tokens @ columns
+    largest_out = np.max([_largest(weight, axis=1) for weight in weights.values()], axis=0)
     errors = []
-    for scheme in _candidates(samples, joined, per_token=per_token):
-        smoothed = joined if scheme.smoothing is None else joined * scheme.smoothing[:, None]
-        product = scheme.round(samples.tokens) @ _dequantized(smoothed)
+    for scheme in _candidates(samples, largest_out, per_token=per_token):
+        scales = _best_scales(columns, scheme)
+        product = scheme.round(samples.tokens) @ (_round(_smoothed(columns, scheme), scales) * scales)
         errors.append((scheme, float(np.square(product - expected).mean())))
     limit = _TOLERANCE * min(error for _, error in errors)
     scheme = next(scheme for scheme, error in errors if error <= limit)
     return scheme, {name: _weight(samples, scheme, weight) for name, weight in weights.items()}
 
 
-def _candidates(samples: Samples, weight: Floats, *, per_token: bool) -> Iterator[Scheme]:
-    """From the cheapest to compute to the dearest."""
+def to_int8(weight: Floats, scheme: Scheme, scales: Floats) -> NDArray[np.int8]:
+    """The integers [K, N] of a weight, see `Int8Weight`."""
+    integers = np.empty(weight.shape, np.int8)
+    for rows in _blocks(weight):
+        integers[rows] = _round(_smoothed(weight, scheme, rows), scales)
+    return integers
+
+
+def _candidates(samples: Samples, largest_out: Floats, *, per_token: bool) -> Iterator[Scheme]:
+    """From the cheapest to compute to the dearest, for weights whose largest values by channel [K] are these."""
     yield _fixed(samples, None)
-    largest_in, largest_out = np.maximum(-samples.low, samples.high), np.abs(weight).max(1)
+    largest_in = np.maximum(-samples.low, samples.high)
     for strength in _SMOOTHING:
         yield _fixed(samples, _smoothing(largest_in, largest_out, strength))
     low, high = float(samples.low.min()), float(samples.high.max())
@@ -162,25 +172,57 @@ def _smoothing(largest_in: Floats, largest_out: Floats, strength: float) -> Floa
 
 
 def _weight(samples: Samples, scheme: Scheme, weight: Floats) -> Int8Weight:
-    smoothed = weight if scheme.smoothing is None else weight * scheme.smoothing[:, None]
-    integers, scales = _round_weight(smoothed)
-    # With the rounded input and weight, as the graph multiplies them: rounding either shifts the mean.
-    lost = samples.tokens @ weight - scheme.round(samples.tokens) @ (integers * scales)
-    return Int8Weight(integers, scales, np.asarray(lost.mean(0), np.float32))
+    scales = _best_scales(weight, scheme)
+    # With the rounded input and weight, as the graph multiplies them: rounding either shifts the mean. Of the product
+    # it is the product of the mean input.
+    mean, rounded_mean = samples.tokens.mean(0), scheme.round(samples.tokens).mean(0)
+    lost = np.zeros(weight.shape[1], np.float32)
+    for rows in _blocks(weight):
+        integers = _round(_smoothed(weight, scheme, rows), scales)
+        lost += mean[rows] @ weight[rows] - (rounded_mean[rows] @ integers) * scales
+    return Int8Weight(scales, lost)
 
 
-def _dequantized(weight: Floats) -> Floats:
-    integers, scales = _round_weight(weight)
-    return np.asarray(integers * scales, np.float32)
-
-
-def _round_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Integers and the scale of every column that loses least, clipping the column's largest weights if that helps."""
+def _best_scales(weight: Floats, scheme: Scheme) -> Floats:
+    """The scale of every column that loses least, clipping the column's largest weights if that helps."""
+    largest = np.max([_largest(_smoothed(weight, scheme, rows), axis=0) for rows in _blocks(weight)], axis=0)
     # A column of zeros must not be divided by 0: `tiny` times 1,000 is still a normal number after the division by 127.
-    largest = np.maximum(np.abs(weight).max(0), np.finfo(np.float32).tiny * 1e3)
-    best, scales = np.full(weight.shape[1], np.inf), largest / 127
-    for fraction in _WEIGHT_CLIPPING:
-        candidate = largest * fraction / 127
-        error = np.square(np.clip(np.round(weight / candidate), -127, 127) * candidate - weight).sum(0)
-        scales, best = np.where(error < best, candidate, scales), np.minimum(error, best)
-    return np.clip(np.round(weight / scales), -127, 127).astype(np.int8), np.asarray(scales, np.float32)
+    largest = np.maximum(largest, np.finfo(np.float32).tiny * 1e3)
+    candidates = [np.asarray(largest * share / 127, np.float32) for share in _WEIGHT_CLIPPING]
+    errors = np.zeros((len(candidates), weight.shape[1]), np.float32)
+    for rows in _blocks(weight):
+        block = _smoothed(weight, scheme, rows)
+        for index, scales in enumerate(candidates):
+            lost = _round(block, scales)
+            lost *= scales
+            lost -= block
+            errors[index] += np.einsum("kn,kn->n", lost, lost)
+    # The first of equal ones, which clips least.
+    return np.asarray(np.choose(errors.argmin(0), candidates), np.float32)
+
+
+def _round(weight: Floats, scales: Floats) -> Floats:
+    """Whole numbers, in the type of the weight."""
+    rounded: Floats = np.rint(weight / scales)
+    return np.clip(rounded, -127, 127, out=rounded)
+
+
+def _smoothed(weight: Floats, scheme: Scheme, rows: slice = slice(None)) -> Floats:
+    """Rows of a weight as they are rounded."""
+    return weight[rows] if scheme.smoothing is None else weight[rows] * scheme.smoothing[rows, None]
+
+
+def _largest(numbers: Floats, axis: int) -> Floats:
+    return np.asarray(np.maximum(numbers.max(axis), -numbers.min(axis)), np.float32)
+
+
+def _spread_columns(weights: list[Floats]) -> Floats:
+    """About as many columns as tell one scheme from another, from all of the weights."""
+    step = max(1, sum(weight.shape[1] for weight in weights) // _COLUMNS)
+    return np.concatenate([weight[:, ::step] for weight in weights], axis=1)
+
+
+def _blocks(weight: Floats) -> Iterator[slice]:
+    """All rows, as many at a time as stay in a core's cache together with what is computed of them."""
+    size = max(1, _BLOCK_ELEMENTS // weight.shape[1])
+    return (slice(begin, begin + size) for begin in range(0, len(weight), size))

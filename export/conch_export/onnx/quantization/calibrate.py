@@ -1,0 +1,147 @@
+"""Calibration: the inputs of a graph's products on real sentences, and the scheme that each product gets by them.
+
+The graph runs a stretch of its nodes at a time, on all sentences, before the next stretch is read: neither all weights
+nor the inputs of all products are ever in memory, only what later nodes read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper
+
+from conch_export.onnx.builder import reads
+from conch_export.onnx.graph import Graph
+from conch_export.onnx.quantization.schemes import Samples, choose
+from conch_export.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from conch_export.onnx.quantization.schemes import Int8Weight, Scheme
+    from conch_export.progress import Progress
+
+    Values = dict[str, NDArray[Any]]
+
+_SAMPLES = 1024
+"""About how many tokens of each product's input are kept; the ranges of its channels are those of all tokens."""
+_INPUTS_AT_A_TIME = 4
+"""Inputs of products that are observed at a time: about those of a layer."""
+
+
+def calibrate(
+    graph: Graph, feeds: Iterable[Mapping[str, NDArray[Any]]], *, per_token: bool = True, progress: Progress = silent
+) -> dict[str, tuple[Scheme, Int8Weight]]:
+    """Choose how every product of tokens with a constant matrix is rounded, by the name of the matrix.
+
+    Args:
+        graph: its products are not inside loops.
+        feeds: inputs of the graph, the first with a number for each token; about a thousand tokens or more in all.
+        per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
+        progress: told how many inputs of products are done.
+    """
+    constants = graph.constants()
+    chosen: dict[str, tuple[Scheme, Int8Weight]] = {}
+    # By input: products of one input (query, key, value) share a scheme, so that the input is rounded once.
+    products: dict[str, list[str]] = {}
+    for node in graph.model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants and constants[node.input[1]].ndim == 2:
+            products.setdefault(node.input[0], []).append(node.input[1])
+    for done, (x, samples) in enumerate(_observe(graph, set(products), feeds)):
+        progress("calibrating", done, len(products))
+        matrices = {name: np.asarray(constants[name]) for name in products[x]}
+        scheme, weights = choose(samples, matrices, per_token=per_token)
+        chosen.update({name: (scheme, weight) for name, weight in weights.items()})
+    return chosen
+
+
+def _observe(
+    graph: Graph, names: set[str], feeds: Iterable[Mapping[str, NDArray[Any]]]
+) -> Iterator[tuple[str, Samples]]:
+    """Samples of these tensors, in the order in which they are computed."""
+    known: list[Values] = [dict(feed) for feed in feeds]
+    sizes = [int(next(iter(values.values())).size) for values in known]
+    stride = max(1, sum(sizes) // _SAMPLES)
+    # The stride goes on across feeds; else the first token of every text would be a sample.
+    offsets = [-sum(sizes[:index]) % stride for index in range(len(sizes))]
+    nodes = _until_last(list(graph.model.graph.node), names)
+    while nodes:
+        stretch, nodes = _cut(nodes, names)
+        needed = set().union(*map(reads, nodes))
+        seen: dict[str, list[Samples]] = {}
+        later: list[Values] = []
+        for values, found, offset in zip(known, _run(graph, stretch, names | needed, known), offsets, strict=True):
+            for name in found.keys() & names:
+                seen.setdefault(name, []).append(_samples(found[name], slice(offset, None, stride)))
+            later.append({name: value for name, value in (values | found).items() if name in needed})
+        known = later
+        for name, each in sorted(seen.items()):
+            yield name, _joined(each)
+
+
+def _until_last(nodes: list[onnx.NodeProto], names: set[str]) -> list[onnx.NodeProto]:
+    """Without the nodes after which none of the tensors is computed."""
+    while nodes and not names.intersection(nodes[-1].output):
+        nodes = nodes[:-1]
+    return nodes
+
+
+def _cut(nodes: list[onnx.NodeProto], names: set[str]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The nodes up to those that compute the next few of the tensors, and the rest."""
+    computed = 0
+    for index, node in enumerate(nodes, 1):
+        computed += len(names.intersection(node.output))
+        if computed >= _INPUTS_AT_A_TIME:
+            return nodes[:index], nodes[index:]
+    return nodes, []
+
+
+def _run(graph: Graph, nodes: list[onnx.NodeProto], wanted: set[str], known: list[Values]) -> Iterator[Values]:
+    """Those wanted tensors that the nodes compute, for each of several sets of tensors that are known."""
+    made = {name for node in nodes for name in node.output}
+    read = set().union(*map(reads, nodes))
+    inputs, outputs = sorted(read & known[0].keys()), sorted(made & wanted)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = _part(graph, nodes, {name: known[0][name] for name in inputs}, outputs).save(Path(scratch))
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for values in known:
+            results = session.run(outputs, {name: values[name] for name in inputs})
+            yield dict(zip(outputs, map(np.asarray, results), strict=True))
+
+
+def _part(graph: Graph, nodes: list[onnx.NodeProto], inputs: Values, outputs: list[str]) -> Graph:
+    """Some of a graph's nodes as a graph of their own, whose inputs are of the types and ranks of these values."""
+    read, model = set().union(*map(reads, nodes)), graph.model
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+        for name, value in inputs.items()
+    ]
+    part = helper.make_graph(
+        nodes,
+        "part",
+        infos,
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [tensor for tensor in model.graph.initializer if tensor.name in read],
+    )
+    opsets, functions = model.opset_import, model.functions
+    whole = helper.make_model(part, opset_imports=opsets, functions=functions, ir_version=model.ir_version)
+    return Graph(whole, {name: weight for name, weight in graph.weights.items() if name in read})
+
+
+def _samples(values: NDArray[np.float32], picked: slice) -> Samples:
+    tokens = values.reshape(-1, values.shape[-1])
+    # Ranges are taken of all tokens and not of samples, because what lies outside of them is clipped. The samples are
+    # copied, because a view would keep all tokens in memory.
+    return Samples(tokens[picked].copy(), tokens.min(0), tokens.max(0))
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    tokens = np.concatenate([part.tokens for part in parts])
+    return Samples(tokens, np.min([part.low for part in parts], axis=0), np.max([part.high for part in parts], axis=0))
