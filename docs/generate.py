@@ -19,7 +19,7 @@ import conch_gateway
 import typer
 from conch.app import app as command_line
 from conch_client import AsyncClient, ConchError
-from conch_export import families
+from conch_export import CATALOG, Entry, families
 from conch_gateway import GatewaySettings
 from conch_gateway.errors import RULES
 from conch_server import ServerSettings
@@ -108,6 +108,50 @@ def architectures() -> str:
     """Return the list of encoder families."""
     rows = ((f"`{name}`", _first_line(module)) for name, module in sorted(families.modules().items()))
     return "\n".join(_table(("family", "what it is"), rows))
+
+
+def known_models() -> str:
+    """Return the page of the models known by name."""
+    heads = (
+        "model",
+        "dimension",
+        "tokens",
+        "million",
+        "languages",
+        "licence",
+        "family",
+        "prompts",
+        "shorter vectors",
+        "safetensors",
+    )
+    lines = [
+        "# Known models",
+        "",
+        GENERATED,
+        "[Exporting models](export.md#known-models) says what the list is for.",
+    ]
+    for task in dict.fromkeys(entry.task for entry in CATALOG.values()):
+        rows = (_known_model(entry) for entry in CATALOG.values() if entry.task == task)
+        lines += ["", f"## {task.capitalize()} models", "", *_table(heads, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _known_model(entry: Entry) -> tuple[str, ...]:
+    numbers = (entry.dimension, entry.max_length, entry.parameters_m)
+    shown = (
+        "" if entry.task == "cross-encoder" and index == 0 else "?" if number is None else f"{number:,g}"
+        for index, number in enumerate(numbers)
+    )
+    return (
+        f"`{entry.hub_id}`",
+        *shown,
+        entry.languages,
+        entry.licence or "?",
+        f"`{entry.family}`",
+        ", ".join(f"`{name}`" for name in entry.usage.prompts),
+        ", ".join(map(str, sorted(entry.usage.matryoshka))),
+        f"`{entry.safetensors}`" if entry.safetensors else "none known",
+    )
 
 
 def smallest_family() -> str:
@@ -203,6 +247,7 @@ PAGES: dict[str, Callable[[], str]] = {
     **sync_client.pages(),  # before the page of the API, which reads it
     "docs/python.md": python_api.page,
     "docs/adr/README.md": decisions,
+    "docs/catalog.md": known_models,
     "docs/failures.md": failures.page,
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),

@@ -18,8 +18,19 @@ from conch.options import DEFAULT_REPOSITORY, AsJson, Repository
 if TYPE_CHECKING:
     from conch_export import Entry
 
-_HEADINGS = ("model", "task", "dimension", "tokens", "languages", "licence", "million", "verified", "exported as")
-_WIDE = 160
+_COLUMNS = {
+    "model": "hub_id",
+    "task": "task",
+    "dimension": "dimension",
+    "tokens": "max_length",
+    "languages": "languages",
+    "licence": "licence",
+    "million": "parameters_m",
+    "verified": "verified",
+    "safetensors": "safetensors",
+}
+"""Headings, and the facts below them."""
+_WIDE = 200
 
 
 def models(repository: Repository = DEFAULT_REPOSITORY, as_json: AsJson = False) -> None:
@@ -49,12 +60,16 @@ def _known(entry: Entry, exported: dict[str, list[str]]) -> dict[str, Any]:
 
 def _table(known: list[dict[str, Any]]) -> Table:
     table = Table(title="known models, as their authors describe them", title_justify="left", box=SIMPLE, padding=0)
-    for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold", no_wrap=heading == "model")
-    keys = ("task", "dimension", "max_length", "languages", "licence", "parameters_m", "verified")
+    for heading in (*_COLUMNS, "exported as"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("model", "safetensors"))
     for facts in known:
-        cells = ["?" if facts[key] is None else str(facts[key]) for key in keys]
-        if facts["task"] == "cross-encoder":
-            cells[1] = ""  # it answers scores
-        table.add_row(facts["hub_id"], *cells, Text(", ".join(facts["exported_as"]), "green"))
+        table.add_row(*(_cell(facts, key) for key in _COLUMNS.values()), Text(", ".join(facts["exported_as"]), "green"))
     return table
+
+
+def _cell(facts: dict[str, Any], key: str) -> str:
+    if key == "dimension" and facts["task"] == "cross-encoder":
+        return ""  # it answers scores
+    if key == "safetensors":
+        return facts[key] or "none known"
+    return "?" if facts[key] is None else f"{facts[key]:g}" if key == "parameters_m" else str(facts[key])

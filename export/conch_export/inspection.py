@@ -163,7 +163,7 @@ def _stated(description: Description) -> dict[str, Any]:
         "source": source.origin,
         "revision": source.revision,
         "code_sha256": source.code_sha256,
-        "licence": entry.licence if entry else "",
+        "licence": (entry.licence if entry else None) or "",
         "precision": description.precision.value,
         "max_length": description.max_length,
         "dimension": public_models(description)[0].dimension,

@@ -11,12 +11,12 @@ from functools import lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
+from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT, MATRYOSHKA
 from conch_export.checkpoints.settings import Settings, states_something
 from conch_export.errors import SourceError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _BASES = {
     "modernbert": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
@@ -108,12 +108,12 @@ def label_count(stated: Settings) -> int:
     return len(stated.inner("id2label")) or stated.of("num_labels", int, 2)
 
 
-def refuse_unread(stated: Settings, read: Mapping[str, type] | None) -> None:
+def refuse_unread(stated: Settings, read: Collection[str] | None) -> None:
     """Refuse what config.json states and nobody would look at, though it may change what the model computes.
 
     Args:
         stated: config.json in the form of `in_this_generation`.
-        read: the keys that a family reads; None where there is no family and transformers itself computes.
+        read: the keys that a family knows; None where there is no family and transformers itself computes.
 
     Raises:
         UnsupportedError: there is such a key.
@@ -121,7 +121,7 @@ def refuse_unread(stated: Settings, read: Mapping[str, type] | None) -> None:
     known = defaults(str(stated["model_type"]))
     for key, value in stated.items():
         is_read = key in read if read is not None else key not in _NEWER
-        if is_read or key in CONFIG_WITHOUT_EFFECT or key == "auto_map" or key.startswith("_"):
+        if is_read or key in CONFIG_WITHOUT_EFFECT or key in ("auto_map", MATRYOSHKA) or key.startswith("_"):
             continue
         if not states_something(value) or (key in known and (known[key] == value or read is None)):
             continue

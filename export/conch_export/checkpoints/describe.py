@@ -17,6 +17,7 @@ from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
 from conch_export.checkpoints.lookups.static import MODEL2VEC
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
+    known_task,
     known_usage,
     read_matryoshka,
     read_max_length,
@@ -138,7 +139,7 @@ def _static(
         normalize=modules.normalize(stated),
         dense=dense,
         dimension=width,
-        matryoshka=read_matryoshka(width, usage, overrides.matryoshka),
+        matryoshka=read_matryoshka(checkpoint, width, usage, overrides.matryoshka),
         similarity=read_similarity(checkpoint),
     )
 
@@ -166,17 +167,18 @@ class _Reader:
         self._checkpoint = checkpoint
         self._overrides = overrides
         self.modules = Modules(checkpoint)
+        self._known_task = known_task(source)
         self._usage = known_usage(source)
         self._family = family_of(checkpoint.config)
         keys = self._family.keys if self._family else None
         if not source.code_sha256:  # a checkpoint's own code reads what it likes
-            refuse_unread(checkpoint.stated_config, keys)
+            refuse_unread(checkpoint.stated_config, self._family.known_keys if self._family else None)
         if keys is not None:
             refuse_wrong_types(checkpoint.stated_config, keys)
         self._score_tokens = tuple(overrides.score_tokens or self.modules.score_tokens() or self._usage.score_tokens)
 
     def stated_task(self) -> Task:
-        """What kind of model the checkpoint's files say it is."""
+        """What kind of model the checkpoint's files say it is, else the catalog."""
         kinds = self.modules.kinds
         if self.modules.is_multi_vector:
             return Task.MULTI_VECTOR
@@ -187,8 +189,9 @@ class _Reader:
             return Task.CROSS_ENCODER
         if "SpladePooling" in kinds:
             return Task.SPARSE
-        projects = "Dense" in kinds and "Pooling" not in kinds
-        return Task.MULTI_VECTOR if projects or is_colbert(self._checkpoint) else Task.EMBEDDING
+        if is_colbert(self._checkpoint) or ("Dense" in kinds and "Pooling" not in kinds):
+            return Task.MULTI_VECTOR
+        return Task.EMBEDDING if kinds or self._known_task is None else Task(self._known_task)
 
     def common(self) -> dict[str, Any]:
         """The fields that every description has, prompts aside."""
@@ -271,7 +274,7 @@ class _Reader:
             dense=dense,
             dimension=width,
             normalize=self.modules.normalize(overrides.normalize),
-            matryoshka=read_matryoshka(width, self._usage, overrides.matryoshka),
+            matryoshka=read_matryoshka(self._checkpoint, width, self._usage, overrides.matryoshka),
             matryoshka_centred=self._usage.matryoshka_centred if centred is None else centred,
             similarity=read_similarity(self._checkpoint),
             late_interaction=late_interaction,

@@ -42,6 +42,8 @@ CONFIG_WITHOUT_EFFECT = _keys("""
     vocab_type xla_device
 """)
 """Of config.json: training, generation, decoders, heads' names, bookkeeping, and ways to the same numbers."""
+MATRYOSHKA = "matryoshka_dimensions"
+"""Key of config.json for the lengths that vectors were trained to be cut to, which is read for every architecture."""
 
 TOKENIZER_READ = _keys("""
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens auto_map

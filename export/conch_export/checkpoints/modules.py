@@ -12,6 +12,7 @@ from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, 
 from conch_export.checkpoints.settings import Settings
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.model.description import ModuleLayer, Pooling
+from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -204,7 +205,12 @@ class Modules:
             raise UnsupportedError(msg)
 
     def _dense(self, folder: str, source: str, target: str) -> ModuleLayer:
-        """A Dense layer that has to read and give what sentence-transformers calls `source` and `target`."""
+        """A Dense layer that has to read and give what sentence-transformers calls `source` and `target`.
+
+        Raises:
+            SourceError: its weights are missing.
+            UnsupportedError: it is not built.
+        """
         stated = self._settings("Dense", folder)
         width, activation = stated.of("out_features", int, 0), stated.of("activation_function", str, _TANH)
         name = activation.rsplit(".", 1)[-1].lower()
@@ -223,6 +229,7 @@ class Modules:
                 "is not run (known: those of torch.nn)"
             )
             raise UnsupportedError(msg)
+        weight_files(self._checkpoint.folder / folder)  # refused before minutes of work, where it is a pickle
         return ModuleLayer("Dense", folder, name, width, stated.of("use_residual", bool, default=False))
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conch_export.checkpoints.known_keys import MATRYOSHKA
 from conch_export.errors import UnsupportedError
 from conch_export.sources import catalog
 
@@ -17,9 +18,15 @@ _LEAST = 3
 """The shortest limit in tokens: room for one between the first and the last special token."""
 
 
+def known_task(source: Source) -> str | None:
+    """The task that the catalog has of a model on the Hub; None for a folder, of which nothing is assumed."""
+    known = catalog.of_hub_id(_hub_id(source))
+    return known.task if known else None
+
+
 def known_usage(source: Source) -> catalog.Usage:
-    """How a model on the Hub is used according to its authors; empty for a folder, of which nothing is assumed."""
-    return catalog.USAGES.get(source.origin.removeprefix("hub:").lower(), catalog.Usage())
+    """How the authors of a model on the Hub say it is used."""
+    return catalog.usage_of(_hub_id(source))
 
 
 def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overrides) -> tuple[dict[str, str], str]:
@@ -63,13 +70,20 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -
     return positions if stated is None else min(positions, stated)
 
 
-def read_matryoshka(dimension: int, usage: catalog.Usage, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+def read_matryoshka(
+    checkpoint: Checkpoint, dimension: int, usage: catalog.Usage, asked: tuple[int, ...] | None
+) -> tuple[int, ...]:
     """Lengths that vectors may be cut to, longest first; empty where they may not be cut.
 
     Raises:
+        SourceError: config.json states something else than lengths.
         UnsupportedError: one is no length of a part of the vector.
     """
-    stated = usage.matryoshka if asked is None else asked
+    config = checkpoint.stated_config
+    own = tuple(config.of(MATRYOSHKA, list[Any], []))
+    if not all(type(size) is int for size in own):
+        raise config.wrong(MATRYOSHKA, "a list of whole numbers")
+    stated = own or usage.matryoshka if asked is None else asked
     if any(not 0 < size <= dimension for size in stated):
         raise UnsupportedError(f"--matryoshka {','.join(map(str, stated))}: lengths must be from 1 to {dimension}")
     return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
@@ -89,3 +103,8 @@ def read_similarity(checkpoint: Checkpoint) -> str:
         )
         raise UnsupportedError(msg)
     return stated.of("similarity_fn_name", str, "")
+
+
+def _hub_id(source: Source) -> str:
+    kind, _, place = source.origin.partition(":")
+    return place if kind == "hub" else ""

@@ -32,17 +32,24 @@ class Family(ABC):
         settings: the keys of config.json that it reads, by the type of their values. A key that is neither here nor
             among those without effect (`checkpoints.known_keys`) is refused when it states something.
         built: the values that are built, of keys that may have others.
+        unread: further keys that published checkpoints state, though its authors' implementation never reads them.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     in_transformers: ClassVar[bool] = True
     settings: ClassVar[Mapping[type, str]]
     built: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    unread: ClassVar[str] = ""
 
     @property
     def keys(self) -> dict[str, type]:
         """The keys of config.json that it reads, with the types of their values."""
         return {key: kind for kind, keys in self.settings.items() for key in keys.split()}
+
+    @property
+    def known_keys(self) -> set[str]:
+        """The keys of config.json that it reads, and those that nothing reads."""
+        return {*self.keys, *self.unread.split()}
 
     def reads(self, config: Mapping[str, Any]) -> bool:
         """Whether this config.json is of the family."""

@@ -1,4 +1,4 @@
-"""GTE v1.5: rotary positions stretched over a longer range, gated feed-forward (Zhang et al. 2024)."""
+"""GTE v1.5 and mGTE: rotary positions, often stretched over a longer range, gated feed-forward (Zhang et al. 2024)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Gte(Family):
-    """The authors' code calls its architecture `new`."""
+    """The authors' code calls its architecture `new`, Snowflake's copy of it `gte`."""
 
-    model_types = ("new",)
+    model_types = ("new", "gte")
     in_transformers = False
     settings: ClassVar = {
         int: "hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers pad_token_id "
@@ -40,8 +40,8 @@ class Gte(Family):
     }
 
     def reads(self, config: Mapping[str, Any]) -> bool:
-        """A `new` with rotary positions."""
-        return super().reads(config) and config.get("position_embedding_type") == "rope"
+        """All with rotary positions, which are the default of its authors and the only ones in transformers."""
+        return super().reads(config) and config.get("position_embedding_type") in ("rope", None)
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
@@ -62,7 +62,9 @@ def _frequencies(config: Settings) -> NDArray[np.float64]:
     if scaling is None:
         return rotary_frequencies(config["rope_theta"], width)
     if scaling.get("type") != "ntk" or scaling.get("mixed_b") is not None:
-        raise UnsupportedError(f"rope_scaling = {scaling!r} is not built for new (known: type 'ntk')")
+        raise UnsupportedError(
+            f"rope_scaling = {scaling!r} is not built for {config['model_type']} (known: type 'ntk')"
+        )
     factor = float(scaling["factor"])
     return np.asarray(rotary_frequencies(config["rope_theta"] * factor, width) / factor ** (2 / width))
 

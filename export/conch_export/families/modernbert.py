@@ -26,6 +26,7 @@ class ModernBert(Family):
         str: "classifier_activation classifier_pooling hidden_activation model_type",
     }
     built: ClassVar = {"hidden_activation": tuple(_ACTIVATIONS)}
+    unread: ClassVar = "layer_norm_eps position_embedding_type"
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""

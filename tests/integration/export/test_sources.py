@@ -127,7 +127,7 @@ def test_what_is_neither_a_folder_nor_an_id_is_said_in_one_line(reference: str) 
 def test_pickled_weights_are_refused(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(checkpoints.bert(), tmp_path / "pickled"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(SourceError, match=r"found: pytorch_model\.bin.*never loaded"):
+    with pytest.raises(SourceError, match=r"found: pytorch_model\.bin.*never fetched or loaded"):
         resolve(str(folder))
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 import pytest
-from conch_export import Options, Precision, SourceError, export, is_complete, preload
+from conch_export import CATALOG, Options, Precision, SourceError, export, is_complete, preload
 from safetensors.numpy import load_file, save_file
 
 from tests.hub import Faults, LocalHub, go_online
@@ -101,6 +101,19 @@ def test_pickles_are_refused_before_anything_is_fetched(hub: LocalHub, repositor
     ):
         preload([ID], repository)
     assert hub.fetched() == []
+
+
+def test_a_known_model_of_pickles_comes_from_the_pull_request_that_converts_them(
+    hub: LocalHub, checkpoint: Path, repository: Path
+) -> None:
+    entry = CATALOG["bge-m3"]
+    hub.push_files(entry.hub_id, {"config.json": b"{}", "pytorch_model.bin": b"cos\nsystem"})
+    commit = hub.push(entry.hub_id, checkpoint, branch=entry.safetensors)
+    for reference in (entry.name, entry.hub_id):
+        (source,) = preload([reference], repository)
+        assert (source.revision, locked(repository, entry.hub_id)["revision"]) == (commit, commit)
+    with pytest.raises(SourceError, match=r"pull requests .*SFconvertbot.*--revision refs/pr/NUMBER"):
+        preload([entry.name], repository, revision="main")
 
 
 def test_a_branch_that_moves_changes_nothing_until_the_lock_is_updated(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from conch.app import app
 from conch_export import CATALOG, Entry, Task, families
+from conch_export.sources.catalog import find, read
+from packaging.licenses import canonicalize_license_expression
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
@@ -18,19 +21,65 @@ every_entry = pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entr
 
 @every_entry
 def test_a_known_model_is_of_a_family_and_a_task_that_are_built(entry: Entry) -> None:
-    assert entry.family in families.modules()
+    assert entry.family in {*families.modules(), "static"}
     assert entry.task in {task.value for task in Task}
 
 
 @every_entry
 def test_what_answers_vectors_says_how_long_they_are(entry: Entry) -> None:
     assert (entry.dimension is None) == (entry.task == "cross-encoder")
+    assert all(0 < length <= (entry.dimension or 0) for length in entry.usage.matryoshka)
+
+
+@every_entry
+def test_a_licence_is_an_spdx_identifier(entry: Entry) -> None:
+    assert entry.licence is None or canonicalize_license_expression(entry.licence) == entry.licence
+
+
+@every_entry
+def test_it_is_found_by_its_name_and_by_its_hub_id_in_any_case(entry: Entry) -> None:
+    assert [find(name) for name in (entry.name, entry.hub_id, entry.hub_id.upper())] == [entry] * 3
+    assert find(f"somebody/{entry.name}") is None
 
 
 def test_weights_count_as_tried_only_where_a_package_carries_them() -> None:
     assert {entry.name for entry in CATALOG.values() if entry.verified == "weights"} == {
         entry.name for entry in CATALOG.values() if entry.package
     }
+
+
+def test_safetensors_are_on_the_default_branch_in_a_pull_request_or_not_known() -> None:
+    there = {entry.name: (entry.safetensors, entry.revision) for entry in CATALOG.values()}
+    assert there["e5-base-v2"] == ("main", None)
+    assert there["bge-m3"] == ("refs/pr/38", "refs/pr/38")
+    assert there["splade-v3"] == ("", None)
+
+
+FACTS = 'family = "bert", languages = "en"'
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (f'"a/M" = {{ {FACTS} }}\n"b/m" = {{ {FACTS} }}', "other models are called as a/M would be"),
+        (f'"a/m" = {{ {FACTS} }}\n"a/m" = {{ {FACTS} }}', "overwrite"),
+        (f'"a/m" = {{ {FACTS}, dimensions = 3 }}', "dimensions"),
+        (f'"a/m" = {{ {FACTS}, dimension = "long" }}', "dimension"),
+        ('"a/m" = { family = "bert" }', "languages"),
+        (f'"a/m" = {{ {FACTS}, usage = "e6" }}', r"usage 'e6' that is not described \(known: e5\)"),
+    ],
+    ids=["one name", "one id", "an unknown key", "a wrong type", "a missing fact", "an unknown usage"],
+)
+def test_a_wrong_file_is_refused(models: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(f'[usages.e5]\nprompts = {{ query = "query: " }}\n[models.embedding]\n{models}')
+
+
+def test_a_wrong_task_and_a_wrong_usage_are_refused() -> None:
+    with pytest.raises(ValueError, match="task"):
+        read(f'[usages]\n[models.summary]\n"a/m" = {{ {FACTS} }}')
+    with pytest.raises(ValueError, match="promts"):
+        read("[usages.e5]\npromts = {}\n[models]")
 
 
 def models(repository: Path, *arguments: str) -> str:
@@ -44,3 +93,11 @@ def test_the_list_has_every_known_model_and_what_is_not_known_is_a_question_mark
     rows = {line.split()[0]: line for line in lines if "/" in line}
     assert set(rows) == {entry.hub_id for entry in CATALOG.values()}
     assert " ? " in rows["colbert-ir/colbertv2.0"]
+    assert " refs/pr/38" in rows["BAAI/bge-m3"]
+    assert " none known" in rows["naver/splade-v3"]
+
+
+def test_the_list_for_programs_has_all_facts(tmp_path: Path) -> None:
+    listed = {each["hub_id"]: each for each in json.loads(models(tmp_path / "nothing", "--json"))["models"]}
+    assert listed["intfloat/e5-base-v2"]["usage"]["prompts"]["query"] == "query: "
+    assert listed["BAAI/bge-m3"]["safetensors"] == "refs/pr/38"

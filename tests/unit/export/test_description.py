@@ -22,7 +22,7 @@ from conch_export.model.description import (
     SparseModel,
 )
 from conch_export.model.public_models import public_models
-from conch_export.sources.catalog import USAGES
+from conch_export.sources.catalog import CATALOG
 
 from tests.unit.export.conftest import DENSE, LSTM, MODULES, config, flags, put, tokenizer_settings, without, words
 
@@ -153,9 +153,16 @@ def test_an_unknown_module_is_refused_whatever_the_options_say(read: Callable[..
 
 def test_a_dense_module_sets_the_length_of_vectors(read: Callable[..., EmbeddingModel]) -> None:
     stated = {"in_features": 48, "out_features": 16, "activation_function": "torch.nn.modules.activation.Tanh"}
-    description = read(put("modules.json", [*MODULES[:2], DENSE, MODULES[2]]), put("3_Dense/config.json", stated))
+    layer = [put("modules.json", [*MODULES[:2], DENSE, MODULES[2]]), put("3_Dense/config.json", stated)]
+    description = read(*layer, put("3_Dense/model.safetensors", ""))
     assert (description.dimension, description.normalize) == (16, True)
     assert [(layer.folder, layer.activation) for layer in description.dense] == [("3_Dense", "tanh")]
+
+
+def test_a_dense_module_that_is_a_pickle_is_refused_at_once(read: Callable[..., EmbeddingModel]) -> None:
+    layer = [put("modules.json", [*MODULES[:2], DENSE, MODULES[2]]), put("3_Dense/config.json", {"out_features": 16})]
+    with pytest.raises(SourceError, match=r"3_Dense has no model\.safetensors \(found: pytorch_model\.bin\)"):
+        read(*layer, put("3_Dense/pytorch_model.bin", ""))
 
 
 def test_what_is_only_for_training_is_left_out(read: Callable[..., EmbeddingModel]) -> None:
@@ -245,6 +252,7 @@ def test_prompts_stated_by_the_operator_replace_the_checkpoints(read: Callable[.
             "",
         ),
         ("hub:somebody/e5-small-v2", {}, ""),
+        ("hub:e5-small-v2", {}, ""),
         ("folder:intfloat/e5-small-v2", {}, ""),
     ],
 )
@@ -267,8 +275,18 @@ def test_lengths_of_shorter_vectors_are_stated_or_known_and_never_guessed(read: 
         read(matryoshka=(49,))
 
 
+def test_lengths_of_shorter_vectors_are_read_from_the_checkpoint(read: Callable[..., EmbeddingModel]) -> None:
+    stated = config(matryoshka_dimensions=[16, 32])
+    assert read(stated).matryoshka == (48, 32, 16)
+    assert read(stated, matryoshka=(24,)).matryoshka == (48, 24)
+    with pytest.raises(SourceError, match="states matryoshka_dimensions = 16, where a list should be"):
+        read(config(matryoshka_dimensions=16))
+    with pytest.raises(SourceError, match=r"states matryoshka_dimensions = \['16'\], where a list of whole numbers"):
+        read(config(matryoshka_dimensions=["16"]))
+
+
 def test_the_lengths_of_nomics_vectors_are_those_of_its_authors() -> None:
-    known = {version: USAGES[f"nomic-ai/nomic-embed-text-v{version}"] for version in ("1", "1.5")}
+    known = {version: CATALOG[f"nomic-embed-text-v{version}"].usage for version in ("1", "1.5")}
     assert (known["1.5"].matryoshka, known["1.5"].matryoshka_centred) == ((768, 512, 256, 128, 64), True)
     assert (known["1"].matryoshka, known["1"].matryoshka_centred) == ((), False)
     assert known["1"].prompts == known["1.5"].prompts
@@ -302,7 +320,11 @@ def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., EmbeddingM
 def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[..., MultiVectorModel]) -> None:
     vocabulary = words("[CLS]", "[MASK]", "[unused0]", "[unused1]", ".", "!", "a")
     layer = {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"}
-    projection = [put("modules.json", [MODULES[0], layer]), put("1_Dense/config.json", {"out_features": 16})]
+    projection = [
+        put("modules.json", [MODULES[0], layer]),
+        put("1_Dense/config.json", {"out_features": 16}),
+        put("1_Dense/model.safetensors", ""),
+    ]
     said = {
         "query_prefix": "[unused0]", "document_prefix": "[unused1]", "query_length": 32, "document_length": 500,
         "attend_to_expansion_tokens": False, "skiplist_words": [".", "!", "unknown"],
@@ -322,6 +344,13 @@ def test_colbert_is_told_by_its_metadata_and_marks_by_its_tokens(read: Callable[
 def test_a_task_that_no_checkpoint_has_is_refused(read: Callable[..., Description], task: Task) -> None:
     with pytest.raises(UnsupportedError, match=f"no checkpoint has the task '{task}'"):
         read(task=task)
+
+
+def test_what_a_checkpoint_without_modules_is_for_is_known_of_the_hub(read: Callable[..., Description]) -> None:
+    listed = [without("modules.json"), config(architectures=["BertForMaskedLM"])]
+    assert type(read(*listed, origin="hub:naver/splade-cocondenser-ensembledistil")) is SparseModel
+    with pytest.raises(UndecidedError, match="--pooling"):
+        read(*listed, origin="hub:somebody/splade")
 
 
 def test_splade_is_told_by_its_pooling(read: Callable[..., Description]) -> None:
