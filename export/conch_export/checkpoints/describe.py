@@ -201,7 +201,12 @@ class _Reader:
             "packing": Packing.PACKED if self._family else Packing.ROW_BY_ROW,
             "hidden": _config(checkpoint, "hidden_size"),
             "vocabulary": _config(checkpoint, "vocab_size"),
-            "max_length": read_max_length(checkpoint, self._positions, self._overrides.max_length),
+            "max_length": read_max_length(
+                checkpoint,
+                self._positions,
+                self._overrides.max_length,
+                needed=self._family is not None and not self._family.ends_rows,
+            ),
             "tokenizer_sha256": hashlib.sha256(checkpoint.tokenizer).hexdigest(),
             "tokenizer_bytes": len(checkpoint.tokenizer),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.known_keys import MATRYOSHKA
-from conch_export.errors import UnsupportedError
+from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.sources import catalog
 
 if TYPE_CHECKING:
@@ -53,8 +53,19 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
     return prompts, default
 
 
-def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -> int:
-    """Tokens at which the authors truncate, special tokens included."""
+def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None, *, needed: bool = False) -> int:
+    """Tokens at which the authors truncate, special tokens included.
+
+    Args:
+        checkpoint: its files.
+        positions: most tokens that the encoder takes.
+        asked: what the operator states.
+        needed: whether the checkpoint or the operator has to state a length, as the encoder takes any.
+
+    Raises:
+        UndecidedError: neither does.
+        UnsupportedError: the length is impossible.
+    """
     if asked is not None:
         if not _LEAST <= asked <= positions:
             msg = f"--max-length {asked} is outside {_LEAST} to {positions}, what the model has positions for"
@@ -67,6 +78,12 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None) -
             f"no room for text: give the true number with --max-length, {_LEAST} or more"
         )
         raise UnsupportedError(msg)
+    if stated is None and needed:
+        msg = (
+            f"{checkpoint.folder} does not say at how many tokens texts are truncated (max_seq_length, "
+            "model_max_length): state its authors' choice with --max-length"
+        )
+        raise UndecidedError(msg)
     return positions if stated is None else min(positions, stated)
 
 

@@ -33,6 +33,7 @@ class Family(ABC):
             among those without effect (`checkpoints.known_keys`) is refused when it states something.
         built: the values that are built, of keys that may have others.
         unread: further keys that published checkpoints state, though its authors' implementation never reads them.
+        ends_rows: whether the architecture itself limits the length of rows, as positions do.
     """
 
     model_types: ClassVar[tuple[str, ...]]
@@ -40,6 +41,7 @@ class Family(ABC):
     settings: ClassVar[Mapping[type, str]]
     built: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     unread: ClassVar[str] = ""
+    ends_rows: ClassVar[bool] = True
 
     @property
     def keys(self) -> dict[str, type]:

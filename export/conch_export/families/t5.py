@@ -29,14 +29,15 @@ class T5(Family):
     """No absolute positions, no biases of linear layers, norms before each part, scores that are not scaled."""
 
     model_types = ("t5", "mt5", "umt5")
+    ends_rows = False
     settings: ClassVar = {
-        # `n_positions` is the length of pretraining: transformers does not read it, and texts may be longer.
-        int: "d_ff d_kv d_model n_positions num_heads num_layers pad_token_id relative_attention_max_distance "
+        int: "d_ff d_kv d_model num_heads num_layers pad_token_id relative_attention_max_distance "
         "relative_attention_num_buckets vocab_size",
         float: "layer_norm_epsilon",
         bool: "is_gated_act",
         str: "dense_act_fn feed_forward_proj model_type",
     }
+    unread: ClassVar = "n_positions scalable_attention"
 
     def position_count(self, config: Settings) -> int:  # noqa: ARG002
         """As many as are taken at all."""

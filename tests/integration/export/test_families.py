@@ -12,7 +12,7 @@ import pytest
 import torch
 from conch_export import Options, export
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.families.deberta_v2 import log_buckets
 from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
@@ -240,6 +240,13 @@ def test_settings_of_a_decoder_that_make_no_sense_are_named(
     stated = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**stated, **wrong}))
     with pytest.raises(SourceError, match=f"states {next(iter(wrong))} = "):
+        export(Options(str(folder), tmp_path / "models"))
+
+
+def test_a_length_that_nothing_states_is_asked_for(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints.t5(), tmp_path / "t5"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5TokenizerFast"}))
+    with pytest.raises(UndecidedError, match="--max-length"):
         export(Options(str(folder), tmp_path / "models"))
 
 

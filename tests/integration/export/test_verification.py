@@ -37,7 +37,7 @@ def embedding(folder: Path, **settings: Any) -> Path:
     [
         ("conch_export.checkpoints.modules.Modules.pooling", lambda *_: Pooling.CLS),
         ("conch_export.checkpoints.describe.read_prompts", lambda *_: ({}, "")),
-        ("conch_export.checkpoints.describe.read_max_length", lambda *_: 64),
+        ("conch_export.checkpoints.describe.read_max_length", lambda *_, **__: 64),
     ],
     ids=["pooling", "prompt", "length"],
 )
