@@ -2,7 +2,7 @@
 
     python benchmarks/sizes.py                               every shape that the result lacks: about two hours
     python benchmarks/sizes.py --shapes jina-small e5-base   these, anew if they were measured before
-    python benchmarks/sizes.py --no-peers --seconds 2        a quick look at conch alone, kept out of results/
+    python benchmarks/sizes.py --peers --seconds 2           a quick look at conch alone, kept out of results/
 
 A shape is the configuration, element type, files and size of tokenizer that a model was published with; its weights
 are random. For each: a checkpoint is written, `conch plan` and `conch export` run in fp32 and int8, each in a process
@@ -39,7 +39,7 @@ from benchmarks.true_sizes.shapes import ALL_PEERS, SHAPES
 from benchmarks.workers import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 RESULT = ROOT / "benchmarks" / "results" / "sizes.json"
 WORK = ROOT / ".run" / "sizes"
@@ -52,24 +52,23 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--seconds", type=float, default=6.0, help="of one measurement")
-    parser.add_argument("--no-peers", action="store_true", help="conch alone; kept out of results/")
+    some = "only these, or none; kept out of results/"
+    parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS, metavar="PEER", help=some)
     parser.add_argument("--folder", type=Path, default=WORK, help="for checkpoints and models")
     parser.add_argument("--keep", action="store_true", help="leave them there")
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     chosen = parser.parse_args(arguments)
     chosen.folder = chosen.folder.resolve()
-    chosen.output = chosen.folder / "sizes.json" if chosen.no_peers else RESULT
+    chosen.output = RESULT if set(chosen.peers) == set(ALL_PEERS) else chosen.folder / "sizes.json"
     return chosen
 
 
-def measure(subject: Subject, on_step: Callable[[str], None], *, with_peers: bool) -> dict[str, Any]:
-    """Every measurement of one shape."""
+def measure(subject: Subject, chosen: Collection[str], on_step: Callable[[str], None]) -> dict[str, Any]:
+    """Every measurement of one shape, with the chosen peers."""
     found: dict[str, Any] = {"checkpoint": _written(subject, on_step)}
     for precision in PRECISIONS:
         found[precision] = _ours(subject, precision, on_step)
-    if with_peers:
-        on_step("peers")
-        found["peers"] = peers.measure(subject)
+    found["peers"] = peers.measure(subject, chosen, on_step)
     return found
 
 
@@ -109,7 +108,7 @@ def main(chosen: argparse.Namespace) -> None:
     """Measure shape after shape, and write the result after each."""
     result = _begun(chosen)
     names = chosen.shapes or [name for name in SHAPES if name not in result["shapes"]]
-    minutes = sum(SHAPES[name].minutes for name in names) // (3 if chosen.no_peers else 1)
+    minutes = sum(SHAPES[name].minutes for name in names) if chosen.peers else 4 * len(names)
     console.print(f"{len(names)} shapes, about {minutes} minutes on two cores: {', '.join(names) or 'none is left'}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -128,7 +127,7 @@ def _shape(name: str, chosen: argparse.Namespace, on_step: Callable[[str], None]
     folder.mkdir(parents=True, exist_ok=True)
     began = datetime.now(timezone.utc)
     subject = Subject(name, SHAPES[name], folder, {}, chosen.seconds)
-    found = measure(subject, on_step, with_peers=not chosen.no_peers)
+    found = measure(subject, chosen.peers, on_step)
     if not chosen.keep:
         shutil.rmtree(folder)
     minutes = (datetime.now(timezone.utc) - began).total_seconds() / 60

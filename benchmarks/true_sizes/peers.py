@@ -19,7 +19,7 @@ from benchmarks.venvs import InstallError
 from benchmarks.workers import ENVIRONMENT, WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from benchmarks.true_sizes.measuring import Command
@@ -40,8 +40,8 @@ _CORES = str(usable_cores())
 _TOKENIZER_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-def measure(subject: Subject) -> dict[str, dict[str, Any]]:
-    """Latencies and rate of every peer that can run the shape, or why there are none, by names of `LABELS`."""
+def measure(subject: Subject, chosen: Collection[str], on_step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Latencies and rate of every chosen peer, or why it has none, by names of `LABELS`."""
     found: dict[str, dict[str, Any]] = {}
     ways: dict[str, Callable[[Subject], dict[str, dict[str, Any]]]] = {
         "sentence-transformers": _sentence_transformers,
@@ -50,6 +50,9 @@ def measure(subject: Subject) -> dict[str, dict[str, Any]]:
         "infinity": _infinity,
     }
     for peer, way in ways.items():
+        if peer not in chosen:
+            continue
+        on_step(peer)
         if peer not in subject.shape.peers:
             found[peer] = {"not_measured": subject.shape.why_not}
             continue

@@ -65,7 +65,8 @@ def _export_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...
             continue
         measured = export["verification"]
         fidelity = measured.get("mean_cosine") or measured.get("rank_correlation")
-        peak = f"{_mb(export['peak_mb'])}{_planned(plan, 'export_mb')}"
+        needed, mapped = (plan.get(key, {}).get(precision, 0) for key in ("export_mb", "export_mapped_mb"))
+        peak = f"{_mb(export['peak_mb'])} ({_mb(needed + mapped)})"
         yield name, checkpoint, precision, f"{export['seconds']:.0f} s", peak, _mb(export["disk_mb"]), f"{fidelity:.4f}"
 
 

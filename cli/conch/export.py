@@ -62,6 +62,7 @@ def export(
     check: of.Check = False,
     update_lock: UpdateLock = False,
     trust_remote_code: of.TrustRemoteCode = False,
+    ignore_memory: of.IgnoreMemory = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
     import conch_export as ce  # noqa: PLC0415
@@ -90,6 +91,7 @@ def export(
         overrides=overrides,
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
+        ignore_memory=ignore_memory,
     )
     with refused():
         if (check or missing) and cores is None:

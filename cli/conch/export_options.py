@@ -72,6 +72,10 @@ Check = Annotated[
     bool,
     typer.Option("--check", help="Write nothing; fail if the configurations differ from what an export would write."),
 ]
+IgnoreMemory = Annotated[
+    bool,
+    typer.Option("--ignore-memory", help="Export even where there seems to be too little memory for it."),
+]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(

@@ -1,17 +1,19 @@
-"""`conch plan`: the memory of a model, item by item, before it is exported."""
+"""`conch plan`: what a model takes, item by item, before it is exported."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from conch.console import refused, stdout, steps
+from conch.console import refused, stderr, stdout, steps
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
     Aim,
+    AsJson,
     MaxLength,
     Model,
     Repository,
@@ -47,8 +49,9 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Predict how much memory a model takes when it is served on a CPU."""
+    """Predict what a model takes: to be exported, and when it is served on a CPU. No weight is read."""
     import conch_export as ce  # noqa: PLC0415
 
     options = ce.Options(
@@ -61,44 +64,63 @@ def plan(
     )
     with refused(), steps("reading the checkpoint") as progress:
         planned = ce.capacity(options, rows, progress)
-    stdout.print(_table(model, planned))
-    if memory is not None:
-        stdout.print(_advice(planned, memory), soft_wrap=True, highlight=False)
+    if as_json:
+        typer.echo(json.dumps(planned.as_dict(), indent=2))
+    else:
+        _print(model, planned, memory)
     if measure:
         with refused(), steps("running the graph"):
             taken = planned.measure()
         off = planned.budget.total / taken - 1
-        stdout.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
+        stderr.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
     if memory is not None and planned.total > memory:
         raise typer.Exit(1)
 
 
-def _table(model: str, planned: Capacity) -> Table:
-    budget, length = planned.budget, planned.length
+def _print(model: str, planned: Capacity, memory: int | None) -> None:
+    stdout.print(_service(model, planned))
+    stdout.print(_exported(planned))
+    if memory is not None:
+        stdout.print(_advice(planned, memory), soft_wrap=True, highlight=False)
+    if planned.unsaid:
+        stderr.print(f"an export needs to know more: {planned.unsaid}", soft_wrap=True, highlight=False)
+
+
+def _service(model: str, planned: Capacity) -> Table:
+    budget, length, footprint = planned.budget, planned.length, planned.footprint
     title = f"{model}, {planned.precision.value}, {planned.rows} x {length} tokens"
-    table = Table("part", "MB", "", title=title, title_justify="left")
+    table = Table("in service", "MB", "", title=title, title_justify="left")
     table.columns[1].justify = "right"
-    whole = planned.footprint.whole_scores(length) / 1e6
+    whole = footprint.whole_scores(length) / 1e6
+    shared = "once for all instances, which map one copy" if planned.shares_weights else "in each instance"
     for part, count, why in (
         ("process", budget.runtime, "Python and onnxruntime"),
-        ("packed weights", budget.packed, "of matrix products, in the processor's order"),
-        ("activations", budget.activations, f"{planned.footprint.widest} numbers a token"),
+        ("weights", budget.weights, f"of matrix products, {shared}"),
+        ("activations", budget.activations, f"{footprint.widest} numbers a token"),
         ("attention scores", budget.scores, f"in tiles; {whole:,.0f} MB if all of a row's were held at once"),
-        (
-            "outputs",
-            budget.outputs,
-            f"{planned.footprint.hidden} numbers a token of every further row",
-        ),
+        ("outputs", budget.outputs, f"{footprint.hidden} numbers a token of every further row"),
     ):
         table.add_row(part, f"{count / 1e6:,.0f}", why)
     table.add_section()
-    table.add_row("an instance", f"{budget.total / 1e6:,.0f}", "")
+    tables = f"; mapped, as far as texts use them: {_megabytes(footprint.tables)} of embeddings"
+    table.add_row("an instance", f"{budget.total / 1e6:,.0f}", f"{_megabytes(budget.own)} without weights{tables}")
+    table.add_row("all instances", f"{planned.encoders / 1e6:,.0f}", f"{planned.instances} of the encoder")
     for head in planned.heads:
         table.add_row(*_head(head, planned))
-    shared = budget.weights + sum(head.footprint.weights for head in planned.heads)
-    table.add_row("weights", f"{shared / 1e6:,.0f}", "mapped from the disk, shared by all instances")
-    table.add_row("beside", f"{planned.beside / 1e6:,.0f}", "Triton and tokenizer")
+    table.add_row("Triton", f"{planned.beside / 1e6:,.0f}", "and the process that serves tokenizer.json")
+    table.add_row("gateway", f"{planned.gateway / 1e6:,.0f}", "with the tokenizer; models with equal ones share it")
     table.add_row("in all", f"{planned.total / 1e6:,.0f}", f"of {planned.instances} instances at their peak")
+    return table
+
+
+def _exported(planned: Capacity) -> Table:
+    table = Table("export", "MB", "")
+    table.columns[1].justify = "right"
+    for precision, export in planned.exports.items():
+        mapped = f"at its peak, and {_megabytes(export.mapped)} of mapped files, which the system can drop"
+        table.add_row(f"memory, {precision}", f"{export.needed / 1e6:,.0f}", mapped)
+    for precision, count in planned.disk.items():
+        table.add_row(f"disk, {precision}", f"{count / 1e6:,.0f}", "in the model repository")
     return table
 
 

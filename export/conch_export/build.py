@@ -48,6 +48,31 @@ _WRITING = {Precision.INT8: "quantizing", Precision.FP16: "writing the weights",
 """What is done to weights as they are written."""
 
 
+def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target: Target) -> None:
+    """Refuse what no graph can be built of, by names, types and shapes alone: no matrix is read.
+
+    Raises:
+        UnsupportedError: the target does not have the precision, or the family does not know the variant.
+        SourceError: a tensor is missing, or of another model.
+    """
+    if description.precision not in _PRECISIONS[target]:
+        known = ", ".join(precision.value for precision in _PRECISIONS[target])
+        raise UnsupportedError(f"{target.value} has no {description.precision.value}: choose --precision {known}")
+    if isinstance(description, StaticModel):
+        if target is not Target.CPU:
+            msg = "a static model is looked up, not computed, which a CPU does best: leave --target out"
+            raise UnsupportedError(msg)
+        return
+    rules = interaction_of(description)
+    if (family := family_of(checkpoint.config)) is not None:
+        encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+        if rules is not None and rules.masks_augmentation:
+            _refuse_lone_augmentation(encoder, rules)
+    for model in public_models(description):
+        if model.head is not None:
+            read_head(description, model, checkpoint)
+
+
 def write_graphs(
     folder: Path, description: Description, checkpoint: Checkpoint, target: Target, progress: Progress = silent
 ) -> None:
@@ -61,12 +86,8 @@ def write_graphs(
         progress: told what is read, observed and written.
 
     Raises:
-        UnsupportedError: the target does not have the precision, or needs a family.
         UndecidedError: the encoder does not run on as many tokens as the checkpoint states.
     """
-    if description.precision not in _PRECISIONS[target]:
-        known = ", ".join(precision.value for precision in _PRECISIONS[target])
-        raise UnsupportedError(f"{target.value} has no {description.precision.value}: choose --precision {known}")
     tokenizer = folder / tokenizer_name(description.name) / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
     file_graph(TOKENIZER_FILE, description.tokenizer_bytes).save(tokenizer)
@@ -89,7 +110,7 @@ def _save_encoder(
     """
     writing = _WRITING[description.precision]
     if isinstance(description, StaticModel) and checkpoint.static is not None:
-        return _static(description, checkpoint.static, checkpoint, target).save(folder, progress, writing)
+        return _static(description, checkpoint.static, checkpoint).save(folder, progress, writing)
     if (family := family_of(checkpoint.config)) is not None:
         encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
         return _packed(description, encoder, target, progress).save(folder, progress, writing)
@@ -104,8 +125,6 @@ def _save_encoder(
 def _packed(description: Description, encoder: Encoder, target: Target, progress: Progress) -> Graph:
     segments, rules = description.segments, interaction_of(description)
     masked = rules is not None and rules.masks_augmentation
-    if rules is not None and masked:
-        _refuse_lone_augmentation(encoder, rules)
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, masked=masked, target=target)
@@ -118,9 +137,7 @@ def _packed(description: Description, encoder: Encoder, target: Target, progress
     return quantize(graph, calibrate(whole, feeds, progress=progress))
 
 
-def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint, target: Target) -> Graph:
-    if target is not Target.CPU:
-        raise UnsupportedError("a static model is looked up, not computed, which a CPU does best: leave --target out")
+def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint) -> Graph:
     graph = static_graph(read_static(description, files, checkpoint), description.max_length)
     return quantize(graph, {}) if description.precision is Precision.INT8 else graph
 

@@ -4,6 +4,7 @@ ExportError
 ├── SourceError          the checkpoint cannot be found, read or trusted
 ├── UnsupportedError     the checkpoint needs something that is not built
 ├── UndecidedError       the checkpoint lacks a fact that must not be guessed; the message names the option for it
+├── MemoryNeededError    this machine has less memory than the export takes
 ├── VerificationError    the exported graphs differ from their reference by more than is allowed
 └── OutdatedError        the repository differs from what an export would write (`--check`)
 """
@@ -25,6 +26,10 @@ class UnsupportedError(ExportError):
 
 class UndecidedError(ExportError):
     """The checkpoint lacks a fact that must not be guessed."""
+
+
+class MemoryNeededError(ExportError):
+    """This machine has less memory than the export takes."""
 
 
 class VerificationError(ExportError):

@@ -39,6 +39,7 @@ class Options:
         overrides: what the checkpoint does not say, or says wrongly.
         update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
         trust_remote_code: run the checkpoint's own code, where the model cannot be computed without.
+        ignore_memory: export even where the machine seems to have too little memory for it.
     """
 
     reference: str
@@ -51,6 +52,7 @@ class Options:
     overrides: Overrides = field(default_factory=Overrides)
     update_lock: bool = False
     trust_remote_code: bool = False
+    ignore_memory: bool = False
 
 
 def public_name(options: Options) -> str:
@@ -72,8 +74,13 @@ def public_name(options: Options) -> str:
     return name
 
 
-def described(options: Options, progress: Progress = silent) -> tuple[Description, Checkpoint]:
+def described(options: Options, progress: Progress = silent, *, hashed: bool = True) -> tuple[Description, Checkpoint]:
     """The description that an export would go by, and its checkpoint, fetched where it is not here.
+
+    Args:
+        options: of the export.
+        progress: told while the checkpoint is fetched.
+        hashed: whether the files of a folder are recorded, for which they are read; those from elsewhere always are.
 
     Raises:
         ExportError: the checkpoint was not found, or is not what can be exported.
@@ -84,6 +91,7 @@ def described(options: Options, progress: Progress = silent) -> tuple[Descriptio
         options.repository,
         update_lock=options.update_lock,
         trust_remote_code=options.trust_remote_code,
+        hashed=hashed,
         on_bytes=lambda done, total: progress("fetching the checkpoint", done, total),
     )
     checkpoint, wanted = Checkpoint(source.folder), options.late_interaction

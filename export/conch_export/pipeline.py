@@ -8,13 +8,14 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conch_export.build import write_graphs
+from conch_export.build import refuse_unbuildable, write_graphs
 from conch_export.errors import OutdatedError
 from conch_export.options import Options, described, public_name
+from conch_export.planning.exporting import refuse_too_large
 from conch_export.progress import silent
 from conch_export.provenance import lock_text, write_lock
 from conch_export.sources.lock import FILE as LOCK_FILE
-from conch_export.triton.configuration import to_text, triton_models
+from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits
 from conch_export.triton.repository import REPORT, owned, read_report, refuse_taken
@@ -57,10 +58,11 @@ def export(options: Options, progress: Progress = silent) -> Exported:
     description, checkpoint = described(options, progress)
     configs, target = triton_models(description, options.plan), options.plan.target
     refuse_unverifiable(description, target)
+    refuse_unbuildable(description, checkpoint, target)
+    if not options.ignore_memory:
+        refuse_too_large(description, checkpoint)
     with staged(options.repository) as folder:
-        for name, config in configs.items():
-            (folder / name / "1").mkdir(parents=True)
-            (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
+        save(configs, folder)
         refuse_taken(options.repository, folder)
         write_graphs(folder, description, checkpoint, target, progress)
         # Imported late: everything but a verification does without PyTorch, which takes seconds to load.

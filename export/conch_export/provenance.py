@@ -23,6 +23,7 @@ def find(
     *,
     update_lock: bool = False,
     trust_remote_code: bool = False,
+    hashed: bool = True,
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Source:
     """The checkpoint that a reference means in this repository.
@@ -33,6 +34,7 @@ def find(
         repository: the model repository whose lock file is enforced.
         update_lock: take the checkpoint as it is now, whatever the lock file says.
         trust_remote_code: whether the checkpoint's own code may be run; it is pinned with the rest.
+        hashed: whether the files of a folder are recorded, for which they are read; those from elsewhere always are.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
 
     Raises:
@@ -42,7 +44,7 @@ def find(
     lock = Lock.read(repository)
     if update_lock:
         lock = lock.without(key_of(reference, revision))
-    source = resolve(reference, revision, lock, on_bytes, code=trust_remote_code)
+    source = resolve(reference, revision, lock, on_bytes, code=trust_remote_code, hashed=hashed)
     authorise(source, trusted=trust_remote_code)
     return source
 

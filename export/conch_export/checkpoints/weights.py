@@ -5,6 +5,7 @@ Matrices and tables are read when their numbers are needed, vectors at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return self._resolve(name) in self.tensors
 
+    @property
+    def count(self) -> int:
+        """Numbers in all tensors."""
+        return sum(math.prod(self._stored(path, name).get_shape()) for path, name in self.tensors.values())
+
     def array(self, name: str) -> LazyArray:
         """One tensor as float32.
 
@@ -68,9 +74,7 @@ class Weights:
         if full not in self.tensors:
             raise self._missing(name)
         path, stored = self.tensors[full]
-        if path not in self._open:
-            self._open[path] = safe_open(path, "numpy")
-        tensor = self._open[path].get_slice(stored)
+        tensor = self._stored(path, stored)
         if (kind := tensor.get_dtype()) not in _NUMBERS:
             known = ", ".join(sorted(_NUMBERS))
             msg = (
@@ -107,6 +111,12 @@ class Weights:
     def rms_norm(self, name: str, epsilon: float) -> Norm:
         """A torch `nn.RMSNorm`."""
         return Norm(self._vector(f"{name}.weight"), None, epsilon, rms=True)
+
+    def _stored(self, path: Path, name: str) -> Any:
+        """A tensor of a file, none of whose numbers is read yet."""
+        if path not in self._open:
+            self._open[path] = safe_open(path, "numpy")
+        return self._open[path].get_slice(name)
 
     def _linear(self, name: str) -> tuple[LazyArray, NDArray[np.float32] | None]:
         """The weight as it is stored, [outputs, inputs], and the bias if there is one."""

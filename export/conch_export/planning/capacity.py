@@ -1,14 +1,15 @@
-"""How much memory a checkpoint will need when it is served, before it is exported. Nothing is written to disk."""
+"""What a checkpoint will take, exported and served, before it is exported: by its configuration and shapes alone."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conch_export.build import refuse_unbuildable
 from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
@@ -19,22 +20,32 @@ from conch_export.onnx.engine import Row, feed
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 from conch_export.options import described
+from conch_export.planning.exporting import ExportMemory, export_memory
+from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
-from conch_export.triton.configuration import head_instances
+from conch_export.triton.configuration import head_instances, save, triton_models
+from conch_export.triton.repository import refuse_taken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import Description
+    from conch_export.model.heads import Head
     from conch_export.model.network import Encoder
     from conch_export.onnx.graph import Graph
     from conch_export.options import Options
     from conch_export.planning.memory import Budget
     from conch_export.progress import Progress
 
+_MB = 1e6
 _BESIDE_BYTES = 154_000_000
 """Of the embedded Triton and of the tokenizer that it serves beside encoder and heads, a process each."""
+SHARED_BYTES = 64 << 20
+"""Weights from which on the instances of a model share them (conch_server's `packed.WORTH_BYTES`)."""
+_PRECISIONS = (Precision.FP32, Precision.INT8)
 _CALIBRATION_TOKENS = (8, 64)
 
 
@@ -55,7 +66,7 @@ class PlannedHead:
 
 @dataclass(frozen=True)
 class Capacity:
-    """A checkpoint's encoder and heads, and how they would be served.
+    """What a checkpoint takes: to be exported, and when it is served.
 
     Attributes:
         encoder: what it computes.
@@ -65,6 +76,10 @@ class Capacity:
         rows: of that length in one run.
         instances: of the encoder, a process each.
         heads: behind it.
+        gateway: bytes of a gateway with its tokenizer.
+        exports: what an export takes at its peak, by precision.
+        disk: bytes of what is exported, by precision.
+        unsaid: what an export asks for and the plan does not need to know; empty for nothing.
     """
 
     encoder: Encoder
@@ -74,11 +89,28 @@ class Capacity:
     rows: int
     instances: int
     heads: tuple[PlannedHead, ...] = ()
+    gateway: int = 0
+    exports: Mapping[str, ExportMemory] = field(default_factory=dict)
+    disk: Mapping[str, int] = field(default_factory=dict)
+    unsaid: str = ""
 
     @property
     def budget(self) -> Budget:
         """Of one instance of the encoder."""
         return self.footprint.budget(self.length, self.rows)
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether all instances map one copy of the encoder's weights."""
+        return self.instances > 1 and self.footprint.graph >= SHARED_BYTES
+
+    @property
+    def encoders(self) -> int:
+        """Bytes of all instances of the encoder."""
+        budget = self.budget
+        if self.shares_weights:
+            return budget.weights + self.instances * budget.own
+        return self.instances * budget.total
 
     @property
     def beside(self) -> int:
@@ -87,10 +119,9 @@ class Capacity:
 
     @property
     def total(self) -> int:
-        """Bytes of all instances, of encoder and heads, of the weights that they share, and of what is beside them."""
-        budgets = [(self.instances, self.budget)]
-        budgets += [(head.instances, head.footprint.budget(self.length, self.rows)) for head in self.heads]
-        return sum(count * budget.total + budget.weights for count, budget in budgets) + self.beside
+        """Bytes of all instances, of encoder and heads, of Triton and of the gateway."""
+        behind = sum(head.instances * head.footprint.budget(self.length, self.rows).total for head in self.heads)
+        return self.encoders + behind + self.beside + self.gateway
 
     def longest(self, memory: int) -> int:
         """Most tokens of a row with which everything stays within `memory` bytes; 0 if nothing does."""
@@ -104,7 +135,7 @@ class Capacity:
         return fitting
 
     def measure(self) -> int:
-        """Bytes that one instance took at its peak, in a process that ran its graph.
+        """Bytes that one instance took while it computed, in a process that ran its graph.
 
         Raises:
             ExportError: it could not be run.
@@ -113,9 +144,32 @@ class Capacity:
             path = _graph(self.encoder, self.precision).save(Path(folder))
             return measured_peak(path, self.length, self.rows)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; MB are 10^6 bytes."""
+        budget = self.budget
+        return {
+            "precision": self.precision.value,
+            "length": self.length,
+            "rows": self.rows,
+            "instances": self.instances,
+            "instance_mb": {name: count / _MB for name, count in asdict(budget).items()},
+            "shares_weights": self.shares_weights,
+            "tables_mb": self.footprint.tables / _MB,
+            "heads_mb": {
+                head.name: head.instances * head.footprint.budget(self.length, self.rows).total / _MB
+                for head in self.heads
+            },
+            "triton_mb": self.beside / _MB,
+            "gateway_mb": self.gateway / _MB,
+            "total_mb": self.total / _MB,
+            "export_mb": {name: each.needed / _MB for name, each in self.exports.items()},
+            "export_mapped_mb": {name: each.mapped / _MB for name, each in self.exports.items()},
+            "disk_mb": {precision: count / _MB for precision, count in self.disk.items()},
+        }
+
 
 def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Capacity:
-    """Plan the memory of a checkpoint.
+    """Plan the memory of a checkpoint, of which no matrix is read.
 
     Args:
         options: which one, and how it would be exported.
@@ -125,9 +179,8 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     Raises:
         ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
-    if options.precision is Precision.FP16:
-        raise UnsupportedError("memory is planned for a CPU, which has no fp16: choose --precision int8 or fp32")
-    description, checkpoint = _described(options, progress)
+    description, checkpoint, unsaid = _described(options, progress)
+    _refuse_unexportable(options, description, checkpoint)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
     if family is None:
         msg = (
@@ -136,27 +189,50 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
         )
         raise UnsupportedError(msg)
     encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-    precision, instances = options.precision, options.plan.instances
-    heads = tuple(
-        PlannedHead(
-            model.head,
-            HeadFootprint.of(read_head(description, model, checkpoint), description.hidden, precision),
-            head_instances(description, instances),
-        )
-        for model in public_models(description)
-        if model.head is not None
+    models = [model for model in public_models(description) if model.head is not None]
+    heads = {str(model.head): read_head(description, model, checkpoint) for model in models}
+    return Capacity(
+        encoder,
+        options.precision,
+        Footprint.of(encoder, options.precision),
+        description.max_length,
+        rows,
+        options.plan.instances,
+        tuple(_planned(name, head, description, options) for name, head in heads.items()),
+        gateway_bytes(checkpoint.tokenizer),
+        {each.value: export_memory(description, checkpoint, each) for each in _PRECISIONS},
+        {each.value: _disk(encoder, heads.values(), description, each) for each in _PRECISIONS},
+        unsaid,
     )
-    footprint = Footprint.of(encoder, precision)
-    return Capacity(encoder, precision, footprint, description.max_length, rows, instances, heads)
 
 
-def _described(options: Options, progress: Progress) -> tuple[Description, Checkpoint]:
+def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
+    """Refuse what an export refuses before it reads any weight."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(triton_models(description, options.plan), Path(folder))
+        refuse_taken(options.repository, Path(folder))
+    refuse_unbuildable(description, checkpoint, options.plan.target)
+
+
+def _planned(name: str, head: Head, description: Description, options: Options) -> PlannedHead:
+    footprint = HeadFootprint.of(head, description.hidden, options.precision)
+    return PlannedHead(name, footprint, head_instances(description, options.plan.instances))
+
+
+def _disk(encoder: Encoder, heads: Iterable[Head], description: Description, precision: Precision) -> int:
+    """Bytes of graphs and tokenizer."""
+    behind = sum(HeadFootprint.of(head, description.hidden, precision).weights for head in heads)
+    return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
+
+
+def _described(options: Options, progress: Progress) -> tuple[Description, Checkpoint, str]:
+    """Description, checkpoint, and what an export would ask for."""
     try:
-        return described(options, progress)
-    except UndecidedError:
+        return (*described(options, progress, hashed=False), "")
+    except UndecidedError as error:
         # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
         assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
-        return described(replace(options, overrides=assumed), progress)
+        return (*described(replace(options, overrides=assumed), progress, hashed=False), str(error))
 
 
 def _graph(encoder: Encoder, precision: Precision) -> Graph:

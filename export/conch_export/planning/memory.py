@@ -37,12 +37,14 @@ _WEIGHT_COPIES = 6
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes of one instance of an encoder, or of a head.
+    """Bytes of one instance of an encoder, or of a head, while it computes.
+
+    What is mapped only while the graph is opened, and embedding tables, of which texts use a few rows, are left out:
+    the system drops such pages where it needs the room.
 
     Attributes:
         runtime: of the process, whatever it serves.
-        weights: on the disk, from where they are mapped: all instances share them, and the kernel may drop them.
-        packed: the weights of matrix products, in the order that the processor wants.
+        weights: of matrix products, in the order that the processor wants; instances may share them.
         activations: of the tokens that are computed at a time.
         scores: of attention, or logits of a vocabulary, in tiles.
         outputs: of rows that wait for the last one.
@@ -50,15 +52,19 @@ class Budget:
 
     runtime: int
     weights: int
-    packed: int
     activations: int
     scores: int
     outputs: int
 
     @property
+    def own(self) -> int:
+        """What no other instance can share."""
+        return self.runtime + self.activations + self.scores + self.outputs
+
+    @property
     def total(self) -> int:
-        """The peak, without the weights, which all instances share."""
-        return self.runtime + self.packed + self.activations + self.scores + self.outputs
+        """Of an instance alone."""
+        return self.weights + self.own
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,18 @@ class Footprint:
             max_length=encoder.max_length,
         )
 
+    @property
+    def graph(self) -> int:
+        """Bytes of all weights, as they lie beside the graph."""
+        return self.tables + self.matrices
+
     def budget(self, length: int, rows: int = 1) -> Budget:
         """The peak of runs over this many rows of this many tokens."""
         # Rounded up, because a chunk ends with the row that fills it, which may reach beyond `CHUNK_TOKENS`.
         rows_at_once = min(rows, -(-CHUNK_TOKENS // length))
         return Budget(
             runtime=_RUNTIME_BYTES,
-            weights=self.tables + self.matrices,
-            packed=self.matrices,
+            weights=self.matrices,
             activations=int(_SPARE * rows_at_once * length * self.widest * _FLOAT_BYTES),
             scores=self._scores(length),
             outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * _FLOAT_BYTES,
@@ -167,7 +177,6 @@ class HeadFootprint:
         return Budget(
             runtime=_RUNTIME_BYTES,
             weights=self.weights,
-            packed=self.weights,
             activations=int(_SPARE * rows * length * self.widest * _FLOAT_BYTES),
             scores=self.logits * _FLOAT_BYTES,
             outputs=_WEIGHT_COPIES * rows * self.vocabulary * _FLOAT_BYTES,

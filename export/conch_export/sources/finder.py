@@ -43,6 +43,7 @@ def resolve(
     on_bytes: Callable[[int, int], None] = lambda _done, _total: None,
     *,
     code: bool = False,
+    hashed: bool = True,
 ) -> Source:
     """Find the checkpoint that a catalog name, a Hub id or a path means.
 
@@ -53,6 +54,7 @@ def resolve(
         lock: checkpoints that were found before; one of them is taken from where it was then, and must be unchanged.
         on_bytes: called with the bytes that are here and all that are to come, while a download runs.
         code: whether the checkpoint's own code is part of it, and may be run.
+        hashed: whether the files of a folder are recorded, for which they are read; those from elsewhere always are.
 
     Raises:
         SourceError: nothing was found, a file has another hash than recorded, or its code is not pinned to a commit.
@@ -61,7 +63,8 @@ def resolve(
         source = _named(reference, revision, lock, on_bytes, code=code)
     else:
         folder = Path(reference).resolve()
-        source = _source(folder, f"folder:{folder.name}", "", needed_in(folder, code=code), "")
+        origin = f"folder:{folder.name}"
+        source = _source(folder, origin, "", needed_in(folder, code=code), "") if hashed else _unread(folder, origin)
     return replace(source, code_sha256=code_sha256(source.files)) if code else source
 
 
@@ -139,6 +142,11 @@ def _source(folder: Path, origin: str, revision: str, names: Iterable[str], key:
     weight_files(folder)
     files = record(folder, names)
     return Source(folder, origin, revision, weights_sha256(files), files, key)
+
+
+def _unread(folder: Path, origin: str) -> Source:
+    weight_files(folder)
+    return Source(folder, origin, "", "")
 
 
 def _in_package(package: catalog.Package, missing: SourceError | None = None) -> tuple[Path, str]:

@@ -29,6 +29,9 @@ from conch_export.onnx.layout import (
 from conch_export.triton.plan import PerCore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from conch_export.model.description import Description
     from conch_export.triton.plan import Plan, Queue
 
@@ -66,6 +69,13 @@ def to_text(config: pb.ModelConfig) -> str:
     """config.pbtxt, the same text for the same configuration."""
     text: str = text_format.MessageToString(config, as_utf8=True)
     return text
+
+
+def save(configs: Mapping[str, pb.ModelConfig], folder: Path) -> None:
+    """Write each configuration into a folder of its model's name, with a folder for its only version."""
+    for name, config in configs.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
 
 
 def _matrices(description: Description, *, ragged: bool) -> list[pb.ModelInput]:

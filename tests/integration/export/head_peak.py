@@ -22,6 +22,7 @@ def main(graph: str, length: int, rows: int, hidden: int) -> None:
         "row_lengths": np.full(rows, length, np.int32),
         "token_embeddings_lengths": np.array([length, hidden] * rows, np.int32),
     }
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # opening the graph does not count
     for _ in range(3):
         session.run(None, inputs)
     status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch.app import app
-from conch_export import Capacity, Options, Plan, Pooling, Precision, capacity
+from conch_export import Capacity, Options, Plan, Pooling, Precision, UnsupportedError, capacity, export
+from conch_export.checkpoints import weights
+from conch_export.errors import MemoryNeededError
 from conch_export.model.distances import Alibi
 from conch_export.model.heads import Dense, Pooled, Vocabulary
 from conch_export.model.network import (
@@ -30,7 +33,12 @@ from conch_export.model.network import (
 from conch_export.onnx.heads import pooled_graph, vocabulary_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
+from conch_export.planning import exporting
+from conch_export.planning.capacity import SHARED_BYTES
+from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint
+from conch_server.backends.onnxruntime.conch_onnx import packed
+from tokenizers import Tokenizer, models
 from typer.testing import CliRunner, Result
 
 from tests import head_checkpoints
@@ -206,6 +214,92 @@ def test_more_instances_take_more() -> None:
     assert replace(one, instances=3).total - one.total == 2 * one.budget.total
 
 
+def test_instances_share_large_weights() -> None:
+    two = replace(planned(jina_small(layers=4), "fp32", 512), instances=2)
+    assert two.shares_weights
+    assert replace(two, instances=8).total - two.total == 6 * two.budget.own
+    assert two.budget.own < 0.6 * two.budget.total
+
+
+def test_the_server_shares_weights_of_the_same_size() -> None:
+    assert SHARED_BYTES == packed.WORTH_BYTES
+
+
+def unigram() -> Tokenizer:
+    """80,000 tokens whose beginnings differ."""
+    source = np.random.default_rng(0)
+    words = {"".join(map(chr, source.integers(97, 123, source.integers(3, 9)))): -8.0 for _ in range(80_000)}
+    return Tokenizer(models.Unigram([("<unk>", 0.0), *words.items()], unk_id=0))
+
+
+def merges() -> Tokenizer:
+    """90,000 tokens, all but the letters merged from two."""
+    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
+    pairs = [(one, other) for one in letters for other in letters]
+    vocabulary = {token: number for number, token in enumerate([*letters, *(one + other for one, other in pairs)])}
+    return Tokenizer(models.BPE(vocabulary, pairs))
+
+
+@pytest.mark.parametrize("make", [unigram, merges])
+def test_the_planned_memory_of_a_tokenizer_is_what_the_client_takes(
+    make: Callable[[], Tokenizer], tmp_path: Path
+) -> None:
+    make().save(str(tmp_path / "tokenizer.json"))
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from conch_client._tokenization.tokenizer import TextTokenizer
+
+        def resident():
+            return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+
+        content, before = Path(sys.argv[1]).read_bytes(), resident()
+        tokenizer = TextTokenizer(content)
+        print(resident() - before)
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "tokenizer.json")]
+    taken = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    nothing = gateway_bytes(json.dumps({"model": {"vocab": {}}}).encode())
+    held = gateway_bytes((tmp_path / "tokenizer.json").read_bytes()) - nothing
+    assert held == pytest.approx(taken, rel=0.25)
+
+
+def test_no_matrix_is_read_for_a_plan(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = set()
+    numbers = weights._numbers
+
+    def watched(stored: NDArray[Any]) -> NDArray[np.float32]:
+        axes.add(stored.ndim)
+        return numbers(stored)
+
+    monkeypatch.setattr(weights, "_numbers", watched)
+    capacity(Options(str(checkpoints.bert_cross_encoder()), tmp_path))
+    assert axes <= {1}
+
+
+def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.pbtxt").write_text('name: "bert"')
+    options = Options(str(checkpoints.bert()), tmp_path, name="bert")
+    with pytest.raises(UnsupportedError) as refused:
+        export(options)
+    with pytest.raises(UnsupportedError, match=re.escape(str(refused.value))):
+        capacity(options)
+
+
+def test_an_export_that_takes_more_memory_than_there_is_does_not_begin(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "available_bytes", lambda: 300_000_000)
+    with pytest.raises(
+        MemoryNeededError, match=r"takes about [\d,]+ MB of memory, and 300 MB are left: .*--ignore-memory"
+    ):
+        export(Options(str(checkpoints.bert()), tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def run(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["plan", *map(str, arguments)])
 
@@ -213,7 +307,16 @@ def run(*arguments: object) -> Result:
 def test_the_command_prints_the_parts_and_their_sum(checkpoints: Checkpoints) -> None:
     result = run(checkpoints.jina_bert(), "--cores", "3", "--memory", "4GB", "--measure")
     assert result.exit_code == 0, result.output
-    for part in ("weights", "packed weights", "activations", "attention scores", "an instance", "in all"):
+    for part in (
+        "weights",
+        "activations",
+        "attention scores",
+        "an instance",
+        "gateway",
+        "in all",
+        "memory, fp32",
+        "disk, int8",
+    ):
         assert f" {part} " in result.output
     assert "of 3 instances" in result.output
     assert "4,000 MB: up to 400 tokens (all that it has positions for); 400 fits" in result.output

@@ -1,0 +1,63 @@
+"""What an export takes while it runs, and the refusal where there is less. Hides which of its steps takes most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from conch_export.errors import MemoryNeededError
+from conch_export.model.description import Packing, Precision
+from conch_export.planning.available import available_bytes
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.model.description import Description
+
+_PROCESS_BYTES, _LIBRARY_BYTES = 390_000_000, 150_000_000
+"""Of Python with PyTorch, transformers and onnxruntime, and of their files that are mapped."""
+_CALIBRATION_BYTES = 500_000
+"""For each number of a token's vector: what two stretches of a graph compute of all sentences for calibration."""
+_CONVERTED_COPIES = 3
+"""Of all weights in fp32, where optimum converts them: PyTorch's, those of its trace, and the graph's."""
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ExportMemory:
+    """Bytes of an export at its peak.
+
+    Attributes:
+        needed: that have to be there.
+        mapped: of files, which the system drops where it needs the room; what is resident is both together.
+    """
+
+    needed: int
+    mapped: int
+
+
+def export_memory(description: Description, checkpoint: Checkpoint, precision: Precision) -> ExportMemory:
+    """The peak of an export in this precision.
+
+    It is reached when the authors' library computes the reference, with all weights in fp32, while what calibration
+    took is not back at the system yet. Weights of the graph are read, rounded and written one by one, and then mapped.
+    """
+    weights = _FLOAT_BYTES * checkpoint.weights.count
+    copies = 1 if description.packing is Packing.PACKED else _CONVERTED_COPIES
+    calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
+    return ExportMemory(_PROCESS_BYTES + copies * weights + calibrating, _LIBRARY_BYTES + weights)
+
+
+def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
+    """Refuse an export that the kernel would end for want of memory.
+
+    Raises:
+        MemoryNeededError: it takes more than is left.
+    """
+    needed, left = export_memory(description, checkpoint, description.precision).needed, available_bytes()
+    if needed > left:
+        msg = (
+            f"the export of {description.name} takes about {needed / 1e6:,.0f} MB of memory, and {left / 1e6:,.0f} MB "
+            "are left: end what else takes memory, raise the container's limit, or export on a larger machine and copy "
+            "the model repository; --ignore-memory tries it all the same"
+        )
+        raise MemoryNeededError(msg)
