@@ -13,7 +13,7 @@ from conch_export.checkpoints.describe import describe
 from conch_export.checkpoints.remote_code import FLAG
 from conch_export.errors import SourceError, VerificationError
 from conch_export.model.description import Overrides, Target, VectorModel
-from conch_export.model.public_models import public_models
+from conch_export.model.public_models import public_models, sides
 from conch_export.onnx.engine import EncoderGraph, HeadGraph
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
@@ -216,7 +216,7 @@ def _known(origin: str) -> catalog.Entry | None:
 
 def _speed(description: Description, repository: Path, target: Target) -> tuple[float, float]:
     """Texts and tokens a second, of rows that Triton would merge."""
-    model, rows_of = public_models(description)[0], Rows(description)
+    model, rows_of = sides(description)[0], Rows(description)
     encode = EncoderGraph(graph_path(repository, encoder_name(description.name)), target=target)
     head = HeadGraph(graph_path(repository, model.head)) if model.head is not None else None
     sample = verification_sample(description, rows_of.added_tokens)

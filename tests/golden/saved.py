@@ -202,6 +202,36 @@ def asymmetric(folder: Path) -> dict[str, Any]:
     return {"query": model.encode_query(TEXTS).tolist(), "document": model.encode_document(TEXTS).tolist()}
 
 
+BARE = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+PIECES = [(piece, float(-index)) for index, piece in enumerate([*BARE, "▁a", "▁cat", "▁the", "▁", "s", "a", "t", "c"])]
+BYTES = {piece: number for number, piece in enumerate([*BARE, "a", "c", "t", "s", "Ġ", "at", "cat", "Ġcat", "Ġa"])}
+MERGES = [("a", "t"), ("c", "at"), ("Ġ", "cat"), ("Ġ", "a")]
+LLAMA = {piece: number for number, piece in enumerate(["<unk>", "<s>", "</s>", "▁", "a", "c", "t", "at", "▁a"])}
+TOKENIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertTokenizer", {"vocab": dict(zip(WORDS, range(len(WORDS)), strict=True)), "do_lower_case": False}),
+    "mpnet": ("MPNetTokenizer", {"vocab": dict(zip([*BARE, "[UNK]", *WORDS[7:]], range(40), strict=False))}),
+    "xlm-roberta": ("XLMRobertaTokenizer", {"vocab": PIECES}),
+    "camembert": ("CamembertTokenizer", {"vocab": PIECES}),
+    "roberta": ("RobertaTokenizer", {"vocab": BYTES, "merges": MERGES}),
+    "qwen2": ("Qwen2Tokenizer", {"vocab": {**BYTES, "<|endoftext|>": len(BYTES)}, "merges": MERGES}),
+    "llama": ("LlamaTokenizer", {"vocab": LLAMA, "merges": [("a", "t"), ("▁", "a")]}),
+    "t5": ("T5Tokenizer", {"vocab": [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *PIECES[5:]], "extra_ids": 2}),
+    "deberta-v2": ("DebertaV2Tokenizer", {"vocab": [*((word, 0.0) for word in WORDS[:5]), *PIECES[5:]]}),
+}
+"""Of model types: the class of transformers 5, and a small vocabulary."""
+
+
+def tokens(folder: Path, kind: str) -> dict[str, Any]:
+    """Ids of texts and of a pair by a class of transformers 5, as it is loaded again, and the pair's segments."""
+    name, options = TOKENIZERS[kind]
+    getattr(transformers, name)(**options).save_pretrained(folder)
+    loaded: Any = transformers.AutoTokenizer
+    made = loaded.from_pretrained(folder)
+    made.save_pretrained(folder)
+    pair = made(*TEXTS[:2])
+    return {"ids": [made(text)["input_ids"] for text in TEXTS], "pair": pair["input_ids"], "segments": len(pair) == 3}
+
+
 KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "embedding": embedding,
     "unprompted": unprompted,
@@ -220,6 +250,7 @@ def main() -> None:
     torch.manual_seed(0)
     made: dict[str, Callable[[Path], dict[str, Any]]] = {
         **{kind: lambda folder, kind=kind: family(folder, kind) for kind in FAMILIES},  # type: ignore[misc]
+        **{f"{kind}-tokenizer": lambda folder, kind=kind: tokens(folder, kind) for kind in TOKENIZERS},  # type: ignore[misc]
         **KINDS,
     }
     contents: list[str] = []

@@ -10,7 +10,7 @@ from conch_client._tokenization.tokenizer import TextTokenizer
 from conch_client._transport.deadline import Deadline
 from conch_export import Options, Overrides
 from conch_export.model.description import GenerativeReranker, interaction_of
-from conch_export.model.public_models import public_models
+from conch_export.model.public_models import sides
 from conch_export.options import described
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role, verification_sample
@@ -66,7 +66,7 @@ def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any],
     tokenizer = TextTokenizer(checkpoint.tokenizer)
     rows_of = Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)
-    items = [item for model in public_models(description) for item in sample.items(description, model)]
+    items = [item for model in sides(description) for item in sample.items(description, model)]
     assert len(items) > 50
     for item in items:
         row = rows_of(item)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from conch_contract import Task
 
+from conch_export.checkpoints.known_keys import MODULES
+from conch_export.checkpoints.settings import read_settings
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.model.description import (
@@ -127,6 +129,7 @@ def read_static(description: EmbeddingModel, files: StaticFiles, checkpoint: Che
 def read_query_weights(checkpoint: Checkpoint) -> NDArray[np.float32]:
     """[vocabulary]: the weight of each token of a query, of a model whose queries pass no encoder."""
     folder = checkpoint.folder / checkpoint.query_folder
+    read_settings(folder / "config.json").refuse_unknown(MODULES["SparseStaticEmbedding"])
     return np.asarray(Weights.load(weight_files(folder)).array("weight"))
 
 

@@ -47,7 +47,7 @@ MATRYOSHKA = "matryoshka_dimensions"
 
 TOKENIZER_READ = _keys("""
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens auto_map
-    bos_token clean_text cls_token do_basic_tokenize do_lower_case eos_token extra_special_tokens
+    bos_token clean_text cls_token do_basic_tokenize do_lower_case eos_token extra_ids extra_special_tokens
     fix_mistral_regex from_slow handle_chinese_chars keep_accents legacy lowercase mask_token merges_file
     model_input_names model_max_length never_split normalization pad_token remove_space sep_token
     sp_model_kwargs special_tokens split_by_punct split_special_tokens strip_accents tokenize_chinese_chars
@@ -62,7 +62,7 @@ TOKENIZER_WITHOUT_EFFECT = _keys("""
     max_length model_type name_or_path pad_to_multiple_of pad_token_id pad_token_segment_id pad_token_type_id
     padding padding_side processor_class response_schema return_tensors revision spaces_between_special_tokens
     special_tokens_map_file stride subfolder token tokenizer_file tokenizer_type transformers_version truncation
-    truncation_strategy trust_remote_code use_auth_token use_default_system_prompt verbose
+    truncation_strategy trust_remote_code unk_id use_auth_token use_default_system_prompt verbose
 """)
 """Padding is never computed, lengths are cut by `model_max_length`, decoding and chats are not served."""
 

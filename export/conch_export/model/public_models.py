@@ -54,6 +54,16 @@ def public_models(description: Description) -> list[PublicModel]:
     return models
 
 
+def sides(description: Description) -> list[PublicModel]:
+    """The public models as they are compared: one whose queries are looked up for documents, and beside it for queries.
+
+    The latter has the name of the Triton model that answers them.
+    """
+    models = public_models(description)
+    documents = [replace(model, queries=None) for model in models]
+    return documents + [replace(model, name=model.queries) for model in models if model.queries is not None]
+
+
 def _derived(base: str, task: Task, dimension: int = 0) -> PublicModel:
     name = derived_name(base, task)
     return PublicModel(name, task, head_name(name, task), dimension, base)

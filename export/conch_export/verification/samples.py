@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Task
 
-from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.model.description import GenerativeReranker, SparseModel, interaction_of
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ class Sample:
     def _items(self, description: Description, model: PublicModel, texts: Sequence[str]) -> list[Item]:
         if model.task is Task.CROSS_ENCODER:
             return [Item(Role.PAIR, text, query) for query in self.queries for text in texts]
-        if model.queries is not None:  # every text as either, since queries are long and unusual too
-            return [Item(role, text) for role in (Role.QUERY, Role.DOCUMENT) for text in texts]
+        if isinstance(description, SparseModel) and description.looks_up_queries:
+            # Every text as either, since queries may be long and unusual too.
+            return [Item(Role.DOCUMENT if model.queries is None else Role.QUERY, text) for text in texts]
         if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
             queries = [Item(Role.QUERY, query) for query in self.queries]
             return queries + [Item(Role.DOCUMENT, text) for text in texts]

@@ -6,7 +6,7 @@ For every public model: texts → the authors' answers and ours → how far they
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from conch_contract import Task, encoder_name
 
 from conch_export.errors import VerificationError
 from conch_export.model.description import Target
-from conch_export.model.public_models import public_models
+from conch_export.model.public_models import sides
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, can_run
 from conch_export.progress import counted, silent
 from conch_export.triton.repository import graph_path
@@ -90,7 +90,7 @@ def expectations(
 def _expected(description: Description, reference: Authors, progress: Progress) -> dict[str, Expected]:
     rows_of, expected = Rows(description), {}
     sample = verification_sample(description, rows_of.added_tokens)
-    for model in public_models(description):
+    for model in sides(description):
         items = sample.items(description, model)
         for item in [*items, *sample.long_items(description, model)]:
             _compare_tokens(description, item, rows_of(item).ids, reference)
@@ -123,7 +123,7 @@ def verify(
     """
     refuse_unverifiable(description, target)
     graphs, measured = _Graphs(description, folder, target, progress), {}
-    for model in public_models(description):
+    for model in sides(description):
         told = expected[model.name]
         alone, merged = graphs.answers(model, told.items)
         measured[model.name] = Verification(
@@ -158,7 +158,7 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
     For the arguments see `verify`; nothing but the graphs and the tokenizer is needed.
     """
     graphs, differences = _Graphs(description, folder, target), {}
-    for model in public_models(description):
+    for model in sides(description):
         alone, merged = graphs.answers(model, graphs.sample.items(description, model))
         differences[model.name] = difference(model.task, alone, merged)
     return differences
@@ -203,7 +203,10 @@ class _Graphs:
             queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]
             return self._late_interaction(head, queries, rows[len(queries) :])
         if model.queries is not None:
-            return self._sides(model, items, rows)
+            look_up = QueryGraph(graph_path(self._folder, model.queries))
+            alone = [_dense(look_up([row])) for row in rows]
+            merged = [_dense(look_up(group)) for group in _groups(rows)]
+            return stacked(alone), stacked(merged)
         alone = [self._one(row) for row in counted(self._progress, "verifying", rows)]
         groups = _groups(rows)
         merged = [self._encoder(group) for group in counted(self._progress, "verifying merged texts", groups)]
@@ -211,16 +214,6 @@ class _Graphs:
             alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
             merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]
         return stacked(alone), stacked(merged)
-
-    def _sides(self, model: PublicModel, items: Sequence[Item], rows: list[Row]) -> tuple[Floats, Floats]:
-        """Of queries that are looked up, and then of documents."""
-        count = sum(item.role is Role.QUERY for item in items)
-        look_up = QueryGraph(graph_path(self._folder, f"{model.queries}"))
-        documents = replace(model, queries=None)
-        alone, merged = self.answers(documents, items[count:])
-        one_by_one = [_dense(look_up([row])) for row in rows[:count]]
-        together = [_dense(look_up(group)) for group in _groups(rows[:count])]
-        return stacked([*one_by_one, alone]), stacked([*together, merged])
 
     def _late_interaction(self, head: HeadGraph, queries: list[Row], documents: list[Row]) -> tuple[Floats, Floats]:
         together = np.concatenate(list(map(self._encoder, _groups(documents))))

@@ -9,6 +9,7 @@ import pytest
 from conch_contract import Task, encoder_name
 from conch_export import Options, Precision, UnsupportedError, export
 from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.tokenizer import read_tokenizer
 from conch_export.families import family_of
 from conch_export.model.description import interaction_of
 from conch_export.model.public_models import public_models
@@ -17,6 +18,7 @@ from conch_export.triton.repository import graph_path
 from conch_export.verification.plain import PlainEncoder
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role
+from tokenizers import Tokenizer
 
 from tests.saved_checkpoints import TEXTS, golden, restore
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 SAVED = golden()["checkpoints"]
 FAMILIES = [name for name, saved in SAVED.items() if "means" in saved["answers"]]
+TOKENIZERS = [name.removesuffix("-tokenizer") for name in SAVED if name.endswith("-tokenizer")]
 SIDES = {"query": Role.QUERY, "document": Role.DOCUMENT}
 
 
@@ -41,6 +44,16 @@ def test_an_encoder_has_the_vectors_of_transformers_5(tmp_path: Path, family: st
     encode = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
     found = [encode(row, [0] * len(row)).numpy().mean(axis=0) for row in golden()["rows"]]
     np.testing.assert_allclose(found, SAVED[family]["answers"]["means"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_texts_have_the_tokens_of_transformers_5(tmp_path: Path, kind: str) -> None:
+    name, expected = f"{kind}-tokenizer", SAVED[f"{kind}-tokenizer"]["answers"]
+    read = read_tokenizer(restore(name, tmp_path), kind, None)
+    served = Tokenizer.from_str(read.content.decode())
+    assert [served.encode(text).ids for text in TEXTS] == expected["ids"]
+    assert served.encode(*TEXTS[:2]).ids == expected["pair"]
+    assert read.segments == expected["segments"]
 
 
 def answers(description: Description, repository: Path, items: list[Item]) -> list[Floats]:
