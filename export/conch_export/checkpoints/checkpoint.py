@@ -120,7 +120,15 @@ class Checkpoint:
 
     @cached_property
     def stated_config(self) -> Settings:
-        """config.json in the form of the installed transformers, with what sentence-transformers' settings change."""
+        """config.json in the form of the installed transformers, with what sentence-transformers' settings change.
+
+        Of a static model Model2Vec's settings, empty where sentence-transformers saved it: it has no architecture.
+
+        Raises:
+            SourceError: it is damaged, or states no architecture.
+        """
+        if self.static is not None:
+            return self.static.config
         path = self.transformer / "config.json"
         changes = _arguments(self.transformer_settings, "config_args", "config_kwargs")
         stated = Settings(str(path), {**read_settings(path), **changes})

@@ -35,8 +35,7 @@ def authorise(source: Source, *, trusted: bool) -> None:
         UnsupportedError: it is allowed and need not be run, or imports code from elsewhere, which is not pinned.
         SourceError: the checkpoint is damaged, or lacks a file of its code.
     """
-    checkpoint = Checkpoint(source.folder)
-    config = checkpoint.stated_config if checkpoint.static is None else checkpoint.settings("config.json")
+    config = Checkpoint(source.folder).stated_config
     entries = config.inner("auto_map")
     reason = _needless(config, entries)
     if reason and trusted:
