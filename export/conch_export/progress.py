@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterable, Iterator
 
 Each = TypeVar("Each")
 
@@ -27,9 +27,9 @@ def silent(what: str, done: int = 0, total: int = 0, /) -> None:
     """Show nothing."""
 
 
-def counted(progress: Progress, what: str, each: Collection[Each]) -> Iterator[Each]:
-    """The things one by one, saying after each how many are done."""
-    progress(what, 0, len(each))
+def counted(progress: Progress, what: str, each: Iterable[Each], total: int) -> Iterator[Each]:
+    """The things one by one, saying after each how many of all are done."""
+    progress(what, 0, total)
     for number, one in enumerate(each, 1):
         yield one
-        progress(what, number, len(each))
+        progress(what, number, total)

@@ -94,7 +94,7 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
         items = sample.items(description, model)
         for item in [*items, *sample.long_items(description, model)]:
             _compare_tokens(description, item, rows_of(item).ids, reference)
-        computed = counted(progress, "computing the reference", items)
+        computed = counted(progress, "computing the reference", items, len(items))
         expected[model.name] = Expected(reference.computed_by(model), items, reference.answers(model, computed))
     return expected
 
@@ -207,9 +207,11 @@ class _Graphs:
             alone = [_dense(look_up([row])) for row in rows]
             merged = [_dense(look_up(group)) for group in _groups(rows)]
             return stacked(alone), stacked(merged)
-        alone = [self._one(row) for row in counted(self._progress, "verifying", rows)]
+        alone = [self._one(row) for row in counted(self._progress, "verifying", rows, len(rows))]
         groups = _groups(rows)
-        merged = [self._encoder(group) for group in counted(self._progress, "verifying merged texts", groups)]
+        merged = [
+            self._encoder(group) for group in counted(self._progress, "verifying merged texts", groups, len(groups))
+        ]
         if head is not None:
             alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
             merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]

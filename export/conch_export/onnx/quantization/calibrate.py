@@ -18,7 +18,7 @@ from onnx import helper
 from conch_export.onnx.builder import reads
 from conch_export.onnx.graph import Graph
 from conch_export.onnx.quantization.schemes import Samples, choose
-from conch_export.progress import silent
+from conch_export.progress import counted, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _SAMPLES = 1024
 """About how many tokens of each product's input are kept; the ranges of its channels are those of all tokens."""
 _INPUTS_AT_A_TIME = 4
-"""Inputs of products that are observed at a time: about those of a layer."""
+"""Inputs of products that are observed at a time: those of a layer, of which the last is the first of the next layer.
+The first stretch ends with the first of them: between layers there is less to keep than within them."""
 
 
 def calibrate(
@@ -54,8 +55,7 @@ def calibrate(
     for node in graph.model.graph.node:
         if node.op_type == "MatMul" and node.input[1] in constants and constants[node.input[1]].ndim == 2:
             products.setdefault(node.input[0], []).append(node.input[1])
-    for done, (x, samples) in enumerate(_observe(graph, set(products), feeds)):
-        progress("calibrating", done, len(products))
+    for x, samples in counted(progress, "calibrating", _observe(graph, set(products), feeds), len(products)):
         matrices = {name: np.asarray(constants[name]) for name in products[x]}
         scheme, weights = choose(samples, matrices, per_token=per_token)
         chosen.update({name: (scheme, weight) for name, weight in weights.items()})
@@ -71,17 +71,15 @@ def _observe(
     stride = max(1, sum(sizes) // _SAMPLES)
     # The stride goes on across feeds; else the first token of every text would be a sample.
     offsets = [-sum(sizes[:index]) % stride for index in range(len(sizes))]
-    nodes = _until_last(list(graph.model.graph.node), names)
+    nodes, count = _until_last(list(graph.model.graph.node), names), 1
     while nodes:
-        stretch, nodes = _cut(nodes, names)
-        needed = set().union(*map(reads, nodes))
+        stretch, nodes = _cut(nodes, names, count)
+        count, needed = _INPUTS_AT_A_TIME, set().union(*map(reads, nodes))
         seen: dict[str, list[Samples]] = {}
-        later: list[Values] = []
-        for values, found, offset in zip(known, _run(graph, stretch, names | needed, known), offsets, strict=True):
+        for index, found in enumerate(_run(graph, stretch, names | needed, known)):
             for name in found.keys() & names:
-                seen.setdefault(name, []).append(_samples(found[name], slice(offset, None, stride)))
-            later.append({name: value for name, value in (values | found).items() if name in needed})
-        known = later
+                seen.setdefault(name, []).append(_samples(found[name], slice(offsets[index], None, stride)))
+            known[index] = {name: value for name, value in (known[index] | found).items() if name in needed}
         for name, each in sorted(seen.items()):
             yield name, _joined(each)
 
@@ -93,12 +91,12 @@ def _until_last(nodes: list[onnx.NodeProto], names: set[str]) -> list[onnx.NodeP
     return nodes
 
 
-def _cut(nodes: list[onnx.NodeProto], names: set[str]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """The nodes up to those that compute the next few of the tensors, and the rest."""
+def _cut(nodes: list[onnx.NodeProto], names: set[str], count: int) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The nodes up to those that compute the next `count` of the tensors, and the rest."""
     computed = 0
     for index, node in enumerate(nodes, 1):
         computed += len(names.intersection(node.output))
-        if computed >= _INPUTS_AT_A_TIME:
+        if computed >= count:
             return nodes[:index], nodes[index:]
     return nodes, []
 
