@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime as ort
-from conch_export.model.distances import Alibi, RelativeBias, RelativePositions
+from conch_export.model.distances import Alibi, RelativeBias
 from conch_export.model.network import (
     Activation,
     Attention,
@@ -32,6 +32,7 @@ from conch_export.model.network import (
     Layer,
     Linear,
     Norm,
+    RelativePositions,
     Rotary,
     rotary_frequencies,
 )

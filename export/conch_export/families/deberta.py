@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from conch_export.errors import SourceError
 from conch_export.families.deberta_v2 import DebertaV2
 from conch_export.model.network import Linear
 
@@ -30,13 +31,14 @@ class Deberta(DebertaV2):
 
     def projections(self, config: Settings, weights: Weights, name: str) -> tuple[list[Linear], list[Linear]]:
         """Query, key and value of an attention; and the key and query of relative positions."""
-        joined = np.asarray(weights.linear(f"{name}.in_proj").weight)
-        by_head = joined.reshape(len(joined), config["num_attention_heads"], 3, -1)
+        joined = weights.linear(f"{name}.in_proj").weight
+        outputs, heads = joined.shape[1], config["num_attention_heads"]
+        if outputs % (3 * heads):
+            msg = f"tensor {name}.in_proj.weight has {outputs} outputs, which are not 3 for each of {heads} heads"
+            raise SourceError(f"{msg}: fetch the checkpoint again")
+        columns = np.arange(outputs).reshape(heads, 3, -1)
         biases = (np.asarray(weights.array(f"{name}.q_bias")), None, np.asarray(weights.array(f"{name}.v_bias")))
-        contents = [
-            Linear(np.ascontiguousarray(by_head[:, :, part]).reshape(len(joined), -1), bias)
-            for part, bias in enumerate(biases)
-        ]
+        contents = [Linear(joined[:, columns[:, part].ravel()], bias) for part, bias in enumerate(biases)]
         return contents, [weights.linear(f"{name}.{part}") for part in ("pos_proj", "pos_q_proj")]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from conch_export.errors import SourceError
 from conch_export.families import Family
-from conch_export.model.distances import RelativePositions
-from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer
+from conch_export.model.arrays import LazyArray
+from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, RelativePositions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,7 @@ class DebertaV2(Family):
         keys, queries = (_heads(linear, relative, heads) for linear in positions)
         # The authors' rows run from keys after the query to keys before it: those of `keys` are turned round, so that
         # rows of both go by how far the other token is after the one whose content it is.
-        met = RelativePositions(_symmetric(keys)[:, ::-1], _symmetric(queries), rows)
+        met = RelativePositions(keys[:, ::-1], queries, rows)
         # Three products are added up in a score: of two contents, and of each with a position.
         scale = (3 * keys.shape[2]) ** -0.5
         output = weights.linear(f"{name}.attention.output.dense")
@@ -141,17 +141,18 @@ def log_buckets(distances: NDArray[np.int64], count: int, farthest: int) -> NDAr
     return np.where(np.abs(distances) <= middle, distances, np.sign(distances) * far)
 
 
-def _heads(linear: Linear, relative: Floats, heads: int) -> Floats:
-    """[heads, 2 * span, head width]: relative positions as keys or queries."""
-    projected = relative @ np.asarray(linear.weight)
-    if linear.bias is not None:
-        projected += linear.bias
-    return np.asarray(projected.reshape(len(relative), heads, -1).transpose(1, 0, 2), np.float32)
+def _heads(linear: Linear, relative: Floats, heads: int) -> LazyArray:
+    """[heads, 2 * span + 1, head width]: relative positions -span .. span as keys or queries."""
 
+    def read() -> Floats:
+        projected = relative @ np.asarray(linear.weight)
+        if linear.bias is not None:
+            projected += linear.bias
+        table = projected.reshape(len(relative), heads, -1).transpose(1, 0, 2)
+        # The authors' table lacks the last position, which shares the row of the one before.
+        return np.concatenate([table, table[:, -1:]], axis=1)
 
-def _symmetric(table: Floats) -> Floats:
-    """[heads, 2 * span + 1, head width]: rows for -span .. span, of which the authors' table lacks the last."""
-    return np.concatenate([table, table[:, -1:]], axis=1)
+    return LazyArray((heads, len(relative) + 1, linear.weight.shape[1] // heads), read)
 
 
 def _normed(norm: Norm, table: Floats) -> Floats:

@@ -77,27 +77,3 @@ class RelativeBias:
 
 DistanceBias = Alibi | RelativeBias
 """Added to the score of every pair of tokens."""
-
-
-@dataclass(frozen=True)
-class RelativePositions:
-    """Disentangled attention (He et al. 2021): contents meet positions that depend on how far apart two tokens are.
-
-    The score of query i and key j, before it is scaled, gains query_i . keys[row(j - i)] (content to position) and
-    key_j . queries[row(i - j)] (position to content).
-
-    Attributes:
-        keys: [heads, rows, head width], what queries meet.
-        queries: [heads, rows, head width], what keys meet.
-        rows: INT64 [2 * reach + 1], for every distance the row in both; entry reach + d for the other token being d
-            tokens after the one whose content it is. No two tokens of a row are farther apart than `reach`.
-    """
-
-    keys: Floats
-    queries: Floats
-    rows: NDArray[np.int64]
-
-    @property
-    def reach(self) -> int:
-        """The largest distance."""
-        return len(self.rows) // 2

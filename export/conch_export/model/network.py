@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conch_export.model.arrays import Array
-    from conch_export.model.distances import DistanceBias, RelativePositions
+    from conch_export.model.distances import DistanceBias
 
 Part = TypeVar("Part")
 
@@ -66,6 +66,30 @@ class Rotary:
 def rotary_frequencies(theta: float, width: int) -> NDArray[np.float64]:
     """[width / 2], the usual ones: theta ** (-2 i / width)."""
     return np.asarray(theta ** (-np.arange(0, width, 2) / width), np.float64)
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """Disentangled attention (He et al. 2021): contents meet positions that depend on how far apart two tokens are.
+
+    The score of query i and key j, before it is scaled, gains query_i . keys[row(j - i)] (content to position) and
+    key_j . queries[row(i - j)] (position to content).
+
+    Attributes:
+        keys: [heads, rows, head width], what queries meet.
+        queries: [heads, rows, head width], what keys meet.
+        rows: INT64 [2 * reach + 1], for every distance the row in both; entry reach + d for the other token being d
+            tokens after the one whose content it is. No two tokens of a row are farther apart than `reach`.
+    """
+
+    keys: Array
+    queries: Array
+    rows: NDArray[np.int64]
+
+    @property
+    def reach(self) -> int:
+        """The largest distance."""
+        return len(self.rows) // 2
 
 
 @dataclass(frozen=True)

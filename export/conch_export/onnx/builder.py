@@ -95,9 +95,10 @@ class GraphBuilder:
             self._root.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 
-    def shared(self, stem: str, value: NDArray[Any]) -> str:
+    def shared(self, stem: str, value: NDArray[Any] | Weight) -> str:
         """A constant that is named by its content, so that all who add the same share it."""
-        return self.constant(value, f"{stem}.{hashlib.sha256(value.tobytes()).hexdigest()[:8]}")
+        content = np.ascontiguousarray(value)
+        return self.constant(value, f"{stem}.{hashlib.sha256(content.tobytes()).hexdigest()[:8]}")
 
     def adopt(self, constants: Sequence[onnx.TensorProto], weights: Mapping[str, Weight]) -> None:
         """Take over the constants of another graph, under their names, and those of them that are weights."""

@@ -17,7 +17,7 @@ from conch_export.onnx.builder import MICROSOFT
 from conch_export.onnx.distances import TILE_TOKENS
 
 if TYPE_CHECKING:
-    from conch_export.model.distances import RelativePositions
+    from conch_export.model.network import RelativePositions
     from conch_export.onnx.builder import GraphBuilder
     from conch_export.onnx.distances import Tile
 
@@ -40,7 +40,7 @@ class RelativeScores:
         rows = np.pad(positions.rows, self._reach - positions.reach, mode="edge")
         self._rows = g.shared("relative.rows", rows)
         self._keys = g.shared("relative.keys", positions.keys)
-        self._queries = g.shared("relative.queries", positions.queries * np.float32(scale))
+        self._queries = g.shared("relative.queries", positions.queries * scale)
         self._counts = counts
         middle = g.int64([[self._reach]])
         self._begins, self._ends = g.node("Sub", middle, counts), g.node("Add", middle, counts)

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from conch_export.model.arrays import Array
-    from conch_export.model.distances import RelativePositions
     from conch_export.model.heads import HeadLayer, Lexical, Vocabulary
-    from conch_export.model.network import Attention, Encoder, FeedForward, Layer, Linear, Part, Rotary
+    from conch_export.model.network import (
+        Attention,
+        Encoder,
+        FeedForward,
+        Layer,
+        Linear,
+        Part,
+        RelativePositions,
+        Rotary,
+    )
 
     Encode = Callable[[list[int], list[int], int], torch.Tensor]
     """From ids, types and the number of masked tokens at the end to FP32 [tokens, hidden]."""
