@@ -63,6 +63,10 @@ _MEAN_POOLING = {"word_embedding_dimension": 48, "pooling_mode_mean_tokens": Tru
 _CORPUS = ["the quick brown fox jumps over the lazy dog", "to be or not to be, that is the question"]
 
 
+ADAPTERS = {"jina_v3": "classification"}
+"""The adapter that tests take of a kind of checkpoint that has several."""
+
+
 class Checkpoints:
     """Makes checkpoints below a folder, each once."""
 
@@ -203,6 +207,14 @@ class Checkpoints:
     def gte(self, name: str = "gte") -> Path:
         """An embedding model with stretched rotary positions, as the Hub has it."""
         return self._published(name, hub_checkpoints.GTE)
+
+    def jina_v3(self, name: str = "jina-v3") -> Path:
+        """An embedding model with an adapter for each of five tasks, as the Hub has it."""
+        folder = self._published(name, hub_checkpoints.JINA_V3)
+        modules = json.loads((folder / "modules.json").read_text())
+        modules[0] |= {"type": "custom_st.Transformer", "kwargs": ["task"]}
+        (folder / "modules.json").write_text(json.dumps(modules))
+        return folder
 
     def jina_bert(self, name: str = "jina-bert") -> Path:
         """An embedding model with ALiBi, as the Hub has it."""

@@ -95,6 +95,52 @@ JINA_BERT: dict[str, Any] = {
     "feed_forward_type": "geglu",
 }
 
+_JINA_CODE = "jinaai/xlm-roberta-flash-implementation--{}"
+JINA_V3: dict[str, Any] = {
+    "model_type": "xlm-roberta",
+    "architectures": ["XLMRobertaModel"],
+    "auto_map": {
+        "AutoConfig": _JINA_CODE.format("configuration_xlm_roberta.XLMRobertaFlashConfig"),
+        "AutoModel": _JINA_CODE.format("modeling_lora.XLMRobertaLoRA"),
+        "AutoModelForMaskedLM": _JINA_CODE.format("modeling_xlm_roberta.XLMRobertaForMaskedLM"),
+    },
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": LENGTH,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "position_embedding_type": "rotary",
+    "rotary_emb_base": 20000.0,
+    "lora_adaptations": ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"],
+    "task_instructions": {
+        "retrieval.query": "Represent the query for retrieving evidence documents: ",
+        "retrieval.passage": "Represent the document for retrieval: ",
+        "separation": "",
+        "classification": "",
+        "text-matching": "",
+    },
+    "lora_alpha": 1,
+    "lora_dropout_p": 0.0,
+    "lora_main_params_trainable": False,
+    "lora_rank": 4,
+    "load_trained_adapters": True,
+    "matryoshka_dimensions": [16, 32, HIDDEN],
+    "emb_pooler": None,
+    "truncate_dim": None,
+    "use_cache": True,
+    "use_flash_attn": True,
+    "use_reentrant": False,
+    "torch_dtype": "float32",
+}
+
 
 def save(folder: Path, config: dict[str, Any]) -> None:
     """Write config.json and model.safetensors; the same numbers at every call."""
@@ -114,6 +160,8 @@ def _is_norm(name: str) -> bool:
 
 
 def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
+    if config.get("lora_adaptations"):
+        return _jina_v3(len(config["lora_adaptations"]), config["lora_rank"])
     count = config["type_vocab_size"]
     types = [("embeddings.token_type_embeddings.weight", (count, HIDDEN))] if count else []
     embeddings = [("embeddings.word_embeddings.weight", (VOCABULARY, HIDDEN)), *types]
@@ -180,6 +228,33 @@ def _jina(index: int) -> list[tuple[str, tuple[int, ...]]]:
         *_linear(f"{name}.mlp.wo", INNER, HIDDEN),
         *_norm(f"{name}.mlp.layernorm"),
     ]
+
+
+def _jina_v3(tasks: int, rank: int) -> list[tuple[str, tuple[int, ...]]]:
+    shapes = {"embeddings.word_embeddings": (VOCABULARY, HIDDEN), "embeddings.token_type_embeddings": (1, HIDDEN)}
+    biases: dict[str, tuple[int, ...]] = {}
+    norms = ["emb_ln"]
+    for name in (f"encoder.layers.{index}" for index in range(LAYERS)):
+        linears = {
+            f"{name}.mixer.Wqkv": (3 * HIDDEN, HIDDEN),
+            f"{name}.mixer.out_proj": (HIDDEN, HIDDEN),
+            f"{name}.mlp.fc1": (INNER, HIDDEN),
+            f"{name}.mlp.fc2": (HIDDEN, INNER),
+        }
+        shapes |= linears
+        biases |= {linear: shape[:1] for linear, shape in linears.items()}
+        norms += [f"{name}.norm1", f"{name}.norm2"]
+    tensors = [(f"{name}.bias", shape) for name, shape in biases.items()]
+    tensors += [tensor for norm in norms for tensor in _norm(norm)]
+    for name, (rows, columns) in shapes.items():
+        wide, tall = (tasks, rank, columns), (tasks, rows, rank)
+        a, b = (wide, tall) if name in biases else (tall, wide)
+        tensors += [
+            (f"{name}.parametrizations.weight.original", (rows, columns)),
+            (f"{name}.parametrizations.weight.0.lora_A", a),
+            (f"{name}.parametrizations.weight.0.lora_B", b),
+        ]
+    return [(f"roberta.{name}", shape) for name, shape in tensors]
 
 
 def _linear(name: str, inputs: int, outputs: int) -> list[tuple[str, tuple[int, ...]]]:

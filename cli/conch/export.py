@@ -10,6 +10,7 @@ from conch.console import facts, refused, stderr, steps
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
+    Adapter,
     Aim,
     MaxLength,
     Model,
@@ -40,6 +41,7 @@ def export(
     repository: Repository = DEFAULT_REPOSITORY,
     name: of.Name = None,
     revision: Revision = None,
+    adapter: Adapter = None,
     precision: of.Precision = None,
     target: of.Target = "cpu",
     pooling: of.Pooling = None,
@@ -92,6 +94,7 @@ def export(
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
         ignore_memory=ignore_memory,
+        adapter=adapter,
     )
     with refused():
         if (check or missing) and cores is None:
@@ -128,6 +131,8 @@ def _run(options: Options, *, missing: bool, check: bool) -> None:
 def _told(exported: Exported) -> Iterator[tuple[str, str]]:
     description = exported.description
     yield "from", f"{description.source.origin} {description.source.revision}"
+    if description.source.adapter:
+        yield "adapter", description.source.adapter
     if description.source.code_sha256:
         yield "by its own code", f"SHA-256 {description.source.code_sha256}"
     yield "models", "\n".join(exported.models)

@@ -43,6 +43,14 @@ Revision = Annotated[
     str | None,
     typer.Option(help="Commit, branch or tag on the Hub."),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER|ID|NAME",
+        help="LoRA adapter that is merged into the weights: a folder, a Hub id (ID@REVISION), or the name of one that "
+        "the checkpoint has itself (`none` for none of them).",
+    ),
+]
 UpdateLock = Annotated[
     bool,
     typer.Option(

@@ -12,6 +12,7 @@ from conch.console import refused, stderr, stdout, steps
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
+    Adapter,
     Aim,
     AsJson,
     MaxLength,
@@ -30,6 +31,7 @@ def plan(
     model: Model = DEFAULT_MODEL,
     repository: Repository = DEFAULT_REPOSITORY,
     revision: Revision = None,
+    adapter: Adapter = None,
     max_length: MaxLength = None,
     task: Task = None,
     memory: Annotated[
@@ -58,6 +60,7 @@ def plan(
         reference=model,
         repository=repository,
         revision=revision,
+        adapter=adapter,
         precision=ce.Precision(precision),
         plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
         overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task)),

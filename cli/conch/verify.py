@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from conch.console import facts, refused, stdout, steps
-from conch.options import DEFAULT_MODEL, DEFAULT_REPOSITORY, AsJson, Repository
+from conch.options import DEFAULT_MODEL, DEFAULT_REPOSITORY, Adapter, AsJson, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ def verify(
         str | None,
         typer.Option(help="Folder or Hub id that the model was exported from, if conch does not find it by itself."),
     ] = None,
+    adapter: Adapter = None,
     trust_remote_code: Annotated[
         bool,
         typer.Option(
@@ -36,7 +37,7 @@ def verify(
     from conch_export import inspect  # noqa: PLC0415
 
     with refused(), steps() as progress:
-        found = inspect(model, repository, checkpoint, progress, trust_remote_code=trust_remote_code)
+        found = inspect(model, repository, checkpoint, progress, trust_remote_code=trust_remote_code, adapter=adapter)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

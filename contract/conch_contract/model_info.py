@@ -21,7 +21,7 @@ FORMAT_PARAMETER = "conch_format"
 
 _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
-_OPTIONAL = ("base", "code_sha256", "pooling", "similarity", "pair_template", "query_model")
+_OPTIONAL = ("base", "code_sha256", "adapter", "pooling", "similarity", "pair_template", "query_model")
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -50,6 +50,8 @@ class ModelInfo:
         revision: Which revision of it.
         weights_sha256: SHA-256 of the original weights.
         code_sha256: SHA-256 of the checkpoint's own code; None where none was run.
+        adapter: What was merged into the weights: origin and revision of an adapter, or the name of one that the
+            checkpoint has itself; None for nothing.
         dimension: Length of a vector, a sparse one's zeros included; None for rerankers.
         pooling: How token embeddings become one vector; None where they do not.
         normalized: Whether the model's vectors have length 1 as served.
@@ -85,6 +87,7 @@ class ModelInfo:
     revision: str = ""
     weights_sha256: str = ""
     code_sha256: str | None = None
+    adapter: str | None = None
     dimension: int | None = None
     pooling: str | None = None
     normalized: bool = False

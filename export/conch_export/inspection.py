@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from conch_export.model.description import Description
     from conch_export.onnx.engine import Row
     from conch_export.progress import Progress
+    from conch_export.sources.source import Source
     from conch_export.verification.agreement import Verification
     from conch_export.verification.verify import Expected
 
@@ -50,6 +51,7 @@ class Inspection:
         source: where its checkpoint came from.
         revision: of the checkpoint.
         code_sha256: of the checkpoint's own code that exported it; empty for none.
+        adapter: what was merged into its weights; empty for nothing.
         licence: as its authors state it; empty where the catalog does not know it.
         precision: of its matrix products.
         max_length: tokens at which texts are truncated.
@@ -70,6 +72,7 @@ class Inspection:
     source: str
     revision: str
     code_sha256: str
+    adapter: str
     licence: str
     precision: str
     max_length: int
@@ -96,6 +99,7 @@ def inspect(
     progress: Progress = silent,
     *,
     trust_remote_code: bool = False,
+    adapter: str | None = None,
 ) -> Inspection:
     """Verify a published model; nothing is written.
 
@@ -105,6 +109,7 @@ def inspect(
         checkpoint: what to compare with: folder, known name or Hub id; None takes where the model came from.
         progress: told about every step, and how far it is.
         trust_remote_code: run the checkpoint's own code, which a model that was exported by it is compared with.
+        adapter: what was merged into its weights: folder or Hub id; None takes where it came from.
 
     Raises:
         SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
@@ -115,7 +120,7 @@ def inspect(
     verification: dict[str, Verification] = {}
     not_compared, problems = "", []
     try:
-        original = _original(description, overrides, repository, checkpoint, trusted=trust_remote_code)
+        original = _original(description, overrides, repository, checkpoint, adapter, trusted=trust_remote_code)
         expected = _expected(original, overrides, progress)
         verification = verify(original, expected, repository, target, progress)
     except VerificationError as error:
@@ -163,6 +168,7 @@ def _stated(description: Description) -> dict[str, Any]:
         "source": source.origin,
         "revision": source.revision,
         "code_sha256": source.code_sha256,
+        "adapter": source.adapter,
         "licence": (entry.licence if entry else None) or "",
         "precision": description.precision.value,
         "max_length": description.max_length,
@@ -184,7 +190,13 @@ def _changed_by_merging(differences: dict[str, float]) -> Iterator[str]:
 
 
 def _original(
-    description: Description, overrides: Overrides, repository: Path, checkpoint: str | None, *, trusted: bool
+    description: Description,
+    overrides: Overrides,
+    repository: Path,
+    checkpoint: str | None,
+    adapter: str | None,
+    *,
+    trusted: bool,
 ) -> Description:
     """The description as its checkpoint gives it, with the facts that the operator stated."""
     published_from = description.source
@@ -195,14 +207,27 @@ def _original(
     if published_from.code_sha256 and not trusted:
         raise SourceError(f"it was exported by the checkpoint's own code: let that run once more with {FLAG}")
     revision = published_from.revision if kind == "hub" and checkpoint is None else None
-    source = find(reference, revision, repository, trust_remote_code=trusted)
+    adapter = adapter or _adapter_of(published_from)
+    source = find(reference, revision, repository, trust_remote_code=trusted, adapter=adapter)
     for what in ("weights", "code"):
         if getattr(source, f"{what}_sha256") != getattr(published_from, f"{what}_sha256"):
             msg = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
             raise SourceError(msg)
     late_interaction = isinstance(description, VectorModel) and description.late_interaction
-    files, name, precision = Checkpoint(source.folder), description.name, description.precision
+    files, name, precision = Checkpoint.of(source), description.name, description.precision
     return describe(files, source, name, precision, overrides, late_interaction=late_interaction)
+
+
+def _adapter_of(source: Source) -> str | None:
+    """The adapter of a published model, as `find` takes it.
+
+    Raises:
+        SourceError: it was a folder.
+    """
+    kind, _, place = source.adapter.partition(":")
+    if kind == "folder":
+        raise SourceError(f"its adapter was a folder called {place!r}: say where that is with --adapter")
+    return place or kind or None  # one that the checkpoint has itself has a name and no kind
 
 
 def _known(origin: str) -> catalog.Entry | None:

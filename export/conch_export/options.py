@@ -40,6 +40,7 @@ class Options:
         update_lock: take the checkpoint as it is now, whatever the repository's lock file says.
         trust_remote_code: run the checkpoint's own code, where the model cannot be computed without.
         ignore_memory: export even where the machine seems to have too little memory for it.
+        adapter: what is merged into the weights, see `provenance.find`.
     """
 
     reference: str
@@ -53,6 +54,7 @@ class Options:
     update_lock: bool = False
     trust_remote_code: bool = False
     ignore_memory: bool = False
+    adapter: str | None = None
 
 
 def public_name(options: Options) -> str:
@@ -63,7 +65,7 @@ def public_name(options: Options) -> str:
     """
     entry, reference = catalog.find(options.reference), Path(options.reference)
     folder = reference.resolve() if reference.is_dir() else reference
-    name = options.name or (entry.name if entry else folder.name.lower())
+    name = options.name or "-".join([entry.name if entry else folder.name.lower(), *_adapter_name(options)])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         msg = f"{name!r} cannot name a model: give letters, digits, '.', '_' and '-' with --name"
         raise UnsupportedError(msg)
@@ -72,6 +74,14 @@ def public_name(options: Options) -> str:
         msg = f"{name!r} is what the {ending} of a model is called: choose a --name without that ending"
         raise UnsupportedError(msg)
     return name
+
+
+def _adapter_name(options: Options) -> list[str]:
+    """What tells the model from the same one without the adapter."""
+    if options.adapter is None:
+        return []
+    path = Path(options.adapter)
+    return [(path.resolve() if path.is_dir() else Path(options.adapter.partition("@")[0])).name.lower()]
 
 
 def described(options: Options, progress: Progress = silent, *, hashed: bool = True) -> tuple[Description, Checkpoint]:
@@ -92,9 +102,10 @@ def described(options: Options, progress: Progress = silent, *, hashed: bool = T
         update_lock=options.update_lock,
         trust_remote_code=options.trust_remote_code,
         hashed=hashed,
+        adapter=options.adapter,
         on_bytes=lambda done, total: progress("fetching the checkpoint", done, total),
     )
-    checkpoint, wanted = Checkpoint(source.folder), options.late_interaction
+    checkpoint, wanted = Checkpoint.of(source), options.late_interaction
     if wanted is None and (entry := catalog.find(options.reference)) is not None:
         wanted = entry.late_interaction or None
     name, overrides = public_name(options), options.overrides

@@ -88,7 +88,7 @@ def check(options: Options) -> None:
     description, _ = described(options)
     configs = triton_models(description, options.plan)
     paths = {options.repository / name / "config.pbtxt": to_text(config) for name, config in configs.items()}
-    if description.source.key:
+    if description.source.locks:
         paths[options.repository / LOCK_FILE] = lock_text(options.repository, [description.source])
     differing = [str(path) for path, text in paths.items() if not path.exists() or path.read_text("utf-8") != text]
     if differing:
@@ -127,6 +127,7 @@ def _report(
         "revision": description.source.revision,
         "weights_sha256": description.source.weights_sha256,
         "code_sha256": description.source.code_sha256,
+        "adapter": description.source.adapter,
         "overrides": overrides.as_dict(),
         "verification": {name: measured.as_dict() for name, measured in verification.items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},

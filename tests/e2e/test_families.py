@@ -16,6 +16,7 @@ from conch_export.families import family_of
 from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
+from tests.checkpoints import ADAPTERS
 from tests.exports import export_once
 from tests.serving import Serving
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ["bert", "xlm_roberta", "mpnet", "nomic_bert", "jina_bert", "gte", "modernbert", "qwen3"]
 FAMILIES += ["qwen2", "llama", "mistral", "distilbert", "electra", "camembert", "gemma3", "nomic_moe"]
-FAMILIES += ["deberta_v2", "t5"]
+FAMILIES += ["deberta_v2", "t5", "jina_v3"]
 WITHOUT = {"roformer": False, "abacus": True}  # optimum converts them; whether their own code must be run for that
 FIRST, LAST = ["xlm_roberta"], ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy dog " * 30, "größer, 日本語 and 🐚"]
@@ -47,6 +48,7 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
                 "precision": Precision.FP32,
                 "plan": plan(cores=1),
                 "trust_remote_code": WITHOUT.get(name, False),
+                "adapter": ADAPTERS.get(name),
             }
             export_once(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
@@ -74,7 +76,7 @@ def test_a_family_is_served_with_its_own_vectors(
         vectors = client.embed(TEXTS, model=family)
         limit = client.model(family).max_length
     assert max(map(len, ids)) >= min(limit, 257)  # longer than one tile of attention where the model takes it
-    wanted = expected(Checkpoint(getattr(checkpoints, family)()), ids, family)
+    wanted = expected(Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, "")), ids, family)
     np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
 
     answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": family, "input": TEXTS}, timeout=60).json()

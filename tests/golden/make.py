@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.hub_checkpoints import GTE, NOMIC_BERT, save
+from tests.hub_checkpoints import GTE, JINA_V3, NOMIC_BERT, save
 
 ROWS = [np.random.default_rng(0).integers(5, 30000, length).tolist() for length in (3, 17, 130, 170, 300)]
 
@@ -57,12 +58,33 @@ def gte() -> list[list[float]]:
     return _means(model)
 
 
+def jina_v3() -> list[list[float]]:
+    """Of the adapter for classification, the fourth of five, which is added to the weights that it changes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        save(Path(scratch, "made"), JINA_V3)
+        tensors = load_file(Path(scratch, "made", "model.safetensors"))
+    merged = {name: tensor for name, tensor in tensors.items() if ".parametrizations." not in name}
+    for name, tensor in tensors.items():
+        base, found, part = name.partition(".parametrizations.weight.")
+        if found and part == "original":
+            a, b = (tensors[f"{base}{found}0.lora_{each}"][3] for each in "AB")
+            delta = a @ b if "embeddings" in base else b @ a
+            merged[f"{base}.weight"] = tensor + delta * (JINA_V3["lora_alpha"] / JINA_V3["lora_rank"])
+    config = JINA_V3 | {"model_type": "jina_embeddings_v3"}
+    return _means(_load("JinaEmbeddingsV3Model", merged, config, theta=JINA_V3["rotary_emb_base"]))
+
+
 def _load(kind: str, made: dict[str, Any], config: dict[str, Any], theta: float) -> Any:
+    """The model of that kind, from tensors or from what `save` makes of a configuration."""
     known = {key: config[key] for key in ("model_type", *_COMMON)}
     rotary = {"rope_type": "default", "rope_theta": float(theta)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "checkpoint")
-        save(folder, made)
+        if "model_type" in made:
+            save(folder, made)
+        else:
+            folder.mkdir()
+            save_file(made, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(known | {"rope_parameters": rotary}))
         return getattr(transformers, kind).from_pretrained(folder).eval()
 
@@ -77,7 +99,7 @@ def main() -> None:
     content = {
         "transformers": transformers.__version__,
         "rows": ROWS,
-        "means": {"nomic_bert": nomic_bert(), "gte": gte()},
+        "means": {"nomic_bert": nomic_bert(), "gte": gte(), "jina_v3": jina_v3()},
     }
     Path(__file__).with_name("token_means.json").write_text(json.dumps(content) + "\n")
 

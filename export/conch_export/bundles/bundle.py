@@ -110,11 +110,12 @@ def make_bundle(
     lock, models, contents = Lock(), dict[str, File](), dict[str, "Path"]()
     for reference in references:
         source = find(reference, revision, repository, on_bytes=partial(on_bytes, reference))
-        key = source.key or source.folder.name
-        if key in lock.sources:
-            raise SourceError(f"two checkpoints are called {key!r}: bundle them one by one")
-        lock = lock.adding(key, source.locked)
-        contents |= {one.sha256: source.folder / path for path, one in source.files.items()}
+        for part in source.parts or (source,):
+            key = part.key or part.folder.name
+            if key in lock.sources:
+                raise SourceError(f"two checkpoints are called {key!r}: bundle them one by one")
+            lock = lock.adding(key, part.locked)
+            contents |= {one.sha256: part.folder / path for path, one in part.files.items()}
         exported = record(repository, _exported_files(repository, source))
         contents |= {one.sha256: repository / path for path, one in exported.items()}
         models |= exported

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from conch_export.checkpoints.adapters import own, peft
 from conch_export.checkpoints.architecture import in_this_generation, with_defaults
 from conch_export.checkpoints.known_keys import TRANSFORMER, kind_of
 from conch_export.checkpoints.lookups.router import Routes, read_routes
@@ -17,10 +18,12 @@ from conch_export.checkpoints.settings import Settings, read_json, read_settings
 from conch_export.checkpoints.tokenizer import ServedTokenizer, read_tokenizer
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.sources.files import is_transformer_folder, weight_files
+from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_transformer_folder, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conch_export.sources.source import Source
 
 _SENTENCE_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 """Parts of the file names of sentence-transformers' settings of an encoder, in the order in which it looks for them."""
@@ -31,9 +34,22 @@ _OF_THE_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of a checkpoint's folder, each read when it is first needed."""
+    """The files of a checkpoint's folder, each read when it is first needed.
+
+    Attributes:
+        folder: of the checkpoint; an adapter of PEFT in it is merged.
+        adapter: the name of one of the adapters that the checkpoint has itself; empty where none was chosen.
+        holder: keeps the folder, see `Source`.
+    """
 
     folder: Path
+    adapter: str = ""
+    holder: object = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, source: Source) -> Checkpoint:
+        """The files of a source."""
+        return cls(source.folder, "" if source.parts else source.adapter, source.holder)
 
     def json(self, name: str) -> Any:
         """The content of a JSON file, or None where there is no such file.
@@ -209,8 +225,26 @@ class Checkpoint:
 
     @cached_property
     def weights(self) -> Weights:
-        """The weights under the names of the base model."""
-        return Weights.load(weight_files(self.transformer), self.model_type)
+        """The weights under the names of the base model, with the adapter in them."""
+        files = weight_files(self.transformer)
+        if self.has_peft_adapter:
+            # The files themselves, not the links to them, which may go before the last tensor is read.
+            weights = Weights.load([path.resolve() for path in files], self.model_type)
+            adapter = Weights.load([(self.transformer / ADAPTER_WEIGHTS).resolve()])
+            replaced, low_ranks = peft.changes(self.transformer, adapter, weights)
+            return replace(weights, tensors=weights.tensors | replaced, low_ranks=low_ranks)
+        weights = Weights.load(files, self.model_type)
+        return replace(weights, low_ranks=own.low_ranks(self.stated_config, weights, self.adapter))
+
+    @property
+    def own_adapters(self) -> list[str]:
+        """The adapters that the checkpoint has itself, by name."""
+        return own.names(self.stated_config) if self.static is None else []
+
+    @property
+    def has_peft_adapter(self) -> bool:
+        """Whether PEFT's adapter lies beside the weights."""
+        return (self.transformer / ADAPTER_CONFIG).exists()
 
 
 def _arguments(stated: Settings, *names: str) -> dict[str, Any]:

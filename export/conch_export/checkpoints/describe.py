@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from conch_contract import Task, is_pair_template
 
+from conch_export.checkpoints.adapters.own import refuse_unchosen
 from conch_export.checkpoints.architecture import label_count, refuse_unread, refuse_wrong_types
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
@@ -77,6 +78,9 @@ def describe(
     """
     checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
     common: dict[str, Any] = {"name": name, "source": source, "precision": precision}
+    if checkpoint.has_peft_adapter and (checkpoint.static is not None or family_of(checkpoint.config) is None):
+        msg = f"the adapter {source.adapter} of a checkpoint without a family here is not built: merge it with PEFT"
+        raise UnsupportedError(msg)
     if checkpoint.static is not None:
         return _static(checkpoint, checkpoint.static, overrides, late_interaction=late_interaction, **common)
     reader = _Reader(checkpoint, source, overrides)
@@ -170,6 +174,7 @@ class _Reader:
         self._known_task = known_task(source)
         self._usage = known_usage(source)
         self._family = family_of(checkpoint.config)
+        refuse_unchosen(checkpoint.stated_config, checkpoint.adapter)
         keys = self._family.keys if self._family else None
         if not source.code_sha256:  # a checkpoint's own code reads what it likes
             refuse_unread(checkpoint.stated_config, self._family.known_keys if self._family else None)

@@ -73,7 +73,7 @@ _MODERNBERT = _Layout(
 _DECODER = _Layout(None, None, "score", pooling="last")
 _CLASSIFIERS = {
     **dict.fromkeys(("bert", "ernie", "nomic_bert", "new"), _POOLER),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet"), _ROBERTA),
+    **dict.fromkeys(("roberta", "xlm-roberta", "jina_embeddings_v3", "camembert", "data2vec-text", "mpnet"), _ROBERTA),
     **dict.fromkeys(("deberta", "deberta-v2"), _DEBERTA),
     **dict.fromkeys(("qwen3", "qwen2", "llama", "mistral", "gemma", "gemma2", "gemma3_text"), _DECODER),
     "electra": _ROBERTA._replace(activation="gelu"),

@@ -27,10 +27,10 @@ CONFIG_WITHOUT_EFFECT = _keys("""
     forced_bos_token_id forced_eos_token_id fused_bias_fc fused_dropout_add_ln gradient_checkpointing
     hidden_dropout_prob id2label initializer_cutoff_factor initializer_factor initializer_range
     is_encoder_decoder keys_to_ignore_at_inference label2id language layerdrop legacy length_penalty license
-    mask_token_id max_length max_window_layers min_length mlp_checkpoint_lvl mlp_dropout model_max_length
-    model_name moe_resid_pdrop no_repeat_ngram_size num_beam_groups num_beams num_decoder_layers num_labels
-    num_return_sequences output_attentions output_hidden_states output_past output_scores
-    pad_vocab_size_multiple padding_idx pooler_dropout pooler_fc_size pooler_hidden_size
+    lora_dropout_p lora_main_params_trainable mask_token_id max_length max_window_layers min_length
+    mlp_checkpoint_lvl mlp_dropout model_max_length model_name moe_resid_pdrop no_repeat_ngram_size num_beam_groups
+    num_beams num_decoder_layers num_labels num_return_sequences output_attentions output_hidden_states
+    output_past output_scores pad_vocab_size_multiple padding_idx pooler_dropout pooler_fc_size pooler_hidden_size
     pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix pretraining_tp
     problem_type qa_dropout reference_compile remove_invalid_values repad_logits_with_grad repetition_penalty
     resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef sentence_transformers sep_token_id
@@ -38,8 +38,8 @@ CONFIG_WITHOUT_EFFECT = _keys("""
     summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj
     suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_weights_
     tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript train_data transformers_version
-    typical_p unpad_inputs use_bfloat16 use_cache use_flash_attn use_memory_efficient_attention use_xentropy
-    vocab_type xla_device
+    typical_p unpad_inputs use_bfloat16 use_cache use_flash_attn use_memory_efficient_attention use_reentrant
+    use_xentropy vocab_type xla_device
 """)
 """Of config.json: training, generation, decoders, heads' names, bookkeeping, and ways to the same numbers."""
 MATRYOSHKA = "matryoshka_dimensions"
@@ -87,6 +87,12 @@ QUERY_EXPANSION = _keys("attend length strategy token")
 ROUTER = _keys("parameters structure types")
 ROUTER_PARAMETERS = _keys("allow_empty_key default_route route_mappings")
 """Of router_config.json."""
+ADAPTER = _keys("""
+    auto_mapping base_model_name_or_path bias corda_config eva_config exclude_modules fan_in_fan_out inference_mode
+    layers_pattern layers_to_transform loftq_config lora_dropout lora_ga_config megatron_core modules_to_save
+    peft_version qalora_group_size revision runtime_config target_modules task_type
+""")
+"""Of PEFT's adapter_config.json: how it was trained, and which modules it changes, which its tensors say as well."""
 MODULE = _keys("idx kwargs name path type")
 """Of an entry of modules.json."""
 MODULES: Mapping[str, frozenset[str]] = {

@@ -66,7 +66,9 @@ class Modules:
         self._checkpoint = checkpoint
         saved_as = checkpoint.settings(_SETTINGS).get("model_type")
         self.is_cross_encoder, self.is_multi_vector = saved_as == "CrossEncoder", saved_as == "MultiVectorEncoder"
-        modules = [_kind_and_folder(stated) for stated in checkpoint.modules]
+        # Which of a checkpoint's own adapters is taken, callers say by `task`; here each is a model of its own.
+        arguments = ["task"] if checkpoint.own_adapters else []
+        modules = [_kind_and_folder(stated, arguments) for stated in checkpoint.modules]
         self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
         self.looks_up_queries = self._looks_up_queries()
         if not self.is_cross_encoder:
@@ -292,15 +294,15 @@ class Modules:
             raise UnsupportedError(f"the checkpoint ends in {ends}, which is not built")
 
 
-def _kind_and_folder(stated: Settings) -> tuple[str, str]:
-    """Kind and folder of a module.
+def _kind_and_folder(stated: Settings, arguments: list[str]) -> tuple[str, str]:
+    """Kind and folder of a module, which may take no other arguments than these from callers.
 
     Raises:
         SourceError: it states neither, or a folder that is elsewhere.
         UnsupportedError: it states a key that is not known here, or takes arguments of its own from callers.
     """
     stated.refuse_unknown(MODULE)
-    if stated.of("kwargs", list[Any], []):
+    if stated.of("kwargs", list[Any], []) not in ([], arguments):
         msg = f"{stated.place} takes arguments from its callers (kwargs = {stated['kwargs']!r}), which is not built"
         raise UnsupportedError(msg)
     for key in ("type", "path"):

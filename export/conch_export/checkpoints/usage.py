@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from conch_export.checkpoints.adapters.own import prompts as prompts_of_adapter
 from conch_export.checkpoints.known_keys import MATRYOSHKA
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.sources import catalog
@@ -41,6 +42,8 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
     named = stated.inner("prompts")
     prompts = {name: named.of(name, str, "") for name in named}
     default = stated.of("default_prompt_name", str, "")
+    if checkpoint.own_adapters and (of_adapter := prompts_of_adapter(checkpoint.stated_config, checkpoint.adapter)):
+        prompts, default = of_adapter, checkpoint.adapter
     if not any(prompts.values()) and not default:
         prompts, default = dict(usage.prompts), usage.default_prompt_name
     if overrides.prompts is not None:

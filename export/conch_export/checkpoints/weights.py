@@ -17,14 +17,25 @@ from conch_export.model.arrays import LazyArray
 from conch_export.model.network import Linear, Norm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-"""Endings of names in BERT checkpoints from TensorFlow, which transformers reads too."""
-_SAVED_AS = {"camembert": "roberta", "deberta-v2": "deberta", "xlm-roberta": "roberta"}
+    from conch_export.checkpoints.adapters.low_rank import LowRank
+
+_RENAMED = {
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    ".parametrizations.weight.original": ".weight",
+}
+"""Endings of names: of BERT checkpoints from TensorFlow, which transformers reads too, and of parametrised modules."""
+_SAVED_AS = {
+    "camembert": "roberta",
+    "deberta-v2": "deberta",
+    "jina_embeddings_v3": "roberta",
+    "xlm-roberta": "roberta",
+}
 """Architectures whose tensors transformers saves under the name of another."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Types that hold plain numbers; quantized ones need a scale, which is not read."""
@@ -37,10 +48,14 @@ class Weights:
     Attributes:
         tensors: file and stored name, by today's name.
         prefix: stands before the base model's names.
+        prefixes: those that stand before them in checkpoints of its architecture.
+        low_ranks: adapters that are merged into tensors when those are read, by the names of `tensors`.
     """
 
     tensors: dict[str, tuple[Path, str]]
     prefix: str
+    prefixes: tuple[str, ...] = ("",)
+    low_ranks: Mapping[str, LowRank] = field(default_factory=dict)
     _open: dict[Path, Any] = field(default_factory=dict)
 
     @classmethod
@@ -53,7 +68,7 @@ class Weights:
         tensors = {_renamed(name): (path, name) for path in files for name in _tensor_names(path)}
         candidates = (f"{_SAVED_AS.get(model_type, model_type)}.", "model.", "")
         prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
-        return cls(tensors, prefix)
+        return cls(tensors, prefix, candidates)
 
     def __contains__(self, name: str) -> bool:
         return self._resolve(name) in self.tensors
@@ -73,6 +88,27 @@ class Weights:
         full = self._resolve(name)
         if full not in self.tensors:
             raise self._missing(name)
+        stored = _Stored(self._of_numbers(full))
+        return _Merged(stored, self.low_ranks[full]) if full in self.low_ranks else stored
+
+    def known_as(self, name: str) -> str | None:
+        """The name in `tensors` of a tensor that may have another prefix than those; None where there is none."""
+        bare = next((name.removeprefix(each) for each in self.prefixes if each and name.startswith(each)), name)
+        return next((each for each in map(self._resolve, (name, bare)) if each in self.tensors), None)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; raises SourceError where there is none."""
+        full = self._resolve(name)
+        if full not in self.tensors:
+            raise self._missing(name)
+        return tuple(self._of_numbers(full).get_shape())
+
+    def part(self, name: str, index: int) -> NDArray[np.float32]:
+        """One of several tensors that lie one behind the other in one; the others are not read."""
+        return _numbers(self._of_numbers(self._resolve(name))[index])
+
+    def _of_numbers(self, full: str) -> Any:
+        """A tensor by its name in `tensors`; raises UnsupportedError where it is quantized."""
         path, stored = self.tensors[full]
         tensor = self._stored(path, stored)
         if (kind := tensor.get_dtype()) not in _NUMBERS:
@@ -82,7 +118,7 @@ class Weights:
                 "convert it with model.float().save_pretrained(FOLDER)"
             )
             raise UnsupportedError(msg)
-        return _Stored(tensor)
+        return tensor
 
     def linear(self, name: str) -> Linear:
         """A torch `nn.Linear`, with or without a bias."""
@@ -99,6 +135,14 @@ class Weights:
         size = outputs // parts
         rows = [slice(part * size, (part + 1) * size) for part in range(parts)]
         return [Linear(stored[part].T, None if bias is None else bias[part]) for part in rows]
+
+    def stacked(self, name: str, parts: int) -> list[LazyArray]:
+        """Matrices that lie one below the other in one tensor, of as many rows each."""
+        tensor = self._shaped(name, 2)
+        if len(tensor) % parts:
+            raise SourceError(f"tensor {name} has {len(tensor)} rows, which are not {parts} parts: {_FIX}")
+        size = len(tensor) // parts
+        return [tensor[part * size : (part + 1) * size] for part in range(parts)]
 
     def table(self, name: str) -> LazyArray:
         """A torch `nn.Embedding`: [entries, width]."""
@@ -168,6 +212,20 @@ class _Stored(LazyArray):
             return part
         begin, end, step = key.indices(len(self))
         return LazyArray(part.shape, lambda: _numbers(self._tensor[begin:end:step]))
+
+
+class _Merged(LazyArray):
+    """A tensor with an adapter in it; of some of its rows no others are read."""
+
+    def __init__(self, stored: LazyArray, low_rank: LowRank) -> None:
+        super().__init__(stored.shape, lambda: low_rank.merged(np.asarray(stored)))
+        self._stored, self._low_rank = stored, low_rank
+
+    def __getitem__(self, key: Any) -> LazyArray:
+        part = super().__getitem__(key)
+        if not isinstance(key, slice):
+            return part
+        return LazyArray(part.shape, lambda: self._low_rank.merged(np.asarray(self._stored[key]), key))
 
 
 def _numbers(stored: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import UnsupportedError
 from conch_export.families import Family
 from conch_export.model.network import (
     Activation,
@@ -23,7 +23,6 @@ from conch_export.model.network import (
 if TYPE_CHECKING:
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
-    from conch_export.model.arrays import LazyArray
 
 
 class NomicBert(Family):
@@ -105,19 +104,10 @@ def _experts(config: Settings, weights: Weights, name: str) -> Experts:
     """The networks' weights lie one below the other in two tensors [experts * inner, hidden]."""
     if config["activation_function"] != "gelu":
         raise UnsupportedError(f"{config.place} states experts with {config['activation_function']} (known: gelu)")
-    count = config["num_experts"]
-    ups, downs = (_stacked(weights, f"{name}.experts.mlp.{part}", count) for part in ("w1", "w2"))
+    ups, downs = (weights.stacked(f"{name}.experts.mlp.{part}", config["num_experts"]) for part in ("w1", "w2"))
     networks = [FeedForward(Linear(up.T), Linear(down), Activation.GELU) for up, down in zip(ups, downs, strict=True)]
     router, bias = weights.linear(f"{name}.router.layer"), np.asarray(weights.array(f"{name}.experts.bias"))
     return Experts(router, tuple(networks), config["moe_top_k"], bias)
-
-
-def _stacked(weights: Weights, name: str, count: int) -> list[LazyArray]:
-    tensor = weights.array(name)
-    if tensor.ndim != 2 or tensor.shape[0] % count:
-        raise SourceError(f"tensor {name} of shape {tensor.shape} holds no {count} experts: fetch it again")
-    size = len(tensor) // count
-    return [tensor[index * size : (index + 1) * size] for index in range(count)]
 
 
 FAMILY = NomicBert()

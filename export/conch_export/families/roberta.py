@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conch_export.families.bert import Bert
+from conch_export.families.xlm_roberta_flash import FAMILY as XLM_ROBERTA_FLASH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
     from conch_export.model.network import Encoder
@@ -17,6 +20,10 @@ class Roberta(Bert):
     """The rows of the position table up to the padding index are never used."""
 
     model_types = ("roberta", "xlm-roberta", "camembert")
+
+    def reads(self, config: Mapping[str, Any]) -> bool:
+        """All but those that XLM-R's other family reads."""
+        return super().reads(config) and not XLM_ROBERTA_FLASH.reads(config)
 
     def position_count(self, config: Settings) -> int:
         """The position table without its first, unused rows."""

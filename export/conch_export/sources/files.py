@@ -18,8 +18,10 @@ WEIGHTS = "model.safetensors"
 BLOCK_BYTES = 1 << 20
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SETTINGS = {".json", ".txt", ".model"}
-_BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.safetensors"}
-"""ColBERT's settings, and BGE-M3's further heads."""
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Of PEFT's adapters."""
+_BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.safetensors", ADAPTER_WEIGHTS}
+"""ColBERT's settings, BGE-M3's further heads, and an adapter's weights."""
 _MODULE_FILES = {"config.json", WEIGHTS}
 """Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
 _MODULE_FOLDER = re.compile(r"((query|document)_)?\d+_\w+")
@@ -81,6 +83,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in weight_names(there)]
 
 
+def is_adapter(names: Iterable[str]) -> bool:
+    """Whether these files are an adapter of another checkpoint, which libraries load even where there are weights."""
+    return {ADAPTER_CONFIG, ADAPTER_WEIGHTS} <= set(names)
+
+
 def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
     """Refuse a checkpoint, or a folder of a module, without safetensors among its files.
 
@@ -88,7 +95,7 @@ def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
         SourceError: there are none.
     """
     names = list(names)
-    if weight_names(names):
+    if weight_names(names) or is_adapter(names):
         return
     pickles = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))))
     msg = (
@@ -122,13 +129,14 @@ def file(path: Path) -> File:
 
 
 def weights_sha256(files: Mapping[str, File]) -> str:
-    """SHA-256 of the weight file; of several shards, of their SHA-256 in order."""
-    return _joined([files[name].sha256 for name in weight_names(files)])
+    """SHA-256 of the weight file; of several shards, of their SHA-256 in order; of an adapter, that of its own."""
+    names = [ADAPTER_WEIGHTS] if is_adapter(files) else weight_names(files)
+    return joined([files[name].sha256 for name in names])
 
 
 def code_sha256(files: Mapping[str, File]) -> str:
     """SHA-256 of the file of code; of several, of their SHA-256 in order of their names."""
-    return _joined([files[name].sha256 for name in code_names(files)])
+    return joined([files[name].sha256 for name in code_names(files)])
 
 
 def git_sha1(path: Path) -> str:
@@ -145,7 +153,8 @@ def _is_setting(path: PurePosixPath) -> bool:
     return len(rest) == 1 and bool(_MODULE_FOLDER.fullmatch(folder)) and path.name in _MODULE_FILES
 
 
-def _joined(digests: list[str]) -> str:
+def joined(digests: list[str]) -> str:
+    """The digest itself; of several, the SHA-256 of all of them in order."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -246,6 +246,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
         revision=source.revision,
         weights_sha256=source.weights_sha256,
         code_sha256=source.code_sha256,
+        adapter=source.adapter,
         dimension=model.dimension or None,
         interaction=interaction_of(description),
         query_model=model.queries,

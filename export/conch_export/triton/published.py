@@ -66,7 +66,14 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
     )
     same = ("name", "architecture", "max_length", "tokenizer_sha256", "tokenizer_bytes", "prompts")
     facts |= {key: getattr(info, key) for key in same} | {
-        "source": Source(folder, info.source, info.revision, info.weights_sha256, code_sha256=info.code_sha256 or ""),
+        "source": Source(
+            folder,
+            info.source,
+            info.revision,
+            info.weights_sha256,
+            code_sha256=info.code_sha256 or "",
+            adapter=info.adapter or "",
+        ),
         "vocabulary": 0,
         "segments": TYPES in info.inputs,
         "default_prompt_name": info.default_prompt_name or "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import sentence_transformers
@@ -113,7 +114,7 @@ class TemplateReranker:
     """
 
     def __init__(self, description: GenerativeReranker) -> None:
-        folder = Checkpoint(description.source.folder).transformer
+        folder = Checkpoint.of(description.source).transformer
         options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
         tokenizers: Any = transformers.AutoTokenizer
         models: Any = transformers.AutoModelForCausalLM
@@ -164,7 +165,7 @@ def load_library(description: Description, overrides: Overrides) -> Library:
 
 def _load(description: Description) -> tuple[str, Any]:
     """Who computes, and the model."""
-    checkpoint, trusted = Checkpoint(description.source.folder), bool(description.source.code_sha256)
+    checkpoint, trusted = Checkpoint.of(description.source), bool(description.source.code_sha256)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
     name = f"sentence-transformers {sentence_transformers.__version__}"
     if family is not None and not family.in_transformers:
@@ -176,6 +177,7 @@ def _load(description: Description) -> tuple[str, Any]:
         first = _plain_module(description, checkpoint, encode, description.max_length)
         return f"the checkpoint's own code, {name}", _of_modules(description, checkpoint, first)
     name += ", the checkpoint's own code" if trusted else f", transformers {transformers.__version__}"
+    name += f", peft {version('peft')}" if checkpoint.has_peft_adapter else ""
     options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
     more: dict[str, Any] = {"model_kwargs": options, "local_files_only": True, "trust_remote_code": trusted}
     with as_installed(checkpoint, trusted=trusted) as folder:

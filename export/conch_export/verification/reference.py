@@ -63,7 +63,7 @@ class Reference:
 
     def __init__(self, description: Description, overrides: Overrides) -> None:
         self._description = description
-        self._checkpoint = Checkpoint(description.source.folder)
+        self._checkpoint = Checkpoint.of(description.source)
         self._rules = interaction_of(description)
         if isinstance(description, GenerativeReranker):
             self._model: Any = TemplateReranker(description)

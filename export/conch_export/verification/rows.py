@@ -74,7 +74,7 @@ class Rows:
 
 
 def _tokenizer(description: Description) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(Checkpoint(description.source.folder).tokenizer.decode())
+    tokenizer = Tokenizer.from_str(Checkpoint.of(description.source).tokenizer.decode())
     tokenizer.no_padding()
     return tokenizer
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conch_export import Options, Overrides, Pooling, Precision
 
+from tests.checkpoints import ADAPTERS
 from tests.exports import export_once
 from tests.hub import LocalHub, only_hub
 from tests.merging import Published
@@ -40,6 +41,7 @@ class Exports:
                 name=name,
                 precision=Precision(precision),
                 late_interaction="cross_encoder" not in kind,
+                adapter=ADAPTERS.get(kind),
                 overrides=Overrides(pooling=Pooling(pooling) if pooling else None, normalize=normalize),
             )
             export_once(options)

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from tests import head_checkpoints
+from tests.checkpoints import ADAPTERS
 from tests.hub_models import JinaBert, NomicMoe
 from tests.merging import padded
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
 IN_TRANSFORMERS += ["gemma3", "deberta_v2", "t5"]
-GOLDEN = ["nomic_bert", "gte"]
+GOLDEN = ["nomic_bert", "gte", "jina_v3"]
 FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert", "nomic_moe"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
@@ -109,7 +110,7 @@ def test_vectors_are_those_of_newer_transformers(exports: Exports, family: str) 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_the_plain_computation(exports: Exports, checkpoints: Checkpoints, family: str) -> None:
-    checkpoint = Checkpoint(getattr(checkpoints, family)())
+    checkpoint = Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, ""))
     reader = family_of(checkpoint.config)
     assert reader is not None
     encoder = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))

@@ -18,6 +18,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {"model_type": "bert"},
     "jina_bert": {"model_type": "bert", "position_embedding_type": "alibi"},
     "roberta": {"model_type": "xlm-roberta"},
+    "xlm_roberta_flash": {"model_type": "xlm-roberta", "position_embedding_type": "rotary"},
     "distilbert": {"model_type": "distilbert"},
     "electra": {"model_type": "electra"},
     "mpnet": {"model_type": "mpnet"},

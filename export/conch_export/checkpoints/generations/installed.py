@@ -12,6 +12,7 @@ from conch_export.checkpoints.generations.tokenizer import tokenizer_changes
 from conch_export.checkpoints.known_keys import kind_of
 from conch_export.checkpoints.lookups.router import FILE as ROUTER_FILE
 from conch_export.checkpoints.settings import read_json, read_settings
+from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,27 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
                 _place(file, folder, Path(name)).symlink_to(file.resolve())
         for file, content in translated.items():
             _place(file, folder, Path(name)).write_text(json.dumps(content), encoding="utf-8")
-        yield Path(name)
+        with _adapted(checkpoint, Path(name), translated):
+            yield Path(name)
+
+
+@contextmanager
+def _adapted(checkpoint: Checkpoint, copy: Path, translated: dict[Path, Any]) -> Iterator[None]:
+    """Have an adapter in the copy name a base whose config.json is translated too, if it has to be."""
+    config = checkpoint.transformer / "config.json"
+    if not checkpoint.has_peft_adapter or config not in translated:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as name:
+        for file in checkpoint.transformer.glob("*"):
+            if file.is_file() and file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, config.name):
+                Path(name, file.name).symlink_to(file.resolve())
+        Path(name, config.name).write_text(json.dumps(translated[config]), encoding="utf-8")
+        adapter = copy / checkpoint.transformer.relative_to(checkpoint.folder) / ADAPTER_CONFIG
+        stated = read_settings(adapter) | {"base_model_name_or_path": name}
+        adapter.unlink()
+        adapter.write_text(json.dumps(stated), encoding="utf-8")
+        yield
 
 
 def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:

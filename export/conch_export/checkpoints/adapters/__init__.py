@@ -1,0 +1,1 @@
+"""Low-rank adapters, merged into the weights that they change while those are read."""
