@@ -160,8 +160,8 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
-        """Transformers' name of the architecture."""
-        return str(self.stated_config["model_type"])
+        """Transformers' name of the architecture; of a static model that of its library."""
+        return self.static.architecture if self.static is not None else str(self.stated_config["model_type"])
 
     @cached_property
     def served_tokenizer(self) -> ServedTokenizer:

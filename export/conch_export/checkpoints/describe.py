@@ -15,7 +15,6 @@ from conch_export.checkpoints.architecture import label_count, refuse_unread, re
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
-from conch_export.checkpoints.lookups.static import MODEL2VEC
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
     known_task,
@@ -47,9 +46,6 @@ if TYPE_CHECKING:
     from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.checkpoints.settings import Settings
     from conch_export.sources.source import Source
-
-_STATIC = "static"
-"""The architecture of sentence-transformers' StaticEmbedding, which has no name in transformers."""
 
 
 def describe(
@@ -129,7 +125,7 @@ def _static(
     prompts, default = read_prompts(checkpoint, usage, overrides)
     return StaticModel(
         **common,
-        architecture=MODEL2VEC if files.is_model2vec else _STATIC,
+        architecture=files.architecture,
         packing=Packing.PACKED,
         hidden=width,
         vocabulary=vocabulary,

@@ -78,6 +78,11 @@ class StaticFiles:
         """Whether texts are read as Model2Vec reads them."""
         return bool(self.config)
 
+    @property
+    def architecture(self) -> str:
+        """What takes the place of an architecture, which transformers has no name for."""
+        return MODEL2VEC if self.is_model2vec else "static"
+
     @cached_property
     def table(self) -> NDArray[np.float32]:
         """[vocabulary, dimension]: a vector for each token, its weight included."""
