@@ -80,9 +80,9 @@ class Checkpoints:
         add_modules(folder, pooling=_MEAN_POOLING)
         return folder
 
-    def bert_cross_encoder(self, name: str = "bert-cross-encoder", labels: int = 1) -> Path:
+    def bert_cross_encoder(self, name: str = "bert-cross-encoder") -> Path:
         """A one-label sequence classifier with segments."""
-        config = BertConfig(**_SMALL, max_position_embeddings=128, num_labels=labels)
+        config = BertConfig(**_SMALL, max_position_embeddings=128, num_labels=1)
         folder = self._save(name, BertForSequenceClassification, config)
         _add_minilm_tokenizer(folder)
         return folder

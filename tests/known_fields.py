@@ -39,6 +39,7 @@ _RERANK: Fields = {"model": "overlap", "query": "abcd", "documents": ["xyz", "ab
 _INPUT: Fields = {"model": "letters", "input": ["a text of more than its limit"]}
 _SCHEDULING: Fields = {"priority": 7, "request_id": "mine", "cache_salt": "salt"}
 _CUT_BY_VLLM: Fields = {"truncate_prompt_tokens": -1, "truncation_side": "left"}
+_INSTRUCTED: Fields = {"instruction": "Find letters.", "chat_template_kwargs": {"instruct": "Find letters."}}
 _NO_SPECIAL_TOKENS: Fields = {"add_special_tokens": False}
 
 ENDPOINTS = [
@@ -54,8 +55,9 @@ ENDPOINTS = [
             "dimensions": 4,
             "normalized": False,
             "truncate": False,
+            "late_chunking": True,
         },
-        {"late_chunking": True, "return_multivector": True},
+        {"return_multivector": True},
     ),
     Endpoint("Jina", "/v1/rerank", _RERANK, {"top_n": 1, "return_documents": False}),
     Endpoint(
@@ -128,7 +130,7 @@ ENDPOINTS = [
         "vLLM",
         "/score",
         {"model": "overlap", "text_1": "abcd", "text_2": ["abc"], **_CUT_BY_VLLM},
-        {"use_activation": False, "activation": False, "softmax": False, "truncation_side": "right"},
+        {"use_activation": False, "activation": False, "softmax": False, "truncation_side": "right", **_INSTRUCTED},
         {"truncate_prompt_tokens": 3, **_NO_SPECIAL_TOKENS},
         _SCHEDULING,
     ),
@@ -136,7 +138,14 @@ ENDPOINTS = [
         "vLLM",
         "/rerank",
         {**_RERANK, **_CUT_BY_VLLM},
-        {"top_n": 1, "use_activation": False, "activation": False, "softmax": False, "truncation_side": "right"},
+        {
+            "top_n": 1,
+            "use_activation": False,
+            "activation": False,
+            "softmax": False,
+            "truncation_side": "right",
+            **_INSTRUCTED,
+        },
         {"truncate_prompt_tokens": 3, **_NO_SPECIAL_TOKENS},
         _SCHEDULING,
     ),
@@ -170,9 +179,8 @@ ENDPOINTS = [
     Endpoint(
         "Cohere 1",
         "/v1/rerank",
-        {**_RERANK, "documents": [{"text": "xyz", "title": "abc"}, {"text": "ab", "title": "x"}]},
-        {"top_n": 1, "rank_fields": ["title"], "return_documents": False},
-        {"max_chunks_per_doc": 5},
+        {**_RERANK, "documents": [{"text": "xyz", "title": "abc"}, {"text": f"ab{'x' * 20}cd", "title": "x"}]},
+        {"top_n": 1, "rank_fields": ["title"], "return_documents": False, "max_chunks_per_doc": 5},
     ),
     Endpoint(
         "Cohere 2",

@@ -49,6 +49,7 @@ def export(
     max_length: MaxLength = None,
     late_interaction: of.LateInteraction = None,
     lexical: of.Lexical = None,
+    late_chunking: of.LateChunking = None,
     task: Task = None,
     prompts: of.Prompts = None,
     default_prompt: of.DefaultPrompt = None,
@@ -56,6 +57,8 @@ def export(
     matryoshka_centred: of.MatryoshkaCentred = None,
     score_tokens: of.ScoreTokens = None,
     pair_template: of.PairTemplate = None,
+    default_instruction: of.DefaultInstruction = None,
+    label: of.Label = None,
     cores: of.Cores = None,
     aim: Aim = "throughput",
     queue: of.QueueLength = 512,
@@ -79,8 +82,11 @@ def export(
         matryoshka=_read(of.read_lengths, matryoshka),
         matryoshka_centred=matryoshka_centred,
         lexical=lexical,
+        late_chunking=late_chunking,
         score_tokens=_read(of.read_yes_and_no, score_tokens),
         pair_template=_read(of.read_template, pair_template),
+        default_instruction=default_instruction,
+        label=label,
     )
     options = ce.Options(
         reference=model,

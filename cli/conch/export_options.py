@@ -25,6 +25,10 @@ Lexical = Annotated[
     bool | None,
     typer.Option(help="Also serve lexical weights, if the checkpoint has them."),
 ]
+LateChunking = Annotated[
+    bool | None,
+    typer.Option(help="Also serve vectors of a text's chunks, for models that pool by the mean."),
+]
 
 # What the checkpoint does not state, or states otherwise.
 Pooling = Annotated[
@@ -52,6 +56,12 @@ ScoreTokens = Annotated[str | None, typer.Option(help="The two words of a genera
 PairTemplate = Annotated[
     Path | None,
     typer.Option(help="File with the prompt of a generative reranker, containing {query} and {document}."),
+]
+DefaultInstruction = Annotated[
+    str | None, typer.Option(help="Text for {instruction} in that prompt where a request states none.")
+]
+Label = Annotated[
+    str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
 ]
 
 # What Triton is planned for.

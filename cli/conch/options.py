@@ -66,7 +66,7 @@ MaxLength = Annotated[
     ),
 ]
 Task = Annotated[
-    Literal["embedding", "cross-encoder", "multi-vector", "sparse"] | None,
+    Literal["embedding", "cross-encoder", "classification", "multi-vector", "sparse"] | None,
     typer.Option(help="Kind of the model, if the checkpoint does not state it."),
 ]
 Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]

@@ -18,6 +18,7 @@ from conch_client._errors import (
     UnavailableError,
 )
 from conch_client._inputs import Texts
+from conch_client._requests.classification import Classification
 from conch_client._requests.rerank import Ranked, Ranking
 from conch_client._requests.vectors import SparseVector
 from conch_client._sync.client import Client
@@ -27,6 +28,7 @@ from conch_client._transport.address import TLS
 __all__ = [
     "TLS",
     "AsyncClient",
+    "Classification",
     "Client",
     "ConchError",
     "DeadlineExceededError",

@@ -58,6 +58,16 @@ class Item(NamedTuple):
         return cls(f"texts[{index}]", (index,))
 
     @classmethod
+    def input(cls, index: int) -> Item:
+        """Item of ``inputs``."""
+        return cls(f"inputs[{index}]", (index,))
+
+    @classmethod
+    def chunk(cls, index: int) -> Item:
+        """Item of ``chunks``."""
+        return cls(f"chunks[{index}]", (index,))
+
+    @classmethod
     def document(cls, index: int, suffix: str = "") -> Item:
         """Item of ``documents``; ``suffix`` says what it was joined with."""
         return cls(f"documents[{index}]{suffix}", (index,))
@@ -67,7 +77,7 @@ class Item(NamedTuple):
         return InvalidInputError(f"{self.name} {problem}", self.indices)
 
 
-QUERY = Item("the query")
+QUERY, CHUNKS = Item("the query"), Item("the chunks")
 
 # As onnxruntime, C++, the kernel, numpy and Python say it.
 _OUT_OF_MEMORY = ("Failed to allocate", "bad_alloc", "Cannot allocate memory", "Unable to allocate", "MemoryError")

@@ -87,6 +87,16 @@ def check_inputs(values: object) -> Inputs:
     return Inputs(None, _token_rows(items))
 
 
+def check_classified(values: object) -> list[str | tuple[str, str]]:
+    """The values as a list, if each is a text or a pair of texts.
+
+    Raises:
+        InvalidInputError: Empty, not a list, or an item is neither; the error has the index.
+    """
+    items = _items(values, "inputs")
+    return [_text_or_pair(value, Item.input(index)) for index, value in enumerate(items)]
+
+
 def check_ids(values: object) -> Rows:
     """Rows of token ids; raises InvalidInputError for anything else."""
     rows = check_inputs(values).rows
@@ -107,6 +117,15 @@ def check_count(value: object, name: str) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InvalidInputError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _text_or_pair(value: object, item: Item) -> str | tuple[str, str]:
+    if not isinstance(value, (list, tuple)):
+        return check_text(value, item)
+    if len(value) != 2:
+        raise item.error(f"must be a text or a pair of texts, not {len(value)} of them")
+    first, second = (check_text(text, item) for text in value)
+    return first, second
 
 
 def _items(values: object, name: str) -> list[Any]:

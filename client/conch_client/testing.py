@@ -55,7 +55,8 @@ class FakeModel:
     """A model of a ``FakeServer``.
 
     Attributes:
-        task: ``embedding``, ``multi-vector``, ``sparse``, ``late-interaction`` or ``cross-encoder``.
+        task: ``embedding``, ``multi-vector``, ``late-chunking``, ``sparse``, ``classification``,
+            ``late-interaction`` or ``cross-encoder``.
         max_rows: Most rows in a request.
         dimension: Length of a vector.
         parameters: Parameters of its configuration beyond (or instead of) the usual ones.
@@ -85,6 +86,8 @@ class FakeModel:
             Task.EMBEDDING: ("embedding",),
             Task.MULTI_VECTOR: ("token_embeddings",),
             Task.SPARSE: ("indices", "weights"),
+            Task.CLASSIFICATION: ("logits",),
+            Task.LATE_CHUNKING: ("embeddings",),
         }
         return named.get(self.task, ("score",))
 
@@ -108,7 +111,10 @@ class FakeModel:
         """Its outputs by name, row by row as real models have them; NaN in rows with an unknown token."""
         ids, mask = tensors["input_ids"], tensors["attention_mask"]
         counts = np.stack([self._counts(row[real > 0]) for row, real in zip(ids, mask, strict=True)])
-        output = self._outputs(ids, mask, counts)
+        if self.task == Task.LATE_CHUNKING:
+            output = {"embeddings": self._chunks(ids, tensors["chunk_ends"])}
+        else:
+            output = self._outputs(ids, mask, counts)
         spoilt = (((ids >= counts.shape[1]) | (ids == self.refused_token)) & (mask > 0)).any(axis=1)
         output[self.outputs[-1]][spoilt] = np.nan
         return output
@@ -125,6 +131,7 @@ class FakeModel:
             Task.EMBEDDING: self._vectors,
             Task.LATE_INTERACTION: self._overlaps,
             Task.CROSS_ENCODER: self._logits,
+            Task.CLASSIFICATION: lambda counts: np.concatenate([self._logits(counts), counts[:, 3:6]], axis=1),
         }
         return {self.outputs[0]: rows[self.task](counts)}
 
@@ -135,6 +142,10 @@ class FakeModel:
     def _token_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         each = np.stack([self._counts(row[:1]) for row in ids.reshape(-1, 1)])
         return self._vectors(each).reshape(*ids.shape, self.dimension)
+
+    def _chunks(self, ids: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = [np.split(row, own[:-1]) for row, own in zip(ids, ends, strict=True)]
+        return np.stack([self._vectors(np.stack([self._counts(chunk) for chunk in row])) for row in rows])
 
     def _vectors(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         table = np.random.default_rng(0).normal(size=(counts.shape[1], self.dimension)).astype(np.float32)
@@ -162,6 +173,8 @@ class FakeModel:
             "normalize": "true",
             "dimension": str(self.dimension),
             "prompts": json.dumps({}),
+            "labels": json.dumps(["repeats", "!", '"', "#"]),
+            "activation": "softmax",
         }
 
 

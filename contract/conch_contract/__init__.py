@@ -6,6 +6,7 @@ nothing else.
 
 from __future__ import annotations
 
+from conch_contract.classification import Activation, label_scores
 from conch_contract.errors import ConchError, DescriptionError, InvalidInputError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
 from conch_contract.model_info import FORMAT, FORMAT_PARAMETER, ModelInfo
@@ -21,7 +22,7 @@ from conch_contract.names import (
     queries_name,
     tokenizer_name,
 )
-from conch_contract.pair_template import FramedPair, Span, is_pair_template
+from conch_contract.pair_template import FramedPair, Span, is_pair_template, takes_instruction
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -36,6 +37,7 @@ __all__ = [
     "QUERY_PROMPT",
     "RERANKERS",
     "TOKENIZER",
+    "Activation",
     "ConchError",
     "DescriptionError",
     "FramedPair",
@@ -49,8 +51,10 @@ __all__ = [
     "encoder_name",
     "head_name",
     "is_pair_template",
+    "label_scores",
     "longest_first",
     "queries_name",
     "repeats_a_text",
+    "takes_instruction",
     "tokenizer_name",
 ]

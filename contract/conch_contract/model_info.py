@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from conch_contract.classification import Activation
 from conch_contract.errors import DescriptionError, InvalidInputError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
-from conch_contract.pair_template import is_pair_template
-from conch_contract.tasks import RERANKERS, Task
+from conch_contract.pair_template import is_pair_template, takes_instruction
+from conch_contract.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,12 @@ FORMAT_PARAMETER = "conch_format"
 
 _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
-_OPTIONAL = ("base", "code_sha256", "adapter", "pooling", "similarity", "pair_template", "query_model")
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+_OPTIONAL = (
+    *("base", "code_sha256", "adapter", "pooling", "similarity"),
+    *("pair_template", "default_instruction", "query_model"),
+)
+_WITH_DIMENSION = (Task.EMBEDDING, Task.LATE_CHUNKING, Task.MULTI_VECTOR, Task.SPARSE)
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "chunk_ends"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +36,9 @@ class ModelInfo:
 
     Attributes:
         name: What to pass as ``model``.
-        task: What it answers: ``embedding``, ``multi-vector`` (a vector for each token), ``sparse``, or, to rerank,
-            ``late-interaction`` or ``cross-encoder``. Members of the enum are equal to these texts.
+        task: What it answers: ``embedding``, ``multi-vector`` (a vector for each token), ``late-chunking`` (one for
+            each chunk), ``sparse``, ``classification``, or, to rerank, ``late-interaction`` or ``cross-encoder``.
+            Members of the enum are equal to these texts.
         base: Name of the model that shares its encoder and was there first; None for one that stands for itself.
         ready: Whether the server can run it now.
         architecture: The checkpoint's architecture, such as ``bert``.
@@ -52,7 +58,7 @@ class ModelInfo:
         code_sha256: SHA-256 of the checkpoint's own code; None where none was run.
         adapter: What was merged into the weights: origin and revision of an adapter, or the name of one that the
             checkpoint has itself; None for nothing.
-        dimension: Length of a vector, a sparse one's zeros included; None for rerankers.
+        dimension: Length of a vector, a sparse one's zeros included; None for rerankers and classifiers.
         pooling: How token embeddings become one vector; None where they do not.
         normalized: Whether the model's vectors have length 1 as served.
         prompts: Texts that may be put before the input, by name.
@@ -62,6 +68,10 @@ class ModelInfo:
         similarity: How its authors compare vectors, ``cosine`` or ``dot``; None where they do not say.
         pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
             tokenizer joins them.
+        default_instruction: What stands for ``{instruction}`` in that text where the caller states nothing; None where
+            the text has no place for one.
+        labels: A classifier's labels, in the order of its logits; None for other models.
+        activation: How a classifier's logits become scores: ``softmax``, ``sigmoid`` or ``identity``.
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
         query_model: Name of the Triton model that answers queries, texts with the prompt ``query``, without the
             encoder; it takes their token ids without special ones. None where the model itself answers all texts.
@@ -97,6 +107,9 @@ class ModelInfo:
     matryoshka_centred: bool = False
     similarity: str | None = None
     pair_template: str | None = None
+    default_instruction: str | None = None
+    labels: tuple[str, ...] | None = None
+    activation: Activation | None = None
     interaction: Interaction | None = None
     query_model: str | None = None
     instances: int | None = None
@@ -130,6 +143,18 @@ class ModelInfo:
         name = self.default_prompt_name if prompt is None and prompt_name is None else prompt_name
         return self.query_model is not None and name == QUERY_PROMPT
 
+    def instruction_text(self, instruction: str | None = None) -> str:
+        """The text for ``{instruction}`` of the pair template, the default where the caller states none.
+
+        Raises:
+            InvalidInputError: One is stated, and the model has no place for it.
+        """
+        if instruction is None:
+            return self.default_instruction or ""
+        if self.pair_template is None or not takes_instruction(self.pair_template):
+            raise InvalidInputError(f"instruction: {self.name} reads no instruction; leave it out")
+        return instruction
+
     def to_parameters(self) -> dict[str, str]:
         """The parameters of its `config.pbtxt`, by name.
 
@@ -146,9 +171,11 @@ class ModelInfo:
             **{name: getattr(self, name) or None for name in _OPTIONAL},
             "max_characters": str(self.max_characters) if self.max_characters else None,
             "dimension": str(self.dimension) if embeds else None,
-            "normalize": json.dumps(self.normalized) if self.task in {Task.EMBEDDING, Task.MULTI_VECTOR} else None,
+            "normalize": json.dumps(self.normalized) if embeds and self.task is not Task.SPARSE else None,
             "matryoshka_dimensions": json.dumps(self.matryoshka_dimensions) if self.matryoshka_dimensions else None,
             "matryoshka_centred": "true" if self.matryoshka_centred else None,
+            "labels": json.dumps(self.labels, ensure_ascii=False) if self.labels else None,
+            "activation": self.activation,
             "interaction": self.interaction.to_parameter() if self.interaction else None,
         }
         if embeds or self.prompts:
@@ -191,6 +218,9 @@ def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
     task, sizes, template = Task(stated["task"]), stated.get("matryoshka_dimensions"), stated.get("pair_template")
     if template is not None and not is_pair_template(template):
         raise ValueError(f"pair_template is {template!r}, without {{query}} and {{document}} once each")
+    labels, activation = stated.get("labels"), stated.get("activation")
+    if task is Task.CLASSIFICATION and (not labels or activation not in get_args(Activation)):
+        raise ValueError(f"labels are {labels} and activation is {activation!r}")
     return {
         "task": task,
         **{name: stated[name] for name in _REQUIRED},
@@ -198,11 +228,13 @@ def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
         **{name: stated.get(name, "") for name in _TEXTS},
         **{name: stated.get(name) for name in _OPTIONAL},
         "max_characters": int(stated["max_characters"]) if "max_characters" in stated else None,
-        "dimension": None if task in RERANKERS else int(stated["dimension"]),
+        "dimension": int(stated["dimension"]) if task in _WITH_DIMENSION else None,
         "normalized": stated.get("normalize") == "true",
         "prompts": dict(json.loads(stated.get("prompts") or "{}")),
         "default_prompt_name": stated.get("default_prompt_name") or None,
         "matryoshka_dimensions": tuple(map(int, json.loads(sizes))) if sizes else None,
         "matryoshka_centred": stated.get("matryoshka_centred") == "true",
+        "labels": tuple(map(str, json.loads(labels))) if labels else None,
+        "activation": activation,
         "interaction": Interaction.from_parameter(stated["interaction"]) if "interaction" in stated else None,
     }

@@ -23,15 +23,22 @@ HEADS: Mapping[Task, str] = MappingProxyType(
     {
         Task.EMBEDDING: "pooling",
         Task.CROSS_ENCODER: "classifier",
+        Task.CLASSIFICATION: "classifier",
         Task.MULTI_VECTOR: "projection",
         Task.SPARSE: "sparse",
         Task.LATE_INTERACTION: "maxsim",
+        Task.LATE_CHUNKING: "chunks",
     }
 )
 """What a head is called, after the public model's name and a dot, by the task of that model."""
 
 DERIVED: Mapping[Task, str] = MappingProxyType(
-    {Task.LATE_INTERACTION: "maxsim", Task.MULTI_VECTOR: "tokens", Task.SPARSE: "sparse"}
+    {
+        Task.LATE_INTERACTION: "maxsim",
+        Task.MULTI_VECTOR: "tokens",
+        Task.SPARSE: "sparse",
+        Task.LATE_CHUNKING: "chunks",
+    }
 )
 """What a derived model is called, after the name of its base and a hyphen, by its task."""
 

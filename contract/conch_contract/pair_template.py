@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
     from conch_contract.truncation import Truncate
 
-_PLACES = re.compile(r"\{(query|document)\}")
+_PLACES = re.compile(r"\{(query|document|instruction)\}")
 
 
 def is_pair_template(template: str) -> bool:
-    """Whether a text has ``{query}`` and ``{document}`` in it, once each."""
-    return sorted(_PLACES.findall(template)) == ["document", "query"]
+    """Whether a text has ``{query}`` and ``{document}`` in it, once each, and ``{instruction}`` once at most."""
+    return sorted(_PLACES.findall(template)) in (["document", "query"], ["document", "instruction", "query"])
+
+
+def takes_instruction(template: str) -> bool:
+    """Whether a template has a place for what the caller instructs the reranker to look for."""
+    return "instruction" in _PLACES.findall(template)
 
 
 class Span(NamedTuple):
@@ -43,9 +48,9 @@ class FramedPair:
     document: Span
 
     @classmethod
-    def of(cls, template: str, query: str, document: str) -> FramedPair:
-        """Fills a template's ``{query}`` and ``{document}``; braces within the filled-in texts mean nothing."""
-        values, spans, text = {"query": query, "document": document}, {}, ""
+    def of(cls, template: str, query: str, document: str, instruction: str = "") -> FramedPair:
+        """Fills the places of a template; braces within the filled-in texts mean nothing."""
+        values, spans, text = {"query": query, "document": document, "instruction": instruction}, {}, ""
         for index, piece in enumerate(_PLACES.split(template)):
             begin = len(text)
             text += values[piece] if index % 2 else piece
@@ -56,7 +61,7 @@ class FramedPair:
     def cut(self, offsets: Sequence[tuple[int, int]], length: int, truncate: Truncate) -> list[int]:
         """Numbers of the tokens to keep, so that at most ``length`` remain.
 
-        The template's own words stay whole; the query and the document are cut as `longest_first` says.
+        The template's own words and the instruction stay whole; query and document are cut as `longest_first` says.
 
         Args:
             offsets: Begin and end of every token in the text; both 0 for those that the tokenizer added.

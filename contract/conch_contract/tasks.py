@@ -10,6 +10,8 @@ class Task(str, Enum):
 
     EMBEDDING = "embedding"
     """One vector for each text."""
+    LATE_CHUNKING = "late-chunking"
+    """One vector for each chunk of a text that is read as a whole."""
     LATE_INTERACTION = "late-interaction"
     """Scores of documents: MaxSim over the token embeddings of query and document."""
     CROSS_ENCODER = "cross-encoder"
@@ -18,6 +20,8 @@ class Task(str, Enum):
     """One vector for each token of a text."""
     SPARSE = "sparse"
     """One weight for each token of the vocabulary, most of them 0."""
+    CLASSIFICATION = "classification"
+    """A score for each label, of a text or of a pair of texts."""
     RERANK = "rerank"
     """Scores of documents by an upstream of the gateway, which does not say how; no export has this task."""
 

@@ -21,7 +21,14 @@ from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.graph import Graph
-from conch_export.onnx.heads import lexical_graph, maxsim_graph, pooled_graph, projection_graph, vocabulary_graph
+from conch_export.onnx.heads import (
+    chunks_graph,
+    lexical_graph,
+    maxsim_graph,
+    pooled_graph,
+    projection_graph,
+    vocabulary_graph,
+)
 from conch_export.onnx.lookup import query_graph, static_graph
 from conch_export.onnx.packed import Shape
 from conch_export.onnx.quantization.calibrate import calibrate
@@ -192,10 +199,11 @@ def _head(
     """The head of a public model, behind the encoder whose graph is at `encoder`."""
     hidden, head = description.hidden, read_head(description, model, checkpoint)
     match head:
-        case Pooled() if model.task is Task.EMBEDDING:
-            return pooled_graph(hidden, head, "embedding", model.dimension)
+        case Pooled() if model.task is Task.LATE_CHUNKING:
+            return chunks_graph(hidden, head, model.dimension)
         case Pooled():
-            return pooled_graph(hidden, head, "score", 1)
+            output = {Task.EMBEDDING: "embedding", Task.CLASSIFICATION: "logits"}.get(model.task, "score")
+            return pooled_graph(hidden, head, output, model.dimension or 1)
         case Projection() if model.task is Task.LATE_INTERACTION:
             rules = interaction_of(description)
             return maxsim_graph(hidden, head, rules.skip_list if rules else ())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from conch_contract import RERANKERS, Task, Truncate
@@ -46,6 +46,7 @@ class EmbeddingJob:
 
     Attributes:
         normalize: whether vectors have length 1; false is refused for models whose vectors always have.
+        instruction: what the query is for, in the caller's words, for models whose prompt has a place for it.
         counted: whether there may be no more texts than the settings say; Ollama knows no such limit.
     """
 
@@ -57,6 +58,7 @@ class EmbeddingJob:
     truncate: Truncate | None = None
     normalize: bool | None = True
     counted: bool = True
+    instruction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class RerankJob:
     """A query and documents; `top_n` None returns all.
 
     Attributes:
+        instruction: what to look for, in the caller's words, for rerankers that read it.
         document_tokens: most tokens of a document; what a longer one has beyond is not read.
+        document_parts: most parts that a document is read in if the model cannot read it at once; the best one counts.
     """
 
     query: str
@@ -74,16 +78,36 @@ class RerankJob:
     raw_scores: bool = False
     truncate: Truncate | None = None
     document_tokens: int | None = None
+    document_parts: int = 1
+    instruction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PairJob:
-    """Pairs of a query and a document."""
+    """Pairs of a query and a document; `instruction` is as for a `RerankJob`."""
 
     pairs: list[tuple[str, str]]
     model: str | None = None
     raw_scores: bool = False
     truncate: Truncate | None = None
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationJob:
+    """Texts, or pairs of texts, that a classifier has labels for."""
+
+    inputs: list[str | tuple[str, str]]
+    model: str | None = None
+    raw_scores: bool = False
+    truncate: Truncate | None = None
+
+
+class Prediction(NamedTuple):
+    """A label and its score."""
+
+    label: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +115,12 @@ class Answer(Generic[Given]):
     """What a backend computed.
 
     Attributes:
-        given: vectors or a ranking.
+        given: vectors, a ranking or predictions.
         tokens: real tokens that were computed, special ones included.
         row_tokens: the same for each text; empty where the backend counts them together only.
         tokenize_s: seconds spent on tokenising; None where the backend does not tell.
         cache_hits: how many of the texts were remembered; None without a cache.
+        notes: what the caller should know of how it was computed.
     """
 
     given: Given
@@ -103,6 +128,7 @@ class Answer(Generic[Given]):
     row_tokens: Sequence[int] = ()
     tokenize_s: float | None = None
     cache_hits: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def is_text(texts: Texts) -> TypeIs[list[str]]:

@@ -196,6 +196,13 @@ def test_smaller_types_are_made_of_the_same_numbers(said_by: SaidBy) -> None:
     assert (np.unpackbits(np.array(said["ubinary"], np.uint8), axis=1) == (vectors >= 0)).all()
 
 
+def test_what_was_cut_or_split_is_stated(said_by: SaidBy) -> None:
+    cut, split = said_by("cohere_sdk")["warnings"]
+
+    assert cut == ["documents [0] are longer than 5 tokens, and only those were read"]
+    assert split[-1].startswith("documents [0] were read in parts")
+
+
 def test_sentences_are_compared_by_their_vectors(said_by: SaidBy, triton: Client, work: Work) -> None:
     query, *documents = triton.embed([work["query"], *work["documents"]], model=work["model"])
 

@@ -15,6 +15,7 @@ from tests.declared import PACKAGES, imported
 SURFACE = {
     "TLS",
     "AsyncClient",
+    "Classification",
     "Client",
     "ConchError",
     "DeadlineExceededError",
@@ -32,8 +33,8 @@ SURFACE = {
     "UnavailableError",
 }
 CALLS = [
-    "close", "decode", "embed", "embed_sparse", "embed_tokens", "is_ready", "model", "models", "rerank", "tokenize",
-    "tokens", "wait_until_ready",
+    "classify", "close", "decode", "embed", "embed_chunks", "embed_sparse", "embed_tokens", "is_ready", "model",
+    "models", "rerank", "tokenize", "tokens", "wait_until_ready",
 ]  # fmt: skip
 
 MAY_IMPORT = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Options, Precision, plan
+from conch_export import Options, Overrides, Precision, plan
 
 from tests.exports import export_once
 from tests.serving import Serving
@@ -33,9 +33,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
     folder = tmp_path_factory.mktemp("repository")
     one_core = plan(cores=1)
     export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
-    export_once(
-        Options("all-minilm-l6-v2", folder, name="all-minilm-l6-v2-int8", late_interaction=False, plan=one_core)
-    )
+    int8: dict[str, Any] = {"name": "all-minilm-l6-v2-int8", "late_interaction": False, "plan": one_core}
+    export_once(Options("all-minilm-l6-v2", folder, overrides=Overrides(late_chunking=True), **int8))
     cross_encoder = checkpoints.bert_cross_encoder()
     export_once(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
     return folder

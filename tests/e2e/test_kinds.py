@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,7 +17,7 @@ import torch
 import transformers
 from conch_client import Client, InvalidInputError
 from conch_export import Options, Overrides, Precision, plan
-from sentence_transformers import SparseEncoder
+from sentence_transformers import SentenceTransformer, SparseEncoder
 from tritonclient.grpc.service_pb2 import ModelStatisticsRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -41,8 +43,9 @@ LATE: dict[str, dict[str, Any]] = {
     "pylate": {},
     "unfilled": {"fills": False},
 }
+LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
 CLASSIFIERS = {"bert-pairs": "bert", "xlmr-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
-TEMPLATE = "[CLS] does [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
+TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
         "free": lookup_checkpoints.inference_free(folder / "free"),
         "static": lookup_checkpoints.static(folder / "static"),
+        "nli": head_checkpoints.make(folder / "nli", "bert", "ForSequenceClassification", id2label=LABELS),
+        "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
         **{
             name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
@@ -69,7 +74,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """`conch serve` over all of them."""
     repository = tmp_path_factory.mktemp("kinds-models")
-    overrides = {"words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE)}
+    overrides = {
+        "dense": Overrides(late_chunking=True),
+        "words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE, default_instruction="does"),
+    }
     for name, checkpoint in made.items():
         late_interaction = True if name == "m3" else None
         chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
@@ -123,6 +131,9 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "m3-tokens": ("multi-vector", "m3", 24),
         "m3-maxsim": ("late-interaction", "m3", None),
         "words": ("cross-encoder", None, None),
+        "dense": ("embedding", None, 16),
+        "dense-chunks": ("late-chunking", "dense", 16),
+        "nli": ("classification", None, None),
         **dict.fromkeys(LATE, ("multi-vector", None, 16)),
         **{f"{name}-maxsim": ("late-interaction", name, None) for name in LATE},
         **dict.fromkeys(CLASSIFIERS, ("cross-encoder", None, None)),
@@ -225,23 +236,33 @@ def test_scores_of_late_interaction_are_colberts(client: Client, made: dict[str,
     np.testing.assert_allclose([place.score for place in ranking], expected, rtol=0, atol=1e-5)
 
 
-def test_a_reranker_of_words_reads_its_template(client: Client, made: dict[str, Path]) -> None:
+def framed(query: str, document: str, instruction: str = "does") -> str:
+    return TEMPLATE.replace("{instruction}", instruction).replace("{document}", document).replace("{query}", query)
+
+
+@pytest.mark.parametrize("instruction", [None, "who or what { query }"])
+def test_a_reranker_of_words_reads_its_template(
+    client: Client, ask: Callable[..., Any], made: dict[str, Path], instruction: str | None
+) -> None:
     tokenizer = head_checkpoints.tokenizer_of(made["words"])
     yes, no = map(tokenizer.token_to_id, ("yes", "no"))
     texts = [text for text in TEXTS if len(text) < 200]
-    ranking = sorted(client.rerank("is it?", texts, model="words", raw_scores=True))
+    ranking = sorted(client.rerank("is it?", texts, model="words", raw_scores=True, instruction=instruction))
+    body: dict[str, Any] = {"query": "is it?", "documents": texts, "raw_scores": True, "instruction": instruction}
+    found = {place["index"]: place["relevance_score"] for place in ask("/v2/rerank", model="words", **body)["results"]}
     for place, text in zip(ranking, texts, strict=True):
-        pair = TEMPLATE.replace("{document}", text).replace("{query}", "is it?")
+        pair = framed("is it?", text, instruction or "does")
         logits = outputs(made["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
         assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
+        assert found[place.index] == pytest.approx(place.score, abs=1e-6)
 
 
 def test_a_document_that_is_too_long_leaves_the_template_whole(client: Client, made: dict[str, Path]) -> None:
     tokenizer = head_checkpoints.tokenizer_of(made["words"])
     yes, no = map(tokenizer.token_to_id, ("yes", "no"))
     (place,) = client.rerank("is it?", ["word " * 300], model="words", raw_scores=True)
-    room = 128 - len(tokenizer.encode(TEMPLATE.replace("{document}", "").replace("{query}", "is it?")).ids)
-    pair = TEMPLATE.replace("{document}", "word " * room).replace("{query}", "is it?")
+    room = 128 - len(tokenizer.encode(framed("is it?", "")).ids)
+    pair = framed("is it?", "word " * room)
     logits = outputs(made["words"], "ForCausalLM", tokenizer.encode(pair).ids).logits[0, -1]
     assert place.score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
 
@@ -300,3 +321,55 @@ def test_the_gateway_gives_token_vectors_as_the_client_does(ask: Callable[..., A
     answer = ask("/v1/embeddings", model=name, input=TEXTS, vector_type="late")
     for item, vectors in zip(answer["data"], expected, strict=True):
         np.testing.assert_allclose(item["embedding"], vectors, atol=1e-6)
+
+
+def test_texts_and_pairs_are_classified_as_by_transformers_pipeline(
+    ask: Callable[..., Any], made: dict[str, Path]
+) -> None:
+    classify: Any = transformers.pipeline("text-classification", str(made["nli"]))
+    pairs = [{"text": "is it?", "text_pair": text} for text in TEXTS]
+    inputs = [*([text] for text in TEXTS), *(["is it?", text] for text in TEXTS)]
+    found = ask("/predict", inputs=inputs, model="nli")
+    for labels, each in zip(found, [*TEXTS, *pairs], strict=True):
+        expected = classify(each, top_k=None, truncation=True, max_length=128)
+        assert [label["label"] for label in labels] == [label["label"] for label in expected]
+        np.testing.assert_allclose(
+            [label["score"] for label in labels], [label["score"] for label in expected], rtol=0, atol=1e-5
+        )
+
+
+CHUNKS = ["A cat sat ", "on the mat", ". Größer, 日本語", " and 🐚! ", "It is late."]
+
+
+def test_chunks_have_the_means_of_one_pass_over_their_document(
+    ask: Callable[..., Any], client: Client, made: dict[str, Path]
+) -> None:
+    model: Any = SentenceTransformer(str(made["dense"]), device="cpu")
+    tokenizer = head_checkpoints.tokenizer_of(made["dense"])
+    encoding = tokenizer.encode("".join(CHUNKS))
+    # Tokens by the characters that they stand for; the first and the last special token count for their neighbours.
+    sizes = [len(tokenizer.encode(chunk, add_special_tokens=False).ids) for chunk in CHUNKS]
+    ends = np.cumsum([1 + sizes[0], *sizes[1:-1], sizes[-1] + 1]).tolist()
+    assert ends[-1] == len(encoding.ids)
+    expected = []
+    with torch.inference_mode():
+        tokens = outputs(made["dense"], "", encoding.ids).last_hidden_state[0]
+        for begin, end in pairwise((0, *ends)):
+            features = {"sentence_embedding": tokens[begin:end].sum(dim=0)[None] / (end - begin)}
+            for module in list(model)[2:]:
+                features = module(features)
+            expected.append(features["sentence_embedding"][0].numpy())
+    np.testing.assert_allclose(client.embed_chunks(CHUNKS, model="dense-chunks"), expected, rtol=0, atol=1e-5)
+    told = ask("/v1/embeddings", model="dense", input=CHUNKS, late_chunking=True)
+    np.testing.assert_allclose([item["embedding"] for item in told["data"]], expected, rtol=0, atol=1e-5)
+    assert told["usage"]["total_tokens"] == len(encoding.ids)
+
+
+def test_documents_in_chunks_are_merged_and_equal_each_alone(client: Client) -> None:
+    documents = [CHUNKS[:count] for count in (1, 2, 3, 4, 5)] * 4
+    alone = [client.embed_chunks(chunks, model="dense-chunks") for chunks in documents[:5]]
+    with ThreadPoolExecutor(8) as pool:
+        merged = list(pool.map(lambda chunks: client.embed_chunks(chunks, model="dense-chunks"), documents))
+    for found, expected in zip(merged, alone * 4, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(alone[0], client.embed(CHUNKS[:1], model="dense"), rtol=0, atol=1e-6)

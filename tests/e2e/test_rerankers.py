@@ -160,6 +160,21 @@ def test_the_gateway_serves_cross_encoders_too(gateway_url: str, client: Client,
     np.testing.assert_allclose(scores, np.sort(1 / (1 + np.exp(-expected)))[::-1][:3], rtol=0, atol=1e-5)
 
 
+def test_a_long_document_has_the_score_of_its_best_part(
+    gateway_url: str, client: Client, checkpoints: Checkpoints
+) -> None:
+    served = Served(client, "tiny-cross-encoder", checkpoints.bert_cross_encoder())
+    query = len(client.tokenize([QUERY], model=served.name, add_special_tokens=False)[0])
+    room = client.model(served.name).max_length - query - 8  # documented: what is reserved
+    parts = ["cat " * room, "cat " * room, "cat " * 7]  # a token each
+    expected = logits(served, [(QUERY, part) for part in [*parts, "a mat"]], "only_second")
+    body = {"model": served.name, "query": QUERY, "documents": ["".join(parts), "a mat"], "raw_scores": True}
+    answer = httpx.post(f"{gateway_url}/v1/rerank", json={**body, "max_chunks_per_doc": 5}, timeout=30).json()
+    scores = {result["index"]: result["relevance_score"] for result in answer["results"]}
+    np.testing.assert_allclose([scores[0], scores[1]], [expected[:3].max(), expected[3]], rtol=0, atol=1e-5)
+    assert "[0] were read in parts" in answer["meta"]["warnings"][0]
+
+
 def test_the_first_reranker_by_name_is_used_where_none_is_named(client: Client, maxsim_scores: Floats) -> None:
     np.testing.assert_allclose(in_order(client.rerank(QUERY, DOCUMENTS)), maxsim_scores, rtol=0, atol=1e-5)
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conch_contract import RERANKERS, ConchError, ModelInfo, Task, Truncate
+from conch_contract import RERANKERS, ModelInfo, Task, Truncate
 
 from conch_client._async.session import AsyncSession
-from conch_client._errors import DeadlineExceededError, Item
-from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_text, check_texts, is_heavy
+from conch_client._errors import Item
+from conch_client._inputs import (
+    Texts,
+    check_classified,
+    check_count,
+    check_ids,
+    check_inputs,
+    check_text,
+    check_texts,
+    is_heavy,
+)
+from conch_client._requests.classification import Classification, ClassificationJob, ClassificationQuestion
 from conch_client._requests.options import TokenOptions, VectorOptions
 from conch_client._requests.rerank import Ranking, RerankQuestion, rerank_job
-from conch_client._requests.vectors import EmbedJob, SparseJob, SparseVector, TokenVectorsJob
+from conch_client._requests.vectors import ChunksJob, EmbedJob, SparseJob, SparseVector, TokenVectorsJob
 from conch_client._transport.address import TLS, Address
-from conch_client._transport.aio import sleep
 from conch_client._transport.catalog import ANY_TASK
 from conch_client._transport.deadline import Deadline
-from conch_client._transport.limits import NOT_READY, READY_POLL_S, READY_TIMEOUT_S, Limits
+from conch_client._transport.limits import READY_TIMEOUT_S, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +122,38 @@ class AsyncClient:
             request_id=request_id,
         )
 
+    async def embed_chunks(
+        self,
+        chunks: Sequence[str],
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        normalize: bool = True,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> NDArray[np.float32]:
+        """One vector for each chunk of a document that the model reads as a whole (late chunking).
+
+        A vector is the mean over its chunk's tokens, which have seen all others (Günther et al. 2024). ``chunks`` are
+        joined as they are: keep the spaces between them. The prompt comes before the first one. Nothing is cut: a
+        document that is too long is refused, and so is a chunk without a token. ``model`` is the name of a model for
+        late chunking, such as ``NAME-chunks``, None for the first. Else arguments and errors are those of ``embed``.
+        Returns float32 [chunks, dimension].
+        """
+        deadline = self._deadline(timeout_s)
+        checked = check_texts(chunks, "chunks")
+        tokens, vectors = TokenOptions(prompt, prompt_name), VectorOptions(dimensions, normalize)
+        return await self._session.run(
+            model,
+            (Task.LATE_CHUNKING,),
+            lambda loaded: ChunksJob.prepare(loaded, checked, tokens, vectors),
+            deadline,
+            heavy=is_heavy(checked),
+            request_id=request_id,
+        )
+
     async def embed_tokens(
         self,
         texts: Texts,
@@ -176,6 +217,7 @@ class AsyncClient:
         *,
         model: str | None = None,
         top_n: int | None = None,
+        instruction: str | None = None,
         raw_scores: bool = False,
         truncate: Truncate = "end",
         timeout_s: float | None = None,
@@ -188,6 +230,7 @@ class AsyncClient:
             documents: Texts to rank.
             model: Name of a reranker, late-interaction or cross-encoder; None for the first by name.
             top_n: Return only the best ones; None for all.
+            instruction: What to look for, for rerankers that read one; None for the model's default.
             raw_scores: Cross-encoders: the logit instead of its sigmoid. Late interaction always scores as it does.
             truncate: As in ``embed``.
             timeout_s: Seconds for this call.
@@ -202,7 +245,12 @@ class AsyncClient:
         """
         deadline = self._deadline(timeout_s)
         question = RerankQuestion(
-            check_text(query, Item("query")), check_texts(documents, "documents"), top_n, raw_scores, truncate
+            check_text(query, Item("query")),
+            check_texts(documents, "documents"),
+            top_n,
+            raw_scores,
+            truncate,
+            instruction,
         )
         return await self._session.run(
             model,
@@ -210,6 +258,34 @@ class AsyncClient:
             lambda loaded: rerank_job(loaded, question),
             deadline,
             heavy=is_heavy([question.query, *question.documents]),
+            request_id=request_id,
+        )
+
+    async def classify(
+        self,
+        inputs: Sequence[str | tuple[str, str]],
+        *,
+        model: str | None = None,
+        raw_scores: bool = False,
+        truncate: Truncate = "end",
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Classification:
+        """A score for each label of every input, float32 [n, labels], and the labels.
+
+        ``inputs`` are texts, or pairs of texts for models that read two (a premise and a hypothesis, say); of a pair
+        that is too long, the longer text is cut first. ``raw_scores`` are the logits instead of what the model's
+        ``activation`` makes of them. ``model`` is a classifier's name, None for the first. Else arguments and errors
+        are those of ``embed``.
+        """
+        deadline = self._deadline(timeout_s)
+        question = ClassificationQuestion(check_classified(inputs), raw_scores, truncate)
+        return await self._session.run(
+            model,
+            (Task.CLASSIFICATION,),
+            lambda loaded: ClassificationJob.prepare(loaded, question),
+            deadline,
+            heavy=question.heavy,
             request_id=request_id,
         )
 
@@ -280,16 +356,10 @@ class AsyncClient:
         skip_special_tokens: bool = True,
         timeout_s: float | None = None,
     ) -> list[str]:
-        """The text of each row of token ids; what the tokenizer drops, such as case, does not come back.
+        """The text of each row of token ids, none empty; what the tokenizer drops, such as case, does not come back.
 
-        Args:
-            ids: Rows of token ids, none empty.
-            model: Name of a model; None for the first by name.
-            skip_special_tokens: Leave out the tokens that the tokenizer's template added.
-            timeout_s: Seconds for this call.
-
-        Raises:
-            InvalidInputError: ``ids`` are not rows of token ids.
+        ``skip_special_tokens`` leaves out the tokens that the tokenizer's template added. Else arguments and errors are
+        those of ``tokenize``.
         """
         deadline = self._deadline(timeout_s)
         rows = check_ids(ids)
@@ -307,15 +377,11 @@ class AsyncClient:
 
     async def is_ready(self) -> bool:
         """Whether the server answers and can run at least one conch model now; False if it says nothing for 5 s."""
-        return await self._answers_ready(Deadline(READY_TIMEOUT_S))
+        return await self._session.is_ready(Deadline(READY_TIMEOUT_S))
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Returns as soon as ``is_ready``; raises DeadlineExceededError after ``timeout_s``."""
-        deadline = Deadline(timeout_s)
-        while not await self._answers_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
-            if deadline.remaining_s() < READY_POLL_S:
-                raise DeadlineExceededError(NOT_READY)
-            await sleep(READY_POLL_S)
+        await self._session.wait_until_ready(Deadline(timeout_s))
 
     async def close(self) -> None:
         """Closes the connection; calls under way fail, and so do later ones."""
@@ -328,14 +394,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def _answers_ready(self, deadline: Deadline) -> bool:
-        try:
-            return any(info.ready for info in await self._session.models_now(deadline))
-        except ConchError:
-            # A client that was closed is a mistake of its user, and not a server that is not ready.
-            self._session.check_open()
-            return False
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         return Deadline(self._limits.timeout_s if timeout_s is None else timeout_s)

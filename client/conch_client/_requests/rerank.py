@@ -10,7 +10,7 @@ import numpy as np
 from conch_contract import InvalidInputError, Task, Truncate
 
 from conch_client._errors import Item, ServerError
-from conch_client._inputs import check_count, check_truncate
+from conch_client._inputs import check_count, check_text, check_truncate
 from conch_client._requests.job import Job
 from conch_client._requests.plan import plan_batches
 from conch_client._tokenization.late_interaction import encode_marked, marked_rows
@@ -58,10 +58,13 @@ class RerankQuestion:
     top_n: int | None
     raw_scores: bool
     truncate: Truncate
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         check_count(self.top_n, "top_n")
         check_truncate(self.truncate)
+        if self.instruction is not None:
+            check_text(self.instruction, Item("instruction"))
 
 
 class _RerankJob(Job[Ranking]):
@@ -127,6 +130,7 @@ class CrossEncoderJob(_RerankJob):
 
 def rerank_job(model: LoadedModel, question: RerankQuestion) -> Steps[LateInteractionJob] | Steps[CrossEncoderJob]:
     """The job for the kind of reranker that ``model`` is."""
+    model.info.instruction_text(question.instruction)  # refused where there is no place for it
     kind = CrossEncoderJob if model.info.task is Task.CROSS_ENCODER else LateInteractionJob
     return kind.prepare(model, question)
 
@@ -137,6 +141,7 @@ def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     if template is None:
         query = model.info.prompt_text() + question.query
         return model.tokenizer.encode_pairs(query, question.documents, **limits)
+    limits["instruction"] = model.info.instruction_text(question.instruction)
     return model.tokenizer.encode_framed(template, question.query, question.documents, **limits)
 
 

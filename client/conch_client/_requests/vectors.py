@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from conch_client._errors import ServerError
 from conch_client._requests.job import Job, refuse_rows
 from conch_client._requests.options import units
-from conch_client._transport.tensors import read_output
+from conch_client._transport.tensors import infer_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,38 @@ class EmbedJob(Job["NDArray[np.float32]"]):
         for part, response in zip(self.parts, responses, strict=True):
             vectors[part] = read_output(response, self._model.output, (len(part), dimension))
         refuse_rows(np.isnan(vectors).any(axis=1))
+        return self._vectors.apply(vectors, self._model)
+
+
+class ChunksJob(Job["NDArray[np.float32]"]):
+    """One vector for each chunk of a document, which is one row."""
+
+    def __init__(self, model: ModelInfo, rows: Rows, ends: Sequence[int], vectors: VectorOptions) -> None:
+        super().__init__(model, rows)
+        self._ends = np.asarray([ends], np.int64)
+        self._vectors = vectors
+
+    @classmethod
+    def prepare(
+        cls, model: LoadedModel, chunks: Sequence[str], tokens: TokenOptions, vectors: VectorOptions
+    ) -> Steps[ChunksJob]:
+        """The job for the chunks of a document."""
+        vectors.check(model.info)
+        prompt = model.info.prompt_text(tokens.prompt, tokens.prompt_name)
+        rows, ends = yield from model.tokenizer.encode_chunks(prompt, chunks, max_length=model.info.max_length)
+        return cls(model.info, rows, ends, vectors)
+
+    def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
+        """The one request."""
+        model, matrix = self._model, self._rows.matrix(part)
+        return infer_request(model.name, model.inputs, matrix, chunk_ends=self._ends)
+
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
+        """float32 [chunks, dimension], in their order."""
+        shape = (*self._ends.shape, self._model.dimension or 0)
+        vectors = np.array(read_output(responses[0], self._model.output, shape)[0], np.float32)
+        if np.isnan(vectors).any():
+            raise ServerError(f"{self._model.name} has refused tokens of its own tokenizer; export it again")
         return self._vectors.apply(vectors, self._model)
 
 

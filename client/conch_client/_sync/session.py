@@ -7,15 +7,15 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from conch_contract import InvalidInputError
+from conch_contract import ConchError, InvalidInputError
 from tritonclient.grpc import service_pb2 as pb
 
-from conch_client._errors import ModelNotFoundError, RestrictedError, UnavailableError
+from conch_client._errors import DeadlineExceededError, ModelNotFoundError, RestrictedError, UnavailableError
 from conch_client._requests.job import LoadedModel
 from conch_client._tokenization.steps import Stepper
 from conch_client._transport.catalog import Catalog, ModelChangedError, names_to_read, require_ready, tokenizer_requests
-from conch_client._transport.deadline import Backoff
-from conch_client._transport.limits import MODEL_KEEPS_CHANGING, STARTS
+from conch_client._transport.deadline import Backoff, Deadline
+from conch_client._transport.limits import MODEL_KEEPS_CHANGING, NOT_READY, READY_POLL_S, READY_TIMEOUT_S, STARTS
 from conch_client._transport.tensors import index_of
 from conch_client._transport.threads import Computation, Connection, Lock, Outcome, each, exclusive, sleep
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from conch_client._requests.job import Prepare
     from conch_client._tokenization.steps import Steps
     from conch_client._transport.address import Address
-    from conch_client._transport.deadline import Deadline
     from conch_client._transport.limits import Limits
 
 Result = TypeVar("Result")
@@ -87,10 +86,26 @@ class Session:
         self._retrying(lambda: self._read_unless(self._catalog.is_current, deadline), deadline)
         return self._catalog.models
 
-    def models_now(self, deadline: Deadline) -> list[ModelInfo]:
+    def _models_now(self, deadline: Deadline) -> list[ModelInfo]:
         """All models, as they are now; reads once and does not retry."""
         self._read_unless(lambda: self._catalog.is_newer_than(deadline.started_at), deadline)
         return self._catalog.models
+
+    def is_ready(self, deadline: Deadline) -> bool:
+        """Whether the server answers and can run at least one model now."""
+        try:
+            return any(info.ready for info in self._models_now(deadline))
+        except ConchError:
+            # A client that was closed is a mistake of its user, and not a server that is not ready.
+            self.check_open()
+            return False
+
+    def wait_until_ready(self, deadline: Deadline) -> None:
+        """Returns as soon as ``is_ready``; raises DeadlineExceededError after the deadline."""
+        while not self.is_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
+            if deadline.remaining_s() < READY_POLL_S:
+                raise DeadlineExceededError(NOT_READY)
+            sleep(READY_POLL_S)
 
     def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.

@@ -10,12 +10,14 @@ import json
 import math
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import numpy as np
 from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first, repeats_a_text
 from tokenizers import Encoding, Tokenizer
 
-from conch_client._errors import QUERY, Item, ServerError
+from conch_client._errors import CHUNKS, QUERY, Item, ServerError
 from conch_client._tokenization.long_texts import LongTexts, is_long, portions
 from conch_client._tokenization.rows import Rows
 
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _LONGEST_QUERY = 2**14
-_BOTH = partial(Item.document, suffix=" and the query")
-_PAIR = partial(Item.document, suffix=" with the query")
+_BOTH, _PAIR = " and the query", " with the query"
 
 
 class Token(NamedTuple):
@@ -158,6 +159,30 @@ class TextTokenizer:
         return rows
 
     @_in_steps
+    def encode_chunks(self, prompt: str, chunks: Sequence[str], *, max_length: int) -> Steps[tuple[Rows, list[int]]]:
+        """The one row of a document in chunks, after a prompt, and one past the last token of each chunk.
+
+        A token belongs to the chunk that its last character is in. What comes before the first chunk (the prompt and
+        the first special tokens) belongs to that, and the last special tokens to the last.
+
+        Raises:
+            InvalidInputError: They are more than ``max_length`` tokens together, or a chunk has no token.
+        """
+        text = prompt + "".join(chunks)
+        room = max(0, max_length - self._tokenizer.num_special_tokens_to_add(is_pair=False))
+        if is_long(text, room):
+            bare = yield from self._bare(text, room, "end", CHUNKS)
+        else:
+            bare = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        if len(bare.ids) > room:
+            raise CHUNKS.error(
+                f"have more than the {max_length} tokens together that the model takes; send fewer of them at once"
+            )
+        encoding = self._tokenizer.post_process(bare, None, add_special_tokens=True)
+        ends = _chunk_ends(encoding, [len(prompt), *map(len, chunks)])
+        return Rows.of([encoding.ids]), ends
+
+    @_in_steps
     def decode(self, rows: Rows, *, skip_special_tokens: bool) -> Steps[list[str]]:
         """The text of each row of ids; ids outside the vocabulary have none."""
         texts: list[str] = []
@@ -167,11 +192,21 @@ class TextTokenizer:
         return texts
 
     @_in_steps
-    def encode_pairs(self, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate) -> Steps[Rows]:
+    def encode_pairs(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        max_length: int,
+        truncate: Truncate,
+        item: Callable[[int, str], Item] = Item.document,
+    ) -> Steps[Rows]:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
 
         A pair that is too long is cut as `longest_first` says. The tokens of a query of more than ``_LONGEST_QUERY``
         characters are not counted beyond the model's limit: it is taken to be no longer than a document that has more.
+
+        ``item`` is the caller's item behind the document of a number, with a suffix for what it was joined with.
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
@@ -190,12 +225,12 @@ class TextTokenizer:
         ids, segments = [], []
         for batch in _batches(encode, documents, enough):
             for index, known in batch:
-                document = known or (yield from self._bare(documents[index], enough, truncate, Item.document(index)))
+                document = known or (yield from self._bare(documents[index], enough, truncate, item(index, "")))
                 query_kept, document_kept = longest_first(query_length, len(document.ids), room)
                 total = query_length + len(document.ids)
                 if query_kept + document_kept < total:
                     if truncate == "none":
-                        raise _too_long(_BOTH(index), total + max_length - room if known else None, max_length)
+                        raise _too_long(item(index, _BOTH), total + max_length - room if known else None, max_length)
                     _cut(document, document_kept, truncate)
                 if query_kept not in queries:
                     queries[query_kept] = Encoding.merge([bare_query])  # a copy: truncation happens in place
@@ -204,17 +239,24 @@ class TextTokenizer:
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
             yield
-        return Rows.of(ids, segments, item=_PAIR)
+        return Rows.of(ids, segments, item=lambda index: item(index, _PAIR))
 
     @_in_steps
     def encode_framed(
-        self, template: str, query: str, documents: Sequence[str], *, max_length: int, truncate: Truncate
+        self,
+        template: str,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str = "",
+        max_length: int,
+        truncate: Truncate,
     ) -> Steps[Rows]:
         """Token rows of pairs within their template, whose own words stay whole; pairs are cut as in ``encode_pairs``.
 
         Raises:
-            InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it is not certain where to cut it.
+            InvalidInputError: The template with its instruction is too long, or a pair is too long and ``truncate`` is
+                ``"none"``, or it has no token at all, or it is so long that it is not certain where to cut it.
         """
         read, enough = query, max_length
         if len(query) > _LONGEST_QUERY:
@@ -223,22 +265,27 @@ class TextTokenizer:
             bare = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)[0]
             enough = max(enough, len(bare.ids))  # tokens of a document that show which of the two is the longer
         rows = []
-        for part in portions(documents, len(template) + len(read)):
+        for part in portions(documents, len(template) + len(instruction) + len(read)):
             pairs = []
             for index in part:
                 document = yield from self._long.shortened(documents[index], enough, truncate, Item.document(index))
-                pairs.append(FramedPair.of(template, read, document))
+                pairs.append(FramedPair.of(template, read, document, instruction))
             encodings = self._tokenizer.encode_batch([pair.text for pair in pairs])
             for index, pair, encoding in zip(part, pairs, encodings, strict=True):
                 ids = encoding.ids
                 if len(ids) > max_length:
                     if truncate == "none":
                         is_whole = (read, pair.text[slice(*pair.document)]) == (query, documents[index])
-                        raise _too_long(_BOTH(index), len(ids) if is_whole else None, max_length)
+                        raise _too_long(Item.document(index, _BOTH), len(ids) if is_whole else None, max_length)
                     ids = [ids[place] for place in pair.cut(encoding.offsets, max_length, truncate)]
+                if len(ids) > max_length:
+                    raise InvalidInputError(
+                        f"the instruction, with the words around it, has more tokens than the {max_length} that the "
+                        "model takes; shorten it"
+                    )
                 rows.append(ids)
             yield
-        return Rows.of(rows, item=_PAIR)
+        return Rows.of(rows, item=lambda index: Item.document(index, _PAIR))
 
     def _bare(self, text: str, room: int, truncate: Truncate, item: Item) -> Steps[Encoding]:
         """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""
@@ -260,6 +307,19 @@ def _batches(
         whole = [index for index in part if not is_long(texts[index], room)]
         encodings = dict(zip(whole, encode([texts[index] for index in whole]), strict=True))
         yield [(index, encodings.get(index)) for index in part]
+
+
+def _chunk_ends(encoding: Encoding, lengths: Sequence[int]) -> list[int]:
+    """One past the last token of each chunk; ``lengths`` in characters, first that of what is before the chunks."""
+    special = np.asarray(encoding.special_tokens_mask, np.bool_)
+    # Ascending, also where a token has no character of its own.
+    stops = np.maximum.accumulate([stop for _, stop in encoding.offsets])
+    places = np.flatnonzero(~special)
+    counts = np.searchsorted(stops[places], np.cumsum(lengths), side="right").tolist()
+    for chunk, (before, upto) in enumerate(pairwise(counts)):
+        if before == upto:
+            raise Item.chunk(chunk).error("has no token of its own; join it with a neighbour")
+    return [*(int(places[count]) for count in counts[1:-1]), len(special)]
 
 
 def _described(text: str, encoding: Encoding) -> list[Token]:

@@ -36,7 +36,13 @@ ANY_TASK = tuple(task for task in Task if task is not Task.RERANK)
 """Every task that an export has."""
 
 _NOT_READ = tuple(f".{name}" for name in INNER_NAMES - {ENCODER})
-_CALLS = {Task.EMBEDDING: "embed", Task.MULTI_VECTOR: "embed_tokens", Task.SPARSE: "embed_sparse"}
+_CALLS = {
+    Task.EMBEDDING: "embed",
+    Task.MULTI_VECTOR: "embed_tokens",
+    Task.SPARSE: "embed_sparse",
+    Task.CLASSIFICATION: "classify",
+    Task.LATE_CHUNKING: "embed_chunks",
+}
 
 
 _NO_OTHERS: Mapping[str, model_config_pb2.ModelConfig] = MappingProxyType({})

@@ -27,9 +27,12 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
 }
 
 
-def infer_request(model: str, inputs: Iterable[str], matrix: Matrix) -> pb.ModelInferRequest:
-    """The request that runs a Triton model over a matrix, with those of its tensors that are the model's ``inputs``."""
-    return _request(model, {name: getattr(matrix, name) for name in inputs})
+def infer_request(
+    model: str, inputs: Iterable[str], matrix: Matrix, **others: NDArray[np.int64]
+) -> pb.ModelInferRequest:
+    """The request that runs a Triton model over a matrix and other tensors, with those that are its ``inputs``."""
+    tensors = {**matrix._asdict(), **others}
+    return _request(model, {name: tensors[name] for name in inputs})
 
 
 def range_request(file_model: str, begin: int, end: int) -> pb.ModelInferRequest:

@@ -103,9 +103,19 @@ def with_defaults(stated: Settings) -> Settings:
     return Settings(stated.place, {**defaults(str(stated["model_type"])), **values})
 
 
-def label_count(stated: Settings) -> int:
-    """Number of labels of a classifier: of those it names, else `num_labels`, else transformers' default of two."""
-    return len(stated.inner("id2label")) or stated.of("num_labels", int, 2)
+def label_names(stated: Settings) -> tuple[str, ...]:
+    """Labels of a classifier: those it names, else `num_labels` of transformers' names, two where it states nothing.
+
+    Raises:
+        SourceError: they are not numbered from 0 on.
+    """
+    named = stated.inner("id2label")
+    if not named:
+        return tuple(f"LABEL_{number}" for number in range(stated.of("num_labels", int, 2)))
+    numbers = [str(number) for number in range(len(named))]
+    if set(named) != set(numbers):
+        raise stated.wrong("id2label", f"an object with a text for each of 0 to {len(named) - 1}")
+    return tuple(named.of(number, str, "") for number in numbers)
 
 
 def refuse_unread(stated: Settings, read: Collection[str] | None) -> None:

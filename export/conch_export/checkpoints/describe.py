@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import Task, is_pair_template
+from conch_contract import Task, is_pair_template, takes_instruction
 
 from conch_export.checkpoints.adapters.own import refuse_unchosen
-from conch_export.checkpoints.architecture import label_count, refuse_unread, refuse_wrong_types
+from conch_export.checkpoints.architecture import refuse_unread, refuse_wrong_types
+from conch_export.checkpoints.classifiers import Labels
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
@@ -24,9 +25,10 @@ from conch_export.checkpoints.usage import (
     read_prompts,
     read_similarity,
 )
-from conch_export.errors import UnsupportedError
+from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
 from conch_export.model.description import (
+    Classifier,
     CrossEncoder,
     Description,
     EmbeddingModel,
@@ -44,8 +46,11 @@ from conch_export.model.description import (
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.lookups.static import StaticFiles
-    from conch_export.checkpoints.settings import Settings
     from conch_export.sources.source import Source
+
+
+OF_CHECKPOINTS = (Task.EMBEDDING, Task.CROSS_ENCODER, Task.CLASSIFICATION, Task.MULTI_VECTOR, Task.SPARSE)
+"""Tasks that a checkpoint may have; the others are of derived models and of the gateway's upstreams."""
 
 
 def describe(
@@ -81,15 +86,16 @@ def describe(
         return _static(checkpoint, checkpoint.static, overrides, late_interaction=late_interaction, **common)
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
-    if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.SPARSE):
-        msg = f"a {task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
+    if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.CLASSIFICATION, Task.SPARSE):
+        msg = f"{task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
         raise UnsupportedError(msg)
-    if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
-        raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for a {task.value}")
+    _refuse_unfit(task, overrides, late_interaction=late_interaction)
     common |= reader.common()
     match task:
         case Task.CROSS_ENCODER:
             return reader.cross_encoder(common)
+        case Task.CLASSIFICATION:
+            return reader.classifier(common)
         case Task.SPARSE:
             return reader.sparse(common)
         case Task.MULTI_VECTOR:
@@ -97,9 +103,18 @@ def describe(
         case Task.EMBEDDING:
             return reader.embedding(common, late_interaction=bool(late_interaction))
         case _:
-            # Tasks of derived models and of the gateway's upstreams.
-            msg = f"no checkpoint has the task {task.value!r}: state embedding, cross-encoder, multi-vector or sparse"
+            msg = f"no checkpoint has the task {task.value!r}: state one of {', '.join(OF_CHECKPOINTS)}"
             raise UnsupportedError(msg)
+
+
+def _refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | None) -> None:
+    """Refuse options that mean nothing for a task."""
+    if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
+        raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for {task.value}")
+    if overrides.label is not None and task is not Task.CROSS_ENCODER:
+        raise UnsupportedError(f"--label names the label that a reranker scores by: leave it out for {task.value}")
+    if overrides.late_chunking and task is not Task.EMBEDDING:
+        raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
 
 
 def _static(
@@ -150,6 +165,8 @@ def _refuse_what_needs_an_encoder(overrides: Overrides, *, late_interaction: boo
         "another pooling than the mean": overrides.pooling not in (None, Pooling.MEAN),
         "late interaction": late_interaction,
         "lexical weights": bool(overrides.lexical),
+        "late chunking": bool(overrides.late_chunking),
+        "a label": overrides.label is not None,
     }
     if wanted := [what for what, is_asked in asked.items() if is_asked]:
         msg = f"a static model has a vector for each token and no encoder: {', '.join(wanted)} is not built for it"
@@ -168,6 +185,7 @@ class _Reader:
         self._overrides = overrides
         self.modules = Modules(checkpoint)
         self._known_task = known_task(source)
+        self._labels = Labels(checkpoint.stated_config)
         self._usage = known_usage(source)
         self._family = family_of(checkpoint.config)
         refuse_unchosen(checkpoint.stated_config, checkpoint.adapter)
@@ -180,14 +198,17 @@ class _Reader:
 
     def stated_task(self) -> Task:
         """What kind of model the checkpoint's files say it is, else the catalog."""
-        kinds = self.modules.kinds
+        kinds, labels = self.modules.kinds, self._labels
         if self.modules.is_multi_vector:
             return Task.MULTI_VECTOR
+        if labels.are_of_a_head and not self._score_tokens and "Pooling" not in kinds:
+            # One label says how well two texts fit; which of several does is for the operator to say.
+            is_reranker = len(labels.names) == 1 or self._overrides.label is not None
+            return Task.CROSS_ENCODER if is_reranker else Task.CLASSIFICATION
         if self._score_tokens or self.modules.is_cross_encoder:
             return Task.CROSS_ENCODER
-        if _is_classifier(self._checkpoint.stated_config) and "Pooling" not in kinds:
-            _refuse_other_labels(self._checkpoint.stated_config)
-            return Task.CROSS_ENCODER
+        if not kinds:
+            labels.refuse_other_heads()
         if "SpladePooling" in kinds:
             return Task.SPARSE
         if is_colbert(self._checkpoint) or ("Dense" in kinds and "Pooling" not in kinds):
@@ -219,19 +240,29 @@ class _Reader:
 
     def cross_encoder(self, common: dict[str, Any]) -> CrossEncoder:
         """The description of a generative reranker, of modules or of a sequence classifier."""
+        overrides, layered = self._overrides, "Pooling" in self.modules.kinds
+        label = overrides.label
+        if label is not None and (self._score_tokens or layered):
+            raise UnsupportedError("--label is for sequence classifiers with several labels: leave it out")
+        if overrides.default_instruction is not None and not self._score_tokens:
+            raise UnsupportedError("--default-instruction is for rerankers that answer in words: leave it out")
         if self._score_tokens:
-            template = self._overrides.pair_template or self._usage.pair_template
-            _refuse_other_places(template)
-            return GenerativeReranker(**common, score_tokens=self._score_tokens, pair_template=template)
-        checkpoint, config, family = self._checkpoint, self._checkpoint.config, self._family
-        segments = family.has_segments(config) if family else config.of("type_vocab_size", int, 0) > 1
-        self.modules.refuse_other_scores()
-        common |= self.prompts() | {"segments": segments and checkpoint.served_tokenizer.segments}
-        if "Pooling" in self.modules.kinds:
+            return GenerativeReranker(**common, **self._template(), score_tokens=self._score_tokens)
+        activation = self.modules.activation_of_scores(1 if layered else len(self._labels.names))
+        common |= self.prompts() | self._segments()
+        if layered:
             pooling, layers = self.modules.pooling(), self.modules.scoring()
             return ModularCrossEncoder(**common, pooling=pooling, layers=layers)
-        refuse_unknown_classifier(checkpoint.model_type)
-        return CrossEncoder(**common)
+        refuse_unknown_classifier(self._checkpoint.model_type)
+        number = self._labels.number(label)
+        return CrossEncoder(**common, label=number, exclusive=self._labels.activation(activation) == "softmax")
+
+    def classifier(self, common: dict[str, Any]) -> Classifier:
+        """The description of a sequence classifier."""
+        refuse_unknown_classifier(self._checkpoint.model_type)
+        activation = self._labels.activation(self.modules.activation_of_scores(len(self._labels.names)))
+        common |= self.prompts() | self._segments()
+        return Classifier(**common, labels=self._labels.names, activation=activation)
 
     def sparse(self, common: dict[str, Any]) -> SparseModel:
         """The description of a SPLADE model, whose queries may be looked up."""
@@ -272,11 +303,14 @@ class _Reader:
             raise UnsupportedError(msg)
         overrides, dense = self._overrides, self.modules.dense()
         centred = overrides.matryoshka_centred
-        width = dense[-1].width if dense else common["hidden"]
+        width, pooling = dense[-1].width if dense else common["hidden"], self.modules.pooling(overrides.pooling)
+        if overrides.late_chunking and pooling is not Pooling.MEAN:
+            msg = f"--late-chunking needs a model that pools by the mean, and this one pools by {pooling.value}"
+            raise UnsupportedError(f"{msg}: leave it out")
         return EmbeddingModel(
             **common,
             **self.prompts(),
-            pooling=self.modules.pooling(overrides.pooling),
+            pooling=pooling,
             dense=dense,
             dimension=width,
             normalize=self.modules.normalize(overrides.normalize),
@@ -286,7 +320,30 @@ class _Reader:
             late_interaction=late_interaction,
             projected=extra_width(self._checkpoint, COLBERT),
             lexical=has_lexical(self._checkpoint, overrides.lexical),
+            late_chunking=bool(overrides.late_chunking),
         )
+
+    def _template(self) -> dict[str, Any]:
+        """The text that a generative reranker reads, and the instruction in it of requests that state none."""
+        overrides, usage = self._overrides, self._usage
+        template = overrides.pair_template or usage.pair_template
+        known = "" if overrides.pair_template else usage.default_instruction
+        instruction = known if overrides.default_instruction is None else overrides.default_instruction
+        if not is_pair_template(template):
+            msg = "a generative reranker needs --pair-template with {query} and {document} in it, once each"
+            raise UnsupportedError(msg)
+        if takes_instruction(template) and not instruction:
+            msg = "the pair template has {instruction} in it: state that of requests without one, --default-instruction"
+            raise UndecidedError(msg)
+        if instruction and not takes_instruction(template):
+            raise UnsupportedError("--default-instruction needs {instruction} in the pair template: leave it out")
+        return {"pair_template": template, "default_instruction": instruction}
+
+    def _segments(self) -> dict[str, Any]:
+        """Whether the encoder tells a pair's first text from its second."""
+        checkpoint, config, family = self._checkpoint, self._checkpoint.config, self._family
+        segments = family.has_segments(config) if family else config.of("type_vocab_size", int, 0) > 1
+        return {"segments": segments and checkpoint.served_tokenizer.segments}
 
     @property
     def _positions(self) -> int:
@@ -302,20 +359,3 @@ def _config(checkpoint: Checkpoint, key: str) -> int:
         if name in checkpoint.config:
             return checkpoint.config.of(name, int, 0)
     raise UnsupportedError(f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built")
-
-
-def _is_classifier(config: Settings) -> bool:
-    return any(name.endswith("ForSequenceClassification") for name in config.texts("architectures"))
-
-
-def _refuse_other_labels(config: Settings) -> None:
-    labels = label_count(config)
-    if labels != 1:
-        msg = f"a sequence classifier with {labels} labels is no reranker: exactly one label is needed"
-        raise UnsupportedError(msg)
-
-
-def _refuse_other_places(template: str) -> None:
-    if not is_pair_template(template):
-        msg = "a generative reranker needs --pair-template with {query} and {document} in it, once each"
-        raise UnsupportedError(msg)

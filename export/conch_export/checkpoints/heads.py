@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from conch_contract import Task
 
+from conch_export.checkpoints.architecture import label_names
 from conch_export.checkpoints.known_keys import MODULES
 from conch_export.checkpoints.settings import read_settings
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
 from conch_export.model.description import (
+    CrossEncoder,
     Description,
     EmbeddingModel,
     GenerativeReranker,
@@ -24,7 +26,7 @@ from conch_export.model.description import (
     Pooling,
     SparseModel,
 )
-from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Static, Unit, Vocabulary
+from conch_export.model.heads import Dense, Lexical, LogOdds, Pooled, Projection, Static, Unit, Vocabulary
 from conch_export.model.network import Linear
 from conch_export.sources.files import weight_files
 
@@ -100,7 +102,7 @@ _EMBEDDINGS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed
 
 def read_head(description: Description, model: PublicModel, checkpoint: Checkpoint) -> Head:
     """The head of a public model."""
-    if model.task in (Task.EMBEDDING, Task.CROSS_ENCODER):
+    if model.task in (Task.EMBEDDING, Task.LATE_CHUNKING, Task.CROSS_ENCODER, Task.CLASSIFICATION):
         return read_pooled(description, checkpoint)
     if model.task is not Task.SPARSE:
         return read_projection(description, checkpoint)
@@ -108,7 +110,7 @@ def read_head(description: Description, model: PublicModel, checkpoint: Checkpoi
 
 
 def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
-    """The head of an embedding model or a cross-encoder."""
+    """The head of an embedding model, a cross-encoder or a classifier."""
     match description:
         case EmbeddingModel(pooling=pooling, dense=dense, normalize=normalize):
             return Pooled(pooling, (*_layers(checkpoint, dense), *([Unit()] if normalize else [])))
@@ -116,6 +118,8 @@ def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
             return Pooled(pooling, _layers(checkpoint, layers))
         case GenerativeReranker(score_tokens=(yes, no)):
             return Pooled(Pooling.LAST, (Dense(_logit_difference(checkpoint, yes, no)),))
+        case CrossEncoder(label=label, exclusive=exclusive):
+            return _read_classifier(checkpoint, label, exclusive=exclusive)
         case _:
             return _read_classifier(checkpoint)
 
@@ -239,7 +243,8 @@ def refuse_unknown_classifier(model_type: str) -> None:
         raise UnsupportedError(msg)
 
 
-def _read_classifier(checkpoint: Checkpoint) -> Pooled:
+def _read_classifier(checkpoint: Checkpoint, label: int | None = None, *, exclusive: bool = True) -> Pooled:
+    """The head of a sequence classifier: all logits, or the log-odds of one label."""
     weights, config, layout = checkpoint.weights, checkpoint.config, _CLASSIFIERS[checkpoint.model_type]
     layers: list[HeadLayer] = []
     if layout.dense is not None:
@@ -247,8 +252,27 @@ def _read_classifier(checkpoint: Checkpoint) -> Pooled:
         layers.append(Dense(weights.linear(layout.dense), activation))
     if layout.norm is not None:
         layers.append(_norm(checkpoint, layout.norm))
-    layers.append(Dense(weights.linear(layout.output)))
+    output = _label_layer(checkpoint, layout.output)
+    if label is None or exclusive:
+        layers.append(Dense(output))
+    else:
+        bias = None if output.bias is None else output.bias[[label]]
+        layers.append(Dense(Linear(np.ascontiguousarray(output.weight[:, [label]]), bias)))
+    if label is not None and exclusive:
+        layers.append(LogOdds(label, output.weight.shape[1]))
     return Pooled(Pooling(config.get(layout.pooling_setting, layout.pooling)), tuple(layers))
+
+
+def _label_layer(checkpoint: Checkpoint, name: str) -> Linear:
+    """The layer that gives the logits."""
+    layer, labels = checkpoint.weights.linear(name), label_names(checkpoint.stated_config)
+    if layer.weight.shape[1] != len(labels):
+        msg = (
+            f"tensor {name}.weight gives {layer.weight.shape[1]} logits, but config.json states {len(labels)} labels "
+            f"({', '.join(labels)}): fetch the checkpoint again"
+        )
+        raise SourceError(msg)
+    return layer
 
 
 def _norm(checkpoint: Checkpoint, name: str) -> Norm:

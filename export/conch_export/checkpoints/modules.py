@@ -15,6 +15,8 @@ from conch_export.model.description import ModuleLayer, Pooling
 from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
+    from conch_contract import Activation
+
     from conch_export.checkpoints.checkpoint import Checkpoint
 
 _SETTINGS = "config_sentence_transformers.json"
@@ -47,7 +49,7 @@ _SKIPPING = ["document"]
 """What texts a skip list is for."""
 _TANH = "torch.nn.modules.activation.Tanh"
 """sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
-_ACTIVATIONS_OF_SCORES = ("Sigmoid", "Identity")
+_ACTIVATIONS_OF_SCORES: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 
 
 class Modules:
@@ -189,8 +191,11 @@ class Modules:
             raise UnsupportedError(msg)
         return tuple(map(self._checkpoint.token, answers.values()))
 
-    def refuse_other_scores(self) -> None:
-        """Refuse scores that are neither logits nor their sigmoid: those are what is served.
+    def activation_of_scores(self, labels: int) -> Activation | None:
+        """What a cross-encoder's logits go through in its library; None where the checkpoint does not state it.
+
+        Args:
+            labels: how many logits there are; the softmax of one is 1 whatever the text says.
 
         Raises:
             UnsupportedError: the checkpoint states another activation.
@@ -201,10 +206,14 @@ class Modules:
             or (config.get("sentence_transformers") or {}).get("activation_fn")
             or config.get("sbert_ce_default_activation_function")
         )
-        known = _ACTIVATIONS_OF_SCORES
-        if stated and not (str(stated).startswith("torch.") and str(stated).rsplit(".", 1)[-1] in known):
+        if not stated:
+            return None
+        known = [name for name in _ACTIVATIONS_OF_SCORES if labels > 1 or name != "Softmax"]
+        name = str(stated).rsplit(".", 1)[-1]
+        if not str(stated).startswith("torch.") or name not in known:
             msg = f"a cross-encoder whose scores go through {stated} is not built (known: {', '.join(known)})"
             raise UnsupportedError(msg)
+        return _ACTIVATIONS_OF_SCORES[name]
 
     def _dense(self, folder: str, source: str, target: str) -> ModuleLayer:
         """A Dense layer that has to read and give what sentence-transformers calls `source` and `target`.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from conch_contract import Interaction, Task
+from conch_contract import Activation, Interaction, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +141,7 @@ class EmbeddingModel(VectorModel):
         projected: length of the token vectors that late interaction compares, where the checkpoint has a layer that
             makes them; 0 for none.
         lexical: whether lexical weights of the text's own tokens are served beside it.
+        late_chunking: whether vectors of chunks of a text that is read as a whole are served beside it.
     """
 
     task = Task.EMBEDDING
@@ -151,6 +152,7 @@ class EmbeddingModel(VectorModel):
     similarity: str = ""
     projected: int = 0
     lexical: bool = False
+    late_chunking: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +193,32 @@ class SparseModel(Description):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Classifier(Description):
+    """A score for each label, by the head of a sequence classifier.
+
+    Attributes:
+        labels: in the order of the logits.
+        activation: how logits become scores.
+    """
+
+    task = Task.CLASSIFICATION
+    labels: tuple[str, ...]
+    activation: Activation
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossEncoder(Description):
-    """A score for a query and a document that are read together, by the head of a sequence classifier."""
+    """A score for a query and a document that are read together, by the head of a sequence classifier.
+
+    Attributes:
+        label: number of the label whose log-odds are the score, where the classifier has several; None where it has
+            one, whose logit is the score. Not read back from a model repository.
+        exclusive: whether the labels exclude each other.
+    """
 
     task = Task.CROSS_ENCODER
+    label: int | None = None
+    exclusive: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +240,12 @@ class GenerativeReranker(CrossEncoder):
 
     Attributes:
         pair_template: the text that it reads, with `{query}` and `{document}` in it.
+        default_instruction: what stands for `{instruction}` in it where a request states none; empty without a place.
         score_tokens: the tokens for yes and no; empty where the description was read from a model repository.
     """
 
     pair_template: str
+    default_instruction: str = ""
     score_tokens: tuple[str, ...] = ()
 
 
@@ -242,8 +268,11 @@ class Overrides:
         matryoshka: lengths that vectors may be cut to.
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         lexical: whether lexical weights are served beside an embedding model.
+        late_chunking: whether vectors of chunks are.
         score_tokens: the tokens for yes and no of a generative reranker.
         pair_template: how a generative reranker reads a pair, with `{query}` and `{document}`.
+        default_instruction: for `{instruction}` in that.
+        label: the label of a classifier by which a reranker scores.
     """
 
     pooling: Pooling | None = None
@@ -255,8 +284,11 @@ class Overrides:
     matryoshka: tuple[int, ...] | None = None
     matryoshka_centred: bool | None = None
     lexical: bool | None = None
+    late_chunking: bool | None = None
     score_tokens: tuple[str, str] | None = None
     pair_template: str | None = None
+    default_instruction: str | None = None
+    label: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values of what is stated, for JSON."""

@@ -46,7 +46,22 @@ class Unit:
     """Division by the Euclidean length."""
 
 
-HeadLayer = Dense | Norm | Unit
+@dataclass(frozen=True)
+class LogOdds:
+    """log(p / (1 - p)) of the probability p that the softmax of the logits gives one label.
+
+    It is the label's logit less the logarithm of the sum of the others' exponentials.
+
+    Attributes:
+        label: number of the label.
+        labels: how many there are.
+    """
+
+    label: int
+    labels: int
+
+
+HeadLayer = Dense | Norm | Unit | LogOdds
 """A layer of a head; `Norm` is a layer norm."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Task, derived_name, head_name, queries_name
 
-from conch_export.model.description import EmbeddingModel, SparseModel, StaticModel, VectorModel
+from conch_export.model.description import Classifier, EmbeddingModel, SparseModel, StaticModel, VectorModel
 
 if TYPE_CHECKING:
     from conch_export.model.description import Description
@@ -22,7 +22,7 @@ class PublicModel:
         task: what it answers.
         head: Triton model behind the encoder; None where what the encoder gives is the answer: token embeddings, or
             the vectors of a static model, whose encoder is the whole of it.
-        dimension: length of its vectors, of sparse ones the size of the vocabulary; 0 for scores.
+        dimension: length of its vectors, of sparse ones the size of the vocabulary; number of its labels; 0 for scores.
         base: the model that this one is derived from, None for the description's own.
         queries: Triton model that answers queries instead; None where all texts pass the encoder.
     """
@@ -39,6 +39,7 @@ def public_models(description: Description) -> list[PublicModel]:
     """The public models, the description's own first."""
     name, task = description.name, description.task
     dimension = description.dimension if isinstance(description, VectorModel) else 0
+    dimension = len(description.labels) if isinstance(description, Classifier) else dimension
     dimension = description.vocabulary if isinstance(description, SparseModel) else dimension
     head = None if isinstance(description, StaticModel) else head_name(name, task)
     queries = queries_name(name) if isinstance(description, SparseModel) and description.looks_up_queries else None
@@ -51,6 +52,8 @@ def public_models(description: Description) -> list[PublicModel]:
         models.append(tokens if description.projected else replace(tokens, head=None))
     if isinstance(description, EmbeddingModel) and description.lexical:
         models.append(_derived(name, Task.SPARSE, description.vocabulary))
+    if isinstance(description, EmbeddingModel) and description.late_chunking:
+        models.append(_derived(name, Task.LATE_CHUNKING, description.dimension))
     return models
 
 

@@ -9,7 +9,17 @@ import numpy as np
 import onnxruntime as ort
 
 from conch_export.model.description import Target
-from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, REQUEST_ELEMENTS, TYPES, head_lengths, row_lengths
+from conch_export.onnx.layout import (
+    CHUNK_ENDS,
+    EMBEDDINGS,
+    IDS,
+    MASK,
+    REQUEST_ELEMENTS,
+    TYPES,
+    head_lengths,
+    lengths_name,
+    row_lengths,
+)
 
 _PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
 
@@ -30,11 +40,13 @@ class Row:
         ids: token ids, special tokens included.
         types: segment of every token.
         masked: how many tokens at its end no other attends to.
+        chunk_ends: one past the last token of each of its chunks, where it has some.
     """
 
     ids: list[int]
     types: list[int]
     masked: int = 0
+    chunk_ends: tuple[int, ...] = ()
 
 
 class EncoderGraph:
@@ -94,6 +106,8 @@ def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> Inputs:
     """All that heads take, for FP32 [tokens of all rows, hidden] of rows that are one request."""
     inputs = {**feed(rows, segments=False), EMBEDDINGS: tokens.ravel()}
     inputs |= head_lengths([len(row.ids) for row in rows], tokens.shape[1])
+    chunk_counts = np.array([len(row.chunk_ends) for row in rows], np.int32)
+    inputs |= {CHUNK_ENDS: _joined([list(row.chunk_ends) for row in rows]), lengths_name(CHUNK_ENDS): chunk_counts}
     return inputs | {REQUEST_ELEMENTS: np.array([inputs[MASK].size], np.int32)}
 
 

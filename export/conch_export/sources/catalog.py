@@ -56,6 +56,7 @@ class Usage:
         score_tokens: of a generative reranker, the tokens for yes and no; empty for others.
         pair_template: how a generative reranker reads a pair: text with `{query}` and `{document}`.
         pools_prompt: whether the tokens of the prompt are pooled together with those of the text.
+        default_instruction: for `{instruction}` in that text.
     """
 
     __pydantic_config__ = _STRICT
@@ -67,6 +68,7 @@ class Usage:
     score_tokens: tuple[str, ...] = ()
     pair_template: str = ""
     pools_prompt: bool = True
+    default_instruction: str = ""
 
 
 @dataclass(frozen=True)

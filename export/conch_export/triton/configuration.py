@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.model.description import (
+    Classifier,
     EmbeddingModel,
     GenerativeReranker,
     StaticModel,
@@ -17,6 +18,7 @@ from conch_export.model.description import (
 )
 from conch_export.model.public_models import PublicModel, public_models
 from conch_export.onnx.layout import (
+    CHUNK_ENDS,
     EMBEDDINGS,
     IDS,
     MASK,
@@ -37,13 +39,17 @@ if TYPE_CHECKING:
 
 PER_CORE = "per_core"
 """Parameter by which `conch serve` knows what to set to the cores of its machine; Triton itself does not read it."""
+OWN_LENGTH = "own_length"
+"""Parameter by which the embedded backend knows the input whose rows may have another length than the other inputs'."""
 _LAST_IN_TURN = 1000
 TOKENIZER_FILE = "tokenizer.json"
 _DESCRIPTIONS = {
     Task.EMBEDDING: "Text embeddings ({0.architecture}, {0.pooling.value} pooling).",
     Task.CROSS_ENCODER: "Cross-encoder ({0.architecture}).",
+    Task.CLASSIFICATION: "Classifier ({0.architecture}).",
     Task.MULTI_VECTOR: "A vector for every token ({0.architecture}).",
     Task.SPARSE: "Weights of words ({0.architecture}).",
+    Task.LATE_CHUNKING: "Late chunking: vectors of a text's chunks, with {0.name}.",
     Task.LATE_INTERACTION: "Late interaction: MaxSim over the token vectors of {0.name}",
 }
 _NOT_TRAINED = ", an embedding model; not trained for reranking."
@@ -158,6 +164,10 @@ def _head(description: Description, plan: Plan, model: PublicModel, name: str) -
     config.input.append(_input(EMBEDDINGS, pb.TYPE_FP32, [-1, description.hidden], ragged=True))
     for tensor in (MASK, *([IDS] if _takes_ids(description, model) else [])):
         config.input.append(_input(tensor, pb.TYPE_INT64, [-1], ragged=True))
+    if model.task is Task.LATE_CHUNKING:
+        config.input.append(_input(CHUNK_ENDS, pb.TYPE_INT64, [-1], ragged=True))
+        config.batch_output.append(_scattered("embeddings", CHUNK_ENDS))
+        config.parameters[OWN_LENGTH].string_value = CHUNK_ENDS
     _add_lengths(config, MASK)
     config.output.extend(_outputs(model))
     if model.task is Task.MULTI_VECTOR:
@@ -183,6 +193,8 @@ def _outputs(model: PublicModel) -> list[pb.ModelOutput]:
         return [pb.ModelOutput(name=name, data_type=kind, dims=[-1]) for name, kind in kinds.items()]
     name, dims = {
         Task.EMBEDDING: ("embedding", [model.dimension]),
+        Task.CLASSIFICATION: ("logits", [model.dimension]),
+        Task.LATE_CHUNKING: ("embeddings", [-1, model.dimension]),
         Task.MULTI_VECTOR: (EMBEDDINGS, [-1, model.dimension]),
     }.get(model.task, ("score", [1]))
     return [pb.ModelOutput(name=name, data_type=pb.TYPE_FP32, dims=dims)]
@@ -213,10 +225,13 @@ def _ensemble(description: Description, plan: Plan, model: PublicModel) -> pb.Mo
         encoder.output_map.update({tensor.name: tensor.name for tensor in config.output})
     else:
         encoder.output_map[EMBEDDINGS] = encoded
+    if model.task is Task.LATE_CHUNKING:
+        config.input.append(_input(CHUNK_ENDS, pb.TYPE_INT64, [-1]))
     if model.head is not None:
         head = config.ensemble_scheduling.step.add(model_name=model.head, model_version=-1)
         head.input_map.update({EMBEDDINGS: encoded, MASK: MASK})
         head.input_map.update({IDS: IDS} if _takes_ids(description, model) else {})
+        head.input_map.update({CHUNK_ENDS: CHUNK_ENDS} if model.task is Task.LATE_CHUNKING else {})
         names = {VECTORS: EMBEDDINGS} if encoded == "encoded" else {o.name: o.name for o in config.output}
         head.output_map.update(names)
     info = _info(description, model, config)
@@ -247,7 +262,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
         weights_sha256=source.weights_sha256,
         code_sha256=source.code_sha256,
         adapter=source.adapter,
-        dimension=model.dimension or None,
+        dimension=None if model.task is Task.CLASSIFICATION else model.dimension or None,
         interaction=interaction_of(description),
         query_model=model.queries,
         **_facts(description, model),
@@ -259,11 +274,15 @@ def _facts(description: Description, model: PublicModel) -> dict[str, Any]:
     if model.task is Task.LATE_INTERACTION:
         return {}
     facts = {"prompts": description.prompts, "default_prompt_name": description.default_prompt_name}
+    if isinstance(description, Classifier):
+        return {**facts, "labels": description.labels, "activation": description.activation}
     if isinstance(description, GenerativeReranker):
-        return {**facts, "pair_template": description.pair_template}
+        template, instruction = description.pair_template, description.default_instruction
+        return {**facts, "pair_template": template, "default_instruction": instruction or None}
     if model.task is Task.MULTI_VECTOR:
         return {**facts, "normalized": model.head is not None}
-    if model.base is not None or not isinstance(description, EmbeddingModel):
+    derived = model.base is not None and model.task is not Task.LATE_CHUNKING
+    if derived or not isinstance(description, EmbeddingModel):
         return facts
     return {
         **facts,

@@ -10,6 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.errors import SourceError
 from conch_export.model.description import (
+    Classifier,
     CrossEncoder,
     EmbeddingModel,
     GenerativeReranker,
@@ -61,8 +62,9 @@ def _info(name: str, config: pb.ModelConfig) -> ModelInfo:
 
 def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Description:
     folder, derived = repository / info.tokenizer / "1", owned(repository, info.name)
-    tokens, sparse, maxsim = (
-        derived_name(info.name, task) for task in (Task.MULTI_VECTOR, Task.SPARSE, Task.LATE_INTERACTION)
+    tokens, sparse, maxsim, chunks = (
+        derived_name(info.name, task)
+        for task in (Task.MULTI_VECTOR, Task.SPARSE, Task.LATE_INTERACTION, Task.LATE_CHUNKING)
     )
     same = ("name", "architecture", "max_length", "tokenizer_sha256", "tokenizer_bytes", "prompts")
     facts |= {key: getattr(info, key) for key in same} | {
@@ -78,9 +80,8 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
         "segments": TYPES in info.inputs,
         "default_prompt_name": info.default_prompt_name or "",
     }
-    if info.task is Task.CROSS_ENCODER:
-        template = info.pair_template
-        return GenerativeReranker(**facts, pair_template=template) if template else CrossEncoder(**facts)
+    if info.task in (Task.CROSS_ENCODER, Task.CLASSIFICATION):
+        return _scoring(info, facts)
     if info.task is Task.SPARSE:
         return SparseModel(**facts | {"vocabulary": info.dimension}, looks_up_queries=info.query_model is not None)
     facts |= {"dimension": info.dimension, "late_interaction": maxsim in derived}
@@ -93,7 +94,18 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
         **facts,
         projected=_projected(repository, tokens) if tokens in derived else 0,
         lexical=sparse in derived,
+        late_chunking=chunks in derived,
     )
+
+
+def _scoring(info: ModelInfo, facts: dict[str, Any]) -> Description:
+    """The description of a classifier or of a cross-encoder of either kind."""
+    if info.labels is not None and info.activation is not None:
+        return Classifier(**facts, labels=info.labels, activation=info.activation)
+    if info.pair_template is None:
+        return CrossEncoder(**facts)
+    instruction = info.default_instruction or ""
+    return GenerativeReranker(**facts, pair_template=info.pair_template, default_instruction=instruction)
 
 
 def _has_head(repository: Path, name: str) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-UNIT_VECTORS = (Task.EMBEDDING, Task.MULTI_VECTOR)
+UNIT_VECTORS = (Task.EMBEDDING, Task.LATE_CHUNKING, Task.MULTI_VECTOR)
 """Allowed differences of their numbers are stated for vectors of length 1, whatever length the model's have."""
 
 
@@ -32,9 +32,9 @@ class Verification:
         centred_cosine: the mean after the mean of all expected vectors was taken from both. Where all vectors of a
             model point the same way, plain cosines are near 1 whatever is wrong. None for rerankers and sparse vectors.
         rank_correlation: of exported and expected scores of the documents for one query (Spearman), the mean over the
-            queries; None for others than rerankers.
+            queries; of a classifier's texts for one label. None for others than rerankers and classifiers.
         score_error: root mean square difference of the scores, in standard deviations of the expected scores of the
-            documents for one query; None for others than rerankers.
+            documents for one query, or texts for one label; None for others than rerankers and classifiers.
     """
 
     reference: str
@@ -54,7 +54,12 @@ class Verification:
 
 
 def agreement(task: Task, found: Floats, expected: Floats, queries: int) -> dict[str, float]:
-    """Of the answers of a public model: [n, width] vectors, or [queries * documents, 1] scores, query by query."""
+    """Of the answers of a public model.
+
+    They are [n, width] vectors, [n, labels] logits, or [queries * documents, 1] scores, query by query.
+    """
+    if task is Task.CLASSIFICATION:
+        return score_agreement(found.T, expected.T)
     if task in RERANKERS:
         return score_agreement(found.reshape(queries, -1), expected.reshape(queries, -1))
     return vector_agreement(*_equally_wide(found, expected), centred=task is not Task.SPARSE)
@@ -80,7 +85,7 @@ def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[
 
 
 def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
-    """Ranks and differences of [queries, documents] scores."""
+    """Ranks and differences of [queries, documents] or [labels, texts] scores."""
     ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
     # Within each query, because only its own documents are ranked against each other.
     spread = float(np.sqrt(expected.var(axis=1).mean()))

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from conch_export.model.description import GenerativeReranker
     from conch_export.verification.plain import Encode
 
-_CLASSES = {Task.CROSS_ENCODER: CrossEncoder, Task.SPARSE: SparseEncoder}
-_AUTO_TASKS = {Task.CROSS_ENCODER: "sequence-classification", Task.SPARSE: "fill-mask"}
+_CLASSIFIERS = (Task.CROSS_ENCODER, Task.CLASSIFICATION)
+_CLASSES = {**dict.fromkeys(_CLASSIFIERS, CrossEncoder), Task.SPARSE: SparseEncoder}
+_AUTO_TASKS = {**dict.fromkeys(_CLASSIFIERS, "sequence-classification"), Task.SPARSE: "fill-mask"}
 _MODULES = {"Pooling": Pooling, "Dense": Dense, "Normalize": Normalize, "LayerNorm": LayerNorm}
 _POOLING_MODES = {
     PoolingKind.LAST: "lasttoken",
@@ -52,7 +53,7 @@ _OUTPUTS = {
     Task.EMBEDDING: ("token_embeddings", "sentence_embedding"),
     Task.MULTI_VECTOR: ("token_embeddings",),
     Task.SPARSE: ("sentence_embedding",),  # its token_embeddings are all logits of a vocabulary
-    Task.CROSS_ENCODER: ("scores",),
+    **dict.fromkeys(_CLASSIFIERS, ("scores",)),
 }
 
 
@@ -93,6 +94,14 @@ class Library:
         vectors: torch.Tensor = self._model[0](features)["token_embeddings"][0]
         return vectors
 
+    def pooled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """FP32 [dimension] of FP32 [tokens, hidden], by the modules after the first."""
+        features = {"token_embeddings": tokens[None], "attention_mask": _mask(len(tokens), 0)}
+        for module in list(self._model)[1:]:
+            features = module(features)
+        vector: torch.Tensor = features["sentence_embedding"][0]
+        return vector
+
     def _features(self, item: Item) -> dict[str, Any]:
         text: Any = (item.query, item.text) if item.role is Role.PAIR else item.text
         # A query or a document of late interaction is compared as it is.
@@ -119,7 +128,7 @@ class TemplateReranker:
         tokenizers: Any = transformers.AutoTokenizer
         models: Any = transformers.AutoModelForCausalLM
         self.name = f"transformers {transformers.__version__}"
-        self._template = description.pair_template
+        self._template = description.pair_template.replace("{instruction}", description.default_instruction)
         self._tokenizer = tokenizers.from_pretrained(folder)
         self._model = models.from_pretrained(folder, **options).eval()
         self._yes, self._no = self._tokenizer.convert_tokens_to_ids(list(description.score_tokens))
@@ -189,7 +198,7 @@ def _load(description: Description) -> tuple[str, Any]:
 
 def _plain_module(description: Description, checkpoint: Checkpoint, encode: Encode, positions: int) -> PlainModule:
     """The first module of a checkpoint whose encoder the library cannot load."""
-    heads = {Task.CROSS_ENCODER: read_pooled, Task.SPARSE: read_vocabulary}
+    heads = {**dict.fromkeys(_CLASSIFIERS, read_pooled), Task.SPARSE: read_vocabulary}
     read: Any = heads.get(description.task)
     tokenizer: Any = transformers.PreTrainedTokenizerFast.from_pretrained(checkpoint.transformer)
     stated = checkpoint.transformer_settings.get("max_seq_length")
@@ -218,7 +227,7 @@ def _transformer(folder: Path, task: Task, **more: Any) -> Any:
     """The first module of a checkpoint that lists none, or whose list is another library's."""
     auto_task = _AUTO_TASKS.get(task, "feature-extraction")
     settings = Transformer._load_init_kwargs(str(folder), **more)
-    output, vectors = ("scores", "logits") if task is Task.CROSS_ENCODER else ("token_embeddings", "last_hidden_state")
+    output, vectors = ("scores", "logits") if task in _CLASSIFIERS else ("token_embeddings", "last_hidden_state")
     modality = {"text": {"method": "forward", "method_output_name": vectors}}
     settings |= {"transformer_task": auto_task, "modality_config": modality, "module_output_name": output}
     return Transformer(str(folder), **settings)

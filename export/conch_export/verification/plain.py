@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from conch_export.model.description import Pooling
-from conch_export.model.heads import Pooled, Unit
+from conch_export.model.heads import LogOdds, Pooled, Unit
 from conch_export.model.network import Activation, Experts, Norm, with_arrays
 
 if TYPE_CHECKING:
@@ -84,10 +84,17 @@ def through(layers: Sequence[HeadLayer], x: torch.Tensor) -> torch.Tensor:
             x = functional.normalize(x, dim=-1)
         elif isinstance(layer, Norm):
             x = _normed(layer, x)
+        elif isinstance(layer, LogOdds):
+            x = log_odds(x, layer.label)
         else:
             activated = _ACTIVATIONS[layer.activation](_linear(layer.linear, x))
             x = activated if layer.residual is None else activated + _linear(layer.residual, x)
     return x
+
+
+def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
+    """FP32 [n, labels] to [n, 1]: of the probability that the softmax gives a label."""
+    return torch.logit(torch.softmax(logits.double(), -1)[:, [label]]).float()
 
 
 def pool(pooling: Pooling, tokens: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +21,10 @@ from conch_contract import Task
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.heads import read_lexical, read_projection
 from conch_export.checkpoints.lookups.static import MODEL2VEC
-from conch_export.model.description import GenerativeReranker, StaticModel, interaction_of
+from conch_export.model.description import CrossEncoder, GenerativeReranker, StaticModel, interaction_of
 from conch_export.verification import plain
 from conch_export.verification.libraries import TemplateReranker, load_library
+from conch_export.verification.rows import thirds
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Answer:
     Attributes:
         ids: tokens that it computed.
         outputs: by the library's names, those that its modules give: `token_embeddings` FP32 [tokens, hidden],
-            `sentence_embedding` FP32 [dimension], `scores` FP32 [1].
+            `sentence_embedding` FP32 [dimension], `scores` FP32 [labels].
     """
 
     ids: list[int]
@@ -94,12 +96,15 @@ class Reference:
         """The answers that a public model should give to its items.
 
         Returns:
-            [items, dimension] vectors, [tokens of all items, dimension] token vectors, [items, vocabulary] weights or
-            [pairs, 1] raw scores; of late interaction every query with all documents, one query after the other.
+            [items, dimension] vectors, [chunks of all items, dimension], [tokens of all items, dimension],
+            [items, vocabulary] weights, [items, labels] logits or [pairs, 1] raw scores; of late interaction every
+            query with all documents, one query after the other.
         """
         if model.task is Task.LATE_INTERACTION:
             return self._late_interaction(items).numpy()
         answers = [self._answer(item) for item in items]
+        if model.task is Task.LATE_CHUNKING:
+            return torch.cat([self._chunks(answer) for answer in answers]).numpy()
         if model.task is Task.MULTI_VECTOR:
             vectors = [answer.outputs["token_embeddings"] for answer in answers]
             return torch.cat(vectors if model.head is None else list(map(self._projected, vectors))).numpy()
@@ -107,8 +112,9 @@ class Reference:
             return torch.stack(
                 [plain.lexical(self._lexical, each.outputs["token_embeddings"], each.ids) for each in answers]
             ).numpy()
-        output = "scores" if model.task is Task.CROSS_ENCODER else "sentence_embedding"
-        return torch.stack([answer.outputs[output] for answer in answers]).numpy()
+        if model.task in (Task.CROSS_ENCODER, Task.CLASSIFICATION):
+            return self._scores(torch.stack([answer.outputs["scores"] for answer in answers])).numpy()
+        return torch.stack([answer.outputs["sentence_embedding"] for answer in answers]).numpy()
 
     def _answer(self, item: Item) -> Answer:
         """Computed once, for all public models."""
@@ -122,6 +128,19 @@ class Reference:
             return Answer(*self._model(item))
         ids, masked = _marked(self._rules, self._model, item)
         return Answer(ids, {"token_embeddings": self._model.token_vectors(ids, masked)})
+
+    @torch.inference_mode()
+    def _chunks(self, answer: Answer) -> torch.Tensor:
+        """[chunks, dimension]: the library's pooling, and what follows it, of each third of a text's tokens."""
+        tokens, ends = answer.outputs["token_embeddings"], thirds(len(answer.ids))
+        return torch.stack([self._model.pooled(tokens[begin:end]) for begin, end in pairwise((0, *ends))])
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """[items, labels] to those that are served: all, or [items, 1] of the label that a reranker scores by."""
+        description = self._description
+        if not isinstance(description, CrossEncoder) or description.label is None or logits.shape[1] == 1:
+            return logits
+        return plain.log_odds(logits, description.label) if description.exclusive else logits[:, [description.label]]
 
     @cached_property
     def _lexical(self) -> Any:

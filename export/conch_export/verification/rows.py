@@ -56,7 +56,8 @@ class Rows:
         elif item.role is not Role.PAIR:
             encoding = self._encode(prompt + item.text)
         elif isinstance(description, GenerativeReranker):
-            encoding = self._encode(FramedPair.of(description.pair_template, item.query, item.text).text)
+            template, instruction = description.pair_template, description.default_instruction
+            encoding = self._encode(FramedPair.of(template, item.query, item.text, instruction).text)
         else:
             encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
@@ -71,6 +72,11 @@ class Rows:
     def _encode(self, *texts: str, length: int | None = None, special: bool = True) -> Encoding:
         self._tokenizer.enable_truncation(length or self._description.max_length)
         return self._tokenizer.encode(*texts, add_special_tokens=special)
+
+
+def thirds(length: int) -> tuple[int, ...]:
+    """Ends of chunks that are a third of so many tokens each, or one token where there are fewer than three."""
+    return tuple(sorted({max(1, length * part // 3) for part in (1, 2, 3)}))
 
 
 def _tokenizer(description: Description) -> Tokenizer:

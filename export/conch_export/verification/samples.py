@@ -91,6 +91,9 @@ class Sample:
         if isinstance(description, SparseModel) and description.looks_up_queries:
             # Every text as either, since queries may be long and unusual too.
             return [Item(Role.DOCUMENT if model.queries is None else Role.QUERY, text) for text in texts]
+        if model.task is Task.CLASSIFICATION:  # of texts or of pairs: the checkpoint does not say which
+            pairs = [Item(Role.PAIR, text, self.queries[0]) for text in texts[::4]]
+            return [Item(Role.TEXT, text) for text in texts] + pairs
         if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
             queries = [Item(Role.QUERY, query) for query in self.queries]
             return queries + [Item(Role.DOCUMENT, text) for text in texts]

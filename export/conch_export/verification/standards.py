@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conch_export.model.public_models import PublicModel
     from conch_export.verification.agreement import Verification
 
-_SINGLE_TOKENS = (Task.MULTI_VECTOR, Task.SPARSE)
+_SINGLE_TOKENS = (Task.LATE_CHUNKING, Task.MULTI_VECTOR, Task.SPARSE)  # a chunk may be one token
 
 MAX_DIFFERENCE_FP32 = 1e-5
 """Of a number of a vector of length 1. In fp32 the bars allow for rounding alone."""

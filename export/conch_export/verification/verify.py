@@ -6,7 +6,7 @@ For every public model: texts → the authors' answers and ours → how far they
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, can_ru
 from conch_export.progress import counted, silent
 from conch_export.triton.repository import graph_path
 from conch_export.verification.agreement import Verification, agreement, difference, stacked
-from conch_export.verification.rows import Rows
+from conch_export.verification.rows import Rows, thirds
 from conch_export.verification.samples import Role, verification_sample
 from conch_export.verification.standards import judge
 
@@ -198,6 +198,8 @@ class _Graphs:
     def answers(self, model: PublicModel, items: Sequence[Item]) -> tuple[Floats, Floats]:
         """A public model's answers to all items alone and among others, as `reference.Reference.answers` has them."""
         rows = [self.rows_of(item) for item in items]
+        if model.task is Task.LATE_CHUNKING:
+            rows = [replace(row, chunk_ends=thirds(len(row.ids))) for row in rows]
         head = HeadGraph(graph_path(self._folder, model.head)) if model.head is not None else None
         if head is not None and model.task is Task.LATE_INTERACTION:
             queries = [row for item, row in zip(items, rows, strict=True) if item.role is Role.QUERY]

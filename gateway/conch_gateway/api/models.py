@@ -30,6 +30,8 @@ _FACTS = (
     "prompts",
     "default_prompt_name",
     "matryoshka_dimensions",
+    "labels",
+    "activation",
     "source",
     "revision",
     "weights_sha256",

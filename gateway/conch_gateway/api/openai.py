@@ -65,6 +65,9 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
     output_dimension: int | None = optional("Voyage's name for `dimensions`.", ge=1)
     user: Any = optional("Accepted for compatibility; not used.")
     prompt_name: options.PromptName = None
+    instruction: options.Instruction = optional(
+        "What the queries are for, instead of the instruction in the model's prompt; refused where that has none."
+    )
     input_type: InputType | None = optional(
         "What the texts are for: picks the model's prompt where it has one, unless prompt_name does."
     )
@@ -83,9 +86,11 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
     vector_type: Literal["dense", "late", "sparse"] = Field(
         "dense", description="One vector for each text, one for each of its tokens, or a weight for each term."
     )
-    late_chunking: Annotated[
-        Any, options.Unserved("Jina's", "embed each chunk, or pool the token vectors of vector_type late", taken=False)
-    ] = None
+    late_chunking: options.Flag = Field(
+        default=False,
+        description="Jina's: the texts are the chunks of one document. They are joined as they are, read as a whole, "
+        "and each vector is the mean over a chunk's tokens.",
+    )
     return_multivector: Annotated[Any, options.Unserved("Jina's", "ask for vector_type late", taken=False)] = None
     modality: Annotated[Any, options.Unserved("NIM's and infinity's", "send text", taken="text")] = None
     messages: Annotated[Any, options.Unserved("vLLM's", "send texts as input")] = None
@@ -93,6 +98,8 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
     @model_validator(mode="after")
     def _says_one_thing(self) -> EmbeddingsRequest:
         typed = bool(self.types) or self.output_dtype not in {None, "float"}
+        if self.late_chunking and self.vector_type != "dense":
+            raise invalid("late_chunking: chunks have dense vectors only; leave vector_type out")
         if typed and (self.vector_type != "dense" or (self.types and self.output_dtype)):
             raise invalid("send one of embedding_type and output_dtype, and for dense vectors only")
         if not self.unit_length and {"int8", "uint8"} & {*self.types, self.output_dtype}:
@@ -115,6 +122,7 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
             texts=self.input,
             model=self.model,
             prompt_name=self.prompt_name,
+            instruction=self.instruction,
             input_type=self.input_type or self.task,
             dimensions=self.dimensions or self.output_dimension,
             truncate=options.truncation(self.truncate) or options.truncation(self.truncation) or self.cut,
@@ -195,7 +203,8 @@ async def _answer(
         result = await inference.embed_sparse(job, context)
         items = [{"embedding": vector._asdict()} for vector in result.given]
     else:
-        result = await inference.embed(job, context)
+        embed = inference.embed_chunks if body.late_chunking else inference.embed
+        result = await embed(job, context)
         items = [{"embedding": embedding} for embedding in _dense(body, result.given)]
     data = [{"object": "embedding", "index": index, **item} for index, item in enumerate(items)]
     return {"object": "list", "data": data, "model": result.model, "usage": token_usage(result.usage.tokens)}

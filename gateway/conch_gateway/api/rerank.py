@@ -31,7 +31,7 @@ _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
 _SUMMARY = "Rank documents for a query"
 
 
-class RerankRequest(options.ScoreOptions, options.TruncationOptions):
+class RerankRequest(options.ScoreOptions, options.InstructionOptions, options.TruncationOptions):
     """Exactly one of `documents` and `texts`; other servers' further fields are ignored."""
 
     example: ClassVar[Example] = {
@@ -40,7 +40,7 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
         "documents": ["list.reverse() reverses in place.", "A tuple cannot be changed."],
         "top_n": 1,
     }
-    synonyms = (("top_n", "top_k"),)
+    synonyms = (("top_n", "top_k"), ("instruction", "instruct"))
     needed = (("documents", "texts"),)
 
     query: str = Field(min_length=1, description="The query.")
@@ -55,7 +55,12 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
         "Cohere's: the fields of documents that are read, in this order.", min_length=1, max_length=64
     )
     max_tokens_per_doc: int | None = optional("Cohere's: most tokens of a document; the rest is not read.", ge=1)
-    max_chunks_per_doc: Annotated[Any, options.Unserved("Cohere's", "documents are cut, not split", taken=1)] = None
+    max_chunks_per_doc: int | None = optional(
+        "Cohere's: most parts that a document is read in if the model cannot read it at once; its score is the best of "
+        "theirs. Without it such a document is cut.",
+        ge=1,
+        le=1024,
+    )
     relevant_spans: Annotated[Any, options.Unserved("Cohere's", "leave it out")] = None
     return_documents: options.Flag | None = optional(
         "Whether each document stands beside its score. Where left out, as the path's owners do."
@@ -108,6 +113,8 @@ class RerankRequest(options.ScoreOptions, options.TruncationOptions):
             )
             or self.cut,
             document_tokens=self.max_tokens_per_doc,
+            document_parts=self.max_chunks_per_doc or 1,
+            instruction=self.stated_instruction,
         )
 
 
@@ -162,12 +169,13 @@ def router(services: Services) -> Router:
             return _items(result.given, "score", "text", shown)
         version = "1" if path == "/v1/rerank" else "2"
         search_units = math.ceil(len(job.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
+        meta = {"api_version": {"version": version}, "billed_units": {"search_units": search_units}}
         content = {
             "results": _items(result.given, "relevance_score", "document", _result_documents(body, path)),
             "id": context.request_id,
             "model": result.model,
             "usage": token_usage(result.usage.tokens),
-            "meta": {"api_version": {"version": version}, "billed_units": {"search_units": search_units}},
+            "meta": {**meta, **({"warnings": list(result.notes)} if result.notes else {})},
         }
         if path != "/v2/rerank":
             content |= {"object": "list", "data": _items(result.given, "relevance_score", "document", shown)}

@@ -16,7 +16,7 @@ from conch_gateway.api.fields.texts import TEXT, TEXTS, TextsField, list_of, tex
 from conch_gateway.api.route import Route, Router
 from conch_gateway.api.services import Services
 from conch_gateway.errors import Problem
-from conch_gateway.jobs import EmbeddingJob, PairJob, Texts
+from conch_gateway.jobs import ClassificationJob, EmbeddingJob, Texts
 from conch_gateway.telemetry.request import context_of
 
 _ErrorType = Literal["Validation", "Overloaded", "Unhealthy", "Backend"]
@@ -46,10 +46,10 @@ class Sentences(list[str]):
     """A sentence, and after it those to compare with it."""
 
 
-class Pairs(NamedTuple):
-    """Pairs of texts, and whether they came as a list."""
+class Sequences(NamedTuple):
+    """Texts and pairs of texts, and whether they came as a list."""
 
-    pairs: list[tuple[str, str]]
+    each: list[str | tuple[str, str]]
     are_listed: bool
 
 
@@ -66,15 +66,21 @@ def _texts_or_sentences(value: object) -> Texts | Sentences:
     return _sentences(value) if isinstance(value, dict) else texts_of(value)
 
 
-def _pairs(value: Any) -> Pairs:
+def _sequences(value: Any) -> Sequences:
     listed = isinstance(value, list) and set(map(type, value)) == {list}
-    rows = value if listed else [value]
-    for row in rows:
-        if isinstance(row, str) or (isinstance(row, list) and len(row) == 1):
-            raise invalid("is a single text, and no model that classifies such is served; send pairs of texts")
-        if not isinstance(row, list) or set(map(type, row)) != {str} or len(row) != 2:
-            raise wrong_type("must be a pair of strings or a list of such pairs")
-    return Pairs([(first, second) for first, second in rows], listed)
+    return Sequences(list(map(_sequence, value if listed else [value])), listed)
+
+
+def _sequence(value: Any) -> str | tuple[str, str]:
+    texts: Any = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or set(map(type, texts)) != {str} or len(texts) > 2:
+        raise wrong_type("must be a string, a list of one or two strings, or a list of such lists")
+    first: str = texts[0]
+    if len(texts) == 2:
+        return first, texts[1]
+    if not first:
+        raise invalid("has an empty text; leave it out or send some text")
+    return first
 
 
 _SENTENCES_SCHEMA = {
@@ -83,13 +89,15 @@ _SENTENCES_SCHEMA = {
     "required": ["source_sentence", "sentences"],
 }
 _STRING = {"type": "string"}
-_PAIR = {"type": "array", "prefixItems": [TEXT, _STRING], "items": _STRING, "minItems": 2, "maxItems": 2}
+_PAIR = {"type": "array", "prefixItems": [TEXT, _STRING], "items": _STRING, "minItems": 1, "maxItems": 2}
 
 _SentencesField = Annotated[Sentences, PlainValidator(_sentences), WithJsonSchema(_SENTENCES_SCHEMA)]
 _TextsOrSentencesField = Annotated[
     Texts | Sentences, PlainValidator(_texts_or_sentences), WithJsonSchema({"anyOf": [*TEXTS, _SENTENCES_SCHEMA]})
 ]
-_PairsField = Annotated[Pairs, PlainValidator(_pairs), WithJsonSchema({"anyOf": [_PAIR, list_of(_PAIR)]})]
+_SequencesField = Annotated[
+    Sequences, PlainValidator(_sequences), WithJsonSchema({"anyOf": [TEXT, _PAIR, list_of(_PAIR)]})
+]
 
 
 class TeiRequest(RequestBody):
@@ -155,17 +163,19 @@ class RootRequest(TextsRequest):
 
 
 class PredictRequest(TeiRequest):
-    """Pairs of texts for a reranker."""
+    """Texts or pairs of texts for a classifier, or pairs for a reranker."""
 
     example: ClassVar[Example] = {"inputs": [["How do I reverse a list?", "list.reverse() reverses in place."]]}
 
-    inputs: _PairsField = Field(description="A pair of texts, or a list of pairs.")
+    inputs: _SequencesField = Field(
+        description="A text, a list of one text, a list of two that are a pair, or a list of such lists."
+    )
     raw_scores: options.RawScores = False
 
-    def job(self) -> PairJob:
+    def job(self) -> ClassificationJob:
         """Return the job that the request describes."""
-        return PairJob(
-            pairs=self.inputs.pairs,
+        return ClassificationJob(
+            inputs=self.inputs.each,
             model=self.model,
             raw_scores=self.raw_scores,
             truncate=options.truncation(self.truncate, self.truncation_direction),
@@ -179,11 +189,11 @@ class TermWeight(BaseModel):
     value: float
 
 
-class Prediction(BaseModel):
-    """A pair's score; rerankers have one label."""
+class LabelScore(BaseModel):
+    """The score of a label; rerankers have one label, `LABEL_0`."""
 
     score: float
-    label: Literal["LABEL_0"]
+    label: str
 
 
 def router(services: Services) -> Router:
@@ -220,11 +230,14 @@ def router(services: Services) -> Router:
         return list(map(_weights, (await inference.embed_sparse(body.job(body.inputs), context_of(request))).given))
 
     @routes.on_post(
-        "/predict", PredictRequest, list[Prediction] | list[list[Prediction]], "Score pairs of texts, as TEI does"
+        "/predict",
+        PredictRequest,
+        list[LabelScore] | list[list[LabelScore]],
+        "Classify texts or score pairs of texts, as TEI does",
     )
     async def predict(body: PredictRequest, request: Request) -> Any:
-        scored = await inference.score(body.job(), context_of(request))
-        predictions = [[{"score": score, "label": "LABEL_0"}] for score in scored.given]
+        classified = (await inference.classify(body.job(), context_of(request))).given
+        predictions = [[each._asdict() for each in labels] for labels in classified]
         return predictions if body.inputs.are_listed else predictions[0]
 
     return routes

@@ -6,6 +6,7 @@ import asyncio
 from importlib.metadata import version
 from typing import Any, ClassVar
 
+from conch_client import ModelInfo
 from conch_contract import Task
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -124,12 +125,11 @@ def _check_length(length: int, of: str, param: str) -> None:
 
 def _info(model: Served, settings: GatewaySettings) -> dict[str, Any]:
     info = model.info
-    kind = {"embedding": {"pooling": info.pooling}} if info.task == Task.EMBEDDING else {"reranker": {}}
     return {
         "model_id": model.name,
         "model_sha": info.weights_sha256,
         "model_dtype": info.precision,
-        "model_type": kind,
+        "model_type": _kind(info),
         "max_concurrent_requests": settings.max_in_flight_requests,
         "max_input_length": info.max_length,
         "max_batch_tokens": info.max_rows * info.max_length,
@@ -138,3 +138,12 @@ def _info(model: Served, settings: GatewaySettings) -> dict[str, Any]:
         "tokenization_workers": 1,
         "version": version("conch"),
     }
+
+
+def _kind(info: ModelInfo) -> dict[str, Any]:
+    if info.task == Task.EMBEDDING:
+        return {"embedding": {"pooling": info.pooling}}
+    if info.labels is None:
+        return {"reranker": {}}
+    numbered = {str(number): label for number, label in enumerate(info.labels)}
+    return {"classifier": {"id2label": numbered, "label2id": {label: int(key) for key, label in numbered.items()}}}

@@ -21,7 +21,7 @@ _SCORE = "Score pairs of texts, as vLLM does"
 _POOL = "Embed texts or their tokens, as vLLM does"
 
 
-class ScoreRequest(options.ScoreOptions, options.TruncationOptions):
+class ScoreRequest(options.ScoreOptions, options.InstructionOptions, options.TruncationOptions):
     """One text with each of several, or as many with as many, pairwise."""
 
     example: ClassVar[Example] = {
@@ -59,6 +59,7 @@ class ScoreRequest(options.ScoreOptions, options.TruncationOptions):
             model=self.model,
             raw_scores=self.leaves_raw,
             truncate=self.cut,
+            instruction=self.stated_instruction,
         )
 
 

@@ -12,7 +12,7 @@ from conch_client import ModelInfo, Ranked, SparseVector, Token
 from conch_contract import Task, Truncate
 from pydantic import BaseModel
 
-from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Vectors
+from conch_gateway.jobs import Answer, ClassificationJob, EmbeddingJob, Prediction, RerankJob, Vectors
 from conch_gateway.scheduling.admission import Reservation
 
 
@@ -46,6 +46,9 @@ class Backend(Protocol):
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension]; raises ReplacedError."""
 
+    async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Return float32 [texts, dimension] of texts that are the chunks of one document."""
+
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
 
@@ -56,6 +59,11 @@ class Backend(Protocol):
 
     async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
         """Return the best `top_n` documents by descending score."""
+
+    async def classify(
+        self, info: ModelInfo, job: ClassificationJob, reservation: Reservation
+    ) -> Answer[list[list[Prediction]]]:
+        """Return the labels of each input by descending score."""
 
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool

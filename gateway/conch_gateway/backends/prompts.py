@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ PROMPT_NAMES: Mapping[InputType, tuple[str, ...]] = {
     "separation": _CLUSTERING,
     "text-matching": ("text-matching", "STS", "sts"),
 }
+_INSTRUCTED = re.compile(r"(Instruct: ).+(\nQuery: ?)", re.DOTALL)
+"""A prompt with an instruction: what e5-mistral began, and Qwen3, GTE-Qwen2 and others have."""
 _HAS_A_PURPOSE = frozenset(name for names in PROMPT_NAMES.values() for name in names)
 
 
@@ -41,15 +44,25 @@ class Prompt(NamedTuple):
     prompt_name: str | None
 
 
-def choose_prompt(info: ModelInfo, prompt_name: str | None, input_type: InputType | None) -> Prompt:
+def choose_prompt(
+    info: ModelInfo, prompt_name: str | None, input_type: InputType | None, instruction: str | None = None
+) -> Prompt:
     """Return the prompt of that name, or else the one that the model has for such input.
 
     Where its author gave none for such input, the model's default applies, unless that is for another kind of input:
-    a passage gets no query's prompt.
+    a passage gets no query's prompt. An instruction takes the place of the one in a prompt for queries.
 
     Raises:
-        InvalidValueError: the model has no prompt of that name; it names no model, which may be known by an alias only.
+        InvalidValueError: the model has no prompt of that name, or none with an instruction in it; it names no model,
+            which may be known by an alias only.
     """
+    if instruction is not None:
+        chosen = info.prompt_text(*choose_prompt(info, prompt_name, input_type or "query"))
+        place = _INSTRUCTED.fullmatch(chosen)
+        if place is None:
+            msg = "instruction: the model's prompt for such texts has no instruction in it; leave it out"
+            raise InvalidValueError(msg, param="instruction")
+        return Prompt(place[1] + instruction + place[2], None)
     if prompt_name is not None and prompt_name not in info.prompts:
         known = ", ".join(sorted(info.prompts)) or "none"
         msg = f"prompt_name: the model has no prompt {prompt_name!r}; it has: {known}"

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from time import perf_counter
 from typing import Any, TypeVar
 
-from conch_client import AsyncClient, InvalidInputError, ModelInfo, Ranked, Ranking, SparseVector, Token
+from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token
 from conch_contract import Task
 
 from conch_gateway.backends.backend import ReplacedError
 from conch_gateway.backends.calls import in_calls
 from conch_gateway.backends.coalescer import Coalescer, Options
+from conch_gateway.backends.long_documents import LongDocuments
 from conch_gateway.backends.prompts import choose_prompt
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.jobs import RERANKING, Answer, EmbeddingJob, RerankJob, Texts, Vectors, is_text
+from conch_gateway.jobs import (
+    RERANKING,
+    Answer,
+    ClassificationJob,
+    EmbeddingJob,
+    Prediction,
+    RerankJob,
+    Texts,
+    Vectors,
+    is_text,
+)
 from conch_gateway.scheduling.admission import Backlog, Reservation
 from conch_gateway.scheduling.sizes import estimated_sizes
 from conch_gateway.scheduling.slots import Slots
@@ -41,6 +53,7 @@ class Triton:
         self._stated_calls = settings.triton_calls
         self._calls: dict[str, int] = {}
         self._slots = Slots(settings.triton_calls or _CALLS_EACH)
+        self._long = LongDocuments(client, settings.timeout_s)
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
         self.shared_backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
 
@@ -68,6 +81,25 @@ class Triton:
             raise ReplacedError
         return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
 
+    async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Return float32 [texts, dimension] of texts that are the chunks of one document."""
+        chunks = job.texts if is_text(job.texts) else []
+        whole = replace(job, texts=["".join(chunks)], truncate="end")
+        ids, tokenize_s = await self._tokenized(info, whole)
+        # Nothing is cut for real: a chunk that is not read would have no vector.
+        options = {name: value for name, value in self._options(info, whole).items() if name != "truncate"}
+
+        async def compute(_: Sequence[int]) -> Vectors:
+            request_id, normalize = reservation.entry.request_id, job.normalize is not False
+            return await self._client.embed_chunks(
+                chunks, dimensions=job.dimensions, normalize=normalize, request_id=request_id, **options
+            )
+
+        sizes = list(map(len, ids))
+        reservation.join(self._backlog_for(info), sizes, info.max_rows)
+        ((_, vectors),) = await in_calls(compute, sizes, reservation, info.max_rows)
+        return Answer(vectors, reservation.tokens, tokenize_s=tokenize_s)
+
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
 
@@ -83,13 +115,44 @@ class Triton:
         return await self._each(self._client.embed_sparse, info, job, reservation)
 
     async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
-        """Return the best documents, by descending raw score."""
-        documents = await self._shortened(info, job)
+        """Return the best documents, by descending raw score; a document that was split has that of its best part."""
+        parts = await self._long.parts(info, job, job.truncate or self._truncate)
 
         async def rank(places: Sequence[int]) -> Ranking:
             return await self._client.rerank(
                 job.query,
-                [documents[place] for place in places],
+                [parts.texts[place] for place in places],
+                model=info.name,
+                instruction=job.instruction,
+                raw_scores=job.raw_scores,
+                truncate=job.truncate or self._truncate,
+                timeout_s=self._timeout_s,
+                request_id=reservation.entry.request_id,
+            )
+
+        sizes = estimated_sizes(parts.texts, info.max_length, beside=len(job.query))
+        max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
+        reservation.join(self._backlog_for(info), sizes, max_rows)
+        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True)
+        ranked = sorted(
+            (-raw, parts.documents[places[one.index]], one.score)
+            for places, ranking in rankings
+            for raw, one in zip(ranking.raw_scores, ranking, strict=True)
+        )
+        best: dict[int, Ranked] = {}
+        for _, document, score in ranked:
+            best.setdefault(document, Ranked(document, score))
+        tokens = sum(ranking.tokens for _, ranking in rankings)
+        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes)
+
+    async def classify(
+        self, info: ModelInfo, job: ClassificationJob, reservation: Reservation
+    ) -> Answer[list[list[Prediction]]]:
+        """Return the labels of each input by descending score; equal scores keep the order of the labels."""
+
+        async def ask(places: Sequence[int]) -> Classification:
+            return await self._client.classify(
+                [job.inputs[place] for place in places],
                 model=info.name,
                 raw_scores=job.raw_scores,
                 truncate=job.truncate or self._truncate,
@@ -97,17 +160,15 @@ class Triton:
                 request_id=reservation.entry.request_id,
             )
 
-        sizes = estimated_sizes(documents, info.max_length, beside=len(job.query))
-        max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
-        reservation.join(self._backlog_for(info), sizes, max_rows)
-        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True)
-        ranked = [
-            (-raw, places[one.index], one.score)
-            for places, ranking in rankings
-            for raw, one in zip(ranking.raw_scores, ranking, strict=True)
-        ]
-        best = [Ranked(index, score) for _, index, score in sorted(ranked)[: job.top_n]]
-        return Answer(best, sum(ranking.tokens for _, ranking in rankings))
+        sizes = estimated_sizes(["".join(each) for each in job.inputs], info.max_length)
+        reservation.join(self._backlog_for(info), sizes, info.max_rows)
+        calls = await in_calls(ask, sizes, reservation, info.max_rows, alike=True)
+        predictions: list[list[Prediction]] = [[]] * len(sizes)
+        for places, found in calls:
+            for place, scores in zip(places, found.scores.tolist(), strict=True):
+                each = map(Prediction, found.labels, scores)
+                predictions[place] = sorted(each, key=lambda prediction: -prediction.score)
+        return Answer(predictions, sum(found.tokens for _, found in calls))
 
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
@@ -133,6 +194,8 @@ class Triton:
             await self._client.embed([_PROBE], model=info.name, timeout_s=timeout_s)
         elif self.tasks(info) <= RERANKING:
             await self._client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
+        elif Task.CLASSIFICATION in self.tasks(info):
+            await self._client.classify([_PROBE], model=info.name, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the client."""
@@ -181,34 +244,12 @@ class Triton:
         return ids, perf_counter() - started
 
     def _options(self, info: ModelInfo, job: EmbeddingJob) -> dict[str, Any]:
-        prompt = choose_prompt(info, job.prompt_name, job.input_type)._asdict() if is_text(job.texts) else {}
+        prompt: dict[str, Any] = {}
+        if is_text(job.texts):
+            prompt = choose_prompt(info, job.prompt_name, job.input_type, job.instruction)._asdict()
         return {
             "model": info.name,
             **prompt,
             "truncate": job.truncate or self._truncate,
             "timeout_s": self._timeout_s,
         }
-
-    async def _shortened(self, info: ModelInfo, job: RerankJob) -> list[str]:
-        """Cut documents behind the last token that is to be read."""
-        most, shortened = job.document_tokens, list(job.documents)
-        if most is None or most >= info.max_length:
-            return shortened
-        # No token is shorter than a byte, so that most documents need not be tokenised to know that they are short.
-        places = [place for place, document in enumerate(shortened) if len(document.encode()) > most]
-        if not places:
-            return shortened
-        try:
-            tokens = await self._client.tokens(
-                [shortened[place] for place in places],
-                model=info.name,
-                prompt="",
-                add_special_tokens=False,
-                limit=most + 1,
-                timeout_s=self._timeout_s,
-            )
-        except InvalidInputError as error:
-            raise error.moved(places) from error
-        for place, row in zip(places, tokens, strict=True):
-            shortened[place] = shortened[place][: row[most - 1].stop] if len(row) > most else shortened[place]
-        return shortened

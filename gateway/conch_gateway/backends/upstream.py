@@ -95,7 +95,10 @@ class Upstream:
         extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
         if job.raw_scores:
             extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
-        further = {"max_tokens_per_doc": job.document_tokens, **(extensions if self._table.extensions else {})}
+        further: dict[str, object] = {"max_tokens_per_doc": job.document_tokens}
+        further |= {"max_chunks_per_doc": job.document_parts} if job.document_parts > 1 else {}
+        further |= extensions if self._table.extensions else {}
+        further |= self._instruction(job.instruction)
 
         def body(places: Sequence[int]) -> Fields:
             documents = [job.documents[place] for place in places]
@@ -114,11 +117,11 @@ class Upstream:
         return Answer(ranked[: job.top_n], sum(answer.tokens for _, answer in calls))
 
     async def tokens(self, *_: object, **__: object) -> NoReturn:
-        """Refuse: an upstream keeps its tokenizer to itself."""
+        """Refuse: an upstream keeps its tokenizer to itself, and is not asked to classify."""
         msg = "the tokenizer of the model is with the other server that has the model; ask that one"
         raise InvalidValueError(msg, param="model")
 
-    decode = tokens
+    decode = classify = embed_chunks = tokens
 
     async def close(self) -> None:
         """Close its connections."""
@@ -178,11 +181,19 @@ class Upstream:
             msg = "normalize: the server of the model takes OpenAI's fields only (extensions); leave it out"
             raise InvalidValueError(msg, param="normalize")
         if self._table.prompts is None and self._table.extensions:
+            options |= self._instruction(job.instruction)
             return job.texts, {**options, "input_type": job.input_type, "prompt_name": job.prompt_name}
         if not is_text(job.texts):
             return job.texts, options
-        prompt = info.prompt_text(*choose_prompt(info, job.prompt_name, job.input_type))
+        prompt = info.prompt_text(*choose_prompt(info, job.prompt_name, job.input_type, job.instruction))
         return [prompt + text for text in job.texts], options
+
+    def _instruction(self, instruction: str | None) -> Fields:
+        """Return the field of an instruction, where the server takes more than OpenAI's."""
+        if instruction is not None and not self._table.extensions:
+            msg = "instruction: the server of the model takes no such field (extensions); leave it out"
+            raise InvalidValueError(msg, param="instruction")
+        return {} if instruction is None else {"instruction": instruction}
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""

@@ -18,7 +18,17 @@ from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import VectorCache
-from conch_gateway.jobs import RERANKING, Answer, EmbeddingJob, PairJob, RerankJob, Vectors, is_text
+from conch_gateway.jobs import (
+    RERANKING,
+    Answer,
+    ClassificationJob,
+    EmbeddingJob,
+    PairJob,
+    Prediction,
+    RerankJob,
+    Vectors,
+    is_text,
+)
 from conch_gateway.models.registry import Models, Served
 from conch_gateway.scheduling.admission import Admission, Reservation
 from conch_gateway.settings import GatewaySettings
@@ -28,16 +38,22 @@ Given = TypeVar("Given")
 Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
 Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
+_ONLY_LABEL = "LABEL_0"  # transformers' name, where a checkpoint has one label and gives it none
 _STARTS = 3  # how often a request may begin anew because its model was replaced
 
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[Given]):
-    """What a request asked for: vectors, a ranking or scores; `model` is the name that the caller is told."""
+    """What a request asked for: vectors, a ranking or scores; `model` is the name that the caller is told.
+
+    Attributes:
+        notes: what the caller should know of how it was computed.
+    """
 
     model: str
     given: Given
     usage: Usage
+    notes: tuple[str, ...] = ()
 
 
 class Inference:
@@ -67,6 +83,19 @@ class Inference:
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
+    async def embed_chunks(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
+        """Return float32 [texts, dimension] of the chunks of one document, of the model derived from the named one."""
+        self._check_texts(job)
+        if not is_text(job.texts):
+            msg = "late_chunking: the chunks of a document are joined as text; send text, not token ids"
+            raise InvalidValueError(msg, param="input")
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
+            _check_vectors(job, model)
+            return await model.backend.embed_chunks(model.info, job, reservation)
+
+        return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute)
+
     async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
         return await self._embed_whole(job, context, Task.MULTI_VECTOR, lambda backend: backend.embed_tokens)
@@ -87,29 +116,27 @@ class Inference:
     async def score(self, job: PairJob, context: RequestContext) -> Result[list[float]]:
         """Return a score for each pair; pairs that share their query are ranked together."""
         self._check_count(len(job.pairs), "pairs", None)
-        if not all(query for query, _ in job.pairs):
-            raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
-        groups: dict[str, list[int]] = {}
-        for place, (query, _) in enumerate(job.pairs):
-            groups.setdefault(query, []).append(place)
-        scores = [0.0] * len(job.pairs)
-
-        async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
-            async def rank(query: str) -> int:
-                documents = [job.pairs[place][1] for place in groups[query]]
-                question = RerankJob(query, documents, raw_scores=job.raw_scores, truncate=job.truncate)
-                try:
-                    answer = await model.backend.rerank(model.info, question, reservation)
-                except InvalidInputError as error:
-                    raise error.moved(groups[query]) from error
-                for ranked in answer.given:
-                    scores[groups[query][ranked.index]] = ranked.score
-                return answer.tokens
-
-            return Answer(scores, sum(await all_of(rank, list(groups))))
-
+        _check_pairs(job.pairs)
         rows = [query + document for query, document in job.pairs]
-        return await self._run(job.model, RERANKING, rows, context, compute)
+        return await self._run(job.model, RERANKING, rows, context, lambda *served: _pair_scores(job, *served))
+
+    async def classify(self, job: ClassificationJob, context: RequestContext) -> Result[list[list[Prediction]]]:
+        """Return the labels of each input, best first; a reranker has one for pairs of texts."""
+        self._check_count(len(job.inputs), "inputs", "inputs")
+        pairs = [each for each in job.inputs if not isinstance(each, str)]
+        _check_pairs(pairs)
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[list[Prediction]]]:
+            if Task.CLASSIFICATION in model.backend.tasks(model.info):
+                return await model.backend.classify(model.info, job, reservation)
+            if len(pairs) < len(job.inputs):
+                msg = f"inputs: {model.asked!r} is a reranker, which has a score for pairs of texts only; send pairs"
+                raise InvalidValueError(msg, param="inputs")
+            scored = await _pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
+            return Answer([[Prediction(_ONLY_LABEL, score)] for score in scored.given], scored.tokens)
+
+        tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
+        return await self._run(job.model, tasks, ["".join(each) for each in job.inputs], context, compute)
 
     async def _embed_whole(
         self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]
@@ -150,9 +177,10 @@ class Inference:
             self._check_count(len(job.texts), "inputs", "input")
         if job.dimensions is not None and not shortened:
             raise InvalidValueError("dimensions: only dense vectors can be shortened; leave it out", param="dimensions")
-        if job.prompt_name is not None and not is_text(job.texts):
-            msg = "prompt_name: a prompt can be put before text only, not before token ids; send text or leave it out"
-            raise InvalidValueError(msg, param="prompt_name")
+        for name, value in (("prompt_name", job.prompt_name), ("instruction", job.instruction)):
+            if value is not None and not is_text(job.texts):
+                msg = f"{name}: a prompt can be put before text only, not before token ids; send text or leave it out"
+                raise InvalidValueError(msg, param=name)
 
     def _check_count(self, count: int, what: str, param: str | None) -> None:
         if count > self._max_inputs:
@@ -177,7 +205,35 @@ async def _measured(
         inference_s = perf_counter() - started - queue_s - (answer.tokenize_s or 0.0)
     usage = Usage(model.info.name, texts, answer.tokens, answer.cache_hits, answer.tokenize_s, queue_s, inference_s)
     context.report(usage)
-    return Result(model.name, answer.given, usage)
+    return Result(model.name, answer.given, usage, answer.notes)
+
+
+def _check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    if not all(first for first, _ in pairs):
+        raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
+
+
+async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) -> Answer[list[float]]:
+    """Compute the score of each pair; those that share their query are ranked together."""
+    groups: dict[str, list[int]] = {}
+    for place, (query, _) in enumerate(job.pairs):
+        groups.setdefault(query, []).append(place)
+    scores = [0.0] * len(job.pairs)
+
+    async def rank(query: str) -> int:
+        documents = [job.pairs[place][1] for place in groups[query]]
+        question = RerankJob(
+            query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
+        )
+        try:
+            answer = await model.backend.rerank(model.info, question, reservation)
+        except InvalidInputError as error:
+            raise error.moved(groups[query]) from error
+        for ranked in answer.given:
+            scores[groups[query][ranked.index]] = ranked.score
+        return answer.tokens
+
+    return Answer(scores, sum(await all_of(rank, list(groups))))
 
 
 def _check_vectors(job: EmbeddingJob, model: Served) -> None:

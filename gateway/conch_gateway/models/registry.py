@@ -195,7 +195,7 @@ class Models:
         return {name: info for name, info in {**own, **aliases}.items() if key.opens(name, info.name)}
 
     async def _default(self, tasks: Set[Task], key: Key) -> str:
-        chosen = self._settings.rerank_model if tasks <= RERANKING else self._settings.embedding_model
+        chosen = self._chosen(tasks)
         if chosen is not None and key.opens(chosen, self._file.resolve(chosen)):
             return chosen
         if fitting := await self._openly_fitting(tasks, key):
@@ -206,6 +206,12 @@ class Models:
             msg = f"no model for {_or(tasks)} is served to key {key.name!r}, which is for: {_and(key.models)}"
             raise ModelNotFoundError(msg)
         raise ModelNotFoundError(f"no model for {_or(tasks)} is served; export one into the model repository")
+
+    def _chosen(self, tasks: Set[Task]) -> str | None:
+        """What the settings name for these tasks."""
+        if tasks & RERANKING:
+            return self._settings.rerank_model
+        return None if Task.CLASSIFICATION in tasks else self._settings.embedding_model
 
     async def _openly_fitting(self, tasks: Set[Task], key: Key) -> dict[str, ModelInfo]:
         """What the key opens and that does one of the tasks, or else stands for what was derived from it and does."""
@@ -221,6 +227,8 @@ class Models:
             if derived.base == info.name and derived.task in tasks:
                 return derived
         does, fix = _or(self._does(info)), "GET /v1/models lists all"
+        if tasks == {Task.LATE_CHUNKING}:
+            fix = "export it with --late-chunking, if it pools by the mean"
         if info.name in self._others:
             fix = "if the upstream has it for that, declare it in the models file: task, vector_types"
         raise InvalidValueError(f"model {asked!r} is for {does}, not for {_or(tasks)}; {fix}", param="model")

@@ -28,6 +28,9 @@ by_title = first.rerank(
     return_documents=True,
 )
 reranked = client.rerank(model=work["reranker"], query=work["query"], documents=work["documents"])
+long = " ".join(work["documents"] * 99)
+cut = client.rerank(model=work["reranker"], query=work["query"], documents=[long], max_tokens_per_doc=5)
+split = first.rerank(model=work["reranker"], query=work["query"], documents=[long], max_chunks_per_doc=5)
 narrow = cohere.ClientV2(base_url=url, api_key=work["narrow key"])
 try:
     for _ in range(20):
@@ -49,6 +52,7 @@ said = {
     "ubinary": embedded.embeddings.ubinary,
     "ranking": [result.index for result in reranked.results],
     "ranking by title": [result.index for result in by_title.results],
+    "warnings": [cut.meta.warnings, split.meta.warnings],
     "found": by_title.results[0].document.title,
     "models": [model.name for model in client.models.list().models],
     "refusal": str(refusal),

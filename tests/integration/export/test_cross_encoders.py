@@ -9,7 +9,7 @@ import pytest
 import torch
 from conch_client._tokenization.tokenizer import TextTokenizer
 from conch_client._transport.deadline import Deadline
-from conch_export import Options, Precision, UnsupportedError, VerificationError, export
+from conch_export import Options, Overrides, Precision, UnsupportedError, VerificationError, export
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.verification.texts import docstrings, spread
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -40,7 +40,7 @@ KINDS = [*FAMILIES, "deberta-v2-conv"]  # the last is packed row by row
 
 @torch.inference_mode()
 def of_transformers(checkpoint: Path, documents: list[str]) -> Floats:
-    """Raw scores of the documents by the authors' library, which reads the texts itself."""
+    """Raw scores of the documents, or logits of all labels, by the authors' library, which reads the texts itself."""
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
@@ -48,7 +48,8 @@ def of_transformers(checkpoint: Path, documents: list[str]) -> Floats:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     limits = {"truncation": "longest_first", "max_length": 128}
     pairs = (tokenizer(QUERY, each, return_tensors="pt", **limits) for each in documents)
-    return np.asarray(np.concatenate([model(**pair).logits.numpy() for pair in pairs])[:, 0], np.float32)
+    logits = np.concatenate([model(**pair).logits.numpy() for pair in pairs])
+    return np.asarray(logits[:, 0] if logits.shape[1] == 1 else logits, np.float32)
 
 
 def of_conch(repository: Path, name: str, documents: list[str], query: str = QUERY) -> Floats:
@@ -72,6 +73,25 @@ def test_scores_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     assert found.max_difference < 1e-4
     assert found.rank_correlation is not None
     assert found.rank_correlation > 0.999
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"), [("bert", None), ("modernbert", "multi_label_classification")], ids=["exclusive", "not"]
+)
+def test_a_named_label_scores_by_its_probability(tmp_path: Path, kind: str, problem: str | None) -> None:
+    """The sigmoid of the score is what transformers' pipeline gives the label: its softmax, or its own sigmoid."""
+    labels: dict[str, Any] = {"id2label": {0: "contradiction", 1: "entailment", 2: "neutral"}, "problem_type": problem}
+    checkpoint = head_checkpoints.make(tmp_path / "nli", kind, "ForSequenceClassification", **labels)
+    logits = of_transformers(checkpoint, DOCUMENTS)
+    powers = np.exp(logits.astype(np.float64))
+    expected = 1 / (1 + np.exp(-logits[:, 1])) if problem else powers[:, 1] / powers.sum(axis=1)
+    chosen = Options(
+        str(checkpoint), tmp_path / "fp32", precision=Precision.FP32, overrides=Overrides(label="entailment")
+    )
+    found = export(chosen).verification["nli"]
+    scores = of_conch(tmp_path / "fp32", "nli", DOCUMENTS)
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), expected, rtol=0, atol=1e-5)
+    assert found.max_difference < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["bert", "electra", "deberta-v2", "deberta-v2-conv", "distilbert"])

@@ -21,13 +21,14 @@ from conch_export.model.network import Linear
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import (
+    chunks_graph,
     lexical_graph,
     maxsim_graph,
     pooled_graph,
     projection_graph,
     vocabulary_graph,
 )
-from conch_export.onnx.layout import ROW_LENGTHS, head_lengths, lengths_name, row_lengths
+from conch_export.onnx.layout import CHUNK_ENDS, ROW_LENGTHS, head_lengths, lengths_name, row_lengths
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 
@@ -60,7 +61,7 @@ ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp
 ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]
 ENCODERS += ["row by row fp32", "row by row int8"]
 HEADS = [*(pooling.value for pooling in Pooling), "classifier", "maxsim", "maxsim with skipped tokens"]
-HEADS += ["projection", "lexical", "vocabulary fp32", "vocabulary int8"]
+HEADS += ["chunks", "projection", "lexical", "vocabulary fp32", "vocabulary int8"]
 LONG = 170
 """Longer than rows that attend all at once."""
 OF_128_TOKENS = ("bert", "xlm_roberta", "row by row")
@@ -132,6 +133,7 @@ def head_at(kind: str, folder: Path) -> Path:
         return graph.save(folder)
     graphs: dict[str, Callable[[], Graph]] = {
         "classifier": lambda: pooled_graph(HIDDEN, Pooled(Pooling.CLS, (Dense(layer, "tanh"),)), "score", 5),
+        "chunks": lambda: chunks_graph(HIDDEN, Pooled(Pooling.MEAN, (Dense(layer), Unit())), 5),
         "maxsim": lambda: maxsim_graph(HIDDEN),
         "maxsim with skipped tokens": lambda: maxsim_graph(HIDDEN, Projection((Dense(layer),)), [3, 4]),
         "projection": lambda: projection_graph(HIDDEN, Projection((Dense(layer),)), 5),
@@ -176,6 +178,8 @@ def head_feed(lengths: Sequence[int]) -> Feed:
         "attention_mask": np.ones_like(ids),
         "input_ids": ids,
         "request_elements": np.array(lengths, np.int32),
+        CHUNK_ENDS: np.array(lengths, np.int64),  # one chunk, the whole row
+        lengths_name(CHUNK_ENDS): np.ones(len(lengths), np.int32),
         **head_lengths(lengths, HIDDEN),
     }
 

@@ -193,12 +193,6 @@ def test_late_interaction_needs_an_embedding_model(options: Options, checkpoints
         export(replace(options, reference=cross_encoder, late_interaction=True))
 
 
-def test_a_classifier_of_several_labels_is_no_reranker(options: Options, checkpoints: Checkpoints) -> None:
-    classifier = checkpoints.bert_cross_encoder("bert-three-labels", labels=3)
-    with pytest.raises(UnsupportedError, match="3 labels"):
-        export(replace(options, reference=str(classifier)))
-
-
 @pytest.mark.parametrize("name", [".", "..", "a/b", "../escaped", ".hidden", "a b", "ä", "-x"])
 def test_a_name_that_cannot_be_a_folder_of_the_repository_is_refused(options: Options, name: str) -> None:
     with pytest.raises(UnsupportedError, match="--name"):

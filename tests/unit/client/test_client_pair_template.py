@@ -75,3 +75,49 @@ async def test_pairs_are_sent_within_the_template(client: Any, server: FakeServe
     assert sorted(str(TOKENIZER.decode(row.tolist())) for row in rows) == ["<ab|cd>!", f"<ab|{'z' * 8}>!"]
     with pytest.raises(InvalidInputError, match=r"documents\[1\] and the query has 48 tokens"):
         await client.rerank("ab", ["cd", "z" * 40], model="pairs", truncate="none")
+
+
+INSTRUCTED = {"pair_template": "[{instruction}]<{query}|{document}>", "default_instruction": "find", "max_length": "24"}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "read"), [(None, "[find]"), ("", "[]"), ("{query}", "[{query}]"), ("größer", "[größer]")]
+)
+async def test_the_instruction_has_its_place(
+    client: Any, server: FakeServer, instruction: str | None, read: str
+) -> None:
+    server.models["pairs"] = FakeModel(task="cross-encoder", parameters=INSTRUCTED)
+    await client.rerank("ab", ["cd"], model="pairs", instruction=instruction)
+    request = server.received[-1]
+    ids = np.frombuffer(request.raw_input_contents[0], "<i8").tolist()
+    assert str(TOKENIZER.decode(ids)) == f"{read}<ab|cd>"
+
+
+async def test_a_long_document_is_cut_and_the_instruction_is_not(client: Any, server: FakeServer) -> None:
+    server.models["pairs"] = FakeModel(task="cross-encoder", parameters=INSTRUCTED)
+    await client.rerank("ab", ["z" * 40], model="pairs", instruction="0123456789")
+    ids = np.frombuffer(server.received[-1].raw_input_contents[0], "<i8").tolist()
+    assert str(TOKENIZER.decode(ids)) == "[0123456789]<ab|zzzzz>"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "instruction", "message"),
+    [
+        (INSTRUCTED, "x" * 30, "the instruction, with the words around it, has more tokens than the 24"),
+        (INSTRUCTED, 7, "instruction must be a str, not int"),
+        ({"pair_template": TEMPLATE}, "find", "instruction: pairs reads no instruction; leave it out"),
+        ({}, "find", "instruction: pairs reads no instruction; leave it out"),
+    ],
+    ids=["too long", "a number", "a template without one", "no template"],
+)
+async def test_an_instruction_that_cannot_be_read_is_refused(
+    client: Any, server: FakeServer, parameters: dict[str, str], instruction: Any, message: str
+) -> None:
+    server.models["pairs"] = FakeModel(task="cross-encoder", parameters=parameters)
+    with pytest.raises(InvalidInputError, match=message):
+        await client.rerank("ab", ["cd"], model="pairs", instruction=instruction)
+
+
+async def test_late_interaction_reads_no_instruction(client: Any) -> None:
+    with pytest.raises(InvalidInputError, match="instruction: overlap reads no instruction"):
+        await client.rerank("ab", ["cd"], model="overlap", instruction="find")

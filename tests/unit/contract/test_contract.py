@@ -33,6 +33,12 @@ OTHERS: dict[str, dict[str, Any]] = {
     "multi-vector": {"task": Task.MULTI_VECTOR, "interaction": RULES, "dimension": 128, "normalized": True},
     "late-interaction": {"task": Task.LATE_INTERACTION, "interaction": RULES},
     "cross-encoder": {"task": Task.CROSS_ENCODER, "pair_template": "<{query}|{document}>", "code_sha256": "1" * 64},
+    "classification": {"task": Task.CLASSIFICATION, "labels": ("größer", "kleiner"), "activation": "softmax"},
+    "instructed": {
+        "task": Task.CROSS_ENCODER,
+        "pair_template": "{instruction}: {query} {document}",
+        "default_instruction": "find",
+    },
     "prompted": {"task": Task.CROSS_ENCODER, "prompts": {"web": "Find: "}, "default_prompt_name": "web"},
 }
 

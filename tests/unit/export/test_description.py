@@ -15,6 +15,7 @@ from conch_export import (
     UnsupportedError,
 )
 from conch_export.model.description import (
+    Classifier,
     CrossEncoder,
     EmbeddingModel,
     GenerativeReranker,
@@ -81,13 +82,32 @@ if TYPE_CHECKING:
         pytest.param(
             [
                 without("modules.json"),
-                config(architectures=["BertForSequenceClassification"], id2label={"0": "A", "1": "B"}),
+                config(architectures=["BertForSequenceClassification"], id2label={"0": "A", "2": "B"}),
             ],
-            UnsupportedError, "2 labels is no reranker", id="two labels",
+            SourceError, "id2label = {'0': 'A', '2': 'B'}, where an object with a text for each of 0 to 1", id="gaps",
         ),
         pytest.param(
-            [without("modules.json"), config(architectures=["BertForSequenceClassification"])],
-            UnsupportedError, "2 labels is no reranker", id="labels unsaid, which means two",
+            [
+                without("modules.json"),
+                config(architectures=["BertForSequenceClassification"], problem_type="ordinal"),
+            ],
+            UnsupportedError, "problem_type = 'ordinal', which is not built", id="a kind of problem",
+        ),
+        pytest.param(
+            [
+                without("modules.json"),
+                config(architectures=["BertForSequenceClassification"], num_labels=1),
+                put("config_sentence_transformers.json", {"activation_fn": "torch.nn.modules.activation.Softmax"}),
+            ],
+            UnsupportedError, "scores go through torch.nn.modules.activation.Softmax", id="a softmax of one label",
+        ),
+        pytest.param(
+            [without("modules.json"), config(architectures=["BertForTokenClassification"])],
+            UnsupportedError, "named entities, are not served", id="a token classifier",
+        ),
+        pytest.param(
+            [without("modules.json"), config(architectures=["BertForQuestionAnswering"])],
+            UnsupportedError, "places of answers are not served", id="an answerer",
         ),
         pytest.param([without("config.json")], SourceError, "no config.json with a model_type", id="no config.json"),
         pytest.param([put("config.json", '{"model_type": "be')], SourceError, "config.json is damaged", id="cut off"),
@@ -377,3 +397,111 @@ def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Descripti
     description = read(without("modules.json"), classifier)
     assert type(description) is CrossEncoder
     assert (description.task, description.segments) == (Task.CROSS_ENCODER, True)
+
+
+@pytest.mark.parametrize(
+    ("stated", "error", "message"),
+    [
+        ({"pair_template": "{instruction} {query} {document}"}, UndecidedError, "--default-instruction"),
+        (
+            {"pair_template": "{query} {document}", "default_instruction": "x"},
+            UnsupportedError,
+            "needs {instruction} in",
+        ),
+        ({"pair_template": "{instruction}{instruction} {query} {document}"}, UnsupportedError, "once each"),
+    ],
+    ids=["no default", "no place", "two places"],
+)
+def test_a_template_and_its_instruction_go_together(
+    read: Callable[..., Description], stated: dict[str, str], error: type[ExportError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        read(score_tokens=("yes", "no"), **stated)
+    assert message in str(caught.value)
+
+
+def test_an_instruction_has_its_default(read: Callable[..., Description]) -> None:
+    stated = {"pair_template": "{instruction} {query} {document}", "default_instruction": "find"}
+    description = read(score_tokens=("yes", "no"), **stated)
+    assert isinstance(description, GenerativeReranker)
+    assert description.default_instruction == "find"
+    known = read(origin="hub:Qwen/Qwen3-Reranker-0.6B")
+    assert isinstance(known, GenerativeReranker)
+    assert "<Instruct>: {instruction}\n" in known.pair_template
+    assert known.default_instruction.startswith("Given a web search query")
+
+
+NLI = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "stated", "activation"),
+    [
+        ({}, "", "softmax"),
+        ({"problem_type": "single_label_classification"}, "linear.Identity", "softmax"),
+        ({"problem_type": "multi_label_classification"}, "", "sigmoid"),
+        ({"problem_type": "regression"}, "", "identity"),
+        ({}, "activation.Sigmoid", "sigmoid"),
+        ({"problem_type": "multi_label_classification"}, "activation.Softmax", "softmax"),
+    ],
+    ids=str,
+)
+def test_several_labels_are_classes_as_the_checkpoint_states_them(
+    read: Callable[..., Description], more: dict[str, Any], stated: str, activation: str
+) -> None:
+    changes = [without("modules.json"), config(**NLI, **more)]
+    if stated:
+        changes.append(put("config_sentence_transformers.json", {"activation_fn": f"torch.nn.modules.{stated}"}))
+    description = read(*changes)
+    assert isinstance(description, Classifier)
+    assert (description.labels, description.activation) == (("no", "maybe", "yes"), activation)
+
+
+def test_labels_without_names_have_those_of_transformers(read: Callable[..., Description]) -> None:
+    description = read(without("modules.json"), config(architectures=["BertForSequenceClassification"]))
+    assert isinstance(description, Classifier)
+    assert description.labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize(("more", "exclusive"), [({}, True), ({"problem_type": "multi_label_classification"}, False)])
+def test_a_reranker_scores_by_the_label_that_the_operator_names(
+    read: Callable[..., Description], more: dict[str, Any], exclusive: bool
+) -> None:
+    description = read(without("modules.json"), config(**NLI, **more), label="yes")
+    assert isinstance(description, CrossEncoder)
+    assert (description.label, description.exclusive) == (2, exclusive)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated", "error", "message"),
+    [
+        ([config(**NLI)], {"task": Task.CROSS_ENCODER}, UndecidedError, "state --label, one of no, maybe, yes"),
+        ([config(**NLI)], {"label": "Yes"}, UnsupportedError, "has no such label (it has: no, maybe, yes)"),
+        ([], {"label": "yes", "score_tokens": ("yes", "no")}, UnsupportedError, "--label is for sequence classifiers"),
+        ([], {"label": "yes"}, UnsupportedError, "leave it out for embedding"),
+        (
+            [config(**NLI)],
+            {"label": "yes", "default_instruction": "x"},
+            UnsupportedError,
+            "--default-instruction is for",
+        ),
+    ],
+    ids=["none", "unknown", "no classifier", "an embedding model", "an instruction"],
+)
+def test_a_label_that_does_not_say_which_is_refused(
+    read: Callable[..., Description],
+    changes: list[Change],
+    stated: dict[str, Any],
+    error: type[ExportError],
+    message: str,
+) -> None:
+    with pytest.raises(error) as caught:
+        read(without("modules.json"), *changes, **stated)
+    assert message in str(caught.value)
+
+
+def test_a_classifier_of_one_label_may_be_asked_for(read: Callable[..., Description]) -> None:
+    classifier = config(architectures=["BertForSequenceClassification"], id2label={"0": "toxic"})
+    description = read(without("modules.json"), classifier, task=Task.CLASSIFICATION)
+    assert isinstance(description, Classifier)
+    assert (description.labels, description.activation) == (("toxic",), "sigmoid")

@@ -14,7 +14,16 @@ import fastapi.routing
 import httpx
 import numpy as np
 import pytest
-from conch_client import AsyncClient, ModelInfo, ModelNotFoundError, Ranked, Ranking, SparseVector, Token
+from conch_client import (
+    AsyncClient,
+    Classification,
+    ModelInfo,
+    ModelNotFoundError,
+    Ranked,
+    Ranking,
+    SparseVector,
+    Token,
+)
 from conch_contract import Task
 from conch_gateway import GatewaySettings, create_app
 from fastapi.utils import create_model_field
@@ -74,6 +83,7 @@ class StandIn(AsyncClient):
         self.entered = asyncio.Event()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.embedded: list[Sequence[Any]] = []
+        self.ranked: list[Sequence[str]] = []
         self.opened = True
 
     async def close(self) -> None:
@@ -113,6 +123,10 @@ class StandIn(AsyncClient):
         await self._work("embed_tokens", options)
         return [np.full((len(text), 2), 0.5, np.float32) for text in texts]
 
+    async def embed_chunks(self, chunks: Sequence[str], **options: Any) -> NDArray[np.float32]:
+        await self._work("embed_chunks", options)
+        return np.array([[len(chunk), len("".join(chunks))] for chunk in chunks], np.float32)
+
     async def embed_sparse(self, texts: Sequence[Any], **options: Any) -> list[SparseVector]:
         await self._work("embed_sparse", options)
         terms = [sorted(set(map(ord, text) if isinstance(text, str) else text)) for text in texts]
@@ -128,9 +142,15 @@ class StandIn(AsyncClient):
 
     async def rerank(self, query: str, documents: Sequence[str], **options: Any) -> Ranking:
         await self._work("rerank", options)
+        self.ranked.append(documents)
         scores = [len(set(query) & set(document)) / len(set(query)) for document in documents]
         ranked = sorted((Ranked(*pair) for pair in enumerate(scores)), key=lambda item: -item.score)
         return Ranking(ranked[: options.get("top_n")], tokens=len(query) + sum(map(len, documents)))
+
+    async def classify(self, inputs: Sequence[Any], **options: Any) -> Classification:
+        await self._work("classify", options)
+        scores = [[len(each) / 10, 1 - len(each) / 10] for each in map("".join, inputs)]
+        return Classification(("long", "short"), np.array(scores, np.float32), tokens=sum(map(len, inputs)))
 
     def _note(self, name: str, options: dict[str, Any]) -> None:
         inspect.signature(getattr(AsyncClient, name)).bind_partial(self, **options)
@@ -168,6 +188,7 @@ def every_kind(client: StandIn) -> StandIn:
     client.served += [
         model_info("letters-sparse", "sparse", base="letters"),
         model_info("letters-tokens", "multi-vector", base="letters"),
+        model_info("letters-chunks", "late-chunking", base="letters", dimension=8),
     ]
     return client
 

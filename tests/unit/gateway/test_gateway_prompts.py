@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from conch_gateway.backends.prompts import PROMPT_NAMES, Prompt, choose_prompt
+from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import InputType
 
 from tests.unit.gateway.conftest import model_info
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.unit.gateway.conftest import StandIn
 
 E5 = {"query": "query: ", "passage": "passage: "}
 NOMIC = dict.fromkeys(("search_query", "search_document", "classification", "clustering"), "...")
@@ -64,3 +72,81 @@ def test_a_default_without_a_purpose_applies_to_all() -> None:
 
 def test_every_word_has_its_prompts() -> None:
     assert set(InputType.__args__) == set(PROMPT_NAMES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("input_type", [None, "query", "search_query"])
+@pytest.mark.parametrize("ending", ["Query:", "Query: "])
+def test_an_instruction_takes_the_place_of_the_prompts_own(input_type: InputType | None, ending: str) -> None:
+    info = model_info("m", "embedding", prompts={"query": f"Instruct: Find\nanswers.\n{ending}", "document": ""})
+    assert choose_prompt(info, None, input_type, "Find code.") == Prompt(f"Instruct: Find code.\n{ending}", None)
+    assert choose_prompt(info, "query", None, "") == Prompt(f"Instruct: \n{ending}", None)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "name", "input_type"),
+    [
+        ({"query": "Instruct: Find answers.\nQuery:", "document": ""}, None, "document"),
+        ({"query": "query: "}, None, "query"),
+        ({"query": "Instruct: Find answers.\nQuery:", "sts": "sts: "}, "sts", None),
+        ({}, None, None),
+    ],
+    ids=["a document", "a prompt without one", "another prompt", "no prompt"],
+)
+def test_an_instruction_without_a_place_is_refused_by_name(
+    prompts: dict[str, str], name: str | None, input_type: InputType | None
+) -> None:
+    with pytest.raises(InvalidValueError, match="instruction: the model's prompt for such texts has no instruction"):
+        choose_prompt(model_info("m", "embedding", prompts=prompts), name, input_type, "Find code.")
+
+
+async def test_a_request_may_bring_its_instruction(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served[0] = model_info("letters", "embedding", prompts={"query": "Instruct: Find answers.\nQuery:"})
+    body = {"model": "letters", "input": ["ab"], "instruction": "Find code."}
+    answer = await http.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200
+    assert client.calls[0][1]["prompt"] == "Instruct: Find code.\nQuery:"
+    refused = await http.post("/v1/embeddings", json={**body, "input": [[1, 2]]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "instruction")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instruction": "Find."},
+        {"instruct": "Find."},
+        {"chat_template_kwargs": {"instruction": "Find."}},
+        {"chat_template_kwargs": {"instruct": "Find."}},
+        {"instruction": "Find.", "chat_template_kwargs": {}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+        ("/score", {"text_1": "a", "text_2": ["b"]}),
+    ],
+    ids=["rerank", "score"],
+)
+async def test_rerankers_get_the_instruction_of_every_dialect(
+    http: httpx.AsyncClient, client: StandIn, path: str, body: dict[str, object], fields: dict[str, object]
+) -> None:
+    assert (await http.post(path, json={**body, **fields})).status_code == 200
+    assert client.calls[-1][1]["instruction"] == "Find."
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"chat_template_kwargs": {"enable_thinking": False}}, 422),
+        ({"chat_template_kwargs": "Find."}, 422),
+        ({"instruction": "a", "instruct": "b"}, 400),
+        ({"instruction": "a" * 4097}, 400),
+    ],
+    ids=["another argument", "no arguments", "two instructions", "a book"],
+)
+async def test_arguments_that_no_template_here_takes_are_refused(
+    http: httpx.AsyncClient, fields: dict[str, object], status: int
+) -> None:
+    response = await http.post("/v1/rerank", json={"query": "a", "documents": ["b"], **fields})
+    assert (response.status_code, next(iter(fields)) in response.text) == (status, True)

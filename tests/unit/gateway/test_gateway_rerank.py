@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch_client import InvalidInputError, Ranked, Ranking
 
+from tests.unit.gateway.conftest import model_info
+
 if TYPE_CHECKING:
     import httpx
 
@@ -94,6 +96,44 @@ async def test_what_a_document_has_beyond_its_tokens_is_not_read(http: httpx.Asy
     answer = await ranked(http, documents=["xxa", "abcd", "bx"], max_tokens_per_doc=2)  # a letter is a token here
 
     assert [(item["index"], item["relevance_score"]) for item in answer["results"]] == [(1, 0.5), (2, 0.25), (0, 0.0)]
+    assert answer["meta"]["warnings"] == ["documents [0, 1] are longer than 2 tokens, and only those were read"]
+
+
+async def test_a_long_document_has_the_score_of_its_best_part(http: httpx.AsyncClient, client: StandIn) -> None:
+    documents = ["ab", "xxxxxx abxxx xxcdxx", "abcxxxx dxxx", "bcd"]  # eight tokens are a part
+
+    answer = await ranked(http, documents=documents, max_chunks_per_doc=3)
+
+    pieces = ["ab", "xxxxxx ", "abxxx xx", "cdxx", "abcxxxx ", "dxxx", "bcd"]
+    assert sorted(client.ranked[-1]) == sorted(pieces)
+    scores = [(item["index"], item["relevance_score"]) for item in answer["results"]]
+    assert scores == [(2, 0.75), (3, 0.75), (0, 0.5), (1, 0.5)]
+    told = "documents [1, 2] were read in parts, of which the one with the highest score counts"
+    assert answer["meta"]["warnings"] == [told]
+
+
+async def test_only_so_many_parts_of_a_document_are_read(http: httpx.AsyncClient, client: StandIn) -> None:
+    answer = await ranked(http, documents=["x" * 20 + "abcd", "a"], max_chunks_per_doc=2)
+
+    assert sorted(client.ranked[-1]) == ["a", "x" * 8, "x" * 8]
+    assert [item["index"] for item in answer["results"]] == [1, 0]
+    assert answer["meta"]["warnings"][0] == "documents [0] are longer than 16 tokens, and only those were read"
+
+
+async def test_a_document_is_cut_before_it_is_split(http: httpx.AsyncClient, client: StandIn) -> None:
+    await ranked(http, documents=["x" * 24], max_tokens_per_doc=10, max_chunks_per_doc=9)
+
+    assert sorted(client.ranked[-1]) == ["xx", "x" * 8]
+
+
+async def test_parts_leave_room_for_the_query_beside_them(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served = [model_info("pairs", "cross-encoder", max_length=24)]
+
+    await ranked(http, query="ab", documents=["x" * 30], max_chunks_per_doc=9)
+    assert sorted(map(len, client.ranked[-1])) == [2, 14, 14]  # 24 without the query and what is reserved
+
+    await ranked(http, query="ab" * 50, documents=["x" * 30], max_chunks_per_doc=9)
+    assert sorted(map(len, client.ranked[-1])) == [6, 8, 8, 8]  # the query keeps half
 
 
 @pytest.mark.parametrize("word", ["true", "True", "1", "yes", True, 1], ids=repr)
@@ -198,7 +238,13 @@ async def test_the_settings_name_the_model_for_requests_that_do_not(http_with: S
         pytest.param(
             {"query": "a", "documents": ["a"], "rank_fields": ["a"] * 65}, 400, "rank_fields", id="too many fields"
         ),
-        pytest.param({"query": "a", "documents": ["a"], "max_chunks_per_doc": 2}, 400, "max_chunks", id="chunks"),
+        pytest.param({"query": "a", "documents": ["a"], "max_chunks_per_doc": 0}, 400, "max_chunks", id="no chunk"),
+        pytest.param(
+            {"query": "a", "documents": ["a", "b" * 17], "max_chunks_per_doc": 2, "truncate": "none"},
+            400,
+            "documents [1] have more than the 16 tokens that 2 parts hold",
+            id="more than its chunks hold",
+        ),
         pytest.param(
             {"query": "a", "documents": ["a"], "truncate_prompt_tokens": 3}, 400, "truncate_prompt", id="another length"
         ),

@@ -7,11 +7,14 @@ import conch_client as cc
 import numpy as np
 import pytest
 
+from tests.unit.gateway.conftest import model_info
+
 if TYPE_CHECKING:
     import httpx
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
+CLASSIFIER = model_info("lengths", "classification", labels=("long", "short"), activation="softmax")
 SENTENCES = {"source_sentence": "ab", "sentences": ["ab", "xy"]}
 
 
@@ -110,6 +113,56 @@ async def test_pairs_are_scored_by_the_reranker(http: httpx.AsyncClient, inputs:
     assert await answer(http, "/predict", inputs=inputs) == scores
 
 
+@pytest.mark.parametrize(
+    ("inputs", "labels"),
+    [("abc", ["short", "long"]), (["abc"], ["short", "long"]), (["abcd", "efg"], ["long", "short"])],
+    ids=str,
+)
+async def test_a_classifier_gives_its_labels_best_first(
+    http: httpx.AsyncClient, client: StandIn, inputs: Any, labels: list[str]
+) -> None:
+    client.served.append(CLASSIFIER)
+    found = await answer(http, "/predict", inputs=inputs, model="lengths", raw_scores=True, truncate=True)
+
+    assert [each["label"] for each in found] == labels
+    assert found[0]["score"] == pytest.approx(0.7)
+    name, options = client.calls[-1]
+    assert (name, options["raw_scores"], options["truncate"]) == ("classify", True, "end")
+
+
+async def test_texts_and_pairs_are_classified_in_their_order(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served.append(CLASSIFIER)
+    found = await answer(http, "/predict", inputs=[["abc"], ["abcd", "efg"]] * 5, model="lengths")
+
+    assert [each[0]["label"] for each in found] == ["short", "long"] * 5
+
+
+async def test_a_single_text_goes_to_the_classifier_and_a_pair_to_what_the_settings_name(
+    http_with: Serve, client: StandIn
+) -> None:
+    client.served.append(CLASSIFIER)
+    async with http_with(rerank_model="overlap", embedding_model="letters") as http:
+        assert (await answer(http, "/predict", inputs="abc"))[0]["label"] == "short"
+        assert (await answer(http, "/predict", inputs=["ab", "a"]))[0]["label"] == "LABEL_0"
+
+
+async def test_a_classifier_does_not_rank(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served.append(CLASSIFIER)
+    response = await http.post("/rerank", json={"query": "a", "texts": ["b"], "model": "lengths"})
+
+    assert response.status_code == 400
+    assert "'lengths' is for classification, not for" in response.json()["error"]
+
+
+async def test_a_classifier_describes_its_labels(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served = [CLASSIFIER]
+
+    assert (await http.get("/info")).json()["model_type"] == {
+        "classifier": {"id2label": {"0": "long", "1": "short"}, "label2id": {"long": 0, "short": 1}}
+    }
+    assert (await http.get("/v1/models/lengths")).json()["labels"] == ["long", "short"]
+
+
 async def test_tokens_tell_their_place(http: httpx.AsyncClient) -> None:
     assert await answer(http, "/tokenize", inputs="ab") == [
         [
@@ -164,8 +217,9 @@ async def test_health_is_a_bare_status(http: httpx.AsyncClient, client: StandIn,
         pytest.param("/similarity", {"inputs": "a"}, 422, id="a text where sentences belong"),
         pytest.param("/similarity", {"inputs": {**SENTENCES, "sentences": []}}, 400, id="nothing to compare with"),
         pytest.param("/similarity", {"inputs": {**SENTENCES, "sentences": [1]}}, 422, id="a number to compare with"),
-        pytest.param("/predict", {"inputs": "a"}, 400, id="one text to classify"),
-        pytest.param("/predict", {"inputs": [["a"]]}, 400, id="texts to classify"),
+        pytest.param("/predict", {"inputs": "a"}, 404, id="no model that classifies"),
+        pytest.param("/predict", {"inputs": [["a", "b"], [""]]}, 400, id="an empty text to classify"),
+        pytest.param("/predict", {"inputs": [["a", "b"], ["a"]]}, 400, id="one text for a reranker"),
         pytest.param("/predict", {"inputs": ["", "a"]}, 400, id="an empty query"),
         pytest.param("/predict", {"inputs": [["a", "b", "c"]]}, 422, id="three texts in a pair"),
         pytest.param("/predict", {"inputs": []}, 422, id="no pair"),

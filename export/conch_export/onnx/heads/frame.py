@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.model.heads import Unit
+from conch_export.model.heads import LogOdds, Unit
 from conch_export.model.network import Norm
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.graph import Graph
@@ -143,6 +143,8 @@ def through(g: GraphBuilder, x: str, layers: Sequence[HeadLayer]) -> str:
 def _layer(g: GraphBuilder, name: str, layer: HeadLayer, x: str) -> str:
     if isinstance(layer, Unit):
         return g.node("LpNormalization", x, axis=1, p=2)
+    if isinstance(layer, LogOdds):
+        return _log_odds(g, layer, x)
     weights = layer if isinstance(layer, Norm) else layer.linear
     bias = [] if weights.bias is None else [g.constant(weights.bias, f"{name}.bias")]
     if isinstance(layer, Norm):
@@ -154,3 +156,9 @@ def _layer(g: GraphBuilder, name: str, layer: HeadLayer, x: str) -> str:
     if layer.residual is None:
         return activated
     return g.node("Add", activated, g.node("MatMul", x, g.constant(layer.residual.weight, f"{name}.residual")))
+
+
+def _log_odds(g: GraphBuilder, layer: LogOdds, logits: str) -> str:
+    others = [label for label in range(layer.labels) if label != layer.label]
+    own, rest = (g.node("Gather", logits, g.int64(labels), axis=1) for labels in ([layer.label], others))
+    return g.node("Sub", own, g.node("ReduceLogSumExp", rest, g.int64([1])))

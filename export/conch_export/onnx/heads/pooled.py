@@ -1,14 +1,16 @@
-"""One vector of a text from those of its tokens, and layers after it: embeddings, and scores of cross-encoders."""
+"""One vector from those of tokens, and layers after it: embeddings of texts and chunks, and logits of classifiers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.description import Pooling
 from conch_export.onnx.heads.frame import Frame
-from conch_export.onnx.ragged import for_each_row
+from conch_export.onnx.layout import CHUNK_ENDS, count_at_most, lengths_name
+from conch_export.onnx.ragged import Spans, for_each_row
 
 if TYPE_CHECKING:
     from conch_export.model.heads import Pooled
@@ -23,6 +25,39 @@ def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
     frame.give(output, frame.through(vectors, head.layers))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
+
+
+def chunks_graph(hidden: int, head: Pooled, width: int) -> Graph:
+    """Token embeddings to FP32 [M, width], the vector of every chunk of every row (Günther et al. 2024, late chunking).
+
+    The chunks of a row follow one another from its first token on, special tokens included. NaN for a chunk without
+    tokens (pads of `chunk_ends` are such), or that ends beyond its row.
+    """
+    frame = Frame(hidden)
+    g, (layout, tokens, x) = frame.g, frame.locate()
+    ends = frame.take(CHUNK_ENDS, TensorProto.INT64, "M")
+    counts = g.cast(frame.take(lengths_name(CHUNK_ENDS), TensorProto.INT32, "R"), TensorProto.INT64)
+    # One more chunk, of the last row, so that there is one to compute where no row has any.
+    padded = g.node("Concat", ends, g.int64([0]), axis=0)
+    row_ends = g.cumsum(counts)
+    places = g.arange(g.size(padded))
+    rows = g.node("Min", count_at_most(g, row_ends, places), g.node("Sub", g.size(row_ends), g.int64(1)))
+    opens = g.node("Equal", places, g.node("Gather", g.node("Sub", row_ends, counts), rows))
+    before = g.node("Concat", g.int64([0]), ends, axis=0)
+    begins = g.node("Where", opens, g.int64(0), before)
+    # Rows without slots have no place among those that are computed, and their chunks no tokens.
+    places_of_rows = g.node("Gather", layout.places, rows)
+    known = g.node("Less", places_of_rows, g.size(layout.ends))
+    kept = g.node("Where", known, places_of_rows, g.int64(0))
+    first, last = (g.node("Gather", side, kept) for side in (tokens.spans.first, tokens.spans.last))
+    begin, end = g.node("Add", first, begins), g.node("Add", first, padded)
+    fits = g.node("And", g.node("GreaterOrEqual", begin, first), g.node("LessOrEqual", end, last))
+    is_chunk = g.node("And", known, g.node("And", fits, g.node("Less", begin, end)))
+    spans = Spans(*(g.node("Where", is_chunk, side, g.int64(place)) for side, place in ((begin, 0), (end, 1))))
+    vectors = for_each_row(g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
+    answer = g.node("Where", g.column(is_chunk), frame.through(vectors, head.layers), g.constant(np.float32(np.nan)))
+    g.node("Slice", answer, g.int64([0]), g.node("Shape", ends), g.int64([0]), name="embeddings")
+    return frame.finish("chunks", ("embeddings", TensorProto.FLOAT, ["M", width]))
 
 
 def _pool(g: GraphBuilder, x: str, span: tuple[str, str], pooling: Pooling) -> str:

@@ -193,6 +193,44 @@ class VectorOptions(RequestBody):
         return in_base64(typed, self.endianness)
 
 
+def _template_arguments(value: object) -> str | None:
+    arguments: dict[str, Any] = value if isinstance(value, dict) else {"": value}
+    if not all(name in {"instruction", "instruct"} and isinstance(text, str) for name, text in arguments.items()):
+        raise wrong_type('must be an object such as {"instruction": "..."}; templates take nothing else')
+    return next(iter(arguments.values()), None)
+
+
+_INSTRUCTION = {"type": "string"}
+_TemplateArguments = Annotated[
+    str | None,
+    PlainValidator(_template_arguments),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"instruction": _INSTRUCTION, "instruct": _INSTRUCTION},
+            "additionalProperties": False,
+        }
+    ),
+]
+Instruction = Annotated[str | None, Field(max_length=4096)]
+
+
+class InstructionOptions(RequestBody):
+    """Fields of vLLM, SGLang and DashScope that say what a reranker is to look for."""
+
+    instruction: Instruction = optional(
+        "What to look for, for rerankers whose prompt has a place for it; others refuse it."
+    )
+    instruct: Instruction = optional("SGLang's and DashScope's name for `instruction`.")
+    chat_template_kwargs: _TemplateArguments | None = optional("vLLM's older way to send an `instruction`.")
+
+    @property
+    def stated_instruction(self) -> str | None:
+        """The instruction, whichever field it came in."""
+        fields = (self.instruction, self.instruct, self.chat_template_kwargs)
+        return next((each for each in fields if each is not None), None)
+
+
 class ScoreOptions(RequestBody):
     """vLLM's fields that say whether scores are squeezed into 0..1."""
 

@@ -33,18 +33,29 @@ TYPES: dict[str, tuple[DTypeLike, str]] = {
 }
 
 
+OWN_LENGTH = "own_length"
+"""Parameter that names an input whose rows may have another length than the others'; Triton's backend compares none."""
+
+
 class ConfigError(ValueError):
     """config.pbtxt requires something unsupported, or disagrees with the graph."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input tensor of a request; `dims` are without the batch axis, -1 for any length."""
+    """An input tensor of a request.
+
+    Attributes:
+        dims: Without the batch axis, -1 for any length.
+        ragged: Whether requests with different lengths are merged.
+        has_own_length: Whether its rows may have another length than those of the other inputs.
+    """
 
     name: str
     data_type: str
     dims: tuple[int, ...]
     ragged: bool = False
+    has_own_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,13 +97,15 @@ class Contract:
         """Read Triton's model configuration; raise ConfigError for what this backend does not support."""
         _refuse_unsupported(config)
         sources = {o["target_name"][0]: _scatter_source(o) for o in config.get("batch_output", ())}
-        parameters = config.get("parameters", {})
+        parameters = {key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()}
+        own_length = parameters.get(OWN_LENGTH)
         return cls(
             name=config["name"],
             instances=sum(int(group.get("count", 1)) for group in config.get("instance_group", ())),
             batched=int(config["max_batch_size"]) > 0,
             inputs=tuple(
-                Input(i["name"], i["data_type"], _dims(i), bool(i.get("allow_ragged_batch"))) for i in config["input"]
+                Input(i["name"], i["data_type"], _dims(i), bool(i.get("allow_ragged_batch")), i["name"] == own_length)
+                for i in config["input"]
             ),
             outputs=tuple(
                 Output(o["name"], o["data_type"], _dims(o), sources.get(o["name"])) for o in config["output"]
@@ -102,7 +115,7 @@ class Contract:
                 for b in config.get("batch_input", ())
                 for name in b["target_name"]
             ),
-            parameters={key: value.get("string_value", "") for key, value in parameters.items()},
+            parameters=parameters,
             graph_level=int(config.get("optimization", {}).get("graph", {}).get("level", 0)),
             file_name=config.get("default_model_filename") or "model.onnx",
         )

@@ -87,7 +87,7 @@ class GraphModel:
                 )
             if declared.ragged:
                 leading = leading or shape
-                shared = min(len(leading), len(shape))
+                shared = 1 if declared.has_own_length else min(len(leading), len(shape))
                 if leading[:shared] != shape[:shared]:
                     return RequestError(
                         f"input '{declared.name}' has shape {list(shape)} beside {list(leading)}; "
