@@ -139,7 +139,11 @@ def known_models() -> str:
 def _known_model(entry: Entry) -> tuple[str, ...]:
     numbers = (entry.dimension, entry.max_length, entry.parameters_m)
     shown = (
-        "" if entry.task == "cross-encoder" and index == 0 else "?" if number is None else f"{number:,g}"
+        ""
+        if entry.task in {"cross-encoder", "classification"} and index == 0
+        else "?"
+        if number is None
+        else f"{number:,g}"
         for index, number in enumerate(numbers)
     )
     return (

@@ -68,7 +68,7 @@ def _table(known: list[dict[str, Any]]) -> Table:
 
 
 def _cell(facts: dict[str, Any], key: str) -> str:
-    if key == "dimension" and facts["task"] == "cross-encoder":
+    if key == "dimension" and facts["task"] in {"cross-encoder", "classification"}:
         return ""  # it answers scores
     if key == "safetensors":
         return facts[key] or "none known"

@@ -79,7 +79,7 @@ class Entry:
 
     Attributes:
         hub_id: where its authors publish it.
-        task: embedding, cross-encoder, multi-vector or sparse.
+        task: embedding, cross-encoder, classification, sparse or multi-vector.
         family: module of `families` that reads it; `static` where a vector of each token is looked up.
         languages: their codes, or how many.
         licence: SPDX identifier.
@@ -97,7 +97,7 @@ class Entry:
     __pydantic_config__ = _STRICT
 
     hub_id: str
-    task: Literal["embedding", "cross-encoder", "multi-vector", "sparse"]
+    task: Literal["embedding", "cross-encoder", "classification", "sparse", "multi-vector"]
     family: str
     languages: str
     licence: str | None = None

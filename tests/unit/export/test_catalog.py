@@ -27,7 +27,7 @@ def test_a_known_model_is_of_a_family_and_a_task_that_are_built(entry: Entry) ->
 
 @every_entry
 def test_what_answers_vectors_says_how_long_they_are(entry: Entry) -> None:
-    assert (entry.dimension is None) == (entry.task == "cross-encoder")
+    assert (entry.dimension is None) == (entry.task in {"cross-encoder", "classification"})
     assert all(0 < length <= (entry.dimension or 0) for length in entry.usage.matryoshka)
 
 
