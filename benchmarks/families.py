@@ -1,7 +1,7 @@
 """Speed of encoders per operation, relative to BERT: one core, mixed lengths, random weights.
 
 There is one for each structure of layers. RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and ELECTRA have BERT's; Qwen2,
-Llama and Mistral have Qwen3's without norms of queries and keys.
+Llama and Mistral have Qwen3's without norms of queries and keys, EuroBERT and llama_bidirec without causality too.
 
     python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """

@@ -216,6 +216,30 @@ class Checkpoints:
         (folder / "modules.json").write_text(json.dumps(modules))
         return folder
 
+    def gte_multilingual(self, name: str = "gte-multilingual") -> Path:
+        """An embedding model of GTE by its other name, with lexical weights, as the Hub has it."""
+        return self._published(name, hub_checkpoints.GTE_MULTILINGUAL)
+
+    def gte_cross_encoder(self, name: str = "gte-cross-encoder") -> Path:
+        """A one-label sequence classifier of GTE, as the Hub has it."""
+        folder = self._folder / name
+        if not folder.exists():
+            hub_checkpoints.save(folder, hub_checkpoints.GTE_RERANKER)
+            _add_minilm_tokenizer(folder, segments=False)
+        return folder
+
+    def eurobert(self, name: str = "eurobert") -> Path:
+        """An embedding model that is Llama as an encoder, as the Hub has it."""
+        return self._published(name, hub_checkpoints.EUROBERT)
+
+    def llama_bidirec(self, name: str = "llama-bidirec") -> Path:
+        """An embedding model that is Llama as an encoder, by NVIDIA, as the Hub has it."""
+        return self._published(name, hub_checkpoints.LLAMA_BIDIREC)
+
+    def both_ways(self, name: str = "both-ways") -> Path:
+        """A Mistral that is no decoder: its tokens see 24 others on each side."""
+        return self._published(name, hub_checkpoints.BOTH_WAYS)
+
     def jina_bert(self, name: str = "jina-bert") -> Path:
         """An embedding model with ALiBi, as the Hub has it."""
         return self._published(name, hub_checkpoints.JINA_BERT)

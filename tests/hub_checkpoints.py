@@ -79,6 +79,62 @@ GTE: dict[str, Any] = {
     "pack_qkv": True,
     "logn_attention_scale": False,
 }
+GTE_MULTILINGUAL: dict[str, Any] = GTE | {
+    "model_type": "gte",
+    "architectures": ["GteForTokenClassification"],
+    "auto_map": {"AutoModel": "modeling_gte.GteModel"},
+    "id2label": {"0": "LABEL_0"},
+    "rope_theta": 20000,
+    "type_vocab_size": 1,
+}
+GTE_RERANKER: dict[str, Any] = GTE_MULTILINGUAL | {
+    "model_type": "new",
+    "architectures": ["NewForSequenceClassification"],
+    "auto_map": {"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"},
+}
+_LLAMA: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS // 2,
+    "head_dim": 16,
+    "max_position_embeddings": LENGTH,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 250000,
+    "hidden_act": "silu",
+    "pad_token_id": 0,
+    "bos_token_id": 101,
+    "eos_token_id": 102,
+}
+EUROBERT: dict[str, Any] = _LLAMA | {
+    "model_type": "eurobert",
+    "architectures": ["EuroBertModel"],
+    "auto_map": {"AutoModel": "modeling_eurobert.EuroBertModel"},
+    "classifier_pooling": "late",
+    "mask_token_id": 103,
+}
+LLAMA_BIDIREC: dict[str, Any] = _LLAMA | {
+    "model_type": "llama_bidirec",
+    "architectures": ["LlamaBidirectionalModel"],
+    "auto_map": {"AutoModel": "llama_bidirectional_model.LlamaBidirectionalModel"},
+    "pooling": "avg",
+    "temperature": 0.02,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+BOTH_WAYS: dict[str, Any] = _LLAMA | {
+    "model_type": "mistral",
+    "architectures": ["MistralModel"],
+    "is_causal": False,
+    "sliding_window": 24,
+}
 JINA_BERT: dict[str, Any] = {
     "model_type": "bert",
     "architectures": ["JinaBertForMaskedLM"],
@@ -162,15 +218,23 @@ def _is_norm(name: str) -> bool:
 def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
     if config.get("lora_adaptations"):
         return _jina_v3(len(config["lora_adaptations"]), config["lora_rank"])
+    if "num_key_value_heads" in config:
+        layers = [shape for index in range(LAYERS) for shape in _llama(config, index)]
+        return [("embed_tokens.weight", (VOCABULARY, HIDDEN)), *layers, ("norm.weight", (HIDDEN,))]
     count = config["type_vocab_size"]
     types = [("embeddings.token_type_embeddings.weight", (count, HIDDEN))] if count else []
     embeddings = [("embeddings.word_embeddings.weight", (VOCABULARY, HIDDEN)), *types]
-    kinds = {"nomic_bert": (_nomic, "emb_ln"), "new": (_gte, "embeddings.LayerNorm")}
+    kinds = {"nomic_bert": (_nomic, "emb_ln"), **dict.fromkeys(("new", "gte"), (_gte, "embeddings.LayerNorm"))}
     layer, norm = kinds.get(config["model_type"], (_jina, "embeddings.LayerNorm"))
     if "num_experts" in config:
         layers = [shape for index in range(config["n_layer"]) for shape in _nomic_moe(index, config["num_experts"])]
         return embeddings + _norm(norm) + layers
-    return embeddings + _norm(norm) + [shape for index in range(LAYERS) for shape in layer(index)]
+    encoder = embeddings + _norm(norm) + [shape for index in range(LAYERS) for shape in layer(index)]
+    head = _linear("classifier", HIDDEN, 1)
+    if config is GTE_RERANKER:
+        encoder += _linear("pooler.dense", HIDDEN, HIDDEN)
+        return [(f"new.{name}", shape) for name, shape in encoder] + head
+    return encoder + head if config is GTE_MULTILINGUAL else encoder
 
 
 def _nomic(index: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -213,6 +277,22 @@ def _gte(index: int) -> list[tuple[str, tuple[int, ...]]]:
         *_linear(f"{name}.mlp.down_proj", INNER, HIDDEN),
         *_norm(f"{name}.attn_ln"),
         *_norm(f"{name}.mlp_ln"),
+    ]
+
+
+def _llama(config: dict[str, Any], index: int) -> list[tuple[str, tuple[int, ...]]]:
+    name = f"layers.{index}"
+    queries, keys = (config[key] * config["head_dim"] for key in ("num_attention_heads", "num_key_value_heads"))
+    return [
+        (f"{name}.self_attn.q_proj.weight", (queries, HIDDEN)),
+        (f"{name}.self_attn.k_proj.weight", (keys, HIDDEN)),
+        (f"{name}.self_attn.v_proj.weight", (keys, HIDDEN)),
+        (f"{name}.self_attn.o_proj.weight", (HIDDEN, queries)),
+        (f"{name}.mlp.gate_proj.weight", (INNER, HIDDEN)),
+        (f"{name}.mlp.up_proj.weight", (INNER, HIDDEN)),
+        (f"{name}.mlp.down_proj.weight", (HIDDEN, INNER)),
+        (f"{name}.input_layernorm.weight", (HIDDEN,)),
+        (f"{name}.post_attention_layernorm.weight", (HIDDEN,)),
     ]
 
 

@@ -17,7 +17,17 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.hub_checkpoints import GTE, JINA_V3, NOMIC_BERT, save
+from tests.hub_checkpoints import (
+    BOTH_WAYS,
+    EUROBERT,
+    GTE,
+    GTE_MULTILINGUAL,
+    GTE_RERANKER,
+    JINA_V3,
+    LLAMA_BIDIREC,
+    NOMIC_BERT,
+    save,
+)
 
 ROWS = [np.random.default_rng(0).integers(5, 30000, length).tolist() for length in (3, 17, 130, 170, 300)]
 
@@ -49,13 +59,9 @@ def nomic_bert() -> list[list[float]]:
     return _means(_load("NomicBertModel", NOMIC_BERT, config, theta=NOMIC_BERT["rotary_emb_base"]))
 
 
-def gte() -> list[list[float]]:
+def gte(stated: dict[str, Any]) -> list[list[float]]:
     """transformers has no fixed NTK scaling: its frequencies are set, by their formula."""
-    model = _load("GteModel", GTE, GTE | {"model_type": "gte"}, theta=GTE["rope_theta"])
-    width, factor = GTE["hidden_size"] // GTE["num_attention_heads"], GTE["rope_scaling"]["factor"]
-    base = GTE["rope_theta"] * factor
-    model.rotary_emb.inv_freq.copy_(base ** (-torch.arange(0, width, 2) / width) / factor ** (2 / width))
-    return _means(model)
+    return _means(_gte("GteModel", stated))
 
 
 def jina_v3() -> list[list[float]]:
@@ -74,9 +80,35 @@ def jina_v3() -> list[list[float]]:
     return _means(_load("JinaEmbeddingsV3Model", merged, config, theta=JINA_V3["rotary_emb_base"]))
 
 
-def _load(kind: str, made: dict[str, Any], config: dict[str, Any], theta: float) -> Any:
+@torch.inference_mode()
+def gte_scores() -> list[float]:
+    """Logits of its sequence classifier."""
+    model = _gte("GteForSequenceClassification", GTE_RERANKER, num_labels=1)
+    return [round(float(model(input_ids=torch.tensor([row])).logits), 8) for row in ROWS]
+
+
+def _gte(kind: str, stated: dict[str, Any], **more: Any) -> Any:
+    model = _load(kind, stated, stated | {"model_type": "gte"}, theta=stated["rope_theta"], **more)
+    width, factor = stated["hidden_size"] // stated["num_attention_heads"], stated["rope_scaling"]["factor"]
+    base = stated["rope_theta"] * factor
+    frequencies = base ** (-torch.arange(0, width, 2) / width) / factor ** (2 / width)
+    model.base_model.rotary_emb.inv_freq.copy_(frequencies)
+    return model
+
+
+def llama(kind: str, stated: dict[str, Any], **more: Any) -> list[list[float]]:
+    """What has the tensors of Llama, by a class of transformers, which reads the older keys as well."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "checkpoint")
+        save(folder, stated)
+        config = {key: value for key, value in stated.items() if key != "auto_map"} | more
+        (folder / "config.json").write_text(json.dumps(config))
+        return _means(getattr(transformers, kind).from_pretrained(folder).eval())
+
+
+def _load(kind: str, made: dict[str, Any], config: dict[str, Any], theta: float, **more: Any) -> Any:
     """The model of that kind, from tensors or from what `save` makes of a configuration."""
-    known = {key: config[key] for key in ("model_type", *_COMMON)}
+    known = {key: config[key] for key in ("model_type", *_COMMON)} | more
     rotary = {"rope_type": "default", "rope_theta": float(theta)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "checkpoint")
@@ -91,7 +123,8 @@ def _load(kind: str, made: dict[str, Any], config: dict[str, Any], theta: float)
 
 @torch.inference_mode()
 def _means(model: Any) -> list[list[float]]:
-    return [model(input_ids=torch.tensor([row])).last_hidden_state[0].mean(0).tolist() for row in ROWS]
+    means = [model(input_ids=torch.tensor([row])).last_hidden_state[0].mean(0) for row in ROWS]
+    return [[round(value, 8) for value in mean.tolist()] for mean in means]
 
 
 def main() -> None:
@@ -99,7 +132,16 @@ def main() -> None:
     content = {
         "transformers": transformers.__version__,
         "rows": ROWS,
-        "means": {"nomic_bert": nomic_bert(), "gte": gte(), "jina_v3": jina_v3()},
+        "means": {
+            "nomic_bert": nomic_bert(),
+            "gte": gte(GTE),
+            "gte_multilingual": gte(GTE_MULTILINGUAL),
+            "jina_v3": jina_v3(),
+            "eurobert": llama("EuroBertModel", EUROBERT),
+            "llama_bidirec": llama("LlamaModel", LLAMA_BIDIREC, model_type="llama", is_causal=False),
+            "both_ways": llama("MistralModel", BOTH_WAYS),
+        },
+        "scores": {"gte_cross_encoder": gte_scores()},
     }
     Path(__file__).with_name("token_means.json").write_text(json.dumps(content) + "\n")
 

@@ -178,6 +178,10 @@ def _rotary(stated: Settings) -> dict[str, Any]:
         one = parameters.inner(kind)
         values[kinds[kind]] = one.of("rope_theta", float, 10000.0)
         if (scaling := _scaling(one)) is not None:
+            if kind != next(iter(kinds)):
+                raise UnsupportedError(
+                    f"{one.place} = {dict(one)!r} is not built: only positions of global layers scale"
+                )
             values["rope_scaling"] = scaling
     return values
 

@@ -358,4 +358,10 @@ def _config(checkpoint: Checkpoint, key: str) -> int:
     for name in (key, *synonyms.get(key, ())):
         if name in checkpoint.config:
             return checkpoint.config.of(name, int, 0)
+    if "text_config" in checkpoint.config:
+        msg = (
+            f"{checkpoint.model_type!r} reads more than text (config.json, text_config), which is not built: export a "
+            "text model of the same authors"
+        )
+        raise UnsupportedError(msg)
     raise UnsupportedError(f"config.json of architecture {checkpoint.model_type!r} does not say {key}: it is not built")

@@ -74,7 +74,7 @@ _MODERNBERT = _Layout(
 )
 _DECODER = _Layout(None, None, "score", pooling="last")
 _CLASSIFIERS = {
-    **dict.fromkeys(("bert", "ernie", "nomic_bert", "new"), _POOLER),
+    **dict.fromkeys(("bert", "ernie", "nomic_bert", "new", "gte"), _POOLER),
     **dict.fromkeys(("roberta", "xlm-roberta", "jina_embeddings_v3", "camembert", "data2vec-text", "mpnet"), _ROBERTA),
     **dict.fromkeys(("deberta", "deberta-v2"), _DEBERTA),
     **dict.fromkeys(("qwen3", "qwen2", "llama", "mistral", "gemma", "gemma2", "gemma3_text"), _DECODER),
@@ -162,7 +162,7 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
 
 
 def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
-    """The lexical head of BGE-M3."""
+    """The lexical head of BGE-M3 and GTE."""
     layer = read_extra(checkpoint, LEXICAL)
     if layer is None:
         raise SourceError(f"the checkpoint has no {LEXICAL}.safetensors: fetch it again")
@@ -170,7 +170,7 @@ def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
 
 
 def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:
-    """The layer in a file of that name, or None where there is no such file.
+    """The layer in a file of that name, or among the weights; None where there is none.
 
     Raises:
         UnsupportedError: there is one, but a pickle.
@@ -180,15 +180,31 @@ def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:
         weights = Weights.load([path])
         bias = np.asarray(weights.array("bias")) if "bias" in weights else None
         return Linear(weights.array("weight").T, bias)
+    if _is_among_weights(checkpoint, name):
+        return checkpoint.weights.linear("classifier")
     if (checkpoint.folder / f"{name}.pt").exists():
         msg = f"{name}.pt is a pickle, which can run code and is never loaded: convert it, {_CONVERT.format(name)}"
         raise UnsupportedError(msg)
     return None
 
 
+def _is_among_weights(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether the weights end in GTE's classifier of tokens, whose one label is the weight of a token.
+
+    A classifier of texts has a pooler before it.
+    """
+    if name != LEXICAL or checkpoint.model_type not in ("new", "gte"):
+        return False
+    weights = checkpoint.weights
+    if "classifier.weight" not in weights or "pooler.dense.weight" in weights:
+        return False
+    return weights.array("classifier.weight").shape[0] == 1
+
+
 def extra_width(checkpoint: Checkpoint, name: str) -> int:
-    """Length of the vectors that the layer of that name gives; 0 where there is no file that can be read."""
-    layer = read_extra(checkpoint, name) if (checkpoint.folder / f"{name}.safetensors").exists() else None
+    """Length of the vectors that the layer of that name gives; 0 where there is none that can be read."""
+    is_readable = (checkpoint.folder / f"{name}.safetensors").exists() or _is_among_weights(checkpoint, name)
+    layer = read_extra(checkpoint, name) if is_readable else None
     return 0 if layer is None else int(layer.weight.shape[1])
 
 

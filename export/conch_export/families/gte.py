@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Gte(Family):
-    """The authors' code calls its architecture `new`, Snowflake's copy of it `gte`."""
+    """The authors' code calls its architecture `new`; Snowflake's copy of it, and transformers since 5, `gte`."""
 
     model_types = ("new", "gte")
     in_transformers = False
@@ -58,14 +58,13 @@ class Gte(Family):
 def _frequencies(config: Settings) -> NDArray[np.float64]:
     """Those of a longer range by fixed NTK scaling: a larger base, and all a little slower (kexue.fm/archives/9706)."""
     width = config["hidden_size"] // config["num_attention_heads"]
-    scaling = config.get("rope_scaling")
-    if scaling is None:
+    scaling = config.inner("rope_scaling")
+    if not scaling:
         return rotary_frequencies(config["rope_theta"], width)
-    if scaling.get("type") != "ntk" or scaling.get("mixed_b") is not None:
-        raise UnsupportedError(
-            f"rope_scaling = {scaling!r} is not built for {config['model_type']} (known: type 'ntk')"
-        )
-    factor = float(scaling["factor"])
+    factor = scaling.of("factor", float, 0.0)
+    if scaling.get("type") != "ntk" or scaling.get("mixed_b") is not None or factor <= 1:
+        known = f"{config['model_type']} (known: type 'ntk' with a factor above 1)"
+        raise UnsupportedError(f"rope_scaling = {dict(scaling)!r} is not built for {known}")
     return np.asarray(rotary_frequencies(config["rope_theta"] * factor, width) / factor ** (2 / width))
 
 

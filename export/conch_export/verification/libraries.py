@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from functools import wraps
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ class TemplateReranker:
         self._template = description.pair_template.replace("{instruction}", description.default_instruction)
         self._tokenizer = tokenizers.from_pretrained(folder)
         self._model = models.from_pretrained(folder, **options).eval()
+        _see_both_ways(self._model)
         self._yes, self._no = self._tokenizer.convert_tokens_to_ids(list(description.score_tokens))
 
     def ids(self, item: Item) -> list[int]:
@@ -167,9 +169,34 @@ def load_library(description: Description, overrides: Overrides) -> Library:
             )
             raise VerificationError(msg) from error
     model = _overridden(model.eval(), description, overrides)
+    if isinstance(model[0], Transformer):
+        _see_both_ways(model[0].model)
     _prepare_tokenizer(model, description, overrides)
     outputs = _OUTPUTS[description.task] if not isinstance(description, StaticModel) else ("sentence_embedding",)
     return Library(name, model, _prompt(model, description, overrides), outputs)
+
+
+def _see_both_ways(model: Any) -> None:
+    """Give a decoder a mask that hides no later tokens where its config.json says `is_causal = false`.
+
+    transformers honours that since 5.2 and ignores it before; a mask with four axes is taken as it is by both.
+    """
+    if getattr(model.config, "is_causal", None) is not False:
+        return
+    forward, window = model.base_model.forward, getattr(model.config, "sliding_window", None)
+
+    @wraps(forward)
+    def both_ways(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **named: Any) -> Any:
+        places = torch.arange(input_ids.shape[1])
+        hidden = torch.zeros(len(places), len(places), dtype=torch.bool)
+        if window is not None:
+            hidden |= (places[:, None] - places).abs() > window
+        if attention_mask is not None:
+            hidden |= attention_mask[0] == 0
+        return forward(input_ids, torch.where(hidden, -torch.inf, 0.0)[None, None], **named)
+
+    # Not a hook, because sentence-transformers calls `forward` by its name, past all hooks.
+    model.base_model.forward = both_ways
 
 
 def _load(description: Description) -> tuple[str, Any]:

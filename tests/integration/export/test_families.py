@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
 IN_TRANSFORMERS += ["gemma3", "deberta_v2", "t5"]
-GOLDEN = ["nomic_bert", "gte", "jina_v3"]
-FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert", "nomic_moe"]
+GOLDEN = ["nomic_bert", "gte", "jina_v3", "eurobert", "llama_bidirec", "gte_multilingual", "both_ways"]
+FAMILIES = [*IN_TRANSFORMERS, *GOLDEN[:5], "jina_bert", "nomic_moe"]
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
 random = np.random.default_rng(0)
@@ -106,6 +106,12 @@ def test_vectors_are_those_of_newer_transformers(exports: Exports, family: str) 
     golden = json.loads(Path(__file__).parents[2].joinpath("golden/token_means.json").read_text())
     vectors = exports(family).embedder(padded(golden["rows"]))[0]
     np.testing.assert_allclose(vectors, units(np.array(golden["means"][family])), rtol=0, atol=1e-5)
+
+
+def test_scores_of_gte_are_those_of_newer_transformers(exports: Exports) -> None:
+    golden = json.loads(Path(__file__).parents[2].joinpath("golden/token_means.json").read_text())
+    scores = exports("gte_cross_encoder").classifier(padded(golden["rows"]))[0]
+    np.testing.assert_allclose(scores[:, 0], golden["scores"]["gte_cross_encoder"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -190,6 +196,7 @@ UNSTATED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {"sliding_window": 24, "sliding_window_pattern": 2},
         ["use_bidirectional_attention", "layer_types", "query_pre_attn_scalar", "rope_local_base_freq"],
     ),
+    "slower positions of global layers": ("gemma3", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, []),
     "a window of odd size": ("gemma3", {"sliding_window": 23}, []),
 }
 """A family, settings that its config.json states otherwise, and those that it leaves out."""
@@ -218,14 +225,13 @@ def test_what_a_decoder_leaves_out_is_what_transformers_takes(
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral"])
-@pytest.mark.parametrize("setting", ["is_causal", "use_bidirectional_attention"])
-def test_a_decoder_said_to_see_both_ways_is_refused_by_name(
-    checkpoints: Checkpoints, tmp_path: Path, family: str, setting: str
+def test_a_decoder_said_to_see_both_ways_by_a_key_that_no_transformers_reads_is_refused(
+    checkpoints: Checkpoints, tmp_path: Path, family: str
 ) -> None:
     folder = Path(shutil.copytree(getattr(checkpoints, family)(), tmp_path / family))
     stated = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**stated, setting: setting != "is_causal"}))
-    with pytest.raises(UnsupportedError, match=setting):
+    (folder / "config.json").write_text(json.dumps({**stated, "use_bidirectional_attention": True}))
+    with pytest.raises(UnsupportedError, match="use_bidirectional_attention"):
         export(Options(str(folder), tmp_path / "models"))
 
 
@@ -262,7 +268,8 @@ def test_a_length_that_nothing_states_is_asked_for(checkpoints: Checkpoints, tmp
         ("modernbert", "hidden_activation", "relu"),
         ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
         ("qwen2", "use_sliding_window", True),
-        ("llama", "rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+        ("qwen2", "layer_types", ["full_attention", "sliding_attention"]),
+        ("llama", "rope_scaling", {"rope_type": "dynamic", "factor": 2.0}),
         ("mistral", "hidden_act", "gelu"),
         ("gemma3", "attn_logit_softcapping", 50.0),
         ("gemma3", "layer_types", ["chunked_attention"] * 4),
@@ -270,6 +277,7 @@ def test_a_length_that_nothing_states_is_asked_for(checkpoints: Checkpoints, tmp
         ("nomic_moe", "moe_normalize_expert_weights", True),
         ("nomic_moe", "num_shared_experts", 1),
         ("gte", "rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("gte", "rope_scaling", {"type": "ntk"}),
         ("jina_bert", "feed_forward_type", "original"),
     ],
 )

@@ -12,6 +12,7 @@ import transformers
 from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.options import public_name
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tests import head_checkpoints
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from tests.checkpoints import Checkpoints
+    from tests.integration.export.conftest import Exports
 
     Floats = NDArray[np.float32]
 
@@ -160,6 +164,18 @@ def test_words_of_bge_m3_weigh_what_their_heaviest_token_does(serve: Callable[..
         for word, number in zip(row.ids, numbers, strict=True):
             weights[word] = max(weights[word], number)
     np.testing.assert_allclose(dense(serve(checkpoint)("m3-sparse.sparse"), 30522), expected, rtol=0, atol=1e-5)
+
+
+def test_words_of_gte_weigh_what_its_classifier_of_tokens_says(exports: Exports, checkpoints: Checkpoints) -> None:
+    published = exports("gte_multilingual")
+    weights = load_file(checkpoints.gte_multilingual() / "model.safetensors")
+    tokens = EncoderGraph(published.repository / f"{published.name}.encoder" / "1" / "model.onnx")(ROWS)
+    numbers = torch.relu(torch.from_numpy(tokens) @ weights["classifier.weight"][0] + weights["classifier.bias"])
+    expected, ends = np.zeros((len(ROWS), 30522), np.float32), np.cumsum([len(row.ids) for row in ROWS])
+    for words, row, mine in zip(expected, ROWS, np.split(numbers.numpy(), ends[:-1]), strict=True):
+        np.maximum.at(words, row.ids, mine)
+    answer = Served(published.repository, published.name)(f"{published.name}-sparse.sparse")
+    np.testing.assert_allclose(dense(answer, 30522), expected, rtol=0, atol=1e-5)
 
 
 def test_token_vectors_of_bge_m3_go_through_its_layer(serve: Callable[..., Served], tmp_path: Path) -> None:

@@ -114,6 +114,10 @@ if TYPE_CHECKING:
         pytest.param([put("config.json", [])], SourceError, "config.json is damaged", id="config.json is a list"),
         pytest.param([put("config.json", {})], SourceError, "model_type", id="config.json says nothing"),
         pytest.param([put("config.json", {"model_type": "new"})], ExportError, "does not s", id="no sizes"),
+        pytest.param(
+            [put("config.json", {"model_type": "qwen3_vl", "text_config": {"hidden_size": 48}})],
+            UnsupportedError, "'qwen3_vl' reads more than text", id="images too",
+        ),
         pytest.param([without("tokenizer.json")], UnsupportedError, "save_pretrained", id="no tokenizer.json"),
         pytest.param([put("tokenizer.json", '{"a')], SourceError, "tokenizer.json is damaged", id="tokenizer cut off"),
         pytest.param([put("sentence_bert_config.json", "[]")], SourceError, "is damaged", id="a list of settings"),

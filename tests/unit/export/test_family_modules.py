@@ -28,6 +28,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "modernbert": {"model_type": "modernbert"},
     "nomic_bert": {"model_type": "nomic_bert"},
     "gte": {"model_type": "gte", "position_embedding_type": "rope"},
+    "eurobert": {"model_type": "eurobert", "auto_map": {"AutoModel": "modeling_eurobert.EuroBertModel"}},
+    "llama_bidirec": {"model_type": "llama_bidirec", "auto_map": {"AutoModel": "llama.LlamaBidirectionalModel"}},
     "qwen3": {"model_type": "qwen3"},
     "qwen2": {"model_type": "qwen2"},
     "llama": {"model_type": "llama"},

@@ -27,7 +27,7 @@ class Llama(Family):
         int: "head_dim hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers "
         "num_key_value_heads pad_token_id vocab_size",
         float: "rms_norm_eps rope_theta",
-        bool: "attention_bias mlp_bias",
+        bool: "attention_bias is_causal mlp_bias",
         str: "hidden_act model_type",
         dict: "rope_scaling",
     }
@@ -44,12 +44,17 @@ class Llama(Family):
             final_norm=weights.rms_norm("norm", config["rms_norm_eps"]),
         )
 
+    def is_causal(self, config: Settings) -> bool:
+        """Whether later tokens are hidden: unless config.json says otherwise, as transformers honours since 5.2."""
+        return config.of("is_causal", bool, default=True)
+
     def attention(self, config: Settings, weights: Weights, rotary: Rotary, name: str) -> Attention:
         """The attention whose tensors have this name."""
         query, key, value, output = (weights.linear(f"{name}.{part}_proj") for part in "qkvo")
         heads = config["num_attention_heads"]
         key_heads = config["num_key_value_heads"] or heads
-        return Attention(query, key, value, output, heads, key_heads, rotary=rotary, causal=True)
+        causal = self.is_causal(config)
+        return Attention(query, key, value, output, heads, key_heads, rotary=rotary, causal=causal)
 
     def _layer(self, config: Settings, weights: Weights, rotary: Rotary, index: int) -> Layer:
         name, epsilon = f"layers.{index}", config["rms_norm_eps"]
@@ -64,16 +69,19 @@ class Llama(Family):
 
 
 def frequencies(config: Settings) -> NDArray[np.float64]:
-    """[head width / 2]: the usual ones, or those of Llama 3, whose slow ones are `factor` times slower."""
+    """[head width / 2]: the usual ones, all `factor` times slower (linear), or only the slow ones (Llama 3)."""
     width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     usual = rotary_frequencies(config["rope_theta"], width)
     scaling = config.inner("rope_scaling")
     kind, numbers = scaling.get("rope_type", scaling.get("type", "default")), set(scaling) - {"rope_type", "type"}
     if kind == "default" and not numbers:
         return usual
+    if kind == "linear" and numbers == {"factor"} and scaling.of("factor", float, 0.0) > 0:
+        return usual / scaling.of("factor", float, 0.0)
     if kind != "llama3" or not numbers <= set(_SCALING):
-        known = f"{config['model_type']} (known: rope_type 'llama3' with {', '.join(_SCALING)})"
-        raise UnsupportedError(f"rope_scaling = {dict(scaling)!r} is not built for {known}")
+        known = f"'linear' with a factor above 0, 'llama3' with {', '.join(_SCALING)}"
+        msg = f"rope_scaling = {dict(scaling)!r} is not built for {config['model_type']} (known: rope_type {known})"
+        raise UnsupportedError(msg)
     factor, low, high, length = (scaling.of(key, float, 0.0) for key in _SCALING)
     if min(factor, low, length) <= 0 or high <= low:
         raise config.wrong("rope_scaling", f"an object with {', '.join(_SCALING)} above 0, the high one above the low")

@@ -1,4 +1,4 @@
-"""Mistral: Llama whose tokens see only the nearest ones before them (Jiang et al. 2023)."""
+"""Mistral: Llama whose tokens see only the nearest ones (Jiang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 
 class Mistral(Llama):
-    """A token sees `sliding_window` tokens, itself included; all before it where that is null."""
+    """A token sees `sliding_window` tokens, itself included, or so many on each side; all where that is null."""
 
     model_types = ("mistral",)
-    settings: ClassVar = {**Llama.settings, int: f"{Llama.settings[int]} sliding_window", bool: ""}
+    settings: ClassVar = {**Llama.settings, int: f"{Llama.settings[int]} sliding_window", bool: "is_causal"}
 
     def attention(self, config: Settings, weights: Weights, rotary: Rotary, name: str) -> Attention:
         """Llama's, within a window where rows can be longer than that."""
         seen = config["sliding_window"]
         if seen == 0:
             raise config.wrong("sliding_window", "a whole number from 1, or null for none,")
-        window = seen - 1 if seen is not None and seen < self.position_count(config) else None
+        window = None
+        if seen is not None and seen < self.position_count(config):
+            window = seen - 1 if self.is_causal(config) else seen
         return replace(super().attention(config, weights, rotary, name), window=window)
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from conch_export.errors import UnsupportedError
 from conch_export.families.decoders.llama import Llama
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.settings import Settings
+    from conch_export.checkpoints.weights import Weights
+    from conch_export.model.network import Encoder
 
 
 class Qwen2(Llama):
@@ -14,10 +20,17 @@ class Qwen2(Llama):
     settings: ClassVar = {
         **Llama.settings,
         int: f"{Llama.settings[int]} sliding_window",
-        bool: "use_sliding_window",
+        bool: "is_causal use_sliding_window",
         list: "layer_types",
     }
     built: ClassVar = {**Llama.built, "use_sliding_window": (False, None)}
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The decoder with its weights."""
+        if others := sorted(set(config.texts("layer_types")) - {"full_attention"}):
+            msg = f"layer_types with {', '.join(others)} are not built for {config['model_type']}: only full_attention"
+            raise UnsupportedError(msg)
+        return super().encoder(config, weights)
 
 
 FAMILY = Qwen2()

@@ -17,7 +17,7 @@ class Qwen3(Qwen2):
     """Every query and key head is normed by itself, before it is turned."""
 
     model_types = ("qwen3",)
-    settings: ClassVar = {**Qwen2.settings, bool: "attention_bias use_sliding_window"}
+    settings: ClassVar = {**Qwen2.settings, bool: f"{Qwen2.settings[bool]} attention_bias"}
 
     def attention(self, config: Settings, weights: Weights, rotary: Rotary, name: str) -> Attention:
         """Llama's, with norms."""

@@ -1,0 +1,26 @@
+"""EuroBERT: Llama as an encoder, whose tokens see all of their text (Boizard et al. 2025)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from conch_export.families.decoders.llama import Llama
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.settings import Settings
+
+
+class EuroBert(Llama):
+    """Code of its own on the Hub, and a part of transformers since version 5."""
+
+    model_types = ("eurobert",)
+    in_transformers = False
+    settings: ClassVar = {**Llama.settings, bool: "attention_bias mlp_bias"}
+    unread: ClassVar = "classifier_pooling"
+
+    def is_causal(self, config: Settings) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+
+FAMILY = EuroBert()
