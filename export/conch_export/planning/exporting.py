@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _PROCESS_BYTES, _LIBRARY_BYTES = 390_000_000, 150_000_000
 """Of Python with PyTorch, transformers and onnxruntime, and of their files that are mapped."""
-_CALIBRATION_BYTES = 500_000
-"""For each number of a token's vector: what two stretches of a graph compute of all sentences for calibration."""
+_CALIBRATION_BYTES = 400_000
+"""For each number of a token's vector: what a stretch of a graph computes of all sentences for calibration."""
 _CONVERTED_COPIES = 3
 """Of all weights in fp32, where optimum converts them: PyTorch's, those of its trace, and the graph's."""
 _FLOAT_BYTES = 4
@@ -38,13 +38,14 @@ class ExportMemory:
 def export_memory(description: Description, checkpoint: Checkpoint, precision: Precision) -> ExportMemory:
     """The peak of an export in this precision.
 
-    It is reached when the authors' library computes the reference, with all weights in fp32, while what calibration
-    took is not back at the system yet. Weights of the graph are read, rounded and written one by one, and then mapped.
+    It is reached when the authors' library computes the reference, with all weights in fp32, or in a small model when
+    calibration runs the graph on all sentences. Weights of the graph are read, rounded and written one by one, and then
+    mapped.
     """
     weights = _FLOAT_BYTES * checkpoint.weights.count
     copies = 1 if description.packing is Packing.PACKED else _CONVERTED_COPIES
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
-    return ExportMemory(_PROCESS_BYTES + copies * weights + calibrating, _LIBRARY_BYTES + weights)
+    return ExportMemory(_PROCESS_BYTES + max(copies * weights, calibrating), _LIBRARY_BYTES + weights)
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
