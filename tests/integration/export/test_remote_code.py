@@ -61,9 +61,9 @@ def exported(repository: Path, *arguments: object) -> Result:
 def refused(result: Result, repository: Path) -> str:
     """What was said, by a command that failed and left no model."""
     assert result.exit_code == 1
-    said = result.stderr.strip()
+    *steps, said = result.stderr.strip().splitlines()
     assert said.startswith("error: ")
-    assert "\n" not in said
+    assert all(step.endswith("…") for step in steps)  # what it was about to do, where there is no terminal
     assert not list(repository.glob("*/config.pbtxt"))
     return said
 
@@ -224,7 +224,7 @@ def test_pickles_stay_refused(folder: Path, repository: Path) -> None:
 
 def test_a_reranker_by_its_own_code_is_refused(folder: Path, repository: Path) -> None:
     said = refused(exported(repository, folder, TRUST, "--task", "cross-encoder"), repository)
-    assert "a cross-encoder by a checkpoint's own code is not built" in said
+    assert "cross-encoder by a checkpoint's own code is not built" in said
 
 
 def test_bundles_carry_none(folder: Path, repository: Path, tmp_path: Path) -> None:
