@@ -2,6 +2,7 @@
 
 There is one for each structure of layers. RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and ELECTRA have BERT's; Qwen2,
 Llama and Mistral have Qwen3's without norms of queries and keys, EuroBERT and llama_bidirec without causality too.
+Jina's XLM-R has Nomic BERT's without the gate.
 
     python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """
