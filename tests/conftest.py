@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -23,6 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 # Under nohup, or in the background of a shell, these are ignored; processes that tests start would ignore them too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says nothing on a machine that does other things.
+hypothesis.settings.register_profile("conch", deadline=None)
+hypothesis.settings.load_profile("conch")
 
 if TYPE_CHECKING:
     import asyncio

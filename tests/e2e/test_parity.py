@@ -83,7 +83,7 @@ def test_any_split_into_concurrent_requests_gives_the_same_vectors(
     def embed(request: Request) -> Floats:
         return send(client, model, request.ids, request.mask)
 
-    @settings(max_examples=8, deadline=None, database=None)
+    @settings(max_examples=8, database=None)
     @given(layout=layouts(30_000, most=60))
     def check(layout: Layout) -> None:
         requests = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VOCABULARY = 600
 TOLERANCE = {"fp32": 1e-6, "int8": 2e-6}
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "int8"])
-examples = settings(max_examples=25, deadline=None)
+examples = settings(max_examples=25)
 
 
 def assert_each_as_alone(graphs: Graphs, layout: Layout, tolerance: float) -> None:

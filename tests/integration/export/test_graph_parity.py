@@ -112,7 +112,7 @@ def test_a_file_is_served_in_slices_as_python_would_cut_it(tmp_path: Path) -> No
     served = session(file_graph("tokenizer.json", len(content)).save(tmp_path))
     edge = st.one_of(st.integers(-1000, 1000), st.sampled_from([2**31, 2**62, -(2**62)]))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(begin=edge, end=edge)
     def check(begin: int, end: int) -> None:
         answer = served.run(None, {"range": np.array([begin, end])})[0]

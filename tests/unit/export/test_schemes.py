@@ -20,7 +20,7 @@ from tests.merging import session, whole
 if TYPE_CHECKING:
     from tests.merging import Floats
 
-examples = settings(max_examples=30, deadline=None)
+examples = settings(max_examples=30)
 SCHEMES = {
     "fixed": Scheme(None, 0.05, 100),
     "smoothed": Scheme(np.linspace(0.5, 2, 16, dtype=np.float32), 0.05, 100),

@@ -53,7 +53,7 @@ LIKELY = ANYTHING | st.sampled_from(["a", ["a"], ["a", "b"], [["a", "b"]], {"tex
 
 
 @pytest.mark.parametrize("path", ERROR_KEYS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.dictionaries(st.sampled_from(FIELDS), LIKELY))
 async def test_any_body_gets_a_stated_answer(
     http: httpx.AsyncClient, every_kind: StandIn, path: str, body: dict[str, Any]
@@ -64,7 +64,7 @@ async def test_any_body_gets_a_stated_answer(
     assert response.status_code == 200 or set(response.json()) == ERROR_KEYS[path]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary())
 async def test_any_bytes_get_a_stated_answer(http: httpx.AsyncClient, body: bytes) -> None:
     assert (await http.post("/v1/embeddings", content=body)).status_code in {400, 422}
