@@ -140,7 +140,6 @@ async def test_a_model_without_such_vectors_is_refused(http: httpx.AsyncClient) 
         pytest.param({"embedding_type": "int8", "output_dtype": "int8"}, id="a type said twice"),
         pytest.param({"dimensions": 4, "output_dimension": 4}, id="a length said twice"),
         pytest.param({"task": "retrieval.query", "input_type": "query"}, id="a purpose said twice"),
-        pytest.param({"late_chunking": True}, id="late chunking"),
         pytest.param({"truncate_prompt_tokens": 7}, id="truncation to a length"),
         pytest.param({"embedding_type": "int4"}, id="an unknown type"),
         pytest.param({"embedding_type": []}, id="no type"),
