@@ -102,6 +102,12 @@ class ClassificationJob:
     raw_scores: bool = False
     truncate: Truncate | None = None
 
+    @property
+    def rows(self) -> list[str]:
+        """Each input as one text, to tell how long it is."""
+        # Joining a text itself would make a list of its characters first.
+        return [each if isinstance(each, str) else each[0] + each[1] for each in self.inputs]
+
 
 class Prediction(NamedTuple):
     """A label and its score."""

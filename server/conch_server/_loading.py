@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,5 +54,7 @@ def _named(models: Sequence[str]) -> str:
 
 def _size(folder: Path) -> str:
     """Return what a model's files take, in brackets; nothing for an ensemble, which has none."""
-    size = sum(path.stat().st_size for path in folder.glob("[0-9]*/*"))
+    size = 0
+    with suppress(OSError):  # an export that replaces the model meanwhile is no reason for the start to fail
+        size = sum(path.stat().st_size for path in folder.glob("[0-9]*/*"))
     return f" ({size / 1e6:,.0f} MB)" if size else ""

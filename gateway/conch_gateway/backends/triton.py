@@ -160,7 +160,7 @@ class Triton:
                 request_id=reservation.entry.request_id,
             )
 
-        sizes = estimated_sizes(["".join(each) for each in job.inputs], info.max_length)
+        sizes = estimated_sizes(job.rows, info.max_length)
         reservation.join(self._backlog_for(info), sizes, info.max_rows)
         calls = await in_calls(ask, sizes, reservation, info.max_rows, alike=True)
         predictions: list[list[Prediction]] = [[]] * len(sizes)

@@ -136,7 +136,7 @@ class Inference:
             return Answer([[Prediction(_ONLY_LABEL, score)] for score in scored.given], scored.tokens)
 
         tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
-        return await self._run(job.model, tasks, ["".join(each) for each in job.inputs], context, compute)
+        return await self._run(job.model, tasks, job.rows, context, compute)
 
     async def _embed_whole(
         self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]

@@ -140,10 +140,11 @@ async def test_rerankers_get_the_instruction_of_every_dialect(
     [
         ({"chat_template_kwargs": {"enable_thinking": False}}, 422),
         ({"chat_template_kwargs": "Find."}, 422),
+        ({"chat_template_kwargs": {"instruct": "a" * 4097}}, 400),
         ({"instruction": "a", "instruct": "b"}, 400),
         ({"instruction": "a" * 4097}, 400),
     ],
-    ids=["another argument", "no arguments", "two instructions", "a book"],
+    ids=["another argument", "no arguments", "a book as an argument", "two instructions", "a book"],
 )
 async def test_arguments_that_no_template_here_takes_are_refused(
     http: httpx.AsyncClient, fields: dict[str, object], status: int

@@ -90,3 +90,27 @@ def test_where_there_is_no_room_each_instance_holds_its_own(
     np.testing.assert_array_equal(shared, answer(GraphModel.open(ALONE, folder, tmp_path)))
     assert "m: each instance holds its own weights: packing needs 0 MB" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "scratch" / "m").iterdir()] == ["lock"]
+
+
+def test_what_other_models_may_still_write_counts_as_taken(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "scratch" / "other" / "2000000.staging"
+    other.mkdir(parents=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000_000))
+    GraphModel.open(CONFIG, folder, tmp_path / "scratch")
+    assert "each instance holds its own weights: packing needs 0 MB" in capsys.readouterr().err
+    other.rename(other.with_suffix(""))
+    GraphModel.open(CONFIG, folder, tmp_path / "scratch")
+    assert not capsys.readouterr().err
+
+
+def test_a_packing_that_fails_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(module._ENTRIES, "session.optimized_model_external_initializers_min_size_in_bytes", "many")
+        shared = answer(GraphModel.open(CONFIG, folder, tmp_path / "scratch"))
+    assert "m: each instance holds its own weights" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "scratch" / "m").iterdir()] == ["lock"]
+    np.testing.assert_array_equal(shared, answer(GraphModel.open(CONFIG, folder, tmp_path / "scratch")))

@@ -193,14 +193,19 @@ class VectorOptions(RequestBody):
         return in_base64(typed, self.endianness)
 
 
+_LONGEST_INSTRUCTION = 4096  # characters; it is tokenised with every document
+
+
 def _template_arguments(value: object) -> str | None:
     arguments: dict[str, Any] = value if isinstance(value, dict) else {"": value}
     if not all(name in {"instruction", "instruct"} and isinstance(text, str) for name, text in arguments.items()):
         raise wrong_type('must be an object such as {"instruction": "..."}; templates take nothing else')
+    if any(len(text) > _LONGEST_INSTRUCTION for text in arguments.values()):
+        raise invalid(f"must have an instruction of at most {_LONGEST_INSTRUCTION} characters")
     return next(iter(arguments.values()), None)
 
 
-_INSTRUCTION = {"type": "string"}
+_INSTRUCTION = {"type": "string", "maxLength": _LONGEST_INSTRUCTION}
 _TemplateArguments = Annotated[
     str | None,
     PlainValidator(_template_arguments),
@@ -212,7 +217,7 @@ _TemplateArguments = Annotated[
         }
     ),
 ]
-Instruction = Annotated[str | None, Field(max_length=4096)]
+Instruction = Annotated[str | None, Field(max_length=_LONGEST_INSTRUCTION)]
 
 
 class InstructionOptions(RequestBody):

@@ -59,16 +59,33 @@ def packed(graph: Path, instances: int, folder: Path, options: Callable[[], ort.
 
 def _write(graph: Path, place: Path, options: ort.SessionOptions) -> None:
     """Write the packed graph into the folder `place`, which appears whole or not at all."""
-    size, free = graph.with_name(WEIGHTS_FILE).stat().st_size, shutil.disk_usage(place.parent).free
-    if free < _ROOM * size:
-        # onnxruntime does not notice that the disk is full, and reading what is missing would end the process.
-        raise OSError(f"packing needs {_ROOM * size / 1e6:,.0f} MB in {place.parent}, {free / 1e6:,.0f} MB are free")
     for old in (path for path in place.parent.iterdir() if path.is_dir()):
         shutil.rmtree(old)  # whoever has mapped a file keeps it
-    staging = place.with_suffix(".staging")
-    staging.mkdir()
-    options.optimized_model_filepath = str(staging / graph.name)
-    for key, value in _ENTRIES.items():
-        options.add_session_config_entry(key, value)
-    ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    staging.rename(place)
+    staging = _reserved(place.parent, int(_ROOM * graph.with_name(WEIGHTS_FILE).stat().st_size))
+    try:
+        options.optimized_model_filepath = str(staging / graph.name)
+        for key, value in _ENTRIES.items():
+            options.add_session_config_entry(key, value)
+        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        staging.rename(place)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)  # it would take room for as long as Triton runs
+        raise
+
+
+def _reserved(folder: Path, needed: int) -> Path:
+    """Make the folder to write into, whose name says how many bytes it may take; raise OSError where there is no room.
+
+    Triton loads several models at once. What the others may take counts as taken, also the part that they have written.
+    """
+    scratch = folder.parent
+    with (scratch / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        others = sum(int(staging.stem) for staging in scratch.glob("*/*.staging"))
+        free = shutil.disk_usage(scratch).free - others
+        if free < needed:
+            # onnxruntime does not notice that the disk is full, and reading what is missing would end the process.
+            raise OSError(f"packing needs {needed / 1e6:,.0f} MB in {scratch}, {max(0, free) / 1e6:,.0f} MB are free")
+        staging = folder / f"{needed}.staging"
+        staging.mkdir()
+    return staging
