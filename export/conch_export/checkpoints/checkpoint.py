@@ -84,9 +84,16 @@ class Checkpoint:
 
     @cached_property
     def routes(self) -> Routes | None:
-        """The modules of queries and documents, where a Router tells them apart."""
-        routed = self._listed and kind_of(self._listed[0].of("type", str, "")) in _ROUTERS
-        return read_routes(self.folder) if routed else None
+        """The modules of queries and documents, where a Router tells them apart.
+
+        Raises:
+            UnsupportedError: the Router has a folder of its own, or routes that are not built.
+        """
+        if not self._listed or kind_of(self._listed[0].of("type", str, "")) not in _ROUTERS:
+            return None
+        if (place := self._listed[0].of("path", str, "")) not in ("", "."):
+            raise UnsupportedError(f"a Router in a folder of its own ({place}) is not built, only beside modules.json")
+        return read_routes(self.folder)
 
     @property
     def query_folder(self) -> str:

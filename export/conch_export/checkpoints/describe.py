@@ -42,6 +42,7 @@ from conch_export.model.description import (
     SparseModel,
     StaticModel,
 )
+from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -79,6 +80,12 @@ def describe(
     """
     checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
     common: dict[str, Any] = {"name": name, "source": source, "precision": precision}
+    if checkpoint.has_peft_adapter and not source.parts:
+        msg = (
+            f"{checkpoint.transformer} has {ADAPTER_CONFIG} beside the weights, but no {ADAPTER_WEIGHTS} that is read: "
+            "merge the adapter with PEFT, or export a copy of the folder without that file"
+        )
+        raise UnsupportedError(msg)
     if checkpoint.has_peft_adapter and (checkpoint.static is not None or family_of(checkpoint.config) is None):
         msg = f"the adapter {source.adapter} of a checkpoint without a family here is not built: merge it with PEFT"
         raise UnsupportedError(msg)
@@ -113,6 +120,8 @@ def _refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | 
         raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for {task.value}")
     if overrides.label is not None and task is not Task.CROSS_ENCODER:
         raise UnsupportedError(f"--label names the label that a reranker scores by: leave it out for {task.value}")
+    if overrides.default_instruction is not None and task is not Task.CROSS_ENCODER:
+        raise UnsupportedError(f"--default-instruction is for rerankers: leave it out for {task.value}")
     if overrides.late_chunking and task is not Task.EMBEDDING:
         raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
 

@@ -73,8 +73,7 @@ class Modules:
         modules = [_kind_and_folder(stated, arguments) for stated in checkpoint.modules]
         self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
         self.looks_up_queries = self._looks_up_queries()
-        if not self.is_cross_encoder:
-            self._refuse_unknown()
+        self._refuse_unknown()
         if self._folders:
             self._refuse_strange_encoder()
             self._refuse_strange_normalize()
@@ -275,7 +274,7 @@ class Modules:
         routes = self._checkpoint.routes
         if routes is None or routes.query == routes.document:
             return False
-        queries = [kind_of(stated["type"]) for stated in routes.query]
+        queries = [_kind_and_folder(stated, [])[0] for stated in routes.query]
         if queries == ["SparseStaticEmbedding"] and self.kinds[-1:] == ["SpladePooling"]:
             return True
         msg = (
@@ -294,10 +293,11 @@ class Modules:
                 )
 
     def _refuse_unknown(self) -> None:
-        unknown = [kind for kind in self.kinds if kind not in _KNOWN]
+        known = (*_KNOWN, *_SCORING) if self.is_cross_encoder else _KNOWN
+        unknown = [kind for kind in self.kinds if kind not in known]
         folders = [folder for kind, folder in self._folders if kind in _FIRST]
         unknown += [f"{folder}/" for folder in folders if self._checkpoint.transformer.name != folder and folder]
-        order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER]
+        order = [_ORDER[kind] for kind in self.kinds if kind in _ORDER and not self.is_cross_encoder]
         if unknown or order != sorted(order):
             ends = ", ".join(unknown or self.kinds[1:])
             raise UnsupportedError(f"the checkpoint ends in {ends}, which is not built")

@@ -229,3 +229,11 @@ def test_tensors_of_adapters_that_config_json_does_not_list_are_refused(
     (folder / "config.json").write_text(json.dumps(stated))
     with pytest.raises(SourceError, match="lists no lora_adaptations, but there is a tensor"):
         _ = Checkpoint(folder).weights
+
+
+def test_an_adapter_beside_weights_that_is_a_pickle_is_refused(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints.bert(), tmp_path / "bert"))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (folder / "adapter_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(UnsupportedError, match="beside the weights, but no adapter_model"):
+        described(Options(str(folder), tmp_path / "models"))

@@ -139,3 +139,31 @@ def test_queries_with_another_tokenizer_are_refused_by_name(tmp_path: Path) -> N
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 9}))
     with pytest.raises(ExportError, match=r"tokenizer of queries \(query_0_SparseStaticEmbedding\)"):
         exported(folder)
+
+
+@pytest.mark.parametrize(
+    ("router", "place", "told"),
+    [
+        ({"types": {"own": "own.Module"}}, "", "a module that is in no route, 'own'"),
+        (
+            {"types": {"../own": "x.SparseStaticEmbedding"}, "structure": {"query": ["../own"]}},
+            "",
+            "a folder of the ch",
+        ),
+        ({}, "0_Router", "a Router in a folder of its own"),
+    ],
+    ids=["a class without a route", "a folder elsewhere", "another folder"],
+)
+def test_a_router_reads_and_imports_nothing_but_what_was_checked(
+    tmp_path: Path, router: dict[str, Any], place: str, told: str
+) -> None:
+    folder = lookup_checkpoints.inference_free(tmp_path / "sparse")
+    for name, changes in (("router_config.json", router), ("modules.json", {"path": place})):
+        stated = json.loads((folder / name).read_text())
+        inner = stated[0] if isinstance(stated, list) else stated
+        inner |= {key: {**inner[key], **value} if isinstance(value, dict) else value for key, value in changes.items()}
+        if "structure" in changes:
+            del stated["types"]["query_0_SparseStaticEmbedding"]
+        (folder / name).write_text(json.dumps(stated))
+    with pytest.raises(ExportError, match=told):
+        exported(folder)

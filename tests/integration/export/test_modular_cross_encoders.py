@@ -127,3 +127,16 @@ def test_an_embedding_model_whose_config_names_a_classifier_stays_one(tmp_path: 
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForSequenceClassification"]}))
     exported = export(Options(str(folder), tmp_path / "repository", precision=Precision.FP32))
     assert exported.description.task.value == "embedding"
+
+
+@pytest.mark.parametrize("own", ["own.Own", "own.Dropout"])
+def test_a_class_of_the_checkpoints_own_is_not_imported(tmp_path: Path, own: str) -> None:
+    plain = head_checkpoints.make(tmp_path / "plain", "bert", "ForSequenceClassification", num_labels=1)
+    folder = tmp_path / "model"
+    CrossEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()")
+    listed = [*json.loads((folder / "modules.json").read_text()), {"idx": 1, "name": "1", "path": "1_Own", "type": own}]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(UnsupportedError, match=own.rpartition(".")[2]):
+        export(Options(str(folder), tmp_path / "repository", precision=Precision.FP32))
+    assert not (tmp_path / "imported").exists()

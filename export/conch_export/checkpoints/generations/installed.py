@@ -12,6 +12,7 @@ from conch_export.checkpoints.generations.tokenizer import tokenizer_changes
 from conch_export.checkpoints.known_keys import kind_of
 from conch_export.checkpoints.lookups.router import FILE as ROUTER_FILE
 from conch_export.checkpoints.settings import read_json, read_settings
+from conch_export.errors import UnsupportedError
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
 
     Yields:
         The folder, laid out as the checkpoint's; gone afterwards if it was made.
+
+    Raises:
+        UnsupportedError: a module's class is not sentence-transformers', and may not be imported.
     """
     folder, translated = checkpoint.folder, _translated(checkpoint, trusted=trusted)
     if not translated:
@@ -94,16 +98,22 @@ def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:
     for path in checkpoint.transformer.glob("sentence_*_config.json"):
         changed[path] = {key: value for key, value in read_settings(path).items() if key not in _OF_LATE_INTERACTION}
     if not trusted:
-        modules, router = checkpoint.folder / "modules.json", checkpoint.folder / ROUTER_FILE
+        modules = checkpoint.folder / "modules.json"
         changed[modules] = [{**module, "type": _installed(module["type"])} for module in read_json(modules) or []]
-        stated = read_settings(router)
-        changed[router] = {**stated, "types": {name: _installed(kind) for name, kind in stated.inner("types").items()}}
+        # config.json was the file of a Router before sentence-transformers 5, which is read as well.
+        for router in (checkpoint.folder / ROUTER_FILE, checkpoint.folder / "config.json"):
+            if checkpoint.routes is not None and "types" in (stated := read_settings(router)):
+                types = {name: _installed(kind) for name, kind in stated.inner("types").items()}
+                changed[router] = {**stated, "types": types}
     return {path: content for path, content in changed.items() if path.exists() and content != read_json(path)}
 
 
 def _installed(path: str) -> str:
-    """The installed class of a module's kind; the class that is stated where there is none."""
-    return _CLASSES.get(kind_of(path), path)
+    """The installed class of a module's kind; where there is none, the class that is stated if it is the library's."""
+    found = _CLASSES.get(kind_of(path), path)
+    if found == path and not path.startswith(f"{_ST}."):
+        raise UnsupportedError(f"the checkpoint names a module {path!r}, code of its own, which is not imported")
+    return found
 
 
 def _place(file: Path, folder: Path, copy: Path) -> Path:

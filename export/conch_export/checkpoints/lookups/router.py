@@ -36,7 +36,7 @@ def read_routes(folder: Path) -> Routes:
 
     Raises:
         SourceError: a route names a module that is not listed.
-        UnsupportedError: there are other routes than for queries and documents.
+        UnsupportedError: there are other routes than for queries and documents, or modules that are in neither.
     """
     # Before sentence-transformers 5 its name was Asym, and that of the file config.json.
     stated = read_settings(folder / FILE) or read_settings(folder / "config.json")
@@ -48,6 +48,9 @@ def read_routes(folder: Path) -> Routes:
         raise UnsupportedError(f"{stated.place} has routes for {found}: not built (known: {', '.join(_SIDES)} by name)")
     first = next(iter(structure)) if parameters.of("allow_empty_key", bool, default=True) else "document"
     query, document = (_modules(stated, structure.texts(side)) for side in _SIDES)
+    routed = {module["path"] for module in (*query, *document)}
+    if unrouted := [name for name in stated.inner("types") if name not in routed]:
+        raise UnsupportedError(f"{stated.place} lists a module that is in no route, {unrouted[0]!r}: take it out")
     return Routes(query, document, parameters.of("default_route", str, first))
 
 
