@@ -204,7 +204,7 @@ IN_TRANSFORMERS += ["qwen3", "qwen2", "llama", "mistral"]
 def test_every_size_that_a_family_reads_has_transformers_default(kind: str) -> None:
     family = family_of({"model_type": kind})
     assert family is not None
-    assert set(family.keys) <= {*defaults(kind), "type_vocab_size", "head_dim", "rope_scaling"}
+    assert set(family.keys) <= {*defaults(kind), "type_vocab_size", "head_dim", "rope_scaling", "is_causal"}
     assert not set(family.keys) & CONFIG_WITHOUT_EFFECT
 
 
