@@ -35,7 +35,9 @@ def export_once(options: Options) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
             export(replace(options, repository=unfinished))
             unfinished.rename(kept)
-    shutil.copytree(kept, options.repository, dirs_exist_ok=True)
+    for model in kept.iterdir():
+        # Not over an older one: its weights may be mapped, and writing into them would end whoever serves it.
+        shutil.copytree(model, options.repository / model.name)
 
 
 @cache

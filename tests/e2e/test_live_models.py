@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient
-from conch_export import Options, Precision, plan
+from conch_export import Options, Precision, export, plan
 
 from tests.exports import export_once
 from tests.serving import Serving
@@ -31,16 +31,16 @@ TEXT = "a cat sat on the mat"
 CLIENTS = 32
 
 
-def export_as(name: str, checkpoint: Path, repository: Path) -> None:
-    export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
+def of(name: str, checkpoint: Path, repository: Path) -> Options:
+    return Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1))
 
 
 @pytest.fixture(scope="module")
 def exported(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`old` and `new`: small models with different weights and different tokenizers."""
     folder = tmp_path_factory.mktemp("live")
-    export_as("old", checkpoints.bert(), folder)
-    export_as("new", checkpoints.xlm_roberta(), folder)
+    export_once(of("old", checkpoints.bert(), folder))
+    export_once(of("new", checkpoints.xlm_roberta(), folder))
     return folder
 
 
@@ -207,7 +207,7 @@ async def test_a_new_export_under_the_same_name_replaces_the_old_under_load_with
     async with deploy("") as deployment:
         await deployment.until_ready()
         old, new = await deployment.embed("old"), await deployment.embed("new")
-        await asyncio.to_thread(export_as, "old", checkpoints.xlm_roberta(), models)
+        await asyncio.to_thread(export, of("old", checkpoints.xlm_roberta(), models))
         answers = await under_load(deployment, "old", lambda: deployment.administer("models/old/load"))
         assert_all_are_one_of(answers, old, new)
 
