@@ -113,6 +113,13 @@ EUROBERT: dict[str, Any] = _LLAMA | {
     "architectures": ["EuroBertModel"],
     "auto_map": {"AutoModel": "modeling_eurobert.EuroBertModel"},
     "classifier_pooling": "late",
+    "clf_pooling": "late",
+    "hidden_dropout": 0.0,
+    "is_decoder": False,
+    "bos_token": "<|begin_of_text|>",
+    "eos_token": "<|end_of_text|>",
+    "pad_token": "<|end_of_text|>",
+    "mask_token": "<|mask|>",
     "mask_token_id": 103,
 }
 LLAMA_BIDIREC: dict[str, Any] = _LLAMA | {

@@ -28,7 +28,8 @@ class Mpnet(Family):
         float: "layer_norm_eps",
         str: "hidden_act model_type",
     }
-    built: ClassVar = {"hidden_act": ("gelu",)}
+    # transformers looks up 32 buckets whatever config.json states.
+    built: ClassVar = {"hidden_act": ("gelu",), "relative_attention_num_buckets": (32,)}
 
     def position_count(self, config: Settings) -> int:
         """The position table without its first, unused rows."""

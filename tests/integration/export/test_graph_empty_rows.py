@@ -56,6 +56,9 @@ FAMILIES = [
     "nomic_moe",
     "gte",
     "jina_bert",
+    "gemma3",
+    "deberta_v2",
+    "t5",
 ]
 ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp32", "int8")]
 ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]

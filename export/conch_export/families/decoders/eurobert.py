@@ -16,7 +16,10 @@ class EuroBert(Llama):
     model_types = ("eurobert",)
     in_transformers = False
     settings: ClassVar = {**Llama.settings, bool: "attention_bias mlp_bias"}
-    unread: ClassVar = "classifier_pooling"
+    # Special tokens by their text, and what its classifier or its training reads.
+    unread: ClassVar = (
+        "bos_token classifier_pooling clf_pooling eos_token hidden_dropout is_decoder mask_token pad_token"
+    )
 
     def is_causal(self, config: Settings) -> bool:  # noqa: ARG002
         """Never."""
