@@ -40,6 +40,6 @@ def test_copies_are_what_an_export_writes(
     export(replace(options, repository=tmp_path / "anew"))
     assert files(tmp_path / "first") == files(tmp_path / "second") == files(tmp_path / "anew")
     exports.export_once(replace(options, name="b"))
-    exports.export_once(replace(options, reference=str(checkpoints.bert())))
+    exports.export_once(replace(options, reference=str(checkpoints.bert()), repository=tmp_path / "third"))
     assert made == ["a", "b", "a"]
     assert exports._hash("a", "bc") != exports._hash("ab", "c")
