@@ -30,21 +30,23 @@ def _of_groups(root: Path) -> list[int]:
         for line in (root / "proc" / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                found += _left(groups, path, ("memory.max", "memory.current", "inactive_file"))
+                found += _left(groups, path, ("memory.max", "memory.current"), "")
             elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                found += _left(groups / "memory", path, names)
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+                found += _left(groups / "memory", path, names, "total_")
     return found
 
 
-def _left(groups: Path, path: str, names: tuple[str, str, str]) -> list[int]:
-    limit, usage, droppable = names
+def _left(groups: Path, path: str, names: tuple[str, str], prefix: str) -> list[int]:
+    """What the limits leave; `prefix` begins the names in memory.stat that count groups within a group too."""
     folder, found = groups / path.lstrip("/"), []
     while folder.is_relative_to(groups):
         with suppress(OSError, ValueError):  # no such file: no such limit; "max" is no number and no limit
-            most, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
-            # Files that were read count as used, and are dropped where memory is needed.
+            most, used = (int((folder / name).read_text(encoding="ascii")) for name in names)
+            # Files that were read count as used, and are dropped where memory is needed. Those that were read twice,
+            # as a checkpoint is that was fetched and hashed, are active.
             stated = (folder / "memory.stat").read_text(encoding="ascii").split()
-            found.append(most - used + int(stated[stated.index(droppable) + 1]))
+            droppable = (stated.index(f"{prefix}{kind}_file") for kind in ("inactive", "active"))
+            found.append(most - used + sum(int(stated[index + 1]) for index in droppable))
         folder = folder.parent
     return found

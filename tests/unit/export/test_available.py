@@ -38,11 +38,11 @@ def test_without_groups_it_is_what_the_machine_has(root: Path) -> None:
 
 def test_the_narrowest_limit_around_the_process_holds(root: Path) -> None:
     (root / "proc" / "self" / "cgroup").write_text("0::/pod/container\n")
-    stat = f"anon 5\ninactive_file {GIB}\n"
+    stat = f"anon 5\ninactive_file {GIB}\nactive_file {GIB // 2}\n"
     group(root, "pod/container", {"memory.max": "max", "memory.current": str(GIB), "memory.stat": stat})
     limits = {"memory.max": str(8 * GIB), "memory.current": str(6 * GIB), "memory.stat": stat}
     group(root, "pod", limits)
-    assert available_bytes(root) == 3 * GIB
+    assert available_bytes(root) == 3 * GIB + GIB // 2
 
 
 def test_the_limits_of_the_older_kind_of_groups_hold_too(root: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_limits_of_the_older_kind_of_groups_hold_too(root: Path) -> None:
     files = {
         "memory.limit_in_bytes": str(4 * GIB),
         "memory.usage_in_bytes": str(GIB),
-        "memory.stat": "total_inactive_file 0",
+        "memory.stat": f"inactive_file 7\nactive_file 7\ntotal_inactive_file 0\ntotal_active_file {GIB // 2}",
     }
     group(root, "memory/docker/1", files)
-    assert available_bytes(root) == 3 * GIB
+    assert available_bytes(root) == 3 * GIB + GIB // 2
