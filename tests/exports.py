@@ -35,9 +35,12 @@ def export_once(options: Options) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
             export(replace(options, repository=unfinished))
             unfinished.rename(kept)
-    for model in kept.iterdir():
-        # Not over an older one: its weights may be mapped, and writing into them would end whoever serves it.
-        shutil.copytree(model, options.repository / model.name)
+    # Not over an older one: its weights may be mapped, and writing into them would end whoever serves it.
+    if already := [
+        model.name for model in kept.iterdir() if model.is_dir() and (options.repository / model.name).exists()
+    ]:
+        raise FileExistsError(f"{options.repository} has {', '.join(already)}; replace models by a real export")
+    shutil.copytree(kept, options.repository, dirs_exist_ok=True)
 
 
 @cache
