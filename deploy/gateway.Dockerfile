@@ -13,7 +13,8 @@ COPY contract contract
 COPY export export
 COPY gateway gateway
 COPY server server
-RUN --mount=type=cache,target=/root/.cache/pip \
+ENV PIP_CACHE_DIR=/var/cache/pip
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/conch/bin/pip install --constraint constraints.txt '.[gateway,otel]'
 
 FROM python:${PYTHON}

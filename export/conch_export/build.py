@@ -123,7 +123,7 @@ def _save_encoder(
         return _packed(description, encoder, target, progress).save(folder, progress, writing)
     progress("converting the checkpoint")
     own_code = bool(description.source.code_sha256)
-    with as_installed(checkpoint) as installed:
+    with as_installed(checkpoint, trusted=own_code) as installed:
         transformer = Checkpoint(installed).transformer
         with converted(transformer, checkpoint.folder.name, own_code=own_code) as path:
             return _row_by_row(description, checkpoint, path, progress).save(folder, progress, writing)

@@ -77,8 +77,9 @@ class Labels:
                 msg = f"a reranker scores by one label, but the checkpoint has several: state --label, one of {names}"
                 raise UndecidedError(msg)
             return None
-        if label not in self.names:
-            raise UnsupportedError(f"--label {label}: the checkpoint has no such label (it has: {names})")
+        if self.names.count(label) != 1:
+            found = "several labels of that name" if label in self.names else "no such label"
+            raise UnsupportedError(f"--label {label}: the checkpoint has {found} (it has: {names})")
         return self.names.index(label) if len(self.names) > 1 else None
 
     def refuse_other_heads(self) -> None:

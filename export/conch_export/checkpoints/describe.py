@@ -120,8 +120,14 @@ def _refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | 
         raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for {task.value}")
     if overrides.label is not None and task is not Task.CROSS_ENCODER:
         raise UnsupportedError(f"--label names the label that a reranker scores by: leave it out for {task.value}")
-    if overrides.default_instruction is not None and task is not Task.CROSS_ENCODER:
-        raise UnsupportedError(f"--default-instruction is for rerankers: leave it out for {task.value}")
+    of_rerankers = {
+        "--score-tokens": overrides.score_tokens,
+        "--pair-template": overrides.pair_template,
+        "--default-instruction": overrides.default_instruction,
+    }
+    for option, stated in of_rerankers.items():
+        if stated is not None and task is not Task.CROSS_ENCODER:
+            raise UnsupportedError(f"{option} is for rerankers: leave it out for {task.value}")
     if overrides.late_chunking and task is not Task.EMBEDDING:
         raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
 
@@ -142,6 +148,7 @@ def _static(
         UnsupportedError: something is asked for that only an encoder can do.
     """
     _refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
+    _refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
     modules, usage = Modules(checkpoint), known_usage(common["source"])
     dense, (vocabulary, hidden) = modules.dense(), files.table.shape
     width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
@@ -175,7 +182,6 @@ def _refuse_what_needs_an_encoder(overrides: Overrides, *, late_interaction: boo
         "late interaction": late_interaction,
         "lexical weights": bool(overrides.lexical),
         "late chunking": bool(overrides.late_chunking),
-        "a label": overrides.label is not None,
     }
     if wanted := [what for what, is_asked in asked.items() if is_asked]:
         msg = f"a static model has a vector for each token and no encoder: {', '.join(wanted)} is not built for it"

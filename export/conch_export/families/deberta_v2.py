@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import Family
 from conch_export.model.arrays import LazyArray
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, RelativePositions
@@ -99,7 +99,11 @@ class DebertaV2(Family):
 
 def _span(config: Settings) -> int:
     """Relative positions to either side that have embeddings of their own."""
-    return _stated(config, "position_buckets") or _farthest(config)
+    buckets, farthest = _stated(config, "position_buckets"), _farthest(config)
+    if buckets and not 1 <= buckets // 2 < farthest - 1:
+        msg = f"position_buckets = {buckets} of {farthest} positions is not built (known: 2 to about twice as many)"
+        raise UnsupportedError(msg)
+    return buckets or farthest
 
 
 def _farthest(config: Settings) -> int:

@@ -1,8 +1,7 @@
 """Linear layers, feed-forward blocks, and mixtures of them, over the tokens of all rows at once.
 
 A mixture shares each expert's product between the tokens of all rows that chose it. A token's result is the sum over
-its own choices in the order of their weights, so which tokens share the product changes at most its rounding: in FP32,
-onnxruntime computes the product of an expert that a single token chose as matrix times vector, about 1e-6 apart.
+its own choices in the order of their weights, so which tokens share the product changes no bit of it.
 """
 
 from __future__ import annotations
@@ -103,11 +102,17 @@ class _Mixture:
         # A branch, because not every operator takes an axis without elements, and few tokens choose few experts.
         (output,) = g.choose(
             g.cast(g.size(tokens), TensorProto.BOOL),
-            lambda inner: [self._expert(inner, index, inner.node("Gather", self._x, tokens))],
+            lambda inner: [self._of_some(inner, index, tokens)],
             lambda inner: [inner.node("Identity", nothing)],
             [TensorProto.FLOAT],
         )
         return output
+
+    def _of_some(self, g: GraphBuilder, index: int, tokens: str) -> str:
+        """FP32 [n, hidden] of n tokens, at least one."""
+        # Any token more: onnxruntime multiplies a single row as a vector, which rounds otherwise than a matrix does.
+        more = g.node("Gather", self._x, g.node("Concat", tokens, g.int64([0]), axis=0))
+        return g.slice(self._expert(g, index, more), g.int64([0]), g.int64([-1]), 0)
 
     def _expert(self, g: GraphBuilder, index: int, x: str) -> str:
         return total(g, fed_forward(g, f"{self._name}.{index}", self._experts.networks[index], x))

@@ -15,6 +15,7 @@ from conch_export.onnx.layout import row_lengths
 from conch_export.triton.repository import graph_path
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SparseEncoder
 
 from tests import lookup_checkpoints
@@ -98,11 +99,22 @@ def test_a_row_that_cannot_be_looked_up_is_nan_and_harms_no_other(tmp_path: Path
     [
         ({"pooling": Pooling.CLS}, "another pooling"),
         ({"lexical": True}, "lexical weights"),
+        ({"pair_template": "{query} {document}"}, "--pair-template is for rerankers"),
     ],
 )
 def test_what_needs_an_encoder_is_refused_by_name(tmp_path: Path, asked: dict[str, Any], named: str) -> None:
     with pytest.raises(ExportError, match=named):
         exported(lookup_checkpoints.static(tmp_path / "static"), **asked)
+
+
+@pytest.mark.parametrize("name", ["mapping", "weights"])
+def test_a_tensor_of_another_table_is_named(tmp_path: Path, name: str) -> None:
+    folder = lookup_checkpoints.quantized(tmp_path / "static")
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    save_file({**stored, name: stored[name][:-1] if name == "weights" else stored[name] + 10**6}, path)
+    with pytest.raises(ExportError, match=r"has a mapping or weights of another table .*: fetch the checkpoint again"):
+        exported(folder)
 
 
 def test_a_key_that_model2vec_may_add_is_named(tmp_path: Path) -> None:
@@ -150,9 +162,10 @@ def test_queries_with_another_tokenizer_are_refused_by_name(tmp_path: Path) -> N
             "",
             "a folder of the ch",
         ),
+        ({"parameters": {"default_route": "passage"}}, "", "default_route = 'passage'"),
         ({}, "0_Router", "a Router in a folder of its own"),
     ],
-    ids=["a class without a route", "a folder elsewhere", "another folder"],
+    ids=["a class without a route", "a folder elsewhere", "an unknown route", "another folder"],
 )
 def test_a_router_reads_and_imports_nothing_but_what_was_checked(
     tmp_path: Path, router: dict[str, Any], place: str, told: str

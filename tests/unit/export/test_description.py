@@ -15,10 +15,7 @@ from conch_export import (
     UnsupportedError,
 )
 from conch_export.model.description import (
-    Classifier,
-    CrossEncoder,
     EmbeddingModel,
-    GenerativeReranker,
     MultiVectorModel,
     SparseModel,
 )
@@ -316,26 +313,6 @@ def test_the_lengths_of_nomics_vectors_are_those_of_its_authors() -> None:
     assert known["1"].prompts == known["1.5"].prompts
 
 
-def test_a_reranker_that_answers_in_words_needs_its_template(read: Callable[..., GenerativeReranker]) -> None:
-    with pytest.raises(UnsupportedError, match=r"needs --pair-template with \{query\} and"):
-        read(score_tokens=("yes", "no"))
-    template = "{query} fits {document}?"
-    description = read(score_tokens=("yes", "no"), pair_template=template)
-    assert (description.task, description.pair_template, description.segments) == (Task.CROSS_ENCODER, template, False)
-    assert type(description) is GenerativeReranker
-    assert read(origin="hub:Qwen/Qwen3-Reranker-0.6B").score_tokens == ("yes", "no")
-
-
-def test_a_reranker_of_words_may_name_them_itself(read: Callable[..., GenerativeReranker]) -> None:
-    score = {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "x.LogitScore"}
-    listed = [put("modules.json", [MODULES[0], score]), put("tokenizer.json", words("no", "yes"))]
-    settings = {"true_token_id": 1, "false_token_id": 0}
-    described = read(*listed, put("1_LogitScore/config.json", settings), pair_template="{query}{document}")
-    assert described.score_tokens == ("yes", "no")
-    with pytest.raises(UnsupportedError, match="one word's logit is not built"):
-        read(*listed, put("1_LogitScore/config.json", {"true_token_id": 1}))
-
-
 def test_how_authors_compare_vectors_is_passed_on(read: Callable[..., EmbeddingModel]) -> None:
     assert read().similarity == ""
     assert read(put("config_sentence_transformers.json", {"similarity_fn_name": "dot"})).similarity == "dot"
@@ -393,119 +370,3 @@ def test_a_pickled_layer_is_refused_with_the_command_that_converts_it(read: Call
     assert not read(put("sparse_linear.pt", "pickled")).lexical
     with pytest.raises(UnsupportedError, match=r"sparse_linear.pt is a pickle.*save_file"):
         read(lexical=True)
-
-
-@pytest.mark.parametrize("labels", [{"id2label": {"0": "LABEL_0"}}, {"num_labels": 1}], ids=str)
-def test_a_one_label_classifier_is_a_cross_encoder(read: Callable[..., Description], labels: dict[str, Any]) -> None:
-    classifier = config(architectures=["BertForSequenceClassification"], **labels)
-    description = read(without("modules.json"), classifier)
-    assert type(description) is CrossEncoder
-    assert (description.task, description.segments) == (Task.CROSS_ENCODER, True)
-
-
-@pytest.mark.parametrize(
-    ("stated", "error", "message"),
-    [
-        ({"pair_template": "{instruction} {query} {document}"}, UndecidedError, "--default-instruction"),
-        (
-            {"pair_template": "{query} {document}", "default_instruction": "x"},
-            UnsupportedError,
-            "needs {instruction} in",
-        ),
-        ({"pair_template": "{instruction}{instruction} {query} {document}"}, UnsupportedError, "once each"),
-    ],
-    ids=["no default", "no place", "two places"],
-)
-def test_a_template_and_its_instruction_go_together(
-    read: Callable[..., Description], stated: dict[str, str], error: type[ExportError], message: str
-) -> None:
-    with pytest.raises(error) as caught:
-        read(score_tokens=("yes", "no"), **stated)
-    assert message in str(caught.value)
-
-
-def test_an_instruction_has_its_default(read: Callable[..., Description]) -> None:
-    stated = {"pair_template": "{instruction} {query} {document}", "default_instruction": "find"}
-    description = read(score_tokens=("yes", "no"), **stated)
-    assert isinstance(description, GenerativeReranker)
-    assert description.default_instruction == "find"
-    known = read(origin="hub:Qwen/Qwen3-Reranker-0.6B")
-    assert isinstance(known, GenerativeReranker)
-    assert "<Instruct>: {instruction}\n" in known.pair_template
-    assert known.default_instruction.startswith("Given a web search query")
-
-
-NLI = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"}}
-
-
-@pytest.mark.parametrize(
-    ("more", "stated", "activation"),
-    [
-        ({}, "", "softmax"),
-        ({"problem_type": "single_label_classification"}, "linear.Identity", "softmax"),
-        ({"problem_type": "multi_label_classification"}, "", "sigmoid"),
-        ({"problem_type": "regression"}, "", "identity"),
-        ({}, "activation.Sigmoid", "sigmoid"),
-        ({"problem_type": "multi_label_classification"}, "activation.Softmax", "softmax"),
-    ],
-    ids=str,
-)
-def test_several_labels_are_classes_as_the_checkpoint_states_them(
-    read: Callable[..., Description], more: dict[str, Any], stated: str, activation: str
-) -> None:
-    changes = [without("modules.json"), config(**NLI, **more)]
-    if stated:
-        changes.append(put("config_sentence_transformers.json", {"activation_fn": f"torch.nn.modules.{stated}"}))
-    description = read(*changes)
-    assert isinstance(description, Classifier)
-    assert (description.labels, description.activation) == (("no", "maybe", "yes"), activation)
-
-
-def test_labels_without_names_have_those_of_transformers(read: Callable[..., Description]) -> None:
-    description = read(without("modules.json"), config(architectures=["BertForSequenceClassification"]))
-    assert isinstance(description, Classifier)
-    assert description.labels == ("LABEL_0", "LABEL_1")
-
-
-@pytest.mark.parametrize(("more", "exclusive"), [({}, True), ({"problem_type": "multi_label_classification"}, False)])
-def test_a_reranker_scores_by_the_label_that_the_operator_names(
-    read: Callable[..., Description], more: dict[str, Any], exclusive: bool
-) -> None:
-    description = read(without("modules.json"), config(**NLI, **more), label="yes")
-    assert isinstance(description, CrossEncoder)
-    assert (description.label, description.exclusive) == (2, exclusive)
-
-
-@pytest.mark.parametrize(
-    ("changes", "stated", "error", "message"),
-    [
-        ([config(**NLI)], {"task": Task.CROSS_ENCODER}, UndecidedError, "state --label, one of no, maybe, yes"),
-        ([config(**NLI)], {"label": "Yes"}, UnsupportedError, "has no such label (it has: no, maybe, yes)"),
-        ([], {"label": "yes", "score_tokens": ("yes", "no")}, UnsupportedError, "--label is for sequence classifiers"),
-        ([], {"label": "yes"}, UnsupportedError, "leave it out for embedding"),
-        (
-            [config(**NLI)],
-            {"label": "yes", "default_instruction": "x"},
-            UnsupportedError,
-            "--default-instruction is for",
-        ),
-    ],
-    ids=["none", "unknown", "no classifier", "an embedding model", "an instruction"],
-)
-def test_a_label_that_does_not_say_which_is_refused(
-    read: Callable[..., Description],
-    changes: list[Change],
-    stated: dict[str, Any],
-    error: type[ExportError],
-    message: str,
-) -> None:
-    with pytest.raises(error) as caught:
-        read(without("modules.json"), *changes, **stated)
-    assert message in str(caught.value)
-
-
-def test_a_classifier_of_one_label_may_be_asked_for(read: Callable[..., Description]) -> None:
-    classifier = config(architectures=["BertForSequenceClassification"], id2label={"0": "toxic"})
-    description = read(without("modules.json"), classifier, task=Task.CLASSIFICATION)
-    assert isinstance(description, Classifier)
-    assert (description.labels, description.activation) == (("toxic",), "sigmoid")

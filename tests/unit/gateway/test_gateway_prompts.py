@@ -151,3 +151,11 @@ async def test_arguments_that_no_template_here_takes_are_refused(
 ) -> None:
     response = await http.post("/v1/rerank", json={"query": "a", "documents": ["b"], **fields})
     assert (response.status_code, next(iter(fields)) in response.text) == (status, True)
+
+
+async def test_an_instruction_by_both_names_is_refused(http: httpx.AsyncClient) -> None:
+    both = {"instruction": "Find.", "instruct": "Seek."}
+    body = {"query": "a", "documents": ["b"], "chat_template_kwargs": both}
+    answer = await http.post("/v1/rerank", json=body)
+    assert answer.status_code == 400
+    assert "one of instruction and instruct" in answer.text

@@ -51,7 +51,10 @@ def read_routes(folder: Path) -> Routes:
     routed = {module["path"] for module in (*query, *document)}
     if unrouted := [name for name in stated.inner("types") if name not in routed]:
         raise UnsupportedError(f"{stated.place} lists a module that is in no route, {unrouted[0]!r}: take it out")
-    return Routes(query, document, parameters.of("default_route", str, first))
+    default = parameters.of("default_route", str, first)
+    if default not in _SIDES:
+        raise UnsupportedError(f"{stated.place} states default_route = {default!r} (known: {', '.join(_SIDES)})")
+    return Routes(query, document, default)
 
 
 def _modules(stated: Settings, names: list[str]) -> list[Settings]:

@@ -97,10 +97,14 @@ class StaticFiles:
             raise SourceError(msg)
         # Model2Vec's int8 are the numbers themselves, without a scale.
         vectors = stored[name].astype(np.float32)
-        if "mapping" in stored:  # of a quantized vocabulary, whose tokens share vectors
-            vectors = vectors[stored["mapping"]]
-        if "weights" in stored:
-            vectors = vectors * stored["weights"][:, None]
+        try:
+            if "mapping" in stored:  # of a quantized vocabulary, whose tokens share vectors
+                vectors = vectors[stored["mapping"]]
+            if "weights" in stored:
+                vectors = vectors * stored["weights"][:, None]
+        except (IndexError, ValueError) as error:
+            msg = f"{path} has a mapping or weights of another table ({error}): fetch the checkpoint again"
+            raise SourceError(msg) from error
         return np.ascontiguousarray(vectors, np.float32)
 
     @cached_property

@@ -200,6 +200,8 @@ def _template_arguments(value: object) -> str | None:
     arguments: dict[str, Any] = value if isinstance(value, dict) else {"": value}
     if not all(name in {"instruction", "instruct"} and isinstance(text, str) for name, text in arguments.items()):
         raise wrong_type('must be an object such as {"instruction": "..."}; templates take nothing else')
+    if len(arguments) > 1:
+        raise invalid("must have one of instruction and instruct, which say the same")
     if any(len(text) > _LONGEST_INSTRUCTION for text in arguments.values()):
         raise invalid(f"must have an instruction of at most {_LONGEST_INSTRUCTION} characters")
     return next(iter(arguments.values()), None)
@@ -214,6 +216,7 @@ _TemplateArguments = Annotated[
             "type": "object",
             "properties": {"instruction": _INSTRUCTION, "instruct": _INSTRUCTION},
             "additionalProperties": False,
+            "maxProperties": 1,
         }
     ),
 ]

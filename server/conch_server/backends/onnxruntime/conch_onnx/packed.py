@@ -48,7 +48,7 @@ def packed(graph: Path, instances: int, folder: Path, options: Callable[[], ort.
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the other instances wait for the first
             # A model that is exported anew while Triton runs has other weights under the same name.
-            place = folder / str(weights.stat().st_mtime_ns)
+            place = folder / "{0.st_ino}-{0.st_mtime_ns}".format(weights.stat())
             if not place.exists():
                 _write(graph, place, options())
     except Exception as error:  # noqa: BLE001  onnxruntime has no common base, and the exported graph serves as well
