@@ -45,7 +45,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         max_texts=settings.max_in_flight_texts,
         max_tokens=settings.max_in_flight_tokens,
     )
-    metrics = Metrics(admission)
+    metrics = Metrics(admission, triton.shared_backlog.slots)
     inference, readiness = Inference(settings, models, admission), Readiness(settings, triton, models, admission)
     app = FastAPI(
         title="conch",

@@ -192,7 +192,7 @@ async def _measured(
     model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
 ) -> Result[Given]:
     """Compute, and report what it took, also where that failed."""
-    started, reservation.asked = perf_counter(), model.asked
+    started, reservation.asked, reservation.model = perf_counter(), model.asked, model.info.name
     try:
         answer = await compute(model, reservation)
     except BaseException as error:

@@ -88,6 +88,9 @@ class Admission:
         max_requests: in flight.
         max_texts: in flight.
         max_tokens: in flight.
+
+    Attributes:
+        reservations: of the requests in flight.
     """
 
     def __init__(self, backlog: Backlog, *, max_requests: int, max_texts: int, max_tokens: int) -> None:
@@ -95,7 +98,7 @@ class Admission:
         self._max_requests = max_requests
         self._max_texts = max_texts
         self._max_tokens = max_tokens
-        self.requests = 0
+        self.reservations: set[Reservation] = set()
         self.texts = 0
         self.tokens = 0
 
@@ -123,17 +126,26 @@ class Admission:
         """
         tokens = sum(estimated_sizes(rows, beside=beside))
         self.check(len(rows), tokens)
-        reservation = Reservation(self, request_id, caller, tokens, stated_s)
-        self.requests += 1
+        reservation = Reservation(self, request_id, caller, tokens, stated_s, self.now())
+        self.reservations.add(reservation)
         self.texts += len(rows)
         self.tokens += tokens
         try:
             yield reservation
         finally:
-            self.requests -= 1
+            self.reservations.discard(reservation)
             self.texts -= len(rows)
             # The reservation gives back the tokens: it alone knows how many, once the estimate was corrected.
             reservation.end()
+
+    @property
+    def requests(self) -> int:
+        """How many are in flight."""
+        return len(self.reservations)
+
+    def now(self) -> float:
+        """Return the time, in seconds."""
+        return self._backlog.slots.clock()
 
     def check(self, texts: int, tokens: int) -> None:
         """Raise CapacityError where there is no room; while there is no other request, one of any size has room."""
@@ -162,7 +174,9 @@ class Reservation:
         caller: whose flows its calls are queued in.
         tokens: an estimate, until the request joins a backlog.
         stated_s: how long the caller says it waits.
+        since: when it was made.
         asked: the model's name in the request.
+        model: the model's own name, once it is known which one is meant.
         slots: of the backend.
         entry: the request in these slots.
     """
@@ -172,10 +186,17 @@ class Reservation:
     caller: str
     tokens: int
     stated_s: float
+    since: float
     asked: str = ""
+    model: str = ""
     slots: Slots = field(init=False)
     entry: Entry = field(init=False)
     _backlog: Backlog | None = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether it is in the backlog of a backend."""
+        return self._backlog is not None
 
     @property
     def queue_s(self) -> float | None:

@@ -15,11 +15,12 @@ of large requests should keep them short (`crowded`).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import count
+from itertools import chain, count
 from math import exp, inf
 from time import monotonic
 from typing import NamedTuple
@@ -66,6 +67,7 @@ class Ticket:
     """A call's place in the queue; `start` is called when it gets its slot, if `waits` is still true then."""
 
     entry: Entry
+    tokens: int
     tag: float
     start: Callable[[], None]
     waits: bool = True
@@ -77,11 +79,14 @@ class Slots:
     Args:
         calls: that may be under way.
         clock: for the time that requests wait.
+
+    Attributes:
+        calls: that may be under way now.
     """
 
     def __init__(self, calls: int, clock: Clock = monotonic) -> None:
         self.clock = clock
-        self._calls = calls
+        self.calls = calls
         self._instances = max(1, calls // 2)
         self._virtual_time = 0.0
         self._numbers = count()
@@ -94,8 +99,8 @@ class Slots:
 
     def resize(self, calls: int) -> None:
         """Let as many calls be under way from now on."""
-        if calls != self._calls:
-            self._calls, self._instances = calls, max(1, calls // 2)
+        if calls != self.calls:
+            self.calls, self._instances = calls, max(1, calls // 2)
             self.grant()
 
     def enter(self, request_id: str, flow: Flow) -> Entry:
@@ -123,7 +128,7 @@ class Slots:
         state = self._flows[entry.flow]
         # A flow that had run dry saves up nothing: it goes on where the others are now.
         state.tag = max(state.tag, self._virtual_time) + tokens
-        ticket = Ticket(entry, state.tag, start)
+        ticket = Ticket(entry, tokens, state.tag, start)
         # The number keeps equal tags in the order of arrival, and tickets, which have no order, from being compared.
         heappush(self._queues[entry.flow.large], (ticket.tag, next(self._numbers), ticket))
         return ticket
@@ -158,6 +163,19 @@ class Slots:
         return self._throughput.seconds_for(tokens)
 
     @property
+    def under_way(self) -> int:
+        """How many calls have a slot."""
+        return sum(self._under_way.values())
+
+    def waiting_tokens(self) -> Counter[Entry]:
+        """Return how many tokens each request has in calls that wait for a slot."""
+        waiting: Counter[Entry] = Counter()
+        for _, _, ticket in chain(*self._queues.values()):
+            if ticket.waits:
+                waiting[ticket.entry] += ticket.tokens
+        return waiting
+
+    @property
     def crowded(self) -> bool:
         """Whether single texts keep arriving and large requests, for want of instances, cannot leave one free."""
         return self._instances == 1 and self._singles_arrive
@@ -181,7 +199,7 @@ class Slots:
                 self.release(large=entry.flow.large, tokens=done)
 
     def _next(self) -> Ticket | None:
-        if sum(self._under_way.values()) >= self._calls:
+        if self.under_way >= self.calls:
             return None
         heads = [queue for large, queue in self._queues.items() if self._may_start(large) and _drop_gone(queue)]
         # Heaps compare by their first entries, which never tie: the numbers in them are unique over both queues.

@@ -5,12 +5,17 @@ Labels come from fixed sets only (route templates, statuses, names of served mod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from conch_gateway.errors import problem_of
 from conch_gateway.scheduling.admission import Admission
+from conch_gateway.scheduling.load import UNKNOWN, Load, loads
+from conch_gateway.scheduling.slots import Slots
 from conch_gateway.telemetry.request import Ended
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -20,7 +25,8 @@ _ABANDONED = 499  # nginx's status for a request that ended without an answer
 class Metrics:
     """The gateway's metrics."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, slots: Slots) -> None:
+        """`slots` are those of Triton."""
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
@@ -53,6 +59,11 @@ class Metrics:
         for what, meaning in (("requests", "Requests"), ("texts", "Texts and documents"), ("tokens", "Tokens")):
             gauge = Gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.", registry=registry)
             gauge.set_function(partial(getattr, admission, what))
+        calls = Gauge("conch_gateway_triton_calls", "Calls to Triton under way.", registry=registry)
+        calls.set_function(lambda: slots.under_way)
+        most = Gauge("conch_gateway_triton_slots", "Most calls to Triton at once.", registry=registry)
+        most.set_function(lambda: slots.calls)
+        registry.register(_Backlog(admission))
 
     def record(self, ended: Ended) -> None:
         """Count a request that has ended."""
@@ -76,3 +87,35 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Backlog(Collector):
+    """The work that waits and runs, by model, as it is when Prometheus asks; a model that has had some stays listed."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._models = {UNKNOWN}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges."""
+        found = loads(self._admission)
+        self._models |= found.keys()
+        wait = GaugeMetricFamily(
+            "conch_gateway_predicted_wait_seconds",
+            "Until what waits now has been computed, at the throughput measured so far.",
+            labels=("model",),
+        )
+        requests = GaugeMetricFamily(
+            "conch_gateway_backlog_requests", "Requests that wait or run.", labels=("model", "state")
+        )
+        tokens = GaugeMetricFamily(
+            "conch_gateway_backlog_tokens", "Tokens of requests that wait or run.", labels=("model", "state")
+        )
+        for model in sorted(self._models):
+            load = found.get(model, Load())
+            wait.add_metric((model,), load.predicted_wait_s)
+            requests.add_metric((model, "waiting"), load.waiting_requests)
+            requests.add_metric((model, "running"), load.running_requests)
+            tokens.add_metric((model, "waiting"), load.waiting_tokens)
+            tokens.add_metric((model, "running"), load.running_tokens)
+        yield from (wait, requests, tokens)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,6 +109,13 @@ async def test_metrics_count_requests_tokens_and_errors(http: httpx.AsyncClient)
         assert f'conch_gateway_phase_seconds_count{{model="letters",phase="{phase}"}} 1.0' in samples
     for what in ("requests", "texts", "tokens"):
         assert f"conch_gateway_in_flight_{what} 0.0" in samples
+
+
+async def test_every_metric_is_explained(http: httpx.AsyncClient) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    exposed = set(re.findall(r"^# HELP (\w+) ", (await http.get("/metrics")).text, re.MULTILINE))
+
+    assert {name for name in exposed if not name.endswith("_created")} <= set(re.findall(r"`(\w+)`", page))
 
 
 async def test_labels_never_hold_what_a_user_sent(http: httpx.AsyncClient) -> None:
