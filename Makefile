@@ -75,6 +75,7 @@ audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/targets.py
 
 bench-sizes: $(STAMP) ## measure models of true size that are not measured yet (SHAPES="..." anew): up to two hours
 	$(BIN)/python benchmarks/sizes.py $(if $(SHAPES),--shapes $(SHAPES))

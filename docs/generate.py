@@ -25,8 +25,10 @@ from conch_gateway.errors import RULES
 from conch_server import ServerSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import curves
 from benchmarks import table as benchmarks
-from docs import python_api, sync_client
+from deploy.grafana import dashboard
+from docs import monitoring, python_api, sync_client
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
@@ -243,6 +245,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
     "CONTRIBUTING.md": {"smallest-family": smallest_family},
+    "docs/monitoring.md": {"picture": curves.block, "metrics": monitoring.metrics, "alerts": monitoring.alerts},
 }
 PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
@@ -253,8 +256,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/adr/README.md": decisions,
     "docs/catalog.md": known_models,
     "docs/failures.md": failures.page,
+    "deploy/grafana/dashboards/conch.json": dashboard.page,
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),
+    **curves.pages(),
 }
 
 

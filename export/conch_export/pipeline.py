@@ -8,6 +8,8 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import KNOWN_ANSWER, REPORT
+
 from conch_export.build import refuse_unbuildable, write_graphs
 from conch_export.errors import OutdatedError
 from conch_export.options import Options, described, public_name
@@ -18,8 +20,8 @@ from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits
-from conch_export.triton.repository import REPORT, owned, read_report, refuse_taken
-from conch_export.verification.verify import expectations, refuse_unverifiable, verify
+from conch_export.triton.repository import owned, read_report, refuse_taken
+from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +73,8 @@ def export(options: Options, progress: Progress = silent) -> Exported:
         expected = expectations(description, lambda: Reference(description, options.overrides), progress)
         verification = verify(description, expected, folder, target, progress)
         report = _report(description, options.overrides, verification, folder)
+        if (known := known_answer(description, expected)) is not None:
+            report[KNOWN_ANSWER] = known.to_report()
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in set(owned(options.repository, description.name)) - configs.keys():
             (folder / name).mkdir()  # an earlier export under this name had it

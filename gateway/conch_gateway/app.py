@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from conch_client import AsyncClient, ConchError
 from fastapi import FastAPI
+from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -22,6 +25,8 @@ from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
+from conch_gateway.models.canary import Canaries
+from conch_gateway.models.load_times import LoadTimes
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
@@ -35,8 +40,11 @@ _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes 
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
 
-def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
-    """Return the gateway as an ASGI application; its lifespan closes the client."""
+def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> FastAPI:
+    """Return the gateway as an ASGI application; its lifespan closes the client.
+
+    `collectors` are what else its process measures, for the same metrics.
+    """
     triton = Triton(settings, client)
     models = Models(settings, triton, _loader(settings, client, triton), kinds())
     admission = Admission(
@@ -46,6 +54,9 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         max_tokens=settings.max_in_flight_tokens,
     )
     metrics = Metrics(admission, triton.shared_backlog.slots)
+    canaries = Canaries(triton, settings.canary_repository, settings.canary_interval_s)
+    for collector in (LoadTimes(models.loader), canaries, *collectors):
+        metrics.registry.register(collector)
     inference, readiness = Inference(settings, models, admission), Readiness(settings, triton, models, admission)
     app = FastAPI(
         title="conch",
@@ -54,10 +65,10 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: models.served(),
+        lifespan=lambda _: _running(models, canaries),
     )
     _include_dialects(app, Services(settings, inference, models, readiness, metrics))
-    app.state.keyring = keyring = Keyring(settings)
+    app.state.metrics, app.state.keyring = metrics, (keyring := Keyring(settings))
 
     def backlog() -> Backlog | None:
         return None if settings.cache_mb or models.others else triton.shared_backlog
@@ -85,6 +96,12 @@ def app() -> FastAPI:
 def client_of(settings: GatewaySettings) -> AsyncClient:
     """Return a client for the Triton of the settings; requests for computing say their own time."""
     return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+
+
+@asynccontextmanager
+async def _running(models: Models, canaries: Canaries) -> AsyncIterator[None]:
+    async with models.served(), canaries.running():
+        yield
 
 
 def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> Loader | None:

@@ -146,6 +146,7 @@ RULES: dict[type[Exception], Rule] = {
     MalformedBodyError: Rule(400, "malformed_json"),
     InvalidValueError: Rule(400, "invalid_value"),
     cc.InvalidInputError: Rule(400, "invalid_value"),
+    cc.NotComputedError: Rule(400, "invalid_value"),
     UnauthenticatedError: Rule(401, "invalid_api_key"),
     ForbiddenError: Rule(403, "forbidden"),
     cc.ModelNotFoundError: Rule(404, "model_not_found"),

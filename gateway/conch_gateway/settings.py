@@ -97,6 +97,17 @@ class GatewaySettings(BaseSettings):
     readiness_busy_timeout_s: float = Field(
         120.0, gt=0, description="The same while requests are in flight, when long texts may keep every instance busy."
     )
+    canary_interval_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds between canaries: each embedding model embeds a text whose vector its export knows from "
+        "the authors' library, and a metric says how much they agree; 0 for none.",
+    )
+    canary_repository: Path | None = Field(
+        None,
+        description="Model repository whose report.json files know those vectors; unset, that of the Triton that "
+        "`conch serve` starts, or else there are no canaries.",
+    )
     shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
     access_log: bool = Field(default=False, description="Log a JSON object for each request.")
     otlp_endpoint: str | None = Field(

@@ -33,6 +33,7 @@ FIXED = {
     "CONCH_HOST": "the container's address is the network's; CONCH_BIND says where it is published",
     "CONCH_PORT": "the same inside every container; CONCH_PORT of the host says where it is published",
     "CONCH_TRITON_URL": "the command says it, as `conch serve` starts a Triton of its own otherwise",
+    "CONCH_CANARY_REPOSITORY": "the volume of models is at the same place in every container",
     "CONCH_SHUTDOWN_GRACE_S": "stop_grace_period has to be longer, or Docker ends the requests it is for",
 }
 
@@ -142,7 +143,8 @@ def test_the_example_sets_what_there_is_to_files_that_the_gateway_can_read(servi
     assert chosen.keys() <= variables() | gateway["environment"].keys()
     own = {name.removeprefix("CONCH_").lower(): value for name, value in chosen.items() if name not in FIXED}
     settings = GatewaySettings(**{name: value for name, value in own.items() if name in GatewaySettings.model_fields})
-    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro"]
+    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro", "models:/models:ro"]
+    assert gateway["environment"]["CONCH_CANARY_REPOSITORY"] == "/models"
     assert (ROOT / "deploy" / "config").is_dir()
     files = [value for value in settings.model_dump().values() if isinstance(value, Path)]
     assert files

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from conch_client._tokenization.rows import TokenIds
     from conch_client._tokenization.tokenizer import Token
 
 
@@ -299,7 +300,7 @@ class AsyncClient:
         truncate: Truncate = "end",
         add_special_tokens: bool = True,
         timeout_s: float | None = None,
-    ) -> list[list[int]]:
+    ) -> TokenIds:
         """The token ids that ``embed`` would compute; given to it, they have the same vectors.
 
         Args:

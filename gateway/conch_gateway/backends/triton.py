@@ -8,7 +8,8 @@ from itertools import chain
 from time import perf_counter
 from typing import Any, TypeVar
 
-from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token
+import numpy as np
+from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token, TokenIds
 from conch_contract import Task
 
 from conch_gateway.backends.backend import ReplacedError
@@ -79,7 +80,7 @@ class Triton:
         # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
         if tokenize_s is not None and await self._client.model(info.name) != info:
             raise ReplacedError
-        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
+        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s, truncated=len(ids.truncated))
 
     async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension] of texts that are the chunks of one document."""
@@ -143,7 +144,8 @@ class Triton:
         for _, document, score in ranked:
             best.setdefault(document, Ranked(document, score))
         tokens = sum(ranking.tokens for _, ranking in rankings)
-        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes)
+        truncated = sum(len(ranking.truncated) for _, ranking in rankings)
+        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes, truncated=truncated)
 
     async def classify(
         self, info: ModelInfo, job: ClassificationJob, reservation: Reservation
@@ -168,7 +170,8 @@ class Triton:
             for place, scores in zip(places, found.scores.tolist(), strict=True):
                 each = map(Prediction, found.labels, scores)
                 predictions[place] = sorted(each, key=lambda prediction: -prediction.score)
-        return Answer(predictions, sum(found.tokens for _, found in calls))
+        truncated = sum(len(found.truncated) for _, found in calls)
+        return Answer(predictions, sum(found.tokens for _, found in calls), truncated=truncated)
 
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
@@ -196,6 +199,11 @@ class Triton:
             await self._client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
         elif Task.CLASSIFICATION in self.tasks(info):
             await self._client.classify([_PROBE], model=info.name, timeout_s=timeout_s)
+
+    async def vector(self, info: ModelInfo, text: str, timeout_s: float) -> Vectors:
+        """Return the vector of one text, float32 [dimension], in a call of its own beside all others."""
+        (vector,) = await self._client.embed([text], model=info.name, timeout_s=timeout_s)
+        return np.asarray(vector, np.float32)
 
     async def close(self) -> None:
         """Close the client."""
@@ -233,12 +241,13 @@ class Triton:
             return await ask(part, request_id=reservation.entry.request_id, **self._options(info, job))
 
         answers = await in_calls(compute, sizes, reservation, info.max_rows)
-        return Answer(list(chain.from_iterable(answer for _, answer in answers)), sum(sizes), tokenize_s=tokenize_s)
+        given = list(chain.from_iterable(answer for _, answer in answers))
+        return Answer(given, sum(sizes), tokenize_s=tokenize_s, truncated=len(ids.truncated))
 
-    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[list[list[int]], float | None]:
+    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[TokenIds, float | None]:
         """Return the token ids of each text and the seconds that it took; None for ids that were given."""
         if not is_text(job.texts):
-            return job.texts, None
+            return TokenIds(job.texts), None
         started = perf_counter()
         ids = await self._client.tokenize(job.texts, **self._options(info, job))
         return ids, perf_counter() - started

@@ -133,7 +133,8 @@ class Inference:
                 msg = f"inputs: {model.asked!r} is a reranker, which has a score for pairs of texts only; send pairs"
                 raise InvalidValueError(msg, param="inputs")
             scored = await _pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
-            return Answer([[Prediction(_ONLY_LABEL, score)] for score in scored.given], scored.tokens)
+            predictions = [[Prediction(_ONLY_LABEL, score)] for score in scored.given]
+            return Answer(predictions, scored.tokens, truncated=scored.truncated)
 
         tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
         return await self._run(job.model, tasks, job.rows, context, compute)
@@ -203,7 +204,16 @@ async def _measured(
     queue_s, inference_s = reservation.queue_s, None
     if queue_s is not None:
         inference_s = perf_counter() - started - queue_s - (answer.tokenize_s or 0.0)
-    usage = Usage(model.info.name, texts, answer.tokens, answer.cache_hits, answer.tokenize_s, queue_s, inference_s)
+    usage = Usage(
+        model.info.name,
+        texts,
+        answer.tokens,
+        answer.cache_hits,
+        answer.tokenize_s,
+        queue_s,
+        inference_s,
+        answer.truncated,
+    )
     context.report(usage)
     return Result(model.name, answer.given, usage, answer.notes)
 
@@ -220,7 +230,7 @@ async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) ->
         groups.setdefault(query, []).append(place)
     scores = [0.0] * len(job.pairs)
 
-    async def rank(query: str) -> int:
+    async def rank(query: str) -> Answer[list[Ranked]]:
         documents = [job.pairs[place][1] for place in groups[query]]
         question = RerankJob(
             query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
@@ -231,9 +241,11 @@ async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) ->
             raise error.moved(groups[query]) from error
         for ranked in answer.given:
             scores[groups[query][ranked.index]] = ranked.score
-        return answer.tokens
+        return answer
 
-    return Answer(scores, sum(await all_of(rank, list(groups))))
+    answers = await all_of(rank, list(groups))
+    tokens, truncated = sum(each.tokens for each in answers), sum(each.truncated for each in answers)
+    return Answer(scores, tokens, truncated=truncated)
 
 
 def _check_vectors(job: EmbeddingJob, model: Served) -> None:
