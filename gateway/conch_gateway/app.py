@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conch_client import AsyncClient, ConchError
 from fastapi import FastAPI
@@ -18,9 +18,10 @@ from conch_gateway.api import MODULES
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
+from conch_gateway.auth.quota import Quotas
 from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
-from conch_gateway.errors import GatewayError
+from conch_gateway.errors import GatewayError, RedisSettingError
 from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
@@ -35,6 +36,9 @@ from conch_gateway.scheduling.admission import Admission, Backlog
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
 from conch_gateway.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from conch_gateway.shared.gateways import Shared
 
 _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
@@ -53,11 +57,12 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
         max_texts=settings.max_in_flight_texts,
         max_tokens=settings.max_in_flight_tokens,
     )
-    metrics = Metrics(admission, triton.shared_backlog.slots)
+    metrics, shared = Metrics(admission, triton.shared_backlog.slots), _shared(settings)
     canaries = Canaries(triton, settings.canary_repository, settings.canary_interval_s)
-    for collector in (LoadTimes(models.loader), canaries, *collectors):
+    for collector in (LoadTimes(models.loader), canaries, *([shared] if shared is not None else []), *collectors):
         metrics.registry.register(collector)
-    inference, readiness = Inference(settings, models, admission), Readiness(settings, triton, models, admission)
+    inference = Inference(settings, models, admission, shared.vectors if shared is not None else None)
+    readiness = Readiness(settings, triton, models, admission)
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
@@ -65,7 +70,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: _running(models, canaries),
+        lifespan=lambda _: _running(models, canaries, shared),
     )
     _include_dialects(app, Services(settings, inference, models, readiness, metrics))
     app.state.metrics, app.state.keyring = metrics, (keyring := Keyring(settings))
@@ -76,7 +81,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     # The layer that is added last is the outermost.
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
     app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, keyring=keyring, admission=admission, backlog=backlog)
+    quotas = Quotas(shared.buckets if shared is not None else None)
+    app.add_middleware(Guard, keyring=keyring, quotas=quotas, admission=admission, backlog=backlog)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     _add_observers(app, settings, metrics)
@@ -98,9 +104,20 @@ def client_of(settings: GatewaySettings) -> AsyncClient:
     return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
 
 
+def _shared(settings: GatewaySettings) -> Shared | None:
+    """Return what this gateway shares with others, where a Redis is set."""
+    if settings.redis_url is None:
+        return None
+    try:
+        from conch_gateway.shared.gateways import Shared  # noqa: PLC0415 - needs what is installed for it only
+    except ModuleNotFoundError as error:
+        raise RedisSettingError(f"{error}; install what CONCH_REDIS_URL needs: pip install 'conch[redis]'") from error
+    return Shared(settings.redis_url, settings)
+
+
 @asynccontextmanager
-async def _running(models: Models, canaries: Canaries) -> AsyncIterator[None]:
-    async with models.served(), canaries.running():
+async def _running(models: Models, canaries: Canaries, shared: Shared | None) -> AsyncIterator[None]:
+    async with nullcontext() if shared is None else shared.connected(), models.served(), canaries.running():
         yield
 
 

@@ -18,8 +18,9 @@ GatewayError
 ├ LoadingError
 ├ UpstreamError
 ├ ModelsFileError
-├ KeysError    (ends the process before it listens)
-└ ListenError  (ends the process before it listens)
+├ KeysError          (ends the process before it listens)
+├ RedisSettingError  (ends the process before it listens)
+└ ListenError        (ends the process before it listens)
 """
 
 from __future__ import annotations
@@ -114,6 +115,10 @@ class ModelsFileError(GatewayError):
 
 class KeysError(GatewayError):
     """The file or setting of API keys cannot be read or written, or is invalid."""
+
+
+class RedisSettingError(GatewayError):
+    """The setting of Redis is invalid, or needs what is not installed."""
 
 
 class ListenError(GatewayError):

@@ -84,6 +84,16 @@ class GatewaySettings(BaseSettings):
     cache_mb: int = Field(
         0, ge=0, description="MiB of vectors that are cached, so that a text is computed once; 0 caches none."
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis in which several gateways share what keys have used in a minute and, where cache_mb is not "
+        "0, vectors: redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH. Unset, or while it does not "
+        "answer, each gateway is on its own. Needs conch[redis].",
+    )
+    redis_prefix: str = Field(
+        "conch", min_length=1, description="What all keys in Redis begin with; gateways that share have the same."
+    )
+    redis_ttl_s: int = Field(86_400, ge=1, description="Seconds that a vector stays in Redis.")
     timeout_s: float = Field(
         600.0,
         gt=0,

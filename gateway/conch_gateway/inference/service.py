@@ -17,7 +17,7 @@ from conch_contract import Task
 from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.inference.cache import VectorCache
+from conch_gateway.inference.cache import SharedVectors, VectorCache
 from conch_gateway.jobs import (
     RERANKING,
     Answer,
@@ -64,12 +64,14 @@ class Inference:
     InvalidInputError with the indices of the inputs at fault; and what else the backend raises.
     """
 
-    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
+    def __init__(
+        self, settings: GatewaySettings, models: Models, admission: Admission, shared: SharedVectors | None = None
+    ) -> None:
         self._max_inputs = settings.max_inputs
         self._truncate = settings.truncate
         self._models = models
         self._admission = admission
-        self._cache = VectorCache(settings.cache_mb * 2**20)
+        self._cache = VectorCache(settings.cache_mb * 2**20, shared)
 
     async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return one vector for each text: float32 [texts, dimension]."""
@@ -79,7 +81,9 @@ class Inference:
             _check_vectors(job, model)
             info, backend = model.info, model.backend
             source = backend.edition, info, job.truncate or self._truncate
-            return await self._cache.complete(job, source, lambda part: backend.embed(info, part, reservation))
+            return await self._cache.complete(
+                job, source, lambda part: backend.embed(info, part, reservation), anywhere=backend.edition is None
+            )
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
