@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -29,7 +29,7 @@ class RedisServer:
         self._folder = folder
         (self._port,) = free_ports(1)
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self._port}/0"
-        self.client = redis.Redis.from_url(self.url)
+        self.client: Any = redis.Redis.from_url(self.url)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -26,6 +26,7 @@ from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
+from conch_gateway.models.arrival import Arrival
 from conch_gateway.models.canary import Canaries
 from conch_gateway.models.load_times import LoadTimes
 from conch_gateway.models.loader import Loader
@@ -61,7 +62,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     canaries = Canaries(triton, settings.canary_repository, settings.canary_interval_s)
     for collector in (LoadTimes(models.loader), canaries, *([shared] if shared is not None else []), *collectors):
         metrics.registry.register(collector)
-    inference = Inference(settings, models, admission, shared.vectors if shared is not None else None)
+    arrival, vectors = Arrival(client.is_ready), shared.vectors if shared is not None else None
+    inference = Inference(settings, models, arrival, admission, vectors)
     readiness = Readiness(settings, triton, models, admission)
     app = FastAPI(
         title="conch",

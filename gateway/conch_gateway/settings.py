@@ -81,6 +81,13 @@ class GatewaySettings(BaseSettings):
         "and overtake long lists. Unset, twice as many as Triton has instances of the encoder that has most, for every "
         "8 rows that these merge.",
     )
+    triton_wait_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds that a request waits, within its time-out, while Triton cannot be reached, before it gets "
+        "503. Unless this is 0, the gateway is ready without a Triton, so that one may be started for requests that "
+        "wait.",
+    )
     cache_mb: int = Field(
         0, ge=0, description="MiB of vectors that are cached, so that a text is computed once; 0 caches none."
     )

@@ -85,7 +85,10 @@ def _charges(key: Key, *, requests: int, tokens: int) -> list[Charge]:
 
 
 class _Buckets:
-    """The buckets of one gateway: for each, the time at which it will be full. One whose limit was changed is new."""
+    """The buckets of one gateway: for each, the time at which it will be full. One whose limit was changed is new.
+
+    This is the generic cell rate algorithm (ITU-T I.371): one number for a bucket, and nothing to do as time passes.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -7,6 +7,7 @@ request may be refused with 429 where it reserves room, and where the backend le
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -29,6 +30,7 @@ from conch_gateway.jobs import (
     Vectors,
     is_text,
 )
+from conch_gateway.models.arrival import Arrival
 from conch_gateway.models.registry import Models, Served
 from conch_gateway.scheduling.admission import Admission, Reservation
 from conch_gateway.settings import GatewaySettings
@@ -65,11 +67,18 @@ class Inference:
     """
 
     def __init__(
-        self, settings: GatewaySettings, models: Models, admission: Admission, shared: SharedVectors | None = None
+        self,
+        settings: GatewaySettings,
+        models: Models,
+        arrival: Arrival,
+        admission: Admission,
+        shared: SharedVectors | None,
     ) -> None:
         self._max_inputs = settings.max_inputs
         self._truncate = settings.truncate
+        self._triton_wait_s = settings.triton_wait_s
         self._models = models
+        self._arrival = arrival
         self._admission = admission
         self._cache = VectorCache(settings.cache_mb * 2**20, shared)
 
@@ -170,12 +179,32 @@ class Inference:
             context.request_id, context.caller, rows, beside=beside, stated_s=context.timeout_s
         ) as reservation:
             for _ in range(_STARTS):
-                async with self._models.use(name, tasks, context.key) as model:
-                    try:
-                        return await _measured(model, len(rows), context, reservation, compute)
-                    except ReplacedError:
-                        reservation.leave()
+                chosen = self._models.use(name, tasks, context.key)
+                result = await self._attempt(chosen, len(rows), context, reservation, compute)
+                if result is not None:
+                    return result
         raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
+
+    async def _attempt(
+        self,
+        chosen: AbstractAsyncContextManager[Served],
+        texts: int,
+        context: RequestContext,
+        reservation: Reservation,
+        compute: Compute[Given],
+    ) -> Result[Given] | None:
+        """Return the result, or None where the request is to begin anew."""
+        try:
+            async with chosen as model:
+                return await _measured(model, texts, context, reservation, compute)
+        except ReplacedError:
+            reservation.leave()
+        except UnavailableError:
+            reservation.leave()
+            waited_s = self._admission.now() - reservation.since
+            if not await self._arrival.within(self._triton_wait_s - waited_s):
+                raise
+        return None
 
     def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
         if job.counted:

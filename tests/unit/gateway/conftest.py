@@ -96,6 +96,9 @@ class StandIn(AsyncClient):
     def derive(self, name: str, base: str) -> None:
         self.served = [replace(info, base=base) if info.name == name else info for info in self.served]
 
+    async def is_ready(self) -> bool:
+        return self.failure is None
+
     async def models(self, **_: Any) -> list[ModelInfo]:
         if self.failure is not None:
             raise self.failure
