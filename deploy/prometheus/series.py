@@ -12,6 +12,7 @@ from conch_client import AsyncClient
 from conch_gateway import GatewaySettings, create_app
 from conch_gateway.telemetry.embedded import EmbeddedTriton
 from conch_server import ServerSettings, Supervisor
+from pydantic import SecretStr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,8 @@ class Series:
 def exposed() -> list[Series]:
     """Return what `/metrics` of `conch serve` exposes, by name; samples are not needed."""
     embedded = EmbeddedTriton(Supervisor(ServerSettings.model_construct()))
-    app = create_app(GatewaySettings.model_construct(), AsyncClient(), [embedded])
+    # With a Redis, which is not connected to, as that has metrics too.
+    app = create_app(GatewaySettings.model_construct(redis_url=SecretStr("redis://redis")), AsyncClient(), [embedded])
     return sorted(_series(app.state.metrics.registry), key=lambda series: series.name)
 
 
