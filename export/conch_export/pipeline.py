@@ -19,7 +19,7 @@ from conch_export.provenance import lock_text, write_lock
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
-from conch_export.triton.published import graph_fits
+from conch_export.triton.published import graph_fits, refuse_misfits
 from conch_export.triton.repository import owned, read_report, refuse_taken
 from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
@@ -67,6 +67,7 @@ def export(options: Options, progress: Progress = silent) -> Exported:
         save(configs, folder)
         refuse_taken(options.repository, folder)
         write_graphs(folder, description, checkpoint, target, progress)
+        refuse_misfits(folder, configs)
         # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
         from conch_export.verification.reference import Reference  # noqa: PLC0415
 
