@@ -50,7 +50,7 @@ def _object(name: str, member: griffe.Object, public: dict[str, griffe.Object]) 
         yield from ("```py", f"{name} = {getattr(member, 'value', '')}", "```", "", _prose(_docstring(member)), "")
         return
     methods = {key: value for key, value in _methods(member).items() if not key.startswith("_")}
-    if not _has_attributes(member) and "__init__" in member.members:
+    if not _has_attributes(member) and "__init__" in _methods(member):
         yield from _signature(name, _methods(member)["__init__"])
     yield from _sections(member)
     if name == ASYNC_CLIENT:
@@ -71,7 +71,10 @@ def _has_attributes(member: griffe.Object) -> bool:
 
 
 def _methods(member: griffe.Object) -> dict[str, griffe.Function]:
-    return {key: value for key, value in member.members.items() if isinstance(value, griffe.Function)}
+    """Return those of a class, its own before those that it inherits within the packages."""
+    inherited = member.inherited_members if isinstance(member, griffe.Class) else {}
+    found = {key: _target(value) for key, value in {**member.members, **inherited}.items()}
+    return {key: value for key, value in found.items() if isinstance(value, griffe.Function)}
 
 
 def _signature(name: str, function: griffe.Function) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Writes `conch_client/_sync` from `_async`: the client and its session for threads."""
+"""Writes `conch_client/_sync` from `_async`: the client, what it knows of models, and its session, for threads."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("client/conch_client")
-MODULES = ("client", "session")
+MODULES = ("client", "models", "session")
 HEADER = "# Generated from _async/{}.py by `make docs`; do not edit.\n"
-NAMES = {"AsyncClient": "Client", "AsyncSession": "Session", "_async": "_sync", "aio": "threads"}
+NAMES = {
+    "AsyncClient": "Client",
+    "AsyncModels": "Models",
+    "AsyncSession": "Session",
+    "_async": "_sync",
+    "aio": "threads",
+}
 # In docstrings, which unasync leaves as they are.
 PHRASES = {
     r"\basync with\b": "with",
@@ -58,7 +64,7 @@ def _ruff(text: str, *arguments: str) -> str:
 
 
 def main() -> None:
-    """Write both modules."""
+    """Write all modules."""
     for path, text in pages().items():
         (ROOT / path).write_text(text(), encoding="utf-8")
 
