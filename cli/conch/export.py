@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from conch import export_options as of
 from conch.console import facts, refused, stderr, steps
@@ -12,6 +12,7 @@ from conch.options import (
     DEFAULT_REPOSITORY,
     Adapter,
     Aim,
+    Label,
     MaxLength,
     Model,
     Repository,
@@ -22,12 +23,9 @@ from conch.options import (
 from conch.verify import agreement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from conch_export import Exported, Options
-
-    Stated = TypeVar("Stated")
-    Read = TypeVar("Read")
+    from conch_export import Exported, Options, Overrides
 
 _PACKING = {
     "packed": "share the token-wise products",
@@ -58,7 +56,7 @@ def export(
     score_tokens: of.ScoreTokens = None,
     pair_template: of.PairTemplate = None,
     default_instruction: of.DefaultInstruction = None,
-    label: of.Label = None,
+    label: Label = None,
     cores: of.Cores = None,
     aim: Aim = "throughput",
     queue: of.QueueLength = 512,
@@ -70,24 +68,9 @@ def export(
     ignore_memory: of.IgnoreMemory = False,
 ) -> None:
     """Convert, quantize and verify a model, and publish it in the repository, all or nothing."""
+    stated = locals()
     import conch_export as ce  # noqa: PLC0415
 
-    overrides = ce.Overrides(
-        pooling=pooling and ce.Pooling(pooling),
-        normalize=normalize,
-        max_length=max_length,
-        task=task and ce.Task(task),
-        prompts=_read(of.read_prompts, prompts),
-        default_prompt=default_prompt,
-        matryoshka=_read(of.read_lengths, matryoshka),
-        matryoshka_centred=matryoshka_centred,
-        lexical=lexical,
-        late_chunking=late_chunking,
-        score_tokens=_read(of.read_yes_and_no, score_tokens),
-        pair_template=_read(of.read_template, pair_template),
-        default_instruction=default_instruction,
-        label=label,
-    )
     options = ce.Options(
         reference=model,
         repository=repository,
@@ -96,7 +79,7 @@ def export(
         precision=ce.Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
         plan=ce.plan(cores, ce.Aim(aim), ce.Target(target), ce.Queue(queue, queue_timeout_s)),
-        overrides=overrides,
+        overrides=_overrides(stated),
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
         ignore_memory=ignore_memory,
@@ -108,8 +91,21 @@ def export(
         _run(options, missing=missing, check=check)
 
 
-def _read(read: Callable[[Stated], Read], stated: Stated | None) -> Read | None:
-    return None if stated is None else read(stated)
+def _overrides(stated: Mapping[str, Any]) -> Overrides:
+    """What is stated instead of the checkpoint: each of its fields is an option of the same name."""
+    import conch_export as ce  # noqa: PLC0415
+
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "pooling": ce.Pooling,
+        "task": ce.Task,
+        "prompts": of.read_prompts,
+        "matryoshka": of.read_lengths,
+        "score_tokens": of.read_yes_and_no,
+        "pair_template": of.read_template,
+    }
+    values = {field.name: stated[field.name] for field in fields(ce.Overrides)}
+    read = {name: kinds[name](value) for name, value in values.items() if name in kinds and value is not None}
+    return ce.Overrides(**values | read)
 
 
 def _as_planned(options: Options) -> Options:
