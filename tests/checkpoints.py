@@ -240,6 +240,20 @@ class Checkpoints:
         """A Mistral that is no decoder: its tokens see 24 others on each side."""
         return self._published(name, hub_checkpoints.BOTH_WAYS)
 
+    def qwen2_5_vl(self, name: str = "qwen2.5-vl") -> Path:
+        """A model of more than text whose language model embeds by the mean, as the Hub has it."""
+        folder = self._published(name, hub_checkpoints.QWEN2_5_VL)
+        processor = {"processor_class": "Qwen2_5_VLProcessor"}
+        images = {"image_processor_type": "Qwen2VLImageProcessor", **processor}
+        (folder / "preprocessor_config.json").write_text(json.dumps(images))
+        settings = json.loads((folder / "tokenizer_config.json").read_text()) | processor
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        return folder
+
+    def qwen3_vl(self, name: str = "qwen3-vl") -> Path:
+        """Another one, with norms of queries and keys."""
+        return self._published(name, hub_checkpoints.QWEN3_VL)
+
     def jina_bert(self, name: str = "jina-bert") -> Path:
         """An embedding model with ALiBi, as the Hub has it."""
         return self._published(name, hub_checkpoints.JINA_BERT)

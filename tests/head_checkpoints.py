@@ -135,6 +135,19 @@ def with_dense(folder: Path, *activations: str, kind: str = "bert", pooling: str
     return folder
 
 
+def instructor(folder: Path) -> Path:
+    """A T5 encoder whose mean leaves prompts out, with a layer behind it, as Instructor is saved."""
+    with_dense(folder, "torch.nn.modules.linear.Identity", kind="t5")
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
+    tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    stated = {"__version__": {}, "prompts": {"query": "Represent the question: ", "title": "Represent the title: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated | {"default_prompt_name": "query"}))
+    return folder
+
+
 def bge_m3(folder: Path) -> Path:
     """A dense model with two more heads in files of their own."""
     make(folder, "xlm-roberta", "Model")

@@ -142,6 +142,32 @@ BOTH_WAYS: dict[str, Any] = _LLAMA | {
     "is_causal": False,
     "sliding_window": 24,
 }
+_VISION: dict[str, Any] = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+_TEXT: dict[str, Any] = {key: value for key, value in _LLAMA.items() if not key.endswith("token_id")}
+_TOKENS = {
+    "image_token_id": 30515,
+    "video_token_id": 30516,
+    "vision_start_token_id": 30513,
+    "vision_end_token_id": 30514,
+}
+QWEN2_5_VL: dict[str, Any] = {
+    "model_type": "qwen2_5_vl",
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+    **_TOKENS,
+    "text_config": {key: value for key, value in _TEXT.items() if key != "head_dim"}
+    | {"model_type": "qwen2_5_vl_text", "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 3]}}
+    | {"sliding_window": 64, "use_sliding_window": False, "max_window_layers": 2},
+    "vision_config": {**_VISION, "out_hidden_size": HIDDEN, "fullatt_block_indexes": [0], "model_type": "qwen2_5_vl"},
+}
+QWEN3_VL: dict[str, Any] = {
+    "model_type": "qwen3_vl",
+    "architectures": ["Qwen3VLForConditionalGeneration"],
+    **_TOKENS,
+    "text_config": _TEXT
+    | {"model_type": "qwen3_vl_text", "attention_bias": False}
+    | {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default"}},
+    "vision_config": {**_VISION, "out_hidden_size": HIDDEN, "deepstack_visual_indexes": [0], "model_type": "qwen3_vl"},
+}
 JINA_BERT: dict[str, Any] = {
     "model_type": "bert",
     "architectures": ["JinaBertForMaskedLM"],
@@ -225,6 +251,8 @@ def _is_norm(name: str) -> bool:
 def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
     if config.get("lora_adaptations"):
         return _jina_v3(len(config["lora_adaptations"]), config["lora_rank"])
+    if "text_config" in config:
+        return [(f"model.language_model.{name}", shape) for name, shape in _shapes(config["text_config"])]
     if "num_key_value_heads" in config:
         layers = [shape for index in range(LAYERS) for shape in _llama(config, index)]
         return [("embed_tokens.weight", (VOCABULARY, HIDDEN)), *layers, ("norm.weight", (HIDDEN,))]
@@ -288,9 +316,15 @@ def _gte(index: int) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _llama(config: dict[str, Any], index: int) -> list[tuple[str, tuple[int, ...]]]:
-    name = f"layers.{index}"
-    queries, keys = (config[key] * config["head_dim"] for key in ("num_attention_heads", "num_key_value_heads"))
+    name, width = f"layers.{index}", config.get("head_dim", HIDDEN // HEADS)
+    queries, keys = (config[key] * width for key in ("num_attention_heads", "num_key_value_heads"))
+    further: list[tuple[str, tuple[int, ...]]] = []
+    if config["model_type"] == "qwen2_5_vl_text":
+        further = [(f"{name}.self_attn.{part}_proj.bias", (queries if part == "q" else keys,)) for part in "qkv"]
+    if config["model_type"] == "qwen3_vl_text":
+        further = [(f"{name}.self_attn.{part}_norm.weight", (width,)) for part in "qk"]
     return [
+        *further,
         (f"{name}.self_attn.q_proj.weight", (queries, HIDDEN)),
         (f"{name}.self_attn.k_proj.weight", (keys, HIDDEN)),
         (f"{name}.self_attn.v_proj.weight", (keys, HIDDEN)),

@@ -60,9 +60,6 @@ PairTemplate = Annotated[
 DefaultInstruction = Annotated[
     str | None, typer.Option(help="Text for {instruction} in that prompt where a request states none.")
 ]
-Label = Annotated[
-    str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
-]
 
 # What Triton is planned for.
 Cores = Annotated[

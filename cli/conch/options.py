@@ -69,5 +69,8 @@ Task = Annotated[
     Literal["embedding", "cross-encoder", "classification", "multi-vector", "sparse"] | None,
     typer.Option(help="Kind of the model, if the checkpoint does not state it."),
 ]
+Label = Annotated[
+    str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
+]
 Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -15,6 +15,7 @@ from conch.options import (
     Adapter,
     Aim,
     AsJson,
+    Label,
     MaxLength,
     Model,
     Repository,
@@ -34,6 +35,7 @@ def plan(
     adapter: Adapter = None,
     max_length: MaxLength = None,
     task: Task = None,
+    label: Label = None,
     memory: Annotated[
         int | None,
         typer.Option(
@@ -63,7 +65,7 @@ def plan(
         adapter=adapter,
         precision=ce.Precision(precision),
         plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
-        overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task)),
+        overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task), label=label),
     )
     with refused(), steps("reading the checkpoint") as progress:
         planned = ce.capacity(options, rows, progress)

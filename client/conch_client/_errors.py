@@ -2,7 +2,6 @@
 
 ConchError                      the root; also raised when a closed client is used
 ├── InvalidInputError           an input cannot be served as it is (also a ValueError)
-│   └── NotComputedError        the model answered NaN for an input
 ├── ModelNotFoundError          the server has no such model
 ├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
 ├── OverloadedError             the server's queue is full; not retried: come back later
@@ -16,10 +15,6 @@ from typing import NamedTuple
 
 import grpc
 from conch_contract import ConchError, InvalidInputError
-
-
-class NotComputedError(InvalidInputError):
-    """The model answered NaN for an input: it has a token id outside the vocabulary, or the model is damaged."""
 
 
 class ModelNotFoundError(ConchError):
@@ -82,7 +77,7 @@ class Item(NamedTuple):
         return InvalidInputError(f"{self.name} {problem}", self.indices)
 
 
-QUERY, CHUNKS = Item("the query"), Item("the chunks")
+QUERY, CHUNKS, PROMPT = Item("the query"), Item("the chunks"), Item("the prompt")
 
 # As onnxruntime, C++, the kernel, numpy and Python say it.
 _OUT_OF_MEMORY = ("Failed to allocate", "bad_alloc", "Cannot allocate memory", "Unable to allocate", "MemoryError")

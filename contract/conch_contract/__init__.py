@@ -22,8 +22,8 @@ from conch_contract.names import (
     queries_name,
     tokenizer_name,
 )
-from conch_contract.pair_template import FramedPair, Span, is_pair_template, takes_instruction
-from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
+from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
+from conch_contract.prompts import prompt_length
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -35,9 +35,7 @@ __all__ = [
     "FORMAT_PARAMETER",
     "HEADS",
     "INNER_NAMES",
-    "KNOWN_ANSWER",
     "QUERY_PROMPT",
-    "REPORT",
     "RERANKERS",
     "TOKENIZER",
     "Activation",
@@ -46,7 +44,6 @@ __all__ = [
     "FramedPair",
     "Interaction",
     "InvalidInputError",
-    "KnownAnswer",
     "ModelInfo",
     "Span",
     "Task",
@@ -57,8 +54,10 @@ __all__ = [
     "is_pair_template",
     "label_scores",
     "longest_first",
+    "prompt_length",
     "queries_name",
     "repeats_a_text",
+    "splits_texts",
     "takes_instruction",
     "tokenizer_name",
 ]

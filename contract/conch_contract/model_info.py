@@ -60,6 +60,8 @@ class ModelInfo:
             checkpoint has itself; None for nothing.
         dimension: Length of a vector, a sparse one's zeros included; None for rerankers and classifiers.
         pooling: How token embeddings become one vector; None where they do not.
+        pools_prompt: Whether the tokens of a prompt are pooled with those of the text. Where they are not, the mask of
+            a prompt's tokens is 3.
         normalized: Whether the model's vectors have length 1 as served.
         prompts: Texts that may be put before the input, by name.
         default_prompt_name: The prompt that is used when the caller names none; None for none.
@@ -100,6 +102,7 @@ class ModelInfo:
     adapter: str | None = None
     dimension: int | None = None
     pooling: str | None = None
+    pools_prompt: bool = True
     normalized: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -172,6 +175,7 @@ class ModelInfo:
             "max_characters": str(self.max_characters) if self.max_characters else None,
             "dimension": str(self.dimension) if embeds else None,
             "normalize": json.dumps(self.normalized) if embeds and self.task is not Task.SPARSE else None,
+            "pools_prompt": None if self.pools_prompt else "false",
             "matryoshka_dimensions": json.dumps(self.matryoshka_dimensions) if self.matryoshka_dimensions else None,
             "matryoshka_centred": "true" if self.matryoshka_centred else None,
             "labels": json.dumps(self.labels, ensure_ascii=False) if self.labels else None,
@@ -229,6 +233,7 @@ def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
         **{name: stated.get(name) for name in _OPTIONAL},
         "max_characters": int(stated["max_characters"]) if "max_characters" in stated else None,
         "dimension": int(stated["dimension"]) if task in _WITH_DIMENSION else None,
+        "pools_prompt": stated.get("pools_prompt") != "false",
         "normalized": stated.get("normalize") == "true",
         "prompts": dict(json.loads(stated.get("prompts") or "{}")),
         "default_prompt_name": stated.get("default_prompt_name") or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from conch_contract.truncation import longest_first
@@ -13,12 +14,22 @@ if TYPE_CHECKING:
 
     from conch_contract.truncation import Truncate
 
-_PLACES = re.compile(r"\{(query|document|instruction)\}")
+_PLACES = re.compile(r"\{(query|document|instruction|split)\}")
+_SPLIT = "split"
 
 
 def is_pair_template(template: str) -> bool:
-    """Whether a text has ``{query}`` and ``{document}`` in it, once each, and ``{instruction}`` once at most."""
-    return sorted(_PLACES.findall(template)) in (["document", "query"], ["document", "instruction", "query"])
+    """Whether a text has ``{query}`` and ``{document}`` in it, once each, and ``{instruction}`` once at most.
+
+    ``{split}`` may be anywhere: what is before it and what is behind it are tokenised apart.
+    """
+    places = sorted(place for place in _PLACES.findall(template) if place != _SPLIT)
+    return places in (["document", "query"], ["document", "instruction", "query"])
+
+
+def splits_texts(template: str) -> bool:
+    """Whether parts of a template are tokenised apart."""
+    return _SPLIT in _PLACES.findall(template)
 
 
 def takes_instruction(template: str) -> bool:
@@ -41,22 +52,27 @@ class FramedPair:
         text: All of it.
         query: Where the query is in it.
         document: Where the document is.
+        pieces: The parts that are tokenised each by itself, which make up the text.
     """
 
     text: str
     query: Span
     document: Span
+    pieces: tuple[Span, ...]
 
     @classmethod
     def of(cls, template: str, query: str, document: str, instruction: str = "") -> FramedPair:
         """Fills the places of a template; braces within the filled-in texts mean nothing."""
-        values, spans, text = {"query": query, "document": document, "instruction": instruction}, {}, ""
+        values, spans, text = {"query": query, "document": document, "instruction": instruction, _SPLIT: ""}, {}, ""
+        splits = [0]
         for index, piece in enumerate(_PLACES.split(template)):
             begin = len(text)
             text += values[piece] if index % 2 else piece
             if index % 2:
                 spans[piece] = Span(begin, len(text))
-        return cls(text, spans["query"], spans["document"])
+                splits += [begin] if piece == _SPLIT else []
+        pieces = tuple(Span(*ends) for ends in pairwise([*splits, len(text)]))
+        return cls(text, spans["query"], spans["document"], pieces)
 
     def cut(self, offsets: Sequence[tuple[int, int]], length: int, truncate: Truncate) -> list[int]:
         """Numbers of the tokens to keep, so that at most ``length`` remain.

@@ -145,7 +145,7 @@ def _packed(description: Description, encoder: Encoder, target: Target, progress
 
 
 def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint) -> Graph:
-    graph = static_graph(read_static(description, files, checkpoint), description.max_length)
+    graph = static_graph(read_static(description, files, checkpoint))
     return quantize(graph, {}) if description.precision is Precision.INT8 else graph
 
 

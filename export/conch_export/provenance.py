@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from conch_export.sources.source import Source
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+"""What may be on the Hub, where the oldest checkpoints are nobody's, or in the catalog."""
 
 
 def find(
@@ -83,6 +85,8 @@ def _on_its_base(reference: str, adapter: Source, second: str | None, found: Cal
     other = f"export a copy of it with `conch export CHECKPOINT --adapter {reference}`"
     if not name:
         raise SourceError(f"{reference} is an adapter and does not say of which checkpoint: {other}")
+    if not (Path(name).is_absolute() or _NAME.fullmatch(name)):
+        raise SourceError(f"{reference} is an adapter of {name!r}, a path relative to where it was trained: {other}")
     try:
         return overlaid(found(name, None), adapter)
     except SourceError as error:

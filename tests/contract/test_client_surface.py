@@ -22,7 +22,6 @@ SURFACE = {
     "InvalidInputError",
     "ModelInfo",
     "ModelNotFoundError",
-    "NotComputedError",
     "OverloadedError",
     "Ranked",
     "Ranking",
@@ -30,7 +29,6 @@ SURFACE = {
     "SparseVector",
     "Texts",
     "Token",
-    "TokenIds",
     "Truncate",
     "UnavailableError",
 }

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(600)
 
 FAMILIES = ["bert", "xlm_roberta", "mpnet", "nomic_bert", "jina_bert", "gte", "modernbert", "qwen3"]
 FAMILIES += ["qwen2", "llama", "mistral", "distilbert", "electra", "camembert", "gemma3", "nomic_moe"]
-FAMILIES += ["deberta_v2", "t5", "jina_v3", "gte_multilingual", "eurobert", "llama_bidirec"]
+FAMILIES += ["deberta_v2", "t5", "jina_v3", "gte_multilingual", "eurobert", "llama_bidirec", "qwen2_5_vl"]
 WITHOUT = {"roformer": False, "abacus": True}  # optimum converts them; whether their own code must be run for that
 FIRST, LAST = ["xlm_roberta"], ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy dog " * 30, "größer, 日本語 and 🐚"]

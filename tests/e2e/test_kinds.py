@@ -62,6 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "static": lookup_checkpoints.static(folder / "static"),
         "nli": head_checkpoints.make(folder / "nli", "bert", "ForSequenceClassification", id2label=LABELS),
         "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),
+        "instructor": head_checkpoints.instructor(folder / "instructor"),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
         **{
             name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
@@ -373,3 +374,21 @@ def test_documents_in_chunks_are_merged_and_equal_each_alone(client: Client) -> 
     for found, expected in zip(merged, alone * 4, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(alone[0], client.embed(CHUNKS[:1], model="dense"), rtol=0, atol=1e-6)
+
+
+def test_prompts_are_read_and_not_pooled_where_the_authors_leave_them_out(
+    ask: Callable[..., Any], client: Client, made: dict[str, Path]
+) -> None:
+    model = SentenceTransformer(str(made["instructor"]), device="cpu")
+    for name, prompt in model.prompts.items():
+        expected = [model.encode(text, prompt_name=name) for text in TEXTS]
+        for options in ({"prompt_name": name}, {"prompt": prompt}):
+            found = client.embed(TEXTS, model="instructor", **options)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        told = ask("/v1/embeddings", model="instructor", input=TEXTS, prompt_name=name)
+        np.testing.assert_allclose([item["embedding"] for item in told["data"]], expected, rtol=0, atol=1e-5)
+        assert told["usage"]["prompt_tokens"] == sum(
+            map(len, client.tokenize(TEXTS, model="instructor", prompt_name=name))
+        )
+    bare = [model.encode(text, prompt="") for text in TEXTS]
+    np.testing.assert_allclose(client.embed(TEXTS, model="instructor", prompt=""), bare, rtol=0, atol=1e-5)

@@ -26,6 +26,8 @@ from tests.hub_checkpoints import (
     JINA_V3,
     LLAMA_BIDIREC,
     NOMIC_BERT,
+    QWEN2_5_VL,
+    QWEN3_VL,
     save,
 )
 
@@ -97,7 +99,10 @@ def _gte(kind: str, stated: dict[str, Any], **more: Any) -> Any:
 
 
 def llama(kind: str, stated: dict[str, Any], **more: Any) -> list[list[float]]:
-    """What has the tensors of Llama, by a class of transformers, which reads the older keys as well."""
+    """What has the tensors of Llama, by a class of transformers, which reads the older keys as well.
+
+    Of a model of more than text all of it is made; what it would see images with has random numbers.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "checkpoint")
         save(folder, stated)
@@ -140,6 +145,8 @@ def main() -> None:
             "eurobert": llama("EuroBertModel", EUROBERT),
             "llama_bidirec": llama("LlamaModel", LLAMA_BIDIREC, model_type="llama", is_causal=False),
             "both_ways": llama("MistralModel", BOTH_WAYS),
+            "qwen2_5_vl": llama("Qwen2_5_VLModel", QWEN2_5_VL),
+            "qwen3_vl": llama("Qwen3VLModel", QWEN3_VL),
         },
         "scores": {"gte_cross_encoder": gte_scores()},
     }

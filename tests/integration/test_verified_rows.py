@@ -9,7 +9,7 @@ from conch_client._tokenization.late_interaction import encode_marked, marked_ro
 from conch_client._tokenization.tokenizer import TextTokenizer
 from conch_client._transport.deadline import Deadline
 from conch_export import Options, Overrides
-from conch_export.model.description import GenerativeReranker, interaction_of
+from conch_export.model.description import EmbeddingModel, GenerativeReranker, interaction_of
 from conch_export.model.public_models import sides
 from conch_export.options import described
 from conch_export.verification.rows import Rows
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 TEMPLATE = {"score_tokens": ("yes", "no"), "pair_template": "<{query}|{document}>"}
 
 
-def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item) -> tuple[list[int], int]:
-    """Ids, and how many of the last ones are not attended to."""
+def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item) -> tuple[list[int], int, int]:
+    """Ids, how many of the last ones are not attended to, and how many of the first ones are not pooled."""
     limits: Any = {"max_length": description.max_length, "truncate": "end"}
     rules, prompt = interaction_of(description), description.default_prompt
     if rules is not None:
         encoding = encode_marked(tokenizer, rules, [item.text], query=item.role is Role.QUERY, truncate="end")
         rows = marked_rows(rules, finish(encoding, Deadline(60)))
-        return rows.tolist()[0], 0 if rows.masked is None else int(rows.masked[0])
+        return rows.tolist()[0], 0 if rows.masked is None else int(rows.masked[0]), 0
     if isinstance(description, GenerativeReranker):
         steps = tokenizer.encode_framed(description.pair_template, item.query, [item.text], **limits)
     elif item.role is Role.PAIR:
@@ -44,7 +44,10 @@ def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item
         steps = tokenizer.encode(
             [prompt * (item.role is Role.TEXT) + item.text], **limits, add_special_tokens=not is_query
         )
-    return finish(steps, Deadline(60)).tolist()[0], 0
+    unpooled = 0
+    if isinstance(description, EmbeddingModel) and not description.pools_prompt and item.role is Role.TEXT:
+        unpooled = finish(tokenizer.prompt_length(prompt, max_length=description.max_length), Deadline(60))
+    return finish(steps, Deadline(60)).tolist()[0], 0, unpooled
 
 
 @pytest.mark.parametrize(
@@ -53,12 +56,13 @@ def as_clients_do(description: Description, tokenizer: TextTokenizer, item: Item
         (lambda folder: head_checkpoints.with_dense(folder, "torch.nn.modules.linear.Identity"), {}),
         (lambda folder: head_checkpoints.make(folder, "bert", "ForSequenceClassification", num_labels=1), {}),
         (lambda folder: head_checkpoints.make(folder, "qwen3", "ForCausalLM"), TEMPLATE),
+        (head_checkpoints.instructor, {}),
         (head_checkpoints.colbert, {}),
         (head_checkpoints.pylate, {}),
         (head_checkpoints.splade, {}),
         (lookup_checkpoints.inference_free, {}),
     ],
-    ids=["embedding", "cross-encoder", "template", "colbert", "pylate", "sparse", "inference-free"],
+    ids=["embedding", "cross-encoder", "template", "instructor", "colbert", "pylate", "sparse", "inference-free"],
 )
 def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any], tmp_path: Path) -> None:
     options = Options(str(make(tmp_path / "model")), tmp_path / "repository", overrides=Overrides(**overrides))
@@ -70,4 +74,4 @@ def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any],
     assert len(items) > 50
     for item in items:
         row = rows_of(item)
-        assert (row.ids, row.masked) == as_clients_do(description, tokenizer, item), item
+        assert (row.ids, row.masked, row.prompt) == as_clients_do(description, tokenizer, item), item

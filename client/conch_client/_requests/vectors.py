@@ -50,7 +50,7 @@ class EmbedJob(Job["NDArray[np.float32]"]):
     ) -> Steps[EmbedJob]:
         """The job for these texts."""
         vectors.check(model.info)
-        return cls(model.info, (yield from tokens.rows(model, inputs)), vectors)
+        return cls(model.info, (yield from tokens.pooled_rows(model, inputs)), vectors)
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
         """float32 [n, dimension], in the order of the input."""

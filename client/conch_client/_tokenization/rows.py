@@ -11,27 +11,16 @@ import numpy as np
 from conch_client._errors import Item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-
-
-class TokenIds(list[list[int]]):
-    """Token ids of each text.
-
-    Attributes:
-        truncated: Indices of the texts that lost tokens.
-    """
-
-    def __init__(self, ids: Iterable[list[int]], truncated: Sequence[int] = ()) -> None:
-        super().__init__(ids)
-        self.truncated = tuple(truncated)
 
 
 class Matrix(NamedTuple):
     """Rows as a model takes them: int64 [rows, width], 0 where a row has ended.
 
-    ``attention_mask`` is 1 for a token, and 2 for one that no other attends to.
+    ``attention_mask`` is 1 for a token, 2 for one that no other attends to, and 3 for one of a prompt that is not
+    pooled.
     The pad id does not matter: where ``attention_mask`` is 0 the server computes nothing.
     """
 
@@ -49,14 +38,14 @@ class Rows:
         lengths: int64 [n].
         segments: int64 [total], 1 for the tokens of a pair's second text; None when all are 0.
         masked: int64 [n], how many tokens at the end of each row no other attends to; None when there are none.
-        truncated: Numbers of the rows whose text lost tokens, ascending.
+        prompt: How many tokens at the beginning of every row are not pooled.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
     masked: NDArray[np.int64] | None = None
-    truncated: tuple[int, ...] = ()
+    prompt: int = 0
     _ends: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +58,10 @@ class Rows:
         segments: Sequence[Sequence[int]] | None = None,
         masked: NDArray[np.int64] | None = None,
         item: Callable[[int], Item] = Item.text,
-        truncated: Sequence[int] = (),
     ) -> Rows:
         """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers.
 
-        ``item`` is the caller's item behind the row of a number; ``truncated`` is as the attribute.
+        ``item`` is the caller's item behind the row of a number.
 
         Raises:
             InvalidInputError: A row is empty. The server would compute nothing for it.
@@ -81,15 +69,14 @@ class Rows:
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         if not lengths.all():
             raise item(int(lengths.argmin())).error("has no token that the model could read; leave it out")
-        flat_segments = None if segments is None else _flat(segments)
-        return cls(_flat(rows), lengths, flat_segments, masked, tuple(truncated))
+        return cls(_flat(rows), lengths, None if segments is None else _flat(segments), masked)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def tolist(self) -> TokenIds:
+    def tolist(self) -> list[list[int]]:
         """The rows as lists of ids."""
-        return TokenIds((row.tolist() for row in np.split(self.ids, self._ends[:-1])), self.truncated)
+        return [row.tolist() for row in np.split(self.ids, self._ends[:-1])]
 
     def matrix(self, index: NDArray[np.intp]) -> Matrix:
         """The rows with these numbers, in this order, padded to the longest of them."""
@@ -103,6 +90,7 @@ class Rows:
         mask = real.astype(np.int64)
         if self.masked is not None:
             mask += real & (columns >= (lengths - self.masked[index])[:, None])
+        mask[:, : self.prompt] *= 3
         return Matrix(ids, mask, segments)
 
 

@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first, repeats_a_text
+from conch_contract import ConchError, FramedPair, InvalidInputError, longest_first, prompt_length, repeats_a_text
 from tokenizers import Encoding, Tokenizer
 
-from conch_client._errors import CHUNKS, QUERY, Item, ServerError
+from conch_client._errors import CHUNKS, PROMPT, QUERY, Item, ServerError
 from conch_client._tokenization.long_texts import LongTexts, is_long, portions
 from conch_client._tokenization.rows import Rows
 
@@ -125,7 +125,6 @@ class TextTokenizer:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
         room = max(0, max_length - specials)
         rows: list[list[int]] = []
-        truncated = []
         # The fast variant leaves out offsets, which nothing here needs.
         encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=add_special_tokens)
         for batch in _batches(encode, texts, room):
@@ -136,11 +135,10 @@ class TextTokenizer:
                         if truncate == "none":
                             raise _too_long(item(index), encoding and len(encoding.ids), max_length)
                         _cut(bare, room, truncate)
-                        truncated.append(index)
                     encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
                 rows.append(encoding.ids)
             yield
-        return Rows.of(rows, item=item, truncated=truncated)
+        return Rows.of(rows, item=item)
 
     @_in_steps
     def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
@@ -185,6 +183,18 @@ class TextTokenizer:
         return Rows.of([encoding.ids]), ends
 
     @_in_steps
+    def prompt_length(self, prompt: str, *, max_length: int) -> Steps[int]:
+        """Tokens at the beginning of a row that are those of its prompt, the first special ones included.
+
+        Raises:
+            InvalidInputError: The prompt is so long that it is not certain where to cut it.
+        """
+        room = max(0, max_length - self._tokenizer.num_special_tokens_to_add(is_pair=False))
+        bare = yield from self._bare(prompt, room, "end", PROMPT)
+        _cut(bare, room, "end")
+        return prompt_length(self._tokenizer.post_process(bare, None, add_special_tokens=True).special_tokens_mask)
+
+    @_in_steps
     def decode(self, rows: Rows, *, skip_special_tokens: bool) -> Steps[list[str]]:
         """The text of each row of ids; ids outside the vocabulary have none."""
         texts: list[str] = []
@@ -224,7 +234,7 @@ class TextTokenizer:
         query_length = len(bare_query.ids)
         queries = {query_length: bare_query}
         enough = max(room, query_length + 1)  # tokens of a document that show which of the two is the longer
-        ids, segments, truncated = [], [], []
+        ids, segments = [], []
         for batch in _batches(encode, documents, enough):
             for index, known in batch:
                 document = known or (yield from self._bare(documents[index], enough, truncate, item(index, "")))
@@ -234,7 +244,6 @@ class TextTokenizer:
                     if truncate == "none":
                         raise _too_long(item(index, _BOTH), total + max_length - room if known else None, max_length)
                     _cut(document, document_kept, truncate)
-                    truncated.append(index)
                 if query_kept not in queries:
                     queries[query_kept] = Encoding.merge([bare_query])  # a copy: truncation happens in place
                     _cut(queries[query_kept], query_kept, truncate)
@@ -242,7 +251,7 @@ class TextTokenizer:
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
             yield
-        return Rows.of(ids, segments, item=lambda index: item(index, _PAIR), truncated=truncated)
+        return Rows.of(ids, segments, item=lambda index: item(index, _PAIR))
 
     @_in_steps
     def encode_framed(
@@ -267,21 +276,18 @@ class TextTokenizer:
         else:
             bare = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)[0]
             enough = max(enough, len(bare.ids))  # tokens of a document that show which of the two is the longer
-        rows, truncated = [], []
+        rows = []
         for part in portions(documents, len(template) + len(instruction) + len(read)):
             pairs = []
             for index in part:
                 document = yield from self._long.shortened(documents[index], enough, truncate, Item.document(index))
                 pairs.append(FramedPair.of(template, read, document, instruction))
-            encodings = self._tokenizer.encode_batch([pair.text for pair in pairs])
-            for index, pair, encoding in zip(part, pairs, encodings, strict=True):
-                ids = encoding.ids
+            for index, pair, (ids, offsets) in zip(part, pairs, self._tokens_of(pairs), strict=True):
                 if len(ids) > max_length:
                     if truncate == "none":
                         is_whole = (read, pair.text[slice(*pair.document)]) == (query, documents[index])
                         raise _too_long(Item.document(index, _BOTH), len(ids) if is_whole else None, max_length)
-                    ids = [ids[place] for place in pair.cut(encoding.offsets, max_length, truncate)]
-                    truncated.append(index)
+                    ids = [ids[place] for place in pair.cut(offsets, max_length, truncate)]  # noqa: PLW2901
                 if len(ids) > max_length:
                     raise InvalidInputError(
                         f"the instruction, with the words around it, has more tokens than the {max_length} that the "
@@ -289,7 +295,20 @@ class TextTokenizer:
                     )
                 rows.append(ids)
             yield
-        return Rows.of(rows, item=lambda index: Item.document(index, _PAIR), truncated=truncated)
+        return Rows.of(rows, item=lambda index: Item.document(index, _PAIR))
+
+    def _tokens_of(self, pairs: Sequence[FramedPair]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids of the tokens of each pair, and their places in its text; both 0 for those that the tokenizer adds."""
+        pieces = [pair.text[slice(*piece)] for pair in pairs for piece in pair.pieces]
+        encodings = iter(self._tokenizer.encode_batch(pieces))
+        for pair in pairs:
+            ids: list[int] = []
+            offsets: list[tuple[int, int]] = []
+            for piece in pair.pieces:
+                encoding = next(encodings)
+                ids += encoding.ids
+                offsets += [(begin + piece.begin, end + piece.begin) for begin, end in encoding.offsets]
+            yield ids, offsets
 
     def _bare(self, text: str, room: int, truncate: Truncate, item: Item) -> Steps[Encoding]:
         """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""

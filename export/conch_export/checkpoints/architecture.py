@@ -18,6 +18,8 @@ from conch_export.errors import SourceError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_LANGUAGE_MODELS = {"qwen2_5_vl": "qwen2_5_vl_text", "qwen3_vl": "qwen3_vl_text"}
+"""Architectures that read more than text, and those of the language models in them, which are read alone."""
 _BASES = {
     "modernbert": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
     "gemma3_text": {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"},
@@ -63,6 +65,8 @@ def in_this_generation(stated: Settings) -> Settings:
         UnsupportedError: it states something that transformers 4 has no form for.
         SourceError: it is damaged.
     """
+    if stated.get("model_type") in _LANGUAGE_MODELS:
+        stated = _language_model(stated)
     values = dict(stated)
     if stated.get("rope_parameters") is not None:
         del values["rope_parameters"]
@@ -158,6 +162,13 @@ def refuse_wrong_types(stated: Settings, read: Mapping[str, type]) -> None:
             raise stated.wrong(key, f"a whole number from {least} to {_MOST}")
         if kind is float and not 0 < value < 1e12:
             raise stated.wrong(key, "a number above 0")
+
+
+def _language_model(stated: Settings) -> Settings:
+    """The settings of the language model; before transformers 4.52 they stood beside `vision_config`."""
+    outer = {key: value for key, value in stated.items() if key != "text_config"}
+    values = {**outer, **stated.inner("text_config"), "model_type": _LANGUAGE_MODELS[stated["model_type"]]}
+    return Settings(stated.place, values)
 
 
 def _rotary(stated: Settings) -> dict[str, Any]:

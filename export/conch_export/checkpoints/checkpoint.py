@@ -218,6 +218,11 @@ class Checkpoint:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    @property
+    def adds_special_tokens(self) -> bool:
+        """Whether the tokenizer puts tokens around a text."""
+        return int(self._tokenizer.num_special_tokens_to_add(is_pair=False)) > 0
+
     def mask_id(self) -> int:
         """The id of the mask token; raises UnsupportedError where there is none."""
         return self.token_id(self.served_tokenizer.mask or "[MASK]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import Task, is_pair_template, takes_instruction
+from conch_contract import Task, is_pair_template, splits_texts, takes_instruction
 
 from conch_export.checkpoints.adapters.own import refuse_unchosen
 from conch_export.checkpoints.architecture import refuse_unread, refuse_wrong_types
@@ -132,6 +132,19 @@ def _refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | 
         raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
 
 
+def _refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt: bool) -> None:
+    """Refuse what is defined by the mean of tokens for a model that pools otherwise."""
+    if late_chunking and pooling is not Pooling.MEAN:
+        msg = f"--late-chunking needs a model that pools by the mean, and this one pools by {pooling.value}"
+        raise UnsupportedError(f"{msg}: leave it out")
+    if not pools_prompt and pooling is not Pooling.MEAN:
+        msg = f"prompts left out of the pooling (include_prompt) are built for the mean, not for {pooling.value}"
+        raise UnsupportedError(msg)
+    if not pools_prompt and late_chunking:
+        msg = "--late-chunking is not built for a model that leaves prompts out of its pooling: leave it out"
+        raise UnsupportedError(msg)
+
+
 def _static(
     checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, *, late_interaction: bool | None, **common: Any
 ) -> StaticModel:
@@ -150,7 +163,7 @@ def _static(
     _refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
     _refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
     modules, usage = Modules(checkpoint), known_usage(common["source"])
-    dense, (vocabulary, hidden) = modules.dense(), files.table.shape
+    dense, (vocabulary, hidden) = modules.dense(), files.shape
     width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
     stated = files.normalize if overrides.normalize is None else overrides.normalize
     prompts, default = read_prompts(checkpoint, usage, overrides)
@@ -267,6 +280,8 @@ class _Reader:
         common |= self.prompts() | self._segments()
         if layered:
             pooling, layers = self.modules.pooling(), self.modules.scoring()
+            if not self.modules.pools_prompt:
+                raise UnsupportedError("prompts left out of a cross-encoder's pooling (include_prompt) are not built")
             return ModularCrossEncoder(**common, pooling=pooling, layers=layers)
         refuse_unknown_classifier(self._checkpoint.model_type)
         number = self._labels.number(label)
@@ -310,18 +325,11 @@ class _Reader:
 
     def embedding(self, common: dict[str, Any], *, late_interaction: bool) -> EmbeddingModel:
         """The description of a model that gives one vector for a text."""
-        if not self._usage.pools_prompt:
-            msg = (
-                "its authors leave instructions out of the pooling (include_prompt), which is not built: the graphs "
-                "get tokens, which do not say where the instruction ends"
-            )
-            raise UnsupportedError(msg)
         overrides, dense = self._overrides, self.modules.dense()
         centred = overrides.matryoshka_centred
         width, pooling = dense[-1].width if dense else common["hidden"], self.modules.pooling(overrides.pooling)
-        if overrides.late_chunking and pooling is not Pooling.MEAN:
-            msg = f"--late-chunking needs a model that pools by the mean, and this one pools by {pooling.value}"
-            raise UnsupportedError(f"{msg}: leave it out")
+        pools_prompt = self.modules.pools_prompt and self._usage.pools_prompt
+        _refuse_unfit_pooling(pooling, late_chunking=bool(overrides.late_chunking), pools_prompt=pools_prompt)
         return EmbeddingModel(
             **common,
             **self.prompts(),
@@ -329,6 +337,7 @@ class _Reader:
             dense=dense,
             dimension=width,
             normalize=self.modules.normalize(overrides.normalize),
+            pools_prompt=pools_prompt,
             matryoshka=read_matryoshka(self._checkpoint, width, self._usage, overrides.matryoshka),
             matryoshka_centred=self._usage.matryoshka_centred if centred is None else centred,
             similarity=read_similarity(self._checkpoint),
@@ -347,6 +356,9 @@ class _Reader:
         if not is_pair_template(template):
             msg = "a generative reranker needs --pair-template with {query} and {document} in it, once each"
             raise UnsupportedError(msg)
+        if splits_texts(template) and self._checkpoint.adds_special_tokens:
+            msg = "the pair template has {split} in it, which is not built for a tokenizer that adds special tokens"
+            raise UnsupportedError(f"{msg}: leave it out")
         if takes_instruction(template) and not instruction:
             msg = "the pair template has {instruction} in it: state that of requests without one, --default-instruction"
             raise UndecidedError(msg)

@@ -16,6 +16,7 @@ from conch_export.checkpoints.known_keys import MODULES
 from conch_export.checkpoints.settings import read_settings
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
+from conch_export.model.arrays import LazyArray
 from conch_export.model.description import (
     CrossEncoder,
     Description,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.lookups.static import StaticFiles
-    from conch_export.model.arrays import LazyArray
     from conch_export.model.description import ModuleLayer
     from conch_export.model.heads import Head, HeadLayer
     from conch_export.model.network import Norm
@@ -113,7 +113,8 @@ def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
     """The head of an embedding model, a cross-encoder or a classifier."""
     match description:
         case EmbeddingModel(pooling=pooling, dense=dense, normalize=normalize):
-            return Pooled(pooling, (*_layers(checkpoint, dense), *([Unit()] if normalize else [])))
+            layers = (*_layers(checkpoint, dense), *([Unit()] if normalize else []))
+            return Pooled(pooling, layers, description.pools_prompt)
         case ModularCrossEncoder(pooling=pooling, layers=layers):
             return Pooled(pooling, _layers(checkpoint, layers))
         case GenerativeReranker(score_tokens=(yes, no)):
@@ -127,7 +128,8 @@ def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:
 def read_static(description: EmbeddingModel, files: StaticFiles, checkpoint: Checkpoint) -> Static:
     """A static embedding model."""
     layers = (*_layers(checkpoint, description.dense), *([Unit()] if description.normalize else []))
-    return Static(files.table, files.unknown, layers)
+    table = LazyArray(files.shape, lambda: files.table)
+    return Static(table, description.max_length, files.unknown, layers)
 
 
 def read_query_weights(checkpoint: Checkpoint) -> NDArray[np.float32]:

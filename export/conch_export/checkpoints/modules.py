@@ -97,17 +97,16 @@ class Modules:
             options = "|".join(pooling.value for pooling in Pooling)
             msg = f"the checkpoint does not say how to pool: state its authors' choice with --pooling {options}"
             raise UndecidedError(msg)
-        if not stated.of("include_prompt", bool, default=True):
-            msg = (
-                "the checkpoint leaves prompts out of the pooling (include_prompt), which is not built: the graphs "
-                "get tokens, which do not say where the prompt ends"
-            )
-            raise UnsupportedError(msg)
         modes = _pooling_modes(stated)
         if len(modes) != 1 or modes[0] not in _POOLINGS:
             msg = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
             raise UnsupportedError(msg)
         return _POOLINGS[modes[0]]
+
+    @property
+    def pools_prompt(self) -> bool:
+        """Whether the tokens of a prompt are pooled with those of the text."""
+        return self._settings("Pooling").of("include_prompt", bool, default=True)
 
     def normalize(self, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
         """Whether vectors leave with length 1; raises UndecidedError where nothing states it."""
@@ -279,7 +278,9 @@ class Modules:
             return True
         msg = (
             f"queries that go through {', '.join(queries)} beside documents that go through {', '.join(self.kinds)} "
-            "are not built (known: a SparseStaticEmbedding for queries of a model that ends in SpladePooling)"
+            "are not built into one model (known: a SparseStaticEmbedding for queries of a model that ends in "
+            "SpladePooling): export each side as a model of its own, a copy of the folder without its router's file "
+            "whose modules.json lists the modules of that side, and send queries to the one, documents to the other"
         )
         raise UnsupportedError(msg)
 

@@ -53,7 +53,8 @@ def authorise(source: Source, *, trusted: bool) -> None:
             f"{config.place} names code of its own for this {config['model_type']!r} (auto_map, "
             f"{entries['AutoModel']}). `conch export {FLAG}` runs that, with your rights, to convert and to verify: "
             "read it first. From the Hub it takes --revision with a full commit; bundles carry no code. Where "
-            "transformers computes the same, export a copy of the folder without auto_map"
+            "transformers computes the same, export a copy of the folder without auto_map; where a decoder's tokens "
+            "see both ways and nothing else differs, with is_causal = false in that copy"
         )
         raise UndecidedError(msg)
     for entry in _strings(entries):

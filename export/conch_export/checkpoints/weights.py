@@ -37,6 +37,8 @@ _SAVED_AS = {
     "xlm-roberta": "roberta",
 }
 """Architectures whose tensors transformers saves under the name of another."""
+_INNER = ("model.language_model.", "language_model.")
+"""Before the names of a language model that is part of a model of more than text."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Types that hold plain numbers; quantized ones need a scale, which is not read."""
 
@@ -66,7 +68,7 @@ class Weights:
             SourceError: a file is truncated or damaged.
         """
         tensors = {_renamed(name): (path, name) for path in files for name in _tensor_names(path)}
-        candidates = (f"{_SAVED_AS.get(model_type, model_type)}.", "model.", "")
+        candidates = (f"{_SAVED_AS.get(model_type, model_type)}.", *_INNER, "model.", "")
         prefix = next(p for p in candidates if not tensors or any(name.startswith(p) for name in tensors))
         return cls(tensors, prefix, candidates)
 

@@ -34,6 +34,7 @@ class Family(ABC):
         built: the values that are built, of keys that may have others.
         unread: further keys that published checkpoints state, though its authors' implementation never reads them.
         ends_rows: whether the architecture itself limits the length of rows, as positions do.
+        key_mapping: regular expressions for tensors that transformers does not find by itself, as it takes them.
     """
 
     model_types: ClassVar[tuple[str, ...]]
@@ -42,6 +43,7 @@ class Family(ABC):
     built: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     unread: ClassVar[str] = ""
     ends_rows: ClassVar[bool] = True
+    key_mapping: ClassVar[Mapping[str, str]] = {}
 
     @property
     def keys(self) -> dict[str, type]:

@@ -135,6 +135,7 @@ class EmbeddingModel(VectorModel):
     Attributes:
         pooling: of the token embeddings.
         normalize: whether vectors leave with length 1.
+        pools_prompt: whether the tokens of a prompt are pooled with those of the text.
         matryoshka: lengths that vectors may be cut to, longest first; empty for none.
         matryoshka_centred: whether the mean of a vector's numbers is taken from them before it is cut.
         similarity: how its authors compare vectors ("cosine", "dot"), empty where they do not state it.
@@ -147,6 +148,7 @@ class EmbeddingModel(VectorModel):
     task = Task.EMBEDDING
     pooling: Pooling
     normalize: bool
+    pools_prompt: bool = True
     matryoshka: tuple[int, ...] = ()
     matryoshka_centred: bool = False
     similarity: str = ""

@@ -9,9 +9,7 @@ from conch_export.errors import UnsupportedError
 from conch_export.model.network import Linear, Norm
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from conch_export.model.arrays import Array
     from conch_export.model.description import Pooling
 
 ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid", "gelu", "silu")
@@ -67,10 +65,17 @@ HeadLayer = Dense | Norm | Unit | LogOdds
 
 @dataclass(frozen=True)
 class Pooled:
-    """Pooling, then layers: embeddings, and scores of cross-encoders."""
+    """Pooling, then layers: embeddings, and scores of cross-encoders.
+
+    Attributes:
+        pooling: of the token embeddings.
+        layers: after it.
+        pools_prompt: whether the tokens of a prompt, whose mask is 3, are pooled too.
+    """
 
     pooling: Pooling
     layers: tuple[HeadLayer, ...] = ()
+    pools_prompt: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,10 +139,12 @@ class Static:
 
     Attributes:
         table: [vocabulary, width].
+        max_length: most tokens of a text.
         unknown: the token that does not count; None for none.
         layers: after the mean.
     """
 
-    table: NDArray[np.float32]
+    table: Array
+    max_length: int
     unknown: int | None = None
     layers: tuple[HeadLayer, ...] = ()

@@ -41,12 +41,14 @@ class Row:
         types: segment of every token.
         masked: how many tokens at its end no other attends to.
         chunk_ends: one past the last token of each of its chunks, where it has some.
+        prompt: how many tokens at its beginning are not pooled.
     """
 
     ids: list[int]
     types: list[int]
     masked: int = 0
     chunk_ends: tuple[int, ...] = ()
+    prompt: int = 0
 
 
 class EncoderGraph:
@@ -121,7 +123,7 @@ def _joined(numbers: list[list[int]]) -> NDArray[np.int64]:
 
 
 def _mask(row: Row) -> list[int]:
-    return [1] * (len(row.ids) - row.masked) + [2] * row.masked
+    return [3] * row.prompt + [1] * (len(row.ids) - row.prompt - row.masked) + [2] * row.masked
 
 
 def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> ort.InferenceSession:

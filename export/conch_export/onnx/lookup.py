@@ -58,9 +58,9 @@ class _Rows:
         restore(g, kept, self._layout.places, filler, output)
 
 
-def static_graph(model: Static, max_length: int) -> Graph:
+def static_graph(model: Static) -> Graph:
     """Token ids to FP32 [R, width] called `embedding`; zeros, before the layers, for a text of unknown tokens alone."""
-    rows = _Rows(len(model.table), max_length)
+    rows = _Rows(len(model.table), model.max_length)
     g, table = rows.g, rows.g.constant(model.table, "table")
 
     def one_row(inner: GraphBuilder, first: str, last: str) -> str:

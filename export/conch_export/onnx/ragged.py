@@ -1,7 +1,8 @@
 """From the slots of a run to its real tokens, row by row.
 
 Of S slots in C rows (see `layout`), T hold a real token. `attention_mask` says which: 1 is a real token, 2 is a masked
-one at the end of its row, which attends to the others and is not attended to.
+one at the end of its row, which attends to the others and is not attended to, and 3 is one of a prompt at the beginning
+of its row, which is computed like the others and left out of the pooling by heads that do that.
 """
 
 from __future__ import annotations
@@ -106,6 +107,16 @@ def _masked(g: GraphBuilder, mask: str, slot_rows: str, first: str, counts: str)
     seen_counts = g.node("Min", _sum_by_row(g, seen, slot_rows, counts), counts)
     # Max, because a row of masked tokens alone needs a key to attend to: attention over no key is an empty axis.
     return g.node("Add", first, g.node("Max", seen_counts, g.int64(1)))
+
+
+def after_prompts(g: GraphBuilder, layout: Layout, tokens: Tokens) -> Spans:
+    """The spans of the rows without their prompts; of a row of nothing else the last token stays."""
+    mask = layout.read(MASK, tokens.slots, tokens.rows)
+    of_prompt = g.cast(g.node("Equal", mask, g.int64(3)), TensorProto.INT64)
+    counts = _sum_by_row(g, of_prompt, tokens.rows, tokens.spans.last)
+    # Min, because pooling over no token is an operation on an empty axis.
+    last_token = g.node("Sub", tokens.spans.last, g.int64(1))
+    return Spans(g.node("Min", g.node("Add", tokens.spans.first, counts), last_token), tokens.spans.last)
 
 
 def slot_places(g: GraphBuilder, layout: Layout, tokens: Tokens) -> tuple[str, str]:

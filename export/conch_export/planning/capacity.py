@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.build import refuse_unbuildable
-from conch_export.checkpoints.heads import read_head
+from conch_export.checkpoints.heads import read_head, read_static
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
-from conch_export.model.description import Pooling, Precision
+from conch_export.model.description import Pooling, Precision, StaticModel
+from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import Row, feed
+from conch_export.onnx.lookup import static_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 from conch_export.options import described
@@ -69,7 +71,7 @@ class Capacity:
     """What a checkpoint takes: to be exported, and when it is served.
 
     Attributes:
-        encoder: what it computes.
+        encoder: what it computes, or looks up.
         precision: of its matrix products.
         footprint: what its memory depends on.
         length: tokens of a row that it is planned for.
@@ -82,7 +84,7 @@ class Capacity:
         unsaid: what an export asks for and the plan does not need to know; empty for nothing.
     """
 
-    encoder: Encoder
+    encoder: Encoder | Static
     precision: Precision
     footprint: Footprint
     length: int
@@ -181,14 +183,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     """
     description, checkpoint, unsaid = _described(options, progress)
     _refuse_unexportable(options, description, checkpoint)
-    family = family_of(checkpoint.config) if checkpoint.static is None else None
-    if family is None:
-        msg = (
-            f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "
-            "export it and measure it with `conch verify`"
-        )
-        raise UnsupportedError(msg)
-    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+    encoder = _encoder(description, checkpoint)
     models = [model for model in public_models(description) if model.head is not None]
     heads = {str(model.head): read_head(description, model, checkpoint) for model in models}
     return Capacity(
@@ -206,6 +201,19 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     )
 
 
+def _encoder(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
+    """What stands before the heads; of a static model all of it."""
+    if isinstance(description, StaticModel) and checkpoint.static is not None:
+        return read_static(description, checkpoint.static, checkpoint)
+    if (family := family_of(checkpoint.config)) is None:
+        msg = (
+            f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "
+            "export it and measure it with `conch verify`"
+        )
+        raise UnsupportedError(msg)
+    return family.read_encoder(checkpoint.config, checkpoint.weights)
+
+
 def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
     """Refuse what an export refuses before it reads any weight."""
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +227,7 @@ def _planned(name: str, head: Head, description: Description, options: Options) 
     return PlannedHead(name, footprint, head_instances(description, options.plan.instances))
 
 
-def _disk(encoder: Encoder, heads: Iterable[Head], description: Description, precision: Precision) -> int:
+def _disk(encoder: Encoder | Static, heads: Iterable[Head], description: Description, precision: Precision) -> int:
     """Bytes of graphs and tokenizer."""
     behind = sum(HeadFootprint.of(head, description.hidden, precision).weights for head in heads)
     return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
@@ -235,8 +243,11 @@ def _described(options: Options, progress: Progress) -> tuple[Description, Check
         return (*described(replace(options, overrides=assumed), progress, hashed=False), str(error))
 
 
-def _graph(encoder: Encoder, precision: Precision) -> Graph:
+def _graph(encoder: Encoder | Static, precision: Precision) -> Graph:
     """As an export makes it, but with scales of random tokens: they take as much memory as those of real text."""
+    if isinstance(encoder, Static):
+        graph = static_graph(encoder)
+        return quantize(graph, {}) if precision is Precision.INT8 else graph
     graph = encoder_graph(encoder)
     if precision is Precision.FP32:
         return graph

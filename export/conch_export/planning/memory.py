@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch_export.model.description import Pooling, Precision
-from conch_export.model.heads import Dense, Lexical, Pooled, Vocabulary
+from conch_export.model.heads import Dense, Lexical, Pooled, Static, Vocabulary
 from conch_export.model.network import Experts, Linear
 from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
@@ -75,7 +75,7 @@ class Footprint:
         tables: bytes of the weights that are looked up or added.
         matrices: bytes of the weights that are multiplied with.
         widest: numbers of a token that are alive at the widest point of a layer.
-        hidden: width of a token's vector.
+        hidden: width of a token's vector in what the graph gives; 0 where that is one vector for each row.
         heads: of attention.
         tiled: whether long rows are computed in tiles of scores, which a bias, a window or a causal mask requires.
         max_length: most tokens that a row may have.
@@ -90,8 +90,10 @@ class Footprint:
     max_length: int
 
     @classmethod
-    def of(cls, encoder: Encoder, precision: Precision) -> Footprint:
-        """The footprint of an encoder's graph in this precision."""
+    def of(cls, encoder: Encoder | Static, precision: Precision) -> Footprint:
+        """The footprint of an encoder's graph, or of a static model's, in this precision."""
+        if isinstance(encoder, Static):
+            return cls._of_static(encoder, precision)
         linears = [linear for layer in encoder.layers for linear in _linears(layer)]
         linears += [] if encoder.projection is None else [encoder.projection]
         looked_up = (encoder.embeddings, encoder.positions, encoder.types)
@@ -106,6 +108,20 @@ class Footprint:
             heads=max(layer.attention.heads for layer in encoder.layers),
             tiled=not all(layer.attention.is_plain for layer in encoder.layers),
             max_length=encoder.max_length,
+        )
+
+    @classmethod
+    def _of_static(cls, static: Static, precision: Precision) -> Footprint:
+        """A row's vectors are held as they are looked up and as they count; it gives one vector for each row."""
+        layers = [layer.linear for layer in static.layers if isinstance(layer, Dense)]
+        return cls(
+            tables=_table_bytes(static.table, precision),
+            matrices=sum(_matrix_bytes(layer, Precision.FP32) for layer in layers),
+            widest=2 * int(static.table.shape[1]),
+            hidden=0,
+            heads=0,
+            tiled=False,
+            max_length=static.max_length,
         )
 
     @property

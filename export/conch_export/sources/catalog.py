@@ -19,8 +19,6 @@ else:
     import tomli as tomllib
 
 _DEFAULT_BRANCH = "main"
-_POOLED_WITHOUT_PROMPTS = {f"hkunlp/instructor-{size}" for size in ("base", "large", "xl")}
-"""Not listed, as they are refused; their files do not state why."""
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -173,4 +171,4 @@ def of_hub_id(hub_id: str) -> Entry | None:
 def usage_of(hub_id: str) -> Usage:
     """How the authors of a model say it is used; of one that is not listed, that nothing is known."""
     entry = of_hub_id(hub_id)
-    return entry.usage if entry else Usage(pools_prompt=hub_id.lower() not in _POOLED_WITHOUT_PROMPTS)
+    return entry.usage if entry else Usage()

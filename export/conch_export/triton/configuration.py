@@ -287,6 +287,7 @@ def _facts(description: Description, model: PublicModel) -> dict[str, Any]:
     return {
         **facts,
         "pooling": description.pooling.value,
+        "pools_prompt": description.pools_prompt,
         "normalized": description.normalize,
         "matryoshka_dimensions": description.matryoshka,
         "matryoshka_centred": description.matryoshka_centred,

@@ -26,6 +26,7 @@ from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
+from conch_export.checkpoints.usage import known_usage
 from conch_export.errors import VerificationError
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, StaticModel
@@ -137,9 +138,11 @@ class TemplateReranker:
 
     def ids(self, item: Item) -> list[int]:
         """Tokens of the text that holds the pair."""
-        before, _, rest = self._template.partition("{query}")
-        text = before.replace("{document}", item.text) + item.query + rest.replace("{document}", item.text)
-        ids: list[int] = self._tokenizer(text)["input_ids"]
+        ids: list[int] = []
+        for part in self._template.split("{split}"):
+            before, found, rest = part.partition("{query}")
+            text = before.replace("{document}", item.text) + (item.query if found else "")
+            ids += self._tokenizer(text + rest.replace("{document}", item.text))["input_ids"]
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
@@ -169,6 +172,8 @@ def load_library(description: Description, overrides: Overrides) -> Library:
             )
             raise VerificationError(msg) from error
     model = _overridden(model.eval(), description, overrides)
+    if description.task is Task.EMBEDDING and not known_usage(description.source).pools_prompt:
+        model.set_pooling_include_prompt(include_prompt=False)  # as the library does for what has these Hub ids
     if isinstance(model[0], Transformer):
         _see_both_ways(model[0].model)
     _prepare_tokenizer(model, description, overrides)
@@ -214,7 +219,9 @@ def _load(description: Description) -> tuple[str, Any]:
         return f"the checkpoint's own code, {name}", _of_modules(description, checkpoint, first)
     name += ", the checkpoint's own code" if trusted else f", transformers {transformers.__version__}"
     name += f", peft {version('peft')}" if checkpoint.has_peft_adapter else ""
-    options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    if family is not None and family.key_mapping:
+        options["key_mapping"] = dict(family.key_mapping)
     more: dict[str, Any] = {"model_kwargs": options, "local_files_only": True, "trust_remote_code": trusted}
     with as_installed(checkpoint, trusted=trusted) as folder:
         if description.task is Task.SPARSE or (checkpoint.modules and description.task is not Task.MULTI_VECTOR):
@@ -276,8 +283,9 @@ def _overridden(model: Any, description: Description, overrides: Overrides) -> A
     modules = list(model)
     if overrides.pooling is not None:
         mode = _POOLING_MODES.get(overrides.pooling, overrides.pooling.value)
+        pools_prompt = all(module.include_prompt for module in modules if isinstance(module, Pooling))
         modules = [modules[0], *(module for module in modules[1:] if not isinstance(module, Pooling))]
-        modules.insert(1, Pooling(description.hidden, pooling_mode=mode))
+        modules.insert(1, Pooling(description.hidden, pooling_mode=mode, include_prompt=pools_prompt))
     if overrides.normalize is not None:
         modules = [module for module in modules if not isinstance(module, Normalize)]
         modules += [Normalize()] if overrides.normalize else []

@@ -164,7 +164,11 @@ class PlainModule(torch.nn.Module):
         texts = [inputs[0]] if isinstance(inputs[0], str) else list(inputs[0])
         texts[0] = (prompt or "") + texts[0]
         options = {"truncation": "longest_first", "max_length": self.max_seq_length, "return_tensors": "pt"}
-        return dict(self.tokenizer(*texts, return_token_type_ids=True, **options))
+        features = dict(self.tokenizer(*texts, return_token_type_ids=True, **options))
+        if prompt:  # for a pooling that leaves it out
+            ids = self.tokenizer(prompt, truncation=True, max_length=self.max_seq_length)["input_ids"]
+            features["prompt_length"] = len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
+        return features
 
     @torch.inference_mode()
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:

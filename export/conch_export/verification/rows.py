@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_contract import QUERY_PROMPT, FramedPair, Task
+from conch_contract import QUERY_PROMPT, FramedPair, Task, prompt_length
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.model.description import GenerativeReranker, SparseModel, StaticModel, interaction_of
+from conch_export.model.description import EmbeddingModel, GenerativeReranker, SparseModel, StaticModel, interaction_of
 from conch_export.onnx.engine import Row
 from conch_export.verification.samples import Item, Role
 from conch_export.verification.texts import docstrings, spread
@@ -55,9 +55,12 @@ class Rows:
             encoding = self._encode((prompt + item.text)[: description.max_characters])
         elif item.role is not Role.PAIR:
             encoding = self._encode(prompt + item.text)
+            return Row(encoding.ids, encoding.type_ids, prompt=self._prompt_length(prompt))
         elif isinstance(description, GenerativeReranker):
             template, instruction = description.pair_template, description.default_instruction
-            encoding = self._encode(FramedPair.of(template, item.query, item.text, instruction).text)
+            pair = FramedPair.of(template, item.query, item.text, instruction)
+            parts = [self._encode(pair.text[slice(*piece)]) for piece in pair.pieces]
+            return Row([number for part in parts for number in part.ids], [0] * sum(len(part.ids) for part in parts))
         else:
             encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
@@ -68,6 +71,12 @@ class Rows:
         text = description.prompts.get(side, "") + item.text
         encoding = self._encode(text, special=side != QUERY_PROMPT)
         return Row(encoding.ids, encoding.type_ids)
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Tokens of a prompt that are not pooled."""
+        if not prompt or not isinstance(self._description, EmbeddingModel) or self._description.pools_prompt:
+            return 0
+        return prompt_length(self._encode(prompt).special_tokens_mask)
 
     def _encode(self, *texts: str, length: int | None = None, special: bool = True) -> Encoding:
         self._tokenizer.enable_truncation(length or self._description.max_length)

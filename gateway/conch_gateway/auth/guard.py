@@ -34,23 +34,17 @@ class Guard:
     """Lets a request pass whose key permits it.
 
     Args:
-        quotas: of the keys.
         backlog: returns the one that every request joins; None where there are several, or the cache may answer.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        keyring: Keyring,
-        quotas: Quotas,
-        admission: Admission,
-        backlog: Callable[[], Backlog | None],
+        self, app: ASGIApp, keyring: Keyring, admission: Admission, backlog: Callable[[], Backlog | None]
     ) -> None:
         self._app = app
         self._keyring = keyring
         self._admission = admission
         self._backlog = backlog
-        self._quotas = quotas
+        self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request, or answer why it may not pass."""
@@ -58,7 +52,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            await self._check(scope)
+            self._check(scope)
         except GatewayError as error:
             # Answered here, inside of CORS: without its headers a browser would not show the error to the page.
             response = await error_response(Request(scope), error)
@@ -72,7 +66,7 @@ class Guard:
             if usage is not None:
                 self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
 
-    async def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> None:
         # The application may be mounted below a path of another server's.
         path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
         if _OPEN.fullmatch(path) or (scope["method"] == "GET" and path in PAGES):
@@ -80,7 +74,7 @@ class Guard:
             return
         admin = path.startswith(_ADMIN)
         if admin or self._keyring.closed:
-            key = await self._authorised(headers, admin=admin)
+            key = self._authorised(headers, admin=admin)
             identify(scope, key=key, caller=key.name)
         if scope["method"] == "POST" and not admin:
             # Before the body is read only its length is known: at least one text, of at least so many tokens.
@@ -97,7 +91,7 @@ class Guard:
         secret = _presented(headers)
         return (self._keyring.find(secret) if secret else None) or NOBODY
 
-    async def _authorised(self, headers: Mapping[bytes, bytes], *, admin: bool) -> Key:
+    def _authorised(self, headers: Mapping[bytes, bytes], *, admin: bool) -> Key:
         if admin and not self._keyring.has_admin:
             raise ForbiddenError(f"administration is shut; set CONCH_ADMIN_KEY, or make a key with: {_CREATE}")
         secret = _presented(headers)
@@ -110,7 +104,7 @@ class Guard:
             )
         if admin and not key.admin:
             raise ForbiddenError(f"key {key.name!r} is not an administrator's; make one with: {_CREATE}")
-        await self._quotas.begin(key)
+        self._quotas.begin(key)
         return key
 
 

@@ -13,6 +13,7 @@ from math import inf
 from conch_client import AsyncClient, InvalidInputError, ModelInfo, Token
 from conch_contract import FramedPair, Task, Truncate
 
+from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import RerankJob
 
 _RESERVED = 8  # a pair's special tokens, four at most, and what a piece may have more than it had within the text
@@ -37,15 +38,17 @@ class Parts:
 class LongDocuments:
     """Cuts and splits documents by the tokens of the model that is to read them."""
 
-    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
+    def __init__(self, client: AsyncClient, timeout_s: float, max_parts: int) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._max_parts = max_parts
 
     async def parts(self, info: ModelInfo, job: RerankJob, truncate: Truncate) -> Parts:
         """Return what is read of each document.
 
         Raises:
             InvalidInputError: the parts do not hold all of a document, and nothing may be cut.
+            InvalidValueError: they are more than a request may have documents.
         """
         documents, count = job.documents, job.document_parts
         asked, room = job.document_tokens or inf, await self._room(info, job) if count > 1 else inf
@@ -63,6 +66,12 @@ class LongDocuments:
             list(_split(text, rows[place][: int(most)], room, is_cut=place in cut)) if place in rows else [text]
             for place, text in enumerate(documents)
         ]
+        if (found := sum(map(len, pieces))) > self._max_parts:
+            msg = (
+                f"max_chunks_per_doc: the documents are {found} parts, and at most {self._max_parts} are read in one "
+                "request; allow fewer parts, or send fewer documents"
+            )
+            raise InvalidValueError(msg, param="max_chunks_per_doc")
         return Parts(
             [piece for each in pieces for piece in each],
             [place for place, each in enumerate(pieces) for _ in each],

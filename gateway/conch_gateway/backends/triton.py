@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
-from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token, TokenIds
+from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token
 from conch_contract import Task
 
 from conch_gateway.backends.backend import ReplacedError
@@ -54,7 +54,7 @@ class Triton:
         self._stated_calls = settings.triton_calls
         self._calls: dict[str, int] = {}
         self._slots = Slots(settings.triton_calls or _CALLS_EACH)
-        self._long = LongDocuments(client, settings.timeout_s)
+        self._long = LongDocuments(client, settings.timeout_s, settings.max_inputs)
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
         self.shared_backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
 
@@ -72,6 +72,8 @@ class Triton:
 
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension]; raises ReplacedError."""
+        if is_text(job.texts) and not info.pools_prompt:
+            return await self._embed_whole(info, job, reservation)
         ids, tokenize_s = await self._tokenized(info, job)
         row_tokens = list(map(len, ids))
         reservation.join(self._backlog_for(info), row_tokens, info.max_rows)
@@ -80,7 +82,17 @@ class Triton:
         # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
         if tokenize_s is not None and await self._client.model(info.name) != info:
             raise ReplacedError
-        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s, truncated=len(ids.truncated))
+        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
+
+    async def _embed_whole(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
+        """Embed texts in calls of their own: among ids of other requests nothing says where a prompt ends."""
+
+        async def ask(texts: Texts, **options: Any) -> list[Vectors]:
+            normalize = job.normalize is not False
+            return list(await self._client.embed(texts, dimensions=job.dimensions, normalize=normalize, **options))
+
+        answer = await self._each(ask, info, job, reservation)
+        return Answer(np.stack(answer.given), answer.tokens, answer.row_tokens, answer.tokenize_s)
 
     async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension] of texts that are the chunks of one document."""
@@ -144,8 +156,7 @@ class Triton:
         for _, document, score in ranked:
             best.setdefault(document, Ranked(document, score))
         tokens = sum(ranking.tokens for _, ranking in rankings)
-        truncated = sum(len(ranking.truncated) for _, ranking in rankings)
-        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes, truncated=truncated)
+        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes)
 
     async def classify(
         self, info: ModelInfo, job: ClassificationJob, reservation: Reservation
@@ -170,8 +181,7 @@ class Triton:
             for place, scores in zip(places, found.scores.tolist(), strict=True):
                 each = map(Prediction, found.labels, scores)
                 predictions[place] = sorted(each, key=lambda prediction: -prediction.score)
-        truncated = sum(len(found.truncated) for _, found in calls)
-        return Answer(predictions, sum(found.tokens for _, found in calls), truncated=truncated)
+        return Answer(predictions, sum(found.tokens for _, found in calls))
 
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
@@ -199,11 +209,6 @@ class Triton:
             await self._client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
         elif Task.CLASSIFICATION in self.tasks(info):
             await self._client.classify([_PROBE], model=info.name, timeout_s=timeout_s)
-
-    async def vector(self, info: ModelInfo, text: str, timeout_s: float) -> Vectors:
-        """Return the vector of one text, float32 [dimension], in a call of its own beside all others."""
-        (vector,) = await self._client.embed([text], model=info.name, timeout_s=timeout_s)
-        return np.asarray(vector, np.float32)
 
     async def close(self) -> None:
         """Close the client."""
@@ -242,12 +247,12 @@ class Triton:
 
         answers = await in_calls(compute, sizes, reservation, info.max_rows)
         given = list(chain.from_iterable(answer for _, answer in answers))
-        return Answer(given, sum(sizes), tokenize_s=tokenize_s, truncated=len(ids.truncated))
+        return Answer(given, sum(sizes), sizes, tokenize_s)
 
-    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[TokenIds, float | None]:
+    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[list[list[int]], float | None]:
         """Return the token ids of each text and the seconds that it took; None for ids that were given."""
         if not is_text(job.texts):
-            return TokenIds(job.texts), None
+            return job.texts, None
         started = perf_counter()
         ids = await self._client.tokenize(job.texts, **self._options(info, job))
         return ids, perf_counter() - started

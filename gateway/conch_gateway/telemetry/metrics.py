@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from conch_client import NotComputedError
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from conch_gateway.errors import RULES, problem_of
+from conch_gateway.errors import problem_of
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.scheduling.load import UNKNOWN, Load, loads
 from conch_gateway.scheduling.slots import Slots
@@ -24,15 +23,11 @@ _ABANDONED = 499  # nginx's status for a request that ended without an answer
 
 
 class Metrics:
-    """The gateway's metrics.
-
-    Attributes:
-        registry: of all of them.
-    """
+    """The gateway's metrics."""
 
     def __init__(self, admission: Admission, slots: Slots) -> None:
         """`slots` are those of Triton."""
-        self.registry = registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
         )
@@ -43,22 +38,10 @@ class Metrics:
         self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
         self._cache = Counter(
             "conch_gateway_cache_texts",
-            "Texts that were looked for in the cache: hit or miss.",
+            "Texts that were looked for in the cache.",
             ("model", "result"),
             registry=registry,
         )
-        self._truncated = Counter(
-            "conch_gateway_truncated_texts", "Texts and documents that lost tokens.", ("model",), registry=registry
-        )
-        self._nan_rows = Counter(
-            "conch_gateway_nan_rows",
-            "Texts and documents that a model answered with NaN.",
-            ("model",),
-            registry=registry,
-        )
-        # From the start, because a rate misses the step from nothing to a counter's first value.
-        for rule in RULES.values():
-            self._errors.labels(rule.code)
         self._seconds = Histogram(
             "conch_gateway_request_seconds",
             "From headers read to response sent.",
@@ -68,7 +51,7 @@ class Metrics:
         )
         self._phases = Histogram(
             "conch_gateway_phase_seconds",
-            "Of that, the time for tokenize, queue and inference.",
+            "Time within a request spent on one phase.",
             ("phase", "model"),
             buckets=_BUCKETS_S,
             registry=registry,
@@ -78,11 +61,9 @@ class Metrics:
             gauge.set_function(partial(getattr, admission, what))
         calls = Gauge("conch_gateway_triton_calls", "Calls to Triton under way.", registry=registry)
         calls.set_function(lambda: slots.under_way)
-        told = "Most calls to Triton at once; half of them keep every instance busy."
-        most = Gauge("conch_gateway_triton_slots", told, registry=registry)
+        most = Gauge("conch_gateway_triton_slots", "Most calls to Triton at once.", registry=registry)
         most.set_function(lambda: slots.calls)
         registry.register(_Backlog(admission))
-        ProcessCollector(registry=registry)
 
     def record(self, ended: Ended) -> None:
         """Count a request that has ended."""
@@ -94,9 +75,6 @@ class Metrics:
             self._errors.labels(problem_of(ended.error).code).inc()
         if usage is None:
             return
-        # Also when nothing is added: see the errors above.
-        self._truncated.labels(model).inc(usage.truncated)
-        self._nan_rows.labels(model).inc(_nan_rows(ended.error))
         if ended.error is None:
             self._tokens.labels(model).inc(usage.tokens)
             self._texts.labels(model).inc(usage.texts)
@@ -108,7 +86,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
 
 class _Backlog(Collector):
@@ -124,19 +102,14 @@ class _Backlog(Collector):
         self._models |= found.keys()
         wait = GaugeMetricFamily(
             "conch_gateway_predicted_wait_seconds",
-            "Until the calls that wait now have been computed, at the throughput measured while calls wait; no less "
-            "than the oldest waiting request has waited.",
+            "Until what waits now has been computed, at the throughput measured so far.",
             labels=("model",),
         )
         requests = GaugeMetricFamily(
-            "conch_gateway_backlog_requests",
-            "Requests whose first call waits for a slot (waiting), and the others (running).",
-            labels=("model", "state"),
+            "conch_gateway_backlog_requests", "Requests that wait or run.", labels=("model", "state")
         )
         tokens = GaugeMetricFamily(
-            "conch_gateway_backlog_tokens",
-            "Tokens of calls that wait for a slot (waiting), and the others (running).",
-            labels=("model", "state"),
+            "conch_gateway_backlog_tokens", "Tokens of requests that wait or run.", labels=("model", "state")
         )
         for model in sorted(self._models):
             load = found.get(model, Load())
@@ -146,7 +119,3 @@ class _Backlog(Collector):
             tokens.add_metric((model, "waiting"), load.waiting_tokens)
             tokens.add_metric((model, "running"), load.running_tokens)
         yield from (wait, requests, tokens)
-
-
-def _nan_rows(error: Exception | None) -> int:
-    return len(error.indices) if isinstance(error, NotComputedError) else 0

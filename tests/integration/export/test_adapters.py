@@ -18,6 +18,7 @@ from conch_export.options import described, public_name
 from conch_export.provenance import find
 from conch_export.sources.lock import Lock
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -129,6 +130,12 @@ def test_what_sentence_transformers_saved_as_an_adapter_is_exported_on_its_base(
     np.testing.assert_allclose(found, (query.weight + delta).detach().numpy(), rtol=0, atol=2e-6)
 
 
+def put(folder: Path, name: str, tensor: torch.Tensor) -> None:
+    """One more tensor in the adapter's file."""
+    path = folder / "adapter_model.safetensors"
+    save_file(load_file(path) | {f"base_model.model.{name}": tensor}, path)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "another kind": (lambda folder: state(folder, peft_type="LOHA"), UnsupportedError, "peft_type = 'LOHA'"),
     "a changed base": (lambda folder: state(folder, init_lora_weights="pissa"), UnsupportedError, "init_lora_weights"),
@@ -136,6 +143,21 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "activated": (lambda folder: state(folder, alora_invocation_tokens=[1]), UnsupportedError, "alora_invocation"),
     "another rank": (lambda folder: state(folder, r=8), SourceError, "states rank 8 for .*of rank 4"),
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), SourceError, "has no model.safet"),
+    "a table of another size": (
+        lambda folder: put(folder, "embeddings.word_embeddings.weight", torch.zeros(7, 48)),
+        UnsupportedError,
+        r"of the shape \[7, 48\] where the checkpoint's has \[30522, 48\]: .*longer vocabulary",
+    ),
+    "a module that nobody trained": (
+        lambda folder: put(folder, "score.weight", torch.zeros(1, 48)),
+        UnsupportedError,
+        "'base_model.model.score.weight', which neither the checkpoint has nor modules_to_save names",
+    ),
+    "a quantized module": (
+        lambda folder: put(state(folder, modules_to_save=["score"]), "score.weight", torch.zeros(1, 48).char()),
+        UnsupportedError,
+        "score.weight.* is of type I8, which is not read",
+    ),
     "no magnitudes": (lambda folder: state(folder, use_dora=True), SourceError, "do not agree on use_dora"),
 }
 
@@ -161,6 +183,13 @@ def test_an_adapter_of_another_architecture_is_refused(checkpoints: Checkpoints,
 def test_an_adapter_without_a_base_that_is_here_says_how_to_name_one(tmp_path: Path, adapter: Path) -> None:
     state(adapter, base_model_name_or_path="")
     with pytest.raises(SourceError, match="conch export CHECKPOINT --adapter"):
+        find(str(adapter), None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["./base", "../base", "runs/of/base", "~/base"])
+def test_a_base_by_a_path_that_leads_nowhere_from_here_is_refused(tmp_path: Path, adapter: Path, name: str) -> None:
+    state(adapter, base_model_name_or_path=name)
+    with pytest.raises(SourceError, match=f"an adapter of '{name}', a path relative to .*conch export CHECKPOINT"):
         find(str(adapter), None, tmp_path)
 
 

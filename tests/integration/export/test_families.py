@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 IN_TRANSFORMERS = ["mpnet", "modernbert", "qwen3", "qwen2", "llama", "mistral", "distilbert", "electra", "camembert"]
 IN_TRANSFORMERS += ["gemma3", "deberta_v2", "t5"]
-GOLDEN = ["nomic_bert", "gte", "jina_v3", "eurobert", "llama_bidirec", "gte_multilingual", "both_ways"]
-FAMILIES = [*IN_TRANSFORMERS, *GOLDEN[:5], "jina_bert", "nomic_moe"]
+GOLDEN = ["nomic_bert", "gte", "jina_v3", "eurobert", "llama_bidirec", "qwen2_5_vl"]
+FAMILIES = [*IN_TRANSFORMERS, *GOLDEN, "jina_bert", "nomic_moe"]
+GOLDEN += ["gte_multilingual", "both_ways", "qwen3_vl"]  # relatives of those
 LAST = ["qwen3", "qwen2", "mistral"]  # what is pooled; the others take the mean
 LENGTHS = (3, 17, 1, TILE_TOKENS, 130, SHORT_TOKENS, SHORT_TOKENS + 1, 3 * TILE_TOKENS + 1, 300)
 random = np.random.default_rng(0)

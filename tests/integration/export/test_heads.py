@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,12 @@ import transformers
 from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.options import public_name
+from conch_export.triton.published import published
+from conch_export.verification.rows import Rows
+from conch_export.verification.samples import Item, Role
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from tests import head_checkpoints
 from tests.exports import export_once
@@ -72,6 +77,23 @@ def dense(answer: dict[str, NDArray[Any]], size: int) -> Floats:
     weights = np.zeros((len(answer["indices"]), size), np.float32)
     np.put_along_axis(weights, answer["indices"].astype(np.int64), answer["weights"], axis=1)
     return weights
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_prompts_are_left_out_of_means_whatever_else_is_in_the_run(
+    serve: Callable[..., Served], tmp_path: Path, precision: str
+) -> None:
+    served = serve(head_checkpoints.instructor(tmp_path / "instructor"), precision)  # which verifies the answers
+    encode = EncoderGraph(served.repository / "instructor.encoder" / "1" / "model.onnx")
+    head = HeadGraph(served.repository / "instructor.pooling" / "1" / "model.onnx")
+    rows = [replace(row, prompt=min(5, len(row.ids))) for row in ROWS]
+    together = head(rows, encode(rows))["embedding"]
+    alone = [head([row], encode([row]))["embedding"][0] for row in rows]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    # Of a row that is a prompt and nothing else, the last token is pooled: nothing else would be a number.
+    last = [replace(row, prompt=len(row.ids) - 1) for row in rows]
+    np.testing.assert_array_equal(together[3], head(last, encode(last))["embedding"][3])
+    assert np.isfinite(together).all()
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "distilbert", "modernbert"])
@@ -152,6 +174,22 @@ def test_token_vectors_of_a_dense_model_are_its_last_hidden_states(
     tokens = EncoderGraph(served.repository / "plain.encoder" / "1" / "model.onnx")(ROWS)
     expected = [outputs(checkpoint, "", row).last_hidden_state[0].numpy() for row in ROWS]
     np.testing.assert_allclose(tokens, np.concatenate(expected), rtol=0, atol=1e-5)
+
+
+def test_parts_of_a_rerankers_template_are_tokenised_apart_where_it_says_so(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    checkpoint = head_checkpoints.make(tmp_path / "words", "qwen3", "ForCausalLM")
+    stated = {"score_tokens": ("yes", "no"), "pair_template": "quest{split}ion: {query}{split}s, {document} fits"}
+    with pytest.raises(UnsupportedError, match=r"has \{split\} in it, .* a tokenizer that adds special tokens"):
+        serve(checkpoint, overrides=stated)
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text()) | {"post_processor": None}
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    # The export compares tokens and scores with those of parts that transformers tokenises one after the other.
+    served = serve(checkpoint, overrides=stated)
+    row = Rows(published(served.repository, served.name)[0])(Item(Role.PAIR, "a cat", "is it"))
+    found = [Tokenizer.from_str(json.dumps(tokenizer)).id_to_token(number) for number in row.ids]
+    assert found == ["quest", "ion", ":", "is", "it", "s", ",", "a", "cat", "fits"]
 
 
 def test_words_of_bge_m3_weigh_what_their_heaviest_token_does(serve: Callable[..., Served], tmp_path: Path) -> None:

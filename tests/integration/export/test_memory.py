@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch.app import app
-from conch_export import Capacity, Options, Plan, Pooling, Precision, UnsupportedError, capacity, export, plan
+from conch_export import Capacity, Options, Plan, Pooling, Precision, UnsupportedError, capacity, export
 from conch_export.checkpoints import weights
+from conch_export.checkpoints.lookups.static import StaticFiles
 from conch_export.errors import MemoryNeededError
 from conch_export.model.distances import Alibi
 from conch_export.model.heads import Dense, Pooled, Vocabulary
@@ -41,8 +42,7 @@ from conch_server.backends.onnxruntime.conch_onnx import packed
 from tokenizers import Tokenizer, models
 from typer.testing import CliRunner, Result
 
-from deploy.kubernetes.resources import plans
-from tests import head_checkpoints
+from tests import head_checkpoints, lookup_checkpoints
 from tests.hub import Faults
 
 if TYPE_CHECKING:
@@ -280,15 +280,6 @@ def test_no_matrix_is_read_for_a_plan(
     assert axes <= {1}
 
 
-def test_the_plans_of_the_manifests_are_those_of_the_default_model() -> None:
-    root = Path(__file__).parents[3]
-    folder, repository = root / "deploy" / "kubernetes", root / "model_repository"
-    served = capacity(Options("all-minilm-l6-v2", repository, plan=plan(2)), 8).as_dict()
-    on_gpu = Options("all-minilm-l6-v2", repository, precision=Precision.FP32, plan=plan(1))
-    assert [served] == plans(folder / "overlays" / "cpu") == plans(folder / "kserve")
-    assert [capacity(on_gpu, 64).as_dict()] == plans(folder / "overlays" / "gpu")
-
-
 def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tmp_path: Path) -> None:
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.pbtxt").write_text('name: "bert"')
@@ -396,6 +387,32 @@ def test_what_is_no_quantity_is_refused(arguments: list[str], said: str) -> None
     result = run(*arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("kind", [lookup_checkpoints.static, lookup_checkpoints.quantized])
+def test_a_table_is_planned_without_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Path], Path], precision: str
+) -> None:
+    options = Options(str(kind(tmp_path / "static")), tmp_path / "models", precision=Precision(precision))
+    with monkeypatch.context() as patch:
+        patch.setattr(StaticFiles, "table", property(lambda _: pytest.fail("the table is read")))
+        plan = capacity(options)
+    assert plan.heads == ()
+    size = 30522 * lookup_checkpoints.WIDTH
+    assert plan.footprint.tables == (size if precision == "int8" else 4 * size)
+    assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
+    if precision == "int8":
+        assert f" {plan.footprint.tables / 1e6:,.0f} MB of embeddings" in run(options.reference).output
+
+
+def test_a_reranker_by_one_of_several_labels_is_planned(tmp_path: Path) -> None:
+    labels = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    folder = head_checkpoints.make(tmp_path / "nli", "bert", "ForSequenceClassification", id2label=labels)
+    undecided = run(folder, "--task", "cross-encoder")
+    assert undecided.exit_code == 1
+    assert "state --label, one of contradiction, entailment, neutral" in undecided.output
+    assert "nli.classifier" in run(folder, "--label", "entailment").output
 
 
 def test_an_architecture_without_a_family_is_measured_instead(checkpoints: Checkpoints) -> None:

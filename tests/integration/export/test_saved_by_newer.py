@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conch_contract import Task, encoder_name
-from conch_export import Options, Precision, UnsupportedError, export
+from conch_export import Options, Overrides, Precision, UnsupportedError, export
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.tokenizer import read_tokenizer
 from conch_export.families import family_of
@@ -109,10 +109,13 @@ def test_pairs_have_the_scores_of_sentence_transformers_6(tmp_path: Path) -> Non
     np.testing.assert_allclose(np.ravel(found), SAVED["cross-encoder"]["answers"]["scores"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "named"),
-    [("asymmetric", "queries that go through StaticEmbedding beside"), ("unprompted", "include_prompt")],
-)
-def test_what_is_not_built_is_refused_by_name(tmp_path: Path, kind: str, named: str) -> None:
-    with pytest.raises(UnsupportedError, match=named):
-        export(Options(str(restore(kind, tmp_path)), tmp_path / "models", precision=Precision.FP32))
+def test_prompts_are_left_out_of_the_pooling_as_by_sentence_transformers_6(tmp_path: Path) -> None:
+    folder, repository = restore("unprompted", tmp_path), tmp_path / "models"
+    options = Options(str(folder), repository, precision=Precision.FP32, overrides=Overrides(default_prompt="query"))
+    found = answers(export(options).description, repository, [Item(Role.TEXT, text) for text in TEXTS])
+    np.testing.assert_allclose(found, SAVED["unprompted"]["answers"]["query"], rtol=0, atol=1e-5)
+
+
+def test_dense_vectors_of_other_modules_for_queries_are_refused_with_what_can_be_done(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"go through StaticEmbedding .* each side as a model of its own"):
+        export(Options(str(restore("asymmetric", tmp_path)), tmp_path / "models", precision=Precision.FP32))

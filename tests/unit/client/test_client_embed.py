@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import InvalidInputError, NotComputedError
+from conch_client import InvalidInputError
 from conch_client.testing import FakeModel
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ TEXTS = ["a", "bcd" * 9, "", "efgh", "ü", "i" * 200, "jk"] * 3
 
 def sent_rows(server: FakeServer) -> list[int]:
     return [request.inputs[0].shape[0] for request in server.received if not request.model_name.endswith(".tokenizer")]
+
+
+def sent_mask(server: FakeServer) -> Any:
+    """The mask of the last request."""
+    request = server.received[-1]
+    place = [tensor.name for tensor in request.inputs].index("attention_mask")
+    return np.frombuffer(request.raw_input_contents[place], "<i8").reshape(request.inputs[place].shape).tolist()
 
 
 async def test_vectors_come_in_the_order_of_the_texts(client: Any) -> None:
@@ -69,6 +76,34 @@ async def test_prompts_go_before_the_text(client: Any, server: FakeServer, optio
     assert await client.tokenize(["x"], **options) == await client.tokenize([put_before + "x"], prompt="")
 
 
+async def test_the_tokens_of_a_prompt_that_is_not_pooled_are_marked(client: Any, server: FakeServer) -> None:
+    server.models["letters"].parameters = {"prompts": '{"query": "q: "}', "pools_prompt": "false"}
+    await client.embed(["ab"], prompt_name="query")
+    assert sent_mask(server) == [[3, 3, 3, 3, 1, 1, 1]]  # the first special token, and a token for each byte
+    await client.embed(["ab", "a" * 99], prompt="ü")
+    assert sorted(row[:5] for row in sent_mask(server)) == [[3, 3, 3, 1, 1]] * 2
+    for plain in ({"texts": ["ab"]}, {"texts": await client.tokenize(["ab"], prompt_name="query")}):
+        await client.embed(**plain)
+        assert set(sent_mask(server)[0]) == {1}
+
+
+async def test_a_prompt_that_is_not_pooled_is_never_cut_and_never_all_of_a_text(
+    client: Any, server: FakeServer
+) -> None:
+    server.models["letters"].parameters = {"pools_prompt": "false", "max_length": "6"}
+    with pytest.raises(InvalidInputError, match="truncate='start' may cut the prompt, which letters leaves out"):
+        await client.embed(["abc"], prompt="q: ", truncate="start")
+    await client.embed(["abc"], prompt="longer than the model takes")
+    assert sent_mask(server) == [[3, 3, 3, 3, 3, 1]]
+    unframed = json.loads(server.models["letters"].tokenizer_json) | {"post_processor": None}
+    server.models["unframed"] = FakeModel(
+        parameters={"pools_prompt": "false"}, tokenizer_json=json.dumps(unframed).encode()
+    )
+    with pytest.raises(InvalidInputError, match=r"texts\[1\] has no token beside its prompt") as caught:
+        await client.embed(["a", ""], model="unframed", prompt="q: ")
+    assert caught.value.indices == (1,)
+
+
 async def test_a_prompt_must_be_known_and_is_either_a_name_or_a_text(client: Any, server: FakeServer) -> None:
     server.models["letters"].parameters = {"prompts": '{"query": "q: "}'}
     with pytest.raises(InvalidInputError, match="has no prompt 'passage'; it has: query"):
@@ -108,7 +143,7 @@ async def test_normalisation_is_done_where_the_model_does_not(client: Any, serve
 
 
 async def test_ids_that_no_token_has_are_named(client: Any) -> None:
-    with pytest.raises(NotComputedError, match=r"refused text\(s\) \[1, 5\]: a token id is outside"):
+    with pytest.raises(InvalidInputError, match=r"refused text\(s\) \[1, 5\]: a token id is outside"):
         await client.embed([[1, 5, 2], [1, 99_999, 2], [1], [1], [1], [2**31 - 1]])
 
 

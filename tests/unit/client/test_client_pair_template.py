@@ -13,7 +13,7 @@ from conch_client.testing import FakeModel, fake_tokenizer_json
 from conch_contract import FramedPair
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests.steps import finish
 
@@ -45,6 +45,22 @@ def test_what_is_filled_in_is_not_filled_in_again(query: str, document: str) -> 
 
 def test_the_document_may_come_first() -> None:
     assert FramedPair.of("{document} answers {query}?", "q", "d").text == "d answers q?"
+
+
+def test_parts_of_a_template_are_tokenised_apart_where_it_says_so() -> None:
+    vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merged = Tokenizer(models.BPE(vocab=vocabulary | {"?\u010a": len(vocabulary)}, merges=[("?", "\u010a")]))
+    merged.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    merged.decoder = decoders.ByteLevel()
+    tokenizer = TextTokenizer(str(merged.to_str()).encode())
+
+    def tokens(template: str, length: int = 99) -> list[str]:
+        steps = tokenizer.encode_framed(template, "a?", ["b?" * 9, "c?"], max_length=length, truncate="end")
+        return [merged.decode([number]) for number in finish(steps, Deadline(60)).tolist()[1]]
+
+    assert tokens("{query}\n{document}\n!") == ["a", "?\n", "c", "?\n", "!"]
+    assert tokens("{query}{split}\n{document}{split}\n!") == ["a", "?", "\n", "c", "?", "\n", "!"]
+    assert tokens("{query}{split}\n{document}{split}\n!", length=6) == ["a", "\n", "c", "?", "\n", "!"]
 
 
 @given(query=texts, document=texts, length=st.integers(6, 40))

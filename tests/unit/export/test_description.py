@@ -53,8 +53,8 @@ if TYPE_CHECKING:
             UnsupportedError, "pooling median is not built", id="an unknown pooling by name",
         ),
         pytest.param(
-            [put("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})],
-            UnsupportedError, "include_prompt", id="a pooling that leaves the prompt out",
+            [put("1_Pooling/config.json", {"pooling_mode": "max", "include_prompt": False})],
+            UnsupportedError, "(include_prompt) are built for the mean, not for max", id="a maximum without the prompt",
         ),
         pytest.param([put("modules.json", [*MODULES[:2], LSTM])], UnsupportedError, "LSTM", id="an unknown module"),
         pytest.param(
@@ -112,8 +112,8 @@ if TYPE_CHECKING:
         pytest.param([put("config.json", {})], SourceError, "model_type", id="config.json says nothing"),
         pytest.param([put("config.json", {"model_type": "new"})], ExportError, "does not s", id="no sizes"),
         pytest.param(
-            [put("config.json", {"model_type": "qwen3_vl", "text_config": {"hidden_size": 48}})],
-            UnsupportedError, "'qwen3_vl' reads more than text", id="images too",
+            [put("config.json", {"model_type": "llava", "text_config": {"hidden_size": 48}})],
+            UnsupportedError, "'llava' reads more than text", id="images too",
         ),
         pytest.param([without("tokenizer.json")], UnsupportedError, "save_pretrained", id="no tokenizer.json"),
         pytest.param([put("tokenizer.json", '{"a')], SourceError, "tokenizer.json is damaged", id="tokenizer cut off"),
@@ -129,11 +129,15 @@ def test_what_cannot_be_decided_or_built_is_said(
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_whose_authors_leave_instructions_out_of_the_pooling_is_refused(
-    read: Callable[..., Description],
+def test_prompts_are_pooled_unless_the_checkpoint_or_its_authors_say_otherwise(
+    read: Callable[..., EmbeddingModel],
 ) -> None:
-    with pytest.raises(UnsupportedError, match="include_prompt"):
-        read(origin="hub:hkunlp/instructor-large")
+    stated = put("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})
+    assert read().pools_prompt
+    assert not read(origin="hub:hkunlp/instructor-large").pools_prompt
+    assert not read(stated).pools_prompt
+    with pytest.raises(UnsupportedError, match="--late-chunking is not built for a model that leaves prompts out"):
+        read(stated, late_chunking=True)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ def test_an_instruction_has_its_default(read: Callable[..., Description]) -> Non
     assert known.default_instruction.startswith("Given a web search query")
 
 
+def test_a_reranker_may_answer_in_numbers(read: Callable[..., GenerativeReranker]) -> None:
+    known = read(put("tokenizer.json", words("0", "1")), origin="hub:mixedbread-ai/mxbai-rerank-base-v2")
+    assert known.score_tokens == ("1", "0")
+    assert "\nquery: {query}{split}\ndocument: {document}{split}\nYou are a search" in known.pair_template
+    assert known.pair_template.endswith("Relevance:<|im_end|>\n<|im_start|>assistant\n")
+
+
 NLI = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"}}
 
 

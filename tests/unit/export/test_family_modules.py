@@ -35,6 +35,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
     "mistral": {"model_type": "mistral"},
     "gemma3": {"model_type": "gemma3_text"},
+    "qwen2_5_vl": {"model_type": "qwen2_5_vl_text"},
+    "qwen3_vl": {"model_type": "qwen3_vl_text"},
 }
 DATA2VEC = """
 from conch_export.families.roberta import Roberta

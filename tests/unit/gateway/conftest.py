@@ -23,7 +23,6 @@ from conch_client import (
     Ranking,
     SparseVector,
     Token,
-    TokenIds,
 )
 from conch_contract import Task
 from conch_gateway import GatewaySettings, create_app
@@ -96,9 +95,6 @@ class StandIn(AsyncClient):
     def derive(self, name: str, base: str) -> None:
         self.served = [replace(info, base=base) if info.name == name else info for info in self.served]
 
-    async def is_ready(self) -> bool:
-        return self.failure is None
-
     async def models(self, **_: Any) -> list[ModelInfo]:
         if self.failure is not None:
             raise self.failure
@@ -111,10 +107,9 @@ class StandIn(AsyncClient):
         msg = f"no model {name!r}; it has: {', '.join(info.name for info in self.served)}"
         raise ModelNotFoundError(msg)
 
-    async def tokenize(self, texts: Sequence[Any], **options: Any) -> TokenIds:
+    async def tokenize(self, texts: Sequence[Any], **options: Any) -> list[list[int]]:
         self._note("tokenize", options)
-        truncated = [index for index, text in enumerate(texts) if len(text) > 14]
-        return TokenIds(([101, *map(ord, text[:14]), 102] for text in texts), truncated)
+        return [[101, *map(ord, text[:14]), 102] for text in texts]
 
     async def tokens(self, texts: Sequence[str], **options: Any) -> list[list[Token]]:
         self._note("tokens", options)

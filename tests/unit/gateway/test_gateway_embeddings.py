@@ -230,3 +230,17 @@ async def test_a_wrong_item_is_named_by_its_place(http: httpx.AsyncClient) -> No
     response = await http.post(URL, json={"input": ["a", "b", ""]})
 
     assert response.json()["error"]["message"] == "input: item 2 is empty; leave it out or send some text"
+
+
+async def test_texts_of_a_model_that_does_not_pool_prompts_keep_their_prompt_apart(
+    http: httpx.AsyncClient, client: StandIn
+) -> None:
+    client.served[0] = replace(client.served[0], pools_prompt=False)
+    body = {"model": "letters", "input": ["ab", "c"], "input_type": "query", "dimensions": 4}
+
+    answer = (await http.post(URL, json=body)).json()
+
+    assert client.embedded == [["ab", "c"]]  # text, as ids would not say where the prompt ends
+    assert client.calls[-1][1] | {"prompt_name": "query", "dimensions": 4} == client.calls[-1][1]
+    assert [len(item["embedding"]) for item in answer["data"]] == [4, 4]
+    assert answer["usage"]["prompt_tokens"] == 7

@@ -120,6 +120,17 @@ async def test_only_so_many_parts_of_a_document_are_read(http: httpx.AsyncClient
     assert answer["meta"]["warnings"][0] == "documents [0] are longer than 16 tokens, and only those were read"
 
 
+async def test_a_request_has_no_more_parts_than_it_may_have_documents(http_with: Serve, client: StandIn) -> None:
+    async with http_with(max_inputs=3) as http:
+        assert (await ranked(http, documents=["x" * 16, "a"], max_chunks_per_doc=9))["results"]
+        body = {"query": "abcd", "documents": ["x" * 17, "a"], "max_chunks_per_doc": 9}
+        refused = await http.post("/v2/rerank", json=body)
+
+    assert refused.status_code == 400
+    assert "max_chunks_per_doc: the documents are 4 parts, and at most 3 are read" in refused.text
+    assert len(client.ranked) == 1
+
+
 async def test_a_document_is_cut_before_it_is_split(http: httpx.AsyncClient, client: StandIn) -> None:
     await ranked(http, documents=["x" * 24], max_tokens_per_doc=10, max_chunks_per_doc=9)
 

@@ -85,10 +85,36 @@ def changes(folder: Path, adapter: Tensors, weights: Tensors) -> tuple[dict[str,
         elif ".lora_" in plain:
             raise UnsupportedError(f"{folder / ADAPTER_WEIGHTS} has a tensor {name!r}, which is not built")
         else:
-            replaced[weights.known_as(plain) or plain] = adapter.tensors[name]
+            replaced[_whole(stated, adapter, name, plain, weights)] = adapter.tensors[name]
     changed = {_changed(weights, module, folder): (module, names) for module, names in parts.items()}
     low_ranks = {full: _low_rank(stated, adapter, *one, weights.shape(full)) for full, one in changed.items()}
     return replaced, low_ranks
+
+
+def _whole(stated: Settings, adapter: Tensors, name: str, plain: str, weights: Tensors) -> str:
+    """The checkpoint's name of a tensor that is saved whole: it replaces one of the same shape, or is of a new module.
+
+    Raises:
+        UnsupportedError: it is quantized, of another shape, or nothing states that it was trained.
+    """
+    known, shape = weights.known_as(plain), adapter.shape(name)
+    if known is None:
+        module, new = plain.rpartition(".")[0], stated.texts("modules_to_save")
+        if not any(f".{each}." in f".{module}." for each in new):
+            msg = (
+                f"the adapter has a tensor {name!r}, which neither the checkpoint has nor modules_to_save names: it is "
+                "the adapter of another checkpoint, or of one whose tensors have other names"
+            )
+            raise UnsupportedError(msg)
+        return plain
+    if shape != weights.shape(known):
+        msg = (
+            f"the adapter has a tensor {name!r} of the shape {list(shape)} where the checkpoint's has "
+            f"{list(weights.shape(known))}: if it was trained with a longer vocabulary, merge it with PEFT "
+            "(merge_and_unload) and export the result; else it is the adapter of another checkpoint"
+        )
+        raise UnsupportedError(msg)
+    return known
 
 
 def _plain(name: str) -> str:

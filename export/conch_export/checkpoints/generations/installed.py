@@ -35,6 +35,8 @@ _CLASSES = {
     "LogitScore": f"{_ST}.cross_encoder.modules.logit_score.LogitScore",
 }
 """The installed class of each kind of module. The library would import whatever class a checkpoint names."""
+_OF_OTHER_INPUTS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files of models that read more than text, of which only the text is read here."""
 _OF_LATE_INTERACTION = ("query_length", "document_length", "query_expansion")
 """Keys of sentence-transformers' settings of an encoder that the installed version does not know; read here."""
 
@@ -61,7 +63,7 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
         return
     with tempfile.TemporaryDirectory() as name:
         for file in folder.rglob("*"):
-            if file.is_file() and file not in translated:
+            if file.is_file() and file not in translated and file.name not in _OF_OTHER_INPUTS:
                 _place(file, folder, Path(name)).symlink_to(file.resolve())
         for file, content in translated.items():
             _place(file, folder, Path(name)).write_text(json.dumps(content), encoding="utf-8")
@@ -94,7 +96,8 @@ def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:
     changed: dict[Path, Any] = {config: checkpoint.stated_config} if config.exists() else {}
     for path in checkpoint.folder.rglob("tokenizer_config.json"):
         stated = read_settings(path)
-        changed[path] = {**stated, **tokenizer_changes(stated)}
+        changed[path] = {key: value for key, value in stated.items() if key != "processor_class"}
+        changed[path] |= tokenizer_changes(stated)
     for path in checkpoint.transformer.glob("sentence_*_config.json"):
         changed[path] = {key: value for key, value in read_settings(path).items() if key not in _OF_LATE_INTERACTION}
     if not trusted:

@@ -7,14 +7,14 @@ differently: Model2Vec leaves unknown tokens out and cuts long texts, first by c
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
@@ -22,6 +22,7 @@ from conch_export.errors import SourceError, UnsupportedError
 from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -84,19 +85,20 @@ class StaticFiles:
         return MODEL2VEC if self.is_model2vec else "static"
 
     @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Of the table, which is not read for it."""
+        with self._tensors() as (stored, table):
+            rows, width = stored[table].get_shape()
+            return (stored["mapping"].get_shape()[0] if "mapping" in stored else rows), width
+
+    @cached_property
     def table(self) -> NDArray[np.float32]:
         """[vocabulary, dimension]: a vector for each token, its weight included."""
         path = weight_files(self.folder)[0]
-        try:
-            stored = load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error
-        name = next((name for name in _TABLES if name in stored), None)
-        if name is None:
-            msg = f"{path} has no tensor {' or '.join(_TABLES)}, but {', '.join(stored)}: it is no static model's"
-            raise SourceError(msg)
+        with self._tensors() as (tensors, table):
+            stored = {name: tensor[...] for name, tensor in tensors.items()}
         # Model2Vec's int8 are the numbers themselves, without a scale.
-        vectors = stored[name].astype(np.float32)
+        vectors = stored[table].astype(np.float32)
         try:
             if "mapping" in stored:  # of a quantized vocabulary, whose tokens share vectors
                 vectors = vectors[stored["mapping"]]
@@ -107,6 +109,25 @@ class StaticFiles:
             raise SourceError(msg) from error
         return np.ascontiguousarray(vectors, np.float32)
 
+    @contextmanager
+    def _tensors(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """The stored tensors by name, none of which is read yet, and the name of the table.
+
+        Raises:
+            SourceError: the file is damaged, or has no table.
+        """
+        path = weight_files(self.folder)[0]
+        try:
+            with safe_open(path, "numpy") as file:
+                stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                found = next((name for name in _TABLES if name in stored), None)
+                if found is None or len(stored[found].get_shape()) != 2:
+                    names = " or ".join(_TABLES)
+                    raise SourceError(f"{path} has no table {names}, but {', '.join(stored)}: it is no static model's")
+                yield stored, found
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error
+
     @cached_property
     def tokenizer(self) -> bytes:
         """tokenizer.json without special tokens, which neither library adds.
@@ -115,8 +136,8 @@ class StaticFiles:
             SourceError: it cannot be read, or the table has no vector for one of its tokens.
         """
         path = self.folder / _TOKENIZER
-        if (last := max(self._vocabulary.values(), default=-1)) >= len(self.table):
-            msg = f"{path} has {last + 1} tokens, the table {len(self.table)} vectors: fetch the checkpoint again"
+        if (last := max(self._vocabulary.values(), default=-1)) >= self.shape[0]:
+            msg = f"{path} has {last + 1} tokens, the table {self.shape[0]} vectors: fetch the checkpoint again"
             raise SourceError(msg)
         stated = dict(read_settings(path))
         served = stated | {"truncation": None, "padding": None, "post_processor": None}

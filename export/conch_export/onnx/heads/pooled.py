@@ -10,7 +10,7 @@ from onnx import TensorProto
 from conch_export.model.description import Pooling
 from conch_export.onnx.heads.frame import Frame
 from conch_export.onnx.layout import CHUNK_ENDS, count_at_most, lengths_name
-from conch_export.onnx.ragged import Spans, for_each_row
+from conch_export.onnx.ragged import Spans, after_prompts, for_each_row
 
 if TYPE_CHECKING:
     from conch_export.model.heads import Pooled
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
     """Token embeddings to FP32 [R, width], called `output`."""
     frame = Frame(hidden)
-    spans, x = frame.rows()
+    spans, x = frame.rows() if head.pools_prompt else _without_prompts(frame)
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
     frame.give(output, frame.through(vectors, head.layers))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
+
+
+def _without_prompts(frame: Frame) -> tuple[Spans, str]:
+    """As `Frame.rows`, of rows whose prompts are not pooled."""
+    layout, tokens, x = frame.locate()
+    return after_prompts(frame.g, layout, tokens), x
 
 
 def chunks_graph(hidden: int, head: Pooled, width: int) -> Graph:

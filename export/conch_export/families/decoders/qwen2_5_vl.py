@@ -1,0 +1,40 @@
+"""Qwen2.5-VL's language model, which reads text alone here: Qwen2 (Bai et al. 2025); jina-embeddings-v4, merged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from conch_export.checkpoints.settings import Settings
+from conch_export.families.decoders.qwen2 import Qwen2
+
+if TYPE_CHECKING:
+    from conch_export.checkpoints.weights import Weights
+    from conch_export.model.network import Encoder
+
+VISION = "image_token_id video_token_id vision_config vision_end_token_id vision_start_token_id vision_token_id"
+"""Keys of config.json about what is no text."""
+INNER_NAMES = {r"^(model\.)?language_model\.": "model."}
+"""Its tensors by their names in the whole model, and in a model of its own."""
+_SECTIONS = ("mrope_section", "mrope_interleaved")
+
+
+class Qwen25Vl(Qwen2):
+    """Its rotary positions have three parts, for time, height and width, which are one and the same number for text."""
+
+    model_types = ("qwen2_5_vl_text",)
+    unread: ClassVar = VISION
+    key_mapping: ClassVar = INNER_NAMES
+
+    def encoder(self, config: Settings, weights: Weights) -> Encoder:
+        """The decoder with its weights."""
+        return super().encoder(with_one_position(config), weights)
+
+
+def with_one_position(config: Settings) -> Settings:
+    """config.json without which part of a head's width turns by which of the three positions."""
+    scaling = config.inner("rope_scaling")
+    others = {key: value for key, value in scaling.items() if key not in _SECTIONS and value != "mrope"}
+    return Settings(config.place, {**config, "rope_scaling": others})
+
+
+FAMILY = Qwen25Vl()
