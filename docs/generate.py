@@ -25,8 +25,11 @@ from conch_gateway.errors import RULES
 from conch_server import ServerSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import curves
 from benchmarks import table as benchmarks
-from docs import python_api, sync_client
+from deploy import generated as deployment
+from deploy.grafana import dashboard
+from docs import monitoring, python_api, sync_client
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
@@ -242,7 +245,9 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
+    "docs/serving.md": {"compose-variables": deployment.variables},
     "CONTRIBUTING.md": {"smallest-family": smallest_family},
+    "docs/monitoring.md": {"picture": curves.block, "metrics": monitoring.metrics, "alerts": monitoring.alerts},
 }
 PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
@@ -253,8 +258,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/adr/README.md": decisions,
     "docs/catalog.md": known_models,
     "docs/failures.md": failures.page,
+    "deploy/grafana/dashboards/conch.json": dashboard.page,
+    **deployment.pages(),
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),
+    **curves.pages(),
 }
 
 

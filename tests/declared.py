@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 _FILE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = _FILE["project"]
 PACKAGES = {Path(path).name: ROOT / path for path in _FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
-OPTIONAL = {"conch_gateway": ("otel",)}
+OPTIONAL = {"conch_gateway": ("otel", "redis")}
 
 
 def extras_of(package: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
     from conch_gateway import Gateway, GatewaySettings
     from conch_server import ServerSettings, Supervisor
+    from prometheus_client.registry import Collector
 
 POLL_S = 0.5
 SAY_EVERY_S = 10.0
@@ -96,7 +97,11 @@ def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[Gatewa
     from conch_server import ServerSettings  # noqa: PLC0415
 
     server = ServerSettings(**_set(for_triton))
-    return gateway.model_copy(update={"triton_url": f"{server.triton_host}:{server.triton_grpc_port}"}), server
+    own = {
+        "triton_url": f"{server.triton_host}:{server.triton_grpc_port}",
+        "canary_repository": gateway.canary_repository or server.model_repository,
+    }
+    return gateway.model_copy(update=own), server
 
 
 def _set(options: dict[str, Any]) -> dict[str, Any]:
@@ -140,10 +145,17 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
             if supervisor is not None:
                 with stdout.status("starting Triton"):
                     await parts.enter_async_context(supervisor)
-            gateway = await parts.enter_async_context(Gateway(settings))
+            gateway = await parts.enter_async_context(Gateway(settings, collectors=_collectors(supervisor)))
             # A part that stops serving before its exit raises, which ends the process.
             ends = [part.wait() for part in (gateway, supervisor) if part is not None]
             await asyncio.gather(_announce(gateway, settings.triton_url), *ends)
+
+
+def _collectors(supervisor: Supervisor | None) -> list[Collector]:
+    """Return what the process measures beside the gateway."""
+    from conch_gateway.telemetry.embedded import EmbeddedTriton  # noqa: PLC0415
+
+    return [] if supervisor is None else [EmbeddedTriton(supervisor)]
 
 
 def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervisor:

@@ -1,8 +1,8 @@
 """Client of a Triton that serves a conch repository: texts in, numpy vectors and rankings out.
 
 Needs numpy, tokenizers and tritonclient[grpc], and no checkpoint. ``Client`` is for threads, ``AsyncClient`` for an
-event loop. Every error is a ``ConchError``: InvalidInputError, ModelNotFoundError, UnavailableError,
-OverloadedError, DeadlineExceededError or ServerError.
+event loop. Every error is a ``ConchError``: InvalidInputError (NotComputedError is one), ModelNotFoundError,
+UnavailableError, OverloadedError, DeadlineExceededError or ServerError.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from conch_client._async.client import AsyncClient
 from conch_client._errors import (
     DeadlineExceededError,
     ModelNotFoundError,
+    NotComputedError,
     OverloadedError,
     ServerError,
     UnavailableError,
@@ -22,6 +23,7 @@ from conch_client._requests.classification import Classification
 from conch_client._requests.rerank import Ranked, Ranking
 from conch_client._requests.vectors import SparseVector
 from conch_client._sync.client import Client
+from conch_client._tokenization.rows import TokenIds
 from conch_client._tokenization.tokenizer import Token
 from conch_client._transport.address import TLS
 
@@ -35,6 +37,7 @@ __all__ = [
     "InvalidInputError",
     "ModelInfo",
     "ModelNotFoundError",
+    "NotComputedError",
     "OverloadedError",
     "Ranked",
     "Ranking",
@@ -42,6 +45,7 @@ __all__ = [
     "SparseVector",
     "Texts",
     "Token",
+    "TokenIds",
     "Truncate",
     "UnavailableError",
 ]

@@ -2,6 +2,7 @@
 
 ConchError                      the root; also raised when a closed client is used
 ├── InvalidInputError           an input cannot be served as it is (also a ValueError)
+│   └── NotComputedError        the model answered NaN for an input
 ├── ModelNotFoundError          the server has no such model
 ├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
 ├── OverloadedError             the server's queue is full; not retried: come back later
@@ -15,6 +16,10 @@ from typing import NamedTuple
 
 import grpc
 from conch_contract import ConchError, InvalidInputError
+
+
+class NotComputedError(InvalidInputError):
+    """The model answered NaN for an input: it has a token id outside the vocabulary, or the model is damaged."""
 
 
 class ModelNotFoundError(ConchError):

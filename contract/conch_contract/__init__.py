@@ -24,6 +24,7 @@ from conch_contract.names import (
 )
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
 from conch_contract.prompts import prompt_length
+from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -35,7 +36,9 @@ __all__ = [
     "FORMAT_PARAMETER",
     "HEADS",
     "INNER_NAMES",
+    "KNOWN_ANSWER",
     "QUERY_PROMPT",
+    "REPORT",
     "RERANKERS",
     "TOKENIZER",
     "Activation",
@@ -44,6 +47,7 @@ __all__ = [
     "FramedPair",
     "Interaction",
     "InvalidInputError",
+    "KnownAnswer",
     "ModelInfo",
     "Span",
     "Task",

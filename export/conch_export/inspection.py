@@ -19,8 +19,8 @@ from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
-from conch_export.triton.published import published
-from conch_export.triton.repository import graph_path, read_report
+from conch_export.triton.published import published, refuse_misfits
+from conch_export.triton.repository import graph_path, owned, read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
@@ -115,6 +115,7 @@ def inspect(
         SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
     """
     description, target = published(repository, name)
+    refuse_misfits(repository, owned(repository, name))
     report = read_report(repository, name) or {}
     overrides = _overrides(report, name)
     verification: dict[str, Verification] = {}

@@ -8,6 +8,8 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from conch_contract import KNOWN_ANSWER, REPORT
+
 from conch_export.build import refuse_unbuildable, write_graphs
 from conch_export.errors import OutdatedError
 from conch_export.options import Options, described, public_name
@@ -17,9 +19,9 @@ from conch_export.provenance import lock_text, write_lock
 from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
-from conch_export.triton.published import graph_fits
-from conch_export.triton.repository import REPORT, owned, read_report, refuse_taken
-from conch_export.verification.verify import expectations, refuse_unverifiable, verify
+from conch_export.triton.published import graph_fits, refuse_misfits
+from conch_export.triton.repository import owned, read_report, refuse_taken
+from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,12 +67,15 @@ def export(options: Options, progress: Progress = silent) -> Exported:
         save(configs, folder)
         refuse_taken(options.repository, folder)
         write_graphs(folder, description, checkpoint, target, progress)
+        refuse_misfits(folder, configs)
         # Imported late: everything but a verification does without PyTorch, which takes seconds to load.
         from conch_export.verification.reference import Reference  # noqa: PLC0415
 
         expected = expectations(description, lambda: Reference(description, options.overrides), progress)
         verification = verify(description, expected, folder, target, progress)
         report = _report(description, options.overrides, verification, folder)
+        if (known := known_answer(description, expected)) is not None:
+            report[KNOWN_ANSWER] = known.to_report()
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for name in set(owned(options.repository, description.name)) - configs.keys():
             (folder / name).mkdir()  # an earlier export under this name had it

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conch_client import AsyncClient, ConchError
 from fastapi import FastAPI
+from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -15,13 +18,17 @@ from conch_gateway.api import MODULES
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
+from conch_gateway.auth.quota import Quotas
 from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
-from conch_gateway.errors import GatewayError
+from conch_gateway.errors import GatewayError, RedisSettingError
 from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
+from conch_gateway.models.arrival import Arrival
+from conch_gateway.models.canary import Canaries
+from conch_gateway.models.load_times import LoadTimes
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
@@ -31,12 +38,18 @@ from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
 from conch_gateway.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from conch_gateway.shared.gateways import Shared
+
 _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
 
-def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
-    """Return the gateway as an ASGI application; its lifespan closes the client."""
+def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> FastAPI:
+    """Return the gateway as an ASGI application; its lifespan closes the client.
+
+    `collectors` are what else its process measures, for the same metrics.
+    """
     triton = Triton(settings, client)
     models = Models(settings, triton, _loader(settings, client, triton), kinds())
     admission = Admission(
@@ -45,8 +58,13 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         max_texts=settings.max_in_flight_texts,
         max_tokens=settings.max_in_flight_tokens,
     )
-    metrics = Metrics(admission, triton.shared_backlog.slots)
-    inference, readiness = Inference(settings, models, admission), Readiness(settings, triton, models, admission)
+    metrics, shared = Metrics(admission, triton.shared_backlog.slots), _shared(settings)
+    canaries = Canaries(triton, settings.canary_repository, settings.canary_interval_s)
+    for collector in (LoadTimes(models.loader), canaries, *([shared] if shared is not None else []), *collectors):
+        metrics.registry.register(collector)
+    arrival, vectors = Arrival(client.is_ready), shared.vectors if shared is not None else None
+    inference = Inference(settings, models, arrival, admission, vectors)
+    readiness = Readiness(settings, triton, models, admission)
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
@@ -54,10 +72,10 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: models.served(),
+        lifespan=lambda _: _running(models, canaries, shared),
     )
     _include_dialects(app, Services(settings, inference, models, readiness, metrics))
-    app.state.keyring = keyring = Keyring(settings)
+    app.state.metrics, app.state.keyring = metrics, (keyring := Keyring(settings))
 
     def backlog() -> Backlog | None:
         return None if settings.cache_mb or models.others else triton.shared_backlog
@@ -65,7 +83,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient) -> FastAPI:
     # The layer that is added last is the outermost.
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
     app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, keyring=keyring, admission=admission, backlog=backlog)
+    quotas = Quotas(shared.buckets if shared is not None else None)
+    app.add_middleware(Guard, keyring=keyring, quotas=quotas, admission=admission, backlog=backlog)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     _add_observers(app, settings, metrics)
@@ -85,6 +104,23 @@ def app() -> FastAPI:
 def client_of(settings: GatewaySettings) -> AsyncClient:
     """Return a client for the Triton of the settings; requests for computing say their own time."""
     return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+
+
+def _shared(settings: GatewaySettings) -> Shared | None:
+    """Return what this gateway shares with others, where a Redis is set."""
+    if settings.redis_url is None:
+        return None
+    try:
+        from conch_gateway.shared.gateways import Shared  # noqa: PLC0415 - needs what is installed for it only
+    except ModuleNotFoundError as error:
+        raise RedisSettingError(f"{error}; install what CONCH_REDIS_URL needs: pip install 'conch[redis]'") from error
+    return Shared(settings.redis_url, settings)
+
+
+@asynccontextmanager
+async def _running(models: Models, canaries: Canaries, shared: Shared | None) -> AsyncIterator[None]:
+    async with nullcontext() if shared is None else shared.connected(), models.served(), canaries.running():
+        yield
 
 
 def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> Loader | None:

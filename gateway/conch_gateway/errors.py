@@ -18,8 +18,9 @@ GatewayError
 ├ LoadingError
 ├ UpstreamError
 ├ ModelsFileError
-├ KeysError    (ends the process before it listens)
-└ ListenError  (ends the process before it listens)
+├ KeysError          (ends the process before it listens)
+├ RedisSettingError  (ends the process before it listens)
+└ ListenError        (ends the process before it listens)
 """
 
 from __future__ import annotations
@@ -116,6 +117,10 @@ class KeysError(GatewayError):
     """The file or setting of API keys cannot be read or written, or is invalid."""
 
 
+class RedisSettingError(GatewayError):
+    """The setting of Redis is invalid, or needs what is not installed."""
+
+
 class ListenError(GatewayError):
     """The gateway cannot listen on the address and port of the settings."""
 
@@ -146,6 +151,7 @@ RULES: dict[type[Exception], Rule] = {
     MalformedBodyError: Rule(400, "malformed_json"),
     InvalidValueError: Rule(400, "invalid_value"),
     cc.InvalidInputError: Rule(400, "invalid_value"),
+    cc.NotComputedError: Rule(400, "invalid_value"),
     UnauthenticatedError: Rule(401, "invalid_api_key"),
     ForbiddenError: Rule(403, "forbidden"),
     cc.ModelNotFoundError: Rule(404, "model_not_found"),

@@ -127,6 +127,7 @@ class Answer(Generic[Given]):
         tokenize_s: seconds spent on tokenising; None where the backend does not tell.
         cache_hits: how many of the texts were remembered; None without a cache.
         notes: what the caller should know of how it was computed.
+        truncated: how many of the texts that were computed lost tokens, as far as the backend tells.
     """
 
     given: Given
@@ -135,6 +136,7 @@ class Answer(Generic[Given]):
     tokenize_s: float | None = None
     cache_hits: int | None = None
     notes: tuple[str, ...] = ()
+    truncated: int = 0
 
 
 def is_text(texts: Texts) -> TypeIs[list[str]]:

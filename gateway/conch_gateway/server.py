@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 
 import uvicorn
 from conch_client import AsyncClient
+from prometheus_client.registry import Collector
 from pydantic import SecretStr
 from typing_extensions import Self
 
@@ -33,8 +34,12 @@ class Gateway:
             await something_else()
     """
 
-    def __init__(self, settings: GatewaySettings, *, client: AsyncClient | None = None) -> None:
+    def __init__(
+        self, settings: GatewaySettings, *, client: AsyncClient | None = None, collectors: Iterable[Collector] = ()
+    ) -> None:
+        """`collectors` are what else the process measures, for `/metrics`."""
         self._settings = settings
+        self._collectors = collectors
         self._client = client
         self._resources = AsyncExitStack()
         self._port = settings.port
@@ -63,7 +68,7 @@ class Gateway:
         self._port = listener.getsockname()[1]
         async with AsyncExitStack() as resources:
             resources.callback(listener.close)
-            app = create_app(self._settings, self._client or client_of(self._settings))
+            app = create_app(self._settings, self._client or client_of(self._settings), self._collectors)
             self._own_key = app.state.keyring.own
             await resources.enter_async_context(app.router.lifespan_context(app))
             server = uvicorn.Server(self._configuration(app))

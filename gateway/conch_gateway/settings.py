@@ -81,9 +81,26 @@ class GatewaySettings(BaseSettings):
         "and overtake long lists. Unset, twice as many as Triton has instances of the encoder that has most, for every "
         "8 rows that these merge.",
     )
+    triton_wait_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds that a request waits, within its time-out, while Triton cannot be reached, before it gets "
+        "503. Unless this is 0, the gateway is ready without a Triton, so that one may be started for requests that "
+        "wait.",
+    )
     cache_mb: int = Field(
         0, ge=0, description="MiB of vectors that are cached, so that a text is computed once; 0 caches none."
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis in which several gateways share what keys have used in a minute and, where cache_mb is not "
+        "0, vectors: redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH. Unset, or while it does not "
+        "answer, each gateway is on its own. Needs conch[redis].",
+    )
+    redis_prefix: str = Field(
+        "conch", min_length=1, description="What all keys in Redis begin with; gateways that share have the same."
+    )
+    redis_ttl_s: int = Field(86_400, ge=1, description="Seconds that a vector stays in Redis.")
     timeout_s: float = Field(
         600.0,
         gt=0,
@@ -96,6 +113,17 @@ class GatewaySettings(BaseSettings):
     )
     readiness_busy_timeout_s: float = Field(
         120.0, gt=0, description="The same while requests are in flight, when long texts may keep every instance busy."
+    )
+    canary_interval_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds between canaries: each embedding model embeds a text whose vector its export knows from "
+        "the authors' library, and a metric says how much they agree; 0 for none.",
+    )
+    canary_repository: Path | None = Field(
+        None,
+        description="Model repository whose report.json files know those vectors; unset, that of the Triton that "
+        "`conch serve` starts, or else there are no canaries.",
     )
     shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
     access_log: bool = Field(default=False, description="Log a JSON object for each request.")

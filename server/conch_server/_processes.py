@@ -32,6 +32,11 @@ def dead_among(stubs: frozenset[int], leader: int) -> frozenset[int]:
     return frozenset(pid for pid, fields in _group(leader, stubs).items() if fields[0] == "Z")
 
 
+def memory_of(leader: int) -> int:
+    """Return the resident bytes of all processes in the group of tritonserver `leader`; reads all of /proc."""
+    return sum(int(fields[21]) for fields in _group(leader).values()) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def until_gone(leader: int, timeout_s: float) -> None:
     """Return once no process of the group of `leader` runs (zombies do not), or after `timeout_s`."""
     deadline = time.monotonic() + timeout_s

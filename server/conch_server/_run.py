@@ -115,9 +115,11 @@ class TritonRun:
 def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:
     # Triton needs none of our settings, and some are secrets.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
+    known = settings.triton_admin_key
     # Without a key of the settings, nobody knows the key, and what is restricted stays closed.
-    key = secrets.token_hex(16) if settings.triton_admin_key is None else settings.triton_admin_key.get_secret_value()
-    return {**inherited, **wheel.environment(), _warden.IN_ENVIRONMENT: secret_argument(settings, key)}
+    key = secrets.token_hex(16) if known is None else known.get_secret_value()
+    secret = secret_argument(key, loads_on_demand=known is not None)
+    return {**inherited, **wheel.environment(), _warden.IN_ENVIRONMENT: secret}
 
 
 async def _announced_pid(warden: asyncio.subprocess.Process, log: TritonLog, timeout_s: float) -> int:

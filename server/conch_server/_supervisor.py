@@ -17,7 +17,7 @@ from conch_server._loading import awaited
 from conch_server._log import TritonLog
 from conch_server._preflight import check_free, check_repository
 from conch_server._probe import Probe
-from conch_server._processes import dead_among, stubs_of, until_idle
+from conch_server._processes import dead_among, memory_of, stubs_of, until_idle
 from conch_server._run import TritonRun
 from conch_server._wheel import find_wheel
 
@@ -51,11 +51,16 @@ class Supervisor:
 
     Entering raises a ServingError when Triton cannot start. After that a Triton that dies, or answers no health check,
     is restarted, with a growing back-off and however often that fails, until the context is left.
+
+    Attributes:
+        restarts: how often it was started again.
+        start_s: seconds that the last start took until every model was ready.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.restarts = 0
+        self.start_s = 0.0
         self.models: list[str] = []
         log_path = settings.run_directory.absolute() / f"triton-{settings.triton_grpc_port}.log"
         self.log = TritonLog(log_path, kept=settings.triton_log_files)
@@ -68,6 +73,11 @@ class Supervisor:
     def grpc_url(self) -> str:
         """`host:port` of Triton's gRPC endpoint."""
         return f"{self.settings.triton_host}:{self.settings.triton_grpc_port}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory of Triton and its model instances; shared pages count in each. 0 while it is away."""
+        return 0 if self._run is None else memory_of(self._run.pid)
 
     async def wait(self) -> None:
         """Wait until the context is left; raise ServingError if Triton ceases to be watched before that."""
@@ -118,6 +128,7 @@ class Supervisor:
     async def _launch(self) -> TritonRun:
         """Start tritonserver and return when its models are ready; nothing is left of it when this raises."""
         fit_to_cores(self.settings.model_repository, self.settings.triton_cores or len(os.sched_getaffinity(0)))
+        began = time.monotonic()
         run = await TritonRun.start(self.settings, self._wheel, self.log)
         self._probe = Probe(self.settings, run.name, self.models)
         try:
@@ -127,6 +138,7 @@ class Supervisor:
             await asyncio.shield(self._end(run, kill=True))
             raise
         self._run, self._ready_at = run, time.monotonic()
+        self.start_s = self._ready_at - began
         return run
 
     async def _until_ready(self, run: TritonRun, probe: Probe) -> None:

@@ -16,6 +16,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from conch_server._arguments import ENVIRONMENT
 from conch_server._errors import InstallationError, ServingError
 
 GLIBC = (2, 35)
@@ -42,10 +43,7 @@ class Wheel:
             "PYTHONPATH": os.pathsep.join(map(str, self.packages)),
             # numpy's own threads would be started, unused, in every model instance.
             "OPENBLAS_NUM_THREADS": "1",
-            # Since 1.29 onnxruntime reports its use to Microsoft unless told not to (microsoft/onnxruntime#27379).
-            "ORT_DISABLE_TELEMETRY": "1",
-            # By default glibc has eight arenas per core, and memory freed in one is not reused by threads of another.
-            "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+            **{name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()},
         }
 
     def copy_backends(self, folder: Path) -> Path:

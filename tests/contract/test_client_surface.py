@@ -22,6 +22,7 @@ SURFACE = {
     "InvalidInputError",
     "ModelInfo",
     "ModelNotFoundError",
+    "NotComputedError",
     "OverloadedError",
     "Ranked",
     "Ranking",
@@ -29,6 +30,7 @@ SURFACE = {
     "SparseVector",
     "Texts",
     "Token",
+    "TokenIds",
     "Truncate",
     "UnavailableError",
 }

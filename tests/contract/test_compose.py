@@ -1,9 +1,9 @@
-"""docker-compose.yml starts the same Triton as `conch serve`, reachable only through a gateway that can be set up."""
+"""Containers start the same Triton as `conch serve`; in compose, only a gateway that can be set up can be reached."""
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -21,48 +21,50 @@ from conch_server._arguments import secret_argument
 from conch_server._arguments import triton_arguments as embedded_triton_arguments
 from conch_server._wheel import find_wheel
 
+from deploy.generated import FIXED, SCRIPT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Started = Callable[..., tuple[dict[str, str], dict[str, str]]]
+
 ROOT = Path(__file__).parents[2]
+COMPOSE = "docker-compose.yml"
+PROFILES = {
+    "cpu": {"export", "triton", "gateway"},
+    "gpu": {"triton-gpu", "gateway"},
+    "monitoring": {"prometheus", "grafana"},
+}
 # What differs between a container and a process on this machine: where things are, and what only the embedded one has.
 EMBEDDED = {"--id", "--backend-directory", "--backend-config", "--model-config-name"}
 PLACES = {"--model-repository", "--grpc-address", "--metrics-address"} | EMBEDDED
-# Settings of the gateway that cannot be changed from outside the container, and why.
-FIXED = {
-    "CONCH_HOST": "the container's address is the network's; CONCH_BIND says where it is published",
-    "CONCH_PORT": "the same inside every container; CONCH_PORT of the host says where it is published",
-    "CONCH_TRITON_URL": "the command says it, as `conch serve` starts a Triton of its own otherwise",
-    "CONCH_SHUTDOWN_GRACE_S": "stop_grace_period has to be longer, or Docker ends the requests it is for",
-}
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """The services with variables at their defaults."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-    found: dict[str, Any] = yaml.safe_load(text.replace("$$", "$"))["services"]
+    text = (ROOT / COMPOSE).read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]
     return found
 
 
 @pytest.fixture
-def triton_arguments(services: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Runs the entrypoint of compose with a tritonserver that only says what it was told: option to value."""
+def started(tmp_path: Path) -> Callable[..., tuple[dict[str, str], dict[str, str]]]:
+    """Runs the script of containers with a tritonserver that says what it was told, by arguments and variables."""
     program = tmp_path / "tritonserver"
-    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" -- && env\n')
     program.chmod(0o755)
-    triton = services["triton"]
 
-    def run(**environment: str) -> dict[str, str]:
+    def run(*arguments: str, **environment: str) -> tuple[dict[str, str], dict[str, str]]:
         told = subprocess.run(
-            [*triton["entrypoint"], *triton["command"]],
+            ["/bin/sh", ROOT / SCRIPT, *arguments],
             env={"PATH": f"{tmp_path}:/usr/bin:/bin", **environment},
             capture_output=True,
             text=True,
             check=True,
         )
-        return options(told.stdout.splitlines())
+        by_arguments, _, by_environment = told.stdout.partition("--\n")
+        return options(by_arguments.splitlines()), options(by_environment.splitlines())
 
     return run
 
@@ -75,49 +77,68 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
     arguments = embedded_triton_arguments(settings, backends=PurePosixPath("/run/backends"), name="conch")
-    return options([*arguments, secret_argument(settings, key)])
+    return options([*arguments, secret_argument(key, loads_on_demand=settings.triton_admin_key is not None)])
 
 
 @pytest.mark.parametrize("key", [None, "key-of-triton-in-tests"], ids=["all models at the start", "the gateway loads"])
 def test_triton_gets_the_arguments_of_the_embedded_one(
-    triton_arguments: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch, key: str | None
+    started: Started, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     for name in ServerSettings.model_fields:
         monkeypatch.delenv(f"CONCH_{name.upper()}", raising=False)
     environment = {} if key is None else {"CONCH_TRITON_ADMIN_KEY": key}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    composed = triton_arguments(**environment)
-    closed_with = composed["--grpc-restricted-protocol"].rpartition("=")[2]
+    contained, _ = started(**environment)
+    closed_with = contained["--grpc-restricted-protocol"].rpartition("=")[2]
     embedded = embedded_arguments(ServerSettings(), closed_with)
     assert closed_with == key or (key is None and len(closed_with) == 36)
-    assert {name for name in composed if name in PLACES} == PLACES - EMBEDDED
-    assert {n: v for n, v in composed.items() if n not in PLACES} == {
+    assert {name for name in contained if name in PLACES} == PLACES - EMBEDDED
+    assert {n: v for n, v in contained.items() if n not in PLACES} == {
         n: v for n, v in embedded.items() if n not in PLACES
     }
 
 
-def test_triton_gets_the_environment_of_the_embedded_one(services: dict[str, Any]) -> None:
-    embedded, composed = find_wheel().environment(), services["triton"]["environment"]
+def test_triton_gets_the_environment_of_the_embedded_one(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    embedded, (_, contained) = find_wheel().environment(), started()
     shared = {"ORT_DISABLE_TELEMETRY", "MALLOC_ARENA_MAX"}
-    assert {name: composed[name] for name in shared} == {name: embedded[name] for name in shared}
+    assert {name: contained[name] for name in shared} == {name: embedded[name] for name in shared}
 
 
-def test_triton_reads_the_volume_that_export_writes(
-    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
-) -> None:
-    repository = triton_arguments()["--model-repository"]
+def test_an_operators_arguments_and_variables_reach_triton(started: Started) -> None:
+    arguments, environment = started("--log-verbose=1", MALLOC_ARENA_MAX="4", CONCH_MODEL_REPOSITORY="/mnt/my models")
+    assert arguments["--log-verbose"] == "1"
+    assert arguments["--model-repository"] == "/mnt/my models"
+    assert environment["MALLOC_ARENA_MAX"] == "4"
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-gpu"])
+def test_compose_starts_triton_with_that_script(services: dict[str, Any], name: str) -> None:
+    triton = services[name]
+    [config] = triton["configs"]
+    assert triton["entrypoint"] == ["/bin/sh", config["target"]]
+    assert triton["command"] == []
+    configs = yaml.safe_load((ROOT / COMPOSE).read_text(encoding="utf-8"))["configs"]
+    assert configs[config["source"]] == {"file": f"./{SCRIPT}"}
+    assert triton["environment"] == ["CONCH_TRITON_ADMIN_KEY"]
+
+
+def test_triton_reads_the_volume_that_export_writes(services: dict[str, Any], started: Started) -> None:
+    repository = started()[0]["--model-repository"]
     assert f"models:{repository}:ro" in services["triton"]["volumes"]
     assert "models:/models" in services["export"]["volumes"]
     dockerfile = (ROOT / services["export"]["build"]["dockerfile"]).read_text(encoding="utf-8")
     assert "CONCH_MODEL_REPOSITORY=/models" in dockerfile
 
 
-def test_the_gateway_finds_triton_and_is_published_where_it_listens(
-    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
+def test_the_gateway_finds_every_triton_and_is_published_where_it_listens(
+    services: dict[str, Any], started: Started
 ) -> None:
-    arguments, gateway = triton_arguments(), services["gateway"]
-    assert gateway["command"] == ["--triton-url", f"triton:{arguments['--grpc-port']}"]
+    (arguments, _), gateway = started(), services["gateway"]
+    for triton in (services["triton"], services["triton-gpu"]):
+        assert triton["networks"] == {"inside": {"aliases": ["triton"]}}
+    assert gateway["command"] == ["--triton-url", f"dns:///triton:{arguments['--grpc-port']}"]
     port = gateway["environment"]["CONCH_PORT"]
     assert int(port) == GatewaySettings.model_fields["port"].default
     assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
@@ -135,30 +156,26 @@ def test_requests_in_flight_may_finish_before_docker_ends_the_gateway(services: 
     assert int(services["gateway"]["stop_grace_period"].removesuffix("s")) > grace_s
 
 
-def test_the_example_sets_what_there_is_to_files_that_the_gateway_can_read(services: dict[str, Any]) -> None:
+def test_the_example_has_every_setting_and_the_gateway_takes_its_values(services: dict[str, Any]) -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     chosen = dict(re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE))
+    handed_on = {name for name, value in services["gateway"]["environment"].items() if value is None}
+    of_export = set(services["export"]["environment"])
+    assert chosen.keys() == variables() | handed_on | of_export | {"COMPOSE_PROFILES"}
+    own = {name.removeprefix("CONCH_").lower(): value for name, value in chosen.items() if value and name in handed_on}
+    settings = GatewaySettings(**own)
     gateway = services["gateway"]
-    assert chosen.keys() <= variables() | gateway["environment"].keys()
-    own = {name.removeprefix("CONCH_").lower(): value for name, value in chosen.items() if name not in FIXED}
-    settings = GatewaySettings(**{name: value for name, value in own.items() if name in GatewaySettings.model_fields})
-    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro"]
+    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro", "models:/models:ro"]
+    assert gateway["environment"]["CONCH_CANARY_REPOSITORY"] == "/models"
     assert (ROOT / "deploy" / "config").is_dir()
     files = [value for value in settings.model_dump().values() if isinstance(value, Path)]
     assert files
     assert {file.parent for file in files} == {Path("/etc/conch")}
 
 
-def test_every_variable_of_compose_is_explained() -> None:
-    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    section = re.split(r"^## ", page, flags=re.MULTILINE)
-    told = next(part for part in section if part.startswith("Compose"))
-    assert variables() <= set(re.findall(r"`(\w+)`", told))
-
-
 def variables() -> set[str]:
     """Names that compose puts values in for."""
-    return set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    return set(re.findall(r"\$\{(\w+)", (ROOT / COMPOSE).read_text(encoding="utf-8")))
 
 
 class _Health(BaseHTTPRequestHandler):
@@ -193,22 +210,24 @@ def test_the_gateways_image_is_healthy_when_the_gateway_is_ready(
     assert (run.returncode == 0) == healthy
 
 
-def test_only_the_gateway_can_be_reached(services: dict[str, Any]) -> None:
-    assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
-    assert services["triton"]["networks"] == ["inside"]
-    networks = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["networks"]
+def test_only_the_gateway_and_on_this_machine_the_monitoring_can_be_reached(services: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published.keys() == {"gateway", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    networks = yaml.safe_load((ROOT / COMPOSE).read_text(encoding="utf-8"))["networks"]
     assert networks["inside"] == {"internal": True}
 
 
-def test_every_service_waits_for_what_it_needs(
-    services: dict[str, Any], triton_arguments: Callable[..., dict[str, str]]
-) -> None:
+def test_every_service_waits_for_what_it_needs(services: dict[str, Any], started: Started) -> None:
     assert services["triton"]["depends_on"] == {"export": {"condition": "service_completed_successfully"}}
-    assert services["gateway"]["depends_on"] == {"triton": {"condition": "service_healthy"}}
-    assert f":{triton_arguments()['--metrics-port']}/" in services["triton"]["healthcheck"]["test"][-1]
+    # The one of the other profile is not there.
+    awaited = {"condition": "service_healthy", "required": False}
+    assert services["gateway"]["depends_on"] == {"triton": awaited, "triton-gpu": awaited}
+    for name in ("triton", "triton-gpu"):
+        assert f":{started()[0]['--metrics-port']}/" in services[name]["healthcheck"]["test"][-1]
 
 
-@pytest.mark.parametrize("name", ["export", "triton", "gateway"])
+@pytest.mark.parametrize("name", sorted({name for names in PROFILES.values() for name in names}))
 def test_no_service_can_write_its_image_or_gain_privileges(services: dict[str, Any], name: str) -> None:
     service = services[name]
     assert service["read_only"] is True
@@ -217,24 +236,26 @@ def test_no_service_can_write_its_image_or_gain_privileges(services: dict[str, A
     assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
 
 
-@pytest.mark.parametrize("name", ["export", "gateway"])
-def test_our_images_run_as_nobody_in_particular(name: str) -> None:
-    dockerfile = (ROOT / "deploy" / f"{name}.Dockerfile").read_text(encoding="utf-8")
-    assert re.search(r"^USER 10001", dockerfile, re.MULTILINE)
+def test_images_of_others_are_pinned(services: dict[str, Any]) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+    assert len(images) == 4
+    assert all(re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", image) for image in images), images
 
 
-def test_the_image_of_triton_is_pinned(services: dict[str, Any]) -> None:
-    assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3", services["triton"]["image"])
-
-
-def test_docker_accepts_the_file() -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("this docker has no compose plugin")
+@pytest.mark.parametrize("profile", PROFILES)
+def test_docker_compose_accepts_the_file(profile: str) -> None:
+    compose = Path(sys.executable).with_name("docker-compose")
     checked = subprocess.run(
-        [docker, "compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+        [compose, "--file", ROOT / COMPOSE, "--profile", profile, "config", "--format", "json"],
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["services"].keys() == PROFILES[profile]
+
+
+def test_a_gpu_is_reserved_for_the_triton_that_computes_on_one(services: dict[str, Any]) -> None:
+    [device] = services["triton-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "1", "capabilities": ["gpu"]}

@@ -32,11 +32,13 @@ class Classification(NamedTuple):
         labels: In the order of the scores' columns.
         scores: float32 [n, labels].
         tokens: Tokens that the server computed for it.
+        truncated: Indices of the inputs that lost tokens.
     """
 
     labels: tuple[str, ...]
     scores: NDArray[np.float32]
     tokens: int
+    truncated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class ClassificationJob(Job[Classification]):
             logits[part] = read_output(response, self._model.output, (len(part), len(labels)))
         refuse_rows(np.isnan(logits).any(axis=1))
         scores = logits if self._raw_scores else label_scores(logits, self._model.activation or "identity")
-        return Classification(labels, scores, int(self._rows.lengths.sum()))
+        return Classification(labels, scores, int(self._rows.lengths.sum()), self._rows.truncated)
 
 
 def _rows(model: LoadedModel, question: ClassificationQuestion) -> Steps[Rows]:
@@ -85,14 +87,15 @@ def _rows(model: LoadedModel, question: ClassificationQuestion) -> Steps[Rows]:
     for place, each in enumerate(question.inputs):
         groups.setdefault(None if isinstance(each, str) else each[0], []).append(place)
     ids: list[list[int]] = [[]] * len(question.inputs)
-    segments = ids.copy()
+    segments, truncated = ids.copy(), []
     for first, places in groups.items():
         rows = yield from _group(model, question, first, places)
+        truncated += [places[row] for row in rows.truncated]
         kinds = rows.segments if rows.segments is not None else np.zeros_like(rows.ids)
         split = np.split(kinds, np.cumsum(rows.lengths)[:-1])
         for place, row, kind in zip(places, rows.tolist(), split, strict=True):
             ids[place], segments[place] = row, kind.tolist()
-    return Rows.of(ids, segments)
+    return Rows.of(ids, segments, truncated=sorted(truncated))
 
 
 def _group(model: LoadedModel, question: ClassificationQuestion, first: str | None, places: list[int]) -> Steps[Rows]:

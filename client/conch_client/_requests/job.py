@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from conch_contract import InvalidInputError
 
+from conch_client._errors import NotComputedError
 from conch_client._requests.plan import plan_batches
 from conch_client._transport.tensors import infer_request
 
@@ -62,10 +62,10 @@ Prepare = Callable[[LoadedModel], Generator[None, None, Job[Result]]]
 
 
 def refuse_rows(refused: NDArray[np.bool_]) -> None:
-    """Raises InvalidInputError for texts that the server could not compute, which are NaN in its answer: bool [n]."""
+    """Raises NotComputedError for texts that the server could not compute, which are NaN in its answer: bool [n]."""
     indices = np.flatnonzero(refused).tolist()
     if indices:
-        raise InvalidInputError(
+        raise NotComputedError(
             f"the model refused text(s) {indices}: a token id is outside its vocabulary; "
             "use its own tokenizer (Client.tokenize), or send the text",
             indices,

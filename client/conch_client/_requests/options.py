@@ -53,15 +53,15 @@ class TokenOptions:
         if rules is not None and add_special_tokens:
             query = self.prompt_name == QUERY_PROMPT
             ids = yield from encode_marked(model.tokenizer, rules, texts, query=query, truncate=self.truncate)
-            return marked_rows(rules, ids)
-        return (
-            yield from model.tokenizer.encode(
-                self._read(texts, model.info.max_characters),
-                max_length=limit,
-                truncate=self.truncate,
-                add_special_tokens=add_special_tokens and not self.looks_up(model.info),
-            )
+            return marked_rows(rules, ids, ids.truncated)
+        read, shortened = self._read(texts, model.info.max_characters)
+        rows = yield from model.tokenizer.encode(
+            read,
+            max_length=limit,
+            truncate=self.truncate,
+            add_special_tokens=add_special_tokens and not self.looks_up(model.info),
         )
+        return replace(rows, truncated=tuple(sorted({*rows.truncated, *shortened}))) if shortened else rows
 
     def pooled_rows(self, model: LoadedModel, inputs: Inputs) -> Steps[Rows]:
         """Token rows of the input that know which tokens of their prompt are not pooled.
@@ -89,16 +89,16 @@ class TokenOptions:
         """Whether the texts are queries that the model's ``query_model`` answers; token ids never are."""
         return model.looks_up(self.prompt, self.prompt_name)
 
-    def _read(self, texts: list[str], characters: int | None) -> list[str]:
-        """The characters of each text that the model reads."""
+    def _read(self, texts: list[str], characters: int | None) -> tuple[list[str], list[int]]:
+        """The characters of each text that the model reads, and which texts have more."""
         if characters is None:
-            return texts
-        long = next((index for index, text in enumerate(texts) if len(text) > characters), None)
-        if long is not None and self.truncate == "none":
-            raise Item.text(long).error(
-                f"has {len(texts[long])} characters and the model reads {characters}; shorten it"
+            return texts, []
+        long = [index for index, text in enumerate(texts) if len(text) > characters]
+        if long and self.truncate == "none":
+            raise Item.text(long[0]).error(
+                f"has {len(texts[long[0]])} characters and the model reads {characters}; shorten it"
             )
-        return [text[-characters:] if self.truncate == "start" else text[:characters] for text in texts]
+        return [text[-characters:] if self.truncate == "start" else text[:characters] for text in texts], long
 
     def _checked(self, rows: Rows, max_length: int) -> Rows:
         if self.prompt is not None or self.prompt_name is not None:

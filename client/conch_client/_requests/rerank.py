@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from conch_contract import InvalidInputError, Task, Truncate
+from conch_contract import Task, Truncate
 
-from conch_client._errors import Item, ServerError
+from conch_client._errors import Item, NotComputedError, ServerError
 from conch_client._inputs import check_count, check_text, check_truncate
 from conch_client._requests.job import Job
 from conch_client._requests.plan import plan_batches
@@ -41,11 +41,19 @@ class Ranking(list[Ranked]):
     Attributes:
         tokens: Tokens that the server computed for it (the query counts once for each request it went with).
         raw_scores: What each was ranked by. A cross-encoder's is its logit: above 37 or so, sigmoids are all 1.0.
+        truncated: Indices of the documents that lost tokens, or whose query did.
     """
 
-    def __init__(self, ranked: Iterable[Ranked], tokens: int, raw_scores: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        ranked: Iterable[Ranked],
+        tokens: int,
+        raw_scores: Sequence[float] | None = None,
+        truncated: Sequence[int] = (),
+    ) -> None:
         super().__init__(ranked)
         self.tokens = tokens
+        self.truncated = tuple(truncated)
         self.raw_scores = [score for _, score in self] if raw_scores is None else list(raw_scores)
 
 
@@ -74,14 +82,14 @@ class _RerankJob(Job[Ranking]):
         super().__init__(model, rows, parts)
         self._question = question
 
-    def _ranking(self, raw: NDArray[np.float64], scores: NDArray[np.float64]) -> Ranking:
+    def _ranking(self, raw: NDArray[np.float64], scores: NDArray[np.float64], truncated: Sequence[int]) -> Ranking:
         """By ``raw``, with ``scores``."""
         refused = np.flatnonzero(np.isnan(raw)).tolist()
         if refused:
-            raise InvalidInputError(f"the model refused documents {refused}, or the query", refused)
+            raise NotComputedError(f"the model refused documents {refused}, or the query", refused)
         order = np.argsort(-raw, kind="stable")[: self._question.top_n]
         tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
-        return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist())
+        return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist(), truncated)
 
     def _scores(self, response: pb.ModelInferResponse, rows: int) -> NDArray[np.generic]:
         return read_output(response, self._model.output, (rows, 1))[:, 0]
@@ -109,7 +117,9 @@ class LateInteractionJob(_RerankJob):
         scores = np.empty(len(self._rows) - 1)
         for part, response in zip(self.parts, responses, strict=True):
             scores[part[1:] - 1] = self._scores(response, len(part))[1:]
-        return self._ranking(scores, scores)
+        # Row 0 is the query: what it has lost, every document is compared without.
+        documents, cut = range(len(scores)), self._rows.truncated
+        return self._ranking(scores, scores, documents if 0 in cut else [row - 1 for row in cut])
 
 
 class CrossEncoderJob(_RerankJob):
@@ -125,7 +135,8 @@ class CrossEncoderJob(_RerankJob):
         logits = np.empty(len(self._rows))
         for part, response in zip(self.parts, responses, strict=True):
             logits[part] = self._scores(response, len(part))
-        return self._ranking(logits, logits if self._question.raw_scores else _sigmoid(logits))
+        scores = logits if self._question.raw_scores else _sigmoid(logits)
+        return self._ranking(logits, scores, self._rows.truncated)
 
 
 def rerank_job(model: LoadedModel, question: RerankQuestion) -> Steps[LateInteractionJob] | Steps[CrossEncoderJob]:
@@ -153,7 +164,9 @@ def _query_and_documents(model: LoadedModel, question: RerankQuestion) -> Steps[
         return (yield from model.tokenizer.encode(texts, item=_item, **limits))
     encode = partial(encode_marked, model.tokenizer, rules, truncate=question.truncate)
     query = yield from encode(texts[:1], query=True, item=_item)
-    return marked_rows(rules, query + (yield from encode(texts[1:], query=False, item=Item.document)))
+    documents = yield from encode(texts[1:], query=False, item=Item.document)
+    truncated = (*query.truncated, *(index + 1 for index in documents.truncated))
+    return marked_rows(rules, query + documents, truncated)
 
 
 def _item(row: int) -> Item:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from conch_contract import ModelInfo, Truncate
     from typing_extensions import Self
 
+    from conch_client._tokenization.rows import TokenIds
     from conch_client._tokenization.tokenizer import Token
 
 
@@ -48,7 +49,7 @@ class Models:
         truncate: Truncate = "end",
         add_special_tokens: bool = True,
         timeout_s: float | None = None,
-    ) -> list[list[int]]:
+    ) -> TokenIds:
         """The token ids that ``embed`` would compute; given to it, they have the same vectors.
 
         Unless the model leaves prompts out of its pooling: ids do not say where a prompt ends, and are pooled whole.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conch_client._errors import Item
-from conch_client._tokenization.rows import Rows
+from conch_client._tokenization.rows import Rows, TokenIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,12 +26,13 @@ def encode_marked(
     query: bool,
     truncate: Truncate,
     item: Callable[[int], Item] = Item.text,
-) -> Steps[list[list[int]]]:
+) -> Steps[TokenIds]:
     """Token ids of queries or of documents; arguments and errors are those of ``TextTokenizer.encode``."""
     found = yield from tokenizer.encode(texts, max_length=rules.room(query=query), truncate=truncate, item=item)
-    return [rules.row(row, query=query) for row in found.tolist()]
+    return TokenIds((rules.row(row, query=query) for row in found.tolist()), found.truncated)
 
 
-def marked_rows(rules: Interaction, ids: Sequence[Sequence[int]]) -> Rows:
-    """Rows that know which of their tokens no other attends to."""
-    return Rows.of(ids, masked=np.array(list(map(rules.masked, ids))) if rules.masks_augmentation else None)
+def marked_rows(rules: Interaction, ids: Sequence[Sequence[int]], truncated: Sequence[int] = ()) -> Rows:
+    """Rows that know which of their tokens no other attends to; ``truncated`` as of ``Rows``."""
+    masked = np.array(list(map(rules.masked, ids))) if rules.masks_augmentation else None
+    return Rows.of(ids, masked=masked, truncated=truncated)

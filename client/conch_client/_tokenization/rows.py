@@ -11,9 +11,21 @@ import numpy as np
 from conch_client._errors import Item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
+
+
+class TokenIds(list[list[int]]):
+    """Token ids of each text.
+
+    Attributes:
+        truncated: Indices of the texts that lost tokens.
+    """
+
+    def __init__(self, ids: Iterable[list[int]], truncated: Sequence[int] = ()) -> None:
+        super().__init__(ids)
+        self.truncated = tuple(truncated)
 
 
 class Matrix(NamedTuple):
@@ -38,6 +50,7 @@ class Rows:
         lengths: int64 [n].
         segments: int64 [total], 1 for the tokens of a pair's second text; None when all are 0.
         masked: int64 [n], how many tokens at the end of each row no other attends to; None when there are none.
+        truncated: Numbers of the rows whose text lost tokens, ascending.
         prompt: How many tokens at the beginning of every row are not pooled.
     """
 
@@ -45,6 +58,7 @@ class Rows:
     lengths: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
     masked: NDArray[np.int64] | None = None
+    truncated: tuple[int, ...] = ()
     prompt: int = 0
     _ends: NDArray[np.int64] = field(init=False, repr=False)
 
@@ -58,10 +72,11 @@ class Rows:
         segments: Sequence[Sequence[int]] | None = None,
         masked: NDArray[np.int64] | None = None,
         item: Callable[[int], Item] = Item.text,
+        truncated: Sequence[int] = (),
     ) -> Rows:
         """Packs lists of ids (known to be integers in range) and, for pairs, of segment numbers.
 
-        ``item`` is the caller's item behind the row of a number.
+        ``item`` is the caller's item behind the row of a number; ``truncated`` is as the attribute.
 
         Raises:
             InvalidInputError: A row is empty. The server would compute nothing for it.
@@ -69,14 +84,15 @@ class Rows:
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         if not lengths.all():
             raise item(int(lengths.argmin())).error("has no token that the model could read; leave it out")
-        return cls(_flat(rows), lengths, None if segments is None else _flat(segments), masked)
+        flat_segments = None if segments is None else _flat(segments)
+        return cls(_flat(rows), lengths, flat_segments, masked, tuple(truncated))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def tolist(self) -> list[list[int]]:
+    def tolist(self) -> TokenIds:
         """The rows as lists of ids."""
-        return [row.tolist() for row in np.split(self.ids, self._ends[:-1])]
+        return TokenIds((row.tolist() for row in np.split(self.ids, self._ends[:-1])), self.truncated)
 
     def matrix(self, index: NDArray[np.intp]) -> Matrix:
         """The rows with these numbers, in this order, padded to the longest of them."""

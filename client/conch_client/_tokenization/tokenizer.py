@@ -125,6 +125,7 @@ class TextTokenizer:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
         room = max(0, max_length - specials)
         rows: list[list[int]] = []
+        truncated = []
         # The fast variant leaves out offsets, which nothing here needs.
         encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=add_special_tokens)
         for batch in _batches(encode, texts, room):
@@ -135,10 +136,11 @@ class TextTokenizer:
                         if truncate == "none":
                             raise _too_long(item(index), encoding and len(encoding.ids), max_length)
                         _cut(bare, room, truncate)
+                        truncated.append(index)
                     encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
                 rows.append(encoding.ids)
             yield
-        return Rows.of(rows, item=item)
+        return Rows.of(rows, item=item, truncated=truncated)
 
     @_in_steps
     def tokens(self, texts: Sequence[str], *, add_special_tokens: bool, limit: int | None) -> Steps[list[list[Token]]]:
@@ -234,7 +236,7 @@ class TextTokenizer:
         query_length = len(bare_query.ids)
         queries = {query_length: bare_query}
         enough = max(room, query_length + 1)  # tokens of a document that show which of the two is the longer
-        ids, segments = [], []
+        ids, segments, truncated = [], [], []
         for batch in _batches(encode, documents, enough):
             for index, known in batch:
                 document = known or (yield from self._bare(documents[index], enough, truncate, item(index, "")))
@@ -244,6 +246,7 @@ class TextTokenizer:
                     if truncate == "none":
                         raise _too_long(item(index, _BOTH), total + max_length - room if known else None, max_length)
                     _cut(document, document_kept, truncate)
+                    truncated.append(index)
                 if query_kept not in queries:
                     queries[query_kept] = Encoding.merge([bare_query])  # a copy: truncation happens in place
                     _cut(queries[query_kept], query_kept, truncate)
@@ -251,7 +254,7 @@ class TextTokenizer:
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
             yield
-        return Rows.of(ids, segments, item=lambda index: item(index, _PAIR))
+        return Rows.of(ids, segments, item=lambda index: item(index, _PAIR), truncated=truncated)
 
     @_in_steps
     def encode_framed(
@@ -276,7 +279,7 @@ class TextTokenizer:
         else:
             bare = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)[0]
             enough = max(enough, len(bare.ids))  # tokens of a document that show which of the two is the longer
-        rows = []
+        rows, truncated = [], []
         for part in portions(documents, len(template) + len(instruction) + len(read)):
             pairs = []
             for index in part:
@@ -288,6 +291,7 @@ class TextTokenizer:
                         is_whole = (read, pair.text[slice(*pair.document)]) == (query, documents[index])
                         raise _too_long(Item.document(index, _BOTH), len(ids) if is_whole else None, max_length)
                     ids = [ids[place] for place in pair.cut(offsets, max_length, truncate)]  # noqa: PLW2901
+                    truncated.append(index)
                 if len(ids) > max_length:
                     raise InvalidInputError(
                         f"the instruction, with the words around it, has more tokens than the {max_length} that the "
@@ -295,7 +299,7 @@ class TextTokenizer:
                     )
                 rows.append(ids)
             yield
-        return Rows.of(rows, item=lambda index: Item.document(index, _PAIR))
+        return Rows.of(rows, item=lambda index: Item.document(index, _PAIR), truncated=truncated)
 
     def _tokens_of(self, pairs: Sequence[FramedPair]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         """Ids of the tokens of each pair, and their places in its text; both 0 for those that the tokenizer adds."""

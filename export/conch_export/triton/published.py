@@ -29,6 +29,7 @@ from conch_export.triton.plan import PerCore, Plan
 from conch_export.triton.repository import graph_path, owned, read_config, read_report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from conch_export.model.description import Description
@@ -138,10 +139,31 @@ def graph_fits(repository: Path, name: str) -> bool:
     The two come from one export, but configurations are committed and graphs are not: after an update of the
     repository, graphs of an older export may lie beside newer configurations.
     """
+    given, taken = _inputs(repository, name)
+    return given == taken
+
+
+def refuse_misfits(repository: Path, names: Iterable[str]) -> None:
+    """Refuse models whose graph takes other inputs than their configuration gives.
+
+    The embedded backend refuses to load such a model. The official image's loads it, whatever `batch_input` is called.
+
+    Raises:
+        SourceError: names the model and both.
+    """
+    for name in names:
+        if graph_path(repository, name).exists() and not graph_fits(repository, name):
+            given, taken = map(sorted, _inputs(repository, name))
+            msg = f"{name}: config.pbtxt gives {given} and the graph takes {taken}; export the model again"
+            raise SourceError(msg)
+
+
+def _inputs(repository: Path, name: str) -> tuple[set[str], set[str]]:
+    """Inputs of a model by its configuration and by its graph."""
     config = read_config(repository, name)
-    given = {tensor.name for tensor in config.input} | {name for b in config.batch_input for name in b.target_name}
     graph = onnx.load(graph_path(repository, name), load_external_data=False).graph
-    return given == {tensor.name for tensor in graph.input}
+    given = {tensor.name for tensor in config.input} | {name for b in config.batch_input for name in b.target_name}
+    return given, {tensor.name for tensor in graph.input}
 
 
 def _target(encoder: pb.ModelConfig) -> Target:

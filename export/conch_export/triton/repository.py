@@ -10,7 +10,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import FORMAT_PARAMETER
+from conch_contract import FORMAT_PARAMETER, REPORT
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -19,8 +19,6 @@ from conch_export.errors import SourceError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-REPORT = "report.json"
 
 
 def graph_path(repository: Path, name: str) -> Path:

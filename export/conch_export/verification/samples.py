@@ -24,10 +24,12 @@ _PAIRED_TEXTS = 16
 _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
 """Texts that fill a longer model are tokenised and compared, but not computed."""
+KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
+"""What a served model is asked later on, to see that it still answers as its authors' library."""
 _UNUSUAL = (
     "a",
     ".",
-    "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com",
+    KNOWN_TEXT,
     "Où est l'école? Ça coûte 5 €; naïve Ångström, İstanbul, Straße, Ελληνικά",
     "猫が座った。東京タワー、一二三。我们喜欢猫。고양이",
     "😀 thumbs up 👍🏽, family 👨‍👩‍👧, flag 🇫🇷",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from conch_contract import Task, encoder_name
+from conch_contract import KnownAnswer, Task, encoder_name
 
 from conch_export.errors import VerificationError
 from conch_export.model.description import Target
@@ -20,7 +20,7 @@ from conch_export.progress import counted, silent
 from conch_export.triton.repository import graph_path
 from conch_export.verification.agreement import Verification, agreement, difference, stacked
 from conch_export.verification.rows import Rows, thirds
-from conch_export.verification.samples import Role, verification_sample
+from conch_export.verification.samples import KNOWN_TEXT, Role, verification_sample
 from conch_export.verification.standards import judge
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
         computed = counted(progress, "computing the reference", items, len(items))
         expected[model.name] = Expected(reference.computed_by(model), items, reference.answers(model, computed))
     return expected
+
+
+def known_answer(description: Description, expected: Mapping[str, Expected]) -> KnownAnswer | None:
+    """The authors' vector of one of the texts, for the report; None for models that do not give one vector."""
+    if description.task is not Task.EMBEDDING:
+        return None
+    told = expected[description.name]
+    place = [item.text for item in told.items].index(KNOWN_TEXT)
+    return KnownAnswer(KNOWN_TEXT, np.asarray(told.answers[place], np.float32))
 
 
 def verify(

@@ -34,17 +34,23 @@ class Guard:
     """Lets a request pass whose key permits it.
 
     Args:
+        quotas: of the keys.
         backlog: returns the one that every request joins; None where there are several, or the cache may answer.
     """
 
     def __init__(
-        self, app: ASGIApp, keyring: Keyring, admission: Admission, backlog: Callable[[], Backlog | None]
+        self,
+        app: ASGIApp,
+        keyring: Keyring,
+        quotas: Quotas,
+        admission: Admission,
+        backlog: Callable[[], Backlog | None],
     ) -> None:
         self._app = app
         self._keyring = keyring
         self._admission = admission
         self._backlog = backlog
-        self._quotas = Quotas()
+        self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request, or answer why it may not pass."""
@@ -52,7 +58,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            self._check(scope)
+            await self._check(scope)
         except GatewayError as error:
             # Answered here, inside of CORS: without its headers a browser would not show the error to the page.
             response = await error_response(Request(scope), error)
@@ -66,7 +72,7 @@ class Guard:
             if usage is not None:
                 self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         # The application may be mounted below a path of another server's.
         path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
         if _OPEN.fullmatch(path) or (scope["method"] == "GET" and path in PAGES):
@@ -74,7 +80,7 @@ class Guard:
             return
         admin = path.startswith(_ADMIN)
         if admin or self._keyring.closed:
-            key = self._authorised(headers, admin=admin)
+            key = await self._authorised(headers, admin=admin)
             identify(scope, key=key, caller=key.name)
         if scope["method"] == "POST" and not admin:
             # Before the body is read only its length is known: at least one text, of at least so many tokens.
@@ -91,7 +97,7 @@ class Guard:
         secret = _presented(headers)
         return (self._keyring.find(secret) if secret else None) or NOBODY
 
-    def _authorised(self, headers: Mapping[bytes, bytes], *, admin: bool) -> Key:
+    async def _authorised(self, headers: Mapping[bytes, bytes], *, admin: bool) -> Key:
         if admin and not self._keyring.has_admin:
             raise ForbiddenError(f"administration is shut; set CONCH_ADMIN_KEY, or make a key with: {_CREATE}")
         secret = _presented(headers)
@@ -104,7 +110,7 @@ class Guard:
             )
         if admin and not key.admin:
             raise ForbiddenError(f"key {key.name!r} is not an administrator's; make one with: {_CREATE}")
-        self._quotas.begin(key)
+        await self._quotas.begin(key)
         return key
 
 

@@ -5,52 +5,111 @@ The tokens of a request are known only when it is over, so a key may overdraw it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import NamedTuple, Protocol
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.errors import QuotaError
 
+MINUTE_S = 60
+_ROUNDING_S = 1e-6
+
+
+class Charge(NamedTuple):
+    """What is taken from one bucket: `amount` units of those of which `holder` may use `limit` in a minute."""
+
+    holder: str
+    unit: str
+    limit: int
+    amount: int
+
+
+class Refusal(NamedTuple):
+    """An empty bucket, and the seconds until it has a unit again."""
+
+    charge: Charge
+    wait_s: float
+
+
+class SharedBuckets(Protocol):
+    """Buckets that other gateways take from as well; they may be out of reach."""
+
+    async def take(self, charges: Sequence[Charge]) -> Refusal | None:
+        """Take from all buckets unless one is empty; None also where they are out of reach."""
+
+    def spend(self, charges: Sequence[Charge]) -> None:
+        """Take from all buckets, soon, whatever is in them."""
+
 
 class Quotas:
-    """The buckets of all keys; several gateways keep one set each."""
+    """The quotas of all keys.
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+    This gateway's own buckets are taken from as well where they are shared: they are what counts while the shared ones
+    are out of reach, and their holders may use no more here than everywhere.
+    """
 
-    def begin(self, key: Key) -> None:
+    def __init__(self, shared: SharedBuckets | None = None, clock: Callable[[], float] = monotonic) -> None:
+        self._shared = shared
+        self._own = _Buckets(clock)
+
+    async def begin(self, key: Key) -> None:
         """Count a request.
 
         Raises:
             QuotaError: the key has to wait, for as long as the error says.
         """
-        # Both limits are looked at before anything is taken: a refused request must not cost its caller one.
-        for unit, limit in (("requests", key.requests_per_minute), ("tokens", key.tokens_per_minute)):
-            if limit is not None and (left := self._bucket(key, unit, limit).left) < 1:
-                msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"
-                raise QuotaError(msg, (1 - left) * 60 / limit)
-        if key.requests_per_minute is not None:
-            self._bucket(key, "requests", key.requests_per_minute).left -= 1
+        charges = _charges(key, requests=1, tokens=0)
+        if not charges:
+            return
+        refusal = None if self._shared is None else await self._shared.take(charges)
+        refusal = refusal or self._own.take(charges)
+        if refusal is not None:
+            _, unit, limit, _ = refusal.charge
+            msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"
+            raise QuotaError(msg, refusal.wait_s)
 
     def spend(self, key: Key, tokens: int) -> None:
         """Count the tokens of a request that is over."""
-        if key.tokens_per_minute is not None and tokens:
-            self._bucket(key, "tokens", key.tokens_per_minute).left -= tokens
-
-    def _bucket(self, key: Key, unit: str, limit: int) -> _Bucket:
-        """Return the bucket as it is now; one whose limit was changed starts full."""
-        now, bucket = self._clock(), self._buckets.get((key.name, unit))
-        if bucket is None or bucket.limit != limit:
-            bucket = self._buckets[key.name, unit] = _Bucket(limit, limit, now)
-        bucket.left = min(limit, bucket.left + (now - bucket.filled_at) * limit / 60)
-        bucket.filled_at = now
-        return bucket
+        charges = [charge for charge in _charges(key, requests=0, tokens=tokens) if charge.amount]
+        if charges:
+            self._own.spend(charges)
+            if self._shared is not None:
+                self._shared.spend(charges)
 
 
-@dataclass(slots=True)
-class _Bucket:
-    limit: int
-    left: float
-    filled_at: float
+def _charges(key: Key, *, requests: int, tokens: int) -> list[Charge]:
+    """Return what is taken from the buckets that a key has."""
+    limits = (("requests", key.requests_per_minute, requests), ("tokens", key.tokens_per_minute, tokens))
+    return [Charge(key.name, unit, limit, amount) for unit, limit, amount in limits if limit is not None]
+
+
+class _Buckets:
+    """The buckets of one gateway: for each, the time at which it will be full. One whose limit was changed is new.
+
+    This is the generic cell rate algorithm (ITU-T I.371): one number for a bucket, and nothing to do as time passes.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._full_at: dict[tuple[str, str, int], float] = {}
+
+    def take(self, charges: Sequence[Charge]) -> Refusal | None:
+        """Take from all buckets unless one is empty: a refused request must not cost its caller one."""
+        for charge in charges:
+            wait_s = self._owed_s(charge) + MINUTE_S / charge.limit - MINUTE_S
+            if wait_s > _ROUNDING_S:
+                return Refusal(charge, wait_s)
+        self.spend(charges)
+        return None
+
+    def spend(self, charges: Sequence[Charge]) -> None:
+        """Take from all buckets, whatever is in them."""
+        for charge in charges:
+            owed_s = self._owed_s(charge) + charge.amount * MINUTE_S / charge.limit
+            self._full_at[charge[:3]] = self._clock() + owed_s
+
+    def _owed_s(self, charge: Charge) -> float:
+        """Return the seconds until the bucket is full."""
+        now = self._clock()
+        return max(0.0, self._full_at.get(charge[:3], now) - now)

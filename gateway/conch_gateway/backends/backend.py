@@ -29,7 +29,8 @@ class Backend(Protocol):
     DeadlineError where the backend is an upstream.
 
     Attributes:
-        edition: of what the backend answers: with the model's facts, the cache's key of its vectors.
+        edition: of what the backend answers: with the model's facts, the cache's key of its vectors. None where the
+            facts say all, so that vectors may be shared with other gateways.
     """
 
     edition: object

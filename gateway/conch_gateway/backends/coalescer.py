@@ -180,7 +180,7 @@ class Coalescer:
             # Without indices nobody knows which text it was, so every request fails.
             if at_fault or not error.indices:
                 message = str(error).replace(str(list(error.indices)), str(at_fault), 1)
-                request.fail(InvalidInputError(message, at_fault))
+                request.fail(type(error)(message, at_fault))
             elif not request.answer.done():
                 # No `grant` is needed: the slot of this call is released next, and that grants.
                 self._queue(kind, request, [row.place for row in group if row.request is request])

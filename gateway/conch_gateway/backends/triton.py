@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
-from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token
+from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token, TokenIds
 from conch_contract import Task
 
 from conch_gateway.backends.backend import ReplacedError
@@ -82,7 +82,7 @@ class Triton:
         # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
         if tokenize_s is not None and await self._client.model(info.name) != info:
             raise ReplacedError
-        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s)
+        return Answer(vectors, reservation.tokens, row_tokens, tokenize_s, truncated=len(ids.truncated))
 
     async def _embed_whole(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Embed texts in calls of their own: among ids of other requests nothing says where a prompt ends."""
@@ -92,7 +92,9 @@ class Triton:
             return list(await self._client.embed(texts, dimensions=job.dimensions, normalize=normalize, **options))
 
         answer = await self._each(ask, info, job, reservation)
-        return Answer(np.stack(answer.given), answer.tokens, answer.row_tokens, answer.tokenize_s)
+        return Answer(
+            np.stack(answer.given), answer.tokens, answer.row_tokens, answer.tokenize_s, truncated=answer.truncated
+        )
 
     async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension] of texts that are the chunks of one document."""
@@ -156,7 +158,8 @@ class Triton:
         for _, document, score in ranked:
             best.setdefault(document, Ranked(document, score))
         tokens = sum(ranking.tokens for _, ranking in rankings)
-        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes)
+        truncated = sum(len(ranking.truncated) for _, ranking in rankings)
+        return Answer(list(best.values())[: job.top_n], tokens, notes=parts.notes, truncated=truncated)
 
     async def classify(
         self, info: ModelInfo, job: ClassificationJob, reservation: Reservation
@@ -181,7 +184,8 @@ class Triton:
             for place, scores in zip(places, found.scores.tolist(), strict=True):
                 each = map(Prediction, found.labels, scores)
                 predictions[place] = sorted(each, key=lambda prediction: -prediction.score)
-        return Answer(predictions, sum(found.tokens for _, found in calls))
+        truncated = sum(len(found.truncated) for _, found in calls)
+        return Answer(predictions, sum(found.tokens for _, found in calls), truncated=truncated)
 
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
@@ -209,6 +213,11 @@ class Triton:
             await self._client.rerank(_PROBE, [_PROBE], model=info.name, timeout_s=timeout_s)
         elif Task.CLASSIFICATION in self.tasks(info):
             await self._client.classify([_PROBE], model=info.name, timeout_s=timeout_s)
+
+    async def vector(self, info: ModelInfo, text: str, timeout_s: float) -> Vectors:
+        """Return the vector of one text, float32 [dimension], in a call of its own beside all others."""
+        (vector,) = await self._client.embed([text], model=info.name, timeout_s=timeout_s)
+        return np.asarray(vector, np.float32)
 
     async def close(self) -> None:
         """Close the client."""
@@ -247,12 +256,12 @@ class Triton:
 
         answers = await in_calls(compute, sizes, reservation, info.max_rows)
         given = list(chain.from_iterable(answer for _, answer in answers))
-        return Answer(given, sum(sizes), sizes, tokenize_s)
+        return Answer(given, sum(sizes), sizes, tokenize_s, truncated=len(ids.truncated))
 
-    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[list[list[int]], float | None]:
+    async def _tokenized(self, info: ModelInfo, job: EmbeddingJob) -> tuple[TokenIds, float | None]:
         """Return the token ids of each text and the seconds that it took; None for ids that were given."""
         if not is_text(job.texts):
-            return job.texts, None
+            return TokenIds(job.texts), None
         started = perf_counter()
         ids = await self._client.tokenize(job.texts, **self._options(info, job))
         return ids, perf_counter() - started

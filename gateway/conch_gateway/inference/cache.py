@@ -1,15 +1,17 @@
 """Vectors that were computed before: a text is computed once within a request, and with a cache once for all.
 
 An entry belongs to one text under one variant: everything else that its vector depends on, which shows all of itself
-when printed. Both are hashed together, so that the cache holds no text.
+when printed. Both are hashed together, so that the cache holds no text. What another gateway has computed is found
+too, where gateways share a Redis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import NamedTuple
+from importlib.metadata import version
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from cachetools import LRUCache
@@ -20,21 +22,39 @@ from conch_gateway.jobs import Answer, EmbeddingJob, Vectors, is_text
 _OVERHEAD_BYTES = 300  # of an entry beside the numbers: key, tuple, array header, place in the order
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A vector, float32 [dimension], and how many tokens its text has."""
+
     vector: Vectors
     tokens: int
+
+
+class SharedVectors(Protocol):
+    """Entries that other gateways read and write as well; they may be out of reach."""
+
+    async def find(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """Return the entry of each key, or None for one that is not there, or out of reach."""
+
+    def keep(self, entries: Mapping[bytes, Entry]) -> None:
+        """Store entries, soon."""
 
 
 class VectorCache:
     """Drops the least recently used entries where there are more bytes than `max_bytes`; with 0 it keeps nothing."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._entries: LRUCache[bytes, _Entry] | None = (
+    def __init__(self, max_bytes: int, shared: SharedVectors | None = None) -> None:
+        self._shared = shared if max_bytes else None
+        self._entries: LRUCache[bytes, Entry] | None = (
             LRUCache(max_bytes, lambda entry: entry.vector.nbytes + _OVERHEAD_BYTES) if max_bytes else None
         )
 
     async def complete(
-        self, job: EmbeddingJob, source: object, compute: Callable[[EmbeddingJob], Awaitable[Answer[Vectors]]]
+        self,
+        job: EmbeddingJob,
+        source: object,
+        compute: Callable[[EmbeddingJob], Awaitable[Answer[Vectors]]],
+        *,
+        anywhere: bool = False,
     ) -> Answer[Vectors]:
         """Return the vectors of all texts, float32 [texts, dimension], of which the unknown are computed, each once.
 
@@ -46,6 +66,7 @@ class VectorCache:
             source: what else vectors depend on: the model's facts, the edition of its backend, and what is cut from
                 texts, which the job may leave to the settings.
             compute: computes the part of the job that is not known.
+            anywhere: whether `source` means the same in every gateway, so that they may share the vectors.
 
         Raises:
             InvalidInputError: of `compute`, with indices among all texts.
@@ -55,7 +76,8 @@ class VectorCache:
         texts = job.texts
         unique = list(dict.fromkeys(texts))
         keys = {} if self._entries is None else _keys(unique, source, job)
-        known = self._known(keys)
+        shared = self._shared if anywhere else None
+        known = await self._known(keys, shared)
         missing = [text for text in unique if text not in known] if known else unique
         hits = None if self._entries is None else sum(text in known for text in texts)
         answer: Answer[Vectors] | None = None
@@ -68,8 +90,11 @@ class VectorCache:
             if self._entries is None and len(unique) == len(texts):
                 return answer
             computed = zip(answer.given, answer.row_tokens or [0] * len(missing), strict=True)
-            known |= {text: _Entry(*entry) for text, entry in zip(missing, computed, strict=True)}
-            self._keep(keys, {text: known[text] for text in missing})
+            known |= {text: Entry(*entry) for text, entry in zip(missing, computed, strict=True)}
+            new = {keys[text]: known[text] for text in missing if keys}
+            self._keep(new)
+            if shared is not None:
+                shared.keep(new)
         # Not from the cache, where new entries may have driven out others of this very request.
         found = [known[text] for text in texts]
         vectors, tokens = np.stack([entry.vector for entry in found]), sum(entry.tokens for entry in found)
@@ -83,25 +108,34 @@ class VectorCache:
         """About how much memory the entries take."""
         return int(self._entries.currsize) if self._entries is not None else 0
 
-    def _known(self, keys: dict[str, bytes]) -> dict[str, _Entry]:
+    async def _known(self, keys: Mapping[str, bytes], shared: SharedVectors | None) -> dict[str, Entry]:
+        """Return the entries of texts that are remembered, here or elsewhere."""
         if self._entries is None:
             return {}
-        entries = ((text, self._entries.get(key)) for text, key in keys.items())
-        return {text: entry for text, entry in entries if entry is not None}
+        here = ((text, self._entries.get(key)) for text, key in keys.items())
+        known = {text: entry for text, entry in here if entry is not None}
+        elsewhere = [text for text in keys if text not in known]
+        if shared is not None and elsewhere:
+            found = zip(elsewhere, await shared.find([keys[text] for text in elsewhere]), strict=True)
+            fetched = {text: entry for text, entry in found if entry is not None}
+            self._keep({keys[text]: entry for text, entry in fetched.items()})
+            known |= fetched
+        return known
 
-    def _keep(self, keys: dict[str, bytes], entries: dict[str, _Entry]) -> None:
+    def _keep(self, entries: Mapping[bytes, Entry]) -> None:
         if self._entries is None:
             return
-        for text, (vector, tokens) in entries.items():
+        for key, (vector, tokens) in entries.items():
             # LRUCache raises ValueError for an entry that is larger than itself.
             if vector.nbytes + _OVERHEAD_BYTES <= self._entries.maxsize:
                 # A view would keep the vectors of all texts.
-                self._entries[keys[text]] = _Entry(vector.copy(), tokens)
+                self._entries[key] = Entry(vector.copy(), tokens)
 
 
 def _keys(texts: list[str], source: object, job: EmbeddingJob) -> dict[str, bytes]:
     """Return the key of each text."""
-    variant = source, replace(job, texts=[], model=None, truncate=None, counted=True)
+    # Gateways of another version may make another vector of the same text.
+    variant = version("conch"), source, replace(job, texts=[], model=None, truncate=None, counted=True)
     # `repr` shows a NUL as an escape, so no text can shift the border between variant and text.
     begun = blake2b(repr(variant).encode() + b"\0", digest_size=20)
     keys: dict[str, bytes] = {}

@@ -7,6 +7,7 @@ request may be refused with 429 where it reserves room, and where the backend le
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ from conch_contract import Task
 from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.inference.cache import VectorCache
+from conch_gateway.inference.cache import SharedVectors, VectorCache
 from conch_gateway.jobs import (
     RERANKING,
     Answer,
@@ -29,6 +30,7 @@ from conch_gateway.jobs import (
     Vectors,
     is_text,
 )
+from conch_gateway.models.arrival import Arrival
 from conch_gateway.models.registry import Models, Served
 from conch_gateway.scheduling.admission import Admission, Reservation
 from conch_gateway.settings import GatewaySettings
@@ -64,12 +66,21 @@ class Inference:
     InvalidInputError with the indices of the inputs at fault; and what else the backend raises.
     """
 
-    def __init__(self, settings: GatewaySettings, models: Models, admission: Admission) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        models: Models,
+        arrival: Arrival,
+        admission: Admission,
+        shared: SharedVectors | None,
+    ) -> None:
         self._max_inputs = settings.max_inputs
         self._truncate = settings.truncate
+        self._triton_wait_s = settings.triton_wait_s
         self._models = models
+        self._arrival = arrival
         self._admission = admission
-        self._cache = VectorCache(settings.cache_mb * 2**20)
+        self._cache = VectorCache(settings.cache_mb * 2**20, shared)
 
     async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return one vector for each text: float32 [texts, dimension]."""
@@ -79,7 +90,9 @@ class Inference:
             _check_vectors(job, model)
             info, backend = model.info, model.backend
             source = backend.edition, info, job.truncate or self._truncate
-            return await self._cache.complete(job, source, lambda part: backend.embed(info, part, reservation))
+            return await self._cache.complete(
+                job, source, lambda part: backend.embed(info, part, reservation), anywhere=backend.edition is None
+            )
 
         return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
 
@@ -133,7 +146,8 @@ class Inference:
                 msg = f"inputs: {model.asked!r} is a reranker, which has a score for pairs of texts only; send pairs"
                 raise InvalidValueError(msg, param="inputs")
             scored = await _pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
-            return Answer([[Prediction(_ONLY_LABEL, score)] for score in scored.given], scored.tokens)
+            predictions = [[Prediction(_ONLY_LABEL, score)] for score in scored.given]
+            return Answer(predictions, scored.tokens, truncated=scored.truncated)
 
         tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
         return await self._run(job.model, tasks, job.rows, context, compute)
@@ -165,12 +179,32 @@ class Inference:
             context.request_id, context.caller, rows, beside=beside, stated_s=context.timeout_s
         ) as reservation:
             for _ in range(_STARTS):
-                async with self._models.use(name, tasks, context.key) as model:
-                    try:
-                        return await _measured(model, len(rows), context, reservation, compute)
-                    except ReplacedError:
-                        reservation.leave()
+                chosen = self._models.use(name, tasks, context.key)
+                result = await self._attempt(chosen, len(rows), context, reservation, compute)
+                if result is not None:
+                    return result
         raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
+
+    async def _attempt(
+        self,
+        chosen: AbstractAsyncContextManager[Served],
+        texts: int,
+        context: RequestContext,
+        reservation: Reservation,
+        compute: Compute[Given],
+    ) -> Result[Given] | None:
+        """Return the result, or None where the request is to begin anew."""
+        try:
+            async with chosen as model:
+                return await _measured(model, texts, context, reservation, compute)
+        except ReplacedError:
+            reservation.leave()
+        except UnavailableError:
+            reservation.leave()
+            waited_s = self._admission.now() - reservation.since
+            if not await self._arrival.within(self._triton_wait_s - waited_s):
+                raise
+        return None
 
     def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
         if job.counted:
@@ -203,7 +237,16 @@ async def _measured(
     queue_s, inference_s = reservation.queue_s, None
     if queue_s is not None:
         inference_s = perf_counter() - started - queue_s - (answer.tokenize_s or 0.0)
-    usage = Usage(model.info.name, texts, answer.tokens, answer.cache_hits, answer.tokenize_s, queue_s, inference_s)
+    usage = Usage(
+        model.info.name,
+        texts,
+        answer.tokens,
+        answer.cache_hits,
+        answer.tokenize_s,
+        queue_s,
+        inference_s,
+        answer.truncated,
+    )
     context.report(usage)
     return Result(model.name, answer.given, usage, answer.notes)
 
@@ -220,7 +263,7 @@ async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) ->
         groups.setdefault(query, []).append(place)
     scores = [0.0] * len(job.pairs)
 
-    async def rank(query: str) -> int:
+    async def rank(query: str) -> Answer[list[Ranked]]:
         documents = [job.pairs[place][1] for place in groups[query]]
         question = RerankJob(
             query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
@@ -231,9 +274,11 @@ async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) ->
             raise error.moved(groups[query]) from error
         for ranked in answer.given:
             scores[groups[query][ranked.index]] = ranked.score
-        return answer.tokens
+        return answer
 
-    return Answer(scores, sum(await all_of(rank, list(groups))))
+    answers = await all_of(rank, list(groups))
+    tokens, truncated = sum(each.tokens for each in answers), sum(each.truncated for each in answers)
+    return Answer(scores, tokens, truncated=truncated)
 
 
 def _check_vectors(job: EmbeddingJob, model: Served) -> None:

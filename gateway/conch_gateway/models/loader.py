@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
 from conch_contract import DERIVED, derived_name, tokenizer_name
@@ -157,13 +158,15 @@ class Loader:
         return model
 
     async def _load(self, model: LocalModel) -> None:
+        began = monotonic()
         for name in self._triton_models(model):  # one by one: Triton does not say which model of an ensemble failed
             await self._control.load(name, _CHANGE_TIMEOUT_S)
         await self._client.is_ready()  # makes the client read anew what is served
         for info in await self._client.models():
             if info.name in self._triton_models(model):
                 await self._probe(info, self._timeout_s)
-        _log.info("loaded %s", model.name)
+        model.load_s = monotonic() - began
+        _log.info("loaded %s in %.1f s", model.name, model.load_s)
 
     async def _unload(self, model: LocalModel) -> None:
         names = self._triton_models(model)

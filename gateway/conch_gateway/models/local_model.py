@@ -18,7 +18,11 @@ _LONGEST_PAUSE_S = 30.0
 
 
 class LocalModel:
-    """A model, with what is derived from it: they share an encoder, so they come and go together."""
+    """A model, with what is derived from it: they share an encoder, so they come and go together.
+
+    Attributes:
+        load_s: seconds that its last load took, from Triton being told to the first answer; None before one.
+    """
 
     def __init__(self, name: str, policy: Load) -> None:
         self.name = name
@@ -28,6 +32,7 @@ class LocalModel:
         self.users = 0
         self.change: asyncio.Task[None] | None = None
         self.fault: str | None = None
+        self.load_s: float | None = None
         self._unused = asyncio.Event()
         self._unused.set()
         self._failures = 0

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import anyio
-from conch_client import ConchError, ModelInfo, OverloadedError
+from conch_client import ConchError, ModelInfo, OverloadedError, UnavailableError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.backends.triton import Triton
@@ -73,6 +73,7 @@ class Readiness:
         self._admission = admission
         self._timeout_s = settings.readiness_timeout_s
         self._busy_timeout_s = settings.readiness_busy_timeout_s
+        self._requests_wait = settings.triton_wait_s > 0
         self._unanswered: dict[str, _Probe] = {}
         self._verdict = Verdict({}, "not asked yet")
         self._asked_at = float("-inf")
@@ -92,6 +93,9 @@ class Readiness:
                 infos = await self._triton.models()
         except TimeoutError:
             return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
+        except UnavailableError as error:
+            # Requests wait for a Triton that is being started; a load balancer must not keep them away.
+            return Verdict({}) if self._requests_wait else Verdict({}, f"Triton did not list its models: {error}")
         except ConchError as error:
             return Verdict({}, f"Triton did not list its models: {error}")
         faults = dict(zip((info.name for info in infos), await all_of(self._fault, infos), strict=True))

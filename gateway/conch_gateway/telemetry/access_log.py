@@ -24,7 +24,7 @@ def log_access(ended: Ended) -> None:
     }
     if usage is not None:
         line |= {"model": usage.model, "texts": usage.texts, "tokens": usage.tokens or None}
-        line |= {"cache_hits": usage.cache_hits}
+        line |= {"cache_hits": usage.cache_hits, "truncated": usage.truncated or None}
         line |= {f"{phase}_ms": round(1e3 * spent, 2) for phase, spent in usage.phases.items()}
     line["total_ms"] = round(1e3 * ended.total_s, 2)
     _log.info("%s", orjson.dumps({name: value for name, value in line.items() if value is not None}).decode())

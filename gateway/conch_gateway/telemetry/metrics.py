@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from conch_client import NotComputedError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from conch_gateway.errors import problem_of
+from conch_gateway.errors import RULES, problem_of
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.scheduling.load import UNKNOWN, Load, loads
 from conch_gateway.scheduling.slots import Slots
@@ -23,11 +24,15 @@ _ABANDONED = 499  # nginx's status for a request that ended without an answer
 
 
 class Metrics:
-    """The gateway's metrics."""
+    """The gateway's metrics.
+
+    Attributes:
+        registry: of all of them.
+    """
 
     def __init__(self, admission: Admission, slots: Slots) -> None:
         """`slots` are those of Triton."""
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
         )
@@ -38,10 +43,22 @@ class Metrics:
         self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
         self._cache = Counter(
             "conch_gateway_cache_texts",
-            "Texts that were looked for in the cache.",
+            "Texts that were looked for in the cache: hit or miss.",
             ("model", "result"),
             registry=registry,
         )
+        self._truncated = Counter(
+            "conch_gateway_truncated_texts", "Texts and documents that lost tokens.", ("model",), registry=registry
+        )
+        self._nan_rows = Counter(
+            "conch_gateway_nan_rows",
+            "Texts and documents that a model answered with NaN.",
+            ("model",),
+            registry=registry,
+        )
+        # From the start, because a rate misses the step from nothing to a counter's first value.
+        for rule in RULES.values():
+            self._errors.labels(rule.code)
         self._seconds = Histogram(
             "conch_gateway_request_seconds",
             "From headers read to response sent.",
@@ -51,7 +68,7 @@ class Metrics:
         )
         self._phases = Histogram(
             "conch_gateway_phase_seconds",
-            "Time within a request spent on one phase.",
+            "Of that, the time for tokenize, queue and inference.",
             ("phase", "model"),
             buckets=_BUCKETS_S,
             registry=registry,
@@ -61,9 +78,11 @@ class Metrics:
             gauge.set_function(partial(getattr, admission, what))
         calls = Gauge("conch_gateway_triton_calls", "Calls to Triton under way.", registry=registry)
         calls.set_function(lambda: slots.under_way)
-        most = Gauge("conch_gateway_triton_slots", "Most calls to Triton at once.", registry=registry)
+        told = "Most calls to Triton at once; half of them keep every instance busy."
+        most = Gauge("conch_gateway_triton_slots", told, registry=registry)
         most.set_function(lambda: slots.calls)
         registry.register(_Backlog(admission))
+        ProcessCollector(registry=registry)
 
     def record(self, ended: Ended) -> None:
         """Count a request that has ended."""
@@ -75,6 +94,9 @@ class Metrics:
             self._errors.labels(problem_of(ended.error).code).inc()
         if usage is None:
             return
+        # Also when nothing is added: see the errors above.
+        self._truncated.labels(model).inc(usage.truncated)
+        self._nan_rows.labels(model).inc(_nan_rows(ended.error))
         if ended.error is None:
             self._tokens.labels(model).inc(usage.tokens)
             self._texts.labels(model).inc(usage.texts)
@@ -86,7 +108,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class _Backlog(Collector):
@@ -102,14 +124,19 @@ class _Backlog(Collector):
         self._models |= found.keys()
         wait = GaugeMetricFamily(
             "conch_gateway_predicted_wait_seconds",
-            "Until what waits now has been computed, at the throughput measured so far.",
+            "Until the calls that wait now have been computed, at the throughput measured while calls wait; no less "
+            "than the oldest waiting request has waited.",
             labels=("model",),
         )
         requests = GaugeMetricFamily(
-            "conch_gateway_backlog_requests", "Requests that wait or run.", labels=("model", "state")
+            "conch_gateway_backlog_requests",
+            "Requests whose first call waits for a slot (waiting), and the others (running).",
+            labels=("model", "state"),
         )
         tokens = GaugeMetricFamily(
-            "conch_gateway_backlog_tokens", "Tokens of requests that wait or run.", labels=("model", "state")
+            "conch_gateway_backlog_tokens",
+            "Tokens of calls that wait for a slot (waiting), and the others (running).",
+            labels=("model", "state"),
         )
         for model in sorted(self._models):
             load = found.get(model, Load())
@@ -119,3 +146,7 @@ class _Backlog(Collector):
             tokens.add_metric((model, "waiting"), load.waiting_tokens)
             tokens.add_metric((model, "running"), load.running_tokens)
         yield from (wait, requests, tokens)
+
+
+def _nan_rows(error: Exception | None) -> int:
+    return len(error.indices) if isinstance(error, NotComputedError) else 0

@@ -40,6 +40,7 @@ class Usage:
         tokenize_s: spent on turning texts into tokens.
         queue_s: until its first call to the backend got a slot.
         inference_s: from there to the last answer.
+        truncated: how many of the texts lost tokens; those that were remembered do not count.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Usage:
     tokenize_s: float | None = None
     queue_s: float | None = None
     inference_s: float | None = None
+    truncated: int = 0
 
     @property
     def phases(self) -> dict[str, float]:

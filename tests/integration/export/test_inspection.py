@@ -70,6 +70,13 @@ def test_changed_weights_are_found_out(exported: Published, checkpoints: Checkpo
     assert "differs from its reference" in found.problems[0]
 
 
+def test_a_misnamed_batch_input_is_found_out(exported: Published) -> None:
+    config = exported.repository / f"{exported.name}.pooling" / "config.pbtxt"
+    config.write_text(config.read_text().replace('target_name: "row_lengths"', 'target_name: "row_length"'))
+    with pytest.raises(SourceError, match=r"\.pooling: config.pbtxt gives .*'row_length'.* takes .*'row_lengths'"):
+        inspect(exported.name, exported.repository)
+
+
 def test_another_checkpoint_is_not_what_it_was_exported_from(exported: Published, checkpoints: Checkpoints) -> None:
     with pytest.raises(SourceError, match="other weights than"):
         inspect(exported.name, exported.repository, str(checkpoints.bert()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch.app import app
-from conch_export import Capacity, Options, Plan, Pooling, Precision, UnsupportedError, capacity, export
+from conch_export import Capacity, Options, Plan, Pooling, Precision, UnsupportedError, capacity, export, plan
 from conch_export.checkpoints import weights
 from conch_export.checkpoints.lookups.static import StaticFiles
 from conch_export.errors import MemoryNeededError
@@ -42,6 +42,7 @@ from conch_server.backends.onnxruntime.conch_onnx import packed
 from tokenizers import Tokenizer, models
 from typer.testing import CliRunner, Result
 
+from deploy.kubernetes.resources import plans
 from tests import head_checkpoints, lookup_checkpoints
 from tests.hub import Faults
 
@@ -278,6 +279,15 @@ def test_no_matrix_is_read_for_a_plan(
     monkeypatch.setattr(weights, "_numbers", watched)
     capacity(Options(str(checkpoints.bert_cross_encoder()), tmp_path))
     assert axes <= {1}
+
+
+def test_the_plans_of_the_manifests_are_those_of_the_default_model() -> None:
+    root = Path(__file__).parents[3]
+    folder, repository = root / "deploy" / "kubernetes", root / "model_repository"
+    served = capacity(Options("all-minilm-l6-v2", repository, plan=plan(2)), 8).as_dict()
+    on_gpu = Options("all-minilm-l6-v2", repository, precision=Precision.FP32, plan=plan(1))
+    assert [served] == plans(folder / "overlays" / "cpu") == plans(folder / "kserve")
+    assert [capacity(on_gpu, 64).as_dict()] == plans(folder / "overlays" / "gpu")
 
 
 def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conch_contract import REPORT, KnownAnswer
 from conch_export import (
     ExportError,
     Options,
@@ -76,7 +77,8 @@ def test_the_same_export_writes_the_same_bytes(options: Options) -> None:
 
 
 def test_the_report_says_what_was_measured_and_what_was_written(options: Options) -> None:
-    verification = export(replace(options, late_interaction=True)).verification
+    exported = export(replace(options, late_interaction=True))
+    verification = exported.verification
     report = json.loads((options.repository / "xlm-roberta" / "report.json").read_text())
     assert list(verification) == ["xlm-roberta", "xlm-roberta-maxsim", "xlm-roberta-tokens"]
     assert report["verification"] == {name: measured.as_dict() for name, measured in verification.items()}
@@ -89,6 +91,10 @@ def test_the_report_says_what_was_measured_and_what_was_written(options: Options
     assert report["verification"]["xlm-roberta"]["centred_cosine"] >= 0.9999
     assert report["verification"]["xlm-roberta-maxsim"]["rank_correlation"] >= 0.999
     assert report["verification"]["xlm-roberta-maxsim"]["score_error"] <= 0.001
+    known = KnownAnswer.read(options.repository / "xlm-roberta" / REPORT)
+    assert known is not None
+    assert isinstance(exported.description, EmbeddingModel)
+    assert len(known.vector) == exported.description.dimension
     written = {str(path.relative_to(options.repository)): path.stat().st_size for path in written_by(options)}
     assert report["files"] == written
     assert all(written.values())

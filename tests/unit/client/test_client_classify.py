@@ -25,7 +25,7 @@ def server() -> Iterator[FakeServer]:
 
 
 async def test_scores_are_the_softmax_of_the_logits_by_label(client: Any) -> None:
-    labels, raw, _ = await client.classify(INPUTS, raw_scores=True)
+    labels, raw, *_ = await client.classify(INPUTS, raw_scores=True)
     found = await client.classify(INPUTS)
     assert found.labels == labels == ("repeats", "!", '"', "#")
     assert raw[0].tolist() == [0, 1, 0, 0]  # one letter occurs twice, which counts from -1 on, and one "!"

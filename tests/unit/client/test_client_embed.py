@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import InvalidInputError
+from conch_client import InvalidInputError, NotComputedError
 from conch_client.testing import FakeModel
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ async def test_normalisation_is_done_where_the_model_does_not(client: Any, serve
 
 
 async def test_ids_that_no_token_has_are_named(client: Any) -> None:
-    with pytest.raises(InvalidInputError, match=r"refused text\(s\) \[1, 5\]: a token id is outside"):
+    with pytest.raises(NotComputedError, match=r"refused text\(s\) \[1, 5\]: a token id is outside"):
         await client.embed([[1, 5, 2], [1, 99_999, 2], [1], [1], [1], [2**31 - 1]])
 
 

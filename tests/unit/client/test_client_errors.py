@@ -53,7 +53,7 @@ def test_a_status_becomes_its_error(status: grpc.StatusCode, message: str, kind:
 
 def test_every_error_is_a_conch_error() -> None:
     errors = [getattr(conch_client, name) for name in conch_client.__all__ if name.endswith("Error")]
-    assert len(errors) == 7
+    assert len(errors) == 8
     assert all(issubclass(error, ConchError) for error in errors)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import InvalidInputError, Ranked, Ranking, ServerError
+from conch_client import InvalidInputError, NotComputedError, Ranked, Ranking, ServerError
 from conch_client.testing import FakeModel
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def test_a_text_that_is_too_long_is_called_by_its_name(client: Any) -> Non
 
 async def test_documents_that_the_model_refuses_are_named(client: Any, server: FakeServer) -> None:
     server.models["overlap"].refused_token = (await client.tokenize(["#"]))[0][1]
-    with pytest.raises(InvalidInputError, match=r"refused documents \[1, 6\]"):
+    with pytest.raises(NotComputedError, match=r"refused documents \[1, 6\]"):
         await client.rerank("abc", ["a", "#", "b", "c", "d", "e", "f#"])
 
 

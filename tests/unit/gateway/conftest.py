@@ -23,6 +23,7 @@ from conch_client import (
     Ranking,
     SparseVector,
     Token,
+    TokenIds,
 )
 from conch_contract import Task
 from conch_gateway import GatewaySettings, create_app
@@ -95,6 +96,9 @@ class StandIn(AsyncClient):
     def derive(self, name: str, base: str) -> None:
         self.served = [replace(info, base=base) if info.name == name else info for info in self.served]
 
+    async def is_ready(self) -> bool:
+        return self.failure is None
+
     async def models(self, **_: Any) -> list[ModelInfo]:
         if self.failure is not None:
             raise self.failure
@@ -107,9 +111,10 @@ class StandIn(AsyncClient):
         msg = f"no model {name!r}; it has: {', '.join(info.name for info in self.served)}"
         raise ModelNotFoundError(msg)
 
-    async def tokenize(self, texts: Sequence[Any], **options: Any) -> list[list[int]]:
+    async def tokenize(self, texts: Sequence[Any], **options: Any) -> TokenIds:
         self._note("tokenize", options)
-        return [[101, *map(ord, text[:14]), 102] for text in texts]
+        truncated = [index for index, text in enumerate(texts) if len(text) > 14]
+        return TokenIds(([101, *map(ord, text[:14]), 102] for text in texts), truncated)
 
     async def tokens(self, texts: Sequence[str], **options: Any) -> list[list[Token]]:
         self._note("tokens", options)

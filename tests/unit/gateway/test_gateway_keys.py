@@ -208,25 +208,25 @@ async def test_tokens_of_a_failed_request_count_if_its_inputs_were_found_wrong_b
     assert [answer.status_code for answer in answers] == statuses
 
 
-def test_a_quota_refills_evenly() -> None:
+async def test_a_quota_refills_evenly() -> None:
     now = 0.0
     quotas = Quotas(clock=lambda: now)
     key = Key(name="alice", sha256=digest(SECRET), requests_per_minute=2, tokens_per_minute=10)
-    quotas.begin(key)
-    quotas.begin(key)
+    await quotas.begin(key)
+    await quotas.begin(key)
     with pytest.raises(QuotaError, match="2 requests a minute") as refused:
-        quotas.begin(key)
+        await quotas.begin(key)
     assert refused.value.retry_after_s == 30.0
 
     now = 30.0
-    quotas.begin(key)
+    await quotas.begin(key)
     quotas.spend(key, 12)
     now = 60.0
-    quotas.begin(key)  # -2 tokens, and 5 more in 30 s
+    await quotas.begin(key)  # -2 tokens, and 5 more in 30 s
     now = 90.0
     quotas.spend(key, 12)
     with pytest.raises(QuotaError, match="10 tokens a minute") as refused:
-        quotas.begin(key)
+        await quotas.begin(key)
     assert refused.value.retry_after_s == pytest.approx(30.0)
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conch_client import DeadlineExceededError, OverloadedError, UnavailableError
+from conch_client import DeadlineExceededError, NotComputedError, OverloadedError, UnavailableError
+from conch_gateway.errors import RULES
 
 if TYPE_CHECKING:
     import httpx
@@ -111,11 +111,35 @@ async def test_metrics_count_requests_tokens_and_errors(http: httpx.AsyncClient)
         assert f"conch_gateway_in_flight_{what} 0.0" in samples
 
 
-async def test_every_metric_is_explained(http: httpx.AsyncClient) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-    exposed = set(re.findall(r"^# HELP (\w+) ", (await http.get("/metrics")).text, re.MULTILINE))
+async def test_metrics_count_what_lost_tokens(every_kind: StandIn, http: httpx.AsyncClient) -> None:
+    await http.post("/v1/embeddings", json={"input": ["a" * 15, "b", "c" * 20]})
+    await http.post("/v1/embeddings", json={"input": ["a" * 15, "b"], "vector_type": "sparse"})
 
-    assert {name for name in exposed if not name.endswith("_created")} <= set(re.findall(r"`(\w+)`", page))
+    samples = (await http.get("/metrics")).text.splitlines()
+
+    assert 'conch_gateway_truncated_texts_total{model="letters"} 2.0' in samples
+    assert 'conch_gateway_truncated_texts_total{model="letters-sparse"} 1.0' in samples
+
+
+async def test_metrics_count_rows_that_a_model_answered_with_nan(http: httpx.AsyncClient, client: StandIn) -> None:
+    await http.post("/v1/embeddings", json={"input": "a"})
+    before = (await http.get("/metrics")).text.splitlines()
+    client.busy = NotComputedError("the model refused text(s) [0, 2]", [0, 2])
+    refused = await http.post("/v1/embeddings", json={"input": [[1], [2], [3]]})
+    after = (await http.get("/metrics")).text.splitlines()
+
+    assert refused.status_code == 400
+    # It is there before the first NaN: a rate misses the step from nothing to a counter's first value.
+    assert 'conch_gateway_nan_rows_total{model="letters"} 0.0' in before
+    assert 'conch_gateway_nan_rows_total{model="letters"} 2.0' in after
+
+
+async def test_metrics_have_every_error_from_the_start_and_the_processes_own(http: httpx.AsyncClient) -> None:
+    exposition = (await http.get("/metrics")).text
+
+    for rule in RULES.values():
+        assert f'conch_gateway_errors_total{{code="{rule.code}"}} 0.0' in exposition
+    assert "process_resident_memory_bytes " in exposition
 
 
 async def test_labels_never_hold_what_a_user_sent(http: httpx.AsyncClient) -> None:

@@ -89,7 +89,8 @@ def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) 
     arguments = triton_arguments(settings, backends=Path("/b"), name="p")
     assert "--allow-http=false" in arguments
     assert "--model-control-mode=none" in arguments
-    assert secret_argument(settings, "k") == "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
+    closed = "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
+    assert secret_argument("k", loads_on_demand=False) == closed
     assert ("--metrics-address=127.0.0.1" in arguments) == bool(metrics_port)
     assert ("--allow-metrics=false" in arguments) == (not metrics_port)
 

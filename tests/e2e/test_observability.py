@@ -1,10 +1,11 @@
-"""Logs of a real `conch serve` in which everything has gone wrong: they hold no secret and no text of a request."""
+"""What a real `conch serve` tells while everything goes wrong: logs without secrets, and series for every query."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ import httpx
 import pytest
 from conch_gateway.auth.keys import create_key
 
+from deploy.grafana import dashboard
+from deploy.prometheus import series
+from deploy.prometheus.running import Prometheus
 from tests.raw_http import Connection, request
-from tests.serving import Serving
+from tests.serving import Serving, free_ports
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -77,9 +81,50 @@ def serving(
         "CONCH_ACCESS_LOG": "true",
         "CONCH_LOG_LEVEL": "debug",
         "CONCH_MAX_BODY_BYTES": "10000",
+        "CONCH_CACHE_MB": "1",
+        "CONCH_CANARY_INTERVAL_S": "0.5",
     }
     with Serving(default_repository, folder, **SECRETS, **settings) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def prometheus(serving: Serving, tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[Prometheus]:
+    targets = {
+        "conch-gateway": f"127.0.0.1:{serving.port}",
+        "conch-triton": f"127.0.0.1:{serving.metrics_port}",
+    }
+    (port,) = free_ports(1)
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), port, targets, key) as started:
+        yield started
+
+
+def test_every_query_of_the_rules_and_the_dashboard_returns_series(
+    serving: Serving, prometheus: Prometheus, key: str
+) -> None:
+    with httpx.Client(base_url=serving.url, timeout=60) as http:
+        list(_all_that_goes_wrong(http, key))
+        until(lambda: prometheus.query('up{job="conch-gateway"} == 1'))
+        list(_all_that_goes_wrong(http, key))
+    queries = dashboard.queries() | {
+        # 0 or 1 in place of series that an alert would fire for.
+        rule["alert"]: re.sub(r"(==|[<>])", r"\1 bool", rule["expr"])
+        for rule in series.rules()
+        if "alert" in rule
+    }
+    queries |= {rule["record"]: rule["record"] for rule in series.rules() if "record" in rule}
+    filled = {place: query.replace(dashboard.RATE, "30s").replace("$model", ".*") for place, query in queries.items()}
+
+    def without_series() -> dict[str, str]:
+        return {place: query for place, query in filled.items() if not prometheus.query(query)}
+
+    with contextlib.suppress(AssertionError):
+        until(lambda: not without_series(), 30)
+    assert without_series() == {}
+    (memory,) = prometheus.query("conch_server_resident_memory_bytes")
+    assert float(memory["value"][1]) > 50e6
+    (cosine,) = prometheus.query("conch_gateway_canary_cosine")
+    assert 0.9999 < float(cosine["value"][1]) <= 1.00001  # the default model in fp32
 
 
 def test_logs_hold_no_secret_and_no_text(serving: Serving, key: str) -> None:

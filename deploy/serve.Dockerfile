@@ -1,0 +1,38 @@
+# syntax=docker/dockerfile:1
+# `conch serve` in one container: the gateway, and the embedded Triton on loopback, for CPUs only (docs/adr/0033-small-cpu-image.md).
+# Mount or bake a model repository at /models. Build with the repository's root as context.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python -m venv /opt/conch
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY cli cli
+COPY client client
+COPY contract contract
+COPY export export
+COPY gateway gateway
+COPY server server
+ENV PIP_CACHE_DIR=/var/cache/pip
+RUN --mount=type=cache,target=/var/cache/pip \
+    /opt/conch/bin/pip install --constraint constraints.txt '.[server,gateway,otel,redis]'
+
+FROM python:${PYTHON}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch
+COPY --from=build /opt/conch /opt/conch
+COPY deploy/is_ready.py /opt/conch/
+ENV PATH=/opt/conch/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    CONCH_HOST=0.0.0.0 \
+    CONCH_PORT=8080 \
+    CONCH_MODEL_REPOSITORY=/models \
+    CONCH_RUN_DIRECTORY=/tmp/run
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --start-interval=1s --retries=3 \
+    CMD ["python", "/opt/conch/is_ready.py"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["conch", "serve"]

@@ -1,0 +1,96 @@
+"""Canaries: what embedding models answer to a known text, compared with what they should.
+
+An export writes a text, and the vector that the authors' library has for it, into its report. A served model whose
+vector points elsewhere has other weights, another tokenizer or a broken kernel. Its answers look like any others, so
+nothing else would notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import NamedTuple
+
+from conch_client import ModelInfo, NotComputedError
+from conch_contract import REPORT, KnownAnswer, Task
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from conch_gateway.backends.triton import Triton
+from conch_gateway.background import repeat, start
+
+_TIMEOUT_S = 60.0  # long texts may be ahead of it
+
+
+class _Heard(NamedTuple):
+    cosine: float
+    at: float
+
+
+class Canaries(Collector):
+    """Asks the models again and again, and exposes how far they agree.
+
+    Args:
+        triton: that serves them.
+        repository: whose reports have the known answers, read each time, as models may be exported anew; None for none.
+        interval_s: seconds between two times; 0 for never.
+    """
+
+    def __init__(self, triton: Triton, repository: Path | None, interval_s: float) -> None:
+        self._triton = triton
+        self._repository = repository
+        self._interval_s = interval_s
+        self._heard: dict[str, _Heard] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ask inside the block; what fails is logged and tried again the next time."""
+        if self._repository is None or not self._interval_s:
+            yield
+            return
+        asking = repeat(partial(self.ask, self._repository), self._interval_s, "comparing models with known answers")
+        task = start(asking, "conch-canary")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def ask(self, repository: Path) -> None:
+        """Ask every model that is loaded once; raises the first failure after all have been asked."""
+        served = [info for info in await self._triton.models() if info.ready and info.task == Task.EMBEDDING]
+        # What is not served any more is forgotten; a model that fails keeps its last time, which an alert looks at.
+        self._heard = {info.name: self._heard[info.name] for info in served if info.name in self._heard}
+        ends = await asyncio.gather(*(self._compare(info, repository) for info in served), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
+
+    async def _compare(self, info: ModelInfo, repository: Path) -> None:
+        known = await asyncio.to_thread(KnownAnswer.read, repository / info.name / REPORT)
+        if known is None:
+            return
+        try:
+            cosine = known.cosine(await self._triton.vector(info, known.text, _TIMEOUT_S))
+        except NotComputedError:
+            cosine = 0.0
+        self._heard[info.name] = _Heard(cosine, time())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges, by model."""
+        cosine = GaugeMetricFamily(
+            "conch_gateway_canary_cosine",
+            "Cosine of the model's vector of a known text with its authors' vector; 0 for NaN.",
+            labels=("model",),
+        )
+        asked_at = GaugeMetricFamily(
+            "conch_gateway_canary_timestamp_seconds", "Unix time of the model's last answer to it.", labels=("model",)
+        )
+        for model, heard in self._heard.items():
+            cosine.add_metric((model,), heard.cosine)
+            asked_at.add_metric((model,), heard.at)
+        yield from (cosine, asked_at)
