@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Curve = Sequence[Sequence[float]]
 
-MONITORING = FOLDER / "monitoring.json"
+MONITORING, BURST = FOLDER / "monitoring.json", FOLDER / "burst.json"
 COLUMNS, WIDTH, HEIGHT = 3, 300, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 40, 20
 MOST_CURVES = 4
@@ -36,8 +36,29 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def pages() -> dict[str, Callable[[], str]]:
-    """Return the picture of monitoring.md, by its path in the repository; nothing without a result."""
-    return {"docs/monitoring.svg": _picture} if MONITORING.exists() else {}
+    """Return the pictures of monitoring.md and autoscaling.md, by their paths; nothing without a result."""
+    pictures = {MONITORING: ("docs/monitoring.svg", _picture), BURST: ("docs/autoscaling.svg", _burst_picture)}
+    return dict(picture for path, picture in pictures.items() if path.exists())
+
+
+def burst() -> str:
+    """Return the part of autoscaling.md with the picture of a burst, what was found and where it was measured."""
+    if not BURST.exists():
+        return "Not measured yet: `python benchmarks/burst.py` does, and `make docs` draws it here."
+    result = read(BURST)
+    machine, stated, found = result["machine"], result["stated"], result["found"]
+    told = "; ".join(f"at {event['at_s']:.0f} s {event['what']}" for event in result["events"])
+    return (
+        "![Tritons, predicted wait and latency during a burst](autoscaling.svg)\n\n"
+        f"{result['what']} Dashed lines: {told}. In the burst {stated['burst']:g} times as many come as one Triton can "
+        f"answer ({found['one_triton_per_s']:g} a second). Of {found['requests']:,} requests {found['failed']} failed. "
+        f"The first one, for which the first Triton was started, took {found['first_request_s']:g} s; the second was "
+        f"ready {found['second_triton_ready_s']:g} s after the burst began, and the longest answer took "
+        f"{found['longest_s']:g} s. Of what came more than {stated['settled_s']:g} s after that, the 99th percentile "
+        f"was {found['p99_after_scale_up_s']:g} s; the predicted wait's target is {stated['wait_s']:g} s. Measured "
+        f"with `{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), one for each "
+        "Triton; gateway, controller and senders share that of the second."
+    )
 
 
 def block() -> str:
@@ -57,6 +78,11 @@ def block() -> str:
 def _picture() -> str:
     result = read(MONITORING)
     return figure("What Prometheus saw", result["panels"], result["seconds"], result["events"])
+
+
+def _burst_picture() -> str:
+    result = read(BURST)
+    return figure("Tritons that come and go with the work", result["panels"], result["seconds"], result["events"])
 
 
 def figure(title: str, panels: Sequence[Mapping[str, Any]], seconds: float, events: Sequence[Mapping[str, Any]]) -> str:

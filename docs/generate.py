@@ -247,6 +247,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/export.md": {"architectures": architectures},
     "docs/serving.md": {"compose-variables": deployment.variables},
     "CONTRIBUTING.md": {"smallest-family": smallest_family},
+    "docs/autoscaling.md": {"burst": curves.burst},
     "docs/monitoring.md": {"picture": curves.block, "metrics": monitoring.metrics, "alerts": monitoring.alerts},
 }
 PAGES: dict[str, Callable[[], str]] = {
