@@ -1,13 +1,13 @@
 """Client of a Triton that serves a conch repository: texts in, numpy vectors and rankings out.
 
 Needs numpy, tokenizers and tritonclient[grpc], and no checkpoint. ``Client`` is for threads, ``AsyncClient`` for an
-event loop. Every error is a ``ConchError``: InvalidInputError (NotComputedError is one), ModelNotFoundError,
-UnavailableError, OverloadedError, DeadlineExceededError or ServerError.
+event loop. Every error is a ``ConchError``: InvalidInputError (NotComputedError is one), SpaceError,
+ModelNotFoundError, UnavailableError, OverloadedError, DeadlineExceededError or ServerError.
 """
 
 from __future__ import annotations
 
-from conch_contract import ConchError, InvalidInputError, ModelInfo, Truncate
+from conch_contract import ConchError, InvalidInputError, ModelInfo, SpaceError, Truncate
 
 from conch_client._async.client import AsyncClient
 from conch_client._errors import (
@@ -42,6 +42,7 @@ __all__ = [
     "Ranked",
     "Ranking",
     "ServerError",
+    "SpaceError",
     "SparseVector",
     "Texts",
     "Token",

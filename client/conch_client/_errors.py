@@ -3,6 +3,7 @@
 ConchError                      the root; also raised when a closed client is used
 ├── InvalidInputError           an input cannot be served as it is (also a ValueError)
 │   └── NotComputedError        the model answered NaN for an input
+├── SpaceError                  the answer would be in another vector space than the caller expects
 ├── ModelNotFoundError          the server has no such model
 ├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
 ├── OverloadedError             the server's queue is full; not retried: come back later

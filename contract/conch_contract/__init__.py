@@ -7,9 +7,9 @@ nothing else.
 from __future__ import annotations
 
 from conch_contract.classification import Activation, label_scores
-from conch_contract.errors import ConchError, DescriptionError, InvalidInputError
+from conch_contract.errors import ConchError, DescriptionError, InvalidInputError, SpaceError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
-from conch_contract.model_info import FORMAT, FORMAT_PARAMETER, ModelInfo
+from conch_contract.model_info import FORMAT, FORMAT_PARAMETER, SPACE_PARAMETER, ModelInfo
 from conch_contract.names import (
     DERIVED,
     ENCODER,
@@ -25,6 +25,7 @@ from conch_contract.names import (
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
 from conch_contract.prompts import prompt_length
 from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
+from conch_contract.space import check_space, space_id, space_of
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -40,6 +41,7 @@ __all__ = [
     "QUERY_PROMPT",
     "REPORT",
     "RERANKERS",
+    "SPACE_PARAMETER",
     "TOKENIZER",
     "Activation",
     "ConchError",
@@ -49,9 +51,11 @@ __all__ = [
     "InvalidInputError",
     "KnownAnswer",
     "ModelInfo",
+    "SpaceError",
     "Span",
     "Task",
     "Truncate",
+    "check_space",
     "derived_name",
     "encoder_name",
     "head_name",
@@ -61,6 +65,8 @@ __all__ = [
     "prompt_length",
     "queries_name",
     "repeats_a_text",
+    "space_id",
+    "space_of",
     "splits_texts",
     "takes_instruction",
     "tokenizer_name",

@@ -2,6 +2,7 @@
 
 ConchError                      the root
 ├── InvalidInputError           an input cannot be served as it is (also a ValueError)
+├── SpaceError                  the answer would be in another vector space than the caller expects
 └── DescriptionError            a model's parameters are not those that an export writes (also a ValueError)
 """
 
@@ -49,6 +50,10 @@ class InvalidInputError(ConchError, ValueError):
         indices = [positions[index] for index in self.indices]
         message = str(self).replace(str(list(self.indices)), str(indices), 1) if indices else str(self)
         return type(self)(message, indices)
+
+
+class SpaceError(ConchError):
+    """The answer would be in another vector space than the caller states with ``expect_space``."""
 
 
 class DescriptionError(ConchError, ValueError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 from conch_contract.classification import Activation
 from conch_contract.errors import DescriptionError, InvalidInputError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
 from conch_contract.pair_template import is_pair_template, takes_instruction
+from conch_contract.space import space_id
 from conch_contract.tasks import Task
 
 if TYPE_CHECKING:
@@ -20,10 +22,13 @@ FORMAT = "1"
 FORMAT_PARAMETER = "conch_format"
 """Parameter with the format. A Triton model that has it is a public one; else it is a part, or somebody else's."""
 
+SPACE_PARAMETER = "space_id"
+"""Parameter with the vector space; it follows from the others, and is not read back."""
+
 _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
 _OPTIONAL = (
-    *("base", "code_sha256", "adapter", "pooling", "similarity"),
+    *("base", "checkpoint_sha256", "code_sha256", "adapter", "pooling", "similarity"),
     *("pair_template", "default_instruction", "query_model"),
 )
 _WITH_DIMENSION = (Task.EMBEDDING, Task.LATE_CHUNKING, Task.MULTI_VECTOR, Task.SPARSE)
@@ -55,6 +60,8 @@ class ModelInfo:
         source: Where the checkpoint came from.
         revision: Which revision of it.
         weights_sha256: SHA-256 of the original weights.
+        checkpoint_sha256: SHA-256 of the original weights of all its modules and of their settings; None where the
+            export did not record them.
         code_sha256: SHA-256 of the checkpoint's own code; None where none was run.
         adapter: What was merged into the weights: origin and revision of an adapter, or the name of one that the
             checkpoint has itself; None for nothing.
@@ -98,6 +105,7 @@ class ModelInfo:
     source: str = ""
     revision: str = ""
     weights_sha256: str = ""
+    checkpoint_sha256: str | None = None
     code_sha256: str | None = None
     adapter: str | None = None
     dimension: int | None = None
@@ -116,6 +124,11 @@ class ModelInfo:
     interaction: Interaction | None = None
     query_model: str | None = None
     instances: int | None = None
+
+    @cached_property
+    def space_id(self) -> str | None:
+        """The vector space of its answers, see `space.space_id`; None for models without vectors."""
+        return space_id(self)
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The text to put before each input.
@@ -181,6 +194,7 @@ class ModelInfo:
             "labels": json.dumps(self.labels, ensure_ascii=False) if self.labels else None,
             "activation": self.activation,
             "interaction": self.interaction.to_parameter() if self.interaction else None,
+            SPACE_PARAMETER: self.space_id,  # for clients of Triton that are not ours
         }
         if embeds or self.prompts:
             stated["prompts"] = json.dumps(dict(self.prompts), sort_keys=True, ensure_ascii=False)

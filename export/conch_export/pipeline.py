@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import KNOWN_ANSWER, REPORT
+from conch_contract import KNOWN_ANSWER, REPORT, SPACE_PARAMETER
 
 from conch_export.build import refuse_unbuildable, write_graphs
 from conch_export.errors import OutdatedError
@@ -24,7 +24,10 @@ from conch_export.triton.repository import owned, read_report, refuse_taken
 from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
     from conch_export.model.description import Description, Overrides
     from conch_export.progress import Progress
@@ -73,7 +76,7 @@ def export(options: Options, progress: Progress = silent) -> Exported:
 
         expected = expectations(description, lambda: Reference(description, options.overrides), progress)
         verification = verify(description, expected, folder, target, progress)
-        report = _report(description, options.overrides, verification, folder)
+        report = _report(description, options.overrides, verification, folder) | {"space_ids": _spaces(configs)}
         if (known := known_answer(description, expected)) is not None:
             report[KNOWN_ANSWER] = known.to_report()
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -138,6 +141,12 @@ def _report(
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
         "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},
     }
+
+
+def _spaces(configs: Mapping[str, ModelConfig]) -> dict[str, str]:
+    """The vector space of each public model that answers vectors, by its name."""
+    spaces = {name: config.parameters.get(SPACE_PARAMETER) for name, config in configs.items()}
+    return {name: space.string_value for name, space in spaces.items() if space is not None}
 
 
 def _version(distribution: str) -> str:

@@ -159,6 +159,7 @@ RULES: dict[type[Exception], Rule] = {
     BodyTooLargeError: Rule(413, "body_too_large"),
     UnsupportedCodingError: Rule(415, "unsupported_content_encoding"),
     WrongTypeError: Rule(422, "wrong_type"),
+    cc.SpaceError: Rule(409, "space_mismatch"),
     QuotaError: Rule(429, "quota_exceeded"),
     CapacityError: Rule(429, "overloaded"),
     cc.OverloadedError: Rule(429, "overloaded", retry_after_s=1, message=_QUEUES_FULL),

@@ -47,6 +47,7 @@ class EmbeddingJob:
     Attributes:
         normalize: whether vectors have length 1; false is refused for models whose vectors always have.
         instruction: what the query is for, in the caller's words, for models whose prompt has a place for it.
+        expect_space: vector space that the answer must be in; None for any.
         counted: whether there may be no more texts than the settings say; Ollama knows no such limit.
     """
 
@@ -59,6 +60,7 @@ class EmbeddingJob:
     normalize: bool | None = True
     counted: bool = True
     instruction: str | None = None
+    expect_space: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,13 @@ async def test_models_and_health_tell_what_is_served(http: httpx.AsyncClient) ->
     assert (ready.status_code, ready.json()["reasons"]) == (200, [])
 
 
+async def test_vectors_name_their_space_and_another_one_is_a_conflict(http: httpx.AsyncClient) -> None:
+    space = (await http.get(f"/v1/models/{MODEL}")).json()["space_id"]
+    answers = [await http.post(EMBEDDINGS, json={**GOOD, "expect_space": each}) for each in (space, space[::-1])]
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert answers[0].headers["x-conch-space-id"] == answers[0].json()["space_id"] == space
+
+
 async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: Path) -> None:
     serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
     async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:

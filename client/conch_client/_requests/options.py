@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate
+from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, check_space, space_of
 
 from conch_client._errors import Item
 from conch_client._inputs import Inputs, check_count, check_truncate
@@ -118,12 +118,14 @@ class VectorOptions:
 
     dimensions: int | None = None
     normalize: bool = True
+    expect_space: str | None = None
 
     def __post_init__(self) -> None:
         check_count(self.dimensions, "dimensions")
 
     def check(self, model: ModelInfo) -> None:
-        """Raises InvalidInputError for vectors that this model cannot give."""
+        """Raises InvalidInputError for vectors that this model cannot give, SpaceError for those of another space."""
+        check_space(self.expect_space, space_of(model, self.dimensions, normalize=self.normalize), model.name)
         if model.normalized and not self.normalize:
             raise InvalidInputError(
                 f"{model.name} is served with normalisation built in; for raw vectors export it with --no-normalize"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from conch_contract import check_space, space_of
 
 from conch_client._errors import ServerError
 from conch_client._requests.job import Job, refuse_rows
@@ -103,9 +104,10 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
 
     @classmethod
     def prepare(
-        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, *, normalize: bool
+        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, *, normalize: bool, expect_space: str | None
     ) -> Steps[TokenVectorsJob]:
         """The job for these texts."""
+        check_space(expect_space, space_of(model.info, normalize=normalize), model.info.name)
         return cls(model.info, (yield from tokens.rows(model, inputs)), normalize=normalize)
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> list[NDArray[np.float32]]:
@@ -138,8 +140,11 @@ class SparseJob(Job[list[SparseVector]]):
         self._runs = (model.query_model if looked_up else None) or model.name
 
     @classmethod
-    def prepare(cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions) -> Steps[SparseJob]:
+    def prepare(
+        cls, model: LoadedModel, inputs: Inputs, tokens: TokenOptions, *, expect_space: str | None
+    ) -> Steps[SparseJob]:
         """The job for these texts."""
+        check_space(expect_space, space_of(model.info), model.info.name)
         looked_up = inputs.rows is None and tokens.looks_up(model.info)
         return cls(model.info, (yield from tokens.rows(model, inputs)), looked_up=looked_up)
 

@@ -64,6 +64,7 @@ class Client(Models):
         dimensions: int | None = None,
         truncate: Truncate = "end",
         normalize: bool = True,
+        expect_space: str | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> NDArray[np.float32]:
@@ -77,6 +78,8 @@ class Client(Models):
             dimensions: Cut the vectors to this length, for models trained for that (Matryoshka).
             truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
             normalize: Vectors of length 1; False only for models that were exported without normalisation.
+            expect_space: ``space_id`` of the model that made the vectors which these will be compared with; it is held
+                against what the client knows of the server, which is at most 10 s old.
             timeout_s: Seconds for this call.
             request_id: Name of the requests in Triton's logs and traces.
 
@@ -85,12 +88,13 @@ class Client(Models):
 
         Raises:
             InvalidInputError: An input cannot be served; ``indices`` says which.
+            SpaceError: The model's vectors are in another space.
             ConchError: Any other failure; see ``conch_client`` for the kinds.
         """
         deadline = self._deadline(timeout_s)
         inputs = check_inputs(texts)
         tokens = TokenOptions(prompt, prompt_name, truncate)
-        vectors = VectorOptions(dimensions, normalize)
+        vectors = VectorOptions(dimensions, normalize, expect_space)
         return self._session.run(
             model,
             (Task.EMBEDDING,),
@@ -109,6 +113,7 @@ class Client(Models):
         prompt_name: str | None = None,
         dimensions: int | None = None,
         normalize: bool = True,
+        expect_space: str | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> NDArray[np.float32]:
@@ -122,7 +127,7 @@ class Client(Models):
         """
         deadline = self._deadline(timeout_s)
         checked = check_texts(chunks, "chunks")
-        tokens, vectors = TokenOptions(prompt, prompt_name), VectorOptions(dimensions, normalize)
+        tokens, vectors = TokenOptions(prompt, prompt_name), VectorOptions(dimensions, normalize, expect_space)
         return self._session.run(
             model,
             (Task.LATE_CHUNKING,),
@@ -141,6 +146,7 @@ class Client(Models):
         prompt_name: str | None = None,
         truncate: Truncate = "end",
         normalize: bool = True,
+        expect_space: str | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> list[NDArray[np.float32]]:
@@ -155,7 +161,9 @@ class Client(Models):
         return self._session.run(
             model,
             (Task.MULTI_VECTOR,),
-            lambda loaded: TokenVectorsJob.prepare(loaded, inputs, tokens, normalize=normalize),
+            lambda loaded: TokenVectorsJob.prepare(
+                loaded, inputs, tokens, normalize=normalize, expect_space=expect_space
+            ),
             deadline,
             heavy=inputs.heavy,
             request_id=request_id,
@@ -169,6 +177,7 @@ class Client(Models):
         prompt: str | None = None,
         prompt_name: str | None = None,
         truncate: Truncate = "end",
+        expect_space: str | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> list[SparseVector]:
@@ -182,7 +191,7 @@ class Client(Models):
         return self._session.run(
             model,
             (Task.SPARSE,),
-            lambda loaded: SparseJob.prepare(loaded, inputs, tokens),
+            lambda loaded: SparseJob.prepare(loaded, inputs, tokens, expect_space=expect_space),
             deadline,
             heavy=inputs.heavy,
             request_id=request_id,

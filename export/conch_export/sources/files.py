@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 BLOCK_BYTES = 1 << 20
+_DECIDING = {"config.json", "modules.json", "adapter_config.json", "router_config.json"}
+"""Settings of networks; those of tokenizers show in tokenizer.json, those of prompts and lengths are stated."""
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SETTINGS = {".json", ".txt", ".model"}
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -132,6 +134,13 @@ def weights_sha256(files: Mapping[str, File]) -> str:
     """SHA-256 of the weight file; of several shards, of their SHA-256 in order; of an adapter, that of its own."""
     names = [ADAPTER_WEIGHTS] if is_adapter(files) else weight_names(files)
     return joined([files[name].sha256 for name in names])
+
+
+def checkpoint_sha256(files: Mapping[str, File]) -> str:
+    """SHA-256 of what decides the numbers: paths and content of all modules' weights and settings."""
+    paths = map(PurePosixPath, sorted(files))
+    deciding = [str(path) for path in paths if path.suffix == ".safetensors" or path.name in _DECIDING]
+    return hashlib.sha256("".join(f"{name} {files[name].sha256}\n" for name in deciding).encode()).hexdigest()
 
 
 def code_sha256(files: Mapping[str, File]) -> str:

@@ -17,6 +17,7 @@ from conch_export.errors import SourceError
 from conch_export.sources import bundled, catalog, hub
 from conch_export.sources.files import (
     WEIGHTS,
+    checkpoint_sha256,
     code_names,
     code_sha256,
     file,
@@ -141,7 +142,8 @@ def _again(key: str, locked: Locked, on_bytes: Callable[[int, int], None]) -> So
 def _source(folder: Path, origin: str, revision: str, names: Iterable[str], key: str) -> Source:
     weight_files(folder)
     files = record(folder, names)
-    return Source(folder, origin, revision, weights_sha256(files), files, key)
+    whole = checkpoint_sha256(files)
+    return Source(folder, origin, revision, weights_sha256(files), files, key, checkpoint_sha256=whole)
 
 
 def _unread(folder: Path, origin: str) -> Source:

@@ -53,6 +53,7 @@ class Source:
             names. Empty where none may run.
         adapter: what is merged into its weights: the name of an adapter that it has itself, or the origin and revision
             of PEFT's; empty for nothing.
+        checkpoint_sha256: of the weights and settings of all its modules; empty where its files were not recorded.
         parts: the checkpoint and PEFT's adapter, whose files are together in `folder`; empty where it has no adapter.
         holder: takes `folder` away when nothing refers to it any more; None where that is not to be.
     """
@@ -65,6 +66,7 @@ class Source:
     key: str = ""
     code_sha256: str = ""
     adapter: str = ""
+    checkpoint_sha256: str = ""
     parts: tuple[Source, ...] = ()
     holder: object = field(default=None, repr=False, compare=False)
 

@@ -260,6 +260,7 @@ def _info(description: Description, model: PublicModel, config: pb.ModelConfig) 
         source=source.origin,
         revision=source.revision,
         weights_sha256=source.weights_sha256,
+        checkpoint_sha256=source.checkpoint_sha256 or None,
         code_sha256=source.code_sha256,
         adapter=source.adapter,
         dimension=None if model.task is Task.CLASSIFICATION else model.dimension or None,

@@ -76,6 +76,7 @@ def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Desc
             info.weights_sha256,
             code_sha256=info.code_sha256 or "",
             adapter=info.adapter or "",
+            checkpoint_sha256=info.checkpoint_sha256 or "",
         ),
         "vocabulary": 0,
         "segments": TYPES in info.inputs,

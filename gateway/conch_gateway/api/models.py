@@ -26,6 +26,7 @@ _FACTS = (
     "dimension",
     "max_length",
     "pooling",
+    "space_id",
     "normalized",
     "prompts",
     "default_prompt_name",
@@ -61,6 +62,7 @@ class ModelEntry(CohereEntry):
     max_length: int
     dimension: int | None = None
     pooling: str | None = None
+    space_id: str | None = None
     precision: str
     source: str
     revision: str

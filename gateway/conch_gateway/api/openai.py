@@ -45,7 +45,7 @@ class SharedRoute(Route):
         return {**super().error_body(problem), "message": problem.message, "detail": problem.message}
 
 
-class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
+class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions, options.SpaceOptions):
     """OpenAI's fields, and those of other servers that speak its dialect; unknown ones are ignored."""
 
     example: ClassVar[Example] = {
@@ -127,6 +127,7 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
             dimensions=self.dimensions or self.output_dimension,
             truncate=options.truncation(self.truncate) or options.truncation(self.truncation) or self.cut,
             normalize=self.unit_length,
+            expect_space=self.expect_space,
         )
 
 
@@ -160,6 +161,7 @@ class EmbeddingsResponse(BaseModel):
     data: list[EmbeddingItem]
     model: str
     usage: EmbeddingsUsage
+    space_id: str | None = optional("Of the vectors, where the request states `expect_space`.")
 
 
 def router(services: Services) -> Router:
@@ -207,7 +209,8 @@ async def _answer(
         result = await embed(job, context)
         items = [{"embedding": embedding} for embedding in _dense(body, result.given)]
     data = [{"object": "embedding", "index": index, **item} for index, item in enumerate(items)]
-    return {"object": "list", "data": data, "model": result.model, "usage": token_usage(result.usage.tokens)}
+    answer = {"object": "list", "data": data, "model": result.model, "usage": token_usage(result.usage.tokens)}
+    return answer if body.expect_space is None else {**answer, "space_id": result.usage.space_id}
 
 
 def _dense(body: EmbeddingsRequest, vectors: Vectors) -> list[Any]:

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector, UnavailableError
-from conch_contract import Task
+from conch_contract import Task, check_space, space_of
 
 from conch_gateway.backends.backend import Backend, ReplacedError
 from conch_gateway.concurrency import all_of
@@ -94,7 +94,7 @@ class Inference:
                 job, source, lambda part: backend.embed(info, part, reservation), anywhere=backend.edition is None
             )
 
-        return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute)
+        return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute, vectors=job)
 
     async def embed_chunks(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return float32 [texts, dimension] of the chunks of one document, of the model derived from the named one."""
@@ -107,7 +107,7 @@ class Inference:
             _check_vectors(job, model)
             return await model.backend.embed_chunks(model.info, job, reservation)
 
-        return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute)
+        return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute, vectors=job)
 
     async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
@@ -162,7 +162,7 @@ class Inference:
             _check_vectors(job, model)
             return await method(model.backend)(model.info, job, reservation)
 
-        return await self._run(job.model, {task}, job.texts, context, compute)
+        return await self._run(job.model, {task}, job.texts, context, compute, vectors=job)
 
     async def _run(
         self,
@@ -173,6 +173,7 @@ class Inference:
         compute: Compute[Given],
         *,
         beside: int = 0,
+        vectors: EmbeddingJob | None = None,
     ) -> Result[Given]:
         # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
         with self._admission.reserve(
@@ -180,7 +181,7 @@ class Inference:
         ) as reservation:
             for _ in range(_STARTS):
                 chosen = self._models.use(name, tasks, context.key)
-                result = await self._attempt(chosen, len(rows), context, reservation, compute)
+                result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)
                 if result is not None:
                     return result
         raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
@@ -192,11 +193,13 @@ class Inference:
         context: RequestContext,
         reservation: Reservation,
         compute: Compute[Given],
+        *,
+        vectors: EmbeddingJob | None,
     ) -> Result[Given] | None:
         """Return the result, or None where the request is to begin anew."""
         try:
             async with chosen as model:
-                return await _measured(model, texts, context, reservation, compute)
+                return await _measured(model, texts, context, reservation, compute, vectors=vectors)
         except ReplacedError:
             reservation.leave()
         except UnavailableError:
@@ -223,9 +226,16 @@ class Inference:
 
 
 async def _measured(
-    model: Served, texts: int, context: RequestContext, reservation: Reservation, compute: Compute[Given]
+    model: Served,
+    texts: int,
+    context: RequestContext,
+    reservation: Reservation,
+    compute: Compute[Given],
+    *,
+    vectors: EmbeddingJob | None,
 ) -> Result[Given]:
-    """Compute, and report what it took, also where that failed."""
+    """Compute, and report what it took, also where that failed; `vectors` is the job if vectors are asked for."""
+    space_id = _space(model, context, vectors)
     started, reservation.asked, reservation.model = perf_counter(), model.asked, model.info.name
     try:
         answer = await compute(model, reservation)
@@ -238,17 +248,31 @@ async def _measured(
     if queue_s is not None:
         inference_s = perf_counter() - started - queue_s - (answer.tokenize_s or 0.0)
     usage = Usage(
-        model.info.name,
-        texts,
-        answer.tokens,
-        answer.cache_hits,
-        answer.tokenize_s,
-        queue_s,
-        inference_s,
-        answer.truncated,
+        model=model.info.name,
+        texts=texts,
+        tokens=answer.tokens,
+        cache_hits=answer.cache_hits,
+        tokenize_s=answer.tokenize_s,
+        queue_s=queue_s,
+        inference_s=inference_s,
+        truncated=answer.truncated,
+        space_id=space_id,
     )
     context.report(usage)
     return Result(model.name, answer.given, usage, answer.notes)
+
+
+def _space(model: Served, context: RequestContext, job: EmbeddingJob | None) -> str | None:
+    """Return the vector space of the answer; raises SpaceError where the caller expects another."""
+    if job is None:
+        check_space(context.expect_space, None, repr(model.asked))
+        return None
+    # Vectors of tokens keep their lengths where a request does not say.
+    normalize = job.normalize is True if model.info.task is Task.MULTI_VECTOR else job.normalize is not False
+    space_id = space_of(model.info, job.dimensions, normalize=normalize)
+    for expected in (context.expect_space, job.expect_space):
+        check_space(expected, space_id, repr(model.asked))
+    return space_id
 
 
 def _check_pairs(pairs: Sequence[tuple[str, str]]) -> None:

@@ -24,6 +24,7 @@ _TEI_NAMES = {
     "total": b"x-total-time",
 }
 _TIMEOUTS = (b"x-request-timeout-s", b"x-stainless-read-timeout", b"x-stainless-timeout")  # OpenAI's SDKs: the others
+_EXPECT_SPACE, _SPACE_ID = b"x-conch-expect-space", b"x-conch-space-id"
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{0,9})?")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -37,6 +38,7 @@ class Usage:
         texts: in the request, or documents.
         tokens: of the texts; 0 if the request failed, unless its inputs were found wrong by computing them.
         cache_hits: how many of the texts were remembered; None without a cache.
+        space_id: the vector space of the answer; None if it has no vectors, or the model's is not known.
         tokenize_s: spent on turning texts into tokens.
         queue_s: until its first call to the backend got a slot.
         inference_s: from there to the last answer.
@@ -51,6 +53,7 @@ class Usage:
     queue_s: float | None = None
     inference_s: float | None = None
     truncated: int = 0
+    space_id: str | None = None
 
     @property
     def phases(self) -> dict[str, float]:
@@ -68,6 +71,7 @@ class RequestContext:
         caller: the name of the key, or the address.
         key: that the caller has identified with, or what stands for it.
         timeout_s: how long the caller says it waits for the answer; infinite if it does not say.
+        expect_space: the vector space that the caller's vectors are in; None if it does not say.
         started: when the headers had been read, by `time.perf_counter`.
         report: takes the usage when a model has computed the request, or has failed to.
     """
@@ -76,6 +80,7 @@ class RequestContext:
     caller: str
     key: Key
     timeout_s: float
+    expect_space: str | None
     started: float
     report: Callable[[Usage], None]
 
@@ -116,6 +121,7 @@ def begin_request(scope: Scope) -> None:
         caller=address[0] if address else "",
         key=ANYBODY,
         timeout_s=_stated_timeout_s(headers),
+        expect_space=headers[_EXPECT_SPACE].decode("latin-1") if _EXPECT_SPACE in headers else None,
         started=perf_counter(),
         report=partial(scope.__setitem__, _USAGE),
     )
@@ -149,7 +155,7 @@ def end_request(scope: Scope, status: int | None) -> Ended:
 
 
 def response_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Return `x-request-id`, `server-timing`, and text-embeddings-inference's headers, whose times are milliseconds."""
+    """Return the request's id, its times, the answer's vector space, and text-embeddings-inference's headers (ms)."""
     context, usage = scope[_CONTEXT], usage_of(scope)
     phases = {**(usage.phases if usage is not None else {}), "total": perf_counter() - context.started}
     timing = ", ".join(f"{phase};dur={1e3 * spent:.2f}" for phase, spent in phases.items())
@@ -157,6 +163,8 @@ def response_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     if usage is not None:
         headers += [(_TEI_NAMES[phase], b"%d" % (1e3 * spent)) for phase, spent in phases.items()]
         headers.append((b"x-compute-tokens", b"%d" % usage.tokens))
+    if usage is not None and usage.space_id is not None:
+        headers.append((_SPACE_ID, usage.space_id.encode()))
     return headers
 
 

@@ -62,6 +62,17 @@ def test_a_folder_comes_first(checkpoints: Checkpoints, tmp_path: Path, put_in_c
     assert source.weights_sha256 == sha256(folder)
 
 
+def test_what_decides_the_numbers_is_hashed_and_nothing_else(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints.bert(), tmp_path / "bert"))
+    before = resolve(str(folder)).checkpoint_sha256
+    (folder / "README.json").write_text("{}", encoding="utf-8")
+    assert resolve(str(folder)).checkpoint_sha256 == before
+    module = folder / "2_Dense" / "config.json"
+    module.parent.mkdir()
+    module.write_text("{}", encoding="utf-8")
+    assert resolve(str(folder)).checkpoint_sha256 != before
+
+
 @pytest.mark.parametrize("reference", [DEFAULT.name, DEFAULT.name.upper(), DEFAULT.hub_id])
 def test_the_cache_comes_before_the_package(
     checkpoints: Checkpoints, put_in_cache: Callable[..., Path], reference: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import InvalidInputError, NotComputedError
+from conch_client import InvalidInputError, NotComputedError, SpaceError
 from conch_client.testing import FakeModel
 
 if TYPE_CHECKING:
@@ -158,3 +158,15 @@ async def test_segments_are_sent_only_to_models_that_take_them(client: Any, serv
     sent = {request.model_name: [tensor.name for tensor in request.inputs] for request in server.received}
     assert sent["letters"] == ["input_ids", "attention_mask"]
     assert sent["pairs"] == ["input_ids", "attention_mask", "token_type_ids"]
+
+
+async def test_vectors_of_another_space_than_expected_are_refused_before_any_is_computed(
+    client: Any, server: FakeServer
+) -> None:
+    server.models["letters"].parameters = {"checkpoint_sha256": "2" * 64}
+    space = (await client.model("letters")).space_id
+    assert len(await client.embed(["a"], expect_space=space)) == 1
+    computed = len(sent_rows(server))
+    with pytest.raises(SpaceError, match=rf"'0', and letters answers in the vector space '{space}'"):
+        await client.embed(["a"], expect_space="0")
+    assert len(sent_rows(server)) == computed

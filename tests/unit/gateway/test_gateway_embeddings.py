@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.unit.gateway.conftest import DIMENSION, model_info
+
 if TYPE_CHECKING:
     import httpx
 
@@ -244,3 +246,44 @@ async def test_texts_of_a_model_that_does_not_pool_prompts_keep_their_prompt_apa
     assert client.calls[-1][1] | {"prompt_name": "query", "dimensions": 4} == client.calls[-1][1]
     assert [len(item["embedding"]) for item in answer["data"]] == [4, 4]
     assert answer["usage"]["prompt_tokens"] == 7
+
+
+CHECKPOINT = "2" * 64
+
+
+async def test_an_answer_names_its_vector_space(http: httpx.AsyncClient, client: StandIn) -> None:
+    assert "x-conch-space-id" not in (await http.post(URL, json={"input": "a"})).headers
+    client.served[0] = replace(client.served[0], checkpoint_sha256=CHECKPOINT)
+    listed = (await http.get("/v1/models/letters")).json()["space_id"]
+    plain = await http.post(URL, json={"input": "a"})
+    assert (plain.headers["x-conch-space-id"], "space_id" in plain.json()) == (listed, False)
+    short = await http.post(URL, json={"input": "a", "dimensions": 4, "expect_space": f"{listed}/4"})
+    assert short.headers["x-conch-space-id"] == short.json()["space_id"] == f"{listed}/4"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (URL, {"input": "a"}),
+        (URL, {"input": "a", "vector_type": "sparse"}),
+        ("/v2/embed", {"texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]}),
+        ("/api/embed", {"model": "letters", "input": "a"}),
+        ("/embed", {"inputs": "a"}),
+        ("/v1/rerank", {"query": "q", "documents": ["d"]}),
+    ],
+)
+async def test_another_vector_space_than_expected_is_a_conflict(
+    http: httpx.AsyncClient, client: StandIn, path: str, body: dict[str, Any]
+) -> None:
+    client.served.append(model_info("terms", "sparse", dimension=DIMENSION))
+    answer = await http.post(path, json=body, headers={"x-conch-expect-space": "0123456789abcdef"})
+    assert answer.status_code == 409
+    assert "states no vector space" in answer.text
+    assert not client.embedded
+
+
+async def test_the_space_may_be_expected_in_the_body(http: httpx.AsyncClient, client: StandIn) -> None:
+    client.served[0] = replace(client.served[0], checkpoint_sha256=CHECKPOINT)
+    answer = await http.post(URL, json={"input": "a", "expect_space": "0123456789abcdef"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "space_mismatch")
+    assert "answers in the vector space" in answer.json()["error"]["message"]

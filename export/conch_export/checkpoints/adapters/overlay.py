@@ -58,6 +58,7 @@ def overlaid(base: Source, adapter: Source) -> Source:
         base,
         folder=folder,
         weights_sha256=joined([base.weights_sha256, adapter.weights_sha256]),
+        checkpoint_sha256=joined([base.checkpoint_sha256, adapter.checkpoint_sha256]),
         adapter="@".join(filter(None, (adapter.origin, adapter.revision))),
         parts=(base, adapter),
         holder=holder,
