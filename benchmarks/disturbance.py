@@ -31,6 +31,5 @@ def _ours_busy_s() -> float:
     total = 0.0
     for process in (own, *own.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
+            total += sum(process.cpu_times()[:4])  # with those of children that have ended
     return total

@@ -48,8 +48,9 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> dict[str, Any]:
-    """The git revision and whether the tree differs from it."""
-    return {"revision": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
+    """The git revision, and whether the tree differs from it, results of measurements aside."""
+    changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return {"revision": _git("rev-parse", "HEAD"), "dirty": bool(changed)}
 
 
 def _git(*arguments: str) -> str:

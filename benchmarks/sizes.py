@@ -1,14 +1,20 @@
 """What models of true size take: their export, their memory and their speed, beside their peers; `results/sizes.json`.
 
-    python benchmarks/sizes.py                               every shape that the result lacks: about two hours
-    python benchmarks/sizes.py --shapes jina-small e5-base   these, anew if they were measured before
-    python benchmarks/sizes.py --peers --seconds 2           a quick look at conch alone, kept out of results/
+    python benchmarks/sizes.py                               whatever the result lacks: about two hours
+    python benchmarks/sizes.py --shapes jina-small e5-base   these shapes, anew if they were measured before
+    python benchmarks/sizes.py --parts plan export           these parts of every shape that lacks them
 
 A shape is the configuration, element type, files and size of tokenizer that a model was published with; its weights
-are random. For each: a checkpoint is written, `conch plan` and `conch export` run in fp32 and int8, each in a process
-of its own, `conch serve` with two and with eight instances, and what users make of the checkpoint with its peers. The
-result is written after every shape, so that the same command goes on after an interruption. Needs up to 25 GB of disk,
-and as much memory as the shapes take: what is refused or killed for want of it is a result too.
+are random. For each there are these parts:
+
+    models    the checkpoint, and the models that peers' users make of it; not measured
+    plan      `conch plan` in fp32 and int8, for two and for eight instances
+    export    `conch export` in both, each in a process of its own
+    serve     `conch serve` of both, with two and with eight instances
+    peers     the checkpoint's peers, and conch in turns with them
+
+The result is written after every part, so that the same command goes on after an interruption. Needs up to 25 GB of
+disk, and as much memory as the shapes take: what is refused or killed for want of it is a result too.
 """
 
 from __future__ import annotations
@@ -16,7 +22,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shlex
 import shutil
 import sys
 from datetime import datetime, timezone
@@ -39,7 +44,7 @@ from benchmarks.true_sizes.shapes import ALL_PEERS, SHAPES
 from benchmarks.workers import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RESULT = ROOT / "benchmarks" / "results" / "sizes.json"
 WORK = ROOT / ".run" / "sizes"
@@ -51,7 +56,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one measurement")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="only these")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     some = "only these, or none; kept out of results/"
     parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS, metavar="PEER", help=some)
     parser.add_argument("--folder", type=Path, default=WORK, help="for checkpoints and models")
@@ -63,93 +69,136 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def measure(subject: Subject, chosen: Collection[str], on_step: Callable[[str], None]) -> dict[str, Any]:
-    """Every measurement of one shape, with the chosen peers."""
-    found: dict[str, Any] = {"checkpoint": _written(subject, on_step)}
-    for precision in PRECISIONS:
-        found[precision] = _ours(subject, precision, on_step)
-    found["peers"] = peers.measure(subject, chosen, on_step)
-    return found
-
-
-def _written(subject: Subject, on_step: Callable[[str], None]) -> dict[str, Any]:
-    on_step("writing the checkpoint")
-    module = ("-m", "benchmarks.true_sizes.checkpoint")
-    run([sys.executable, *module, subject.name, str(subject.checkpoint)], subject.folder / "checkpoint.log")
-    subject.loads.update(loads.write(subject.folder, subject.shape, subject.checkpoint))
+def _models(subject: Subject, chosen: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    say("models of peers")
+    if chosen.peers:
+        peers.prepare(subject)
     weights = sum(path.stat().st_size for path in subject.checkpoint.rglob("*.safetensors"))
     tokenizer = (subject.checkpoint / "tokenizer.json").stat().st_size
-    return {"weights_mb": weights / 1e6, "dtype": subject.shape.dtype, "tokenizer_mb": tokenizer / 1e6}
+    about = {"weights_mb": weights / 1e6, "dtype": subject.shape.dtype, "tokenizer_mb": tokenizer / 1e6}
+    return {"checkpoint": about | {"parameters": ours.parameters(subject)}}
 
 
-def _ours(subject: Subject, precision: str, on_step: Callable[[str], None]) -> dict[str, Any]:
-    """conch's steps in this precision; of one that fails the reason is kept, and those that need it are left out."""
-    found: dict[str, Any] = {}
-    disturbance = Disturbance()
+def _plan(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    return {
+        precision: {
+            f"plan_{count}": _step(say, f"plan for {count}", precision, partial(ours.plan, subject, precision, count))
+            for count in (FEW, MANY)
+        }
+        for precision in PRECISIONS
+    }
 
-    def step(name: str, what: str, measured: Callable[[], Any]) -> bool:
-        on_step(f"{precision}: {what}")
-        try:
-            found[name] = measured()
-        except FAILURES as error:
-            found[name] = {"failed": str(error)}
-        return "failed" not in found[name]
 
-    for count in (FEW, MANY):
-        step(f"plan_{count}", f"plan for {count}", partial(ours.plan, subject, precision, count))
-    if step("export", "export", lambda: ours.export(subject, precision)) and subject.shape.is_served:
-        step("serve", f"serving with {FEW} instances", lambda: ours.serve(subject, precision))
-        step("serve_many", f"serving with {MANY} instances", lambda: ours.serve_many(subject, precision))
-    found["others_cores"] = disturbance.cores()
-    return found
+def _export(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    for precision in PRECISIONS:
+        shutil.rmtree(subject.repository(precision), ignore_errors=True)
+    return {
+        precision: {"export": _step(say, "export", precision, partial(ours.export, subject, precision))}
+        for precision in PRECISIONS
+    }
+
+
+def _serve(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    ways = {f"with {FEW} instances": ("serve", ours.serve), f"with {MANY}": ("serve_many", ours.serve_many)}
+    return {
+        precision: {
+            name: _step(say, f"serve {what}", precision, partial(way, subject, precision))
+            for what, (name, way) in ways.items()
+        }
+        for precision in PRECISIONS
+        if _exported(subject, precision) and subject.shape.is_served
+    }
+
+
+def _peers(subject: Subject, chosen: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    for precision in PRECISIONS:
+        if subject.shape.peers:
+            _exported(subject, precision)
+    return {"peers": peers.measure(subject, chosen.peers, say)}
+
+
+PARTS = {"models": _models, "plan": _plan, "export": _export, "serve": _serve, "peers": _peers}
+
+
+def _step(say: Callable[[str], None], what: str, precision: str, measured: Callable[[], Any]) -> Any:
+    """What was measured, or the reason why it failed."""
+    say(f"{precision}: {what}")
+    try:
+        return measured()
+    except FAILURES as error:
+        return {"failed": str(error)}
+
+
+def _exported(subject: Subject, precision: str) -> bool:
+    """Whether its model repository is there, made now if an earlier run has removed it."""
+    if not subject.repository(precision).exists():
+        with contextlib.suppress(StepError):
+            ours.export(subject, precision)
+    return subject.repository(precision).exists()
 
 
 def main(chosen: argparse.Namespace) -> None:
-    """Measure shape after shape, and write the result after each."""
+    """Measure part after part of shape after shape, and write the result after each."""
     result = _begun(chosen)
-    names = chosen.shapes or [name for name in SHAPES if name not in result["shapes"]]
-    minutes = sum(SHAPES[name].minutes for name in names) if chosen.peers else 4 * len(names)
-    console.print(f"{len(names)} shapes, about {minutes} minutes on two cores: {', '.join(names) or 'none is left'}")
+    left = {name: parts for name in chosen.shapes or SHAPES if (parts := _left(result, name, chosen))}
+    minutes = sum(SHAPES[name].minutes for name in left)
+    console.print(f"{len(left)} shapes, up to {minutes} minutes on two cores: {', '.join(left) or 'none is left'}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=len(names))
-        for name in names:
-            result["shapes"][name] = _shape(name, chosen, partial(_say, progress, bar, name))
-            chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        bar = progress.add_task("", total=len(left))
+        for name, parts in left.items():
+            for found in _measured(name, parts, chosen, partial(_say, progress, bar, name)):
+                _merge(result["shapes"].setdefault(name, {}), found)
+                chosen.output.parent.mkdir(parents=True, exist_ok=True)
+                chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             progress.advance(bar)
     console.print(f"written to {chosen.output}")
 
 
-def _shape(name: str, chosen: argparse.Namespace, on_step: Callable[[str], None]) -> dict[str, Any]:
+def _left(result: Mapping[str, Any], name: str, chosen: argparse.Namespace) -> list[str]:
+    """The parts of a shape that are to be measured."""
+    measured = {} if chosen.shapes else result["shapes"].get(name, {}).get("measured", {})
+    left = [part for part in chosen.parts if part not in measured]
+    return [] if left == ["models"] and "plan" in measured else left
+
+
+def _measured(
+    name: str, parts: Sequence[str], chosen: argparse.Namespace, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """What each part finds, with the time, the commit and the load of others."""
     folder = chosen.folder / name
-    for made in ("models-fp32", "models-int8"):
-        shutil.rmtree(folder / made, ignore_errors=True)  # of an earlier run, perhaps by another version
     folder.mkdir(parents=True, exist_ok=True)
-    began = datetime.now(timezone.utc)
-    subject = Subject(name, SHAPES[name], folder, {}, chosen.seconds)
-    found = measure(subject, chosen.peers, on_step)
+    shape = SHAPES[name]
+    subject = Subject(name, shape, folder, {}, chosen.seconds)
+    say("writing the checkpoint")
+    module = ("-m", "benchmarks.true_sizes.checkpoint")
+    run([sys.executable, *module, name, str(subject.checkpoint)], subject.log("checkpoint"))
+    subject.loads.update(loads.write(folder, shape, subject.checkpoint))
+    yield {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
+    for part in parts:
+        disturbance, began = Disturbance(), datetime.now(timezone.utc)
+        found = PARTS[part](subject, chosen, say)
+        seconds = round((datetime.now(timezone.utc) - began).total_seconds())
+        command = f"python benchmarks/sizes.py --shapes {name} --parts {part} --seconds {chosen.seconds:g}"
+        when = {"date": began.isoformat(timespec="seconds"), "git": revision(), "command": command, "took_s": seconds}
+        yield found | {"measured": {part: when | {"others_cores": disturbance.cores()}}}
     if not chosen.keep:
         shutil.rmtree(folder)
-    minutes = (datetime.now(timezone.utc) - began).total_seconds() / 60
-    shape = subject.shape
-    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
-    return {
-        "date": began.isoformat(timespec="seconds"),
-        "minutes": round(minutes, 1),
-        "git": revision(),
-        **about,
-        **found,
-    }
+
+
+def _merge(into: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Add what was found, at most two levels deep."""
+    for key, value in found.items():
+        into[key] = into.get(key, {}) | value if isinstance(value, dict) else value
 
 
 def _begun(chosen: argparse.Namespace) -> dict[str, Any]:
     """The result so far, or an empty one."""
     where = machine()
     new = {
-        "command": shlex.join(["python", "benchmarks/sizes.py", *sys.argv[1:]]),
+        "command": "python benchmarks/sizes.py",
         "machine": where,
         "versions": {"conch": versions()} | {peer: venvs.versions(peer) for peer in ALL_PEERS},
-        "seconds_per_measurement": chosen.seconds,
         "shapes": {},
     }
     if chosen.anew or not chosen.output.exists():

@@ -25,7 +25,7 @@ _COUNTS = {"short": 64, "middle": 16, "longest": 4, "mixed": 256}
 
 
 def write(folder: Path, shape: Shape, checkpoint: Path) -> dict[str, Path]:
-    """Files that workers read, by load."""
+    """Files that workers read, by load; "longest" only if that is longer than "middle"."""
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -35,6 +35,8 @@ def write(folder: Path, shape: Shape, checkpoint: Path) -> dict[str, Path]:
         "longest": [shape.longest] * _COUNTS["longest"],
         "mixed": [min(length, shape.longest) for length in workloads.lengths("mixed", _COUNTS["mixed"])],
     }
+    if shape.longest <= MIDDLE_TOKENS:
+        del lengths["longest"]
     words = cycle(np.random.default_rng(0).permutation(load_words()).tolist())
     paths = {name: folder / f"{name}.json" for name in lengths}
     for name, path in paths.items():

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import deployments
 from benchmarks.servers import HOST, free_ports
 from benchmarks.true_sizes import loads
-from benchmarks.true_sizes.measuring import measured, over_http
+from benchmarks.true_sizes.measuring import System, measured, over_http
 from benchmarks.true_sizes.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.servers import Server
+    from benchmarks.true_sizes.measuring import Command
     from benchmarks.true_sizes.shapes import Shape
 
 PRECISIONS = ("fp32", "int8")
@@ -51,9 +52,19 @@ class Subject:
         """The folder of the checkpoint."""
         return self.folder / "checkpoint"
 
+    def log(self, name: str) -> Path:
+        """A file for what a step writes to standard error."""
+        return self.folder / f"{name}.log"
+
     def repository(self, precision: str) -> Path:
         """The model repository of that precision."""
         return self.folder / f"models-{precision}"
+
+
+def parameters(subject: Subject) -> int:
+    """Numbers in the checkpoint's tensors."""
+    bytes_each = {"F32": 4, "F16": 2, "BF16": 2}[subject.shape.dtype]
+    return sum(path.stat().st_size for path in subject.checkpoint.glob("*.safetensors")) // bytes_each
 
 
 def plan(subject: Subject, precision: str, instances: int) -> dict[str, Any]:
@@ -64,7 +75,7 @@ def plan(subject: Subject, precision: str, instances: int) -> dict[str, Any]:
             *(_CONCH, "plan", str(subject.checkpoint), "--precision", precision, "--cores", str(instances)),
             *("--max-length", length, "--json"),
         ],
-        subject.folder / f"plan-{precision}-{instances}.log",
+        subject.log(f"plan-{precision}-{instances}"),
     )
     return {"seconds": ran.seconds, "peak_mb": ran.peak_mb, **json.loads(ran.printed)}
 
@@ -77,7 +88,7 @@ def export(subject: Subject, precision: str) -> dict[str, Any]:
             *(_CONCH, "export", str(subject.checkpoint), "--repository", str(repository), "--name", subject.name),
             *("--precision", precision, "--max-length", str(subject.shape.longest)),
         ],
-        subject.folder / f"export-{precision}.log",
+        subject.log(f"export-{precision}"),
     )
     report = json.loads((repository / subject.name / "report.json").read_text("utf-8"))
     return {
@@ -96,7 +107,7 @@ def serve(subject: Subject, precision: str) -> dict[str, Any]:
         latency = {name: _latency(subject, address, name) for name in ("short", "middle")}
         _measure(subject, address, "middle", FEW)
         memory = _memory(server)
-        if subject.shape.longest > loads.MIDDLE_TOKENS:
+        if "longest" in subject.loads:
             latency["longest"] = _latency(subject, address, "longest")
         mixed = _measure(subject, address, "mixed", CLIENTS)
         return {
@@ -116,6 +127,13 @@ def serve_many(subject: Subject, precision: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def system(subject: Subject, precision: str) -> Iterator[System]:
+    """conch with two instances, as 32 clients use it."""
+    with _serving(subject, precision, FEW) as (_, address):
+        yield System([_client(subject, address, CLIENTS)])
+
+
+@contextlib.contextmanager
 def _serving(subject: Subject, precision: str, instances: int) -> Iterator[tuple[Server, str]]:
     grpc_port, port = free_ports(2)
     work = subject.folder / f"serve-{precision}-{instances}"
@@ -131,15 +149,19 @@ def _serving(subject: Subject, precision: str, instances: int) -> Iterator[tuple
         server.stop()
 
 
-def _latency(subject: Subject, address: str, load: str) -> float:
-    """Median milliseconds of one request at a time."""
-    return float(_measure(subject, address, load, 1)["latency_ms"]["p50"])
+def _latency(subject: Subject, address: str, load: str) -> float | None:
+    """Median milliseconds of one request at a time; None if none was answered."""
+    answered = _measure(subject, address, load, 1)
+    return float(answered["latency_ms"]["p50"]) if answered["texts"] else None
 
 
 def _measure(subject: Subject, address: str, load: str, clients: int) -> dict[str, Any]:
-    query = loads.QUERY if subject.shape.is_reranker else ""
-    command = over_http(address, subject.name, clients, query)
-    return measured([command], subject.folder / "clients.log", {load: subject.loads[load]}, subject.seconds)[load]
+    command = _client(subject, address, clients)
+    return measured([command], subject.log("clients"), {load: subject.loads[load]}, subject.seconds)[load]
+
+
+def _client(subject: Subject, address: str, clients: int) -> Command:
+    return over_http(address, subject.name, clients, loads.QUERY if subject.shape.is_reranker else "")
 
 
 def _memory(server: Server) -> dict[str, float]:

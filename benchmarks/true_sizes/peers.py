@@ -1,31 +1,33 @@
-"""The same checkpoint in its peers' hands: models that their users make of it, and how fast those are."""
+"""The same checkpoint in its peers' hands: the models that their users make of it, and how those are run."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conch_export import usable_cores
 
 from benchmarks import deployments, venvs
-from benchmarks.models import NAME, Models
-from benchmarks.servers import HOST, ServerError, free_ports
-from benchmarks.true_sizes import loads
-from benchmarks.true_sizes.measuring import measured, over_http
-from benchmarks.true_sizes.ours import CLIENTS
-from benchmarks.venvs import InstallError
-from benchmarks.workers import ENVIRONMENT, WorkerError
+from benchmarks.models import NAME, TOKENIZER_FILES, Models
+from benchmarks.servers import HOST, free_ports
+from benchmarks.true_sizes import loads, ours
+from benchmarks.true_sizes.measuring import FAILURES, System, compared, over_http
+from benchmarks.true_sizes.ours import CLIENTS, PRECISIONS
+from benchmarks.workers import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from benchmarks.true_sizes.measuring import Command
     from benchmarks.true_sizes.ours import Subject
 
-FAILURES = (InstallError, ServerError, WorkerError, OSError, subprocess.SubprocessError)
+OURS = "conch"
 LABELS = {
     "sentence-transformers": "sentence-transformers, torch fp32",
     "onnxruntime": "optimum O2 fp32 on onnxruntime",
@@ -33,113 +35,111 @@ LABELS = {
     "openvino": "OpenVINO int8",
     "infinity": "infinity int8",
 }
-_TEXTS_PER_CALL = 64
+_TEXTS_PER_CALL = 32
+"""As many as conch has clients."""
 _CALIBRATION_TEXTS = 32
 _TIMEOUT_S = 1800
+_MADE = "made"
 _CORES = str(usable_cores())
-_TOKENIZER_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 def measure(subject: Subject, chosen: Collection[str], on_step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Latencies and rate of every chosen peer, or why it has none, by names of `LABELS`."""
+    """Rates of conch and of every chosen peer in each precision, and the peers' latencies; or why there are none."""
     found: dict[str, dict[str, Any]] = {}
-    ways: dict[str, Callable[[Subject], dict[str, dict[str, Any]]]] = {
-        "sentence-transformers": _sentence_transformers,
-        "onnxruntime": _onnxruntime,
-        "openvino": _openvino,
-        "infinity": _infinity,
-    }
-    for peer, way in ways.items():
-        if peer not in chosen:
-            continue
-        on_step(peer)
-        if peer not in subject.shape.peers:
-            found[peer] = {"not_measured": subject.shape.why_not}
-            continue
-        try:
-            found |= way(subject)
-        except FAILURES as error:
-            found[peer] = {"not_measured": _reason(error)}
+    for precision in PRECISIONS:
+        peers = {name: start for name, start in _peers(precision).items() if name.removesuffix("-int8") in chosen}
+        known = {name: start for name, start in peers.items() if name.removesuffix("-int8") in subject.shape.peers}
+        found[precision] = {name: {"not_measured": subject.shape.why_not} for name in peers if name not in known}
+        if known:
+            systems = {name: partial(start, subject) for name, start in known.items()}
+            conch = partial(ours.system, subject, precision)
+            asked = subject.log("peers"), subject.loads, subject.seconds, on_step
+            found[precision] |= compared({OURS: conch, **systems}, *asked)
     return found
 
 
-def _sentence_transformers(subject: Subject) -> dict[str, dict[str, Any]]:
+def prepare(subject: Subject) -> None:
+    """Make the models of those peers that can run the shape and need models of their own; a failure is told later."""
+    if set(subject.shape.peers) - {"sentence-transformers"}:
+        with contextlib.suppress(*FAILURES):
+            _made(subject)
+
+
+def _peers(precision: str) -> dict[str, Callable[[Subject], AbstractContextManager[System]]]:
+    if precision == "fp32":
+        return {"sentence-transformers": _sentence_transformers, "onnxruntime": partial(_onnxruntime, graph=_FP32)}
+    return {"onnxruntime-int8": partial(_onnxruntime, graph=_INT8), "openvino": _openvino, "infinity": _infinity}
+
+
+_FP32, _INT8 = "o2/model_optimized.onnx", "int8/model.onnx"
+
+
+@contextlib.contextmanager
+def _sentence_transformers(subject: Subject) -> Iterator[System]:
+    """All cores, one call after another."""
     query = [loads.QUERY] if subject.shape.is_reranker else []
-
-    def command(texts: int) -> Command:
-        return [*_python("sentence-transformers", "torch_worker"), str(subject.checkpoint), _CORES, str(texts), *query]
-
-    return {"sentence-transformers": _summary(subject, [command(1)], [command(_TEXTS_PER_CALL)])}
+    command = [*_python("sentence-transformers", "torch_worker"), str(subject.checkpoint), _CORES]
+    yield System([[*command, str(_TEXTS_PER_CALL), *query]], [[*command, "1", *query]])
 
 
-def _onnxruntime(subject: Subject) -> dict[str, dict[str, Any]]:
-    """O2 in fp32 and int8: all cores for one text, one process for each core under load."""
-    models = _onnx_models(subject)
-    graphs = {"onnxruntime": models / "o2" / "model_optimized.onnx", "onnxruntime-int8": models / "int8" / "model.onnx"}
-    found = {}
-    for name, graph in graphs.items():
-        command = [*_python("onnxruntime", "onnxruntime_worker"), str(graph), "1"]
-        each = [[*command, str(index), _CORES] for index in range(int(_CORES))]
-        found[name] = _summary(subject, [[*command, "0", "1", _CORES]], each)
-    return found
+@contextlib.contextmanager
+def _onnxruntime(subject: Subject, graph: str) -> Iterator[System]:
+    """All cores for one text, one process for each core under load."""
+    command = [*_python("onnxruntime", "onnxruntime_worker"), str(_onnx_model(subject, graph)), "1"]
+    yield System(
+        [[*command, str(index), _CORES] for index in range(int(_CORES))],
+        [[*command, "0", "1", _CORES]],
+    )
 
 
-def _openvino(subject: Subject) -> dict[str, dict[str, Any]]:
+@contextlib.contextmanager
+def _openvino(subject: Subject) -> Iterator[System]:
     """Static int8 by nncf: all cores for one text, one stream for each core under load."""
-    source, quantized = _onnx_models(subject) / "fp32" / "model.onnx", subject.folder / "openvino.xml"
+    source, quantized = _onnx_model(subject, "fp32/model.onnx"), subject.folder / "openvino.xml"
     command = [*_python("openvino", "openvino_worker"), str(source), str(quantized), str(subject.loads["mixed"])]
     command.append(str(_CALIBRATION_TEXTS))
-    return {"openvino": _summary(subject, [[*command, "1"]], [[*command, _CORES]])}
+    yield System([[*command, _CORES]], [[*command, "1"]])
 
 
-def _infinity(subject: Subject) -> dict[str, dict[str, Any]]:
-    models, port = Models(subject.folder, subject.folder, subject.checkpoint, _onnx_models(subject)), free_ports(1)[0]
+@contextlib.contextmanager
+def _infinity(subject: Subject) -> Iterator[System]:
+    onnx, port = _onnx_model(subject, "plain-int8/model.onnx").parents[1], free_ports(1)[0]
+    models = Models(subject.folder, subject.folder, subject.checkpoint, onnx)
     pooling = ("--pooling-method", subject.shape.pooling)
     server = deployments.infinity(models, subject.folder / "infinity", port, *pooling)
     try:
         address = f"http://{HOST}:{port}/embeddings"
-        return {"infinity": _summary(subject, [over_http(address, NAME, 1)], [over_http(address, NAME, CLIENTS)])}
+        yield System([over_http(address, NAME, CLIENTS)], [over_http(address, NAME, 1)])
     finally:
         server.stop()
 
 
-def _summary(subject: Subject, alone: list[Command], together: list[Command]) -> dict[str, Any]:
-    """Median milliseconds of one text at a time, and the rate of mixed ones."""
-    log, one = subject.folder / "peers.log", ["short", "middle"]
-    one += ["longest"] if subject.shape.longest > loads.MIDDLE_TOKENS else []
-    latency = measured(alone, log, {name: subject.loads[name] for name in one}, subject.seconds)
-    mixed = measured(together, log, {"mixed": subject.loads["mixed"]}, subject.seconds)["mixed"]
-    return {"latency_ms": {name: answer["latency_ms"]["p50"] for name, answer in latency.items()}, "mixed": mixed}
+def _onnx_model(subject: Subject, graph: str) -> Path:
+    """A graph of those that users of onnxruntime make; raises OSError if it could not be made."""
+    folder = _made(subject)
+    if not (folder / graph).exists():
+        raise FileNotFoundError(f"optimum did not make {graph}: {(folder / _MADE).read_text('utf-8')}")
+    return folder / graph
 
 
-def _onnx_models(subject: Subject) -> Path:
-    """The models that users of onnxruntime make, made once."""
+def _made(subject: Subject) -> Path:
+    """Their folder, filled once; what was said last is in a file that comes last."""
     folder = subject.folder / "onnx"
-    if not (folder / ".whole").exists():
+    if not (folder / _MADE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         task = "text-classification" if subject.shape.is_reranker else "feature-extraction"
         command = [str(venvs.python("onnxruntime")), str(venvs.PEERS / "onnx_models.py"), str(subject.checkpoint)]
-        with (subject.folder / "onnx.log").open("w") as log:
-            subprocess.run(
-                [*command, str(folder), task],
-                check=True,
-                stdout=log,
-                stderr=log,
-                timeout=_TIMEOUT_S,
-                env=os.environ | ENVIRONMENT,
-            )
-        for name in _TOKENIZER_FILES:
-            if (subject.checkpoint / name).exists():
+        log, environment = subject.log("onnx"), os.environ | ENVIRONMENT
+        with log.open("w") as said:
+            command += [str(folder), task]
+            subprocess.run(command, check=False, stdout=said, stderr=said, timeout=_TIMEOUT_S, env=environment)
+        for name in TOKENIZER_FILES:
+            if (subject.checkpoint / name).exists() and (folder / "plain-int8").exists():
                 shutil.copy(subject.checkpoint / name, folder / "plain-int8" / name)
-        (folder / ".whole").touch()
+        folder.mkdir(exist_ok=True)
+        (folder / _MADE).write_text(log.read_text("utf-8").strip().rpartition("\n")[2], "utf-8")
     return folder
 
 
 def _python(peer: str, worker: str) -> Command:
     return [str(venvs.python(peer)), "-m", f"benchmarks.peers.{worker}"]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"optimum failed with status {error.returncode}"
-    return " ".join(str(error).split())[:200]

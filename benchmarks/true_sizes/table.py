@@ -17,8 +17,16 @@ TITLE = "## Models of true size"
 NONE = f"{TITLE}\n\nNot measured yet: `make bench-sizes` does, and `make docs` puts it here.\n"
 INTRODUCTION = """\
 `make bench-sizes` measures models with the configuration, element type, files and size of tokenizer that they were
-published with, and random weights. MB are 10^6 bytes; memory in service is that of all processes, each page once (PSS),
-after every instance has computed 512 tokens, and in brackets what `conch plan` says before the export."""
+published with, and random weights. MB are 10^6 bytes."""
+EXPORTS = """\
+An export's peak is what it takes of its own, in brackets what `conch plan` says before it; then in sizes of the
+checkpoint's weights in fp32; then with the files that it maps, whose pages the kernel drops where memory is short."""
+SERVICES = """\
+Memory in service is that of all processes, each page once (PSS), after every instance has computed 512 tokens, and in
+brackets what `conch plan` says before the export."""
+PEERS = """\
+Tokens per second of mixed lengths (median 40, up to 512), 32 clients or 32 texts a call, in turns; in brackets one text
+of 512 tokens alone."""
 
 
 def block() -> str:
@@ -27,47 +35,38 @@ def block() -> str:
         return NONE
     result = json.loads(RESULT.read_text("utf-8"))
     shapes: dict[str, dict[str, Any]] = result["shapes"]
-    parts = [
-        TITLE,
-        "",
-        INTRODUCTION,
-        "",
-        *_exports(shapes),
-        "",
-        *_services(shapes),
-        "",
-        *_peers(shapes),
-        "",
-        *_notes(shapes),
-    ]
-    return "\n".join([*parts, _about(result)]) + "\n"
+    parts = [TITLE, INTRODUCTION]
+    for explained, table in ((EXPORTS, _exports), (SERVICES, _services), (PEERS, _peers)):
+        parts += [explained, "\n".join(table(shapes))]
+    return "\n\n".join([*parts, *_notes(shapes), _about(result)]) + "\n"
 
 
 def _exports(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     heads = (
-        "export",
-        "checkpoint",
-        "precision",
-        "time",
-        "peak memory (planned)",
-        "on disk",
-        "mean cosine or correlation",
+        *("export", "checkpoint", "precision", "time", "peak (planned)", "of the weights", "with mapped files"),
+        *("on disk", "mean cosine or rank correlation"),
     )
     yield from _table(heads, (row for name, shape in shapes.items() for row in _export_rows(name, shape)))
 
 
 def _export_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    checkpoint = f"{_mb(shape['checkpoint']['weights_mb'])} {shape['checkpoint']['dtype']}"
     for precision in PRECISIONS:
-        export, plan = shape[precision]["export"], shape[precision]["plan_2"]
-        if "failed" in export:
-            yield name, checkpoint, precision, f"failed: {export['failed']}", "", "", ""
+        found = shape.get(precision, {})
+        export, plan = found.get("export"), found.get("plan_2", {})
+        if export is None:
             continue
-        measured = export["verification"]
-        fidelity = measured.get("mean_cosine") or measured.get("rank_correlation")
-        needed, mapped = (plan.get(key, {}).get(precision, 0) for key in ("export_mb", "export_mapped_mb"))
-        peak = f"{_mb(export['peak_mb'])} ({_mb(needed + mapped)})"
-        yield name, checkpoint, precision, f"{export['seconds']:.0f} s", peak, _mb(export["disk_mb"]), f"{fidelity:.4f}"
+        about = (name, f"{_mb(shape['checkpoint']['weights_mb'])} {shape['checkpoint']['dtype']}", precision)
+        if "failed" in export:
+            yield *about, f"failed: {export['failed']}", "", "", "", "", ""
+            continue
+        fidelity = export["verification"].get("mean_cosine") or export["verification"].get("rank_correlation")
+        own = export["peak_anonymous_mb"]
+        planned = _planned(plan.get("export_mb", {}), precision)
+        times = own / (4e-6 * shape["checkpoint"]["parameters"])
+        yield (
+            *(*about, f"{export['seconds']:.0f} s", f"{_mb(own)}{planned}", f"{times:.1f} x"),
+            *(_mb(export["peak_mb"]), _mb(export["disk_mb"]), f"{fidelity:.4f}"),
+        )
 
 
 def _services(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
@@ -80,7 +79,7 @@ def _services(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
 
 def _service_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for precision in PRECISIONS:
-        found = shape[precision]
+        found = shape.get(precision, {})
         serve, many = found.get("serve", {}), found.get("serve_many", {})
         if "memory_mb" not in serve:
             continue
@@ -88,60 +87,65 @@ def _service_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ..
         longest = f"{_ms(latency['longest'])} ({shape['longest']:,})" if "longest" in latency else ""
         yield (
             *(name, precision, f"{serve['ready_s']:.1f} s"),
-            f"{_pss(serve)}{_planned(found['plan_2'], 'total_mb')}",
-            f"{_mb(many['memory_mb']['pss'])}{_planned(found['plan_8'], 'total_mb')}"
-            if "memory_mb" in many
-            else "failed",
-            _mb(serve["memory_mb"]["gateway"]),
-            *(_ms(latency["short"]), _ms(latency["middle"]), longest),
+            f"{_pss(serve)}{_planned(found.get('plan_2', {}), 'total_mb')}",
+            f"{_pss(many)}{_planned(found.get('plan_8', {}), 'total_mb')}",
+            *(_mb(serve["memory_mb"]["gateway"]), _ms(latency["short"]), _ms(latency["middle"]), longest),
             f"{serve['mixed']['tokens_per_s']:,.0f}",
         )
 
 
 def _peers(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     heads = (
-        "mixed, tokens/s (512 tokens alone)",
-        *("conch fp32", *FP32_PEERS.values()),
-        *("conch int8", *INT8_PEERS.values(), "conch int8 to the best int8 peer"),
+        *("", "conch fp32", *FP32_PEERS.values(), "conch to the best fp32 peer"),
+        *("conch int8", *INT8_PEERS.values(), "conch to the best int8 peer"),
     )
-    yield from _table(heads, (_peer_row(name, shape) for name, shape in shapes.items() if "peers" in shape))
+    compared = {name: shape for name, shape in shapes.items() if any(_rates(shape, each) for each in PRECISIONS)}
+    yield from _table(heads, (_peer_row(name, shape) for name, shape in compared.items()))
 
 
 def _peer_row(name: str, shape: Mapping[str, Any]) -> tuple[str, ...]:
-    peers = shape["peers"]
-    fp32, int8 = (shape[precision].get("serve", {}) for precision in PRECISIONS)
-    best = max(
-        (peers[peer]["mixed"]["tokens_per_s"] for peer in INT8_PEERS if "mixed" in peers.get(peer, {})), default=0
-    )
-    ratio = f"{int8['mixed']['tokens_per_s'] / best:.2f}" if best and "mixed" in int8 else ""
-    return (
-        *(name, _speed(fp32), *(_speed(peers.get(peer, {})) for peer in FP32_PEERS)),
-        *(_speed(int8), *(_speed(peers.get(peer, {})) for peer in INT8_PEERS), ratio),
-    )
+    cells = [name]
+    for precision, peers in zip(PRECISIONS, (FP32_PEERS, INT8_PEERS), strict=True):
+        found, rates = shape["peers"].get(precision, {}), _rates(shape, precision)
+        latency = shape.get(precision, {}).get("serve", {}).get("latency_ms", {})
+        cells.append(_speed(found.get("conch", {}) | {"latency_ms": latency}))
+        cells += [_speed(found.get(peer, {})) for peer in peers]
+        best = max((rate for peer, rate in rates.items() if peer != "conch"), default=0.0)
+        cells.append(f"{rates['conch'] / best:.2f}" if best and "conch" in rates else "")
+    return tuple(cells)
+
+
+def _rates(shape: Mapping[str, Any], precision: str) -> dict[str, float]:
+    """Tokens per second by system."""
+    found = shape.get("peers", {}).get(precision, {})
+    return {name: each["mixed"]["tokens_per_s"] for name, each in found.items() if "mixed" in each}
 
 
 def _notes(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     """Why peers are not in the table, each reason once."""
     reasons: dict[str, list[str]] = {}
     for name, shape in shapes.items():
-        for peer, found in shape.get("peers", {}).items():
-            if "not_measured" in found:
-                reasons.setdefault(found["not_measured"], []).append(f"{peer} with {name}")
+        for systems in shape.get("peers", {}).values():
+            for peer, found in systems.items():
+                if "not_measured" in found:
+                    reasons.setdefault(found["not_measured"], []).append(f"{peer} with {name}")
     for reason, which in reasons.items():
-        yield f"Not measured: {', '.join(which)}: {reason}.\n"
+        yield f"Not measured: {', '.join(which)}: {reason}."
 
 
 def _about(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
-    dates = sorted(shape["date"][:10] for shape in result["shapes"].values())
-    where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, {dates[0]} to {dates[-1]}"
+    dates = sorted(part["date"][:10] for shape in result["shapes"].values() for part in shape["measured"].values())
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, {when}"
     return f"{where}, measured with `{result['command']}`; [raw numbers](../benchmarks/results/sizes.json)."
 
 
 def _speed(found: Mapping[str, Any]) -> str:
     if "mixed" not in found:
         return ""
-    return f"{found['mixed']['tokens_per_s']:,.0f} ({_ms(found['latency_ms']['middle'])})"
+    alone = found["latency_ms"].get("middle")
+    return f"{found['mixed']['tokens_per_s']:,.0f}" + (f" ({_ms(alone)})" if alone else "")
 
 
 def _pss(found: Mapping[str, Any]) -> str:
@@ -156,7 +160,9 @@ def _mb(megabytes: float) -> str:
     return f"{megabytes:,.0f} MB"
 
 
-def _ms(milliseconds: float) -> str:
+def _ms(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "not answered"
     return f"{milliseconds / 1000:.1f} s" if milliseconds >= 10_000 else f"{milliseconds:,.0f} ms"
 
 
