@@ -1,8 +1,8 @@
 """Speed of encoders per operation, relative to BERT: one core, mixed lengths, random weights.
 
 There is one for each structure of layers. RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and ELECTRA have BERT's; Qwen2,
-Llama and Mistral have Qwen3's without norms of queries and keys, EuroBERT and llama_bidirec without causality too.
-Jina's XLM-R has Nomic BERT's without the gate.
+Llama and Mistral have Qwen3's without norms of queries and keys; llama_bidirec has EuroBERT's, which is Llama's without
+causality.
 
     python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """
@@ -136,6 +136,7 @@ def encoders() -> dict[str, Encoder]:
         )
         for layer in bert.layers
     ]
+    euro = [_changed(layer, causal=False, query_norm=None, key_norm=None) for layer in qwen]
     t5 = [
         replace(
             _changed(layer, bias=relative),
@@ -151,6 +152,7 @@ def encoders() -> dict[str, Encoder]:
         "mpnet": of(*(_changed(layer, bias=relative) for layer in bert.layers)),
         "deberta_v2": of(*(_changed(layer, relative=met, **wide) for layer in bert.layers), positions=None),
         "t5": of(*t5, positions=None, norm=None, final_norm=_norm(rms=True)),
+        "xlm_roberta_flash": of(*turned, positions=None),
         "nomic_bert": of(*nomic, positions=None),
         "nomic_bert with experts": of(*mixed, positions=None),
         "jina_bert": of(
@@ -159,6 +161,7 @@ def encoders() -> dict[str, Encoder]:
         "gte": of(*(_changed(_gated(layer, Activation.GELU), rotary=rotary) for layer in bert.layers), positions=None),
         "modernbert": of(*modern, positions=None, final_norm=_norm()),
         "qwen3": of(*qwen, positions=None, norm=None, final_norm=_norm(rms=True)),
+        "eurobert": of(*euro, positions=None, norm=None, final_norm=_norm(rms=True)),
         "gemma3": of(
             *(_as_gemma(layer, 128 if index % 6 else None) for index, layer in enumerate(qwen)),
             positions=None, norm=None, final_norm=_norm(rms=True), embedding_scale=HIDDEN**0.5,
