@@ -40,7 +40,7 @@ def conch(
     return Server(command, work / "conch.log", asked, work, environment or {})
 
 
-def infinity(models: Models, folder: Path, port: int, *options: str) -> Server:
+def infinity(models: Models, folder: Path, port: int, *options: str, pooling: str = "mean") -> Server:
     """Infinity's own server with its own defaults, but no cache of answers on disk.
 
     By default it optimises the int8 model by itself at start and pads batches of up to 32. Batches of 8 are what it was
@@ -51,13 +51,14 @@ def infinity(models: Models, folder: Path, port: int, *options: str) -> Server:
         folder: for its log and cache.
         port: where it listens.
         options: of its command line, beside the defaults.
+        pooling: of the model.
     """
     folder.mkdir(exist_ok=True)
     interpreter = venvs.python("infinity")
     command = [
         *(str(interpreter.parent / "infinity_emb"), "v2"),
         *("--model-id", ".", "--served-model-name", NAME),
-        *("--engine", "optimum", "--device", "cpu", "--pooling-method", "mean"),
+        *("--engine", "optimum", "--device", "cpu", "--pooling-method", pooling),
         *("--no-vector-disk-cache", "--no-bettertransformer"),
         *("--host", HOST, "--port", str(port), "--log-level", "warning"),
         *options,

@@ -73,10 +73,7 @@ def _models(subject: Subject, chosen: argparse.Namespace, say: Callable[[str], N
     say("models of peers")
     if chosen.peers:
         peers.prepare(subject)
-    weights = sum(path.stat().st_size for path in subject.checkpoint.rglob("*.safetensors"))
-    tokenizer = (subject.checkpoint / "tokenizer.json").stat().st_size
-    about = {"weights_mb": weights / 1e6, "dtype": subject.shape.dtype, "tokenizer_mb": tokenizer / 1e6}
-    return {"checkpoint": about | {"parameters": ours.parameters(subject)}}
+    return {}
 
 
 def _plan(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -174,7 +171,8 @@ def _measured(
     module = ("-m", "benchmarks.true_sizes.checkpoint")
     run([sys.executable, *module, name, str(subject.checkpoint)], subject.log("checkpoint"))
     subject.loads.update(loads.write(folder, shape, subject.checkpoint))
-    yield {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
+    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
+    yield about | {"checkpoint": ours.checkpoint(subject)}
     for part in parts:
         disturbance, began = Disturbance(), datetime.now(timezone.utc)
         found = PARTS[part](subject, chosen, say)

@@ -61,10 +61,14 @@ class Subject:
         return self.folder / f"models-{precision}"
 
 
-def parameters(subject: Subject) -> int:
-    """Numbers in the checkpoint's tensors."""
-    bytes_each = {"F32": 4, "F16": 2, "BF16": 2}[subject.shape.dtype]
-    return sum(path.stat().st_size for path in subject.checkpoint.glob("*.safetensors")) // bytes_each
+def checkpoint(subject: Subject) -> dict[str, Any]:
+    """Sizes of the checkpoint that was written."""
+    dtype = subject.shape.dtype
+    weights = sum(path.stat().st_size for path in subject.checkpoint.rglob("*.safetensors"))
+    encoder = sum(path.stat().st_size for path in subject.checkpoint.glob("*.safetensors"))
+    tokenizer = (subject.checkpoint / "tokenizer.json").stat().st_size
+    parameters = encoder // {"F32": 4, "F16": 2, "BF16": 2}[dtype]
+    return {"dtype": dtype, "weights_mb": weights / 1e6, "parameters": parameters, "tokenizer_mb": tokenizer / 1e6}
 
 
 def plan(subject: Subject, precision: str, instances: int) -> dict[str, Any]:

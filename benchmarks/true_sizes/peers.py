@@ -105,8 +105,7 @@ def _openvino(subject: Subject) -> Iterator[System]:
 def _infinity(subject: Subject) -> Iterator[System]:
     onnx, port = _onnx_model(subject, "plain-int8/model.onnx").parents[1], free_ports(1)[0]
     models = Models(subject.folder, subject.folder, subject.checkpoint, onnx)
-    pooling = ("--pooling-method", subject.shape.pooling)
-    server = deployments.infinity(models, subject.folder / "infinity", port, *pooling)
+    server = deployments.infinity(models, subject.folder / "infinity", port, pooling=subject.shape.pooling)
     try:
         address = f"http://{HOST}:{port}/embeddings"
         yield System([over_http(address, NAME, CLIENTS)], [over_http(address, NAME, 1)])
