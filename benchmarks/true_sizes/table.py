@@ -43,8 +43,8 @@ def block() -> str:
 
 def _exports(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     heads = (
-        *("export", "checkpoint", "precision", "time", "peak (planned)", "of the weights", "with mapped files"),
-        *("on disk", "mean cosine or rank correlation"),
+        *("export", "checkpoint", "precision", "time (processor)", "peak (planned)", "of the weights"),
+        *("with mapped files", "on disk", "mean cosine or rank correlation"),
     )
     yield from _table(heads, (row for name, shape in shapes.items() for row in _export_rows(name, shape)))
 
@@ -62,9 +62,10 @@ def _export_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...
         fidelity = export["verification"].get("mean_cosine") or export["verification"].get("rank_correlation")
         own = export["peak_anonymous_mb"]
         planned = _planned(plan.get("export_mb", {}), precision)
+        took = f"{export['seconds']:.0f} s ({export['cpu_seconds']:.0f})"
         times = own / (4e-6 * shape["checkpoint"]["parameters"])
         yield (
-            *(*about, f"{export['seconds']:.0f} s", f"{_mb(own)}{planned}", f"{times:.1f} x"),
+            *(*about, took, f"{_mb(own)}{planned}", f"{times:.1f} x"),
             *(_mb(export["peak_mb"]), _mb(export["disk_mb"]), f"{fidelity:.4f}"),
         )
 

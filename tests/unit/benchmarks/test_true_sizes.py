@@ -25,6 +25,7 @@ SHAPE: dict[str, Any] = {
         "plan_2": {"export_mb": {"fp32": 700.0}},
         "export": {
             "seconds": 12.3,
+            "cpu_seconds": 20.1,
             "peak_anonymous_mb": 800.0,
             "peak_mb": 1_300.0,
             "disk_mb": 401.0,
@@ -54,7 +55,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_exports_memory_is_stated_in_sizes_of_the_weights_in_fp32(page: str) -> None:
-    assert "| some-shape | 200 MB F16 | fp32 | 12 s | 800 MB (700 MB) | 2.0 x | 1,300 MB | 401 MB | 1.0000 |" in page
+    assert (
+        "| some-shape | 200 MB F16 | fp32 | 12 s (20) | 800 MB (700 MB) | 2.0 x | 1,300 MB | 401 MB | 1.0000 |" in page
+    )
 
 
 def test_a_failed_export_has_a_row_with_its_reason(page: str) -> None:
