@@ -5,7 +5,9 @@ For every public model: texts → the authors' answers and ours → how far they
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,10 +83,18 @@ def expectations(
     Raises:
         VerificationError: the tokens of clients are not those that the authors' libraries compute.
     """
+    _let_go()
     progress("loading the reference")
     expected = _expected(description, load(), progress)
-    gc.collect()  # modules of PyTorch refer to themselves, so that they are not freed when they are let go
+    _let_go()
     return expected
+
+
+def _let_go() -> None:
+    """Give the system what an earlier step has freed: the C library would keep it while the next step needs as much."""
+    gc.collect()  # modules of PyTorch refer to themselves, so that they are not freed when nothing else does
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _expected(description: Description, reference: Authors, progress: Progress) -> dict[str, Expected]:
