@@ -5,13 +5,12 @@
     python benchmarks/sizes.py --parts plan export           these parts of every shape that lacks them
 
 A shape is the configuration, element type, files and size of tokenizer that a model was published with; its weights
-are random. For each there are these parts:
+are random. For each there are these parts, each in fp32 and in int8:
 
-    models    the checkpoint, and the models that peers' users make of it; not measured
-    plan      `conch plan` in fp32 and int8, for two and for eight instances
-    export    `conch export` in both, each in a process of its own
-    serve     `conch serve` of both, with two and with eight instances
-    peers     the checkpoint's peers, and conch in turns with them
+    plan      `conch plan` for two and for eight instances
+    export    `conch export`
+    serve     `conch serve` with two and with eight instances
+    peers     what users make of the checkpoint with its peers, and conch in turns with them
 
 The result is written after every part, so that the same command goes on after an interruption. Needs up to 25 GB of
 disk, and as much memory as the shapes take: what is refused or killed for want of it is a result too.
@@ -26,6 +25,7 @@ import shutil
 import sys
 from datetime import datetime, timezone
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="only these")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), metavar="PRECISION")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     some = "only these, or none; kept out of results/"
     parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS, metavar="PEER", help=some)
@@ -69,57 +70,39 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def _models(subject: Subject, chosen: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    say("models of peers")
-    if chosen.peers:
-        peers.prepare(subject)
-    return {}
-
-
-def _plan(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    return {
-        precision: {
-            f"plan_{count}": _step(say, f"plan for {count}", precision, partial(ours.plan, subject, precision, count))
-            for count in (FEW, MANY)
-        }
-        for precision in PRECISIONS
+def _plan(subject: Subject, precision: str, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    plans = {
+        f"plan_{count}": _step(say, f"plan for {count}", partial(ours.plan, subject, precision, count))
+        for count in (FEW, MANY)
     }
+    return {precision: plans}
 
 
-def _export(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    for precision in PRECISIONS:
-        shutil.rmtree(subject.repository(precision), ignore_errors=True)
-    return {
-        precision: {"export": _step(say, "export", precision, partial(ours.export, subject, precision))}
-        for precision in PRECISIONS
-    }
+def _export(subject: Subject, precision: str, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    shutil.rmtree(subject.repository(precision), ignore_errors=True)
+    return {precision: {"export": _step(say, "export", partial(ours.export, subject, precision))}}
 
 
-def _serve(subject: Subject, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    ways = {f"with {FEW} instances": ("serve", ours.serve), f"with {MANY}": ("serve_many", ours.serve_many)}
-    return {
-        precision: {
-            name: _step(say, f"serve {what}", precision, partial(way, subject, precision))
-            for what, (name, way) in ways.items()
-        }
-        for precision in PRECISIONS
-        if _exported(subject, precision) and subject.shape.is_served
-    }
+def _serve(subject: Subject, precision: str, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    if not subject.shape.is_served or not _exported(subject, precision):
+        return {}
+    few = _step(say, f"serve with {FEW} instances", partial(ours.serve, subject, precision))
+    many = _step(say, f"serve with {MANY}", partial(ours.serve_many, subject, precision))
+    return {precision: {"serve": few, "serve_many": many}}
 
 
-def _peers(subject: Subject, chosen: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    for precision in PRECISIONS:
-        if subject.shape.peers:
-            _exported(subject, precision)
-    return {"peers": peers.measure(subject, chosen.peers, say)}
+def _peers(subject: Subject, precision: str, chosen: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    if subject.shape.peers:
+        _exported(subject, precision)
+    return {"peers": {precision: peers.measure(subject, precision, chosen.peers, say)}}
 
 
-PARTS = {"models": _models, "plan": _plan, "export": _export, "serve": _serve, "peers": _peers}
+PARTS = {"plan": _plan, "export": _export, "serve": _serve, "peers": _peers}
 
 
-def _step(say: Callable[[str], None], what: str, precision: str, measured: Callable[[], Any]) -> Any:
+def _step(say: Callable[[str], None], what: str, measured: Callable[[], Any]) -> Any:
     """What was measured, or the reason why it failed."""
-    say(f"{precision}: {what}")
+    say(what)
     try:
         return measured()
     except FAILURES as error:
@@ -142,50 +125,64 @@ def main(chosen: argparse.Namespace) -> None:
     console.print(f"{len(left)} shapes, up to {minutes} minutes on two cores: {', '.join(left) or 'none is left'}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=len(left))
+        bar = progress.add_task("", total=sum(map(len, left.values())))
         for name, parts in left.items():
-            for found in _measured(name, parts, chosen, partial(_say, progress, bar, name)):
-                _merge(result["shapes"].setdefault(name, {}), found)
+            for found in _measured(name, parts, chosen, partial(_say, progress, bar)):
+                _add(result["shapes"].setdefault(name, {}), found)
                 chosen.output.parent.mkdir(parents=True, exist_ok=True)
                 chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            progress.advance(bar)
+                progress.advance(bar)
     console.print(f"written to {chosen.output}")
 
 
-def _left(result: Mapping[str, Any], name: str, chosen: argparse.Namespace) -> list[str]:
-    """The parts of a shape that are to be measured."""
+def _left(result: Mapping[str, Any], name: str, chosen: argparse.Namespace) -> list[tuple[str, str]]:
+    """The parts of a shape that are to be measured, each with its precision."""
     measured = {} if chosen.shapes else result["shapes"].get(name, {}).get("measured", {})
-    left = [part for part in chosen.parts if part not in measured]
-    return [] if left == ["models"] and "plan" in measured else left
+    both = product(chosen.parts, chosen.precisions)
+    return [(part, precision) for part, precision in both if f"{part} {precision}" not in measured]
 
 
 def _measured(
-    name: str, parts: Sequence[str], chosen: argparse.Namespace, say: Callable[[str], None]
+    name: str, parts: Sequence[tuple[str, str]], chosen: argparse.Namespace, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """What each part finds, with the time, the commit and the load of others."""
+    subject = _subject(name, chosen, say)
+    shape = subject.shape
+    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
+    for part, precision in parts:
+        disturbance, began = Disturbance(), datetime.now(timezone.utc)
+        found = PARTS[part](subject, precision, chosen, partial(_say_of, say, f"{name}, {precision}"))
+        options = f"--parts {part} --precisions {precision} --seconds {chosen.seconds:g}"
+        when = {
+            "date": began.isoformat(timespec="seconds"),
+            "took_s": round((datetime.now(timezone.utc) - began).total_seconds()),
+            "git": revision(),
+            "command": f"python benchmarks/sizes.py --shapes {name} {options}",
+            "others_cores": disturbance.cores(),
+        }
+        yield {**about, "checkpoint": ours.checkpoint(subject), "measured": {f"{part} {precision}": when}, **found}
+    if not chosen.keep:
+        shutil.rmtree(subject.folder)
+
+
+def _say_of(say: Callable[[str], None], which: str, step: str) -> None:
+    say(f"{which}: {step}")
+
+
+def _subject(name: str, chosen: argparse.Namespace, say: Callable[[str], None]) -> Subject:
+    """A shape with its checkpoint and its texts."""
     folder = chosen.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    shape = SHAPES[name]
-    subject = Subject(name, shape, folder, {}, chosen.seconds)
-    say("writing the checkpoint")
+    subject = Subject(name, SHAPES[name], folder, {}, chosen.seconds)
+    say(f"{name}: writing the checkpoint")
     module = ("-m", "benchmarks.true_sizes.checkpoint")
     run([sys.executable, *module, name, str(subject.checkpoint)], subject.log("checkpoint"))
-    subject.loads.update(loads.write(folder, shape, subject.checkpoint))
-    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
-    yield about | {"checkpoint": ours.checkpoint(subject)}
-    for part in parts:
-        disturbance, began = Disturbance(), datetime.now(timezone.utc)
-        found = PARTS[part](subject, chosen, say)
-        seconds = round((datetime.now(timezone.utc) - began).total_seconds())
-        command = f"python benchmarks/sizes.py --shapes {name} --parts {part} --seconds {chosen.seconds:g}"
-        when = {"date": began.isoformat(timespec="seconds"), "git": revision(), "command": command, "took_s": seconds}
-        yield found | {"measured": {part: when | {"others_cores": disturbance.cores()}}}
-    if not chosen.keep:
-        shutil.rmtree(folder)
+    subject.loads.update(loads.write(folder, subject.shape, subject.checkpoint))
+    return subject
 
 
-def _merge(into: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Add what was found, at most two levels deep."""
+def _add(into: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Add what was found to what is known of a shape, two levels deep."""
     for key, value in found.items():
         into[key] = into.get(key, {}) | value if isinstance(value, dict) else value
 
@@ -208,11 +205,11 @@ def _begun(chosen: argparse.Namespace) -> dict[str, Any]:
     return {**new, "shapes": before["shapes"]}
 
 
-def _say(progress: Progress, bar: TaskID, shape: str, step: str) -> None:
+def _say(progress: Progress, bar: TaskID, step: str) -> None:
     """Show the step that has begun; where there is no terminal, a line for each."""
-    progress.update(bar, description=f"{shape}: {step}")
+    progress.update(bar, description=step)
     if not console.is_terminal:
-        console.print(f"{datetime.now():%H:%M:%S} {shape}: {step}", highlight=False)
+        console.print(f"{datetime.now():%H:%M:%S} {step}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

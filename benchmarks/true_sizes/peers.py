@@ -15,8 +15,8 @@ from benchmarks import deployments, venvs
 from benchmarks.models import NAME, TOKENIZER_FILES, Models
 from benchmarks.servers import HOST, free_ports
 from benchmarks.true_sizes import loads, ours
-from benchmarks.true_sizes.measuring import FAILURES, System, compared, over_http
-from benchmarks.true_sizes.ours import CLIENTS, PRECISIONS
+from benchmarks.true_sizes.measuring import System, compared, over_http
+from benchmarks.true_sizes.ours import CLIENTS
 from benchmarks.workers import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -43,26 +43,18 @@ _MADE = "made"
 _CORES = str(usable_cores())
 
 
-def measure(subject: Subject, chosen: Collection[str], on_step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Rates of conch and of every chosen peer in each precision, and the peers' latencies; or why there are none."""
-    found: dict[str, dict[str, Any]] = {}
-    for precision in PRECISIONS:
-        peers = {name: start for name, start in _peers(precision).items() if name.removesuffix("-int8") in chosen}
-        known = {name: start for name, start in peers.items() if name.removesuffix("-int8") in subject.shape.peers}
-        found[precision] = {name: {"not_measured": subject.shape.why_not} for name in peers if name not in known}
-        if known:
-            systems = {name: partial(start, subject) for name, start in known.items()}
-            conch = partial(ours.system, subject, precision)
-            asked = subject.log("peers"), subject.loads, subject.seconds, on_step
-            found[precision] |= compared({OURS: conch, **systems}, *asked)
-    return found
-
-
-def prepare(subject: Subject) -> None:
-    """Make the models of those peers that can run the shape and need models of their own; a failure is told later."""
-    if set(subject.shape.peers) - {"sentence-transformers"}:
-        with contextlib.suppress(*FAILURES):
-            _made(subject)
+def measure(
+    subject: Subject, precision: str, chosen: Collection[str], on_step: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Rates of conch and of every chosen peer, and the peers' latencies; or why there are none."""
+    peers = {name: start for name, start in _peers(precision).items() if name.removesuffix("-int8") in chosen}
+    known = {name: start for name, start in peers.items() if name.removesuffix("-int8") in subject.shape.peers}
+    found = {name: {"not_measured": subject.shape.why_not} for name in peers if name not in known}
+    if not known:
+        return found
+    systems = {name: partial(start, subject) for name, start in known.items()}
+    conch = partial(ours.system, subject, precision)
+    return found | compared({OURS: conch, **systems}, subject.log("peers"), subject.loads, subject.seconds, on_step)
 
 
 def _peers(precision: str) -> dict[str, Callable[[Subject], AbstractContextManager[System]]]:

@@ -76,9 +76,16 @@ class Weights:
         return self._resolve(name) in self.tensors
 
     @property
-    def count(self) -> int:
-        """Numbers in all tensors."""
-        return sum(math.prod(self._stored(path, name).get_shape()) for path, name in self.tensors.values())
+    def counts(self) -> list[int]:
+        """How many numbers each tensor has."""
+        return [math.prod(self._stored(path, name).get_shape()) for path, name in self.tensors.values()]
+
+    @property
+    def are_float32(self) -> bool:
+        """Whether all tensors are stored in the type that they are computed with, and as they are."""
+        return not self.low_ranks and all(
+            self._stored(path, name).get_dtype() == "F32" for path, name in self.tensors.values()
+        )
 
     def array(self, name: str) -> LazyArray:
         """One tensor as float32.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch_export.errors import MemoryNeededError
+from conch_export.families import family_of
 from conch_export.model.description import Packing, Precision
 from conch_export.planning.available import available_bytes
 
@@ -20,6 +21,8 @@ _CALIBRATION_BYTES = 400_000
 _CONVERTED_COPIES = 3
 """Of all weights in fp32, where optimum converts them: PyTorch's, those of its trace, and the graph's."""
 _FLOAT_BYTES = 4
+_STORED_BYTES = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+"""Of a number in a graph."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,27 @@ class ExportMemory:
 
 
 def export_memory(description: Description, checkpoint: Checkpoint, precision: Precision) -> ExportMemory:
-    """The peak of an export in this precision.
+    """The peak of an export in this precision: that of its step which takes most.
 
-    It is reached when the authors' library computes the reference, with all weights in fp32, or in a small model when
-    calibration runs the graph on all sentences. Weights of the graph are read, rounded and written one by one, and then
-    mapped.
+    Steps give back what they took. Weights of the graph are read, rounded and written one by one, and then mapped.
     """
-    weights = _FLOAT_BYTES * checkpoint.weights.count
-    copies = 1 if description.packing is Packing.PACKED else _CONVERTED_COPIES
+    counts = checkpoint.weights.counts
+    total, largest, size = sum(counts), max(counts, default=0), _STORED_BYTES[precision]
+    # The embedding table is looked up in the mapped file; matrices are packed as the processor wants them.
+    writing, verifying = (_FLOAT_BYTES + size % _FLOAT_BYTES) * largest, size * (total - largest)
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
-    return ExportMemory(_PROCESS_BYTES + max(copies * weights, calibrating), _LIBRARY_BYTES + weights)
+    steps = (writing, calibrating, _reference_bytes(description, checkpoint, total), verifying)
+    return ExportMemory(_PROCESS_BYTES + max(steps), _LIBRARY_BYTES + _FLOAT_BYTES * total)
+
+
+def _reference_bytes(description: Description, checkpoint: Checkpoint, count: int) -> int:
+    """The authors' library holds all weights in fp32, unless they are stored so: PyTorch then maps the file."""
+    if description.packing is not Packing.PACKED:
+        return _CONVERTED_COPIES * _FLOAT_BYTES * count
+    family = family_of(checkpoint.config) if checkpoint.static is None else None
+    if family is not None and family.in_transformers and checkpoint.weights.are_float32:
+        return 0
+    return _FLOAT_BYTES * count
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:

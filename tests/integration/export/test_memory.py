@@ -34,6 +34,7 @@ from conch_export.model.network import (
 from conch_export.onnx.heads import pooled_graph, vocabulary_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
+from conch_export.options import described
 from conch_export.planning import exporting
 from conch_export.planning.capacity import SHARED_BYTES
 from conch_export.planning.gateway import gateway_bytes
@@ -298,6 +299,33 @@ def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tm
         export(options)
     with pytest.raises(UnsupportedError, match=re.escape(str(refused.value))):
         capacity(options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored", "hidden", "largest", "others", "measured"),
+    [
+        ("fp32", "F32", 768, 23_440_896, 86_047_360, 797e6),
+        ("int8", "F32", 768, 23_440_896, 86_047_360, 695e6),
+        ("int8", "F32", 1024, 256_002_048, 303_888_384, 1_698e6),
+    ],
+    ids=["e5-base, fp32", "e5-base, int8", "multilingual-e5-large, int8"],
+)
+def test_the_planned_peak_of_an_export_is_that_which_models_of_true_size_took(
+    precision: str,
+    stored: str,
+    hidden: int,
+    largest: int,
+    others: int,
+    measured: float,
+    checkpoints: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Measured with benchmarks/sizes.py, see benchmarks/results/sizes.json."""
+    description, checkpoint = described(Options(str(checkpoints.bert()), Path("models")), hashed=False)
+    monkeypatch.setattr(weights.Weights, "counts", [largest, others])
+    monkeypatch.setattr(weights.Weights, "are_float32", stored == "F32")
+    shape = replace(description, hidden=hidden)
+    assert exporting.export_memory(shape, checkpoint, Precision(precision)).needed == pytest.approx(measured, rel=0.25)
 
 
 def test_an_export_that_takes_more_memory_than_there_is_does_not_begin(
