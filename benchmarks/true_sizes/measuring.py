@@ -128,4 +128,5 @@ def _started(commands: Sequence[Command], log: Path) -> Iterator[Worker]:
 def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return f"its model could not be made, status {error.returncode}"
-    return " ".join(str(error).split())[:200]
+    # Without the command that it begins with and the log that it ends with, which are of this machine.
+    return " ".join(str(error).rpartition("] ")[2].partition("; see ")[0].split())[:200]
