@@ -4,7 +4,9 @@
 #
 #   docker build --file deploy/repository.Dockerfile --build-arg MODELS="all-minilm-l6-v2" --build-arg CORES=4 .
 #
-# conch.lock pins the checkpoints. The last line of the build says the hash for REPOSITORY_SHA256.
+# conch.lock pins the checkpoints. REPOSITORY_SHA256 is the hash of SHA256SUMS in the image:
+#
+#   docker run --rm --entrypoint sha256sum IMAGE /models/SHA256SUMS
 ARG EXPORT_IMAGE=conch-export:local
 ARG BASE=debian:bookworm-slim
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # copy.sh FROM TO: copies a sealed model repository, then checks every file of the copy.
-# REPOSITORY_SHA256 is what seal.sh printed. Ends with status 1 unless the copy has those files, whole, and no others.
+# REPOSITORY_SHA256 is what seal.sh printed, the hash of SHA256SUMS. Ends with status 1 unless the copy has those files, whole, and no others.
 set -eu
 if [ -z "${REPOSITORY_SHA256:-}" ]; then
-  echo "REPOSITORY_SHA256 is not set: set it to what the build of the repository's image printed" >&2
+  echo "REPOSITORY_SHA256 is not set: set it to the hash of SHA256SUMS in the repository's image" >&2
   exit 1
 fi
 # A container that is started again finds what it copied before.
@@ -11,7 +11,7 @@ rm -rf "$2"/* "$2"/.[!.]*
 cp -R "$1/." "$2"
 cd "$2"
 if ! echo "$REPOSITORY_SHA256  SHA256SUMS" | sha256sum -c - > /dev/null 2>&1; then
-  echo "this is not repository $REPOSITORY_SHA256: deploy the image whose build printed that, or set the hash of this one" >&2
+  echo "this is not repository $REPOSITORY_SHA256: deploy the image with that hash, or set the hash of this one" >&2
   exit 1
 fi
 if ! checked=$(sha256sum -c SHA256SUMS 2>&1); then

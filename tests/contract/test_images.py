@@ -150,7 +150,7 @@ def _seal_again(repository: Path) -> None:
         pytest.param(_remove, "damaged: .*conch.lock", id="a file is missing"),
         pytest.param(_add, "has 4 files, and its SHA256SUMS lists 3", id="a file is added"),
         pytest.param(_link, "has 4 files, and its SHA256SUMS lists 3", id="a link is added"),
-        pytest.param(_seal_again, "is not repository .*: deploy the image whose build printed that", id="sealed anew"),
+        pytest.param(_seal_again, "is not repository .*: deploy the image with that hash", id="sealed anew"),
         pytest.param(shutil.rmtree, "No such file", id="there is none"),
     ],
 )
@@ -169,4 +169,4 @@ def test_any_other_repository_is_refused(
 def test_a_hash_has_to_be_stated(copied: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = copied(digest="")
     assert done.returncode == 1
-    assert "set it to what the build of the repository's image printed" in done.stderr
+    assert "set it to the hash of SHA256SUMS" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -263,6 +264,14 @@ def test_a_gpu_is_requested_where_triton_computes_on_one() -> None:
     limits = container("gpu", "triton")["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1"
     assert "nvidia.com/gpu" not in container("cpu", "triton")["resources"]["limits"]
+
+
+def test_an_overlays_requests_are_written_for_other_models(tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "deploy" / "kubernetes" / "overlays" / "cpu", tmp_path / "cpu")
+    (folder / "plan.json").write_text((folder / "plan.json").read_text().replace('"instances": 2', '"instances": 8'))
+    subprocess.run([sys.executable, ROOT / "deploy" / "kubernetes" / "resources.py", folder], check=True)
+    triton, _ = yaml.safe_load_all((folder / "resources.yaml").read_text())
+    assert triton["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "8"
 
 
 def test_a_folder_without_a_plan_says_where_to_get_one(tmp_path: Path) -> None:
