@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Triton with a model repository in its image, for machines that mount nothing. Build deploy/repository.Dockerfile first,
-# and use the repository's root as context. docker-compose.yml takes the result as CONCH_TRITON_IMAGE.
+# and use the repository's root as context.
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.09-py3
 ARG REPOSITORY_IMAGE=conch-repository:local
 
