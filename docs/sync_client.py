@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("client/conch_client")
-MODULES = ("client", "models", "session")
+MODULES = ("client", "models", "servers", "session")
 HEADER = "# Generated from _async/{}.py by `make docs`; do not edit.\n"
 NAMES = {
     "AsyncClient": "Client",
     "AsyncModels": "Models",
+    "AsyncServers": "Servers",
     "AsyncSession": "Session",
     "_async": "_sync",
     "aio": "threads",

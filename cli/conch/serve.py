@@ -42,7 +42,10 @@ def serve(
     ] = None,
     triton_url: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Use that Triton instead of starting one.  [env: CONCH_TRITON_URL]"),
+        typer.Option(
+            metavar="HOST:PORT[,HOST:PORT]...|dns:///HOST:PORT",
+            help="Use that Triton, or those, instead of starting one.  [env: CONCH_TRITON_URL]",
+        ),
     ] = None,
     triton_grpc_port: Annotated[
         int | None, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT]")
@@ -54,6 +57,9 @@ def serve(
         Path | None,
         typer.Option(help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY]"),
     ] = None,
+    no_gateway: Annotated[
+        bool, typer.Option("--no-gateway", help="Start Triton alone, as one of several behind a gateway elsewhere.")
+    ] = False,
 ) -> None:
     """Serve the models of the repository over gRPC and REST until SIGTERM or Ctrl-C."""
     try:
@@ -68,7 +74,9 @@ def serve(
         )
         if server is not None:
             _complete_publication(server.model_repository)
-        _run(gateway, server)
+        elif no_gateway:
+            fail("--no-gateway starts Triton alone, and with a triton_url none is started; leave one of them out")
+        _run(gateway, server, alone=no_gateway)
     except ModuleNotFoundError as error:
         fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")
     except ValueError as error:
@@ -108,7 +116,7 @@ def _set(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _run(gateway: GatewaySettings, server: ServerSettings | None) -> None:
+def _run(gateway: GatewaySettings, server: ServerSettings | None, *, alone: bool) -> None:
     import uvloop  # noqa: PLC0415
     from conch_gateway import GatewayError  # noqa: PLC0415
 
@@ -120,7 +128,7 @@ def _run(gateway: GatewaySettings, server: ServerSettings | None) -> None:
     logging.basicConfig(level=gateway.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.root.level))  # at info it logs every request
     try:
-        uvloop.run(_serve(gateway, server))
+        uvloop.run(_serve_triton(server) if alone and server is not None else _serve(gateway, server))
     except failures as error:
         fail(str(error))
 
@@ -156,6 +164,21 @@ def _collectors(supervisor: Supervisor | None) -> list[Collector]:
     from conch_gateway.telemetry.embedded import EmbeddedTriton  # noqa: PLC0415
 
     return [] if supervisor is None else [EmbeddedTriton(supervisor)]
+
+
+async def _serve_triton(server: ServerSettings) -> None:
+    """Serve without a gateway until a signal cancels this."""
+    from conch_server import Supervisor  # noqa: PLC0415
+
+    supervisor = Supervisor(server, is_replica=True)
+    _stop_on_signals(supervisor)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with contextlib.AsyncExitStack() as parts:
+            with stdout.status("starting Triton"):
+                await parts.enter_async_context(supervisor)
+            models = "\n".join(supervisor.models) or "none, until a gateway loads them"
+            stdout.print(facts("conch serves", [("gRPC (Triton)", supervisor.grpc_url), ("models", models)]))
+            await supervisor.wait()
 
 
 def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervisor:

@@ -13,6 +13,7 @@ from conch_client._async.client import AsyncClient
 from conch_client._errors import (
     DeadlineExceededError,
     ModelNotFoundError,
+    ModelReplacedError,
     NotComputedError,
     OverloadedError,
     ServerError,
@@ -26,6 +27,7 @@ from conch_client._sync.client import Client
 from conch_client._tokenization.rows import TokenIds
 from conch_client._tokenization.tokenizer import Token
 from conch_client._transport.address import TLS
+from conch_client.routing import Replica
 
 __all__ = [
     "TLS",
@@ -37,10 +39,12 @@ __all__ = [
     "InvalidInputError",
     "ModelInfo",
     "ModelNotFoundError",
+    "ModelReplacedError",
     "NotComputedError",
     "OverloadedError",
     "Ranked",
     "Ranking",
+    "Replica",
     "ServerError",
     "SpaceError",
     "SparseVector",

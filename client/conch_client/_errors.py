@@ -6,6 +6,7 @@ ConchError                      the root; also raised when a closed client is us
 ├── SpaceError                  the answer would be in another vector space than the caller expects
 ├── ModelNotFoundError          the server has no such model
 ├── UnavailableError            the server cannot be reached, is stopping, or the model is not loaded; retried
+│   └── ModelReplacedError      no server has the version of the model that the call is for
 ├── OverloadedError             the server's queue is full; not retried: come back later
 ├── DeadlineExceededError       the call's time ran out
 └── ServerError                 the server failed, or its answer is none that a conch model gives
@@ -29,6 +30,14 @@ class ModelNotFoundError(ConchError):
 
 class UnavailableError(ConchError):
     """The server cannot be reached, is stopping, or the model is not loaded."""
+
+
+class ModelReplacedError(UnavailableError):
+    """No server has the version of the model that the call is for any more; begin anew with the model's name."""
+
+
+class NotLoadedError(UnavailableError):
+    """The server lives, but has not loaded the model, or an instance has died. Internal: others are not affected."""
 
 
 class OverloadedError(ConchError):
@@ -93,11 +102,11 @@ _BY_MESSAGE: tuple[tuple[str, type[ConchError], str], ...] = (
     ("Exceeds maximum queue size", OverloadedError, "the server's queue is full; try again later"),
     ("Request timeout expired", OverloadedError, "the request waited too long in the server's queue; try again later"),
     ("This protocol is restricted", RestrictedError, "the server wants its key for this"),
-    ("is not at ready state", UnavailableError, "the model is not loaded"),
-    ("has no available versions", UnavailableError, "the model is not loaded"),
+    ("is not at ready state", NotLoadedError, "the model is not loaded"),
+    ("has no available versions", NotLoadedError, "the model is not loaded"),
     ("unknown model", ModelNotFoundError, "the server has no such model"),
     # INTERNAL, as what a graph does wrong is, though the same request succeeds a moment later or once there is room.
-    ("Stub process", UnavailableError, "an instance of the model has died"),
+    ("Stub process", NotLoadedError, "an instance of the model has died"),
     ("increase the shared memory pool", OverloadedError, "the server has no shared memory left for the request"),
     *((words, OverloadedError, "the server has no memory left for the request") for words in _OUT_OF_MEMORY),
 )

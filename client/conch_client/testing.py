@@ -186,23 +186,28 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         failures: Status and message of the next inferences, which fail with them instead.
         received: Every inference request, those for tokenizers included.
         gate: Inferences wait while it is cleared.
+        pulse: Everything waits while it is cleared, as at a process that was stopped.
+        ready: What it says of itself.
         url: What to pass to a client.
     """
 
-    def __init__(self, models: dict[str, FakeModel] | None = None) -> None:
+    def __init__(self, models: dict[str, FakeModel] | None = None, url: str = "127.0.0.1:0") -> None:
         self.models = {"fake": FakeModel()} if models is None else models
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.received: list[service_pb2.ModelInferRequest] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.url = "127.0.0.1:0"
+        self.pulse = threading.Event()
+        self.pulse.set()
+        self.ready = True
+        self.url = url
         self.start()
 
     def start(self) -> None:
         """Starts, or starts again at the same address."""
         self._server = grpc.server(ThreadPoolExecutor(16, "fake-server"), options=[("grpc.so_reuseport", 0)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.url = f"127.0.0.1:{self._server.add_insecure_port(self.url)}"
+        self.url = f"{self.url.rpartition(':')[0]}:{self._server.add_insecure_port(self.url)}"
         self._server.start()
 
     def stop(self) -> None:
@@ -216,9 +221,15 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.gate.set()
+        self.pulse.set()
         self.stop()
 
+    def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802, D102
+        self.pulse.wait()
+        return service_pb2.ServerReadyResponse(ready=self.ready)
+
     def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802, D102
+        self.pulse.wait()
         return service_pb2.RepositoryIndexResponse(
             models=[
                 service_pb2.RepositoryIndexResponse.ModelIndex(
@@ -237,6 +248,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802, D102
         self.received.append(request)
         self.gate.wait()
+        self.pulse.wait()
         if self.failures:
             context.abort(*self.failures.popleft())
         model = self._model(request.model_name.removesuffix(tokenizer_name("")), context)

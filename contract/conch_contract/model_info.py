@@ -84,7 +84,8 @@ class ModelInfo:
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
         query_model: Name of the Triton model that answers queries, texts with the prompt ``query``, without the
             encoder; it takes their token ids without special ones. None where the model itself answers all texts.
-        instances: How many instances of its encoder the server runs; None where it does not say.
+        instances: How many instances of its encoder the server runs; None where it does not say. Does not count when
+            two are compared.
     """
 
     name: str
@@ -112,7 +113,7 @@ class ModelInfo:
     pooling: str | None = None
     pools_prompt: bool = True
     normalized: bool = False
-    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     default_prompt_name: str | None = None
     matryoshka_dimensions: tuple[int, ...] | None = None
     matryoshka_centred: bool = False
@@ -123,7 +124,8 @@ class ModelInfo:
     activation: Activation | None = None
     interaction: Interaction | None = None
     query_model: str | None = None
-    instances: int | None = None
+    # How a server runs the model, and not what the model is: servers of one fleet may differ in it.
+    instances: int | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def space_id(self) -> str | None:

@@ -37,6 +37,7 @@ from conch_gateway.scheduling.admission import Admission, Backlog
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
 from conch_gateway.telemetry.metrics import Metrics
+from conch_gateway.telemetry.replicas import ReplicaMetrics
 
 if TYPE_CHECKING:
     from conch_gateway.shared.gateways import Shared
@@ -60,7 +61,13 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     )
     metrics, shared = Metrics(admission, triton.shared_backlog.slots), _shared(settings)
     canaries = Canaries(triton, settings.canary_repository, settings.canary_interval_s)
-    for collector in (LoadTimes(models.loader), canaries, *([shared] if shared is not None else []), *collectors):
+    for collector in (
+        LoadTimes(models.loader),
+        ReplicaMetrics(models.replicas),
+        canaries,
+        *([shared] if shared is not None else []),
+        *collectors,
+    ):
         metrics.registry.register(collector)
     arrival, vectors = Arrival(client.is_ready), shared.vectors if shared is not None else None
     inference = Inference(settings, models, arrival, admission, vectors)
@@ -127,7 +134,13 @@ def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> L
     """Return what loads and unloads models, where Triton lets the gateway do so."""
     if settings.triton_admin_key is None:
         return None
-    control = TritonControl(settings.triton_url, settings.triton_admin_key)
+
+    def urls() -> list[str]:
+        # One that hangs would hold up every change.
+        answering = [replica.url for replica in client.replicas if replica.state != "out"]
+        return answering or [replica.url for replica in client.replicas]
+
+    control = TritonControl(urls, settings.triton_admin_key)
     return Loader(control, client, triton.probe, settings.timeout_s)
 
 

@@ -167,6 +167,7 @@ RULES: dict[type[Exception], Rule] = {
     UpstreamError: Rule(502, "upstream_failed", retry_after_s=2),
     LoadingError: Rule(503, "model_loading", retry_after_s=2),
     StoppingError: Rule(503, "stopping", retry_after_s=1),
+    cc.ModelReplacedError: Rule(503, "unavailable", retry_after_s=1),
     cc.UnavailableError: Rule(503, "unavailable", retry_after_s=2, message=_UNREACHABLE),
     cc.DeadlineExceededError: Rule(504, "deadline_exceeded", message=_TOO_SLOW),
     DeadlineError: Rule(504, "deadline_exceeded"),

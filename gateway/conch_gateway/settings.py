@@ -21,7 +21,11 @@ class GatewaySettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(8080, ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one.")
-    triton_url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint.")
+    triton_url: str = Field(
+        "127.0.0.1:8001",
+        description="host:port of Triton's gRPC endpoint. Several Tritons share the calls: divide them by commas, or "
+        "name a host whose every address is one, which is looked up again and again: dns:///triton-headless:8001.",
+    )
     embedding_model: str | None = Field(
         None, description="Embedding model for requests that name none; unset takes the first by name."
     )
@@ -77,9 +81,9 @@ class GatewaySettings(BaseSettings):
     triton_calls: int | None = Field(
         None,
         ge=1,
-        description="Most calls to Triton at once; further ones wait in the gateway, where small requests are merged "
-        "and overtake long lists. Unset, twice as many as Triton has instances of the encoder that has most, for every "
-        "8 rows that these merge.",
+        description="Most calls to each Triton at once; further ones wait in the gateway, where small requests are "
+        "merged and overtake long lists. Unset, twice as many as the Triton has instances of the encoder that has "
+        "most, for every 8 rows that these merge.",
     )
     triton_wait_s: float = Field(
         0.0,

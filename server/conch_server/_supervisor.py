@@ -57,8 +57,10 @@ class Supervisor:
         start_s: seconds that the last start took until every model was ready.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, is_replica: bool = False) -> None:
+        """`is_replica` says that others serve the same: Triton stops taking requests at once, which go to those."""
         self.settings = settings
+        self._is_replica = is_replica
         self.restarts = 0
         self.start_s = 0.0
         self.models: list[str] = []
@@ -108,8 +110,10 @@ class Supervisor:
                 self._watcher.cancel()
                 await asyncio.wait({self._watcher})
             if self._run is not None:
-                # Once idle it is killed: it has nothing to save, and its own orderly exit takes seconds.
-                await self._end(self._run, kill=await until_idle(self._run.pid, self.settings.exit_timeout_s))
+                # Once idle it is killed: it has nothing to save, and its own orderly exit takes seconds. A replica is
+                # never idle as long as it says that it is ready.
+                idle = not self._is_replica and await until_idle(self._run.pid, self.settings.exit_timeout_s)
+                await self._end(self._run, kill=idle)
         finally:
             if self._run is not None:
                 # Also where leaving itself is cancelled: nothing may be left behind.

@@ -1,53 +1,64 @@
-"""Calls, retries and parallel requests over one connection, and what is known about its server."""
+"""Calls: a job is prepared for a model, its requests are sent, several at a time, and their answers put together."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from conch_contract import ConchError, InvalidInputError
-from tritonclient.grpc import service_pb2 as pb
+from conch_contract import ConchError, ModelInfo
 
-from conch_client._errors import DeadlineExceededError, ModelNotFoundError, RestrictedError, UnavailableError
+from conch_client._async.servers import AsyncServers
+from conch_client._errors import DeadlineExceededError, ModelReplacedError, ServerError, UnavailableError
 from conch_client._requests.job import LoadedModel
 from conch_client._tokenization.steps import Stepper
-from conch_client._transport.aio import Computation, Connection, Lock, Outcome, each, exclusive, sleep
-from conch_client._transport.catalog import Catalog, ModelChangedError, names_to_read, require_ready, tokenizer_requests
-from conch_client._transport.deadline import Backoff, Deadline
-from conch_client._transport.limits import MODEL_KEEPS_CHANGING, NOT_READY, READY_POLL_S, READY_TIMEOUT_S, STARTS
-from conch_client._transport.tensors import index_of
+from conch_client._transport.aio import Computation, Lock, Outcome, each, exclusive, sleep
+from conch_client._transport.catalog import ModelChangedError, require_ready
+from conch_client._transport.deadline import Deadline
+from conch_client._transport.limits import (
+    MODEL_KEEPS_CHANGING,
+    MODEL_REPLACED,
+    NOT_READY,
+    READY_POLL_S,
+    READY_TIMEOUT_S,
+    STARTS,
+)
+from conch_client._transport.tokenizers import Tokenizers, tokenizer_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
-    from conch_contract import ModelInfo, Task
+    from conch_contract import Task
     from numpy.typing import NDArray
+    from tritonclient.grpc import service_pb2 as pb
 
     from conch_client._requests.job import Prepare
     from conch_client._tokenization.steps import Steps
-    from conch_client._transport.address import Address
     from conch_client._transport.limits import Limits
+    from conch_client._transport.targets import Targets
+    from conch_client.routing import Replica
 
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 
 
 class AsyncSession:
-    """A connection to one server and what is known about it."""
+    """The servers of a client, and the tokenizers of their models."""
 
-    def __init__(self, address: Address, limits: Limits) -> None:
+    def __init__(self, targets: Targets, limits: Limits) -> None:
         self._limits = limits
-        self._connection = Connection(address)
+        self._servers = AsyncServers(targets, limits)
         self._computation = Computation()
-        self._catalog = Catalog()
-        self._reading = Lock()
+        self._tokenizers = Tokenizers()
         self._fetching = Lock()
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Each server as it stands now."""
+        return self._servers.replicas
 
     async def run(
         self,
-        name: str | None,
+        model: str | ModelInfo | None,
         tasks: Sequence[Task],
         prepare: Prepare[Result],
         deadline: Deadline,
@@ -55,45 +66,38 @@ class AsyncSession:
         heavy: bool,
         request_id: str,
     ) -> Result:
-        """Runs a job on a model: the named one, or the first of these tasks; ``heavy`` ones do not block a loop."""
+        """Runs a job on a model: the named one, that very one, or the first of these tasks.
+
+        ``heavy`` jobs do not block a loop.
+        """
         for _ in range(STARTS):
             # Tokens made for a model that was replaced may mean other words to the new one, so nothing of them is kept.
             with suppress(ModelChangedError):
-                model = await self._load(name, tasks, deadline)
-                return await self._run_on(model, prepare, deadline, heavy=heavy, request_id=request_id)
+                loaded = await self._load(model, tasks, deadline)
+                return await self._run_on(loaded, prepare, deadline, heavy=heavy, request_id=request_id)
+            _check_replaceable(model)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
-    async def load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
-        """The model and its tokenizer; only what is not known is requested from the server."""
+    async def load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
+        """The model and its tokenizer; only what is not known is requested from a server."""
         for _ in range(STARTS):
             with suppress(ModelChangedError):
-                return await self._load(name, tasks, deadline)
+                return await self._load(model, tasks, deadline)
+            _check_replaceable(model)
         raise UnavailableError(MODEL_KEEPS_CHANGING)
 
     async def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
         """The model's description, whether it is loaded or not."""
-
-        def known() -> bool:
-            return self._catalog.knows(name, tasks, deadline.started_at)
-
-        if not known():
-            await self._retrying(lambda: self._read_unless(known, deadline), deadline)
-        return self._catalog.find(name, tasks)
+        return await self._servers.find(name, tasks, deadline)
 
     async def models(self, deadline: Deadline) -> list[ModelInfo]:
         """All models, as they were a moment ago."""
-        await self._retrying(lambda: self._read_unless(self._catalog.is_current, deadline), deadline)
-        return self._catalog.models
-
-    async def _models_now(self, deadline: Deadline) -> list[ModelInfo]:
-        """All models, as they are now; reads once and does not retry."""
-        await self._read_unless(lambda: self._catalog.is_newer_than(deadline.started_at), deadline)
-        return self._catalog.models
+        return await self._servers.models(deadline)
 
     async def is_ready(self, deadline: Deadline) -> bool:
-        """Whether the server answers and can run at least one model now."""
+        """Whether a server answers and can run at least one model now."""
         try:
-            return any(info.ready for info in await self._models_now(deadline))
+            return any(info.ready for info in await self._servers.models_now(deadline))
         except ConchError:
             # A client that was closed is a mistake of its user, and not a server that is not ready.
             self.check_open()
@@ -121,16 +125,17 @@ class AsyncSession:
 
     def check_open(self) -> None:
         """Raises ConchError when the client was closed."""
-        self._connection.check_open()
+        self._servers.check_open()
 
     async def close(self) -> None:
-        """Closes the connection; calls under way fail."""
+        """Closes the connections; calls under way fail."""
         self._computation.close()
-        await self._connection.close()
+        await self._servers.close()
 
-    async def _load(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
-        info = require_ready(await self.find(name, tasks, deadline))
-        return LoadedModel(info, self._catalog.tokenizer(info) or await self._fetch_tokenizer(info, deadline))
+    async def _load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
+        info = model if isinstance(model, ModelInfo) else await self.find(model, tasks, deadline)
+        require_ready(info)
+        return LoadedModel(info, self._tokenizers.get(info) or await self._fetch_tokenizer(info, deadline))
 
     async def _run_on(
         self, model: LoadedModel, prepare: Prepare[Result], deadline: Deadline, *, heavy: bool, request_id: str
@@ -140,72 +145,31 @@ class AsyncSession:
         def send(part: NDArray[np.intp]) -> Outcome[pb.ModelInferResponse]:
             request = job.request(part)
             request.id = request_id
-            return self._infer(model.info, request, deadline)
+            return self._servers.infer(model.info, request, job.tokens(part), deadline)
 
-        return job.result(await self._each(job.parts, send))
-
-    async def _read_unless(self, enough: Callable[[], bool], deadline: Deadline) -> None:
-        if not enough():
-            async with exclusive(self._reading, deadline):
-                if not enough():  # another call may have read while this one waited for the lock
-                    await self._read(deadline)
-
-    async def _read(self, deadline: Deadline) -> None:
-        # A reading is as old as its beginning: what changed while it ran, it may have missed.
-        at = time.monotonic()
-        index = await self._index(deadline)
-        configs = await self._each(names_to_read(index), lambda name: self._config(name, deadline))
-        self._catalog.update(at, index, [config for config in configs if config is not None])
-
-    async def _index(self, deadline: Deadline) -> pb.RepositoryIndexResponse:
-        try:
-            return await self._connection.call("RepositoryIndex", pb.RepositoryIndexRequest(), deadline)
-        except RestrictedError:  # servers that load models on demand show their index only to holders of their key
-            return index_of(await self._connection.call("ModelStatistics", pb.ModelStatisticsRequest(), deadline))
-
-    async def _config(self, name: str, deadline: Deadline) -> Any:
-        try:
-            return (await self._connection.call("ModelConfig", pb.ModelConfigRequest(name=name), deadline)).config
-        except ModelNotFoundError:  # unloaded since the index was read
-            return None
+        return job.result(await each(job.parts, send, max_in_flight=self._limits.max_in_flight))
 
     async def _fetch_tokenizer(self, info: ModelInfo, deadline: Deadline) -> Any:
         async with exclusive(self._fetching, deadline):
             # Several first calls wait for one transfer of the file; all but one find it here.
-            known = self._catalog.tokenizer(info)
+            known = self._tokenizers.get(info)
             if known is not None:
                 return known
-            parts = await self._each(tokenizer_requests(info), lambda request: self._infer(info, request, deadline))
+
+            def send(request: pb.ModelInferRequest) -> Outcome[pb.ModelInferResponse]:
+                return self._servers.infer(info, request, 0, deadline)
+
+            parts = await each(tokenizer_requests(info), send, max_in_flight=self._limits.max_in_flight)
             self.check_open()
-            return await self._computation.run(lambda: self._catalog.add_tokenizer(info, parts))
-
-    async def _infer(self, info: ModelInfo, request: pb.ModelInferRequest, deadline: Deadline) -> pb.ModelInferResponse:
-        return await self._retrying(lambda: self._infer_once(info, request, deadline), deadline)
-
-    async def _infer_once(
-        self, info: ModelInfo, request: pb.ModelInferRequest, deadline: Deadline
-    ) -> pb.ModelInferResponse:
-        # Before a retry: a server that was away may have come back with another model of this name.
-        await self._read_unless(self._catalog.is_valid, deadline)
-        self._catalog.confirm(info)
-        try:
-            return await self._connection.call("ModelInfer", request, deadline)
-        except UnavailableError:
-            self._catalog.expire()
-            raise
-        except (InvalidInputError, ModelNotFoundError):  # the server refused, perhaps because the model was replaced
-            refused_at = time.monotonic()
-            await self._read_unless(lambda: self._catalog.is_newer_than(refused_at), deadline)
-            self._catalog.confirm(info)
-            raise
-
-    async def _retrying(self, attempt: Callable[[], Outcome[Result]], deadline: Deadline) -> Result:
-        backoff = Backoff(self._limits.retries, deadline)
-        while True:
+            self._tokenizers.keep([info, *self._servers.listed])
             try:
-                return await attempt()
-            except UnavailableError as failure:  # noqa: PERF203 - a retry is just that
-                await sleep(backoff.next_delay_s(failure))
+                return await self._computation.run(lambda: self._tokenizers.add(info, parts))
+            except ServerError:
+                self._servers.expire()  # the model may have been replaced in between
+                raise
 
-    async def _each(self, items: Sequence[Item], work: Callable[[Item], Outcome[Result]]) -> list[Result]:
-        return await each(items, work, max_in_flight=self._limits.max_in_flight)
+
+def _check_replaceable(model: str | ModelInfo | None) -> None:
+    """Raises ModelReplacedError where that very model was wanted, which nobody has any more."""
+    if isinstance(model, ModelInfo):
+        raise ModelReplacedError(MODEL_REPLACED)

@@ -52,6 +52,10 @@ class Job(Generic[Result]):
         """The request for one of the parts; made when it is about to be sent."""
         return infer_request(self._runs, self._model.inputs, self._rows.matrix(part))
 
+    def tokens(self, part: NDArray[np.intp]) -> int:
+        """Tokens that the server computes for one of the parts."""
+        return int(self._rows.lengths[part].sum())
+
     @abstractmethod
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Result:
         """What the call returns, from the responses in the order of ``parts``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conch_contract import RERANKERS, Task, Truncate
+from conch_contract import RERANKERS, ModelInfo, Task, Truncate
 
 from conch_client._errors import Item
 from conch_client._inputs import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Client(Models):
-    """Vectors and rankings from a Triton that serves a conch repository.
+    """Vectors and rankings from Tritons that serve a conch repository.
 
         from conch_client import Client
 
@@ -47,7 +47,9 @@ class Client(Models):
     therefore noticed at once where the server restarted under a running call, and within 10 s at the latest.
 
     Args:
-        url: ``host:port`` of Triton's gRPC endpoint.
+        url: ``host:port`` of Triton's gRPC endpoint; several, in a list or divided by commas; ``dns:///host:port`` for
+            every address of a host. Of several, each request goes to the one that will answer it first, and one that
+            fails or hangs gets none.
         timeout_s: Seconds for a whole call, all its requests and retries included, unless the call states its own.
         max_in_flight: Most requests of one call that are under way at once (long lists are split).
         retries: How often a request is repeated, after growing waits, while the server cannot be reached.
@@ -58,7 +60,7 @@ class Client(Models):
         self,
         texts: Texts,
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
@@ -72,7 +74,7 @@ class Client(Models):
 
         Args:
             texts: Texts, or token-id sequences that are taken as they are (special tokens included).
-            model: Name of an embedding model; None for the first by name.
+            model: Name of an embedding model; None for the first by name; a ``ModelInfo`` for that very version.
             prompt: Text to put before each text; ``""`` for none, even where the model has a default.
             prompt_name: Name of one of the model's own prompts; without either its default applies.
             dimensions: Cut the vectors to this length, for models trained for that (Matryoshka).
@@ -108,7 +110,7 @@ class Client(Models):
         self,
         chunks: Sequence[str],
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
@@ -141,7 +143,7 @@ class Client(Models):
         self,
         texts: Texts,
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         truncate: Truncate = "end",
@@ -173,7 +175,7 @@ class Client(Models):
         self,
         texts: Texts,
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         truncate: Truncate = "end",
@@ -202,7 +204,7 @@ class Client(Models):
         query: str,
         documents: Sequence[str],
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         top_n: int | None = None,
         instruction: str | None = None,
         raw_scores: bool = False,
@@ -252,7 +254,7 @@ class Client(Models):
         self,
         inputs: Sequence[str | tuple[str, str]],
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         raw_scores: bool = False,
         truncate: Truncate = "end",
         timeout_s: float | None = None,

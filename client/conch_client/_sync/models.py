@@ -1,5 +1,5 @@
 # Generated from _async/models.py by `make docs`; do not edit.
-"""What a client asks of a server without anything being computed: its models, whether it is ready, and their tokens."""
+"""What a client asks of servers without anything being computed: its models, whether it is ready, and their tokens."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_texts, is_heavy
 from conch_client._requests.options import TokenOptions
 from conch_client._sync.session import Session
-from conch_client._transport.address import TLS, Address
 from conch_client._transport.catalog import ANY_TASK
 from conch_client._transport.deadline import Deadline
 from conch_client._transport.limits import READY_TIMEOUT_S, Limits
+from conch_client._transport.targets import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
     from conch_client._tokenization.rows import TokenIds
     from conch_client._tokenization.tokenizer import Token
+    from conch_client._transport.address import TLS
+    from conch_client.routing import Replica
 
 
 class Models:
-    """The models of one server; for the arguments see ``Client``."""
+    """The models of its servers; for the arguments see ``Client``."""
 
     def __init__(
         self,
-        url: str = "127.0.0.1:8001",
+        url: str | Sequence[str] = "127.0.0.1:8001",
         *,
         timeout_s: float = 600.0,
         max_in_flight: int = 4,
@@ -37,13 +39,13 @@ class Models:
         tls: TLS | bool = False,
     ) -> None:
         self._limits = Limits(timeout_s, max_in_flight, retries)
-        self._session = Session(Address(url, tls), self._limits)
+        self._session = Session(Targets.parse(url, tls=tls), self._limits)
 
     def tokenize(
         self,
         texts: Texts,
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         truncate: Truncate = "end",
@@ -74,7 +76,7 @@ class Models:
         self,
         texts: Sequence[str],
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         add_special_tokens: bool = True,
@@ -104,7 +106,7 @@ class Models:
         self,
         ids: Sequence[Sequence[int]],
         *,
-        model: str | None = None,
+        model: str | ModelInfo | None = None,
         skip_special_tokens: bool = True,
         timeout_s: float | None = None,
     ) -> list[str]:
@@ -118,6 +120,11 @@ class Models:
         tokenizer = (self._session.load(model, ANY_TASK, deadline)).tokenizer
         steps = tokenizer.decode(rows, skip_special_tokens=skip_special_tokens)
         return self._session.compute(steps, deadline, heavy=True)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Each server as it stands now, without asking it."""
+        return self._session.replicas
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""

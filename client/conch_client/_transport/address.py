@@ -48,10 +48,17 @@ class TLS:
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server is and how to connect to it: ``host:port``, or any name that gRPC resolves."""
+    """Where the server is and how to connect to it.
+
+    Attributes:
+        url: ``host:port``, or any name that gRPC resolves.
+        tls: Whether the connection is encrypted, and how.
+        certified: The name that the server's certificate is for, where it is another than that of ``url``.
+    """
 
     url: str
     tls: TLS | bool = False
+    certified: str | None = None
 
     def __post_init__(self) -> None:
         if not self.url or self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
@@ -60,9 +67,11 @@ class Address:
             )
 
     @property
-    def options(self) -> tuple[tuple[str, int], ...]:
+    def options(self) -> tuple[tuple[str, int | str], ...]:
         """The options of a channel; one to this machine never goes through the proxy that `http_proxy` names."""
-        return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if self._is_loopback() else _OPTIONS
+        proxy = (("grpc.enable_http_proxy", 0),) if self._is_loopback() else ()
+        name = (("grpc.ssl_target_name_override", self.certified),) if self.tls and self.certified else ()
+        return (*_OPTIONS, *proxy, *name)
 
     def _is_loopback(self) -> bool:
         host = self.url.rpartition(":")[0].strip("[]")

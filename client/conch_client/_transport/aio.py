@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from asyncio import Lock, sleep
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,8 @@ import grpc.aio
 from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
-from conch_client._errors import error_from_rpc
-from conch_client._transport.limits import SESSION_CLOSED
+from conch_client._errors import UnavailableError, error_from_rpc
+from conch_client._transport.limits import GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from conch_client._transport.address import Address
     from conch_client._transport.deadline import Deadline
 
-__all__ = ["Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "sleep"]
+__all__ = ["Background", "Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "records_of", "sleep"]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -52,13 +53,17 @@ class Connection:
         if self._channel is None:  # made here and not in __init__, where no loop may run yet
             self._channel = _channel(self._address)
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        channel = self._channel
         try:
             return await getattr(self._stub, method)(request, timeout=deadline.remaining_s())
         except grpc.RpcError as failure:
             raise error_from_rpc(failure) from failure
+        # gRPC cancels the calls of a channel that is closed, although nobody cancelled the task.
         except (asyncio.CancelledError, grpc.aio.UsageError) as failure:
-            if self.closed:  # gRPC cancels calls under way, although nobody cancelled the task
+            if self.closed:
                 raise ConchError(SESSION_CLOSED) from failure
+            if channel is not self._channel:
+                raise UnavailableError(GIVEN_UP) from failure
             raise
 
     def check_open(self) -> None:
@@ -66,11 +71,48 @@ class Connection:
         if self.closed:
             raise ConchError(SESSION_CLOSED)
 
+    async def reset(self) -> None:
+        """Gives up the calls under way, which fail with UnavailableError; the next one connects anew."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
     async def close(self) -> None:
         """Closes the channel; calls under way fail."""
         self.closed = True
         if self._channel is not None:
             await self._channel.close()
+
+
+class Background:
+    """Work that goes on beside the calls, until it ends by itself or is ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Starts work that pauses now and then."""
+        task = asyncio.ensure_future(work(*arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def pause(self, seconds: float) -> bool:
+        """Waits; whether the work shall go on then."""
+        await sleep(seconds)
+        return True
+
+    async def end(self) -> None:
+        """Ends all of it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def records_of(host: str) -> list[str]:
+    """The addresses of a host; raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(record[4][0]) for record in found]
 
 
 class Computation:

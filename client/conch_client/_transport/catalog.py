@@ -1,14 +1,14 @@
-"""What the server serves, as last read: models by name, tokenizers by the hash of their file.
+"""What a server serves, as last read: its models by name.
 
 A redeployment can give a name to another model, with another tokenizer, and ids of the old tokenizer would then give
 wrong vectors without any error. Therefore a reading counts for ``TTL_S`` seconds only, and is void at once when the
 server could not be reached (it may have been replaced) or refused a request. A request is repeated only after the model
-that it was made for was found unchanged; otherwise the call starts anew.
+that it was made for was found unchanged; otherwise the call starts anew. With several servers each has a reading of its
+own, and a request goes only to those whose reading has exactly the model that its ids were made for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from dataclasses import replace
@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from conch_contract import ENCODER, FORMAT_PARAMETER, INNER_NAMES, DescriptionError, InvalidInputError, ModelInfo, Task
 
 from conch_client._errors import ModelNotFoundError, ServerError, UnavailableError
-from conch_client._tokenization.tokenizer import TextTokenizer
-from conch_client._transport.tensors import range_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 TTL_S = 10.0
 """Seconds that a reading counts: the longest that a redeployment goes unnoticed while nothing fails."""
-
-FILE_PART_BYTES = 2 * 1024 * 1024  # gRPC's default limit of a message is 4 MiB
 
 ANY_TASK = tuple(task for task in Task if task is not Task.RERANK)
 """Every task that an export has."""
@@ -59,75 +55,58 @@ class Reading(NamedTuple):
         at: When it began, on the monotonic clock.
         models: Every conch model, by name, in the order of names.
         unreadable: Why a model's description could not be read, by name.
+        instances: Of the encoder of each model that is ready; None where the server does not say.
     """
 
     at: float
-    models: Mapping[str, ModelInfo]
-    unreadable: Mapping[str, str]
+    models: Mapping[str, ModelInfo] = MappingProxyType({})
+    unreadable: Mapping[str, str] = MappingProxyType({})
+    instances: Mapping[str, int | None] = MappingProxyType({})
 
 
 class Catalog:
-    """The last reading and the tokenizers; both are replaced, never changed, so that threads need no lock to read."""
+    """The last reading of one server, which is replaced and never changed, so that threads need no lock to read."""
 
     def __init__(self) -> None:
-        self._reading = Reading(-math.inf, {}, {})
+        self._reading = Reading(-math.inf)
         self._valid = False
-        self._tokenizers: dict[str, TextTokenizer] = {}
 
     @property
-    def models(self) -> list[ModelInfo]:
-        """All models, by name."""
-        return list(self._reading.models.values())
+    def reading(self) -> Reading:
+        """The last one, whether it still counts or not."""
+        return self._reading
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the reading; infinity where none counts."""
+        return time.monotonic() - self._reading.at if self._valid else math.inf
 
     def is_current(self) -> bool:
         """Whether the reading still counts."""
-        return self._valid and time.monotonic() - self._reading.at <= TTL_S
+        return self.age_s <= TTL_S
 
     def is_newer_than(self, asked_at: float) -> bool:
         """Whether the reading began after that moment of the monotonic clock."""
         return self._valid and self._reading.at >= asked_at
 
-    def expire(self) -> None:
-        """Voids the reading: the next call reads anew."""
-        self._valid = False
-
-    def knows(self, name: str | None, tasks: Sequence[Task], asked_at: float) -> bool:
-        """Whether the reading is enough to find a model, for a call that began at ``asked_at``.
-
-        A model counts as missing or not ready only by a reading that is newer than the call.
-        """
-        found = self._find(name, tasks)
-        return self.is_current() and ((found is not None and found.ready) or self._reading.at >= asked_at)
-
     def is_valid(self) -> bool:
         """Whether nothing has voided the reading; a call that began with it may go on however old it becomes."""
         return self._valid
 
-    def confirm(self, info: ModelInfo) -> None:
-        """Raises ModelChangedError if the reading has another model by that name, or none."""
-        if self._reading.models.get(info.name) != info:
-            raise ModelChangedError
+    def expire(self) -> None:
+        """Voids the reading: the next call reads anew."""
+        self._valid = False
 
-    def find(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo:
-        """The model of that name, or the first of these tasks.
-
-        Raises:
-            ModelNotFoundError: There is none; the message lists what there is.
-            InvalidInputError: The model's task is another.
-            ServerError: Its description cannot be read.
-        """
-        info = self._find(name, tasks)
-        if info is None:
-            raise self._missing(name, tasks)
-        if info.task not in tasks:
-            call = _CALLS.get(info.task, "rerank")
-            raise InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {self._listed(tasks)}")
-        return info
+    def has(self, info: ModelInfo) -> bool:
+        """Whether the server has that very model, by a reading that nothing has voided."""
+        return self._valid and self._reading.models.get(info.name) == info
 
     def update(
         self, at: float, index: pb.RepositoryIndexResponse, configs: Iterable[model_config_pb2.ModelConfig]
     ) -> None:
         """Replaces the reading by the server's index and the configurations of the models that it lists as ready."""
+        if at < self._reading.at:  # one that began later has come first
+            return
         models: dict[str, ModelInfo] = {}
         unreadable: dict[str, str] = {}
         by_name = {config.name: config for config in configs}
@@ -139,48 +118,67 @@ class Catalog:
         for name in {entry.name for entry in index.models} - models.keys():
             if name in self._reading.models:  # Triton does not describe unloaded models, but an earlier reading does
                 models[name] = replace(self._reading.models[name], ready=False)
-        self._reading = Reading(at, dict(sorted(models.items())), unreadable)
+        instances = {name: info.instances for name, info in models.items() if info.ready}
+        self._reading = Reading(at, dict(sorted(models.items())), unreadable, instances)
         self._valid = True
-        kept = {info.tokenizer_sha256 for info in models.values()}
-        self._tokenizers = {digest: value for digest, value in self._tokenizers.items() if digest in kept}
 
-    def tokenizer(self, info: ModelInfo) -> TextTokenizer | None:
-        """The model's tokenizer, if it was fetched before (perhaps for another model)."""
-        return self._tokenizers.get(info.tokenizer_sha256)
 
-    def add_tokenizer(self, info: ModelInfo, parts: Iterable[pb.ModelInferResponse]) -> TextTokenizer:
-        """Puts the tokenizer together from the answers to ``tokenizer_requests``, and keeps it.
+class Listing:
+    """What several servers have together; of versions of a model, that of the server that comes first.
+
+    Args:
+        readings: Of the servers, the one that should get the next call first.
+    """
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._readings = readings
+
+    @property
+    def models(self) -> dict[str, ModelInfo]:
+        """All models by name; one that is not ready counts only where no server has it ready."""
+        if len(self._readings) == 1:
+            return dict(self._readings[0].models)
+        found: dict[str, ModelInfo] = {}
+        for reading in self._readings:
+            for name, info in reading.models.items():
+                if name not in found or (info.ready and not found[name].ready):
+                    found[name] = info
+        return dict(sorted(found.items()))
+
+    def best(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo | None:
+        """The model of that name, or the first of these tasks; None if there is none."""
+        if name is not None:
+            found = [reading.models[name] for reading in self._readings if name in reading.models]
+            return next((info for info in found if info.ready), found[0] if found else None)
+        fitting = (info for info in self.models.values() if info.task in tasks)
+        return min(fitting, key=lambda info: (not info.ready, info.task is not Task.EMBEDDING, info.name), default=None)
+
+    def find(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo:
+        """The model of that name, or the first of these tasks.
 
         Raises:
-            ServerError: The file is not the one that the model was exported with, or cannot be read.
+            ModelNotFoundError: There is none; the message lists what there is.
+            InvalidInputError: The model's task is another.
+            ServerError: Its description cannot be read.
         """
-        content = b"".join(read_output(part, "content").tobytes() for part in parts)
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != info.tokenizer_sha256:
-            self.expire()  # the model may have been replaced in between
-            raise ServerError(
-                f"{info.tokenizer} serves a file with SHA-256 {digest}, but {info.name} was exported with "
-                f"{info.tokenizer_sha256}: export it again"
-            )
-        tokenizer = TextTokenizer(content)
-        self._tokenizers = {**self._tokenizers, digest: tokenizer}
-        return tokenizer
-
-    def _find(self, name: str | None, tasks: Sequence[Task]) -> ModelInfo | None:
-        if name is not None:
-            return self._reading.models.get(name)
-        fitting = (info for info in self._reading.models.values() if info.task in tasks)
-        return min(fitting, key=lambda info: (not info.ready, info.task is not Task.EMBEDDING, info.name), default=None)
+        info = self.best(name, tasks)
+        if info is None:
+            raise self._missing(name, tasks)
+        if info.task not in tasks:
+            call = _CALLS.get(info.task, "rerank")
+            raise InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {self._listed(tasks)}")
+        return info
 
     def _missing(self, name: str | None, tasks: Sequence[Task]) -> ModelNotFoundError | ServerError:
         if name is None:
             return ModelNotFoundError(f"the server has no model for this; {self._listed(tasks)}")
-        if name in self._reading.unreadable:
-            return ServerError(self._reading.unreadable[name])
+        for reading in self._readings:
+            if name in reading.unreadable:
+                return ServerError(reading.unreadable[name])
         return ModelNotFoundError(f"the server has no model {name!r}; {self._listed(tasks)}")
 
     def _listed(self, tasks: Sequence[Task]) -> str:
-        names = [info.name for info in self._reading.models.values() if info.task in tasks]
+        names = [info.name for info in self.models.values() if info.task in tasks]
         return f"it has: {', '.join(names) or 'none'} ({' or '.join(tasks)})"
 
 
@@ -196,14 +194,6 @@ def names_to_read(index: pb.RepositoryIndexResponse) -> list[str]:
     return sorted(
         {entry.name for entry in index.models if entry.state == "READY" and not entry.name.endswith(_NOT_READ)}
     )
-
-
-def tokenizer_requests(info: ModelInfo) -> list[pb.ModelInferRequest]:
-    """Requests for a model's ``tokenizer.json``, in parts that any message limit lets through."""
-    begins = range(0, info.tokenizer_bytes, FILE_PART_BYTES)
-    return [
-        range_request(info.tokenizer, begin, min(begin + FILE_PART_BYTES, info.tokenizer_bytes)) for begin in begins
-    ]
 
 
 def is_conch_model(config: model_config_pb2.ModelConfig) -> bool:

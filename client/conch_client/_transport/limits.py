@@ -17,10 +17,23 @@ READY_TIMEOUT_S = 5.0
 
 READY_POLL_S = 0.1
 
+PROBE_EVERY_S, PROBE_TIMEOUT_S = 0.5, 1.0
+"""How often each of several servers is asked whether it is ready, and how long it may take: one that hangs is out of
+service within the sum."""
+
+READ_TIMEOUT_S = 2.0
+"""Seconds for a reading of one of several servers."""
+
+LOOKUP_EVERY_S = 5.0
+"""How often the addresses of a name are looked up, as long as DNS servers let records be kept in a cluster."""
+
 SESSION_CLOSED = "the client is closed; create a new one"
 MODEL_KEEPS_CHANGING = (
     "the model was replaced again and again while the call ran; try again when the deployment is over"
 )
+GIVEN_UP = "the server does not answer any more; its calls were given up"
+NO_ADDRESSES = "{} has no address now; check the name, or that a server is up"
+MODEL_REPLACED = "no server has this version of the model any more; begin anew with the model's name"
 NOT_READY = "no model became ready in time; see the server's log, or raise timeout_s"
 
 

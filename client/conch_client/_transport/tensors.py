@@ -6,9 +6,11 @@ The messages are built directly: tritonclient's InferInput copies everything onc
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import Task
 from tritonclient.grpc import service_pb2 as pb
 
 from conch_client._errors import ServerError
@@ -16,6 +18,7 @@ from conch_client._errors import ServerError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
     from conch_client._tokenization.rows import Matrix
@@ -25,6 +28,9 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "INT32": np.dtype("<i4"),
     "UINT8": np.dtype("u1"),
 }
+
+_DENSE = {Task.EMBEDDING, Task.MULTI_VECTOR, Task.LATE_CHUNKING}
+_RANGE = "range"  # of the bytes of a file
 
 
 def infer_request(
@@ -37,7 +43,7 @@ def infer_request(
 
 def range_request(file_model: str, begin: int, end: int) -> pb.ModelInferRequest:
     """The request for bytes ``begin`` to ``end`` of a file that Triton serves as a model."""
-    return _request(file_model, {"range": np.array([begin, end], np.int64)})
+    return _request(file_model, {_RANGE: np.array([begin, end], np.int64)})
 
 
 def _request(model: str, tensors: Mapping[str, NDArray[np.int64]]) -> pb.ModelInferRequest:
@@ -72,6 +78,26 @@ def read_output(
     got = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in response.outputs) or "nothing"
     wanted = name if shape is None else f"{name} {list(shape)}"
     raise ServerError(f"{response.model_name} answered {got} instead of {wanted}; was it just replaced?")
+
+
+def check_answer(info: ModelInfo, request: pb.ModelInferRequest, response: pb.ModelInferResponse) -> None:
+    """Raises ServerError for an answer that no server with that model gives.
+
+    It has a row for each that was sent, as many bytes as it says, and vectors of the model's length.
+    """
+    if request.inputs[0].name == _RANGE:
+        return
+    rows, contents = request.inputs[0].shape[0], response.raw_output_contents
+    length = info.dimension if info.task in _DENSE else None
+    for output, content in zip(response.outputs, contents, strict=False):
+        shape, dtype = output.shape, _DTYPES.get(output.datatype)
+        fits = dtype is not None and len(content) == math.prod(shape) * dtype.itemsize
+        if not fits or shape[0] != rows or length not in {None, shape[-1]}:
+            raise ServerError(
+                f"{request.model_name} answered {output.name} {list(shape)} with {len(content)} bytes for {rows} rows"
+            )
+    if not response.outputs or len(contents) != len(response.outputs):
+        raise ServerError(f"{request.model_name} answered {len(contents)} of {len(response.outputs)} tensors")
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:

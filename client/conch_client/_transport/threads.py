@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from threading import Lock
+from threading import Event, Lock, Thread
 from time import sleep
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import grpc
 from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
-from conch_client._errors import error_from_rpc
-from conch_client._transport.limits import SESSION_CLOSED
+from conch_client._errors import UnavailableError, error_from_rpc
+from conch_client._transport.limits import GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from conch_client._transport.address import Address
     from conch_client._transport.deadline import Deadline
 
-__all__ = ["Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "sleep"]
+__all__ = ["Background", "Computation", "Connection", "Lock", "Outcome", "each", "exclusive", "records_of", "sleep"]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -37,20 +38,25 @@ class Connection:
     """
 
     def __init__(self, address: Address) -> None:
+        self._address = address
         self._channel = _channel(address)
-        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self.closed = False
 
     def call(self, method: str, request: object, deadline: Deadline) -> Any:
         """The response to one request of Triton's service; raises the client's errors."""
         self.check_open()
+        channel = self._channel
         try:
-            return getattr(self._stub, method)(request, timeout=deadline.remaining_s())
+            return getattr(channel.stub, method)(request, timeout=deadline.remaining_s())
         except grpc.RpcError as failure:
+            if channel is not self._channel:
+                raise UnavailableError(GIVEN_UP) from failure
             raise error_from_rpc(failure) from failure
         except ValueError as failure:  # what gRPC raises on a closed channel
             if self.closed:  # since this call began
                 raise ConchError(SESSION_CLOSED) from failure
+            if channel is not self._channel:
+                raise UnavailableError(GIVEN_UP) from failure
             raise
 
     def check_open(self) -> None:
@@ -58,10 +64,39 @@ class Connection:
         if self.closed:
             raise ConchError(SESSION_CLOSED)
 
+    def reset(self) -> None:
+        """Gives up the calls under way, which fail with UnavailableError; the next one connects anew."""
+        given_up, self._channel = self._channel, _channel(self._address)
+        given_up.channel.close()
+
     def close(self) -> None:
         """Closes the channel; calls under way fail."""
         self.closed = True
-        self._channel.close()
+        self._channel.channel.close()
+
+
+class Background:
+    """Work that goes on beside the calls, until it ends by itself or is ended."""
+
+    def __init__(self) -> None:
+        self._ended = Event()
+
+    def start(self, work: Callable[..., None], *arguments: object) -> None:
+        """Starts work that pauses now and then."""
+        Thread(target=work, args=arguments, name="conch-client-watch", daemon=True).start()
+
+    def pause(self, seconds: float) -> bool:
+        """Waits; whether the work shall go on then."""
+        return not self._ended.wait(seconds)
+
+    def end(self) -> None:
+        """Ends all of it, at the next pause."""
+        self._ended.set()
+
+
+def records_of(host: str) -> list[str]:
+    """The addresses of a host; raises OSError."""
+    return [str(record[4][0]) for record in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
 class Computation:
@@ -105,8 +140,15 @@ def exclusive(lock: Lock, deadline: Deadline) -> Iterator[None]:
         lock.release()
 
 
-def _channel(address: Address) -> grpc.Channel:
+class _Channel(NamedTuple):
+    channel: grpc.Channel
+    stub: Any
+
+
+def _channel(address: Address) -> _Channel:
     credentials = address.credentials()
     if credentials is None:
-        return grpc.insecure_channel(address.url, options=address.options)
-    return grpc.secure_channel(address.url, credentials, options=address.options)
+        channel = grpc.insecure_channel(address.url, options=address.options)
+    else:
+        channel = grpc.secure_channel(address.url, credentials, options=address.options)
+    return _Channel(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))

@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from conch_client import ModelInfo, Ranked, SparseVector, Token
+from conch_client import ModelInfo, Ranked, Replica, SparseVector, Token
 from conch_contract import Task, Truncate
 from pydantic import BaseModel
 
 from conch_gateway.jobs import Answer, ClassificationJob, EmbeddingJob, Prediction, RerankJob, Vectors
 from conch_gateway.scheduling.admission import Reservation
-
-
-class ReplacedError(Exception):
-    """The model was replaced while a request was computed, whose result would be of two versions; begin anew."""
 
 
 class Backend(Protocol):
@@ -28,12 +24,18 @@ class Backend(Protocol):
     without sending anything twice to find them; ConchError as the client does; and UpstreamError, UpstreamBusyError or
     DeadlineError where the backend is an upstream.
 
+    Where the very model of `info` is served no more, all raise ModelReplacedError: the request begins anew.
+
     Attributes:
         edition: of what the backend answers: with the model's facts, the cache's key of its vectors. None where the
             facts say all, so that vectors may be shared with other gateways.
     """
 
     edition: object
+
+    @property
+    def replicas(self) -> Sequence[Replica]:
+        """The servers that share the work, as they stand now."""
 
     async def models(self) -> list[ModelInfo]:
         """Return all its models."""
@@ -45,7 +47,7 @@ class Backend(Protocol):
         """Return what a model does."""
 
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
-        """Return float32 [texts, dimension]; raises ReplacedError."""
+        """Return float32 [texts, dimension]."""
 
     async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension] of texts that are the chunks of one document."""

@@ -17,7 +17,7 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-from conch_client import AsyncClient, InvalidInputError
+from conch_client import AsyncClient, InvalidInputError, ModelInfo
 
 from conch_gateway.background import start
 from conch_gateway.jobs import Vectors
@@ -34,7 +34,7 @@ _CALL_CELLS = 1024
 class Options(NamedTuple):
     """What texts must agree in to share a call."""
 
-    model: str
+    model: ModelInfo
     dimensions: int | None
     normalize: bool
 

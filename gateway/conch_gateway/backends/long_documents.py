@@ -99,7 +99,7 @@ class LongDocuments:
         try:
             return await self._client.tokens(
                 [texts[place] for place in places],
-                model=info.name,
+                model=info,
                 prompt="",
                 add_special_tokens=False,
                 limit=limit,

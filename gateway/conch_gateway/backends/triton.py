@@ -1,4 +1,8 @@
-"""Triton as a backend, through the client: dense vectors in calls that requests share, everything else in its own."""
+"""Triton as a backend, through the client: dense vectors in calls that requests share, everything else in its own.
+
+All calls of a request are for the model's facts that it began with, not for a name: several Tritons may have different
+versions, and one may be replaced in between.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,9 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
-from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, SparseVector, Token, TokenIds
+from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, Replica, SparseVector, Token, TokenIds
 from conch_contract import Task
 
-from conch_gateway.backends.backend import ReplacedError
 from conch_gateway.backends.calls import in_calls
 from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.backends.long_documents import LongDocuments
@@ -43,7 +46,7 @@ Vector = TypeVar("Vector")
 
 
 class Triton:
-    """The models that one Triton serves; see `Backend`."""
+    """The models that Triton serves, or several Tritons; see `Backend`."""
 
     edition: object = None  # the facts of a model say which weights it has
 
@@ -58,8 +61,13 @@ class Triton:
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
         self.shared_backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
 
+    @property
+    def replicas(self) -> list[Replica]:
+        """Each Triton as it stands now."""
+        return self._client.replicas
+
     async def models(self) -> list[ModelInfo]:
-        """Return all models of the repository that it has loaded."""
+        """Return all models of the repository that are loaded."""
         return await self._client.models()
 
     async def model(self, name: str) -> ModelInfo:
@@ -71,17 +79,14 @@ class Triton:
         return frozenset({info.task})
 
     async def embed(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
-        """Return float32 [texts, dimension]; raises ReplacedError."""
+        """Return float32 [texts, dimension]."""
         if is_text(job.texts) and not info.pools_prompt:
             return await self._embed_whole(info, job, reservation)
         ids, tokenize_s = await self._tokenized(info, job)
         row_tokens = list(map(len, ids))
         reservation.join(self._backlog_for(info), row_tokens, info.max_rows)
-        options = Options(info.name, job.dimensions, normalize=job.normalize is not False)
+        options = Options(info, job.dimensions, normalize=job.normalize is not False)
         vectors = await self._coalescer.embed(ids, options, info.max_rows, reservation.entry)
-        # Ids of one tokenizer mean nothing to a model with another, and a model may be replaced in between.
-        if tokenize_s is not None and await self._client.model(info.name) != info:
-            raise ReplacedError
         return Answer(vectors, reservation.tokens, row_tokens, tokenize_s, truncated=len(ids.truncated))
 
     async def _embed_whole(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
@@ -137,7 +142,7 @@ class Triton:
             return await self._client.rerank(
                 job.query,
                 [parts.texts[place] for place in places],
-                model=info.name,
+                model=info,
                 instruction=job.instruction,
                 raw_scores=job.raw_scores,
                 truncate=job.truncate or self._truncate,
@@ -169,7 +174,7 @@ class Triton:
         async def ask(places: Sequence[int]) -> Classification:
             return await self._client.classify(
                 [job.inputs[place] for place in places],
-                model=info.name,
+                model=info,
                 raw_scores=job.raw_scores,
                 truncate=job.truncate or self._truncate,
                 timeout_s=self._timeout_s,
@@ -193,7 +198,7 @@ class Triton:
         """Split texts into tokens."""
         return await self._client.tokens(
             texts,
-            model=info.name,
+            model=info,
             **choose_prompt(info, prompt_name, None)._asdict(),
             add_special_tokens=add_special_tokens,
             timeout_s=self._timeout_s,
@@ -202,7 +207,7 @@ class Triton:
     async def decode(self, info: ModelInfo, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Join tokens to texts."""
         return await self._client.decode(
-            ids, model=info.name, skip_special_tokens=skip_special_tokens, timeout_s=self._timeout_s
+            ids, model=info, skip_special_tokens=skip_special_tokens, timeout_s=self._timeout_s
         )
 
     async def probe(self, info: ModelInfo, timeout_s: float) -> None:
@@ -225,8 +230,12 @@ class Triton:
 
     def _backlog_for(self, info: ModelInfo) -> Backlog:
         """Return the backlog of all models, with as many slots as keep the instances of every known model busy."""
-        if self._stated_calls is None and info.instances is not None:
-            self._calls[info.name] = _CALLS_EACH * info.instances * max(1, info.max_rows // _ROWS)
+        tritons = [one.instances for one in self._client.replicas if one.state != "out" and info.name in one.instances]
+        instances = [each[info.name] for each in tritons] or [info.instances]
+        if self._stated_calls is not None:
+            self._slots.resize(self._stated_calls * len(instances))
+        elif known := sum(count for count in instances if count is not None):
+            self._calls[info.name] = _CALLS_EACH * known * max(1, info.max_rows // _ROWS)
             self._slots.resize(max(self._calls.values()))
         return self.shared_backlog
 
@@ -271,7 +280,7 @@ class Triton:
         if is_text(job.texts):
             prompt = choose_prompt(info, job.prompt_name, job.input_type, job.instruction)._asdict()
         return {
-            "model": info.name,
+            "model": info,
             **prompt,
             "truncate": job.truncate or self._truncate,
             "timeout_s": self._timeout_s,

@@ -13,14 +13,14 @@ from typing import NoReturn, TypeVar
 
 import anyio
 import numpy as np
-from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector
+from conch_client import InvalidInputError, ModelInfo, Ranked, Replica, SparseVector
 from conch_contract import Task, Truncate
 
 from conch_gateway.backends.backend import Kind
 from conch_gateway.backends.calls import in_calls
 from conch_gateway.backends.prompts import choose_prompt
 from conch_gateway.backends.upstream_answers import NonsenseError, read_dense, read_late, read_ranking, read_sparse
-from conch_gateway.backends.upstream_server import UpstreamServer, failure
+from conch_gateway.backends.upstream_server import UpstreamServers
 from conch_gateway.backends.upstream_table import UpstreamTable, VectorType
 from conch_gateway.errors import DeadlineError, InvalidValueError
 from conch_gateway.jobs import Answer, EmbeddingJob, RerankJob, Texts, Vectors, is_text
@@ -49,11 +49,17 @@ class Upstream:
         self._does = (Task.RERANK,) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
         self._info = _info(name, self._does[0], table)
         self._table = table
-        self._server = UpstreamServer(table)
+        self._servers = UpstreamServers(table)
         self._dimension = table.dimension
         self._truncate = truncate
-        self._backlog = Backlog(Slots(table.calls), table.timeout_s, "timeout_s of {} in the models file")
+        slots = Slots(table.calls * len(self._servers.replicas))
+        self._backlog = Backlog(slots, table.timeout_s, "timeout_s of {} in the models file")
         self.edition: object = next(_EDITIONS)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Each of its servers as it stands now."""
+        return self._servers.replicas
 
     async def models(self) -> list[ModelInfo]:
         """Return the one model."""
@@ -125,7 +131,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._server.close()
+        await self._servers.close()
 
     async def _embeddings(
         self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation, fields: Fields, read: Read[Given]
@@ -151,15 +157,15 @@ class Upstream:
         async def ask(places: Sequence[int]) -> Answer[list[Given]]:
             stated = {name: value for name, value in body(places).items() if value is not None}
             request = {"model": self._table.model, **stated}
+            tokens, request_id = sum(sizes[place] for place in places), reservation.entry.request_id
             try:
-                content = await self._server.ask(path, request, reservation.entry.request_id)
-                answer = read(content, len(places))
-            except NonsenseError as error:
-                raise failure(str(error)) from error
+                answer = await self._servers.ask(
+                    path, request, request_id, tokens, lambda content: read(content, len(places))
+                )
             except InvalidInputError as error:
                 raise _located(error, len(places), split=len(places) < len(sizes)) from error
             # Where it does not say how many tokens it took, the estimate counts.
-            return answer if answer.tokens else replace(answer, tokens=sum(sizes[place] for place in places))
+            return answer if answer.tokens else replace(answer, tokens=tokens)
 
         reservation.join(self._backlog, sizes, self._table.max_rows)
         with anyio.move_on_after(self._table.timeout_s):

@@ -1,15 +1,19 @@
-"""Calls to an upstream over HTTP: attempts, and what its refusals mean here."""
+"""Calls to the servers of an upstream over HTTP: which one, how often, and what refusals mean here."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
+import anyio
 import httpx
 import orjson
-from conch_client import InvalidInputError
+from conch_client import InvalidInputError, Replica
+from conch_client.routing import Call, Member, Outcome, Pool, snapshot
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from conch_gateway.backends.upstream_answers import NonsenseError
 from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.errors import UpstreamBusyError, UpstreamError
 
@@ -20,37 +24,58 @@ _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
 # A server on this machine is never reached through the proxy that `http_proxy` names.
 _WITHOUT_PROXY = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
+_FAILED = "the server of the model failed: "
 
+Answer = TypeVar("Answer")
+Send = Callable[[httpx.AsyncClient], Awaitable[bytes]]
 
 _INDICES = re.compile(r"\[(\d{1,4}(?:, \d{1,4})*)\]")  # as in "input[3] is too long"
 
 
-class _PassingError(Exception):
+class _PassingError(UpstreamError):
     """Perhaps gone with the next attempt."""
 
 
-class UpstreamServer:
-    """The server of one table of the models file; belongs to one event loop."""
+class _AwayError(_PassingError):
+    """The server cannot be reached."""
+
+
+class UpstreamServers:
+    """The servers of one table of the models file, which share its calls; belongs to one event loop."""
 
     def __init__(self, table: UpstreamTable) -> None:
-        """Raise ModelsFileError where the server's key is missing."""
+        """Raise ModelsFileError where the servers' key is missing."""
         self._retries = table.retries
+        self._pool: Pool[httpx.AsyncClient] = Pool()
         key = table.api_key()
-        self._http = httpx.AsyncClient(
-            base_url=table.url,
-            headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
-            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            mounts=_WITHOUT_PROXY,
-        )
+        for url in dict.fromkeys(table.url):
+            http = httpx.AsyncClient(
+                base_url=url,
+                headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
+                timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+                mounts=_WITHOUT_PROXY,
+            )
+            self._pool.add(http).load.parallel = table.calls
 
-    async def ask(self, path: str, body: Mapping[str, object], request_id: str) -> bytes:
-        """Return the content of its answer, after as many attempts as it takes and the table allows.
+    @property
+    def replicas(self) -> list[Replica]:
+        """Each server as it stands now."""
+        # Labels of metrics show no password.
+        urls = [str(member.server.base_url.copy_with(userinfo=b"")).rstrip("/") for member in self._pool.members]
+        return list(map(snapshot, self._pool.members, urls))
+
+    async def ask(
+        self, path: str, body: Mapping[str, object], request_id: str, tokens: int, read: Callable[[bytes], Answer]
+    ) -> Answer:
+        """Return what is read of an answer, after as many attempts as it takes and the table allows.
+
+        An attempt that failed is followed by one at another server at once, or, where there is none, after a while.
 
         Raises:
-            InvalidInputError: it refused the request; with the indices that its message has.
-            UpstreamBusyError: it takes no more now.
-            UpstreamError: it cannot be reached, or failed.
+            InvalidInputError: a server refused the request; with the indices that its message has.
+            UpstreamBusyError: none takes more now.
+            UpstreamError: none can be reached, or all failed.
         """
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(_PassingError),
@@ -59,34 +84,76 @@ class UpstreamServer:
             reraise=True,
         )
         headers = {"content-type": "application/json", "x-request-id": request_id}
-        try:
-            return await attempts(self._ask_once, path, orjson.dumps(body), headers)
-        except _PassingError as error:
-            raise failure(str(error)) from error
+        content = orjson.dumps(body)
+        return await attempts(self._ask_in_turn, tokens, lambda server: _ask(server, path, content, headers), read)
 
     async def close(self) -> None:
-        """Close its connections."""
-        await self._http.aclose()
+        """Close all connections."""
+        for member in self._pool.members:
+            await member.server.aclose()
 
-    async def _ask_once(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def _ask_in_turn(self, tokens: int, send: Send, read: Callable[[bytes], Answer]) -> Answer:
+        """Ask one server after another, until one answers or all have failed."""
+        tried: list[Member[httpx.AsyncClient]] = []
+        while True:
+            call = self._pool.begin(tokens, _any, tried)
+            if call is None:
+                raise failure("it has no servers")
+            tried.append(call.member)
+            try:
+                return await self._attempt(call, send, read)
+            except (UpstreamError, UpstreamBusyError):
+                if not self._pool.may_repeat(_any, tried):
+                    raise
+
+    async def _attempt(self, call: Call[httpx.AsyncClient], send: Send, read: Callable[[bytes], Answer]) -> Answer:
+        ended = Outcome.ABANDONED
+        # With one server there is nothing better to do than to wait.
+        patience_s = call.member.load.patience_s(call.task) if len(self._pool.members) > 1 else None
         try:
-            answer = await self._http.post(path, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise _PassingError(f"it cannot be reached ({type(error).__name__})") from error
-        if answer.status_code == httpx.codes.OK:
-            return answer.content
-        raise _refusal(answer)
+            with anyio.fail_after(patience_s):
+                answer = read(await send(call.member.server))
+            ended = Outcome.ANSWERED
+        except TimeoutError as error:
+            ended = Outcome.LOST
+            raise _AwayError(f"{_FAILED}it did not answer within {patience_s:.0f} s") from error
+        except NonsenseError as error:
+            ended = Outcome.FAILED
+            raise failure(str(error)) from error
+        except UpstreamError as error:
+            ended = Outcome.LOST if isinstance(error, _AwayError) else Outcome.FAILED
+            raise
+        except (UpstreamBusyError, InvalidInputError):
+            ended = Outcome.REFUSED
+            raise
+        finally:
+            self._pool.end(call, ended)
+        return answer
+
+
+def _any(_: httpx.AsyncClient) -> bool:
+    return True
+
+
+async def _ask(server: httpx.AsyncClient, path: str, content: bytes, headers: Mapping[str, str]) -> bytes:
+    try:
+        answer = await server.post(path, content=content, headers=headers)
+    except httpx.HTTPError as error:
+        raise _AwayError(f"{_FAILED}it cannot be reached ({type(error).__name__})") from error
+    if answer.status_code == httpx.codes.OK:
+        return answer.content
+    raise _refusal(answer)
 
 
 def failure(reason: str) -> UpstreamError:
     """Return the error of an upstream that failed; it names no model: the caller may know it by an alias only."""
-    return UpstreamError(f"the server of the model failed: {reason}")
+    return UpstreamError(_FAILED + reason)
 
 
 def _refusal(answer: httpx.Response) -> Exception:
     status = answer.status_code
     if status in _RETRIED_STATUSES:
-        return _PassingError(f"it answered {status}")
+        return _PassingError(f"{_FAILED}it answered {status}")
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return UpstreamBusyError("the server of the model takes no more now", _retry_after_s(answer))
     if status in _REFUSED_STATUSES:

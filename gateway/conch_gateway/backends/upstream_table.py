@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from conch_gateway.errors import ModelsFileError
 from conch_gateway.operators_file import read_operators_file
 
 VectorType = Literal["dense", "late", "sparse"]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+Urls = Annotated[
+    tuple[Url, ...], Field(min_length=1), BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 _OF_DENSE = frozenset({"dimension", "matryoshka_dimensions"})
@@ -22,7 +26,7 @@ class UpstreamTable(BaseModel):
     """A model of a server that speaks OpenAI's `/embeddings`, or Jina's and Cohere's `/rerank`.
 
     Attributes:
-        url: what comes before `/embeddings` and `/rerank`.
+        url: what comes before `/embeddings` and `/rerank`; several, if several servers have the model.
         model: its name there.
         api_key_env: variable that holds the key of the server.
         api_key_file: file that holds it.
@@ -35,14 +39,14 @@ class UpstreamTable(BaseModel):
         extensions: whether the server takes fields that are conch's own or others' than OpenAI's and Cohere's.
         max_length: most tokens of a text.
         max_rows: most texts or documents in one call; longer lists are split.
-        calls: most calls under way to it at once.
+        calls: most calls under way to each server at once.
         timeout_s: how long a request may take, waiting for its slot and further attempts included.
         retries: further attempts of a call after what may pass.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
+    url: Urls
     model: Name
     api_key_env: Name | None = None
     api_key_file: Path | None = None

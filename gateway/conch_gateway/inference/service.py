@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from conch_client import InvalidInputError, ModelInfo, Ranked, SparseVector, UnavailableError
+from conch_client import InvalidInputError, ModelInfo, ModelReplacedError, Ranked, SparseVector, UnavailableError
 from conch_contract import Task, check_space, space_of
 
-from conch_gateway.backends.backend import Backend, ReplacedError
+from conch_gateway.backends.backend import Backend
 from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import SharedVectors, VectorCache
@@ -200,7 +200,7 @@ class Inference:
         try:
             async with chosen as model:
                 return await _measured(model, texts, context, reservation, compute, vectors=vectors)
-        except ReplacedError:
+        except ModelReplacedError:
             reservation.leave()
         except UnavailableError:
             reservation.leave()

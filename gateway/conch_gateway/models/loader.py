@@ -2,23 +2,27 @@
 
 Triton's index is read every second, so that models are loaded again after Triton was restarted, and new ones of
 the repository are found. Which names belong together is known by the export's convention.
+
+Several Tritons are changed together. One that is away during a change, or comes later, catches up on its own, while
+the others go on serving.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Set
 from contextlib import asynccontextmanager
 from time import monotonic
+from typing import Any
 
-from conch_client import AsyncClient, ModelInfo, ModelNotFoundError
+from conch_client import AsyncClient, DeadlineExceededError, ModelInfo, ModelNotFoundError, UnavailableError
 from conch_contract import DERIVED, derived_name, tokenizer_name
 
 from conch_gateway.background import repeat, start
 from conch_gateway.errors import LoadingError
 from conch_gateway.models.local_model import LocalModel
-from conch_gateway.models.triton_control import TritonControl
+from conch_gateway.models.triton_control import Index, TritonControl
 from conch_gateway.settings import Load
 
 _REFRESH_EVERY_S = 1.0
@@ -30,6 +34,11 @@ _LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
 _LOADING = "the model is being loaded; retry in a moment"  # without its name: the caller may know an alias only
 _TOKENIZER = tokenizer_name("")
 _DERIVED = ("", *(derived_name("", task) for task in DERIVED))
+
+Work = Callable[[str, LocalModel], Coroutine[Any, Any, None]]
+"""What is done for a model at the Triton of that address."""
+
+_AWAY = (UnavailableError, DeadlineExceededError)
 
 _log = logging.getLogger("conch_gateway")
 
@@ -50,8 +59,10 @@ class Loader:
         self._probe = probe
         self._policy_of: Callable[[str], Load] = lambda _: "start"
         self._timeout_s = min(timeout_s, _LONGEST_WAIT_S)
-        self._index: dict[str, str] = {}
+        self._names: set[str] = set()
         self._models: dict[str, LocalModel] = {}
+        self._missed: set[tuple[str, str]] = set()
+        self._catching_up: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     @property
     def models(self) -> list[LocalModel]:
@@ -103,9 +114,10 @@ class Loader:
             yield
         finally:
             changes = [model.change for model in self.models if model.change is not None]
-            for task in (refreshing, *changes):
+            tasks = [refreshing, *changes, *self._catching_up.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(refreshing, *changes, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._control.close()
 
     def apply_policies(self, policy_of: Callable[[str], Load]) -> None:
@@ -116,20 +128,45 @@ class Loader:
             model.wanted = model.wanted or model.policy == "start"
 
     async def _refresh(self) -> None:
-        self._index = await self._control.index(_CALL_TIMEOUT_S)
-        names = {entry.removesuffix(_TOKENIZER) for entry in self._index if entry.endswith(_TOKENIZER)}
+        if not self._client.replicas:  # names are looked up by the client's first call
+            await self._client.is_ready()
+        indexes = await self._control.indexes(_CALL_TIMEOUT_S)
+        self._names = {entry for index in indexes.values() for entry in index}
+        names = {entry.removesuffix(_TOKENIZER) for entry in self._names if entry.endswith(_TOKENIZER)}
         self._models = {name: self._models.get(name) or LocalModel(name, self._policy_of(name)) for name in names}
         for model in self._models.values():
             # During a change the index shows its steps; whether the model is loaded is known at the change's end.
             if model.change is None:
-                model.loaded = all(self._index[name] == "READY" for name in self._triton_models(model))
+                having = {url for url, index in indexes.items() if self._is_loaded(model, index)}
+                model.loaded = any((url, model.name) not in self._missed for url in having)
+                self._catch_up(model, indexes.keys() - having)
             if model.is_due:
                 model.begin(self._load, loaded=True)
 
+    def _is_loaded(self, model: LocalModel, index: Index) -> bool:
+        return all(index.get(name) == "READY" for name in self._triton_models(model))
+
+    def _catch_up(self, model: LocalModel, lacking: Set[str]) -> None:
+        """Bring Tritons to where the others are: those that missed a change, and those that lack what others have."""
+        missed = {url for url, name in self._missed if name == model.name}
+        for url in missed | (lacking if model.loaded and model.wanted else set()):
+            place = url, model.name
+            if place not in self._catching_up:
+                work = self._load_at if model.wanted else self._unload_at
+                self._catching_up[place] = start(self._do_alone(place, work, model), f"catching up with {model.name}")
+
+    async def _do_alone(self, place: tuple[str, str], work: Work, model: LocalModel) -> None:
+        try:
+            await work(place[0], model)
+            self._missed.discard(place)
+            await self._client.is_ready()
+        finally:
+            del self._catching_up[place]
+
     async def _find(self, name: str) -> LocalModel | None:
-        if not self._index:
+        if not self._names:
             await self._refresh()
-        return self._root(name) if name in self._index else None
+        return self._root(name) if name in self._names else None
 
     async def _until_loaded(self, model: LocalModel) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
@@ -159,8 +196,7 @@ class Loader:
 
     async def _load(self, model: LocalModel) -> None:
         began = monotonic()
-        for name in self._triton_models(model):  # one by one: Triton does not say which model of an ensemble failed
-            await self._control.load(name, _CHANGE_TIMEOUT_S)
+        await self._everywhere(self._load_at, model)
         await self._client.is_ready()  # makes the client read anew what is served
         for info in await self._client.models():
             if info.name in self._triton_models(model):
@@ -169,17 +205,39 @@ class Loader:
         _log.info("loaded %s in %.1f s", model.name, model.load_s)
 
     async def _unload(self, model: LocalModel) -> None:
+        await self._everywhere(self._unload_at, model)
+        await self._client.is_ready()
+        _log.info("unloaded %s", model.name)
+
+    async def _everywhere(self, work: Work, model: LocalModel) -> None:
+        """Do it at every Triton; one that cannot be reached will catch up. Raises if it fails at one, or at all."""
+        catching_up = [task for (_, name), task in self._catching_up.items() if name == model.name]
+        await asyncio.gather(*catching_up, return_exceptions=True)
+        urls = list(await self._control.indexes(_CALL_TIMEOUT_S))
+        ends = await asyncio.gather(*(work(url, model) for url in urls), return_exceptions=True)
+        failures = {url: end for url, end in zip(urls, ends, strict=True) if end is not None}
+        away = {url for url, failure in failures.items() if isinstance(failure, _AWAY)}
+        for failure in failures.values():
+            if len(away) == len(urls) or not isinstance(failure, _AWAY):
+                raise failure
+        known = {replica.url for replica in self._client.replicas}
+        self._missed -= {(url, model.name) for url in urls}
+        self._missed |= {(url, model.name) for url in (known - set(urls)) | away}
+
+    async def _load_at(self, url: str, model: LocalModel) -> None:
+        for name in self._triton_models(model):  # one by one: Triton does not say which model of an ensemble failed
+            await self._control.load(url, name, _CHANGE_TIMEOUT_S)
+
+    async def _unload_at(self, url: str, model: LocalModel) -> None:
         names = self._triton_models(model)
         # Ensembles before the models that they call, so that no ensemble is served without its parts.
         for name in reversed(names):
-            await self._control.unload(name, _CHANGE_TIMEOUT_S)
-        index = await self._control.index(_CALL_TIMEOUT_S)
+            await self._control.unload(url, name, _CHANGE_TIMEOUT_S)
         # Triton's answer only says that unloading has begun; memory is free once the index says so.
+        index = await self._control.index(url, _CALL_TIMEOUT_S)
         while any(index.get(name) in _ALIVE for name in names):
             await asyncio.sleep(_POLL_S)
-            index = await self._control.index(_CALL_TIMEOUT_S)
-        await self._client.is_ready()
-        _log.info("unloaded %s", model.name)
+            index = await self._control.index(url, _CALL_TIMEOUT_S)
 
     def _triton_models(self, model: LocalModel) -> list[str]:
         """Return the names of the Triton models that belong to a model: inner ones before the ensembles of them.
@@ -187,9 +245,9 @@ class Loader:
         The tokenizer comes after the others: should a new encoder not load, the old one still has its own tokenizer.
         """
         public = [f"{model.name}{suffix}" for suffix in _DERIVED]
-        inner = [name for name in self._index if name.rpartition(".")[0] in public and self._root(name) is None]
+        inner = [name for name in self._names if name.rpartition(".")[0] in public and self._root(name) is None]
         inner.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
-        return [*inner, *(name for name in public if name in self._index)]
+        return [*inner, *(name for name in public if name in self._names)]
 
     def _root(self, name: str) -> LocalModel | None:
         """Return the model that has this public name, or from which the one that has it was derived."""

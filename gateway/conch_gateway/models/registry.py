@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from conch_client import ModelInfo, ModelNotFoundError
+from conch_client import ModelInfo, ModelNotFoundError, Replica
 from conch_contract import Task
 
 from conch_gateway.auth.keys import Key
@@ -132,6 +132,11 @@ class Models:
     def others(self) -> list[str]:
         """Names of the models that other backends have."""
         return sorted(self._others)
+
+    def replicas(self) -> list[tuple[str, Replica]]:
+        """Return each server that computes, with `triton` or the public name of the model that it has."""
+        backends = [("triton", self.repository), *sorted(self._others.items())]
+        return [(name, replica) for name, backend in backends for replica in backend.replicas]
 
     @property
     def may_be_empty(self) -> bool:

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from conch_client import InvalidInputError, ModelInfo, ModelNotFoundError, ServerError, UnavailableError
-from conch_client._transport import catalog
+from conch_client._transport import catalog, tokenizers
 from conch_client.testing import FakeModel, fake_tokenizer_json
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def test_one_model_that_cannot_be_read_does_not_hide_the_others(client: An
 async def test_models_share_a_tokenizer_that_is_fetched_once_and_in_parts(
     connect: Callable[..., Any], server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "FILE_PART_BYTES", 1000)
+    monkeypatch.setattr(tokenizers, "FILE_PART_BYTES", 1000)
     client = connect()
     await asyncio.gather(*(client.embed([text]) for text in "abcdefgh"))
     await client.rerank("a", ["b"], model="overlap")

@@ -19,6 +19,7 @@ from conch_client import (
     Classification,
     ModelInfo,
     ModelNotFoundError,
+    ModelReplacedError,
     Ranked,
     Ranking,
     SparseVector,
@@ -159,7 +160,8 @@ class StandIn(AsyncClient):
 
     def _note(self, name: str, options: dict[str, Any]) -> None:
         inspect.signature(getattr(AsyncClient, name)).bind_partial(self, **options)
-        self.calls.append((name, options))
+        model = options.get("model")
+        self.calls.append((name, {**options, "model": model.name if isinstance(model, ModelInfo) else model}))
 
     async def _work(self, name: str, options: dict[str, Any]) -> None:
         self._note(name, options)
@@ -169,6 +171,9 @@ class StandIn(AsyncClient):
         for fault in (self.failure, self.busy):
             if fault is not None:
                 raise fault
+        model = options.get("model")
+        if isinstance(model, ModelInfo) and model not in self.served:
+            raise ModelReplacedError("the stand-in has another model of that name by now")
 
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

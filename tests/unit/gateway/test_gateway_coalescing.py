@@ -13,12 +13,15 @@ from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED, is_large
 from conch_gateway.scheduling.slots import Flow, Slots
 
+from tests.unit.gateway.conftest import model_info
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-OPTIONS = Options("letters", None, normalize=True)
+OPTIONS = Options(model_info("letters", "embedding"), None, normalize=True)
+OTHERS = Options(model_info("others", "embedding"), None, normalize=True)
 BAD = 999
 
 
@@ -100,7 +103,7 @@ async def test_what_arrives_while_all_calls_are_under_way_leaves_together(coales
 
 async def test_only_equal_options_share_a_request(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
-    waiting = [*await start(coalescer, [3], [4]), *await start(coalescer, [5], options=Options("others", None, True))]
+    waiting = [*await start(coalescer, [3], [4]), *await start(coalescer, [5], options=OTHERS)]
     client.may_answer.set()
     await asyncio.gather(*busy, *waiting)
 

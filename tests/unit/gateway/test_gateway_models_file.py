@@ -78,7 +78,7 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
         pytest.param('[a]\nmodel = "b"\n[b]\nmodel = "c"', "alias of an alias", id="alias of an alias"),
         pytest.param('[a]\nload = "never"', r"\[a\] load: Input should be 'start', 'lazy' or 'demand'", id="load"),
         pytest.param('[a]\nload = "lazy"', "a: .* set CONCH_TRITON_ADMIN_KEY", id="lazy without control"),
-        pytest.param('[a]\nurl = "vllm:8000"\nmodel = "b"', r"\[a\] url: ", id="no scheme"),
+        pytest.param('[a]\nurl = "vllm:8000"\nmodel = "b"', r"\[a\] url.0: ", id="no scheme"),
         pytest.param(f'{FAR}api_key_env = "NONE"', "has no NONE", id="no key"),
         pytest.param(f'{FAR}task = "chat"', r"\[a\] task: Input should be 'embedding' or 'rerank'", id="task"),
         pytest.param(f'{FAR}vector_types = ["thick"]', r"\[a\] vector_types.0: Input should be 'dense'", id="a kind"),

@@ -1,0 +1,57 @@
+"""What is known of each server of a client, and what of that its user sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from conch_client._transport.catalog import Catalog, Listing
+from conch_client.routing import Member, Replica, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from conch_contract import ModelInfo, Task
+
+    from conch_client._transport.address import Address
+
+Connection = TypeVar("Connection")
+
+
+class Server(Generic[Connection]):
+    """A connection, and what was last read from it."""
+
+    __slots__ = ("address", "catalog", "connection")
+
+    def __init__(self, address: Address, connect: Callable[[Address], Connection]) -> None:
+        self.address = address
+        self.connection = connect(address)
+        self.catalog = Catalog()
+
+    def has(self, info: ModelInfo) -> bool:
+        """Whether it has that very model."""
+        return self.catalog.has(info)
+
+
+def listing(members: Iterable[Member[Server[Connection]]]) -> Listing:
+    """What these servers have, of which the one with least to do comes first."""
+    ordered = sorted(members, key=lambda member: member.load.tokens / member.standing.share)
+    return Listing([member.server.catalog.reading for member in ordered])
+
+
+def know(
+    members: Sequence[Member[Server[Connection]]], name: str | None, tasks: Sequence[Task], asked_at: float
+) -> bool:
+    """Whether readings are enough to find a model, for a call that began at ``asked_at``.
+
+    A model counts as missing or not ready only by readings that are newer than the call.
+    """
+    found = listing([member for member in members if member.server.catalog.is_current()]).best(name, tasks)
+    if found is not None and found.ready:
+        return True
+    return all(member.server.catalog.is_newer_than(asked_at) for member in members)
+
+
+def seen(member: Member[Server[Connection]]) -> Replica:
+    """What the user sees of it."""
+    catalog = member.server.catalog
+    return snapshot(member, member.server.address.url, catalog.reading.instances if catalog.is_valid() else {})

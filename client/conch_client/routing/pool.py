@@ -1,0 +1,144 @@
+"""Several servers that do the same: which gets the next call, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from itertools import count
+from statistics import median
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from conch_client.routing.budget import RetryBudget
+from conch_client.routing.load import Load
+from conch_client.routing.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from conch_client.routing.load import Clock, Task
+
+Server = TypeVar("Server")
+
+
+class Outcome(str, Enum):
+    """How a call ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """For a reason that says nothing of the server: the request was wrong, or the queue full."""
+    FAILED = "failed"
+    """Perhaps by the request's fault."""
+    LOST = "lost"
+    """The server cannot be reached, or is stopping."""
+    ABANDONED = "abandoned"
+    """By whoever made it."""
+
+
+class Member(Generic[Server]):
+    """One server of a pool.
+
+    Attributes:
+        server: What the pool's owner needs to call it.
+        load: What it has to do.
+        standing: Whether it gets calls.
+        outcomes: Calls that have ended, by how.
+    """
+
+    __slots__ = ("load", "outcomes", "server", "standing", "used")
+
+    def __init__(self, server: Server, clock: Clock, *, joins: bool) -> None:
+        self.server = server
+        self.load = Load(clock)
+        self.standing = Standing(clock, joins=joins)
+        self.outcomes: Counter[Outcome] = Counter()
+        self.used = 0
+
+
+@dataclass(slots=True, eq=False)
+class Call(Generic[Server]):
+    """A call under way."""
+
+    member: Member[Server]
+    task: Task
+
+
+class Pool(Generic[Server]):
+    """Chooses the server that is predicted to answer first; any number of threads may use it."""
+
+    def __init__(self, clock: Clock = monotonic, budget: RetryBudget | None = None) -> None:
+        self._clock = clock
+        self._budget = budget or RetryBudget()
+        self._numbers = count(1)
+        self._lock = Lock()
+        self.members: tuple[Member[Server], ...] = ()
+        """All of them; replaced and never changed, so that it can be read without a lock."""
+
+    def add(self, server: Server, *, joins: bool = False) -> Member[Server]:
+        """Adds a server; one that ``joins`` others which have served for a while starts slowly."""
+        member = Member(server, self._clock, joins=joins)
+        self.members = (*self.members, member)
+        return member
+
+    def remove(self, member: Member[Server]) -> None:
+        """Removes a server; its calls under way may end as they would have."""
+        self.members = tuple(other for other in self.members if other is not member)
+
+    @property
+    def serving(self) -> list[Member[Server]]:
+        """Those in service, or all of them where none is: then even a bad one is better than none."""
+        return _serving(self.members)
+
+    def begin(
+        self, tokens: float, fits: Callable[[Server], bool], tried: Collection[Member[Server]] = ()
+    ) -> Call[Server] | None:
+        """Chooses a server for a call of so many tokens and counts the call; None where none is left.
+
+        Args:
+            tokens: Of the call.
+            fits: Whether the call is for such a server.
+            tried: Servers that have failed at it.
+        """
+        with self._lock:
+            if not tried:
+                self._budget.earn()
+            fitting = [member for member in self.members if member not in tried and fits(member.server)]
+            if not fitting:
+                return None
+            member = fitting[0] if len(fitting) == 1 else self._best(_serving(fitting), tokens)
+            member.used = next(self._numbers)
+            return Call(member, member.load.begin(tokens))
+
+    def end(self, call: Call[Server], outcome: Outcome) -> None:
+        """Takes note of how a call has ended."""
+        with self._lock:
+            standing = call.member.standing
+            call.member.outcomes[outcome] += 1
+            call.member.load.end(call.task, answered=outcome is Outcome.ANSWERED)
+            if outcome is Outcome.ANSWERED:
+                standing.succeed()
+            elif outcome is Outcome.FAILED:
+                standing.fail(outcome.value)
+            elif outcome is Outcome.LOST:
+                standing.take_out(outcome.value)
+
+    def may_repeat(self, fits: Callable[[Server], bool], tried: Collection[Member[Server]]) -> bool:
+        """Whether a call may go to a server that has not failed at it; counted against the budget."""
+        with self._lock:
+            left = any(member not in tried and fits(member.server) for member in self.members)
+            return left and self._budget.spend()
+
+    def _best(self, members: list[Member[Server]], tokens: float) -> Member[Server]:
+        known = [member.load.seconds for member in members if member.load.seconds is not None]
+        usual = median(known) if known else 1.0
+        # Of equals, the one that was used least lately: so an idle pool takes turns.
+        return min(
+            members,
+            key=lambda member: (member.load.predicted_s(tokens, usual) / member.standing.share, member.used),
+        )
+
+
+def _serving(members: Collection[Member[Server]]) -> list[Member[Server]]:
+    return [member for member in members if member.standing.may_get(member.load.calls)] or list(members)

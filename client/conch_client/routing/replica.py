@@ -1,0 +1,49 @@
+"""What users see of a server among several."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conch_client.routing.pool import Member
+
+_NONE: Mapping[str, int | None] = MappingProxyType({})
+
+
+class Replica(NamedTuple):
+    """One of a client's servers, as it stood when it was asked for.
+
+    Attributes:
+        url: Its address.
+        state: ``serving``; ``not-ready``, as the server says itself; ``out``, after failures; ``trial``, when it gets
+            a call to show that it works again.
+        calls: Requests for computing that are under way.
+        tokens: Their cost in tokens, that of a request beside its tokens included.
+        outcomes: Requests that have ended: ``answered``, ``refused``, ``failed``, ``lost``, ``abandoned``.
+        ejections: How often it was taken out of service, by reason.
+        instances: Instances of the encoder of each model that it has ready; None where it does not say.
+    """
+
+    url: str
+    state: str
+    calls: int
+    tokens: float
+    outcomes: Mapping[str, int]
+    ejections: Mapping[str, int]
+    instances: Mapping[str, int | None]
+
+
+def snapshot(member: Member[Any], url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
+    """A server as it stands now; ``instances`` are those of its models."""
+    return Replica(
+        url,
+        member.standing.state.value,
+        member.load.calls,
+        member.load.tokens,
+        {outcome.value: number for outcome, number in member.outcomes.items()},
+        dict(member.standing.ejections),
+        instances,
+    )

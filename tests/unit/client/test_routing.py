@@ -1,0 +1,96 @@
+"""The choice among servers, with simulated servers and a simulated clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count, cycle
+from typing import TYPE_CHECKING
+
+import numpy as np
+from conch_client.routing import Outcome, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOKENS = 100
+CLIENTS = 32
+CALL_S = 0.020
+
+
+class Clock:
+    """Time that tests let pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class StandIn:
+    """A server that does one call after another, each in the same time."""
+
+    call_s: float
+    free_at: float = 0.0
+    calls: list[float] = field(default_factory=list)
+
+    def answer_at(self, now: float) -> float:
+        self.free_at = max(self.free_at, now) + self.call_s
+        return self.free_at
+
+
+@dataclass
+class Measured:
+    """What a run has shown."""
+
+    per_s: float
+    p99_s: float
+
+
+def run(servers: list[StandIn], clients: int = CLIENTS, *, calls: int = 20_000, in_turn: bool = False) -> Measured:
+    """Clients that send their next call when they have the answer to the last; in turn to each server, or by choice."""
+    clock = Clock()
+    pool: Pool[StandIn] = Pool(clock)
+    members = [pool.add(server) for server in servers]
+    turns = cycle(members)
+    numbers, latencies = count(), []
+    events: list[tuple[float, int, Callable[[], None]]] = []
+
+    def send() -> None:
+        turn = next(turns)
+        call = pool.begin(TOKENS, (lambda server: server is turn.server) if in_turn else (lambda _: True))
+        assert call is not None
+        began = clock.now
+
+        def answered() -> None:
+            pool.end(call, Outcome.ANSWERED)
+            latencies.append(clock.now - began)
+            send()
+
+        heappush(events, (call.member.server.answer_at(clock.now), next(numbers), answered))
+
+    for _ in range(clients):
+        send()
+    while len(latencies) < calls:
+        clock.now, _, happens = heappop(events)
+        happens()
+    settled = np.array(latencies[calls // 10 :])
+    return Measured(calls / clock.now, float(np.quantile(settled, 0.99)))
+
+
+def fleet(*slow: float) -> list[StandIn]:
+    return [StandIn(CALL_S) for _ in range(8 - len(slow))] + [StandIn(CALL_S * factor) for factor in slow]
+
+
+def test_eight_servers_do_nearly_eight_times_as_much_as_one() -> None:
+    assert run(fleet()).per_s >= 7.5 * run([StandIn(CALL_S)]).per_s
+
+
+def test_one_slow_server_of_eight_costs_no_more_than_its_own_part() -> None:
+    alike, mixed, in_turn = run(fleet()), run(fleet(5)), run(fleet(5), in_turn=True)
+    assert mixed.per_s >= 0.95 * 7.2 / CALL_S
+    assert mixed.p99_s <= 1.5 * alike.p99_s
+    assert in_turn.per_s < 0.5 * mixed.per_s  # what a round robin makes of it
+    assert in_turn.p99_s > 3 * mixed.p99_s
