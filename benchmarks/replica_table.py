@@ -26,7 +26,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         "a slow one takes five times as long, and one is stopped (`SIGSTOP`) or killed after a third of the time."
     )
     yield ""
-    head = ("servers", "choice", "calls/s", "p50 ms", "p99 ms", "longest ms", "failed")
+    head: tuple[str, ...] = ("servers", "choice", "calls/s", "p50 ms", "p99 ms", "longest ms", "failed")
     yield from _table(head, map(_run, result["stand_ins"]))
     yield ""
     yield (

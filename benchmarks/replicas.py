@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import uvloop
@@ -104,14 +105,13 @@ def client_of(urls: list[str], policy: Any) -> AsyncClient:
 @contextmanager
 def service_config(policy: Any) -> Iterator[None]:
     """Have new channels use a policy of gRPC."""
-    options = Address.options
-    if policy is not None:
-        chosen = ("grpc.service_config", json.dumps({"loadBalancingConfig": [policy]}))
-        Address.options = property(lambda self: (*options.fget(self), chosen))  # type: ignore[assignment,method-assign,union-attr]
-    try:
+    if policy is None:
         yield
-    finally:
-        Address.options = options  # type: ignore[method-assign]
+        return
+    plain = vars(Address)["options"].fget
+    chosen = ("grpc.service_config", json.dumps({"loadBalancingConfig": [policy]}))
+    with patch.object(Address, "options", property(lambda self: (*plain(self), chosen))):
+        yield
 
 
 async def stand_ins(scenario: str, policy: str, seconds: float) -> dict[str, Any]:

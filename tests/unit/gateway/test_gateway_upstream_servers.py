@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.unit.gateway.conftest import Serve
 
-NONSENSE = (200, {"data": []}, {})
+NONSENSE: Any = (200, {"data": []}, {})
 
 
 @pytest.fixture
