@@ -43,6 +43,7 @@ VARIABLES = {
     "HF_HUB_OFFLINE": "1 keeps `export` away from the Hub.",
     "CONCH_MODELS": "Model repository that Triton serves: the volume that `export` fills, or a folder.",
     "CONCH_TRITON_IMAGE": "Image of Triton. Its own /models, if it has one, is hidden by CONCH_MODELS.",
+    "CONCH_TRITON_REPLICAS": "Number of Tritons; the gateway finds all.",
     "CONCH_TRITON_CPUS": "Cores of each Triton; `export` plans for as many.",
     "CONCH_TRITON_MEMORY": "Limit of each Triton; `conch plan` says what a model takes.",
     "CONCH_GPUS": "GPUs of each Triton (profile gpu).",

@@ -145,6 +145,24 @@ def test_the_models_are_those_of_the_stated_hash(overlay: str) -> None:
     assert served == {"name": copied, "mountPath": "/models", "readOnly": True}
 
 
+@each_overlay
+def test_the_gateway_gets_the_reports_of_all_models_and_nothing_else(overlay: str, tmp_path: Path) -> None:
+    [reports] = pod(overlay, "gateway")["initContainers"]
+    for path in ("a/report.json", "a/1/model.onnx", "a.encoder/config.pbtxt", "b/report.json"):
+        (tmp_path / "models" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models" / path).write_text(path)
+    (tmp_path / "reports").mkdir()
+    command = [re.sub(r"/(?=models|reports)", f"{tmp_path}/", argument) for argument in reports["command"]]
+    subprocess.run(command, check=True)
+    found = {str(path.relative_to(tmp_path / "reports")) for path in (tmp_path / "reports").rglob("*.*")}
+    assert found == {"a/report.json", "b/report.json"}
+    [mount] = reports["volumeMounts"]
+    settings = one(f"overlays/{overlay}", "ConfigMap", "gateway")["data"]
+    assert {"name": mount["name"], "mountPath": settings["CONCH_CANARY_REPOSITORY"], "readOnly": True} in container(
+        overlay, "gateway"
+    )["volumeMounts"]
+
+
 @each_pod
 def test_no_container_can_write_its_image_or_gain_privileges(overlay: str, name: str) -> None:
     spec = pod(overlay, name)
