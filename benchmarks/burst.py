@@ -17,7 +17,6 @@ import math
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -33,11 +32,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from conch_export import Options
 from conch_export.verification.texts import docstrings
-from conch_server import ServerSettings, Supervisor
 
 from benchmarks import curves, machine
 from tests.exports import export_once
-from tests.serving import Serving, free_ports
+from tests.serving import Serving
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -59,35 +58,27 @@ STATES = re.compile(r'^conch_gateway_(predicted_wait_seconds\{model="[^"]*"\}|tr
 
 
 class Tritons:
-    """Embedded Tritons on cores of their own, of which the first `wanted` run."""
+    """Embedded Tritons with a core each, of which the first `wanted` run."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
-        cores = sorted(os.sched_getaffinity(0))
-        self.ports = free_ports(len(cores))
-        self._places = list(zip(self.ports, cores, strict=True))
-        self._repository, self._folder = repository, folder
-        self._running: list[asyncio.subprocess.Process] = []
+        self._cores = sorted(os.sched_getaffinity(0))
+        self._all = [Serving(repository, folder / f"triton-{core}", "--no-gateway") for core in self._cores]
+        self.addresses = [serving.grpc_url for serving in self._all]
+        self._running = 0
         self.ready = 0
 
     async def scale(self, wanted: int) -> None:
         """Start or stop one after the other, the last first, until as many run."""
-        while len(self._running) < wanted:
-            port, core = self._places[len(self._running)]
-            arguments = ["--triton", str(self._repository), str(self._folder / f"{port}"), str(port)]
-            process = await asyncio.create_subprocess_exec(
-                *("taskset", "--cpu-list", str(core), sys.executable, __file__, *arguments),
-                stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            self._running.append(process)
-            assert process.stdout is not None
-            assert await process.stdout.readline(), "Triton did not start"
+        while self._running < wanted:
+            serving, core = self._all[self._running].launch(), self._cores[self._running]
+            self._running += 1
+            os.sched_setaffinity(serving.pid, {core})  # before it has started Triton, which inherits it
+            await eventually(lambda serving=serving: "conch serves" in serving.printed)  # type: ignore[misc]
             self.ready += 1
-        while len(self._running) > wanted:
-            process = self._running.pop()
+        while self._running > wanted:
+            self._running -= 1
             self.ready -= 1
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
+            await asyncio.to_thread(self._all[self._running].stop)
 
 
 @dataclass
@@ -135,9 +126,8 @@ async def main() -> bool:
         folder = Path(name)
         export_once(Options(MODEL, folder / "models"))
         tritons = Tritons(folder / "models", folder)
-        addresses = ",".join(f"127.0.0.1:{port}" for port in tritons.ports)
-        settings = {"CONCH_TRITON_URL": addresses, "CONCH_TRITON_WAIT_S": "60"}
-        with Serving(None, folder, **settings) as gateway:
+        settings = {"CONCH_TRITON_URL": ",".join(tritons.addresses), "CONCH_TRITON_WAIT_S": "60"}
+        with Serving(None, folder / "gateway", **settings) as gateway:
             try:
                 await tritons.scale(1)
                 capacity = await _capacity(gateway.url)
@@ -207,7 +197,7 @@ async def _send(http: httpx.AsyncClient, text: str, began: float, answers: list[
 
 
 async def _control(http: httpx.AsyncClient, tritons: Tritons, began: float, samples: list[dict[str, float]]) -> None:
-    controller = Controller(len(tritons.ports))
+    controller = Controller(len(tritons.addresses))
     scaling: asyncio.Task[None] | None = None
     while True:
         exposed = dict(STATES.findall((await http.get("/metrics")).text))
@@ -293,20 +283,5 @@ def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None))
 
 
-async def _triton(repository: str, folder: str, port: str) -> None:
-    """Run one Triton until SIGTERM."""
-    settings = ServerSettings(
-        model_repository=Path(repository), run_directory=Path(folder), triton_grpc_port=int(port), triton_metrics_port=0
-    )
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with Supervisor(settings):
-        print("ready", flush=True)
-        await stopped.wait()
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--triton"]:
-        asyncio.run(_triton(*sys.argv[2:]))
-    else:
-        sys.exit(not asyncio.run(main()))
+    sys.exit(not asyncio.run(main()))

@@ -212,7 +212,9 @@ async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict
     unverified = httpx.AsyncHTTPTransport(verify=False)
     async with httpx.AsyncClient(base_url=url, headers=headers, transport=unverified, timeout=60) as gateway:
         ready = await _ready_models(gateway)
-        models: list[dict[str, Any]] = (await gateway.get("/v1/models")).json()["data"]
+        listed = await gateway.get("/v1/models")
+        # A gateway whose requests wait for a Triton is ready without one, and then there is nothing to list.
+        models: list[dict[str, Any]] = listed.json()["data"] if listed.is_success else []
         loaded = [model for model in models if model["id"] in ready]
         if loaded:
             path, body = _question(loaded[0])

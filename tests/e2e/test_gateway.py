@@ -173,6 +173,16 @@ async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: P
     assert ready.json()["reasons"]
 
 
+async def test_a_gateway_whose_requests_wait_for_triton_starts_without_one(tmp_path: Path) -> None:
+    settings = {"CONCH_TRITON_URL": "127.0.0.1:1", "CONCH_TRITON_WAIT_S": "1"}
+    serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
+    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
+        refused = await http.post(EMBEDDINGS, json=GOOD)
+    assert await asyncio.to_thread(serving.stop) == 0
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+
+
 async def test_a_deadline_gives_504(triton: Serving, tmp_path: Path) -> None:
     settings = {"CONCH_TRITON_URL": triton.grpc_url, "CONCH_TIMEOUT_S": "2"}
     texts = [f"{number} " + "word " * 300 for number in range(2000)]  # several times as much as any machine computes
