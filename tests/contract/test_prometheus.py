@@ -81,6 +81,12 @@ CASES = {
         400,
         MODEL,
     ),
+    "ConchRedis": Case(
+        {selector("conch_gateway_redis_up", **GATEWAY, use="quotas"): "1x5 0x10 1x10"},
+        12,
+        18,
+        {**GATEWAY, "use": "quotas"},
+    ),
     "ConchNaN": Case({selector("conch_gateway_nan_rows_total", model="m"): "0x5 2x60"}, 8, 30, MODEL),
     "ConchTruncation": Case(
         {

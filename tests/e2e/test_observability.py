@@ -32,7 +32,7 @@ SECRETS = {
     "CONCH_TRITON_ADMIN_KEY": "secret-of-triton",
     "THEIR_KEY": "secret-of-the-other-server",
 }
-GUESS = "secret-that-is-wrong"
+GUESS, OF_REDIS = "secret-that-is-wrong", "secret-of-redis"
 
 
 class _Parrot(BaseHTTPRequestHandler):
@@ -82,6 +82,7 @@ def serving(
         "CONCH_LOG_LEVEL": "debug",
         "CONCH_MAX_BODY_BYTES": "10000",
         "CONCH_CACHE_MB": "1",
+        "CONCH_REDIS_URL": f"redis://:{OF_REDIS}@127.0.0.1:9/0",  # where nobody listens
         "CONCH_CANARY_INTERVAL_S": "0.5",
     }
     with Serving(default_repository, folder, **SECRETS, **settings) as started:
@@ -139,8 +140,9 @@ def test_logs_hold_no_secret_and_no_text(serving: Serving, key: str) -> None:
 
     told = serving.said + serving.printed + serving.triton_log.read_text(encoding="utf-8", errors="replace")
     assert '"status":502' in told
+    assert "Redis cannot be used" in told
     assert '"route":"/v1/embeddings"' in told
-    words = [*TEXT.split(), key, GUESS, *(value.rpartition(":")[2] for value in SECRETS.values())]
+    words = [*TEXT.split(), key, GUESS, OF_REDIS, *(value.rpartition(":")[2] for value in SECRETS.values())]
     assert [word for word in words if word in told] == []
 
 
