@@ -15,6 +15,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from conch_client._transport.limits import LOOKUP_EVERY_S
 from conch_gateway import GatewaySettings
 from conch_server import ServerSettings
 
@@ -189,6 +190,12 @@ def test_requests_in_flight_may_finish_before_kubernetes_ends_a_pod() -> None:
     for name, drain_s in (("gateway", gateway), ("triton", triton)):
         [_, before_s] = container("cpu", name)["lifecycle"]["preStop"]["exec"]["command"]
         assert pod("cpu", name)["terminationGracePeriodSeconds"] > int(before_s) + drain_s
+
+
+def test_a_triton_that_is_to_end_is_looked_up_no_more_by_then() -> None:
+    [_, before_s] = container("cpu", "triton")["lifecycle"]["preStop"]["exec"]["command"]
+    cached_s = 5  # by the cluster's DNS
+    assert int(before_s) > LOOKUP_EVERY_S + cached_s
 
 
 def test_a_busy_pod_is_neither_killed_nor_taken_out() -> None:
