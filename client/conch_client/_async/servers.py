@@ -26,6 +26,7 @@ from conch_client._transport import limits as limit
 from conch_client._transport.aio import Background, Connection, Lock, Outcome, each, exclusive, records_of, sleep
 from conch_client._transport.catalog import TTL_S, ModelChangedError, names_to_read
 from conch_client._transport.deadline import Backoff, Deadline
+from conch_client._transport.messages import NO_ADDRESSES, SESSION_CLOSED
 from conch_client._transport.replicas import Server, know, listing, seen
 from conch_client._transport.tensors import check_answer, index_of
 from conch_client.routing import Outcome as Ended
@@ -129,7 +130,7 @@ class AsyncServers:
     def check_open(self) -> None:
         """Raises ConchError when the client was closed."""
         if self._closed:
-            raise ConchError(limit.SESSION_CLOSED)
+            raise ConchError(SESSION_CLOSED)
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail."""
@@ -243,7 +244,7 @@ class AsyncServers:
             self.check_open()
             if not await self._look_up() or not self._pool.members:
                 hosts = ", ".join(name.host for name in self._targets.names)
-                raise UnavailableError(limit.NO_ADDRESSES.format(hosts))
+                raise UnavailableError(NO_ADDRESSES.format(hosts))
             for member in self._pool.members:
                 self._background.start(self._watch, member)
             if self._targets.names:

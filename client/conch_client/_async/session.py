@@ -14,14 +14,8 @@ from conch_client._tokenization.steps import Stepper
 from conch_client._transport.aio import Computation, Lock, Outcome, each, exclusive, sleep
 from conch_client._transport.catalog import ModelChangedError, require_ready
 from conch_client._transport.deadline import Deadline
-from conch_client._transport.limits import (
-    MODEL_KEEPS_CHANGING,
-    MODEL_REPLACED,
-    NOT_READY,
-    READY_POLL_S,
-    READY_TIMEOUT_S,
-    STARTS,
-)
+from conch_client._transport.limits import READY_POLL_S, READY_TIMEOUT_S, STARTS
+from conch_client._transport.messages import MODEL_KEEPS_CHANGING, MODEL_REPLACED, NOT_READY
 from conch_client._transport.tokenizers import Tokenizers, tokenizer_requests
 
 if TYPE_CHECKING:

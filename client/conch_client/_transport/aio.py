@@ -16,7 +16,7 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport.limits import GIVEN_UP, SESSION_CLOSED
+from conch_client._transport.messages import GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Limits of calls, and messages of calls that end at one."""
+"""Limits of calls."""
 
 from __future__ import annotations
 
@@ -26,15 +26,6 @@ READ_TIMEOUT_S = 2.0
 
 LOOKUP_EVERY_S = 5.0
 """How often the addresses of a name are looked up, as long as DNS servers let records be kept in a cluster."""
-
-SESSION_CLOSED = "the client is closed; create a new one"
-MODEL_KEEPS_CHANGING = (
-    "the model was replaced again and again while the call ran; try again when the deployment is over"
-)
-GIVEN_UP = "the server does not answer any more; its calls were given up"
-NO_ADDRESSES = "{} has no address now; check the name, or that a server is up"
-MODEL_REPLACED = "no server has this version of the model any more; begin anew with the model's name"
-NOT_READY = "no model became ready in time; see the server's log, or raise timeout_s"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from conch_client._transport.catalog import Catalog, Listing
-from conch_client.routing import Member, Replica, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from conch_contract import ModelInfo, Task
 
     from conch_client._transport.address import Address
+    from conch_client.routing import Member, Replica
 
 Connection = TypeVar("Connection")
 
@@ -54,4 +54,4 @@ def know(
 def seen(member: Member[Server[Connection]]) -> Replica:
     """What the user sees of it."""
     catalog = member.server.catalog
-    return snapshot(member, member.server.address.url, catalog.reading.instances if catalog.is_valid() else {})
+    return member.seen(member.server.address.url, catalog.reading.instances if catalog.is_valid() else {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
 from conch_client.routing.pool import Call, Member, Outcome, Pool
-from conch_client.routing.replica import Replica, snapshot
+from conch_client.routing.replica import Replica
 from conch_client.routing.standing import Standing, State
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "RetryBudget",
     "Standing",
     "State",
-    "snapshot",
 ]

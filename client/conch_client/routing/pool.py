@@ -9,18 +9,21 @@ from itertools import count
 from statistics import median
 from threading import Lock
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
+from conch_client.routing.replica import Replica
 from conch_client.routing.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from conch_client.routing.load import Clock, Task
 
 Server = TypeVar("Server")
+_NONE: Mapping[str, int | None] = MappingProxyType({})
 
 
 class Outcome(str, Enum):
@@ -55,6 +58,18 @@ class Member(Generic[Server]):
         self.standing = Standing(clock, joins=joins)
         self.outcomes: Counter[Outcome] = Counter()
         self.used = 0
+
+    def seen(self, url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
+        """What users see of it now; ``instances`` are those of its models."""
+        return Replica(
+            url,
+            self.standing.state.value,
+            self.load.calls,
+            self.load.tokens,
+            {outcome.value: number for outcome, number in self.outcomes.items()},
+            dict(self.standing.ejections),
+            instances,
+        )
 
 
 @dataclass(slots=True, eq=False)

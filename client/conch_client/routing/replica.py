@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from conch_client.routing.pool import Member
-
-_NONE: Mapping[str, int | None] = MappingProxyType({})
 
 
 class Replica(NamedTuple):
@@ -34,16 +29,3 @@ class Replica(NamedTuple):
     outcomes: Mapping[str, int]
     ejections: Mapping[str, int]
     instances: Mapping[str, int | None]
-
-
-def snapshot(member: Member[Any], url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
-    """A server as it stands now; ``instances`` are those of its models."""
-    return Replica(
-        url,
-        member.standing.state.value,
-        member.load.calls,
-        member.load.tokens,
-        {outcome.value: number for outcome, number in member.outcomes.items()},
-        dict(member.standing.ejections),
-        instances,
-    )

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import orjson
 from conch_client import InvalidInputError, Replica
-from conch_client.routing import Call, Member, Outcome, Pool, snapshot
+from conch_client.routing import Call, Member, Outcome, Pool
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from conch_gateway.backends.upstream_answers import NonsenseError
@@ -63,7 +63,7 @@ class UpstreamServers:
         """Each server as it stands now."""
         # Labels of metrics show no password.
         urls = [str(member.server.base_url.copy_with(userinfo=b"")).rstrip("/") for member in self._pool.members]
-        return list(map(snapshot, self._pool.members, urls))
+        return [member.seen(url) for member, url in zip(self._pool.members, urls, strict=True)]
 
     async def ask(
         self, path: str, body: Mapping[str, object], request_id: str, tokens: int, read: Callable[[bytes], Answer]
