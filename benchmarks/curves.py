@@ -111,9 +111,10 @@ def _chart(panel: Mapping[str, Any], seconds: float, events: Sequence[Mapping[st
     shown = dict(sorted(curves.items(), key=lambda each: -max(value for _, value in each[1]))[:MOST_CURVES])
     most = max((value for curve in shown.values() for _, value in curve), default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    yield f'<text class="title" x="{LEFT}" y="13">{escape(panel["title"])}, {escape(panel["unit"])}</text>'
+    title = ", ".join(filter(None, (panel["title"], panel["unit"])))
+    yield f'<text class="title" x="{LEFT}" y="13">{escape(title)}</text>'
     yield f'<path class="axis" d="M{LEFT} {TOP}V{TOP + height}H{LEFT + width}"/>'
-    yield f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{most:.3g}</text>'
+    yield f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{most:,.{0 if most >= 100 else 2}f}</text>'
     yield f'<text x="{LEFT - 4}" y="{TOP + height}" text-anchor="end">0</text>'
     yield f'<text x="{LEFT + width}" y="{HEIGHT - 6}" text-anchor="end">{seconds:.0f} s</text>'
     for event in events:

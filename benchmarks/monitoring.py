@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 SECONDS, STEP_S, WINDOW = 120, 2, "10s"
-KILLED_AT_S, BURST = 35, (70, 95)
-CALM_CLIENTS, BURST_CLIENTS, PAUSE_S = 6, 48, 0.1
+KILLED_AT_S, BURST = 35, (65, 85)
+CALM_CLIENTS, BURST_CLIENTS, PAUSE_S = 6, 24, 0.1
 MODEL = "all-minilm-l6-v2"
 PANELS = (
     "Requests", "Error rate", "Latency", "Predicted wait", "Queue", "Throughput", "Cache hit rate", "Truncated texts",
@@ -77,7 +77,10 @@ async def main() -> None:
         ],
         "panels": panels,
     }
-    curves.MONITORING.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = re.sub(
+        r"\[\s+([-+.\de]+),\s+([-+.\de]+)\s+\]", r"[\1, \2]", json.dumps(result, indent=1)
+    )  # a point is a line
+    curves.MONITORING.write_text(text + "\n", encoding="utf-8")
 
 
 async def _load(serving: Serving, seconds: float) -> None:
@@ -131,8 +134,8 @@ def _panel(prometheus: Prometheus, title: str, began: float) -> dict[str, Any]:
             points = [[round(at - began, 1), float(f"{float(value):.4g}")] for at, value in each["values"]]
             finite = [point for point in points if math.isfinite(point[1])]
             name = re.sub(r"\{\{(\w+)\}\}", lambda label: each["metric"].get(label[1], ""), legend)  # noqa: B023
-            name = name.replace(MODEL, "").replace("127.0.0.1", "").strip(" -:") or "MiniLM"
-            if finite and "unknown" not in name:
+            name = re.sub(rf"{MODEL}|127\.0\.0\.1:\d+", "", name).strip() or "MiniLM"
+            if finite and each["metric"].get("model", MODEL) == MODEL:
                 found[name] = finite
     return {"title": panel.title, "unit": UNITS[panel.unit], "curves": found}
 
@@ -142,7 +145,7 @@ def _over_seconds(query: str) -> str:
     recorded = {rule["record"]: rule["expr"] for rule in series.rules() if "record" in rule}
     name = re.sub(r"\{.*", "", query)
     query = recorded.get(name, query)
-    return query.replace("$model", ".*").replace("[5m]", f"[{WINDOW}]").replace(dashboard.RATE, WINDOW)
+    return query.replace("$model", MODEL).replace("[5m]", f"[{WINDOW}]").replace(dashboard.RATE, WINDOW)
 
 
 if __name__ == "__main__":
