@@ -37,7 +37,7 @@ from conch_export.model.network import (
     Rotary,
     rotary_frequencies,
 )
-from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.encoder import encoder_graph, with_rounded_positions
 from conch_export.onnx.layout import row_lengths
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
@@ -224,6 +224,8 @@ def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
     """The encoder's graph with the rows in batches."""
     batches = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
     feeds = [_feed(batch) for batch in batches]
+    if precision == "int8":
+        encoder = with_rounded_positions(encoder)
     graph = encoder_graph(encoder)
     if precision == "int8":
         graph = quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))

@@ -141,8 +141,9 @@ def instructor(folder: Path) -> Path:
     pooling = folder / "1_Pooling" / "config.json"
     pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
     tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, **tokens}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    inputs = ["input_ids", "attention_mask"]
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, "model_input_names": inputs}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | tokens))
     stated = {"__version__": {}, "prompts": {"query": "Represent the question: ", "title": "Represent the title: "}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(stated | {"default_prompt_name": "query"}))
     return folder

@@ -17,7 +17,7 @@ from conch_export.families import family_of
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.model.public_models import public_models
-from conch_export.onnx.encoder import as_float16, encoder_graph
+from conch_export.onnx.encoder import as_float16, encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.graph import Graph
@@ -135,6 +135,8 @@ def _packed(description: Description, encoder: Encoder, target: Target, progress
     if target is Target.CUDA:
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, masked=masked, target=target)
+    if description.precision is Precision.INT8:
+        encoder = with_rounded_positions(encoder)
     graph = encoder_graph(encoder, segments=segments, masked=masked)
     if description.precision is Precision.FP32:
         return graph

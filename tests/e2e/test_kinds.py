@@ -134,6 +134,7 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "words": ("cross-encoder", None, None),
         "dense": ("embedding", None, 16),
         "dense-chunks": ("late-chunking", "dense", 16),
+        "instructor": ("embedding", None, 16),
         "nli": ("classification", None, None),
         **dict.fromkeys(LATE, ("multi-vector", None, 16)),
         **{f"{name}-maxsim": ("late-interaction", name, None) for name in LATE},
@@ -380,9 +381,9 @@ def test_prompts_are_read_and_not_pooled_where_the_authors_leave_them_out(
     ask: Callable[..., Any], client: Client, made: dict[str, Path]
 ) -> None:
     model = SentenceTransformer(str(made["instructor"]), device="cpu")
-    for name, prompt in model.prompts.items():
+    for name in ("query", "title"):
         expected = [model.encode(text, prompt_name=name) for text in TEXTS]
-        for options in ({"prompt_name": name}, {"prompt": prompt}):
+        for options in ({"prompt_name": name}, {"prompt": model.prompts[name]}):
             found = client.embed(TEXTS, model="instructor", **options)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         told = ask("/v1/embeddings", model="instructor", input=TEXTS, prompt_name=name)

@@ -213,6 +213,18 @@ def _scaled_norm(attention: Attention) -> Norm | None:
     return norm and replace(norm, scale=norm.scale * factor)
 
 
+def with_rounded_positions(encoder: Encoder) -> Encoder:
+    """The encoder whose short rows meet relative positions in 8 bits, as the rest of an int8 graph does."""
+
+    def rounded(layer: Layer) -> Layer:
+        relative = layer.attention.relative
+        if relative is None:
+            return layer
+        return replace(layer, attention=replace(layer.attention, relative=replace(relative, rounded=True)))
+
+    return replace(encoder, layers=tuple(map(rounded, encoder.layers)))
+
+
 def as_float16(encoder: Encoder) -> Encoder:
     """The encoder with its weights rounded to 16 bits, for targets that compute in them."""
     return with_arrays(encoder, lambda array: array.astype(np.float16))

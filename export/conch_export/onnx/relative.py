@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conch_export.onnx.builder import MICROSOFT
-from conch_export.onnx.distances import TILE_TOKENS
+from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_export.model.arrays import Array
     from conch_export.model.network import RelativePositions
     from conch_export.onnx.builder import GraphBuilder
     from conch_export.onnx.distances import Tile
@@ -36,13 +39,14 @@ class RelativeScores:
 
     def __init__(self, g: GraphBuilder, positions: RelativePositions, scale: float, counts: str) -> None:
         # Whole tiles, of which the last one's surplus is cut off in the end: what it looks up does not matter.
-        self._reach = -(-positions.reach // TILE_TOKENS) * TILE_TOKENS
+        self._reach = -(-max(positions.reach, SHORT_TOKENS) // TILE_TOKENS) * TILE_TOKENS
         rows = np.pad(positions.rows, self._reach - positions.reach, mode="edge")
         self._rows = g.shared("relative.rows", rows)
-        self._keys = g.shared("relative.keys", positions.keys)
-        self._queries = g.shared("relative.queries", positions.queries * scale)
+        tables = positions.keys, positions.queries * scale
+        self._keys, self._queries = g.shared("relative.keys", tables[0]), g.shared("relative.queries", tables[1])
+        self._near = [_Near(g, table, rows) for table in tables] if positions.rounded else []
         self._counts = counts
-        middle = g.int64([[self._reach]])
+        middle = g.int64([[SHORT_TOKENS if self._near else self._reach]])
         self._begins, self._ends = g.node("Sub", middle, counts), g.node("Add", middle, counts)
         heads = g.node("Expand", g.int64([[len(positions.keys)]]), g.node("Shape", counts))
         wide = g.node("Sub", g.node("Add", counts, counts), g.int64([[1]]))
@@ -60,10 +64,14 @@ class RelativeScores:
         count, begin, end, shape = (
             g.node("Gather", each, index) for each in (self._counts, self._begins, self._ends, self._shapes)
         )
-        rows = g.slice(self._rows, begin, end)
-        keys, queries = (g.node("Gather", table, rows, axis=1) for table in (self._keys, self._queries))
-        by_query = _straight(g, _product(g, query, keys), 1, count, shape)
-        by_key = _straight(g, _product(g, key, queries, transposed=True), 1, count, shape)
+        if self._near:
+            tokens = (query, g.node("Transpose", key, perm=[0, 2, 1]))
+            products = [near.met_by(g, each, begin, end) for near, each in zip(self._near, tokens, strict=True)]
+        else:
+            rows = g.slice(self._rows, begin, end)
+            keys, queries = (g.node("Gather", table, rows, axis=1) for table in (self._keys, self._queries))
+            products = [_product(g, query, keys), _product(g, key, queries, transposed=True)]
+        by_query, by_key = (_straight(g, product, 1, count, shape) for product in products)
         first = g.int64([0])
         by_key = g.node("Transpose", g.slice(by_key, first, count, 2), perm=[0, 2, 1])
         return [g.slice(by_query, first, count, 2), by_key]
@@ -96,6 +104,25 @@ class RelativeScores:
         straight = g.slice(straight, g.int64([0]), g.int64([TILE_TOKENS]), 3)
         turned = g.node("Transpose", straight, perm=[0, 3, 1, 2])
         return g.node("Reshape", turned, g.int64([0, 0, -1]))
+
+
+class _Near:
+    """Positions of one kind in 8 bits, one for each distance that occurs in short rows, without steps.
+
+    Half of the time of a product is saved, and its positions are cut out instead of gathered (ADR 24).
+    """
+
+    def __init__(self, g: GraphBuilder, table: Array, rows: NDArray[np.int64]) -> None:
+        middle = len(rows) // 2
+        near = np.asarray(table)[:, rows[middle - SHORT_TOKENS : middle + SHORT_TOKENS]].transpose(0, 2, 1)
+        scale = np.maximum(np.abs(near).max(), np.finfo(np.float32).tiny) / np.float32(127)
+        self._table = g.shared("relative.near", np.rint(near / scale).astype(np.int8))
+        self._scale = g.constant(np.float32(scale))
+
+    def met_by(self, g: GraphBuilder, contents: str, begin: str, end: str) -> str:
+        """FP32 [heads, n, end - begin]: contents FP32 [heads, n, width], rounded with one scale for the row."""
+        positions = g.slice(self._table, begin, end, 2)
+        return g.node("DynamicQuantizeMatMul", contents, positions, self._scale, domain=MICROSOFT)
 
 
 class RelativeTiles:

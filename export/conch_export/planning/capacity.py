@@ -16,7 +16,7 @@ from conch_export.families import family_of
 from conch_export.model.description import Pooling, Precision, StaticModel
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
-from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.encoder import encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import Row, feed
 from conch_export.onnx.lookup import static_graph
 from conch_export.onnx.quantization.calibrate import calibrate
@@ -248,6 +248,8 @@ def _graph(encoder: Encoder | Static, precision: Precision) -> Graph:
     if isinstance(encoder, Static):
         graph = static_graph(encoder)
         return quantize(graph, {}) if precision is Precision.INT8 else graph
+    if precision is Precision.INT8:
+        encoder = with_rounded_positions(encoder)
     graph = encoder_graph(encoder)
     if precision is Precision.FP32:
         return graph

@@ -98,7 +98,7 @@ class Footprint:
         linears += [] if encoder.projection is None else [encoder.projection]
         looked_up = (encoder.embeddings, encoder.positions, encoder.types)
         tables = [_table_bytes(table, precision) for table in looked_up if table is not None]
-        tables += [_relative_bytes(layer.attention) for layer in encoder.layers]
+        tables += [_relative_bytes(layer.attention, precision) for layer in encoder.layers]
         matrices = [_matrix_bytes(linear, precision) for linear in linears]
         return cls(
             tables=sum(tables),
@@ -225,10 +225,13 @@ def _matrix_bytes(linear: Linear, precision: Precision) -> int:
     return int(linear.weight.size) * (1 if precision is Precision.INT8 else _FLOAT_BYTES)
 
 
-def _relative_bytes(attention: Attention) -> int:
-    """Of the relative positions that contents meet, which no precision rounds."""
+def _relative_bytes(attention: Attention, precision: Precision) -> int:
+    """Of the relative positions that contents meet; short rows have rounded ones beside them."""
     positions = attention.relative
-    return 0 if positions is None else (positions.keys.size + positions.queries.size) * _FLOAT_BYTES
+    if positions is None:
+        return 0
+    near = 2 * 2 * SHORT_TOKENS * attention.heads * attention.head_width if precision is Precision.INT8 else 0
+    return (positions.keys.size + positions.queries.size) * _FLOAT_BYTES + near
 
 
 def _table_bytes(table: Array, precision: Precision) -> int:
