@@ -25,7 +25,7 @@ from conch_contract.names import (
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
 from conch_contract.prompts import prompt_length
 from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
-from conch_contract.space import check_space, space_id, space_of
+from conch_contract.space import check_space, space_of
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -65,7 +65,6 @@ __all__ = [
     "prompt_length",
     "queries_name",
     "repeats_a_text",
-    "space_id",
     "space_of",
     "splits_texts",
     "takes_instruction",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,6 @@ from conch_contract.classification import Activation
 from conch_contract.errors import DescriptionError, InvalidInputError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
 from conch_contract.pair_template import is_pair_template, takes_instruction
-from conch_contract.space import space_id
 from conch_contract.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ FORMAT_PARAMETER = "conch_format"
 SPACE_PARAMETER = "space_id"
 """Parameter with the vector space; it follows from the others, and is not read back."""
 
+_LETTERS = 16  # 64 bits: two of a billion spaces share an id with a probability of 3 %
 _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
 _OPTIONAL = (
@@ -129,8 +130,35 @@ class ModelInfo:
 
     @cached_property
     def space_id(self) -> str | None:
-        """The vector space of its answers, see `space.space_id`; None for models without vectors."""
-        return space_id(self)
+        """The space of its vectors as they are served, 16 hexadecimal digits: a name for vectors that can be compared.
+
+        It is the hash of all that gives vectors their meaning: the checkpoint's weights and settings, its tokenizer,
+        what was merged into it, pooling, normalisation, prompts, and the dimension. It does not depend on the model's
+        name, nor on the precision, which moves vectors a little within one space; that is stated beside it.
+
+        None for models without vectors, and for those whose export or upstream does not say what they were made from.
+        The rule never changes for vectors that stay the same: indexes are recorded under it.
+        """
+        if self.dimension is None or self.checkpoint_sha256 is None:
+            return None
+        dense = self.task in (Task.EMBEDDING, Task.LATE_CHUNKING)  # chunks are compared with queries of the other
+        meaning = {
+            "kind": "dense" if dense else str(self.task),
+            "checkpoint": self.checkpoint_sha256,
+            "code": self.code_sha256 or "",
+            "adapter": self.adapter or "",
+            "tokenizer": self.tokenizer_sha256,
+            "pooling": self.pooling or "",
+            "pools_prompt": self.pools_prompt,
+            "normalized": self.normalized,
+            "centred": self.matryoshka_centred,
+            "prompts": dict(self.prompts),
+            "default_prompt": self.default_prompt_name or "",
+            "interaction": self.interaction.to_parameter() if self.interaction else "",
+            "dimension": self.dimension,
+        }
+        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The text to put before each input.

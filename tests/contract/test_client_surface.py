@@ -29,6 +29,7 @@ SURFACE = {
     "Ranking",
     "Replica",
     "ServerError",
+    "SpaceError",
     "SparseVector",
     "Texts",
     "Token",
