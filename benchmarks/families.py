@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HIDDEN, INNER, LAYERS, HEADS, VOCABULARY, LENGTH = 384, 1536, 6, 12, 30522, 512
-ROWS, ROUNDS, SECONDS = 8, 11, 0.7
+ROWS, ROUNDS, SECONDS = 8, 7, 0.6
 _random = np.random.default_rng(0)
 
 
