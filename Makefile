@@ -12,9 +12,15 @@ endif
 
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
 WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
+# One worker more than cores, as those wait for servers (tests/e2e/conftest.py); a group is a file with its servers.
+SLOW_WORKERS := --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
+# Steps that do not depend on each other share the cores; what a step prints comes when it ends.
+TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
+
 .PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench bench-sizes docs clean
+.PHONY: style types layers generated supply-chain fast-tests
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,22 +39,16 @@ serve: $(STAMP) ## set up, export the default models, serve them and say where
 	$(BIN)/conch export --missing
 	$(BIN)/conch serve
 
-# mypy keeps what it knows in .mypy_cache, by the content of files: warm or cold it finds the same.
-quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: about a minute
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
+quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: less than a minute
+	$(TOGETHER) fast-tests types style layers
 
-test: $(STAMP) check ## set up and run every test
-	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
-	$(BIN)/python -m pytest $(WORKERS) tests/integration
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e
+test: $(STAMP) ## set up and run every check and every test
+	$(TOGETHER) types style layers generated supply-chain fast-tests
+	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
 
 test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
 	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest tests/clients/test_clients.py
+	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/test_retrieval.py
 
 test-dependencies: $(STAMP) ## each package with its own extra only, at the lowest and the newest versions allowed
 	$(BIN)/python -m pytest tests/dependencies
@@ -65,13 +65,28 @@ soak: $(STAMP) ## MINUTES of load and faults, every answer checked; then docs/fa
 	$(BIN)/python -m tests.soak --minutes $(MINUTES); status=$$?; $(BIN)/python docs/generate.py; exit $$status
 
 check: $(STAMP) ## style, types, generated pages, bill of materials, known vulnerabilities
+	$(TOGETHER) types style layers generated supply-chain
+
+style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# mypy keeps what it knows in .mypy_cache, by the content of files: warm or cold it finds the same.
+types:
 	$(BIN)/mypy
+
+layers:
 	$(BIN)/lint-imports
+
+generated:
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/conch export --check
+
+supply-chain:
 	$(BIN)/python deploy/supply_chain.py
+
+fast-tests:
+	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
 
 audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 	$(BIN)/python deploy/supply_chain.py --strict

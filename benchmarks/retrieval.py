@@ -1,28 +1,52 @@
-"""Effect of quantization and MaxSim on retrieval: each docstring's first sentence must find the rest of it."""
+"""What quantization costs in retrieval, by mteb's own harness; `results/retrieval.json`.
+
+    python benchmarks/retrieval.py
+
+serves all-MiniLM-L6-v2 in fp32 and in int8 with `conch serve`, and has mteb score the gateways, the graphs in process
+and sentence-transformers: each docstring's first sentence must find the rest of it.
+"""
 
 from __future__ import annotations
 
+import datetime
+import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnxruntime as ort
-from conch_export.onnx.engine import Row
-from conch_export.onnx.layout import REQUEST_ELEMENTS, head_lengths, row_lengths
 from conch_export.verification.texts import docstrings
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import deployments, machine, venvs  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.models import NAME, prepare  # noqa: E402
+from benchmarks.servers import HOST, free_ports  # noqa: E402
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-    from tokenizers import Tokenizer
+    from benchmarks.models import Models
 
-    from benchmarks.engine import Engine
-
+RESULT = ROOT / "benchmarks" / "results" / "retrieval.json"
+WORK = ROOT / ".run" / "benchmarks"
 MAX_LENGTH = 256
-CANDIDATES = 20
+TIMEOUT_S = 1200
+AUTHORS = "sentence-transformers, fp32"
+RERANKED = "int8 through the gateway, the best 20 reranked by MaxSim"
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+
+
+def in_process(precision: str) -> str:
+    """The name of the graphs in a result."""
+    return f"{precision} in process"
+
+
+def through_gateway(precision: str) -> str:
+    """The name of the gateway in a result."""
+    return f"{precision} through the gateway"
 
 
 def question_and_answer(text: str) -> tuple[str, str] | None:
@@ -42,73 +66,75 @@ def pairs() -> tuple[list[str], list[str]]:
     return list(by_query), list(by_query.values())
 
 
-def ndcg(ranks: Sequence[int], depth: int = 10) -> float:
-    """nDCG@10 where one document answers each query: mean of 1 / log2(1 + rank); ranks count from 1, 0 is not found.
+def scores(
+    queries: Sequence[str], documents: Sequence[str], models: Mapping[str, dict[str, Any]]
+) -> tuple[str, dict[str, float]]:
+    """mteb's version, and the nDCG@10 that it gives each model; see `peers/mteb_worker.py` for what a model is.
 
-    Järvelin and Kekäläinen 2002; the ideal gain is 1.
+    Raises:
+        InstallError: mteb cannot be installed.
+        RuntimeError: it failed; the message ends with what it said.
     """
-    gains = [1 / np.log2(1 + rank) if 1 <= rank <= depth else 0.0 for rank in ranks]
-    return float(np.mean(gains))
+    command = [str(venvs.python("mteb", sees_ours=True)), "-m", "benchmarks.peers.mteb_worker"]
+    asked = json.dumps({"queries": queries, "documents": documents, "models": models})
+    caches = {"HF_HOME": str(WORK / "mteb"), "MTEB_CACHE": str(WORK / "mteb")}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        input=asked,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=os.environ | caches | {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"mteb failed: {done.stderr[-2000:]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    return said["mteb"], said["ndcg_at_10"]
 
 
-def dense_order(queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Documents of each query by cosine, best first: [queries, documents]."""
-    return np.argsort(-(queries @ documents.T), axis=1, kind="stable")
+def graphs(models: Models, precision: str) -> dict[str, Any]:
+    """The graphs of a precision as the worker takes them."""
+    paths = {"encoder": models.graph(precision, "encoder"), "head": models.graph(precision, "pooling")}
+    tokenizer = models.checkpoint / "tokenizer.json"
+    return {**{part: str(path) for part, path in paths.items()}, "tokenizer": str(tokenizer), "max_length": MAX_LENGTH}
 
 
-def ranks_of(order: NDArray[np.intp]) -> list[int]:
-    """Return the place of document i in row i, from 1; 0 if it is missing."""
-    found = order == np.arange(len(order))[:, None]
-    return [int(row.argmax()) + 1 if row.any() else 0 for row in found]
-
-
-def retrieval(fp32: Engine, int8: Engine, maxsim: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return nDCG@10 of fp32, of int8, and of int8 with its best 20 reranked by the served MaxSim graph."""
+def measure(models: Models) -> dict[str, Any]:
+    """Score everything on the whole set."""
     queries, documents = pairs()
-    tokenizer.enable_truncation(MAX_LENGTH)
-    rows = [
-        [Row(encoding.ids, encoding.type_ids) for encoding in tokenizer.encode_batch(texts)]
-        for texts in (queries, documents)
-    ]
-    tokenizer.no_truncation()
-    exact, quantized = ([_vectors(engine, part) for part in rows] for engine in (fp32, int8))
-    order = dense_order(*quantized)
-    return {
-        "queries": len(queries),
-        "documents": len(documents),
-        "fp32_ndcg10": ndcg(ranks_of(dense_order(*exact))),
-        "int8_ndcg10": ndcg(ranks_of(order)),
-        "int8_maxsim_ndcg10": ndcg(ranks_of(_reranked(int8, maxsim, rows, order[:, :CANDIDATES]))),
-        "candidates": CANDIDATES,
+    asked: dict[str, dict[str, Any]] = {AUTHORS: {"checkpoint": str(models.checkpoint)}}
+    servers = []
+    try:
+        for precision, repository in (("fp32", models.fp32), ("int8", models.int8)):
+            grpc_port, port = free_ports(2)
+            folder = WORK / f"retrieval-{precision}"
+            folder.mkdir(parents=True, exist_ok=True)
+            servers.append(deployments.conch(repository, folder, grpc_port, port))
+            asked[in_process(precision)] = graphs(models, precision)
+            asked[through_gateway(precision)] = {"url": f"http://{HOST}:{port}", "model": NAME}
+        asked[RERANKED] = {**asked[through_gateway("int8")], "reranker": f"{NAME}-maxsim"}
+        version, found = scores(queries, documents, asked)
+    finally:
+        for server in servers:
+            server.stop()
+    return {"mteb": version, "queries": len(queries), "documents": len(documents), "ndcg_at_10": found}
+
+
+def main() -> None:
+    """Measure and write the result."""
+    result = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": "python benchmarks/retrieval.py",
+        "git": machine.revision(),
+        "machine": machine.machine(),
+        "versions": machine.versions() | venvs.versions("mteb"),
+        **measure(prepare(WORK)),
     }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result["ndcg_at_10"], indent=1))
 
 
-def _vectors(engine: Engine, rows: list[Row]) -> NDArray[np.float32]:
-    return np.concatenate([engine(rows[start : start + 8]) for start in range(0, len(rows), 8)])
-
-
-def _reranked(engine: Engine, maxsim: Path, rows: list[list[Row]], order: NDArray[np.intp]) -> NDArray[np.intp]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(maxsim, options, providers=["CPUExecutionProvider"])
-    queries, documents = ([engine.encoder([row]) for row in part] for part in rows)
-    better = []
-    for query, candidates in zip(queries, order, strict=True):
-        scores = _scores(session, [query, *(documents[i] for i in candidates)])
-        better.append(candidates[np.argsort(-scores, kind="stable")])
-    return np.stack(better)
-
-
-def _scores(session: ort.InferenceSession, tokens: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Scores of all but the first, which is the query."""
-    lengths = [len(one) for one in tokens]
-    total = sum(lengths)
-    inputs = {
-        "token_embeddings": np.concatenate(tokens).ravel(),
-        "attention_mask": np.ones(total, np.int64),
-        **row_lengths(lengths),
-        **head_lengths(lengths, tokens[0].shape[1]),
-        REQUEST_ELEMENTS: np.array([total], np.int32),
-    }
-    scores: NDArray[np.float32] = session.run(None, inputs)[0][1:, 0]
-    return scores
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of one measurement; default 4, quick 1")
     parser.add_argument("--systems", nargs="+", choices=[system.name for system in SYSTEMS], metavar="NAME")
     parser.add_argument("--workloads", nargs="+", choices=workloads.NAMES, metavar="NAME")
-    parser.add_argument("--no-studies", action="store_true", help="leave fidelity and retrieval out")
+    parser.add_argument("--no-studies", action="store_true", help="leave sizes and fidelity out")
     parser.add_argument("--output", type=Path, help="default: results/DATE.json; quick and partial runs: .run/")
     chosen = parser.parse_args(arguments)
     chosen.partial = bool(chosen.quick or chosen.systems or chosen.workloads or chosen.no_studies)

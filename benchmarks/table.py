@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
 from benchmarks import plot, results, targets
 from benchmarks.results import latency_ms, tokens_per_s
+from benchmarks.retrieval import RESULT as RETRIEVAL
 from benchmarks.true_sizes import table as true_sizes
 from benchmarks.workloads import NAMES
 
@@ -19,6 +21,7 @@ INTRODUCTION = """\
 Generated from the newest result by `make docs`; `make bench` measures anew. conch and its peers run on one machine in
 one run, by turns. Columns are texts of mixed, short and uniform lengths, and docstrings of Python's standard library
 ("real"), with the median number of tokens."""
+RETRIEVAL_TITLE = "## Retrieval"
 PEERS = ("infinity", "openvino", "onnxruntime", "sentence-transformers")
 
 
@@ -39,7 +42,12 @@ def pages() -> dict[str, Callable[[], str]]:
     return {
         "docs/benchmarks.svg": lambda: plot.chart(results.load(newest)),
         "docs/benchmarks.md": lambda: "\n".join(
-            [page(results.load(newest), newest.name), f"## Targets\n\n{targets.block()}\n", true_sizes.block()]
+            [
+                page(results.load(newest), newest.name),
+                f"## Targets\n\n{targets.block()}\n",
+                retrieved(),
+                true_sizes.block(),
+            ]
         ),
     }
 
@@ -60,6 +68,22 @@ def page(result: Result, name: str) -> str:
     about = _about(result, name)
     notes = [f"\nNot measured: {line}" for line in missing]
     return "\n".join(["# Benchmarks", "", INTRODUCTION, "", picture, "", *lines, "", about, *notes]) + "\n"
+
+
+def retrieved() -> str:
+    """The part about retrieval, from the result of `retrieval.py`."""
+    if not RETRIEVAL.exists():
+        return f"{RETRIEVAL_TITLE}\n\nNot measured yet: `python benchmarks/retrieval.py` does.\n"
+    result = json.loads(RETRIEVAL.read_text("utf-8"))
+    found: dict[str, float] = result["ndcg_at_10"]
+    lines = [_row(["all-MiniLM-L6-v2", "nDCG@10"]), _row(["---", "---:"])]
+    lines += [_row([name, f"{score:.4f}"]) for name, score in found.items()]
+    about = (
+        f"By mteb {result['mteb']}: {result['queries']:,} queries, {result['documents']:,} documents; the rest of a "
+        "docstring of Python's standard library is to be found by its first sentence "
+        f"(`{result['command']}`, {result['date'][:10]}; [raw numbers](../benchmarks/results/{RETRIEVAL.name}))."
+    )
+    return "\n".join([RETRIEVAL_TITLE, "", *lines, "", about]) + "\n"
 
 
 def _about(result: Result, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
@@ -15,13 +16,18 @@ class InstallError(Exception):
     """A peer cannot be installed here; the message ends with pip's output."""
 
 
-def python(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is made or brought up to date first; raises as `made` does."""
-    return made(PEERS / f".venv-{peer}", PEERS / f"{peer}.txt")
+def python(peer: str, *, sees_ours: bool = False) -> Path:
+    """The interpreter of a peer's environment, which is made or brought up to date first; see `made`."""
+    return made(PEERS / f".venv-{peer}", PEERS / f"{peer}.txt", sees_ours=sees_ours)
 
 
-def made(folder: Path, requirements: Path) -> Path:
+def made(folder: Path, requirements: Path, *, sees_ours: bool = False) -> Path:
     """The interpreter of the environment in a folder, after making it hold what is required and nothing else.
+
+    Args:
+        folder: of the environment.
+        requirements: what is installed into it.
+        sees_ours: whether it finds what is not in it among the packages of this process.
 
     Raises:
         InstallError: pip failed, or took too long.
@@ -33,6 +39,11 @@ def made(folder: Path, requirements: Path) -> Path:
         # Fully pinned, so pip need not resolve; some pins contradict declared requirements and work all the same.
         pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         _run([*pip, "--requirement", str(requirements)])
+        if sees_ours:
+            (packages,) = folder.glob("lib/python*/site-packages")
+            # Python runs such a line at its start; a bare path would be searched without its own .pth files.
+            line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+            (packages / "ours.pth").write_text(line, encoding="utf-8")
         stamp.write_text(wanted, encoding="ascii")
     return interpreter
 

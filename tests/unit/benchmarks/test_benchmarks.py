@@ -73,22 +73,11 @@ def test_rates_of_processes_side_by_side_are_added() -> None:
     assert (both["errors"], both["latency_ms"]["p50"]) == (1, 5.0)
 
 
-def test_ndcg_rewards_the_first_places() -> None:
-    assert retrieval.ndcg([1]) == 1
-    assert retrieval.ndcg([2]) == pytest.approx(1 / math.log2(3))
-    assert retrieval.ndcg([11]) == 0
-    assert retrieval.ndcg([0, 1]) == 0.5
-
-
 def test_the_retrieval_set_is_large_and_the_same_every_time() -> None:
     queries, documents = retrieval.pairs()
 
     assert len(queries) == len(set(queries)) == len(set(documents)) >= 1000
     assert retrieval.pairs() == (queries, documents)
-
-
-def test_ranks_count_from_one() -> None:
-    assert retrieval.ranks_of(np.array([[2, 0, 1], [1, 0, 2], [0, 1, 3]])) == [2, 1, 0]
 
 
 def record(round_: int, system: str, workload: str, rate: float, latency_ms: float = 1.0) -> results.Record:
@@ -158,13 +147,22 @@ def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_bars_are_passed_missed_or_not_measured(result: results.Result) -> None:
-    verdicts = {bar.what: (bar.verdict, bar.measured) for bar in check.bars(result)}
+    verdicts = {bar.what: (bar.verdict, bar.measured) for bar in check.bars(result, {"queries": 1200})}
 
     assert verdicts["Triton / infinity, real"] == ("pass", 10.0)
     assert verdicts["one client: gateway and Triton add, ms"] == ("miss", 4.0)
     assert verdicts["int8 against fp32, mean cosine"] == ("pass", 0.9985)
     assert verdicts["Triton / OpenVINO, mixed"][0] == "not measured"
+    assert verdicts["queries of the retrieval set"][0] == "pass"
     assert verdicts["requests that failed"] == ("pass", 0)
+
+
+def test_a_loss_in_retrieval_is_judged_where_it_was_measured(result: results.Result) -> None:
+    found = {retrieval.in_process("fp32"): 0.5, retrieval.in_process("int8"): 0.49}
+    judged = [bar for bar in check.bars(result, {"ndcg_at_10": found}) if "nDCG" in bar.what]
+
+    assert [bar.verdict for bar in judged] == ["miss", "not measured"]
+    assert judged[0].measured == pytest.approx(0.02)
 
 
 def test_the_table_has_the_medians_and_says_what_was_not_measured(result: results.Result) -> None:
