@@ -111,7 +111,8 @@ class Capacity:
         """Bytes of all instances of the encoder."""
         budget = self.budget
         if self.shares_weights:
-            return budget.weights + self.instances * budget.own
+            # The first instance has a second session, for runs that have the machine to themselves.
+            return budget.weights + self.instances * budget.own + (budget.own - budget.runtime)
         return self.instances * budget.total
 
     @property

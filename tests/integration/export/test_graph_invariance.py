@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from conch_export import Options, Precision
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.onnx.encoder import encoder_graph
+from conch_export.onnx.engine import EncoderGraph, Row
 from conch_export.onnx.layout import row_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from tests.exports import export_once
 from tests.merging import Graphs, Layout, layouts, padded, session, whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.checkpoints import Checkpoints
     from tests.integration.export.conftest import Exports
 
@@ -116,3 +121,17 @@ def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None
     mask = (ids != 0).astype(np.int64)
     rows = {"input_ids": ids, "attention_mask": mask, **row_lengths([8, 4], "attention_mask")}
     assert {values.shape[0] for values in inner.run(sorted(fed), rows)} == {5}
+
+
+@both_precisions
+def test_no_bit_depends_on_the_number_of_threads(tmp_path: Path, precision: str) -> None:
+    # Of true size: onnxruntime does not divide small products.
+    export_once(Options("all-minilm-l6-v2", tmp_path, precision=Precision(precision)))
+    path = tmp_path / "all-minilm-l6-v2.encoder" / "1" / "model.onnx"
+    alone, *others = (EncoderGraph(path, threads) for threads in (1, 2, 5))
+    ids = np.random.default_rng(0).integers(1000, 30000, 300).tolist()
+    for texts in ([ids[:256]], [ids[:100]], [ids[:17]], [ids[:200], ids[200:]]):
+        rows = [Row(text, [0] * len(text)) for text in texts]
+        expected = alone(rows)
+        for graph in others:
+            np.testing.assert_array_equal(graph(rows), expected)

@@ -41,7 +41,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph; Triton logs an exception of this method as the reason why the model is unavailable."""
         folder = Path(args["model_repository"], args["model_version"])
-        self._model = GraphModel.open(json.loads(args["model_config"]), folder, SCRATCH)
+        instance = args["model_instance_name"]
+        self._model = GraphModel.open(json.loads(args["model_config"]), folder, SCRATCH, instance)
         self._inputs = [declared.name for declared in self._model.contract.inputs]
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -80,7 +80,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Contract:
-    """One model's config.pbtxt; `batched` is false for `max_batch_size: 0`."""
+    """One model's config.pbtxt; `batched` is false for `max_batch_size: 0`.
+
+    `preferred` is the instance group that gets a request first where several are idle; empty where all are equal.
+    """
 
     name: str
     instances: int
@@ -91,6 +94,7 @@ class Contract:
     parameters: Mapping[str, str]
     graph_level: int
     file_name: str
+    preferred: str = ""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Contract:
@@ -99,9 +103,10 @@ class Contract:
         sources = {o["target_name"][0]: _scatter_source(o) for o in config.get("batch_output", ())}
         parameters = {key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()}
         own_length = parameters.get(OWN_LENGTH)
+        groups = config.get("instance_group", ())
         return cls(
             name=config["name"],
-            instances=sum(int(group.get("count", 1)) for group in config.get("instance_group", ())),
+            instances=sum(int(group.get("count", 1)) for group in groups),
             batched=int(config["max_batch_size"]) > 0,
             inputs=tuple(
                 Input(i["name"], i["data_type"], _dims(i), bool(i.get("allow_ragged_batch")), i["name"] == own_length)
@@ -118,7 +123,12 @@ class Contract:
             parameters=parameters,
             graph_level=int(config.get("optimization", {}).get("graph", {}).get("level", 0)),
             file_name=config.get("default_model_filename") or "model.onnx",
+            preferred=min(groups, key=_priority)["name"] if len({_priority(group) for group in groups}) > 1 else "",
         )
+
+
+def _priority(group: Mapping[str, Any]) -> int:
+    return int(group.get("rate_limiter", {}).get("priority", 0))
 
 
 def _dims(tensor: Mapping[str, Any]) -> tuple[int, ...]:

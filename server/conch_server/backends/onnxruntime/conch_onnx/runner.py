@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    import onnxruntime as ort
     from numpy.typing import NDArray
+
+    from .wide import Session
 
     Tensors = Mapping[str, NDArray[Any]]
 
@@ -34,19 +35,19 @@ class RequestError(Exception):
 class GraphModel:
     """A graph and its configuration; not safe for concurrent calls (each Triton instance has its own)."""
 
-    def __init__(self, contract: Contract, session: ort.InferenceSession) -> None:
+    def __init__(self, contract: Contract, session: Session) -> None:
         self.contract = contract
         self._session = session
 
     @classmethod
-    def open(cls, config: Mapping[str, Any], version_folder: Path, scratch: Path) -> GraphModel:
+    def open(cls, config: Mapping[str, Any], version_folder: Path, scratch: Path, instance: str = "") -> GraphModel:
         """Load the model that Triton's JSON `config` describes; raise ConfigError, prefixed with the model's name.
 
-        What all instances of models share is written below the folder `scratch`.
+        What all instances of models share is written below the folder `scratch`; `instance` is Triton's name of this.
         """
         try:
             contract = Contract.from_config(config)
-            return cls(contract, open_session(contract, version_folder, scratch))
+            return cls(contract, open_session(contract, version_folder, scratch, instance))
         except ConfigError as error:
             raise ConfigError(f"model '{config.get('name')}': {error}") from error
 

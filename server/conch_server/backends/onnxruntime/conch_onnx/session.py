@@ -11,9 +11,12 @@ import onnxruntime as ort
 from .batching import BATCH_INPUTS
 from .contract import TYPES, ConfigError, Contract, Output
 from .packed import packed
+from .wide import WideWhenAlone
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .wide import Session
 
 # Names, defaults and the odd numbering are those of Triton's onnxruntime backend (src/onnxruntime.cc, ModelState).
 GRAPH_LEVELS = {
@@ -24,27 +27,39 @@ GRAPH_LEVELS = {
 BOOLEANS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
-def open_session(contract: Contract, version_folder: Path, scratch: Path) -> ort.InferenceSession:
+def open_session(contract: Contract, version_folder: Path, scratch: Path, instance: str) -> Session:
     """Load the model's graph; raise ConfigError if it is missing or does not match config.pbtxt.
 
-    Packed weights that instances share are written below the folder `scratch`.
+    What instances share is below the folder `scratch`: packed weights, and the file by which they know of each other.
+    `instance` is Triton's name of this one.
     """
     path = version_folder / contract.file_name
     if path.is_dir():
         path /= "model.onnx"
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; run `conch export` for this model")
-    path = packed(path, contract.instances, scratch / contract.name, lambda: session_options(contract))
-    session = ort.InferenceSession(str(path), session_options(contract), providers=["CPUExecutionProvider"])
-    _return_free_memory()
-    check_agreement(contract, session.get_inputs(), session.get_outputs())
-    return session
+    options = session_options(contract)
+    graph = packed(path, contract.instances, scratch / contract.name, lambda: session_options(contract))
+    opened = _opened(graph, options)
+    check_agreement(contract, opened.get_inputs(), opened.get_outputs())
+    session: Session = opened
+    if graph == path:
+        return session
+    wide = None
+    if options.intra_op_num_threads and contract.preferred and instance.startswith(f"{contract.preferred}_"):
+        options.intra_op_num_threads *= contract.instances
+        # Between two operators other processes get the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wide = _opened(graph, options)
+    return WideWhenAlone(session, wide, scratch / "computing")
 
 
-def _return_free_memory() -> None:
-    """Give the system what opening a graph has freed, which the C library keeps for each instance otherwise."""
+def _opened(graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    # What opening a graph has freed goes back to the system; the C library would keep it for each instance.
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
+    return session
 
 
 def session_options(contract: Contract) -> ort.SessionOptions:
