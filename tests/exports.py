@@ -13,15 +13,33 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from conch_export import Options, export
+from conch_export import Options, Precision, export, plan
 from conch_export.sources.finder import resolve
 from filelock import FileLock
+
+from tests.checkpoints import ADAPTERS
+
+if TYPE_CHECKING:
+    from tests.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / ".cache" / "exports"
 GENERATIONS = 3
 """Of code and libraries; those used before are taken away."""
+ONE_CORE = plan(cores=1)
+"""The plan of small models, also where nothing serves them, so that tests of graphs and of servers share exports."""
+WITH_MAXSIM = ("bert", "xlm_roberta", "roformer")
+
+
+def options_of(
+    checkpoints: Checkpoints, kind: str, repository: Path, precision: str = "fp32", **chosen: Any
+) -> Options:
+    """Options for `Checkpoints.KIND`, which becomes the model `KIND-PRECISION` unless `chosen` says otherwise."""
+    options = Options(str(getattr(checkpoints, kind)()), repository, name=f"{kind}-{precision}", plan=ONE_CORE)
+    standard: dict[str, Any] = {"precision": Precision(precision), "adapter": ADAPTERS.get(kind)}
+    return replace(options, **{**standard, "late_interaction": kind in WITH_MAXSIM or None, **chosen})
 
 
 def export_once(options: Options) -> None:

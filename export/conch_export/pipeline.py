@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from conch_contract import KNOWN_ANSWER, REPORT, SPACE_PARAMETER
@@ -149,5 +150,6 @@ def _spaces(configs: Mapping[str, ModelConfig]) -> dict[str, str]:
     return {name: space.string_value for name, space in spaces.items() if space is not None}
 
 
+@cache
 def _version(distribution: str) -> str:
     return importlib.metadata.version(distribution)

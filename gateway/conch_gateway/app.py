@@ -42,6 +42,7 @@ from conch_gateway.telemetry.replicas import ReplicaMetrics
 if TYPE_CHECKING:
     from conch_gateway.shared.gateways import Shared
 
+_VERSION = version("conch")
 _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
@@ -75,7 +76,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
-        version=version("conch"),
+        version=_VERSION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,17 +15,28 @@ from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.checkpoints import Checkpoints
 
 
-LONGEST = ("test_soak.py", "test_triton_lifecycle.py")
+HERE = Path(__file__).parent
+LONGEST = ("test_soak.py", "test_triton_lifecycle.py", "test_live_models.py", "test_families.py", "test_kinds.py")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: much of the time that these tests take they wait for servers."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, one worker each; begun last, the other workers would wait for them."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Keep a file with its servers on one worker, and begin with the longest: begun last, they would be waited for."""
+    here = [item for item in items if item.path.parent == HERE]
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group(item.path.name))
+    longest = {name: [item for item in here if item.path.name == name] for name in LONGEST}
+    first = [item for of_file in longest.values() for item in of_file]
+    begun = set(first)
+    items[:] = [*first, *(item for item in items if item not in begun)]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -10,14 +10,13 @@ import pytest
 import torch
 import transformers
 from conch_client import Client
-from conch_export import Options, Precision, plan
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import family_of
 from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
 from tests.checkpoints import ADAPTERS
-from tests.exports import export_once
+from tests.exports import export_once, options_of
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -46,14 +45,9 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         # transformers copies code before it runs it, by default below the user's home.
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        for name in (*FAMILIES, *WITHOUT):
-            chosen: dict[str, Any] = {
-                "precision": Precision.FP32,
-                "plan": plan(cores=1),
-                "trust_remote_code": WITHOUT.get(name, False),
-                "adapter": ADAPTERS.get(name),
-            }
-            export_once(Options(str(getattr(checkpoints, name)()), repository, name=name, **chosen))
+        for kind in (*FAMILIES, *WITHOUT):
+            trusted = WITHOUT.get(kind, False)
+            export_once(options_of(checkpoints, kind, repository, trust_remote_code=trusted))
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
         yield serving.grpc_url, serving.url
 
@@ -74,15 +68,16 @@ def test_a_family_is_served_with_its_own_vectors(
     served: tuple[str, str], checkpoints: Checkpoints, family: str
 ) -> None:
     triton, gateway = served
+    model = f"{family}-fp32"
     with Client(triton) as client:
-        ids = client.tokenize(TEXTS, model=family)
-        vectors = client.embed(TEXTS, model=family)
-        limit = client.model(family).max_length
+        ids = client.tokenize(TEXTS, model=model)
+        vectors = client.embed(TEXTS, model=model)
+        limit = client.model(model).max_length
     assert max(map(len, ids)) >= min(limit, 257)  # longer than one tile of attention where the model takes it
     wanted = expected(Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, "")), ids, family)
     np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
 
-    answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": family, "input": TEXTS}, timeout=60).json()
+    answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": model, "input": TEXTS}, timeout=60).json()
     np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)
     assert answer["usage"]["prompt_tokens"] == sum(map(len, ids))
 
@@ -94,10 +89,10 @@ def test_a_model_without_a_family_is_served_with_its_own_vectors(
     folder = getattr(checkpoints, name)()
     model = AbacusModel.from_pretrained(folder) if WITHOUT[name] else transformers.AutoModel.from_pretrained(folder)
     with Client(served[0]) as client:
-        ids = client.tokenize(TEXTS, model=name)
+        ids = client.tokenize(TEXTS, model=f"{name}-fp32")
     with torch.inference_mode():
         rows = [torch.tensor([row]) for row in ids]
         means = [model(row, torch.ones_like(row)).last_hidden_state[0].mean(0) for row in rows]
     wanted = torch.nn.functional.normalize(torch.stack(means)).numpy()
-    answer = httpx.post(f"{served[1]}/v1/embeddings", json={"model": name, "input": TEXTS}, timeout=60).json()
+    answer = httpx.post(f"{served[1]}/v1/embeddings", json={"model": f"{name}-fp32", "input": TEXTS}, timeout=60).json()
     np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)

@@ -16,13 +16,13 @@ import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
-from conch_export import Options, Overrides, Precision, plan
+from conch_export import Options, Overrides, Precision
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from tritonclient.grpc.service_pb2 import ModelStatisticsRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from tests import head_checkpoints, lookup_checkpoints
-from tests.exports import export_once
+from tests.exports import ONE_CORE, export_once
 from tests.late_interaction import ColBert
 from tests.serving import Serving
 
@@ -81,7 +81,7 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     }
     for name, checkpoint in made.items():
         late_interaction = True if name == "m3" else None
-        chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1))
+        chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=ONE_CORE)
         chosen = replace(chosen, late_interaction=late_interaction, overrides=overrides.get(name, Overrides()))
         export_once(chosen)
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:

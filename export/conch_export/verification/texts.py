@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MODULES = (
     "argparse", "asyncio", "base64", "bisect", "calendar", "codecs", "collections", "concurrent.futures",
@@ -18,7 +23,8 @@ _MODULES = (
 )  # fmt: skip
 
 
-def docstrings() -> list[str]:
+@cache
+def docstrings() -> tuple[str, ...]:
     """Distinct documentation strings, in an order that depends only on the Python version; about 3,000."""
     found: dict[str, None] = {}
     for name in _MODULES:
@@ -32,10 +38,10 @@ def docstrings() -> list[str]:
                 else [item]
             )
             found.update(dict.fromkeys(filter(None, map(_docstring, members))))
-    return list(found)
+    return tuple(found)
 
 
-def spread(texts: list[str], count: int) -> list[str]:
+def spread(texts: Sequence[str], count: int) -> list[str]:
     """`count` of the texts, evenly from the shortest to the longest."""
     ordered = sorted(texts, key=len)
     step = max(1, (len(ordered) - 1) / max(1, count - 1))

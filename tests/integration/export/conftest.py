@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from conch_export import Options, Overrides, Pooling, Precision
+from conch_export import Overrides, Pooling
 
-from tests.checkpoints import ADAPTERS
-from tests.exports import export_once
+from tests.exports import export_once, options_of
 from tests.hub import LocalHub, only_hub
 from tests.merging import Published
 
@@ -31,20 +30,12 @@ class Exports:
     def __call__(
         self, kind: str, precision: str = "fp32", pooling: str | None = None, *, normalize: bool | None = None
     ) -> Published:
-        """The published model of `Checkpoints.KIND` in a repository of its own; embedders with a MaxSim reranker."""
+        """The published model of `Checkpoints.KIND` in a repository of its own."""
         name = "-".join(filter(None, [kind, precision, pooling, "raw" if normalize is False else ""]))
         if name not in self._made:
-            checkpoint = getattr(self._checkpoints, kind)()
-            options = Options(
-                str(checkpoint),
-                self._folder / name,
-                name=name,
-                precision=Precision(precision),
-                late_interaction="cross_encoder" not in kind,
-                adapter=ADAPTERS.get(kind),
-                overrides=Overrides(pooling=Pooling(pooling) if pooling else None, normalize=normalize),
-            )
-            export_once(options)
+            overrides = Overrides(pooling=Pooling(pooling) if pooling else None, normalize=normalize)
+            chosen: dict[str, Any] = {"name": name, "overrides": overrides}
+            export_once(options_of(self._checkpoints, kind, self._folder / name, precision, **chosen))
             self._made[name] = Published(self._folder / name, name)
         return self._made[name]
 

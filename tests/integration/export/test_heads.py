@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from tests import head_checkpoints
-from tests.exports import export_once
+from tests.exports import ONE_CORE, export_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,8 @@ def serve(tmp_path: Path) -> Callable[..., Served]:
     def serve(checkpoint: Path, precision: str = "fp32", **options: Any) -> Served:
         overrides = Overrides(**options.pop("overrides", {}))
         repository = tmp_path / f"repository-{precision}"
-        chosen = Options(str(checkpoint), repository, precision=Precision(precision), overrides=overrides, **options)
+        options = {"precision": Precision(precision), "plan": ONE_CORE, "overrides": overrides, **options}
+        chosen = Options(str(checkpoint), repository, **options)
         export_once(chosen)
         return Served(repository, public_name(chosen))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from conch_export import Options, Precision
 
 from tests import head_checkpoints
-from tests.exports import export_once
+from tests.exports import ONE_CORE, export_once
 from tests.merging import _feed, padded, session, vectors_for
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     }
     for name, checkpoint in checkpoints.items():
         late_interaction = True if name == "m3" else None
-        precision = Precision(request.param)
-        export_once(Options(str(checkpoint), folder / "models", precision=precision, late_interaction=late_interaction))
+        chosen = Options(str(checkpoint), folder / "models", precision=Precision(request.param), plan=ONE_CORE)
+        export_once(replace(chosen, late_interaction=late_interaction))
     return folder / "models"
 
 
