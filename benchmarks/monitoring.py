@@ -32,7 +32,7 @@ from tests.exports import export_once
 from tests.serving import Serving, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
 SECONDS, STEP_S, WINDOW = 120, 2, "10s"
 KILLED_AT_S, BURST = 35, (65, 85)
@@ -112,7 +112,7 @@ async def _clients(serving: Serving, count: int, pause_s: float, seconds: float)
         await asyncio.gather(*map(client, range(count)))
 
 
-def _request(http: httpx.AsyncClient, chance: random.Random, texts: list[str]) -> Awaitable[httpx.Response]:
+def _request(http: httpx.AsyncClient, chance: random.Random, texts: Sequence[str]) -> Awaitable[httpx.Response]:
     kind = chance.random()
     if kind < 0.1:
         documents = [text[:300] for text in chance.sample(texts, 20)]
