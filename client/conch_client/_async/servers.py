@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_LATE = 1.5
+
 
 class AsyncServers:
     """Connections, readings and the choice among them."""
@@ -203,13 +205,17 @@ class AsyncServers:
             raise next(failure for failure in failures if failure is not None)
 
     async def _try_to_read(self, member: Member[Server[Connection]], deadline: Deadline) -> ConchError | None:
-        server = member.server
+        server, asked_at = member.server, time.monotonic()
+        timeout_s = min(limit.READ_TIMEOUT_S, deadline.remaining_s())
         try:
-            await self._read_one(server, Deadline(min(limit.READ_TIMEOUT_S, deadline.remaining_s())))
+            await self._read_one(server, Deadline(timeout_s))
+        except DeadlineExceededError as failure:
+            if _is_telling(member, asked_at, timeout_s):
+                self._lose(member, "unreadable")
+            return UnavailableError(str(failure))  # one server that hangs is not the end of a call's time
         except ConchError as failure:
             self._lose(member, "unreadable")
-            # One server that hangs is not the end of a call's time.
-            return UnavailableError(str(failure)) if isinstance(failure, DeadlineExceededError) else failure
+            return failure
         member.load.parallel = max((count or 1 for count in server.catalog.reading.instances.values()), default=1)
         return None
 
@@ -290,7 +296,7 @@ class AsyncServers:
             request = pb.ServerReadyRequest()
             answer = await server.connection.call("ServerReady", request, Deadline(limit.PROBE_TIMEOUT_S))
         except DeadlineExceededError:
-            if member.load.finished_at < asked_at:  # a busy server may be late, but it makes progress
+            if _is_telling(member, asked_at, limit.PROBE_TIMEOUT_S):
                 await self._give_up(member, "hangs")
             return
         except ConchError:
@@ -315,3 +321,11 @@ class AsyncServers:
             member.standing.stay_out()
         else:
             member.standing.take_out(reason)
+
+
+def _is_telling(member: Member[Server[Connection]], asked_at: float, timeout_s: float) -> bool:
+    """Whether a server that has not answered in time hangs.
+
+    One that is busy makes progress meanwhile. And where the time-out itself came late, it is this process that hangs.
+    """
+    return member.load.finished_at < asked_at and time.monotonic() - asked_at < _LATE * timeout_s
