@@ -20,21 +20,22 @@ def block() -> str:
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    cost, machine, clients = result["cost"], result["machine"], result["clients"]
+    parts, machine, clients = result["parts"], result["machine"], result["clients"]
+    runs, cost = parts["stand-ins"]["runs"], parts["stand-ins"]["cost"]
     yield (
         f"{clients} clients in a closed loop on stand-ins that do one call after another in {result['call_ms']:g} ms; "
         "a slow one takes five times as long, and one is stopped (`SIGSTOP`) or killed after a third of the time."
     )
     yield ""
     head: tuple[str, ...] = ("servers", "choice", "calls/s", "p50 ms", "p99 ms", "longest ms", "failed")
-    yield from _table(head, map(_run, result["stand_ins"]))
+    yield from _table(head, map(_run, runs))
     yield ""
     yield (
         f"A single call through eight addresses takes {cost['eight_ms']:.2f} ms at the median, through one "
         f"{cost['one_ms']:.2f} ms, to servers that answer at once."
     )
     yield ""
-    if tritons := result["tritons"]:
+    if tritons := parts.get("tritons"):
         yield (
             f"Three embedded Tritons behind one gateway, {clients} clients, each answer compared with its known "
             f"vectors: {tritons['requests']} requests in {tritons['seconds']:.0f} s, {tritons['wrong']} wrong, "
@@ -44,7 +45,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         head = ("meanwhile", "requests", "p50 ms", "p99 ms", "longest ms", "out after s")
         yield from _table(head, map(_step, tritons["steps"]))
         yield ""
-    others = max(run["others_cores"] for run in result["stand_ins"])
+    others = max(run["others_cores"] for run in [*runs, *parts.values()] if "others_cores" in run)
     yield (
         f"Measured with `{result['command']}` on {result['date'][:10]}: {machine['cores']} cores ({machine['cpu']}), "
         f"of which other work took up to {others:.1f}; grpcio {result['versions']['grpcio']}."

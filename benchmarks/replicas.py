@@ -1,6 +1,6 @@
 """Calls that several servers share: our choice beside gRPC's own policies, and what faults cost.
 
-    python benchmarks/replicas.py [--seconds 10] [--no-tritons]
+    python benchmarks/replicas.py [--seconds 10] [--only stand-ins|tritons]
 
 writes `results/replicas.json`:
 
@@ -44,7 +44,7 @@ from tests.replicas import Load, Replicas, export_versions, vectors_of  # noqa: 
 from tests.serving import free_ports  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 RESULT = ROOT / "benchmarks" / "results" / "replicas.json"
 CLIENTS, CALL_MS, SLOW, TIMEOUT_S = 32, 20.0, 5, 5.0
@@ -73,10 +73,12 @@ async def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--no-tritons", action="store_true")
+    parser.add_argument("--only", choices=PARTS, help="leave the other part as it was measured before")
     options = parser.parse_args()
-    before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    result: dict[str, Any] = {
+    parts: dict[str, Any] = json.loads(RESULT.read_text())["parts"] if RESULT.exists() else {}
+    for name in [options.only] if options.only else PARTS:
+        parts[name] = await PARTS[name](options.seconds)
+    result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
         "git": revision(),
@@ -84,13 +86,7 @@ async def main() -> None:
         "versions": versions(),
         "clients": CLIENTS,
         "call_ms": CALL_MS,
-        "stand_ins": [
-            await stand_ins(name, policy, options.seconds)
-            for name in SCENARIOS
-            for policy in (POLICIES if name != "one" else ["conch"])
-        ],
-        "cost": await cost(),
-        "tritons": before.get("tritons") if options.no_tritons else await tritons(),
+        "parts": parts,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -114,7 +110,17 @@ def service_config(policy: Any) -> Iterator[None]:
         yield
 
 
-async def stand_ins(scenario: str, policy: str, seconds: float) -> dict[str, Any]:
+async def stand_ins(seconds: float) -> dict[str, Any]:
+    """Measure every policy, and what the choice costs."""
+    runs = [
+        await run(scenario, policy, seconds)
+        for scenario in SCENARIOS
+        for policy in (POLICIES if scenario != "one" else ["conch"])
+    ]
+    return {"runs": runs, "cost": await cost()}
+
+
+async def run(scenario: str, policy: str, seconds: float) -> dict[str, Any]:
     """Load stand-ins, of which the last is a process of its own."""
     times, number = SCENARIOS[scenario]
     ports = free_ports(len(times))
@@ -134,7 +140,7 @@ async def stand_ins(scenario: str, policy: str, seconds: float) -> dict[str, Any
         for process in processes:
             process.kill()
             process.wait()
-    measured = {"scenario": scenario, "policy": policy, "others_cores": disturbance.cores(), **seen.summary(seconds)}
+    measured = {"scenario": scenario, "policy": policy, "others_cores": disturbance.cores(), **seen.summary()}
     sys.stdout.write(f"{measured}\n")
     return measured
 
@@ -151,9 +157,11 @@ class _Seen:
     def __init__(self) -> None:
         self._seconds: list[float] = []
         self._failed: Counter[str] = Counter()
+        self._elapsed_s = 0.0
 
     async def load(self, client: AsyncClient, info: Any, seconds: float) -> None:
-        ends_at = time.perf_counter() + seconds
+        started = time.perf_counter()
+        ends_at = started + seconds
 
         async def ask_on() -> None:
             while (began := time.perf_counter()) < ends_at:
@@ -164,11 +172,12 @@ class _Seen:
                 self._seconds.append(time.perf_counter() - began)
 
         await asyncio.gather(*(ask_on() for _ in range(CLIENTS)))
+        self._elapsed_s = time.perf_counter() - started
 
-    def summary(self, seconds: float) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         failed = sum(self._failed.values())
         return {
-            "calls_per_s": round((len(self._seconds) - failed) / seconds, 1),
+            "calls_per_s": round((len(self._seconds) - failed) / self._elapsed_s, 1),
             "failed": failed,
             "errors": dict(self._failed),
             **_latencies(self._seconds),
@@ -204,8 +213,8 @@ async def cost(calls: int = 3000) -> dict[str, float]:
     return {**measured, "routing_ms": round(medians[8] - medians[1], 3)}
 
 
-async def tritons() -> dict[str, Any]:
-    """Let things befall three Tritons under load."""
+async def tritons(_: float) -> dict[str, Any]:
+    """Let things befall three Tritons under load, however long that takes."""
     with tempfile.TemporaryDirectory(prefix="conch-replicas-") as name:
         folder = Path(name)
         replicas = Replicas(export_versions(Checkpoints(folder / "checkpoints"), folder), folder)
@@ -238,6 +247,8 @@ async def tritons() -> dict[str, Any]:
             "others_cores": disturbance.cores(),
         }
 
+
+PARTS: dict[str, Callable[[float], Awaitable[dict[str, Any]]]] = {"stand-ins": stand_ins, "tritons": tritons}
 
 if __name__ == "__main__":
     uvloop.run(main())

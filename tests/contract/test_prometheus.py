@@ -47,6 +47,7 @@ def selector(name: str, **labels: str) -> str:
 
 GATEWAY = {"job": "conch-gateway", "instance": "gateway:8080"}
 TRITON = {"job": "conch-triton", "instance": "triton:8002"}
+REPLICA = {"backend": "triton", "replica": "triton-1:8001"}
 MODEL = {"model": "m"}
 
 
@@ -71,6 +72,12 @@ CASES = {
     "ConchQueue": Case(slowing("conch_gateway_phase_seconds", model="m", phase="queue"), 28, 60, MODEL),
     "ConchPredictedWait": Case(
         {selector("conch_gateway_predicted_wait_seconds", **GATEWAY, model="m"): "0x5 8x10 0.1x10"}, 12, 18, MODEL
+    ),
+    "ConchReplicaOut": Case(
+        {selector("conch_gateway_replica_state", **GATEWAY, **REPLICA, state="serving"): "1x5 0x10 1x10"},
+        9,
+        18,
+        REPLICA,
     ),
     "ConchCacheHitsFell": Case(
         {

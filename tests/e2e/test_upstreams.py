@@ -52,6 +52,14 @@ def behind(triton: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield serving
 
 
+@pytest.fixture(scope="module")
+def second(triton: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Another gateway that has the same models."""
+    settings = {"CONCH_TRITON_URL": triton, "CONCH_API_KEYS": f"front:{KEY}"}
+    with Serving(None, tmp_path_factory.mktemp("second"), **settings) as serving:
+        yield serving
+
+
 @pytest.fixture
 async def own(behind: Serving) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway behind."""
@@ -60,13 +68,14 @@ async def own(behind: Serving) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def front(behind: Serving, triton: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the gateway in front, whose `far-many` and `far-pairs` are models of the one behind."""
+async def front(behind: Serving, second: Serving, triton: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway in front, whose `far-many` and `far-pairs` are of the one behind; `both` of two."""
     at = f'url = "{behind.url}/v1"\napi_key_env = "KEY_OF_BEHIND"\n{CALLS}'
     (tmp_path / "models.toml").write_text(
         f'[far-many]\nmodel = "many"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
         f'[far-pairs]\nmodel = "pairs"\ntask = "rerank"\n{at}\n'
         f'[far-maxsim]\nmodel = "many"\ntask = "rerank"\n{at}\n'
+        f'[both]\nmodel = "many"\nurl = ["{behind.url}/v1", "{second.url}/v1"]\napi_key_env = "KEY_OF_BEHIND"\n'
     )
     settings = {
         "CONCH_TRITON_URL": triton,
@@ -171,6 +180,25 @@ async def test_a_query_is_answered_beside_a_long_list(front: httpx.AsyncClient) 
     await answered(front, "/v1/embeddings", model="far-many", input="a query")
     assert not working.done()
     await working
+
+
+async def test_two_behind_share_the_work_and_one_that_dies_fails_no_request(
+    front: httpx.AsyncClient, own: httpx.AsyncClient, second: Serving
+) -> None:
+    texts = [f"text {number}" for number in range(40)]
+    expected = await answered(own, "/v1/embeddings", model="many", input=texts)
+
+    async def ask(place: int) -> None:
+        given = await answered(front, "/v1/embeddings", model="both", input=texts[place])
+        np.testing.assert_allclose(given["data"][0]["embedding"], expected["data"][place]["embedding"], atol=1e-5)
+
+    await asyncio.gather(*map(ask, range(20)))
+    page = (await front.get("/metrics")).text
+    assert len(re.findall(r'replica_ended_total\{backend="both",outcome="answered"', page)) == 2
+    asked = asyncio.gather(*map(ask, range(20, 40)))
+    await asyncio.to_thread(second.kill)
+    await asked
+    await asyncio.to_thread(second.start)
 
 
 async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
