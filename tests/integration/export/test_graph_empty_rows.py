@@ -63,7 +63,13 @@ FAMILIES = [
 ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp32", "int8")]
 ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]
 ENCODERS += ["row by row fp32", "row by row int8"]
-HEADS = [*(pooling.value for pooling in Pooling), "classifier", "maxsim", "maxsim with skipped tokens"]
+HEADS = [
+    *(pooling.value for pooling in Pooling),
+    "mean without prompts",
+    "classifier",
+    "maxsim",
+    "maxsim with skipped tokens",
+]
 HEADS += ["chunks", "projection", "lexical", "vocabulary fp32", "vocabulary int8"]
 LONG = 170
 """Longer than rows that attend all at once."""
@@ -135,6 +141,9 @@ def head_at(kind: str, folder: Path) -> Path:
             graph = quantize(graph, calibrate(whole, [taken(whole, head_feed([60] * 5))]))
         return graph.save(folder)
     graphs: dict[str, Callable[[], Graph]] = {
+        "mean without prompts": lambda: pooled_graph(
+            HIDDEN, Pooled(Pooling.MEAN, (Dense(layer), Unit()), pools_prompt=False), "embedding", 5
+        ),
         "classifier": lambda: pooled_graph(HIDDEN, Pooled(Pooling.CLS, (Dense(layer, "tanh"),)), "score", 5),
         "chunks": lambda: chunks_graph(HIDDEN, Pooled(Pooling.MEAN, (Dense(layer), Unit())), 5),
         "maxsim": lambda: maxsim_graph(HIDDEN),
