@@ -27,6 +27,7 @@ from conch_server import ServerSettings
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import curves, replica_table
 from benchmarks import table as benchmarks
+from benchmarks.simulation import page as scale
 from deploy import generated as deployment
 from deploy.grafana import dashboard
 from docs import monitoring, python_api, sync_client
@@ -250,6 +251,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "CONTRIBUTING.md": {"smallest-family": smallest_family},
     "docs/autoscaling.md": {"burst": curves.burst},
     "docs/monitoring.md": {"picture": curves.block, "metrics": monitoring.metrics, "alerts": monitoring.alerts},
+    "docs/scale.md": scale.blocks(),
 }
 PAGES: dict[str, Callable[[], str]] = {
     "docs/openapi.json": openapi,
@@ -265,6 +267,7 @@ PAGES: dict[str, Callable[[], str]] = {
     **{name: partial(with_blocks, name) for name in BLOCKS},
     **benchmarks.pages(),
     **curves.pages(),
+    **scale.pages(),
 }
 
 

@@ -1,4 +1,4 @@
-"""`conch bench`: throughput and latency of a served embedding model."""
+"""`conch bench`: throughput and latency of a served embedding model, under one load or as a profile of many."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from conch.console import facts, fail, stderr, stdout
+from conch.console import facts, fail, stderr, stdout, steps
 from conch.load.closed_loop import Load, closed_loop
 from conch.load.texts import Lengths, file_texts, synthetic_texts
+from conch.options import named_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conch.capacity.profile import Profile
     from conch.load.target import Target
 
 WARM_UP_S = 1.0
 
 
 def bench(
+    context: typer.Context,
     url: Annotated[
         str, typer.Argument(help="Triton's HOST:PORT for gRPC, or http://HOST:PORT of a gateway.")
     ] = "http://127.0.0.1:8080",
@@ -37,8 +40,26 @@ def bench(
     texts: Annotated[Path | None, typer.Option(help="File with a text in every line, instead of --lengths.")] = None,
     duration: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for which requests are sent.")] = 10.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure calls of many lengths instead, alone and under load, and write what they cost to this file, "
+            "for `conch plan --rate`. Takes about a minute; nothing else should use the servers."
+        ),
+    ] = None,
+    triton_url: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="With --profile and a gateway: the gRPC address of its Triton.")
+    ] = "127.0.0.1:8001",
 ) -> None:
     """Put load on a served model and print texts and tokens per second, and latencies."""
+    given = named_options(context)
+    if profile is not None:
+        for name in given.keys() - {"url", "model", "profile", "triton_url"}:
+            fail(f"{given[name]} does not go with --profile, which measures loads of its own")
+        _write_profile(profile, url, model, triton_url)
+        return
+    if "triton_url" in given:
+        fail("--triton-url is for --profile; to bench a Triton, give its HOST:PORT as the argument")
     from conch.load.target import BenchError, target_of  # noqa: PLC0415
 
     async def measure() -> dict[str, Any]:
@@ -58,6 +79,43 @@ def bench(
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if report["errors"]:
         raise typer.Exit(1)
+
+
+def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> None:
+    """Measure a profile and print what it comes to."""
+    from conch.capacity.measuring import measured  # noqa: PLC0415
+    from conch.load.target import BenchError  # noqa: PLC0415
+
+    if not path.parent.is_dir():  # said before a minute is spent on it
+        fail(f"{path.parent} is no folder; create it, or name another file")
+    gateway = url if url.startswith(("http://", "https://")) else None
+    try:
+        with steps("connecting") as progress:
+            profile = asyncio.run(measured(triton_url if gateway else url, gateway, model, progress))
+        profile.write(path)
+    except (BenchError, ValueError, OSError) as error:
+        fail(str(error))
+    stdout.print(facts(f"{profile.model} at {url}", _costs(profile)))
+    stderr.print(f"{path}: now conch plan --rate 200/s --profile {path}", soft_wrap=True, highlight=False)
+
+
+def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
+    engine, gateway = profile.engine, profile.gateway
+    yield "instances", f"{engine.instances}, of up to {engine.max_rows} texts a run"
+    yield "a run", f"{1e3 * engine.fixed_s:.2f} ms, {1e6 * engine.token_s:.1f} µs a token, fits to {_off(profile)}"
+    yield "a call", f"{1e3 * engine.call_s:.2f} ms beside its run"
+    for call in profile.calls:
+        texts = f"{call.rows} x {call.tokens} tokens"
+        if call.clients == 1:
+            yield texts, f"alone {call.latency_ms['p50']:.1f} ms"
+        else:
+            yield texts, f"under load {call.tokens_per_s:,.0f} tokens/s"
+    if gateway is not None:
+        yield "gateway", f"{1e3 * (gateway.request_s + gateway.call_s):.2f} ms of a core for a lone short text"
+
+
+def _off(profile: Profile) -> str:
+    return f"{profile.about.get('fit_off_by', 0):.0%}"
 
 
 async def _load(target: Target, clients: int, duration_s: float) -> Load:

@@ -73,4 +73,17 @@ Label = Annotated[
     str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
 ]
 Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]
+
+
+def named_options(context: typer.Context) -> dict[str, str]:
+    """Return what is given on the command line: names of parameters, and how each is written there."""
+    given = {each.name: each for each in context.command.params if each.name in context.params}
+    sources = {name: context.get_parameter_source(name) for name in given}
+    return {
+        name: each.opts[0] if each.opts[0].startswith("-") else name.upper()
+        for name, each in given.items()
+        if (source := sources[name]) is not None and source.name == "COMMANDLINE"
+    }
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

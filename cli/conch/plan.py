@@ -1,14 +1,16 @@
-"""`conch plan`: what a model takes, item by item, before it is exported."""
+"""`conch plan`: what a model takes, item by item, before it is exported; or replicas for a load, by a profile."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from conch.console import refused, stderr, stdout, steps
+from conch.capacity.need import duration, rate
+from conch.console import fail, refused, stderr, stdout, steps
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
@@ -21,14 +23,19 @@ from conch.options import (
     Repository,
     Revision,
     Task,
+    named_options,
     size,
 )
 
 if TYPE_CHECKING:
     from conch_export import Capacity, PlannedHead
 
+_OF_A_LOAD = "Replicas for a load"
+_LOAD = {"per_s", "lengths", "p99", "profile"}
+
 
 def plan(
+    context: typer.Context,
     model: Model = DEFAULT_MODEL,
     repository: Repository = DEFAULT_REPOSITORY,
     revision: Revision = None,
@@ -53,9 +60,55 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
     ] = False,
+    per_s: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            parser=rate,
+            metavar="RATE",
+            rich_help_panel=_OF_A_LOAD,
+            help="Print instead how many replicas answer so many texts, such as 200/s, 12000/min.",
+        ),
+    ] = None,
+    lengths: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|LENGTHS",
+            rich_help_panel=_OF_A_LOAD,
+            help="Tokens of each text: a file with a number in every line, mixed (log-normal, median 40), a number, or "
+            "a range such as 8-256.",
+        ),
+    ] = "mixed",
+    p99: Annotated[
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="TIME",
+            rich_help_panel=_OF_A_LOAD,
+            help="Time in which 99 % are to be answered, such as 100ms, 0.5s.",
+        ),
+    ] = "100ms",  # type: ignore[assignment] # goes through the parser
+    profile: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=_OF_A_LOAD, help="Measured on one replica by `conch bench --profile`."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict what a model takes: to be exported, and when it is served on a CPU. No weight is read."""
+    """Predict what a model takes: to be exported, and when it is served on a CPU. No weight is read.
+
+    With --rate: how many replicas a load takes, by a measured profile and a simulation.
+    """
+    given = named_options(context)
+    if per_s is not None:
+        _check_only(given, {*_LOAD, "model", "as_json"})
+        try:
+            from conch.capacity.command import plan_load  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            fail(f"{error}; a simulation runs the gateway's own code: pip install 'conch[gateway]'")
+        plan_load(per_s, lengths, p99, profile, model=model if "model" in given else None, as_json=as_json)
+        return
+    for name in _LOAD & given.keys():
+        fail(f"{given[name]} is for a load: say how large it is, as in --rate 200/s")
     import conch_export as ce  # noqa: PLC0415
 
     options = ce.Options(
@@ -80,6 +133,11 @@ def plan(
         stderr.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
     if memory is not None and planned.total > memory:
         raise typer.Exit(1)
+
+
+def _check_only(given: dict[str, str], allowed: set[str]) -> None:
+    for name in given.keys() - allowed:
+        fail(f"{given[name]} does not go with --rate: what a replica has is what its profile was measured with")
 
 
 def _print(model: str, planned: Capacity, memory: int | None) -> None:

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from conch.bench import bench
+from conch.capacity import engine, measuring
+from conch.capacity.need import Need
+from conch.capacity.profile import Profile
+from conch.capacity.sizing import size
 from typer.testing import CliRunner, Result
 
 if TYPE_CHECKING:
@@ -68,6 +72,38 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are(urls: dict[str,
     assert done.exit_code == 1
     assert "gpt-9" in done.stderr
     assert MODEL in done.stderr
+
+
+def test_a_profile_of_triton_and_gateway_is_measured_and_plans_a_load(
+    urls: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.2)
+    monkeypatch.setattr(engine, "LENGTHS", (16, 64, 512))
+    path = tmp_path / "profile.json"
+
+    done = run(urls["http"], "--model", MODEL, "--triton-url", urls["grpc"], "--profile", str(path))
+
+    assert done.exit_code == 0, done.output
+    profile = Profile.read(path)
+    assert profile.model == MODEL
+    assert {(call.rows, call.tokens) for call in profile.calls} >= {(1, 16), (8, 16), (1, 64)}
+    assert all(call.rows_per_run >= call.rows == 1 or call.rows > 1 for call in profile.calls)
+    assert {request.clients for request in profile.requests} == {1, 32}
+    assert profile.engine.run_s([64]) > profile.engine.run_s([16]) > 0
+    assert profile.gateway is not None
+    assert profile.gateway.request_s + profile.gateway.call_s > 0
+    need = Need(0.5 / profile.engine.run_s([16]), [16], p99_s=10)
+    assert size(profile, need).replicas >= 1
+
+
+def test_a_triton_that_is_not_the_gateway_s_is_no_profile_of_both(urls: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+
+    done = run(urls["http"], "--model", MODEL, "--triton-url", "127.0.0.1:1", "--profile", str(path))
+
+    assert done.exit_code == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:1", "http://127.0.0.1:1"], ids=["grpc", "http"])

@@ -55,7 +55,7 @@ async def _triton(url: str, wanted: str | None, batches: Batches) -> AsyncIterat
     """Triton through conch's own client: what is measured is what its users get, tokenising included."""
     async with AsyncClient(url) as client:
         try:
-            model = _choose(wanted, [info.name for info in await client.models() if info.task == EMBEDDING])
+            model = chosen(wanted, [info.name for info in await client.models() if info.task == EMBEDDING])
             tokens = [sum(map(len, await client.tokenize(batch, model=model))) for batch in batches]
         except ConchError as error:
             raise BenchError(f"{url}: {error}") from error
@@ -71,7 +71,7 @@ async def _triton(url: str, wanted: str | None, batches: Batches) -> AsyncIterat
 @asynccontextmanager
 async def _gateway(url: str, wanted: str | None, batches: Batches, clients: int) -> AsyncIterator[Target]:
     """A gateway as the OpenAI SDK uses it; requests are made beforehand, to leave it the processor."""
-    model = _choose(wanted, await _embedding_models(url))
+    model = chosen(wanted, await _embedding_models(url))
     address = Address.of(f"{url}/v1/embeddings")
     bodies = ({"model": model, "input": batch, "encoding_format": "base64"} for batch in batches)
     requests = [address.request("POST", json.dumps(body).encode()) for body in bodies]
@@ -109,7 +109,8 @@ async def _embedding_models(url: str) -> list[str]:
     return [model["id"] for model in models if model.get("task", EMBEDDING) == EMBEDDING]
 
 
-def _choose(wanted: str | None, names: list[str]) -> str:
+def chosen(wanted: str | None, names: list[str]) -> str:
+    """Return the name of the wanted model, by default the first; raises BenchError where there is none."""
     if not names:
         raise BenchError("no embedding model is served there")
     if wanted is None:

@@ -1,0 +1,128 @@
+"""Measures one Triton: calls of several shapes, alone and under load, beside what Triton itself counts of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conch_contract import encoder_name
+from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.aio import InferenceServerClient
+
+from conch.capacity.profile import CallLoad
+from conch.load.closed_loop import Done, closed_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conch_client import AsyncClient, ModelInfo
+
+LENGTHS = (16, 64, 128, 256, 512, 2048)
+"""Tokens of the texts, as far as the model takes them."""
+
+CALL_TOKENS = 512  # of a call, as of those of a gateway (`conch_gateway.scheduling.sizes`)
+CALLS_EACH = 4  # under way for each instance, so that none ever waits for one
+WARM_UP_S = 0.25
+FIRST_ID = 1000  # of a token that is a word in most vocabularies
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a Triton counted since it started: runs of the encoder, and calls to the model."""
+
+    runs: int
+    rows: int
+    run_ns: int
+    calls: int
+
+    def since(self, earlier: Counted) -> Counted:
+        """Return what was counted in between."""
+        return Counted(
+            self.runs - earlier.runs,
+            self.rows - earlier.rows,
+            self.run_ns - earlier.run_ns,
+            self.calls - earlier.calls,
+        )
+
+
+class EngineProbe:
+    """One model of one Triton.
+
+    Args:
+        url: of the Triton, HOST:PORT.
+        client: for it.
+        info: of the model.
+    """
+
+    def __init__(self, url: str, client: AsyncClient, info: ModelInfo) -> None:
+        self._client = client
+        self._triton = InferenceServerClient(url)
+        self._info = info
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._triton.close()
+
+    async def version(self) -> str:
+        """Return Triton's version."""
+        return str((await self._triton.get_server_metadata()).version)
+
+    async def hardware(self) -> dict[str, int]:
+        """Return what the encoder's instances run on: a number of cores or of GPUs."""
+        config = (await self._triton.get_model_config(self._encoder)).config
+        groups = config.instance_group
+        if any(group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU for group in groups):
+            return {"gpus": len({gpu for group in groups for gpu in group.gpus}) or 1}
+        threads = int(config.parameters["intra_op_thread_count"].string_value or 1)
+        return {"cores": sum(group.count for group in groups) * threads}
+
+    def shapes(self) -> Iterator[tuple[int, int]]:
+        """Rows and tokens of the calls that are measured."""
+        longest = self._info.max_length
+        for tokens in sorted({*(length for length in LENGTHS if length <= longest), min(longest, LENGTHS[-2])}):
+            yield from dict.fromkeys([(1, tokens), (min(self._info.max_rows, max(1, CALL_TOKENS // tokens)), tokens)])
+
+    async def measure(self, rows: int, tokens: int, clients: int, seconds: float) -> CallLoad:
+        """Measure calls of one shape."""
+        texts = [[FIRST_ID] * tokens] * rows
+
+        async def send(_: int) -> Done:
+            await self._client.embed(texts, model=self._info.name)
+            return Done(rows, rows * tokens)
+
+        await closed_loop(send, clients=clients, seconds=WARM_UP_S)
+        before, client_s = await self.counted(), time.process_time()
+        load = await closed_loop(send, clients=clients, seconds=seconds)
+        client_s, counted = time.process_time() - client_s, (await self.counted()).since(before)
+        summary, calls = load.summary(), len(load.latencies_s)
+        if load.errors:
+            raise RuntimeError(next(iter(load.errors)))
+        return CallLoad(
+            rows=rows,
+            tokens=tokens,
+            clients=clients,
+            per_s=calls / load.seconds,
+            tokens_per_s=summary["tokens_per_s"],
+            latency_ms=summary["latency_ms"],
+            rows_per_run=counted.rows / counted.runs,
+            run_ms=counted.run_ns / counted.runs / 1e6,
+            client_ms=1e3 * client_s / calls,
+        )
+
+    async def counted(self) -> Counted:
+        """Return what Triton has counted so far."""
+        answer = await self._triton.get_inference_statistics()
+        stats: dict[str, Any] = {each.name: each for each in answer.model_stats}
+        encoder, model = stats.get(self._encoder), stats[self._info.name]
+        batches = (encoder or model).batch_stats
+        return Counted(
+            runs=sum(batch.compute_infer.count for batch in batches),
+            rows=sum(batch.batch_size * batch.compute_infer.count for batch in batches),
+            run_ns=sum(batch.compute_infer.ns for batch in batches),
+            calls=model.inference_stats.success.count,
+        )
+
+    @property
+    def _encoder(self) -> str:
+        return encoder_name(self._info.base or self._info.name)

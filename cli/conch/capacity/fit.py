@@ -1,0 +1,89 @@
+"""The costs that explain what was measured best: least squares of relative errors, none of them negative."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conch.simulation.costs import EngineCosts, GatewayCosts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from conch.capacity.profile import CallLoad, RequestLoad
+
+
+def engine_costs(
+    calls: Sequence[CallLoad], instances: int, max_rows: int, *, client_shares_cores: bool
+) -> tuple[EngineCosts, float]:
+    """Return the costs of calls, and the largest relative error of the times of lone runs that they give.
+
+    Args:
+        calls: Lone ones and some under load, of several lengths.
+        instances: Instances of the encoder.
+        max_rows: Most texts of a run.
+        client_shares_cores: Whether what sent the calls ran on the cores of the instances, which then had less.
+    """
+    lone = [call for call in calls if call.clients == 1]
+    columns = [[1.0, call.rows, call.rows * call.tokens, call.rows * call.tokens**2] for call in lone]
+    measured = [call.run_ms / 1e3 for call in lone]
+    fixed_s, row_s, token_s, square_s = nonnegative(columns, measured)
+    run = EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, 0.0, 0.0, 1.0)
+    slowdown, call_s = _under_load(run, [call for call in calls if call.clients > 1])
+    if client_shares_cores:
+        call_s = max(0.0, call_s - fmean(call.client_ms for call in calls if call.clients > 1) / 1e3)
+    rest = [(call.latency_ms["p50"] - call.client_ms) / 1e3 - call_s - _run_s(run, call, call.rows) for call in lone]
+    off = max(abs(_run_s(run, call, call.rows) / each - 1) for call, each in zip(lone, measured, strict=True))
+    path_s = max(0.0, float(np.median(rest)))
+    return EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, call_s, path_s, slowdown), off
+
+
+def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts) -> GatewayCosts:
+    """Return the costs of requests with one text, some of them alone and some under load."""
+    columns = [[1.0, request.tokens, 1 / request.texts_per_call] for request in requests]
+    request_s, token_s, call_s = nonnegative(columns, [request.gateway_ms / 1e3 for request in requests])
+
+    def rest_s(request: RequestLoad) -> float:
+        gateway_s = request_s + token_s * request.tokens + call_s
+        engine_s = engine.path_s + engine.call_s + engine.run_s([request.tokens])
+        return (request.latency_ms["p50"] - request.sender_ms) / 1e3 - gateway_s - engine_s
+
+    path_s = float(np.median([rest_s(request) for request in requests if request.clients == 1]))
+    return GatewayCosts(request_s, token_s, call_s, max(0.0, path_s))
+
+
+def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
+    """Return factors of columns whose sums are near the values, in relative terms; negative ones become 0."""
+    wanted = np.asarray(values)
+    scaled: NDArray[np.float64] = np.asarray(columns, float) / wanted[:, None]
+    kept, factors = list(range(scaled.shape[1])), np.zeros(scaled.shape[1])
+    while kept:
+        found = np.linalg.lstsq(scaled[:, kept], np.ones(len(wanted)), rcond=None)[0]
+        if found.min() >= 0:
+            factors[kept] = found
+            break
+        kept.pop(int(found.argmin()))
+    return [float(factor) for factor in factors]
+
+
+def _under_load(run: EngineCosts, busy: Sequence[CallLoad]) -> tuple[float, float]:
+    """Return how much longer runs take under load, and what calls cost beside them.
+
+    All instances together spend their time on runs, each `slowdown` as long as alone, and on calls.
+    """
+    runs = [_run_s(run, call, call.rows_per_run) for call in busy]
+    calls = [call.rows_per_run / call.rows for call in busy]
+    spent = [run.instances * each / call.per_s for each, call in zip(calls, busy, strict=True)]
+    slowdown, call_s = nonnegative(list(zip(runs, calls, strict=True)), spent)
+    if slowdown < 1:  # nothing is faster under load: the times of lone runs are the better measurement
+        over = [(all_s - run_s) / each for all_s, run_s, each in zip(spent, runs, calls, strict=True)]
+        slowdown, call_s = 1.0, max(0.0, float(np.median(over)))
+    return slowdown, call_s
+
+
+def _run_s(run: EngineCosts, call: CallLoad, rows: float) -> float:
+    return run.fixed_s + rows * (run.row_s + (run.token_s + run.square_s * call.tokens) * call.tokens)

@@ -1,0 +1,66 @@
+"""Measures one gateway: requests with one text each, alone and under load, and the processor time that they take."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from conch.capacity.profile import RequestLoad
+from conch.load.closed_loop import closed_loop
+from conch.load.http import Address, Connection
+from conch.load.target import BenchError, target_of
+from conch.load.texts import Lengths, synthetic_texts
+
+if TYPE_CHECKING:
+    from conch.capacity.engine import EngineProbe
+
+CLIENTS = 32
+WARM_UP_S = 0.25
+_PROCESSOR_S = re.compile(rb"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
+
+
+class GatewayProbe:
+    """One model behind one gateway, in front of the Triton of a probe."""
+
+    def __init__(self, url: str, model: str, triton: EngineProbe) -> None:
+        self._url = url.rstrip("/").removesuffix("/v1")
+        self._model = model
+        self._triton = triton
+
+    async def measure(self, tokens: int, clients: int, seconds: float) -> RequestLoad:
+        """Measure requests with one text of so many tokens; raises BenchError where the gateway cannot be measured."""
+        texts = synthetic_texts(Lengths(tokens, tokens), 64)
+        async with target_of(self._url, self._model, [[text] for text in texts], clients) as target:
+            await closed_loop(target.send, clients=clients, seconds=WARM_UP_S)
+            before, calls = await self._processor_s(), await self._triton.counted()
+            sender_s = time.process_time()
+            load = await closed_loop(target.send, clients=clients, seconds=seconds)
+            sender_s = time.process_time() - sender_s
+            gateway_s = await self._processor_s() - before
+            called = (await self._triton.counted()).since(calls).calls
+        if load.errors:
+            raise BenchError(f"{self._url}: {next(iter(load.errors))}")
+        if not called:
+            raise BenchError(f"{self._url} sends nothing to the Triton that was measured; name its own by --triton-url")
+        return RequestLoad(
+            tokens=round(load.tokens / load.texts),
+            clients=clients,
+            per_s=load.texts_per_s,
+            latency_ms=load.summary()["latency_ms"],
+            texts_per_call=load.texts / called,
+            gateway_ms=1e3 * gateway_s / load.texts,
+            sender_ms=1e3 * sender_s / load.texts,
+        )
+
+    async def _processor_s(self) -> float:
+        """Return the processor time of the gateway's process since it started."""
+        address = Address.of(f"{self._url}/metrics")
+        connection = Connection(address)
+        try:
+            found = _PROCESSOR_S.search(await connection.send(address.request("GET")))
+        finally:
+            connection.close()
+        if found is None:
+            raise BenchError(f"{self._url}/metrics has no process_cpu_seconds_total; measure a gateway of this release")
+        return float(found[1])

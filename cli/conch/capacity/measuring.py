@@ -1,0 +1,123 @@
+"""Measures a profile: every shape of call alone and under load, then the gateway in front, in about a minute."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from conch_client import AsyncClient, ConchError
+from tritonclient.utils import InferenceServerException
+
+from conch.capacity.engine import CALLS_EACH, EngineProbe
+from conch.capacity.fit import engine_costs, gateway_costs
+from conch.capacity.gateway import CLIENTS, GatewayProbe
+from conch.capacity.profile import CallLoad, Profile, RequestLoad
+from conch.load.http import HttpError
+from conch.load.target import EMBEDDING, BenchError, chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from conch_client import ModelInfo
+
+    Say = Callable[[str, int, int], None]
+
+Load = TypeVar("Load", CallLoad, RequestLoad)
+
+ROUNDS = 2
+SECONDS = 0.7  # of each load in each of them
+_LOOPBACK = ("127.", "localhost", "[::1]")
+
+
+async def measured(triton_url: str, gateway_url: str | None, model: str | None, say: Say) -> Profile:
+    """Measure the profile of a model.
+
+    Args:
+        triton_url: HOST:PORT of its Triton.
+        gateway_url: Of a gateway in front; None to measure the Triton alone.
+        model: Its name; None for the first by name.
+        say: Is told what is measured, how much is done, and how much there is to do.
+
+    Raises:
+        BenchError: A server does not answer, lacks the model, or cannot be measured.
+    """
+    try:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(AsyncClient(triton_url))
+            embedding = {info.name: info for info in await client.models() if info.task == EMBEDDING}
+            info = embedding[chosen(model, list(embedding))]
+            probe = EngineProbe(triton_url, client, info)
+            stack.push_async_callback(probe.close)
+            return await _profile(probe, info, triton_url, gateway_url, say)
+    except (ConchError, InferenceServerException, RuntimeError) as error:
+        raise BenchError(f"{triton_url}: {error}") from error
+    except (HttpError, OSError) as error:
+        raise BenchError(f"{gateway_url}: {error}") from error
+
+
+async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway_url: str | None, say: Say) -> Profile:
+    hardware, instances = await probe.hardware(), info.instances or 1
+    shapes = [(*shape, clients) for shape in probe.shapes() for clients in (1, CALLS_EACH * instances)]
+    lengths = dict.fromkeys(tokens for _, tokens, _ in shapes) if gateway_url else {}
+    texts = [(tokens, clients) for tokens in lengths for clients in (1, CLIENTS)]
+    rounds = _Rounds(say, ROUNDS * (len(shapes) + len(texts)))
+    calls = await rounds.best("Triton: {} x {} tokens, {} at once", shapes, probe.measure)
+    cores = len(os.sched_getaffinity(0))
+    shares = triton_url.startswith(_LOOPBACK) and hardware.get("cores", 0) >= cores
+    engine, off = engine_costs(calls, instances, info.max_rows, client_shares_cores=shares)
+    front = GatewayProbe(str(gateway_url), info.name, probe)
+    requests = await rounds.best("gateway: {} tokens, {} at once", texts, front.measure)
+    about = _about() | {
+        "triton_url": triton_url,
+        "gateway_url": gateway_url,
+        "precision": info.precision,
+        "weights_sha256": info.weights_sha256,
+        "fit_off_by": round(off, 3),
+    }
+    about["versions"]["triton"] = await probe.version()
+    gateway = gateway_costs(requests, engine) if requests else None
+    return Profile(info.name, info.max_length, hardware, engine, gateway, calls, requests, about)
+
+
+class _Rounds:
+    """Measures loads again and again, by turns: what else the machine does meanwhile slows down few of the rounds."""
+
+    def __init__(self, say: Say, total: int) -> None:
+        self._say = say
+        self._done, self._total = 0, total
+
+    async def best(
+        self, what: str, loads: Sequence[tuple[int, ...]], measure: Callable[..., Awaitable[Load]]
+    ) -> list[Load]:
+        """Return of each load the round with the most answers; `what` says what it is."""
+        found: dict[tuple[int, ...], Load] = {}
+        for _ in range(ROUNDS):
+            for load in loads:
+                self._say(what.format(*load), self._done, self._total)
+                seen = await measure(*load, SECONDS)
+                found[load] = max(found.get(load, seen), seen, key=lambda each: each.per_s)
+                self._done += 1
+        return list(found.values())
+
+
+def _about() -> dict[str, Any]:
+    """Where this ran: the machine of the load, which most often is that of the servers too."""
+    packages = ("conch", "grpcio", "tritonclient", "numpy")
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

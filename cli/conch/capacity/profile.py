@@ -1,0 +1,149 @@
+"""What was measured on a deployment: one JSON file, written by `conch bench --profile`, read by `conch plan --rate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from conch.simulation.costs import EngineCosts, GatewayCosts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+_HOW = "measure one with: conch bench --profile FILE"
+
+Record = TypeVar("Record")
+
+
+class ProfileError(Exception):
+    """A file is no profile; the message says why, and how to make one."""
+
+
+@dataclass(frozen=True)
+class CallLoad:
+    """Calls to Triton with equal texts, by clients that each have one call under way.
+
+    Attributes:
+        rows: Texts in a call.
+        tokens: Tokens of each.
+        clients: Number of clients; 1 measures the latency of a lone call, more measure throughput.
+        per_s: Calls answered in a second.
+        tokens_per_s: Tokens of these.
+        latency_ms: Percentiles of a call's latency.
+        rows_per_run: Texts that an instance of the encoder ran at a time, as Triton counted.
+        run_ms: How long such a run took, as Triton measured.
+        client_ms: Processor time of a call on the side of the client.
+    """
+
+    rows: int
+    tokens: int
+    clients: int
+    per_s: float
+    tokens_per_s: float
+    latency_ms: dict[str, float]
+    rows_per_run: float
+    run_ms: float
+    client_ms: float
+
+
+@dataclass(frozen=True)
+class RequestLoad:
+    """Requests to the gateway with one text each, by clients that each have one request under way.
+
+    Attributes:
+        tokens: Tokens of the text.
+        clients: Number of clients.
+        per_s: Requests answered in a second.
+        latency_ms: Percentiles of a request's latency.
+        texts_per_call: Texts that the gateway sent to Triton in one call.
+        gateway_ms: Processor time of a request in the gateway.
+        sender_ms: The same where requests are sent.
+    """
+
+    tokens: int
+    clients: int
+    per_s: float
+    latency_ms: dict[str, float]
+    texts_per_call: float
+    gateway_ms: float
+    sender_ms: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One model of one deployment.
+
+    Attributes:
+        model: Its name.
+        max_length: Most tokens of a text.
+        hardware: What one Triton has for the encoder's instances: `{"cores": 2}` or `{"gpus": 1}`.
+        engine: What calls cost, fitted to `calls`.
+        gateway: What requests cost, fitted to `requests`; None where no gateway was measured.
+        calls: What was measured at Triton.
+        requests: What was measured at the gateway.
+        about: Where and when: addresses, machine, versions, how far the fit is off.
+    """
+
+    model: str
+    max_length: int
+    hardware: dict[str, int]
+    engine: EngineCosts
+    gateway: GatewayCosts | None
+    calls: list[CallLoad] = field(default_factory=list)
+    requests: list[RequestLoad] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        path.write_text(json.dumps({"conch_profile": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Profile:
+        """Read a file.
+
+        Raises:
+            ProfileError: It is not there, or no profile of this format.
+        """
+        try:
+            stated = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ProfileError(f"{path} cannot be read ({error.strerror}); {_HOW}") from error
+        except ValueError as error:
+            raise ProfileError(f"{path} is no JSON ({error}); {_HOW}") from error
+        if not isinstance(stated, dict) or stated.get("conch_profile") != FORMAT:
+            raise ProfileError(f"{path} is no profile of format {FORMAT}; {_HOW}")
+        try:
+            return cls.of(stated)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProfileError(f"{path} is a damaged profile ({error!r}); {_HOW}") from error
+
+    @classmethod
+    def of(cls, stated: dict[str, Any]) -> Profile:
+        """Return the profile that a file states; raises LookupError, TypeError or ValueError where it states none."""
+        profile = cls(
+            model=str(stated["model"]),
+            max_length=int(stated["max_length"]),
+            hardware={str(kind): int(number) for kind, number in stated["hardware"].items()},
+            engine=_costs(EngineCosts, stated["engine"]),
+            gateway=stated["gateway"] and _costs(GatewayCosts, stated["gateway"]),
+            calls=[CallLoad(**each) for each in stated.get("calls", [])],
+            requests=[RequestLoad(**each) for each in stated.get("requests", [])],
+            about=stated.get("about", {}),
+        )
+        if min(profile.engine.instances, profile.engine.max_rows, profile.max_length, *profile.hardware.values()) < 1:
+            raise ValueError("instances, max_rows, max_length and hardware are at least 1")
+        if profile.engine.run_s([1]) <= 0:
+            raise ValueError("a run takes no time")
+        return profile
+
+
+def _costs(kind: type[Record], stated: dict[str, Any]) -> Record:
+    """Read costs, none of which is negative."""
+    costs = kind(**stated)
+    for each in fields(kind):  # type: ignore[arg-type]
+        value = getattr(costs, each.name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise ValueError(f"{each.name} is {value!r}")
+    return costs

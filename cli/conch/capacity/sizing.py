@@ -1,0 +1,210 @@
+"""The smallest deployment that answers a load in time, found by simulating it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conch.simulation.clock import simulated
+from conch.simulation.costs import FREE
+from conch.simulation.deployment import Deployment, Design
+from conch.simulation.load import Outcome, open_loop, poisson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conch.capacity.need import Need
+    from conch.capacity.profile import Profile
+
+CALL_TOKENS = 512  # of a call, as `conch_gateway.scheduling.sizes` has it
+BUSIEST = 0.9  # part of the replicas' time that may be used: more, and the next busy minute is an outage
+BUSIEST_GATEWAY = 0.7  # the same of a gateway's one thread, which every request waits for twice
+GROUP = 24  # replicas that are simulated: of more, every part with its part of the load
+REQUESTS = 8_000  # of a simulation at least, and so many seconds:
+_SECONDS = 1.0
+_SETTLING = 0.1  # part of it that is not counted
+_MOST_STEPS = 15  # up, each by a tenth: four times as many do not help where these do not
+
+
+class TooSlowError(Exception):
+    """No number of replicas is enough; the message says why."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How one number of replicas does.
+
+    Attributes:
+        replicas: Number of Tritons.
+        p50_ms: Median latency.
+        p99_ms: 99th percentile of it.
+        refused: Part of the requests that were refused or failed.
+    """
+
+    replicas: int
+    p50_ms: float
+    p99_ms: float
+    refused: float
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """A deployment that is large enough.
+
+    Attributes:
+        texts_per_s: Of the load.
+        tokens_mean: Of a text; those beyond the model's limit are not computed.
+        tokens_p99: 99th percentile of the same.
+        truncated: Part of the texts that are longer than this limit.
+        p99_ms: That is asked for.
+        replicas: Number of Tritons.
+        hardware: All of them together.
+        gateways: Number of gateways; None where the profile has none.
+        replica_texts_per_s: Most that one replica does.
+        busy: Part of the replicas' time that the load takes.
+        gateway_busy: The same of the gateways' threads.
+        lone_ms: What a lone text of `tokens_p99` takes.
+        chosen: How it does.
+        tried: How smaller ones do, and larger ones that were tried.
+        without_one: How it does with one replica less; None where there is only one.
+        simulated_requests: Requests in each simulation.
+    """
+
+    texts_per_s: float
+    tokens_mean: float
+    tokens_p99: float
+    truncated: float
+    p99_ms: float
+    replicas: int
+    hardware: dict[str, int]
+    gateways: int | None
+    replica_texts_per_s: float
+    busy: float
+    gateway_busy: float | None
+    lone_ms: float
+    chosen: Simulated
+    tried: list[Simulated]
+    without_one: Simulated | None
+    simulated_requests: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+def size(profile: Profile, need: Need, say: Callable[[str], None] = lambda _: None) -> Sizing:
+    """Find the fewest replicas that are enough.
+
+    Args:
+        profile: Of the model, and of the hardware that each replica has.
+        need: The load.
+        say: Is told what is simulated.
+
+    Raises:
+        TooSlowError: No number of them is.
+    """
+    return _Search(profile, need, say).sizing()
+
+
+class _Search:
+    def __init__(self, profile: Profile, need: Need, say: Callable[[str], None]) -> None:
+        self._profile = profile
+        self._need = need
+        self._say = say
+        self._lengths = [min(length, profile.max_length) for length in need.lengths]
+        self._mean = fmean(self._lengths)
+        self._tried: dict[int, Simulated] = {}
+        engine, gateway = profile.engine, profile.gateway or FREE
+        # Calls under full load: what they cost at least.
+        self._merged = min(engine.max_rows, max(1.0, CALL_TOKENS / self._mean))
+        run_s = fmean(engine.run_s([length]) for length in self._lengths) - engine.fixed_s * (1 - 1 / self._merged)
+        self._text_s = (run_s * engine.slowdown + engine.call_s / self._merged) / engine.instances
+        # Gateways merge texts into calls only while all replicas are busy, which they are not to be.
+        self._request_s = gateway.request_s + gateway.token_s * self._mean + gateway.call_s
+        self._gateways = max(1, ceil(need.per_s * self._request_s / BUSIEST_GATEWAY))
+
+    def sizing(self) -> Sizing:
+        long = float(np.percentile(self._lengths, 99))
+        lone_s = self._lone_s(round(long))
+        if lone_s > self._need.p99_s:
+            raise TooSlowError(
+                f"a lone text of {long:.0f} tokens takes {1e3 * lone_s:.0f} ms already, so no number of replicas "
+                f"answers 99 % in {1e3 * self._need.p99_s:g} ms: send shorter texts, allow more time, or measure a "
+                "profile on faster hardware"
+            )
+        replicas = self._fewest()
+        known, measured = self._profile.gateway is not None, self._profile
+        return Sizing(
+            texts_per_s=self._need.per_s,
+            tokens_mean=self._mean,
+            tokens_p99=long,
+            truncated=fmean(length > measured.max_length for length in self._need.lengths),
+            p99_ms=1e3 * self._need.p99_s,
+            replicas=replicas,
+            hardware={kind: number * replicas for kind, number in measured.hardware.items()},
+            gateways=self._gateways if known else None,
+            replica_texts_per_s=1 / self._text_s,
+            busy=self._need.per_s * self._text_s / replicas,
+            gateway_busy=self._need.per_s * self._request_s / self._gateways if known else None,
+            lone_ms=1e3 * lone_s,
+            chosen=self._simulated(replicas),
+            tried=[self._tried[number] for number in sorted(self._tried) if number != replicas],
+            without_one=self._simulated(replicas - 1) if replicas > 1 else None,
+            simulated_requests=self._requests(replicas),
+        )
+
+    def _lone_s(self, length: int) -> float:
+        engine, gateway = self._profile.engine, self._profile.gateway or FREE
+        in_gateway_s = gateway.path_s + gateway.request_s + gateway.token_s * length + gateway.call_s
+        return in_gateway_s + engine.path_s + engine.call_s + engine.run_s([length])
+
+    def _fewest(self) -> int:
+        """Go up from what keeps up at all until it is enough, and back down between the last two."""
+        enough = too_few = max(1, ceil(self._need.per_s * self._text_s / BUSIEST)) - 1
+        for _ in range(_MOST_STEPS):
+            enough += max(1, round(0.1 * enough))
+            if self._is_enough(enough):
+                break
+            too_few = enough
+        else:
+            raise TooSlowError(f"{enough} replicas are not enough, and more are hardly faster: allow more time")
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            enough, too_few = (middle, too_few) if self._is_enough(middle) else (enough, middle)
+        return enough
+
+    def _is_enough(self, replicas: int) -> bool:
+        found = self._simulated(replicas)
+        return found.p99_ms <= 1e3 * self._need.p99_s and not found.refused
+
+    def _requests(self, replicas: int) -> int:
+        return int(max(REQUESTS, _SECONDS * self._need.per_s * min(1.0, GROUP / replicas)))
+
+    def _simulated(self, replicas: int) -> Simulated:
+        if replicas not in self._tried:
+            self._say(f"{replicas} replicas")
+            outcome, settled_s = self._outcome(replicas)
+            p50_s, p99_s = (outcome.latency_s(percent, settled_s) for percent in (50, 99))
+            lost = (outcome.refused + outcome.failed) / outcome.sent
+            self._tried[replicas] = Simulated(replicas, 1e3 * p50_s, 1e3 * p99_s, lost)
+        return self._tried[replicas]
+
+    def _outcome(self, replicas: int) -> tuple[Outcome, float]:
+        part = min(1.0, GROUP / replicas)
+        per_s, requests = self._need.per_s * part, self._requests(replicas)
+        design = Design(
+            self._profile.engine,
+            self._profile.gateway or FREE,
+            replicas=min(replicas, GROUP),
+            gateways=max(1, ceil(self._gateways * part)),
+        )
+        load = poisson(per_s, self._lengths, seconds=requests / per_s, seed=0)
+
+        async def run() -> Outcome:
+            return await open_loop(Deployment(design), load)
+
+        return simulated(run), _SETTLING * requests / per_s

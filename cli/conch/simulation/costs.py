@@ -1,0 +1,61 @@
+"""What a text, a call and a request cost: the few numbers of a measured profile that a simulation needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class EngineCosts:
+    """Of one Triton.
+
+    Attributes:
+        instances: Instances of the encoder, which compute side by side.
+        max_rows: Most texts in one run of an instance.
+        fixed_s: Seconds of a run that do not depend on its texts.
+        row_s: Seconds of each text in it.
+        token_s: Seconds of each token.
+        square_s: Seconds of each pair of a text's tokens (attention).
+        call_s: Processor time of a call beside its run: the protocol, the queue, the head.
+        path_s: Seconds of a call in which nothing computes: the network, threads that wake up.
+        slowdown: How much longer a run takes while all instances run.
+    """
+
+    instances: int
+    max_rows: int
+    fixed_s: float
+    row_s: float
+    token_s: float
+    square_s: float
+    call_s: float
+    path_s: float
+    slowdown: float
+
+    def run_s(self, lengths: Iterable[int]) -> float:
+        """Return the seconds of a run with texts of so many tokens, while no other instance runs."""
+        return self.fixed_s + sum(self.row_s + (self.token_s + self.square_s * n) * n for n in lengths)
+
+
+@dataclass(frozen=True)
+class GatewayCosts:
+    """Of one gateway, whose event loop is one thread.
+
+    Attributes:
+        request_s: Processor time of a request.
+        token_s: Processor time of each of its tokens.
+        call_s: Processor time of a call to Triton, which small requests share.
+        path_s: Seconds of a request in which nothing computes.
+    """
+
+    request_s: float = 0.0
+    token_s: float = 0.0
+    call_s: float = 0.0
+    path_s: float = 0.0
+
+
+FREE = GatewayCosts()
+"""A gateway that was not measured."""

@@ -1,0 +1,105 @@
+"""Replicas, gateways, and the load balancer in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import count, cycle
+from typing import TYPE_CHECKING
+
+from conch.simulation.clock import now_s
+from conch.simulation.cores import Cores, Thread
+from conch.simulation.costs import FREE, EngineCosts, GatewayCosts
+from conch.simulation.gateway import Gateway
+from conch.simulation.replica import Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is deployed.
+
+    Attributes:
+        engine: Costs of each replica.
+        gateway: Costs of each gateway.
+        replicas: Number of Tritons.
+        gateways: Number of gateways; each knows all replicas. A load balancer gives them requests by turns.
+        shared_cores: Cores of the one machine that everything runs on; None where each replica has a core for each of
+            its instances, and each gateway one of its own.
+        sender_s: Processor time on these shared cores that it takes to send a request and to read its answer.
+    """
+
+    engine: EngineCosts
+    gateway: GatewayCosts = FREE
+    replicas: int = 1
+    gateways: int = 1
+    shared_cores: int | None = None
+    sender_s: float = 0.0
+
+
+class Deployment:
+    """A running design; belongs to one simulation.
+
+    Attributes:
+        replicas: Those that get calls.
+        gateways: All of them.
+    """
+
+    def __init__(self, design: Design) -> None:
+        self._design = design
+        slowdown = design.engine.slowdown
+        self._shared = None if design.shared_cores is None else Cores(design.shared_cores, slowdown)
+        self._sender = Thread(self._shared) if self._shared is not None else None
+        self._numbers = count()
+        self.replicas: list[Replica] = []
+        self.gateways = [
+            Gateway(design.gateway, Thread(self._shared or Cores(1)), design.engine) for _ in range(design.gateways)
+        ]
+        self._turns = cycle(self.gateways)
+        for _ in range(design.replicas):
+            self.add(joins=False)
+
+    @property
+    def predicted_wait_s(self) -> float:
+        """The longest wait that a gateway predicts."""
+        return max(gateway.predicted_wait_s for gateway in self.gateways)
+
+    @property
+    def busy(self) -> float:
+        """Calls under way, of those that replicas are given at most; at 0.5 every instance has one."""
+        calls = sum(gateway.calls for gateway in self.gateways)
+        return calls / max(gateway.most_calls for gateway in self.gateways)
+
+    def add(self, *, joins: bool = True) -> None:
+        """Have one replica more, which all gateways know at once."""
+        engine = self._design.engine
+        cores = self._shared or Cores(engine.instances, engine.slowdown)
+        replica = Replica(f"triton-{next(self._numbers)}", engine, cores)
+        self.replicas.append(replica)
+        for gateway in self.gateways:
+            gateway.add(replica, joins=joins)
+
+    def drain(self) -> None:
+        """Have one replica less: the newest, which ends what it has begun."""
+        replica = self.replicas.pop()
+        for gateway in self.gateways:
+            gateway.remove(replica)
+
+    async def answer(self, lengths: Sequence[int]) -> None:
+        """Have the next gateway answer a request; raises CapacityError and ConchError."""
+        if self._sender is not None:
+            await self._sender.run(self._design.sender_s)
+        await asyncio.sleep(self._design.gateway.path_s)
+        await next(self._turns).answer(lengths)
+
+    async def fail(self, replicas: Sequence[int], at_s: float, for_s: float) -> None:
+        """Kill replicas at that time, and start them again after a while."""
+        await asyncio.sleep(at_s - now_s())
+        killed = [self.replicas[number] for number in replicas]
+        for replica in killed:
+            replica.end()
+        await asyncio.sleep(for_s)
+        for replica in killed:
+            replica.begin()

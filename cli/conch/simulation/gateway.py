@@ -1,0 +1,141 @@
+"""One gateway: its own admission, queue, coalescer and routing, on a simulated event loop, over simulated replicas."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from conch_client import ModelInfo, UnavailableError
+from conch_client.routing import Member, Outcome, Pool
+from conch_contract import Task
+from conch_gateway.backends.coalescer import Coalescer, Options
+from conch_gateway.scheduling.admission import Admission, Backlog
+from conch_gateway.scheduling.load import loads
+from conch_gateway.scheduling.slots import Slots
+from conch_gateway.settings import GatewaySettings
+
+from conch.simulation.clock import now_s
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conch_gateway.jobs import Vectors
+
+    from conch.simulation.cores import Thread
+    from conch.simulation.costs import EngineCosts, GatewayCosts
+    from conch.simulation.replica import Replica
+
+_MODEL = ModelInfo(
+    name="model", task=Task.EMBEDDING, max_length=1, max_rows=1, inputs=(), output="", tokenizer="",
+    tokenizer_sha256="", tokenizer_bytes=0,
+)  # fmt: skip
+_OPTIONS = Options(_MODEL, None, normalize=True)
+_CALLER = "everybody"
+_CALLS_EACH, _ROWS = 2, 8  # as in `conch_gateway.backends.triton`
+
+
+class Gateway:
+    """Takes requests as the real one does, from the reservation of room to the answer.
+
+    Args:
+        costs: of its event loop.
+        thread: that this loop is.
+        engine: costs of each replica.
+    """
+
+    def __init__(self, costs: GatewayCosts, thread: Thread, engine: EngineCosts) -> None:
+        settings = GatewaySettings.model_construct()  # the defaults, whatever the environment says
+        self._costs = costs
+        self._thread = thread
+        self._engine = engine
+        self._pool: Pool[Replica] = Pool(now_s)
+        self._members: dict[Replica, Member[Replica]] = {}
+        self._slots = Slots(1, now_s)
+        self._backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
+        client: Any = self  # all that the coalescer asks of a client is `embed`
+        self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
+        self._admission = Admission(
+            self._backlog,
+            max_requests=settings.max_in_flight_requests,
+            max_texts=settings.max_in_flight_texts,
+            max_tokens=settings.max_in_flight_tokens,
+        )
+
+    @property
+    def predicted_wait_s(self) -> float:
+        """What `conch_gateway_predicted_wait_seconds` would say."""
+        return max((load.predicted_wait_s for load in loads(self._admission).values()), default=0.0)
+
+    @property
+    def calls(self) -> int:
+        """What `conch_gateway_triton_calls` would say: calls under way."""
+        return self._slots.under_way
+
+    @property
+    def most_calls(self) -> int:
+        """What `conch_gateway_triton_slots` would say: most of them."""
+        return self._slots.calls
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has room for and has not answered."""
+        return self._admission.requests
+
+    def add(self, replica: Replica, *, joins: bool = False) -> None:
+        """Have one replica more; one that ``joins`` others starts slowly."""
+        member = self._pool.add(replica, joins=joins)
+        member.load.parallel = self._engine.instances
+        self._members[replica] = member
+        self._resize()
+
+    def remove(self, replica: Replica) -> None:
+        """Send nothing more to a replica."""
+        self._pool.remove(self._members.pop(replica))
+        self._resize()
+
+    async def answer(self, lengths: Sequence[int]) -> None:
+        """Return when texts of so many tokens are answered; raises CapacityError and ConchError."""
+        rows = [_ids(length) for length in lengths]
+        await self._thread.run(self._costs.request_s + self._costs.token_s * sum(lengths))
+        with self._admission.reserve("request", _CALLER, rows) as reservation:
+            reservation.join(self._backlog, lengths, self._engine.max_rows)
+            await self._coalescer.embed(rows, _OPTIONS, self._engine.max_rows, reservation.entry)
+
+    async def embed(self, ids: Sequence[Sequence[int]], **_: Any) -> Vectors:
+        """Make a call, as the client of the gateway does: on another replica where one is lost."""
+        await self._thread.run(self._costs.call_s)
+        lengths, tried = [len(row) for row in ids], list[Member["Replica"]]()
+        while not await self._attempt(lengths, tried):
+            pass
+        return np.zeros((len(ids), 1), np.float32)
+
+    async def _attempt(self, lengths: Sequence[int], tried: list[Member[Replica]]) -> bool:
+        call = self._pool.begin(sum(lengths), _fits, tried)
+        if call is None:
+            raise UnavailableError("no replica is left")
+        outcome = Outcome.ABANDONED
+        try:
+            await call.member.server.infer(lengths)
+            outcome = Outcome.ANSWERED
+        except UnavailableError:
+            outcome = Outcome.LOST
+            tried.append(call.member)
+            if not self._pool.may_repeat(_fits, tried):
+                raise
+        finally:
+            self._pool.end(call, outcome)
+        return outcome is Outcome.ANSWERED
+
+    def _resize(self) -> None:
+        each = _CALLS_EACH * self._engine.instances * max(1, self._engine.max_rows // _ROWS)
+        self._slots.resize(max(1, each * len(self._members)))
+
+
+def _fits(_: Replica) -> bool:
+    return True
+
+
+@cache
+def _ids(length: int) -> list[int]:
+    return [0] * length

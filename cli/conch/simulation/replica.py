@@ -1,0 +1,103 @@
+"""One Triton: a queue, instances that each run what is at its head, merged, and the time that this takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from conch_client import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conch.simulation.cores import Cores
+    from conch.simulation.costs import EngineCosts
+
+_LOST = "the replica ended"
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    lengths: Sequence[int]
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Replica:
+    """A Triton that batches dynamically, without delay: a free instance takes the calls that wait, as far as they fit.
+
+    Attributes:
+        name: Of the replica.
+        up: Whether it takes calls.
+        runs: Runs of its instances so far.
+    """
+
+    def __init__(self, name: str, costs: EngineCosts, cores: Cores) -> None:
+        self.name = name
+        self.up = True
+        self.runs = 0
+        self._costs = costs
+        self._cores = cores
+        self._free = costs.instances
+        self._waiting: deque[_Call] = deque()
+        self._running: dict[asyncio.Task[None], list[_Call]] = {}
+
+    async def infer(self, lengths: Sequence[int]) -> None:
+        """Compute texts of so many tokens.
+
+        Raises:
+            UnavailableError: It has ended, or ends meanwhile.
+        """
+        if not self.up:
+            raise UnavailableError(_LOST)
+        await asyncio.sleep(self._costs.path_s)
+        await self._cores.run(self._costs.call_s)
+        if not self.up:
+            raise UnavailableError(_LOST)
+        call = _Call(lengths)
+        self._waiting.append(call)
+        self._start_runs()
+        await call.done
+
+    def end(self) -> None:
+        """End at once, as killed: whoever waits for an answer gets an error."""
+        self.up = False
+        lost = [*self._waiting, *(call for calls in self._running.values() for call in calls)]
+        for task in self._running:
+            task.cancel()
+        self._waiting.clear()
+        self._running.clear()
+        for call in lost:
+            if not call.done.done():
+                call.done.set_exception(UnavailableError(_LOST))
+
+    def begin(self) -> None:
+        """Serve again after an end."""
+        self.up, self._free = True, self._costs.instances
+
+    def _start_runs(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            calls = self._take()
+            task = asyncio.get_running_loop().create_task(self._run(calls))
+            self._running[task] = calls
+
+    def _take(self) -> list[_Call]:
+        calls = [self._waiting.popleft()]
+        rows = len(calls[0].lengths)
+        while self._waiting and rows + len(self._waiting[0].lengths) <= self._costs.max_rows:
+            rows += len(self._waiting[0].lengths)
+            calls.append(self._waiting.popleft())
+        return calls
+
+    async def _run(self, calls: list[_Call]) -> None:
+        await self._cores.run(self._costs.run_s(length for call in calls for length in call.lengths))
+        task = asyncio.current_task()
+        if task is not None and self._running.pop(task, None) is not None:
+            self.runs += 1
+            self._free += 1
+            for call in calls:
+                if not call.done.done():
+                    call.done.set_result(None)
+            self._start_runs()

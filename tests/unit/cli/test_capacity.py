@@ -1,0 +1,259 @@
+"""Profiles, the costs that are fitted to them, and `conch plan --rate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from conch.bench import bench
+from conch.capacity import sizing
+from conch.capacity.fit import engine_costs, gateway_costs, nonnegative
+from conch.capacity.need import Need, duration, rate, sample
+from conch.capacity.profile import CallLoad, Profile, ProfileError, RequestLoad
+from conch.capacity.sizing import TooSlowError, size
+from conch.plan import plan
+from conch.simulation.costs import EngineCosts, GatewayCosts
+from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ENGINE = EngineCosts(
+    instances=2,
+    max_rows=8,
+    fixed_s=5e-4,
+    row_s=1e-4,
+    token_s=5e-5,
+    square_s=1e-8,
+    call_s=3e-4,
+    path_s=2e-4,
+    slowdown=1.2,
+)
+GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=4e-4)
+PROFILE = Profile("a-model", 256, {"cores": 2}, ENGINE, GATEWAY)
+
+
+@pytest.fixture(autouse=True)
+def _short_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "REQUESTS", 500)
+    monkeypatch.setattr(sizing, "_SECONDS", 0.5)
+
+
+@pytest.fixture
+def profile_path(tmp_path: Path) -> Path:
+    path = tmp_path / "profile.json"
+    PROFILE.write(path)
+    return path
+
+
+def run(command: Callable[..., None], *arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, arguments, terminal_width=200)
+
+
+def call(rows: int, tokens: int, rows_per_run: float = 0) -> CallLoad:
+    """What would be measured if calls cost just that: alone, or merged to so many rows."""
+    merged = rows_per_run or rows
+    run_s = ENGINE.fixed_s + merged * (ENGINE.row_s + (ENGINE.token_s + ENGINE.square_s * tokens) * tokens)
+    calls_per_run = merged / rows
+    per_s = ENGINE.instances * calls_per_run / (run_s * ENGINE.slowdown + ENGINE.call_s * calls_per_run)
+    clients = 8 if rows_per_run else 1
+    lone_s = 1e-4 + ENGINE.path_s + ENGINE.call_s + run_s
+    latency_ms = {"p50": 1e3 * lone_s, "p99": 1e3 * lone_s}
+    return CallLoad(rows, tokens, clients, per_s, per_s * rows * tokens, latency_ms, merged, 1e3 * run_s, 0.1)
+
+
+def request(tokens: int, clients: int, texts_per_call: float) -> RequestLoad:
+    in_gateway_s = GATEWAY.request_s + GATEWAY.token_s * tokens + GATEWAY.call_s / texts_per_call
+    lone_s = 1e-4 + GATEWAY.path_s + in_gateway_s + ENGINE.path_s + ENGINE.call_s + ENGINE.run_s([tokens])
+    return RequestLoad(tokens, clients, 1.0, {"p50": 1e3 * lone_s}, texts_per_call, 1e3 * in_gateway_s, 0.1)
+
+
+CALLS = [
+    measured
+    for tokens in (16, 64, 128, 256)
+    for rows in (1, 512 // tokens if tokens > 64 else 8)
+    for measured in (call(rows, tokens), call(rows, tokens, 8 if rows in {1, 8} else rows))
+]
+
+
+def test_costs_are_found_again_in_what_they_lead_to() -> None:
+    engine, off = engine_costs(CALLS, 2, 8, client_shares_cores=False)
+    requests = [request(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (32, 4.0))]
+
+    assert asdict(engine) == pytest.approx(asdict(ENGINE), rel=1e-3)
+    assert off < 1e-6
+    assert asdict(gateway_costs(requests, engine)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
+
+
+def test_the_load_s_own_time_is_taken_off_where_it_ran_on_the_same_cores() -> None:
+    engine, _ = engine_costs(CALLS, 2, 8, client_shares_cores=True)
+
+    assert engine.call_s == pytest.approx(ENGINE.call_s - 1e-4, rel=1e-3)
+
+
+def test_nothing_is_faster_under_load() -> None:
+    faster = [replace(each, per_s=3 * each.per_s) if each.clients > 1 else each for each in CALLS]
+
+    engine, _ = engine_costs(faster, 2, 8, client_shares_cores=False)
+
+    assert (engine.slowdown, engine.call_s) == (1.0, 0.0)
+
+
+def test_no_cost_is_negative() -> None:
+    assert nonnegative([[1, 1], [1, 2], [1, 3]], [3.0, 2.0, 1.0])[1] == 0
+
+
+def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
+    whole = replace(PROFILE, calls=CALLS, requests=[request(16, 1, 1.0)], about={"machine": {"cores": 2}})
+    whole.write(tmp_path / "profile.json")
+
+    assert Profile.read(tmp_path / "profile.json") == whole
+
+
+def damaged(**changed: Any) -> str:
+    stated = {"conch_profile": 1, **asdict(PROFILE)}
+    return json.dumps({**stated, **changed})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no profile"),
+        (damaged(conch_profile=2), "format 1"),
+        (damaged(engine={}), "damaged"),
+        (damaged(engine={**asdict(ENGINE), "token_s": -1}), "token_s is -1"),
+        (damaged(engine={**asdict(ENGINE), "token_s": "1"}), "token_s is '1'"),
+        (damaged(engine={**asdict(ENGINE), "instances": 0}), "at least 1"),
+        (damaged(engine={**asdict(ENGINE), "fixed_s": 0, "row_s": 0, "token_s": 0, "square_s": 0}), "no time"),
+        (damaged(hardware={"cores": 0}), "at least 1"),
+        (damaged(calls=[{}]), "damaged"),
+    ],
+)
+def test_what_is_no_profile_is_refused_with_how_to_make_one(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(ProfileError, match=r"conch bench --profile") as refused:
+        Profile.read(path)
+    assert said in str(refused.value)
+
+
+def test_rates_times_and_lengths_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "lengths"
+    path.write_text("12\n\n 300 \n", encoding="utf-8")
+
+    assert [rate(text) for text in ("200/s", "200", "12000/min", "1800/h")] == [200, 200, 200, 0.5]
+    assert [duration(text) for text in ("100ms", "0.5s", "50 ms")] == [0.1, 0.5, 0.05]
+    assert sample(str(path)) == [12, 300]
+    assert set(sample("16")) == {16}
+    assert len(set(sample("mixed"))) > 100
+
+
+def test_more_load_or_less_time_takes_no_fewer_replicas() -> None:
+    def replicas(per_s: float, p99_s: float) -> int:
+        return size(PROFILE, Need(per_s, [20, 60, 120], p99_s)).replicas
+
+    by_rate = [replicas(per_s, 0.1) for per_s in (100, 600, 1500)]
+    by_time = [replicas(600, p99_s) for p99_s in (0.5, 0.1, 0.025)]
+    assert by_rate == sorted(by_rate)
+    assert by_time == sorted(by_time)
+    assert by_rate[0] == 1
+    assert by_rate[-1] > by_rate[1] > 1
+
+
+def test_replicas_that_are_enough_answer_in_time_and_one_less_does_not() -> None:
+    found = size(PROFILE, Need(900, [20, 60, 120], 0.04))
+
+    assert found.chosen.p99_ms <= 40
+    assert found.without_one is not None
+    assert found.without_one.p99_ms > 40 or found.busy * found.replicas / (found.replicas - 1) > 0.9
+    assert found.hardware == {"cores": 2 * found.replicas}
+    assert found.gateways == 2
+
+
+def test_a_load_is_planned_with_its_reasons(profile_path: Path) -> None:
+    done = run(plan, "--rate", "200/s", "--p99", "100ms", "--profile", str(profile_path))
+
+    assert done.exit_code == 0, done.output
+    assert "a-model: 1 replica with 2 cores in all, 1 gateway" in done.stdout
+    assert "p99" in done.stdout
+
+
+def test_a_plan_for_programs_is_json(profile_path: Path) -> None:
+    done = run(plan, "--rate", "200/s", "--lengths", "300", "--profile", str(profile_path), "--json")
+
+    planned = json.loads(done.stdout)
+    assert (planned["replicas"], planned["hardware"], planned["gateways"]) == (2, {"cores": 4}, 1)
+    assert (planned["truncated"], planned["tokens_mean"]) == (1, 256)
+    assert planned["chosen"]["p99_ms"] < 100
+
+
+def test_gateways_that_were_not_measured_are_not_planned(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    replace(PROFILE, gateway=None).write(path)
+
+    done = run(plan, "--rate", "20/s", "--profile", str(path))
+
+    assert "not in the profile" in done.stdout
+
+
+def test_too_little_time_for_a_lone_text_is_no_matter_of_replicas() -> None:
+    with pytest.raises(TooSlowError, match="no number of replicas"):
+        size(PROFILE, Need(10, [256], 0.01))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rate", "200/s"], "conch bench --profile FILE"),
+        (["--rate", "x"], "200/s"),
+        (["--rate", "0/s"], "200/s"),
+        (["--rate", "5/fortnight"], "200/s"),
+        (["--rate", "5/s", "--p99", "100"], "100ms"),
+        (["--p99", "1s"], "--rate 200/s"),
+        (["--lengths", "16"], "--rate 200/s"),
+        (["--rate", "5/s", "--cores", "4"], "--cores does not go with --rate"),
+        (["--rate", "5/s", "--profile", "nowhere.json"], "nowhere.json"),
+        (["another-model", "--rate", "5/s", "--profile", "PROFILE"], "is of a-model"),
+        (["--rate", "5/s", "--profile", "PROFILE", "--lengths", "zz"], "or a file with the tokens"),
+        (["--rate", "5/s", "--profile", "PROFILE", "--lengths", "PROFILE"], "no number of tokens"),
+        (["--rate", "5/s", "--profile", "PROFILE", "--p99", "1ms"], "no number of replicas"),
+    ],
+    ids=" ".join,
+)
+def test_a_plan_that_makes_no_sense_is_refused_with_the_fix(
+    arguments: list[str], said: str, profile_path: Path
+) -> None:
+    done = run(plan, *(str(profile_path) if each == "PROFILE" else each for each in arguments))
+
+    assert done.exit_code != 0
+    assert said in " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--profile", "p.json", "--concurrency", "3"], "--concurrency does not go with --profile"),
+        (["--profile", "nowhere/p.json"], "nowhere is no folder"),
+        (["--triton-url", "a:1"], "--triton-url is for --profile"),
+        (["127.0.0.1:1", "--profile", "p.json"], "127.0.0.1:1"),
+    ],
+    ids=" ".join,
+)
+def test_a_profile_that_cannot_be_measured_is_refused_with_the_fix(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    done = run(bench, *arguments)
+
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
