@@ -183,6 +183,21 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Resident memory of processes; of Triton in a container its machine's, as Triton tells it.",
         ),
         Panel(
+            "Replicas",
+            "short",
+            {
+                "{{state}} {{backend}}": "sum by (backend, state) "
+                "(max by (backend, replica, state) (conch_gateway_replica_state))"
+            },
+            "Servers that compute, by their state as the gateways see them.",
+        ),
+        Panel(
+            "Calls by replica",
+            "short",
+            {"{{replica}}": "sum by (replica) (conch_gateway_replica_calls)"},
+            "Under way; a server that is slower gets fewer.",
+        ),
+        Panel(
             "Targets",
             "short",
             {
