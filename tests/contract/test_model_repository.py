@@ -32,9 +32,9 @@ CONFIGS: dict[str, Any] = {
 ENSEMBLES = [name for name, config in CONFIGS.items() if config.platform == "ensemble"]
 PUBLIC = {
     "conch_format", "task", "architecture", "precision", "description", "max_length", "tokenizer", "tokenizer_sha256",
-    "tokenizer_bytes", "source", "revision", "weights_sha256",
+    "tokenizer_bytes", "source", "revision", "weights_sha256", "checkpoint_sha256",
 }  # fmt: skip
-VECTORS = {"normalize", "dimension", "prompts", "default_prompt_name"}
+VECTORS = {"space_id", "normalize", "dimension", "prompts", "default_prompt_name"}
 OF_TASK = {
     "embedding": VECTORS | {"pooling"},
     "multi-vector": VECTORS | {"base"},

@@ -14,7 +14,7 @@ from conch_client import (
     ServerError,
     UnavailableError,
 )
-from conch_client._errors import error_from_status
+from conch_client._errors import NotLoadedError, error_from_status
 from conch_client._transport.deadline import Backoff, Deadline
 
 Status = grpc.StatusCode
@@ -26,15 +26,15 @@ Status = grpc.StatusCode
         (Status.UNAVAILABLE, "failed to connect to all addresses", UnavailableError),
         (Status.UNAVAILABLE, "in ensemble 'm', Exceeds maximum queue size", OverloadedError),
         (Status.UNAVAILABLE, "Request timeout expired", OverloadedError),
-        (Status.UNAVAILABLE, "Request for unknown model: 'm' version 1 is not at ready state", UnavailableError),
-        (Status.UNAVAILABLE, "Request for unknown model: 'm' has no available versions", UnavailableError),
+        (Status.UNAVAILABLE, "Request for unknown model: 'm' version 1 is not at ready state", NotLoadedError),
+        (Status.UNAVAILABLE, "Request for unknown model: 'm' has no available versions", NotLoadedError),
         (Status.NOT_FOUND, "Request for unknown model: 'm' is not found", ModelNotFoundError),
         (Status.INVALID_ARGUMENT, "Request for unknown model: 'm' is not found", ModelNotFoundError),
         (Status.INVALID_ARGUMENT, "inference request batch-size must be <= 8 for 'm'", InvalidInputError),
         (Status.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceededError),
         (Status.RESOURCE_EXHAUSTED, "too large", OverloadedError),
         (Status.INTERNAL, "onnxruntime error", ServerError),
-        (Status.INTERNAL, "in ensemble 'm', Stub process 'first_0' is not healthy.", UnavailableError),
+        (Status.INTERNAL, "in ensemble 'm', Stub process 'first_0' is not healthy.", NotLoadedError),
         (Status.INTERNAL, "Failed to increase the shared memory pool size for key 'x' to 9 bytes", OverloadedError),
         (Status.INTERNAL, "Failed to allocate memory for requested buffer of size 9", OverloadedError),
         (Status.INTERNAL, "model 'm' failed: std::bad_alloc", OverloadedError),
@@ -53,7 +53,7 @@ def test_a_status_becomes_its_error(status: grpc.StatusCode, message: str, kind:
 
 def test_every_error_is_a_conch_error() -> None:
     errors = [getattr(conch_client, name) for name in conch_client.__all__ if name.endswith("Error")]
-    assert len(errors) == 8
+    assert len(errors) == 10
     assert all(issubclass(error, ConchError) for error in errors)
 
 

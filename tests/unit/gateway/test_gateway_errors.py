@@ -10,7 +10,15 @@ import httpx
 import pytest
 from conch_gateway import GatewayError, GatewaySettings, create_app
 from conch_gateway.api.route import Route
-from conch_gateway.errors import RULES, KeysError, ListenError, Problem, RequestError, RetryLaterError
+from conch_gateway.errors import (
+    RULES,
+    KeysError,
+    ListenError,
+    Problem,
+    RedisSettingError,
+    RequestError,
+    RetryLaterError,
+)
 from fastapi import APIRouter
 
 if TYPE_CHECKING:
@@ -303,7 +311,13 @@ async def test_a_dialect_answers_every_error_in_its_own_words(client: StandIn) -
 
 
 def test_every_error_that_can_reach_the_wire_has_its_rule() -> None:
-    without = {RequestError, RetryLaterError, ListenError, KeysError}  # roots, and what ends the process before
+    without = {
+        RequestError,
+        RetryLaterError,
+        ListenError,
+        KeysError,
+        RedisSettingError,
+    }  # roots, and what ends the process before
     own = {*GatewayError.__subclasses__(), *RequestError.__subclasses__(), *RetryLaterError.__subclasses__()}
     clients = {getattr(cc, name) for name in cc.__all__ if name.endswith("Error")} - {cc.ConchError}
 
