@@ -35,7 +35,6 @@ WORK = ROOT / ".run" / "benchmarks"
 MAX_LENGTH = 256
 TIMEOUT_S = 1200
 AUTHORS = "sentence-transformers, fp32"
-RERANKED = "int8 through the gateway, the best 20 reranked by MaxSim"
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
 
@@ -114,7 +113,6 @@ def measure(models: Models) -> dict[str, Any]:
             servers.append(deployments.conch(repository, folder, grpc_port, port))
             asked[in_process(precision)] = graphs(models, precision)
             asked[through_gateway(precision)] = {"url": f"http://{HOST}:{port}", "model": NAME}
-        asked[RERANKED] = {**asked[through_gateway("int8")], "reranker": f"{NAME}-maxsim"}
         version, found = scores(queries, documents, asked)
     finally:
         for server in servers:

@@ -10,7 +10,6 @@ reads one JSON object and writes one line of JSON, mteb's version and the nDCG@1
 A MODEL is one of
 
     {"url": URL, "model": ID}                               of a gateway, by mteb's own client of OpenAI's API
-    {"url": URL, "model": ID, "reranker": ID}               the same, and its best 20 in a reranker's order
     {"encoder": PATH, "head": PATH, "tokenizer": PATH, "max_length": N}    conch's graphs, in this process
     {"checkpoint": FOLDER}                                  sentence-transformers, in this process
 """
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +30,7 @@ from mteb.abstasks import AbsTaskRetrieval  # type: ignore[import-not-found, unu
 from mteb.abstasks.task_metadata import TaskMetadata  # type: ignore[import-not-found, unused-ignore]
 from mteb.models import ModelMeta  # type: ignore[import-not-found, unused-ignore]
 from mteb.models.abs_encoder import AbsEncoder  # type: ignore[import-not-found, unused-ignore]
-from mteb.models.openai_wrappers import (  # type: ignore[import-not-found, unused-ignore]
-    OpenAIAPIEncodeWrapper,
-    OpenAIAPIRerankWrapper,
-)
+from mteb.models.openai_wrappers import OpenAIAPIEncodeWrapper  # type: ignore[import-not-found, unused-ignore]
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
@@ -47,7 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH, MERGED = 32, 8
-CANDIDATES = 20
 
 
 class Docstrings(AbsTaskRetrieval):  # type: ignore[misc, unused-ignore]
@@ -114,18 +108,8 @@ def encoder(model: dict[str, Any]) -> Any:
 
 def ndcg_at_10(task: Docstrings, model: dict[str, Any]) -> float:
     """What mteb says of a MODEL."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = evaluated(task, encoder(model), prediction_folder=folder)
-        if "reranker" in model:
-            task.convert_to_reranking(folder, top_k=CANDIDATES)
-            found = evaluated(task, OpenAIAPIRerankWrapper(model["url"], model["reranker"], modalities=["text"]))
-    return found
-
-
-def evaluated(task: Docstrings, model: Any, **options: Any) -> float:
-    """The main score of a model in one evaluation."""
     chosen = {"batch_size": BATCH, "show_progress_bar": False}
-    result = mteb.evaluate(model, task, cache=None, co2_tracker=False, encode_kwargs=chosen, **options)
+    result = mteb.evaluate(encoder(model), task, cache=None, co2_tracker=False, encode_kwargs=chosen)
     (found,) = result.task_results
     return float(found.scores["test"][0]["ndcg_at_10"])
 
