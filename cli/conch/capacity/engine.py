@@ -98,6 +98,8 @@ class EngineProbe:
         summary, calls = load.summary(), len(load.latencies_s)
         if load.errors:
             raise RuntimeError(next(iter(load.errors)))
+        if not counted.runs:
+            raise RuntimeError(f"Triton counts no runs of {self._encoder}; turn off its response cache to measure it")
         return CallLoad(
             rows=rows,
             tokens=tokens,

@@ -44,8 +44,10 @@ def engine_costs(
 
 def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts) -> GatewayCosts:
     """Return the costs of requests with one text, some of them alone and some under load."""
-    columns = [[1.0, request.tokens, 1 / request.texts_per_call] for request in requests]
-    request_s, token_s, call_s = nonnegative(columns, [request.gateway_ms / 1e3 for request in requests])
+    # The system counts processor time in hundredths of a second, of which few requests may take none.
+    timed = [request for request in requests if request.gateway_ms > 0]
+    columns = [[1.0, request.tokens, 1 / request.texts_per_call] for request in timed] or [[1.0, 0.0, 0.0]]
+    request_s, token_s, call_s = nonnegative(columns, [request.gateway_ms / 1e3 for request in timed] or [1e-6])
 
     def rest_s(request: RequestLoad) -> float:
         gateway_s = request_s + token_s * request.tokens + call_s

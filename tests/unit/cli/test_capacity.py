@@ -105,6 +105,14 @@ def test_nothing_is_faster_under_load() -> None:
     assert (engine.slowdown, engine.call_s) == (1.0, 0.0)
 
 
+def test_requests_that_took_no_tick_of_processor_time_cost_next_to_nothing() -> None:
+    free = [replace(request(tokens, 1, 1.0), gateway_ms=0.0) for tokens in (16, 64)]
+
+    costs = gateway_costs(free, ENGINE)
+
+    assert costs.request_s + costs.token_s + costs.call_s < 1e-5
+
+
 def test_no_cost_is_negative() -> None:
     assert nonnegative([[1, 1], [1, 2], [1, 3]], [3.0, 2.0, 1.0])[1] == 0
 
