@@ -104,7 +104,7 @@ class AsyncServers:
         backoff, tried = Backoff(self._limits.retries, deadline), set[Any]()
         while True:
             try:
-                call = await self._begin(info, tokens, tried, deadline)
+                call = await self._begin(info, request.model_name, tokens, tried, deadline)
                 tried.add(call.member)
                 return await self._infer_once(call, info, request, deadline)
             except (UnavailableError, OverloadedError, ServerError) as failure:  # noqa: PERF203
@@ -141,12 +141,14 @@ class AsyncServers:
         for member in self._pool.members:
             await member.server.connection.close()
 
-    async def _begin(self, info: ModelInfo, tokens: int, tried: Collection[Any], deadline: Deadline) -> Call[Any]:
-        call = self._pool.begin(tokens, lambda server: server.has(info), tried)
+    async def _begin(
+        self, info: ModelInfo, model: str, tokens: int, tried: Collection[Any], deadline: Deadline
+    ) -> Call[Any]:
+        call = self._pool.begin(tokens, lambda server: server.has(info), tried, model=model)
         if call is None:
             # A server that was away may have come back with another model of this name.
             await self._read_unless(lambda: all(one.server.catalog.is_valid() for one in self._pool.serving), deadline)
-            call = self._pool.begin(tokens, lambda server: server.has(info))
+            call = self._pool.begin(tokens, lambda server: server.has(info), model=model)
         if call is None:
             raise ModelChangedError
         return call

@@ -103,7 +103,7 @@ class Servers:
         backoff, tried = Backoff(self._limits.retries, deadline), set[Any]()
         while True:
             try:
-                call = self._begin(info, tokens, tried, deadline)
+                call = self._begin(info, request.model_name, tokens, tried, deadline)
                 tried.add(call.member)
                 return self._infer_once(call, info, request, deadline)
             except (UnavailableError, OverloadedError, ServerError) as failure:  # noqa: PERF203
@@ -140,12 +140,12 @@ class Servers:
         for member in self._pool.members:
             member.server.connection.close()
 
-    def _begin(self, info: ModelInfo, tokens: int, tried: Collection[Any], deadline: Deadline) -> Call[Any]:
-        call = self._pool.begin(tokens, lambda server: server.has(info), tried)
+    def _begin(self, info: ModelInfo, model: str, tokens: int, tried: Collection[Any], deadline: Deadline) -> Call[Any]:
+        call = self._pool.begin(tokens, lambda server: server.has(info), tried, model=model)
         if call is None:
             # A server that was away may have come back with another model of this name.
             self._read_unless(lambda: all(one.server.catalog.is_valid() for one in self._pool.serving), deadline)
-            call = self._pool.begin(tokens, lambda server: server.has(info))
+            call = self._pool.begin(tokens, lambda server: server.has(info), model=model)
         if call is None:
             raise ModelChangedError
         return call

@@ -33,9 +33,14 @@ class Server(Generic[Connection]):
 
 
 def listing(members: Iterable[Member[Server[Connection]]]) -> Listing:
-    """What these servers have, of which the one with least to do comes first."""
+    """What these servers have, of which the one with least to do comes first.
+
+    A voided reading counts only where there is no other: a server that hangs has least to do, and perhaps another
+    version.
+    """
     ordered = sorted(members, key=lambda member: member.load.tokens / member.standing.share)
-    return Listing([member.server.catalog.reading for member in ordered])
+    valid = [member for member in ordered if member.server.catalog.is_valid()]
+    return Listing([member.server.catalog.reading for member in valid or ordered])
 
 
 def know(

@@ -17,7 +17,7 @@ CALL_TOKENS = 32
 _WEIGHT = 0.2  # of the newest measurement; some ten calls are remembered
 _MEMORY_S = 10.0  # a server that gets no calls is taken for an average one again after a few times as long
 _STALL_S, _STALL_FACTOR = 5.0, 10.0
-_FIRST_STALL_S = 60.0  # while nothing is known of its speed
+_FIRST_STALL_S = 60.0  # while nothing is known of the model's speed there
 
 
 @dataclass(slots=True, eq=False)
@@ -26,11 +26,13 @@ class Task:
 
     Attributes:
         tokens: Its cost.
+        model: What computes it.
         ahead: Tokens' time that the server needs until it is answered.
         started_at: When it began.
     """
 
     tokens: float
+    model: str
     ahead: float
     started_at: float
 
@@ -48,12 +50,13 @@ class Load:
         finished_at: When a call was last answered.
     """
 
-    __slots__ = ("_clock", "_seconds", "_tasks", "finished_at", "parallel", "tokens")
+    __slots__ = ("_clock", "_seconds", "_seconds_of", "_tasks", "finished_at", "parallel", "tokens")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[int, Task] = {}
         self._seconds: float | None = None
+        self._seconds_of: dict[str, float] = {}
         self.parallel = 1
         self.tokens = 0.0
         self.finished_at = clock()
@@ -68,10 +71,10 @@ class Load:
         """Seconds that a token took lately; None if nothing was measured."""
         return self._seconds
 
-    def begin(self, tokens: float) -> Task:
-        """Takes note of a call of so many tokens."""
+    def begin(self, tokens: float, model: str = "") -> Task:
+        """Takes note of a call of so many tokens to a model."""
         cost = tokens + CALL_TOKENS
-        task = Task(cost, max(cost, (self.tokens + cost) / self.parallel), self._clock())
+        task = Task(cost, model, max(cost, (self.tokens + cost) / self.parallel), self._clock())
         self._tasks[id(task)] = task
         self.tokens += cost
         return task
@@ -84,7 +87,8 @@ class Load:
             return
         now = self._clock()
         seen = (now - task.started_at) / task.ahead
-        self._seconds = seen if self._seconds is None else self._seconds + _WEIGHT * (seen - self._seconds)
+        self._seconds = _averaged(self._seconds, seen)
+        self._seconds_of[task.model] = _averaged(self._seconds_of.get(task.model), seen)
         self.finished_at = now
 
     def predicted_s(self, tokens: float, usual: float) -> float:
@@ -109,7 +113,15 @@ class Load:
         return self._clock() - max(oldest.started_at, self.finished_at) > self.patience_s(oldest)
 
     def patience_s(self, task: Task) -> float:
-        """Seconds after which a call is taken for lost: ten times what is predicted, and five."""
-        if self._seconds is None:
+        """Seconds after which a call is taken for lost: ten times what is predicted, and five.
+
+        By calls of the same model: one with a hundred times the weights is no server that hangs.
+        """
+        seconds = self._seconds_of.get(task.model)
+        if seconds is None:
             return _FIRST_STALL_S
-        return _STALL_S + _STALL_FACTOR * self._seconds * task.ahead
+        return _STALL_S + _STALL_FACTOR * seconds * task.ahead
+
+
+def _averaged(before: float | None, seen: float) -> float:
+    return seen if before is None else before + _WEIGHT * (seen - before)

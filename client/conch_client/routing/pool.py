@@ -107,7 +107,12 @@ class Pool(Generic[Server]):
         return _serving(self.members)
 
     def begin(
-        self, tokens: float, fits: Callable[[Server], bool], tried: Collection[Member[Server]] = ()
+        self,
+        tokens: float,
+        fits: Callable[[Server], bool],
+        tried: Collection[Member[Server]] = (),
+        *,
+        model: str = "",
     ) -> Call[Server] | None:
         """Chooses a server for a call of so many tokens and counts the call; None where none is left.
 
@@ -115,6 +120,7 @@ class Pool(Generic[Server]):
             tokens: Of the call.
             fits: Whether the call is for such a server.
             tried: Servers that have failed at it.
+            model: What computes it, where servers have several.
         """
         with self._lock:
             if not tried:
@@ -124,7 +130,7 @@ class Pool(Generic[Server]):
                 return None
             member = fitting[0] if len(fitting) == 1 else self._best(_serving(fitting), tokens)
             member.used = next(self._numbers)
-            return Call(member, member.load.begin(tokens))
+            return Call(member, member.load.begin(tokens, model))
 
     def end(self, call: Call[Server], outcome: Outcome) -> None:
         """Takes note of how a call has ended."""

@@ -39,6 +39,7 @@ Work = Callable[[str, LocalModel], Coroutine[Any, Any, None]]
 """What is done for a model at the Triton of that address."""
 
 _AWAY = (UnavailableError, DeadlineExceededError)
+_CATCH_UP_PAUSE_S = 30.0  # after a Triton could not load what others have: it serves meanwhile
 
 _log = logging.getLogger("conch_gateway")
 
@@ -63,6 +64,7 @@ class Loader:
         self._models: dict[str, LocalModel] = {}
         self._missed: set[tuple[str, str]] = set()
         self._catching_up: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._retry_at: dict[tuple[str, str], float] = {}
 
     @property
     def models(self) -> list[LocalModel]:
@@ -139,19 +141,22 @@ class Loader:
             if model.change is None:
                 having = {url for url, index in indexes.items() if self._is_loaded(model, index)}
                 model.loaded = any((url, model.name) not in self._missed for url in having)
-                self._catch_up(model, indexes.keys() - having)
+                self._catch_up(model, having, indexes.keys() - having)
             if model.is_due:
                 model.begin(self._load, loaded=True)
 
     def _is_loaded(self, model: LocalModel, index: Index) -> bool:
         return all(index.get(name) == "READY" for name in self._triton_models(model))
 
-    def _catch_up(self, model: LocalModel, lacking: Set[str]) -> None:
-        """Bring Tritons to where the others are: those that missed a change, and those that lack what others have."""
-        missed = {url for url, name in self._missed if name == model.name}
+    def _catch_up(self, model: LocalModel, having: Set[str], lacking: Set[str]) -> None:
+        """Bring Tritons to where the others are: those that missed a change, and those that lack what others have.
+
+        Only those that answer: one that is gone for good has nothing to catch up with.
+        """
+        missed = {url for url in having | lacking if (url, model.name) in self._missed}
         for url in missed | (lacking if model.loaded and model.wanted else set()):
             place = url, model.name
-            if place not in self._catching_up:
+            if place not in self._catching_up and monotonic() >= self._retry_at.get(place, 0.0):
                 work = self._load_at if model.wanted else self._unload_at
                 self._catching_up[place] = start(self._do_alone(place, work, model), f"catching up with {model.name}")
 
@@ -160,6 +165,11 @@ class Loader:
             await work(place[0], model)
             self._missed.discard(place)
             await self._client.is_ready()
+        except _AWAY:
+            raise
+        except Exception:
+            self._retry_at[place] = monotonic() + _CATCH_UP_PAUSE_S
+            raise
         finally:
             del self._catching_up[place]
 

@@ -12,6 +12,10 @@ from conch_client import AsyncClient, Client, InvalidInputError, ModelReplacedEr
 from conch_client._async import servers as async_servers
 from conch_client._sync import servers as sync_servers
 from conch_client._transport import limits
+from conch_client._transport.address import Address
+from conch_client._transport.catalog import ANY_TASK
+from conch_client._transport.replicas import Server, listing
+from conch_client.routing import Pool
 from conch_client.testing import FakeModel, FakeServer, fake_tokenizer_json
 from tritonclient.grpc import service_pb2
 
@@ -207,6 +211,21 @@ async def test_a_call_sees_one_version(servers: list[FakeServer], join: Callable
         assert any(np.allclose(vector[0], one, atol=1e-6) for one in wanted)
     assert inferences(old)
     assert inferences(new)
+
+
+def test_the_version_of_a_server_that_hangs_is_not_chosen_while_others_answer() -> None:
+    pool: Pool[Server[None]] = Pool()
+    hanging, busy = (pool.add(Server(Address(url), lambda _: None)) for url in ("hanging:8001", "busy:8001"))
+    index = service_pb2.RepositoryIndexResponse()
+    hanging.server.catalog.update(1.0, index, [FakeModel().config("letters")])
+    busy.server.catalog.update(1.0, index, [FakeModel(tokenizer_json=OTHER).config("letters")])
+    busy.load.begin(100)
+    old, new = (member.server.catalog.reading.models["letters"] for member in (hanging, busy))
+    assert listing(pool.members).find("letters", ANY_TASK) == old
+    hanging.server.catalog.expire()
+    assert listing(pool.members).find("letters", ANY_TASK) == new
+    busy.server.catalog.expire()
+    assert listing(pool.members).find("letters", ANY_TASK) == old
 
 
 async def test_ids_go_to_servers_with_their_tokenizer_only(

@@ -8,7 +8,7 @@ from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_client.routing import Outcome, Pool
+from conch_client.routing import Load, Outcome, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,3 +94,21 @@ def test_one_slow_server_of_eight_costs_no_more_than_its_own_part() -> None:
     assert mixed.p99_s <= 1.5 * alike.p99_s
     assert in_turn.per_s < 0.5 * mixed.per_s  # what a round robin makes of it
     assert in_turn.p99_s > 3 * mixed.p99_s
+
+
+def test_a_slow_model_beside_a_fast_one_is_no_server_that_hangs() -> None:
+    clock = Clock()
+    load = Load(clock)
+
+    def call(model: str, seconds: float) -> bool:
+        task = load.begin(TOKENS, model)
+        clock.now += seconds
+        stalled = load.is_stalled()
+        load.end(task, answered=True)
+        return stalled
+
+    for _ in range(10):
+        assert not call("small", 0.01)
+    assert not call("large", 40)
+    assert not call("large", 300)
+    assert call("small", 10)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from conch_client import AsyncClient
 from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings
 from conch_gateway.backends.triton import Triton
+from conch_gateway.models import loader as loaders
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.triton_control import TritonControl
 from pydantic import SecretStr
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 class Controlled(FakeServer):
     """A server that loads and unloads its model when told to."""
 
-    def RepositoryModelLoad(self, *_: Any) -> Any:  # noqa: N802
+    looked_at, asked_to_load, is_broken = 0, 0, False
+
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.looked_at += 1
+        return super().RepositoryIndex(request, context)
+
+    def RepositoryModelLoad(self, _: Any, context: Any) -> Any:  # noqa: N802
+        self.asked_to_load += 1
+        if self.is_broken:
+            context.abort(grpc.StatusCode.INTERNAL, "no memory on this machine")
         self.models["letters"].ready = True
         return service_pb2.RepositoryModelLoadResponse()
 
@@ -41,6 +52,7 @@ class Controlled(FakeServer):
 @pytest.fixture
 def tritons(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Controlled]]:
     monkeypatch.setattr(limits, "PROBE_EVERY_S", 0.05)
+    monkeypatch.setattr(loaders, "_REFRESH_EVERY_S", 0.05)
     with ExitStack() as stack:
         yield [stack.enter_context(Controlled({"letters": FakeModel(ready=False)})) for _ in range(3)]
 
@@ -104,3 +116,28 @@ async def test_requests_go_on_while_one_catches_up(
 
     await eventually(caught_up_after_a_request)
     assert loader.models[0].state == "loaded"
+
+
+async def test_one_that_cannot_load_what_others_have_is_not_asked_again_at_once(
+    loader: Loader, tritons: list[Controlled]
+) -> None:
+    await loader.load("letters")
+    broken = tritons[0]
+    broken.asked_to_load, broken.is_broken, broken.models["letters"].ready = 0, True, False
+    await eventually(lambda: broken.asked_to_load > 0)
+    looked_at = broken.looked_at
+    await eventually(lambda: broken.looked_at > looked_at + 10)
+    assert broken.asked_to_load == 1
+    assert loader.models[0].state == "loaded"
+
+
+async def test_one_that_is_gone_has_nothing_to_catch_up_with(
+    loader: Loader, client: AsyncClient, tritons: list[Controlled], caplog: pytest.LogCaptureFixture
+) -> None:
+    await loader.load("letters")
+    tritons[0].stop()
+    await eventually(lambda: client.replicas[0].state == "out")
+    await loader.load("letters")
+    looked_at = tritons[1].looked_at
+    await eventually(lambda: tritons[1].looked_at > looked_at + 10)
+    assert "catching up" not in caplog.text
