@@ -135,7 +135,8 @@ class VectorCache:
 def _keys(texts: list[str], source: object, job: EmbeddingJob) -> dict[str, bytes]:
     """Return the key of each text."""
     # Gateways of another version may make another vector of the same text.
-    variant = version("conch"), source, replace(job, texts=[], model=None, truncate=None, counted=True)
+    words = replace(job, texts=[], model=None, truncate=None, counted=True, expect_space=None)
+    variant = version("conch"), source, words
     # `repr` shows a NUL as an escape, so no text can shift the border between variant and text.
     begun = blake2b(repr(variant).encode() + b"\0", digest_size=20)
     keys: dict[str, bytes] = {}

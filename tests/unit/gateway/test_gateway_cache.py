@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_client import InvalidInputError
+from conch_contract import space_of
 from conch_gateway import CapacityError
 from conch_gateway.inference.cache import VectorCache
 from conch_gateway.jobs import Answer, EmbeddingJob
@@ -104,6 +105,15 @@ async def test_dialects_that_say_the_same_in_other_words_share_entries(http_with
         answer = await http.post("/api/embed", json={"model": "letters", "input": "ab"})  # states truncation
 
     assert (computed(client), answer.json()["embeddings"]) == (1, [vector])
+
+
+async def test_who_expects_a_space_shares_entries_with_who_does_not(http_with: Serve, client: StandIn) -> None:
+    client.served[0] = replace(client.served[0], checkpoint_sha256="1" * 64)
+    async with http_with(cache_mb=1) as http:
+        first = await embedded(http, ["ab"])
+        second = await embedded(http, ["ab"], expect_space=space_of(client.served[0]))
+
+    assert (computed(client), second) == (1, first)
 
 
 async def test_a_model_that_was_deployed_anew_is_asked_again(http_with: Serve, client: StandIn) -> None:
