@@ -47,11 +47,11 @@ BUSY_OVER_S, KEPT_S, UNUSED_S = 5.0, 15.0, 10.0  # there: 1 min, 5 min, 10 min
 TICK_S, CALIBRATED_S, SETTLED_S = 1.0, 8.0, 5.0
 # Seconds, and the part of what one Triton can do that comes in each.
 PHASES = (
-    (5, 0.0, "nobody"),
-    (25, 0.4, "some requests come"),
-    (45, 1.35, "more come than one Triton can do"),
-    (35, 0.4, "fewer come"),
-    (30, 0.0, "none comes"),
+    (3, 0.0, "nobody"),
+    (17, 0.4, "some requests come"),
+    (35, 1.35, "more come than one Triton can do"),
+    (27, 0.4, "fewer come"),
+    (20, 0.0, "none comes"),
 )
 Number = TypeVar("Number", int, float)
 STATES = re.compile(r'^conch_gateway_(predicted_wait_seconds\{model="[^"]*"\}|triton_calls|triton_slots) (\S+)$', re.M)
