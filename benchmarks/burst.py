@@ -243,7 +243,7 @@ def _result(capacity: float, answers: list[Answer], samples: list[dict[str, floa
             "failed": sum(answer.status != 200 for answer in answers),
             "one_triton_per_s": round(capacity, 1),
             "first_request_s": round(first.took_s, 2),
-            "second_triton_ready_s": round(scaled_at - burst_begins, 1),
+            "ready_at_burst": next(sample["ready"] for sample in samples if sample["at_s"] >= burst_begins),
             "longest_s": round(max(answer.took_s for answer in answers), 2),
             "p99_after_scale_up_s": round(float(np.quantile(after, 0.99)), 3) if after else math.inf,
         },

@@ -52,12 +52,12 @@ def burst() -> str:
         "![Tritons, predicted wait and latency during a burst](autoscaling.svg)\n\n"
         f"{result['what']} Dashed lines: {told}. In the burst {stated['burst']:g} times as many come as one Triton can "
         f"answer ({found['one_triton_per_s']:g} a second). Of {found['requests']:,} requests {found['failed']} failed. "
-        f"The first one, for which the first Triton was started, took {found['first_request_s']:g} s; the second was "
-        f"ready {found['second_triton_ready_s']:g} s after the burst began, and the longest answer took "
-        f"{found['longest_s']:g} s. Of what came more than {stated['settled_s']:g} s after that, the 99th percentile "
-        f"was {found['p99_after_scale_up_s']:g} s; the predicted wait's target is {stated['wait_s']:g} s. Measured "
-        f"with `{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), one for each "
-        "Triton; gateway, controller and senders share that of the second."
+        f"The first, for which the first Triton was started, took {found['first_request_s']:g} s, and the longest one "
+        f"{found['longest_s']:g} s. When the burst began, {found['ready_at_burst']} Tritons were ready. Of what came "
+        f"in it more than {stated['settled_s']:g} s after two were, the 99th percentile was "
+        f"{found['p99_after_scale_up_s']:g} s; the predicted wait's target is {stated['wait_s']:g} s. Measured with "
+        f"`{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), one for each Triton; "
+        "gateway, controller and senders share that of the second, so two Tritons do less than twice what one does."
     )
 
 
