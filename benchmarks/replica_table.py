@@ -47,9 +47,13 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield ""
     others = max(run["others_cores"] for run in [*runs, *parts.values()] if "others_cores" in run)
     yield (
-        f"Measured with `{result['command']}` on {result['date'][:10]}: {machine['cores']} cores ({machine['cpu']}), "
-        f"of which other work took up to {others:.1f}; grpcio {result['versions']['grpcio']}."
+        f"Measured with {_commands(parts)}: {machine['cores']} cores ({machine['cpu']}), of which other work took up "
+        f"to {others:.1f}; grpcio {result['versions']['grpcio']}."
     )
+
+
+def _commands(parts: dict[str, Any]) -> str:
+    return " and ".join(f"`{part['command']}` on {part['date'][:10]}" for part in parts.values())
 
 
 def _run(run: dict[str, Any]) -> tuple[str, ...]:

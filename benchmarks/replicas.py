@@ -77,10 +77,9 @@ async def main() -> None:
     options = parser.parse_args()
     parts: dict[str, Any] = json.loads(RESULT.read_text())["parts"] if RESULT.exists() else {}
     for name in [options.only] if options.only else PARTS:
-        parts[name] = await PARTS[name](options.seconds)
+        date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        parts[name] = {"date": date, "command": " ".join(sys.argv), **await PARTS[name](options.seconds)}
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
         "git": revision(),
         "machine": machine(),
         "versions": versions(),
