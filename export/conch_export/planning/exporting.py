@@ -46,20 +46,24 @@ def export_memory(description: Description, checkpoint: Checkpoint, precision: P
     counts = checkpoint.weights.counts
     total, largest, size = sum(counts), max(counts, default=0), _STORED_BYTES[precision]
     # The embedding table is looked up in the mapped file; matrices are packed as the processor wants them.
-    writing, verifying = (_FLOAT_BYTES + size % _FLOAT_BYTES) * largest, size * (total - largest)
+    # A weight is held as it is read and as it is written.
+    writing, verifying = (_FLOAT_BYTES + size) * largest, size * (total - largest)
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
     steps = (writing, calibrating, _reference_bytes(description, checkpoint, total), verifying)
     return ExportMemory(_PROCESS_BYTES + max(steps), _LIBRARY_BYTES + _FLOAT_BYTES * total)
 
 
 def _reference_bytes(description: Description, checkpoint: Checkpoint, count: int) -> int:
-    """The authors' library holds all weights in fp32, unless they are stored so: PyTorch then maps the file."""
+    """The authors' library holds all weights in fp32 and, while it loads them, as they are stored in half precision.
+
+    Of weights that are stored in fp32 PyTorch maps the file.
+    """
     if description.packing is not Packing.PACKED:
         return _CONVERTED_COPIES * _FLOAT_BYTES * count
+    if not checkpoint.weights.are_float32:
+        return (_FLOAT_BYTES + _STORED_BYTES[Precision.FP16]) * count
     family = family_of(checkpoint.config) if checkpoint.static is None else None
-    if family is not None and family.in_transformers and checkpoint.weights.are_float32:
-        return 0
-    return _FLOAT_BYTES * count
+    return 0 if family is not None and family.in_transformers else _FLOAT_BYTES * count
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
