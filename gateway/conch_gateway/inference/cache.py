@@ -19,6 +19,7 @@ from conch_client import InvalidInputError
 
 from conch_gateway.jobs import Answer, EmbeddingJob, Vectors, is_text
 
+_VERSION = version("conch")  # gateways of another version may make another vector of the same text
 _OVERHEAD_BYTES = 300  # of an entry beside the numbers: key, tuple, array header, place in the order
 
 
@@ -134,9 +135,8 @@ class VectorCache:
 
 def _keys(texts: list[str], source: object, job: EmbeddingJob) -> dict[str, bytes]:
     """Return the key of each text."""
-    # Gateways of another version may make another vector of the same text.
     words = replace(job, texts=[], model=None, truncate=None, counted=True, expect_space=None)
-    variant = version("conch"), source, words
+    variant = _VERSION, source, words
     # `repr` shows a NUL as an escape, so no text can shift the border between variant and text.
     begun = blake2b(repr(variant).encode() + b"\0", digest_size=20)
     keys: dict[str, bytes] = {}

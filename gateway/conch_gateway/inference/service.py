@@ -41,7 +41,8 @@ Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
 Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
 _ONLY_LABEL = "LABEL_0"  # transformers' name, where a checkpoint has one label and gives it none
-_STARTS = 3  # how often a request may begin anew because its model was replaced
+_REPLACED = "the model was replaced again and again; retry when the deployment is over"
+_STARTS = 3  # how often a request may begin anew because its model was replaced, or its Triton went away
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,9 @@ class Inference:
             for _ in range(_STARTS):
                 chosen = self._models.use(name, tasks, context.key)
                 result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)
-                if result is not None:
+                if isinstance(result, Result):
                     return result
-        raise UnavailableError("the model was replaced again and again; retry when the deployment is over")
+        raise result
 
     async def _attempt(
         self,
@@ -195,19 +196,20 @@ class Inference:
         compute: Compute[Given],
         *,
         vectors: EmbeddingJob | None,
-    ) -> Result[Given] | None:
-        """Return the result, or None where the request is to begin anew."""
+    ) -> Result[Given] | UnavailableError:
+        """Return the result, or why the request is to begin anew."""
         try:
             async with chosen as model:
                 return await _measured(model, texts, context, reservation, compute, vectors=vectors)
         except ModelReplacedError:
             reservation.leave()
-        except UnavailableError:
+            return ModelReplacedError(_REPLACED)
+        except UnavailableError as error:
             reservation.leave()
             waited_s = self._admission.now() - reservation.since
             if not await self._arrival.within(self._triton_wait_s - waited_s):
                 raise
-        return None
+            return error
 
     def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
         if job.counted:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_client import UnavailableError
+from conch_client import ModelReplacedError, UnavailableError
 
 from tests.waiting import eventually
 
@@ -81,6 +81,31 @@ async def test_one_whose_triton_goes_away_is_computed_by_the_next(
     async with http_with(triton_wait_s=60) as http:
         assert (await http.post(URL, json=GOOD)).status_code == 200
         assert await sample(http, "conch_gateway_in_flight_tokens") == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        pytest.param(UnavailableError("not loaded"), "cannot be reached", id="a Triton without it"),
+        pytest.param(ModelReplacedError("gone"), "replaced again and again", id="another version each time"),
+    ],
+)
+async def test_one_whose_model_is_never_there_is_told_why(
+    http_with: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch, failure: UnavailableError, told: str
+) -> None:
+    asked = 0
+
+    async def embed(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise failure
+
+    monkeypatch.setattr(client, "embed", embed)
+    async with http_with(triton_wait_s=60) as http:
+        answer = await http.post(URL, json=GOOD)
+
+    assert (answer.status_code, asked) == (503, 3)
+    assert told in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("wait_s", "status"), [(0, 503), (60, 200)], ids=["that do not wait", "that wait"])

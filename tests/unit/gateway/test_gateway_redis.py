@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import sys
@@ -259,6 +260,26 @@ async def test_redis_is_used_again_when_it_is_back(
                 await eventually(lambda: answers(True))
 
     assert sum("answers again (quotas)" in record.message for record in caplog.records) == 2
+
+
+async def test_another_server_at_its_address_fails_no_request(http_with: Serve, tmp_path: Path) -> None:
+    alice = create_key(tmp_path / "keys.json", "alice", requests_per_minute=10)
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.read(1)
+        asked += 1
+        writer.write(b":not a number\r\n")  # the client's parser raises ValueError
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        settings = {"redis_url": f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "cache_mb": 1}
+        async with http_with(**settings, api_keys_file=tmp_path / "keys.json", api_keys="root:root") as http:
+            assert await status(http, alice) == 200
+            assert not await up(http, "quotas", "root")
+    assert asked
 
 
 @pytest.mark.parametrize(
