@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import anyio
-from conch_client import ConchError, ModelInfo, OverloadedError, UnavailableError
+from conch_client import ConchError, DeadlineExceededError, ModelInfo, OverloadedError, UnavailableError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.backends.triton import Triton
@@ -91,11 +91,13 @@ class Readiness:
         try:
             with anyio.fail_after(self._timeout_s):
                 infos = await self._triton.models()
-        except TimeoutError:
-            return Verdict({}, f"Triton did not list its models within {self._timeout_s} s")
-        except UnavailableError as error:
-            # Requests wait for a Triton that is being started; a load balancer must not keep them away.
-            return Verdict({}) if self._requests_wait else Verdict({}, f"Triton did not list its models: {error}")
+        except (TimeoutError, DeadlineExceededError, UnavailableError) as error:
+            # Requests wait for a Triton that is being started, and a load balancer must not keep them away; where the
+            # address of one that has ended answers nothing at all, the time runs out.
+            if self._requests_wait:
+                return Verdict({})
+            reason = f" within {self._timeout_s} s" if isinstance(error, TimeoutError) else f": {error}"
+            return Verdict({}, f"Triton did not list its models{reason}")
         except ConchError as error:
             return Verdict({}, f"Triton did not list its models: {error}")
         faults = dict(zip((info.name for info in infos), await all_of(self._fault, infos), strict=True))

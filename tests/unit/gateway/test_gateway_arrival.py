@@ -112,3 +112,18 @@ async def test_one_whose_model_is_never_there_is_told_why(
 async def test_a_load_balancer_hands_on_requests(http_with: Serve, away: StandIn, wait_s: float, status: int) -> None:
     async with http_with(triton_wait_s=wait_s) as http:
         assert (await http.get("/health/ready")).status_code == status
+
+
+@pytest.mark.parametrize(("wait_s", "status"), [(0, 503), (60, 200)], ids=["that do not wait", "that wait"])
+async def test_so_it_does_where_the_address_of_the_last_one_answers_nothing(
+    http_with: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch, wait_s: float, status: int
+) -> None:
+    async def models(**_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(client, "models", models)
+    async with http_with(triton_wait_s=wait_s, readiness_timeout_s=0.01) as http:
+        answer = await http.get("/health/ready")
+
+    assert answer.status_code == status
+    assert ("within 0.01 s" in answer.text) == (status == 503)
