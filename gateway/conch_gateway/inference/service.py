@@ -185,7 +185,8 @@ class Inference:
                 result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)
                 if isinstance(result, Result):
                     return result
-        raise result
+                failure = result
+        raise failure
 
     async def _attempt(
         self,
