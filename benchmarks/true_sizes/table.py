@@ -123,7 +123,14 @@ def _rates(shape: Mapping[str, Any], precision: str) -> dict[str, float]:
 
 
 def _notes(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """Why peers are not in the table, each reason once."""
+    """What was noted of measurements, and why peers are not in the table, each reason once."""
+    noted: dict[str, list[str]] = {}
+    for name, shape in shapes.items():
+        for part, measured in shape["measured"].items():
+            if "note" in measured:
+                noted.setdefault(measured["note"], []).append(f"{name} ({part})")
+    for note, parts in noted.items():
+        yield f"{', '.join(parts)}: {note}."
     reasons: dict[str, list[str]] = {}
     for name, shape in shapes.items():
         for systems in shape.get("peers", {}).values():
