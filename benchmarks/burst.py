@@ -20,11 +20,10 @@ import re
 import sys
 import tempfile
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -34,6 +33,7 @@ from conch_export import Options
 from conch_export.verification.texts import docstrings
 
 from benchmarks import curves, machine
+from benchmarks.autoscaler import WANTED_WAIT_S, Controller
 from tests.exports import export_once
 from tests.serving import Serving
 from tests.waiting import eventually
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 MODEL, CHARACTERS = "all-minilm-l6-v2", 1000  # of a text: about 220 tokens
-WANTED_WAIT_S, WANTED_BUSY = 1.0, 0.35  # targets of the autoscaler, as in the manifests
-BUSY_OVER_S, KEPT_S, UNUSED_S = 5.0, 15.0, 10.0  # there: 1 min, 5 min, 10 min
 TICK_S, CALIBRATED_S, SETTLED_S = 1.0, 8.0, 5.0
 # Seconds, and the part of what one Triton can do that comes in each.
 PHASES = (
@@ -53,7 +51,6 @@ PHASES = (
     (27, 0.4, "fewer come"),
     (20, 0.0, "none comes"),
 )
-Number = TypeVar("Number", int, float)
 STATES = re.compile(r'^conch_gateway_(predicted_wait_seconds\{model="[^"]*"\}|triton_calls|triton_slots) (\S+)$', re.M)
 
 
@@ -79,38 +76,6 @@ class Tritons:
             self._running -= 1
             self.ready -= 1
             await asyncio.to_thread(self._all[self._running].stop)
-
-
-@dataclass
-class Controller:
-    """Decides as a HorizontalPodAutoscaler does; from none to one as KEDA does."""
-
-    most: int
-    _busy: deque[tuple[float, float]] = field(default_factory=deque)
-    _demands: deque[tuple[float, int]] = field(default_factory=deque)
-    _used_at: float = 0.0
-
-    def decide(self, now: float, ready: int, wait_s: float, busy: float) -> int:
-        """Return how many Tritons there should be; none where there was no work for a while."""
-        average = _kept(self._busy, now, BUSY_OVER_S, busy)
-        if wait_s or busy:
-            self._used_at = now
-        ratio = max(wait_s / WANTED_WAIT_S, sum(average) / len(average) / WANTED_BUSY)
-        demand = min(self.most, max(1, math.ceil(max(ready, 1) * ratio)))
-        # Demands of the last while hold: it scales up at once, and down only when less has been enough for so long.
-        highest = max(_kept(self._demands, now, KEPT_S, demand))
-        if now - self._used_at > UNUSED_S or not (ready or wait_s):
-            self._demands.clear()
-            return 0
-        return highest
-
-
-def _kept(history: deque[tuple[float, Number]], now: float, seconds: float, value: Number) -> list[Number]:
-    """Return this value and those of the last seconds."""
-    history.append((now, value))
-    while history[0][0] < now - seconds:
-        history.popleft()
-    return [each for _, each in history]
 
 
 @dataclass

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from benchmarks import burst
+from benchmarks.autoscaler import KEPT_S, WANTED_BUSY, WANTED_WAIT_S, Controller
 from deploy.prometheus import series
 
 ROOT = Path(__file__).parents[2]
@@ -112,8 +112,8 @@ def test_both_scale_by_the_same_signals_as_the_measured_controller() -> None:
     assert targets == {"conch_predicted_wait_seconds": "1", "conch_triton_busy_ratio": "350m"}
     triggers = one("autoscaling-keda", "ScaledObject", "triton")["spec"]["triggers"]
     thresholds = {trigger["name"]: float(trigger["metadata"]["threshold"]) for trigger in triggers}
-    assert (thresholds["predicted-wait"], thresholds["busy-ratio"]) == (burst.WANTED_WAIT_S, burst.WANTED_BUSY)
-    assert (burst.WANTED_WAIT_S, burst.WANTED_BUSY) == (1.0, 0.35)
+    assert (thresholds["predicted-wait"], thresholds["busy-ratio"]) == (WANTED_WAIT_S, WANTED_BUSY)
+    assert (WANTED_WAIT_S, WANTED_BUSY) == (1.0, 0.35)
     asked = queries()
     assert asked["conch_predicted_wait_seconds"] == asked["predicted-wait"]
     assert asked["conch_triton_busy_ratio"] == asked["busy-ratio"]
@@ -137,11 +137,11 @@ def test_from_zero_requests_wait_for_the_first_triton_and_gateways_are_ready_mea
     ],
 )
 def test_the_measured_controller_decides_as_autoscalers_do(ready: int, wait_s: float, busy: float, wanted: int) -> None:
-    assert burst.Controller(8).decide(0.0, ready, wait_s, busy) == wanted
+    assert Controller(8).decide(0.0, ready, wait_s, busy) == wanted
 
 
 def test_the_measured_controller_takes_none_away_at_once() -> None:
-    controller = burst.Controller(8)
+    controller = Controller(8)
     assert controller.decide(0.0, 2, 2.0, 0.5) == 4
-    assert controller.decide(burst.KEPT_S, 4, 0.0, 0.1) == 4
-    assert controller.decide(burst.KEPT_S + 1, 4, 0.0, 0.1) < 4
+    assert controller.decide(KEPT_S, 4, 0.0, 0.1) == 4
+    assert controller.decide(KEPT_S + 1, 4, 0.0, 0.1) < 4
