@@ -81,6 +81,26 @@ def test_curl_commands_are_answered(command: list[str], gateway_url: str, tmp_pa
     assert json.loads(run(*here, CURL_HOME=str(tmp_path)))
 
 
+def check_containers(command: list[str]) -> None:
+    """Check what a command of Docker or Kubernetes names; there is no engine here to run it."""
+    match command:
+        case ["docker", "compose", "--profile", profile, "up", *_]:
+            assert re.search(rf"profiles: \[.*\b{profile}\b.*\]", COMPOSE)
+        case ["docker", "compose", "restart", service]:
+            assert re.search(rf"^  {service}:$", COMPOSE, re.MULTILINE)
+        case ["docker", "build", *_]:
+            file = (ROOT / command[command.index("--file") + 1]).read_text(encoding="utf-8")
+            given = [after for word, after in pairwise(command) if word == "--build-arg"]
+            assert all(re.search(rf"^ARG {argument.partition('=')[0]}\b", file, re.MULTILINE) for argument in given)
+        case ["docker", "run" | "push", *_] | ["kubectl", "create" | "--namespace", *_]:
+            overlays = [after for word, after in pairwise(command) if word == "--kustomize"]
+            assert all((ROOT / overlay / "kustomization.yaml").is_file() for overlay in overlays)
+        case ["kubectl", "apply", "--kustomize", overlay]:
+            assert (ROOT / overlay / "kustomization.yaml").is_file()
+        case _:
+            pytest.fail("nobody checks this command; teach this test how, or leave it out")
+
+
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] != "curl"], ids=" ".join)
 def test_other_commands_exist_with_their_options(command: list[str]) -> None:
     settings = [word.partition("=")[0] for word in command if re.match(r"(CONCH|HF)_\w+=", word)]
@@ -88,7 +108,8 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
     ours = [name for name in settings if name.startswith("CONCH_")]
     assert all(f"`{name}`" in known or f"${{{name}" in COMPOSE for name in ours)
     words = command[: command.index(">")] if ">" in command else command
-    match [word for word in words if word.partition("=")[0] not in settings]:
+    words = [word for word in words if word.partition("=")[0] not in settings]
+    match words:
         case ["export", *_]:
             assert settings
         case ["make", target]:
@@ -103,19 +124,8 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
         ]:
             group: Any = typer.main.get_command(app)
             group.commands[name].make_context(name, options)
-        case ["docker", "compose", "--profile", profile, "up", *_]:
-            assert re.search(rf"profiles: \[.*\b{profile}\b.*\]", COMPOSE)
-        case ["docker", "compose", "restart", service]:
-            assert re.search(rf"^  {service}:$", COMPOSE, re.MULTILINE)
-        case ["docker", "build", *_]:
-            file = (ROOT / command[command.index("--file") + 1]).read_text(encoding="utf-8")
-            given = [after for word, after in pairwise(command) if word == "--build-arg"]
-            assert all(re.search(rf"^ARG {argument.partition('=')[0]}\b", file, re.MULTILINE) for argument in given)
-        case ["docker", "run" | "push", *_] | ["kubectl", "create" | "--namespace", *_]:
-            overlays = [after for word, after in pairwise(command) if word == "--kustomize"]
-            assert all((ROOT / overlay / "kustomization.yaml").is_file() for overlay in overlays)
-        case ["kubectl", "apply", "--kustomize", overlay]:
-            assert (ROOT / overlay / "kustomization.yaml").is_file()
+        case ["docker" | "kubectl", *_]:
+            check_containers(words)
         case ["sh" | "python", script, *_]:
             assert (ROOT / script).is_file()
         case ["pip", "install", requirement]:
