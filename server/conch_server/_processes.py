@@ -9,6 +9,10 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PROC = Path("/proc")
 POLL_S = 0.02
@@ -45,7 +49,7 @@ async def until_gone(leader: int, timeout_s: float) -> None:
 
 
 async def until_idle(leader: int, timeout_s: float) -> bool:
-    """Return true once the stubs of tritonserver `leader` use no processor time, false if they do after `timeout_s`.
+    """Return true once tritonserver `leader` and its stubs have nothing to compute, false if they do after `timeout_s`.
 
     SIGTERM is no alternative: it stops the schedulers of all models at once, and an ensemble between two of its steps
     fails with "Server is stopping".
@@ -57,9 +61,17 @@ async def until_idle(leader: int, timeout_s: float) -> bool:
             return False
         await asyncio.sleep(WINDOW_S)
         now = _processor_time_s(stubs)
-        idle = idle + 1 if now - before <= IDLE_SHARE * WINDOW_S else 0
+        # On a machine that is busy with other work they may get little time and yet want it.
+        wanted = now - before > IDLE_SHARE * WINDOW_S or _are_runnable({leader, *stubs})
+        idle = 0 if wanted else idle + 1
         before = now
     return True
+
+
+def _are_runnable(pids: Collection[int]) -> bool:
+    """Return whether a thread of these processes computes now, or waits for a processor or a disk."""
+    threads = (thread for pid in pids for thread in (PROC / str(pid) / "task").glob("[0-9]*"))
+    return any(fields and fields[0] in {"R", "D"} for fields in map(_stat_of, threads))
 
 
 def _processor_time_s(pids: frozenset[int]) -> float:
@@ -74,8 +86,13 @@ def _group(leader: int, among: frozenset[int] | None = None) -> dict[int, list[s
 
 
 def _stat(pid: int) -> list[str]:
+    """Return `_stat_of` a process."""
+    return _stat_of(PROC / str(pid))
+
+
+def _stat_of(folder: Path) -> list[str]:
     """Return state, parent, group, … (proc(5), after the name, which may hold any character); empty if it is gone."""
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ LENGTHS = (16, 64, 128, 256, 512, 2048)
 CALL_TOKENS = 512  # of a call, as of those of a gateway (`conch_gateway.scheduling.sizes`)
 CALLS_EACH = 4  # under way for each instance, so that none ever waits for one
 WARM_UP_S = 0.25
+COUNTED_WITHIN_S = 5.0
 FIRST_ID = 1000  # of a token that is a word in most vocabularies
 
 
@@ -94,8 +96,8 @@ class EngineProbe:
         await closed_loop(send, clients=clients, seconds=WARM_UP_S)
         before, client_s = await self.counted(), time.process_time()
         load = await closed_loop(send, clients=clients, seconds=seconds)
-        client_s, counted = time.process_time() - client_s, (await self.counted()).since(before)
-        summary, calls = load.summary(), len(load.latencies_s)
+        client_s, calls = time.process_time() - client_s, len(load.latencies_s)
+        counted, summary = await self._counted_since(before, calls), load.summary()
         if load.errors:
             raise RuntimeError(next(iter(load.errors)))
         if not counted.runs:
@@ -111,6 +113,15 @@ class EngineProbe:
             run_ms=counted.run_ns / counted.runs / 1e6,
             client_ms=1e3 * client_s / calls,
         )
+
+    async def _counted_since(self, earlier: Counted, calls: int) -> Counted:
+        """Return what was counted of at least so many calls; Triton may count a call a moment after its answer."""
+        end = time.monotonic() + COUNTED_WITHIN_S
+        while True:
+            counted = (await self.counted()).since(earlier)
+            if (counted.runs and counted.calls >= calls) or time.monotonic() > end:
+                return counted
+            await asyncio.sleep(COUNTED_WITHIN_S / 100)
 
     async def counted(self) -> Counted:
         """Return what Triton has counted so far."""

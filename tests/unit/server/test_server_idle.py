@@ -1,0 +1,51 @@
+"""A Triton counts as idle only if none of its processes wants a processor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_server._processes import stubs_of, until_idle
+
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WAITS = "import time; time.sleep(60)"
+COMPUTES = "while True: pass"
+STARVES = f"import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n{COMPUTES}"
+LEADER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+@pytest.fixture
+def leader(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A process with a child that does what the test says, on one core, which eight others want whole."""
+    core = min(os.sched_getaffinity(0))
+    others = [subprocess.Popen([sys.executable, "-c", COMPUTES], start_new_session=True) for _ in range(8)]
+    process = subprocess.Popen([sys.executable, "-c", LEADER, request.param], start_new_session=True)
+    for pid in (process.pid, *(other.pid for other in others)):
+        os.sched_setaffinity(pid, {core})
+    try:
+        until(lambda: stubs_of(process.pid))
+        for pid in stubs_of(process.pid):
+            os.sched_setaffinity(pid, {core})
+        yield process.pid
+    finally:
+        os.killpg(process.pid, 9)
+        for each in (*others, process):
+            each.kill()
+            each.wait()
+
+
+@pytest.mark.parametrize("leader", [COMPUTES, STARVES], ids=["computes", "starves"], indirect=True)
+async def test_who_computes_or_waits_for_a_processor_is_not_idle(leader: int) -> None:
+    assert not await until_idle(leader, 1.0)
+
+
+@pytest.mark.parametrize("leader", [WAITS], ids=["waits"], indirect=True)
+async def test_who_waits_for_requests_is_idle_also_on_a_busy_machine(leader: int) -> None:
+    assert await until_idle(leader, 30.0)
