@@ -43,7 +43,7 @@ def leader(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("leader", [COMPUTES, STARVES], ids=["computes", "starves"], indirect=True)
 async def test_who_computes_or_waits_for_a_processor_is_not_idle(leader: int) -> None:
-    assert not await until_idle(leader, 1.0)
+    assert not await until_idle(leader, 2.0)
 
 
 @pytest.mark.parametrize("leader", [WAITS], ids=["waits"], indirect=True)
