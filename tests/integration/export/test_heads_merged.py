@@ -132,7 +132,7 @@ def test_any_mask_leaves_the_graph_running(ask: Callable[..., list[Answers]], he
 
 @pytest.mark.parametrize("length", [20, 100])
 def test_no_token_attends_to_masked_augmentation(ask: Callable[..., list[Answers]], length: int) -> None:
-    text = random.integers(999, 30000, length).tolist()
+    text = np.random.default_rng(length).integers(999, 30000, length).tolist()  # in whatever order tests run
     plain, filled, otherwise = padded([text]), padded([text + [103] * 9]), padded([text + [2000] * 9])
     for request in (filled, otherwise):
         request.mask[0, length:] = 2
@@ -142,5 +142,4 @@ def test_no_token_attends_to_masked_augmentation(ask: Callable[..., list[Answers
     )
     np.testing.assert_allclose(found[:length], expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(other[:length], expected, rtol=0, atol=1e-6)
-    # They are computed themselves: other ids have other vectors, by far more than rounding.
-    assert np.abs(found[length:] - other[length:]).max() > 1e-3
+    assert np.abs(found[length:] - other[length:]).max() > 0.1

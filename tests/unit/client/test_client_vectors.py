@@ -92,7 +92,7 @@ async def test_an_answer_of_another_shape_is_the_servers_fault(
     model = server.models[CALLS[call]]
     answer = {name: np.zeros((1, 1), np.float32) for name in model.outputs}
     monkeypatch.setattr(model, "compute", lambda _: answer)
-    with pytest.raises(ServerError, match=r"instead of|\[1, 1\] with 4 bytes"):
+    with pytest.raises(ServerError, match=r"instead of|\[1, 1\] with 4 bytes for 2 rows"):
         await getattr(client, call)(["abc", "d"])
 
 
