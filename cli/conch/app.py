@@ -10,6 +10,8 @@ import typer
 
 from conch.bench import bench
 from conch.bundle import bundle, unbundle
+from conch.corpus.embed import embed
+from conch.corpus.rerank import rerank
 from conch.export import export
 from conch.keys import keys
 from conch.models import models
@@ -19,7 +21,7 @@ from conch.serve import serve
 from conch.verify import verify
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (models, plan, export, verify, preload, bundle, unbundle, serve, bench):
+for command in (models, plan, export, verify, preload, bundle, unbundle, serve, embed, rerank, bench):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

@@ -22,6 +22,7 @@ from conch_export.planning.memory import Budget
 from conch_export.provenance import preload
 from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
 from conch_export.sources.source import Source
+from conch_export.triton.ensemble import Ensemble, Published
 from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.triton.published import planned
 from conch_export.triton.repository import exported_from
@@ -35,6 +36,7 @@ __all__ = [
     "Bundle",
     "Capacity",
     "Description",
+    "Ensemble",
     "Entry",
     "ExportError",
     "Exported",
@@ -46,6 +48,7 @@ __all__ = [
     "PlannedHead",
     "Pooling",
     "Precision",
+    "Published",
     "Queue",
     "Source",
     "SourceError",

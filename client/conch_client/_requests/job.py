@@ -48,6 +48,16 @@ class Job(Generic[Result]):
         self._rows = rows
         self.parts = plan_batches(rows.lengths, max_rows=model.max_rows) if parts is None else parts
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row: int64 [n]."""
+        return self._rows.lengths
+
+    @property
+    def truncated(self) -> tuple[int, ...]:
+        """Numbers of the rows whose text lost tokens, ascending."""
+        return self._rows.truncated
+
     def request(self, part: NDArray[np.intp]) -> pb.ModelInferRequest:
         """The request for one of the parts; made when it is about to be sent."""
         return infer_request(self._runs, self._model.inputs, self._rows.matrix(part))

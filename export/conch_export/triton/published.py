@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 from conch_contract import DescriptionError, ModelInfo, Task, derived_name, encoder_name
-from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.errors import SourceError
 from conch_export.model.description import (
@@ -26,7 +25,7 @@ from conch_export.onnx.layout import TYPES
 from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
 from conch_export.triton.plan import PerCore, Plan
-from conch_export.triton.repository import graph_path, owned, read_config, read_report
+from conch_export.triton.repository import graph_path, info_of, owned, read_config, read_report, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,19 +45,13 @@ def published(repository: Path, name: str) -> tuple[Description, Target]:
     report = _report(repository, name)
     encoder = read_config(repository, encoder_name(name))
     try:
-        info = _info(name, read_config(repository, name))
+        info = info_of(name, read_config(repository, name))
         packing, precision = Packing(report["packing"]), Precision(info.precision)
         facts = {"packing": packing, "precision": precision, "hidden": encoder.output[0].dims[-1]}
-        return _described(repository, info, facts), _target(encoder)
+        return _described(repository, info, facts), target_of(encoder)
     except (DescriptionError, LookupError, ValueError, TypeError, AttributeError) as error:
         msg = f"{name} does not describe itself as an exported model does ({error!r}): export it again"
         raise SourceError(msg) from error
-
-
-def _info(name: str, config: pb.ModelConfig) -> ModelInfo:
-    stated = {key: value.string_value for key, value in config.parameters.items()}
-    inputs, output = tuple(tensor.name for tensor in config.input), config.output[0].name
-    return ModelInfo.from_parameters(name, stated, inputs=inputs, output=output, max_rows=config.max_batch_size)
 
 
 def _described(repository: Path, info: ModelInfo, facts: dict[str, Any]) -> Description:
@@ -129,7 +122,7 @@ def planned(repository: Path, name: str) -> Plan | None:
         instances=sum(group.count for group in encoder.instance_group),
         threads=int(encoder.parameters["intra_op_thread_count"].string_value or 1),
         max_rows=encoder.max_batch_size,
-        target=_target(encoder),
+        target=target_of(encoder),
         per_core=PerCore(encoder.parameters[PER_CORE].string_value if PER_CORE in encoder.parameters else ""),
     )
 
@@ -165,11 +158,6 @@ def _inputs(repository: Path, name: str) -> tuple[set[str], set[str]]:
     graph = onnx.load(graph_path(repository, name), load_external_data=False).graph
     given = {tensor.name for tensor in config.input} | {name for b in config.batch_input for name in b.target_name}
     return given, {tensor.name for tensor in graph.input}
-
-
-def _target(encoder: pb.ModelConfig) -> Target:
-    on_gpu = any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in encoder.instance_group)
-    return Target.CUDA if on_gpu else Target.CPU
 
 
 def _report(repository: Path, name: str) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import FORMAT_PARAMETER, REPORT
+from conch_contract import FORMAT_PARAMETER, REPORT, ModelInfo
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from conch_export.errors import SourceError, UnsupportedError
+from conch_export.model.description import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,19 @@ def read_config(repository: Path, name: str) -> pb.ModelConfig:
     except (OSError, ValueError, text_format.ParseError) as error:
         msg = f"{path} is damaged ({error}): export the model again"
         raise SourceError(msg) from error
+
+
+def info_of(name: str, config: pb.ModelConfig) -> ModelInfo:
+    """What a public model's configuration says of it; raises DescriptionError where that is damaged."""
+    stated = {key: value.string_value for key, value in config.parameters.items()}
+    inputs, output = tuple(tensor.name for tensor in config.input), config.output[0].name
+    return ModelInfo.from_parameters(name, stated, inputs=inputs, output=output, max_rows=config.max_batch_size)
+
+
+def target_of(encoder: pb.ModelConfig) -> Target:
+    """What an encoder runs on."""
+    on_gpu = any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in encoder.instance_group)
+    return Target.CUDA if on_gpu else Target.CPU
 
 
 def owners(repository: Path) -> dict[str, str]:

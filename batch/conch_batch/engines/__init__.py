@@ -1,0 +1,3 @@
+"""Who computes: a model's graphs in this process, or a deployment."""
+
+from __future__ import annotations

@@ -1,0 +1,119 @@
+"""A task's items as calls of the client, and the calls' results as columns. Nothing is computed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from conch_client import InvalidInputError, jobs
+from conch_contract import Task
+
+from conch_batch.engines.engine import Item, Question
+from conch_batch.errors import EngineError
+from conch_batch.job import Embedding, Reranking
+from conch_batch.outputs import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+    from conch_client.jobs import LoadedModel
+
+    Run = Callable[[jobs.Job[Any]], Any]
+    """Sends the requests of a call, and has it make a result of the responses."""
+
+_PROBE = "a text"
+
+
+class Calls:
+    """The calls of one task.
+
+    Args:
+        task: what is asked.
+        model: who is asked.
+
+    Attributes:
+        schema: columns of the answers.
+    """
+
+    def __init__(self, task: Embedding | Reranking, model: LoadedModel) -> None:
+        self._task, self._model = task, model
+        self.schema = columns.added(task, model.info)
+
+    def answers(self, items: Sequence[Item], run: Run) -> pa.RecordBatch:
+        """The answers to all items; raises what `Engine.compute` does."""
+        if isinstance(self._task, Reranking):
+            return self._rankings(self._task, items, run)
+        job = self._embedding(self._task, items)
+        arrays = self._arrays(self._task, run(job))
+        return columns.answer_batch(self.schema, arrays, job.lengths.tolist(), job.truncated)
+
+    def refusal(self, item: Item) -> str | None:
+        """Why no call can be made of an item, None where one can."""
+        try:
+            self._prepare(item)
+        except InvalidInputError as error:
+            return str(error).replace("texts[0] ", "the text ")
+        return None
+
+    def check(self) -> None:
+        """Try the task's options with a text that every model takes.
+
+        Raises:
+            EngineError: the model does not have what they ask for.
+        """
+        question = isinstance(self._task, Reranking)
+        try:
+            self._prepare(Question(_PROBE, (_PROBE,)) if question else _PROBE)
+        except InvalidInputError as error:
+            raise EngineError(str(error)) from error
+
+    def _prepare(self, item: Item) -> None:
+        if isinstance(self._task, Reranking):
+            self._ranking(self._task, item)
+        else:
+            self._embedding(self._task, [item])
+
+    def _embedding(self, task: Embedding, items: Sequence[Item]) -> jobs.Job[Any]:
+        texts = [item for item in items if isinstance(item, str)]
+        options: Any = {"prompt": task.prompt, "prompt_name": task.prompt_name, "truncate": task.truncate}
+        if self._model.info.task is Task.SPARSE:
+            return jobs.sparse(self._model, texts, **options)
+        options["normalize"] = task.normalize
+        if self._model.info.task is Task.MULTI_VECTOR:
+            return jobs.token_vectors(self._model, texts, **options)
+        return jobs.embedding(self._model, texts, **options, dimensions=task.dimensions)
+
+    def _arrays(self, task: Embedding, result: Any) -> list[pa.Array]:
+        if self._model.info.task is Task.SPARSE:
+            return columns.sparse_arrays(result)
+        if self._model.info.task is Task.MULTI_VECTOR:
+            return [columns.vectors_array(result, task.numbers)]
+        return [columns.vector_array(result, task.numbers)]
+
+    def _rankings(self, task: Reranking, items: Sequence[Item], run: Run) -> pa.RecordBatch:
+        rankings = [_placed(run, self._ranking(task, item), place) for place, item in enumerate(items)]
+        truncated = np.flatnonzero([bool(each.truncated) for each in rankings]).tolist()
+        return columns.answer_batch(
+            self.schema, columns.ranking_arrays(rankings), [each.tokens for each in rankings], truncated
+        )
+
+    def _ranking(self, task: Reranking, item: Item) -> jobs.Job[Any]:
+        query, documents = cast("Question", item)
+        return jobs.ranking(
+            self._model,
+            query,
+            documents,
+            top_n=task.top_n,
+            instruction=task.instruction,
+            raw_scores=task.raw_scores,
+            truncate=task.truncate,
+        )
+
+
+def _placed(run: Run, call: jobs.Job[Any], place: int) -> Any:
+    """A call's result; an error is about the item at that place, not about one of its documents."""
+    try:
+        return run(call)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), (place,)) from error

@@ -1,0 +1,110 @@
+"""A model's own graphs in this process: no server, and the same answers as from one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from conch_client import ConchError, jobs
+from conch_export import Ensemble, ExportError, Published, Target
+from tritonclient.grpc import service_pb2 as pb
+
+from conch_batch.engines.calls import Calls
+from conch_batch.engines.engine import Model
+from conch_batch.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from conch_batch.engines.engine import Item
+    from conch_batch.job import Job
+
+_MOST_ROWS = 256
+"""Rows of a run of the graphs, which has about a thousand tokens: `conch_client` plans it."""
+_DATATYPES = {"f": "FP32", "i": "INT32"}
+_WORDS = "description"
+"""Parameter that says nothing that answers follow from."""
+
+
+def describe(job: Job) -> Model:
+    """The model, with a hash of its graphs: another export of the same checkpoint may round otherwise.
+
+    Raises:
+        EngineError: the repository has no such model, or it does not do what is asked.
+    """
+    published = _published(job)
+    Calls(job.task, _loaded(published)).check()
+    stated = {key: value for key, value in published.info.to_parameters().items() if key != _WORDS}
+    return Model(published.info, {"name": job.model, "graphs_sha256": published.graphs_sha256(), **stated})
+
+
+def is_for_gpu(job: Job) -> bool:
+    """Whether the model was exported for a GPU."""
+    return _published(job).target is Target.CUDA
+
+
+class Graphs:
+    """Answers items with a model of a repository; see `Engine`.
+
+    Args:
+        job: says which, and what is asked.
+        threads: onnxruntime's threads inside one operator.
+
+    Raises:
+        EngineError: it cannot be run here.
+    """
+
+    def __init__(self, job: Job, threads: int = 1) -> None:
+        published = _published(job)
+        try:
+            self._ensemble = Ensemble(published, threads)
+        except ExportError as error:
+            raise EngineError(str(error)) from error
+        self._calls = Calls(job.task, _loaded(published))
+        self._looks_up = published.info.query_model
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `Engine`."""
+        return self._calls.schema
+
+    def compute(self, items: Sequence[Item]) -> pa.RecordBatch:
+        """See `Engine`."""
+        return self._calls.answers(items, self._run)
+
+    def refusal(self, item: Item) -> str | None:
+        """See `Engine`."""
+        return self._calls.refusal(item)
+
+    def _run(self, job: jobs.Job[Any]) -> Any:
+        return job.result([self._respond(job.request(part)) for part in job.parts])
+
+    def _respond(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        """As Triton does."""
+        tensors: dict[str, NDArray[np.int64]] = {
+            tensor.name: np.frombuffer(content, "<i8").reshape(tuple(tensor.shape))
+            for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+        outputs = self._ensemble(tensors, looked_up=request.model_name == self._looks_up)
+        contents = [array.tobytes() for array in outputs.values()]
+        response = pb.ModelInferResponse(model_name=request.model_name, raw_output_contents=contents)
+        for name, array in outputs.items():
+            response.outputs.add(name=name, datatype=_DATATYPES[array.dtype.kind], shape=array.shape)
+        return response
+
+
+def _published(job: Job) -> Published:
+    try:
+        return Published.find(job.repository, job.model)
+    except ExportError as error:
+        raise EngineError(str(error)) from error
+
+
+def _loaded(published: Published) -> jobs.LoadedModel:
+    try:
+        return jobs.load(published.info, published.tokenizer.read_bytes(), max_rows=_MOST_ROWS)
+    except (ConchError, OSError) as error:
+        raise EngineError(f"{published.info.name} cannot be run: {error}") from error

@@ -1,0 +1,65 @@
+"""Files of JSON objects, one a line; a place is a byte. Texts stay texts: a date is not made of one that looks so."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_batch.inputs.files import File
+
+_ROWS = 4096
+
+
+class JsonLines:
+    """A column for each key of any object; lines without one are none."""
+
+    def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
+        """Reads all of it, a few thousand rows at a time."""
+        places: list[int] = []
+        schemas: list[pa.Schema] = []
+        objects: list[dict[str, Any]] = []
+        at = 0
+        with file.open() as content:
+            for number, line in enumerate(content, 1):
+                if line.strip():
+                    places.append(at)
+                    objects.append(_object(line, number))
+                at += len(line)
+                if len(objects) == _ROWS:
+                    schemas.append(_schema(objects, number))
+                    objects = []
+        schemas.append(_schema(objects, len(places)))
+        return pa.unify_schemas(schemas, promote_options="permissive"), np.array([*places, at], np.int64)
+
+    def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
+        """The rows between two bytes."""
+        with file.open() as content:
+            content.seek(begin)
+            lines = content.read(end - begin).splitlines()
+        rows = pa.array([_object(line, None) for line in lines if line.strip()], pa.struct(schema))
+        return pa.Table.from_arrays(rows.flatten(), schema=schema)
+
+
+def _object(line: bytes, number: int | None) -> dict[str, Any]:
+    where = "" if number is None else f"line {number} "
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}is no JSON object")
+    return found
+
+
+def _schema(objects: list[dict[str, Any]], number: int) -> pa.Schema:
+    """The columns of some objects; their types are those of all their values."""
+    try:
+        return pa.schema(list(pa.array(objects, pa.struct([]) if not objects else None).type))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"before line {number} a key has values of different kinds: {error}") from error

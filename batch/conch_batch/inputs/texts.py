@@ -1,0 +1,59 @@
+"""Text files in UTF-8, as rows with a path, the line that each begins on, and the text; a place is a row's number."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from conch_batch.job import TextRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conch_batch.inputs.files import File
+
+_SCHEMA = pa.schema([("path", pa.string()), ("line", pa.int64()), ("text", pa.string())])
+_PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
+_LINE = re.compile(r".*\S.*")
+
+
+class _Row(NamedTuple):
+    line: int
+    text: str
+
+
+class Texts:
+    """A row is a file, a paragraph (empty lines are between them) or a line with something in it.
+
+    Args:
+        rows: which of these.
+    """
+
+    def __init__(self, rows: TextRows) -> None:
+        self._rows = rows
+
+    def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
+        """Reads all of it."""
+        return _SCHEMA, np.arange(len(self._of(file)) + 1)
+
+    def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
+        """Rows `begin` to `end`."""
+        rows = self._of(file)[begin:end]
+        lines, texts = [row.line for row in rows], [row.text for row in rows]
+        return pa.Table.from_pydict({"path": [file.name] * len(rows), "line": lines, "text": texts}, schema)
+
+    def _of(self, file: File) -> list[_Row]:
+        with file.open() as content:
+            text = content.read().decode()
+        if self._rows is TextRows.FILE:
+            return [_Row(1, text)]
+        pattern = _PARAGRAPH if self._rows is TextRows.PARAGRAPH else _LINE
+        rows, line, counted = [], 1, 0
+        for match in pattern.finditer(text):
+            line += text.count("\n", counted, match.start())
+            counted = match.start()
+            rows.append(_Row(line, match.group().rstrip()))
+        return rows

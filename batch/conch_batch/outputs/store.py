@@ -1,0 +1,106 @@
+"""The folder of an output: shards, the rows that failed, and the manifest. A file is there whole or not at all.
+
+    part-00000.parquet …          the shards
+    _failed/part-00000.jsonl …    rows of a shard that could not be computed, and why
+    _conch/manifest.json          see `planning.manifest`
+
+Readers of Parquet folders leave out names that begin with an underscore.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from conch_batch.errors import OutputError
+
+_MANIFEST = "_conch/manifest.json"
+_UNFINISHED = "_conch/unfinished"
+_SHARD = re.compile(r"part-(\d{5,})\.parquet")
+
+
+class Store:
+    """Reads and writes an output.
+
+    Args:
+        url: the folder, for fsspec; it need not exist.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._filesystem, self._root = url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise OutputError(f"{url} is nothing that can be written to: {error}") from error
+        self._is_local = isinstance(self._filesystem, LocalFileSystem)
+
+    def read_manifest(self) -> bytes | None:
+        """The manifest; None in a new folder.
+
+        Raises:
+            OutputError: the folder has shards and no manifest.
+        """
+        path = self._path(_MANIFEST)
+        if self._filesystem.exists(path):
+            content: bytes = self._filesystem.cat_file(path)
+            return content
+        if self.done():
+            msg = f"{self.url} has files part-….parquet that no run has planned: name an empty or a new folder"
+            raise OutputError(msg)
+        return None
+
+    def write_manifest(self, content: bytes) -> None:
+        """Put the manifest there."""
+        self._put(_MANIFEST, content)
+
+    def done(self) -> set[int]:
+        """Numbers of the shards that are there."""
+        if not self._filesystem.isdir(self._root):
+            return set()
+        self._filesystem.invalidate_cache()
+        names = (path.rpartition("/")[2] for path in self._filesystem.ls(self._root, detail=False))
+        return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
+
+    def publish(self, shard: int, table: pa.Table, failed: bytes) -> None:
+        """Write a shard and the rows of it that failed, as lines of JSON: those first, so that a shard has all."""
+        if failed:
+            self._put(f"_failed/part-{shard:05}.jsonl", failed)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        self._put(f"part-{shard:05}.parquet", buffer.getvalue())
+
+    def clear_unfinished(self) -> None:
+        """Remove what runs that were killed have left."""
+        path = self._path(_UNFINISHED)
+        if self._is_local and self._filesystem.exists(path):
+            self._filesystem.rm(path, recursive=True)
+
+    def _put(self, name: str, content: bytes | pa.Buffer) -> None:
+        path = self._path(name)
+        try:
+            self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if self._is_local:
+                self._rename(Path(path), content)
+            else:  # an object is there when all of it has been put
+                self._filesystem.pipe_file(path, bytes(content))
+        except OSError as error:
+            raise OutputError(f"{self.url} cannot be written: {error}") from error
+
+    def _rename(self, path: Path, content: bytes | pa.Buffer) -> None:
+        unfinished = Path(self._path(_UNFINISHED)) / f"{path.name}.{uuid.uuid4().hex}"
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"

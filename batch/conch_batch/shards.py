@@ -1,0 +1,175 @@
+"""One shard: its rows are read, answered and published. Equal inputs make equal bytes, whoever computes them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+from conch_client import InvalidInputError
+
+from conch_batch.engines.engine import Item, Question
+from conch_batch.errors import EngineError, InputError, RowError
+from conch_batch.inputs.rows import Reader
+from conch_batch.job import Embedding
+from conch_batch.outputs.columns import with_input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from conch_batch.engines.engine import Engine
+    from conch_batch.inputs.files import File
+    from conch_batch.job import Job, Reranking
+    from conch_batch.outputs.store import Store
+    from conch_batch.planning.plan import Piece
+
+
+class Done(NamedTuple):
+    """A shard that is published.
+
+    Attributes:
+        shard: its number.
+        rows: rows of the input that it was made of.
+        failed: how many of them are not in it.
+        tokens: that were computed, those of repeated rows once.
+    """
+
+    shard: int
+    rows: int
+    failed: int
+    tokens: int
+
+
+class Corpus(NamedTuple):
+    """What shards are made of.
+
+    Attributes:
+        job: what is computed.
+        files: of the input.
+        schema: columns of the input.
+    """
+
+    job: Job
+    files: Sequence[File]
+    schema: pa.Schema
+
+
+class Shards:
+    """Computes shards, one after another.
+
+    Args:
+        corpus: what they are made of.
+        engine: who answers.
+        store: where they go.
+    """
+
+    def __init__(self, corpus: Corpus, engine: Engine, store: Store) -> None:
+        self._job, self._files, self._input = corpus
+        self._engine, self._store = engine, store
+        self._schema = with_input(corpus.schema, engine.schema, corpus.job.prefix)
+        self._reader = Reader(corpus.job.text_rows)
+
+    def compute(self, number: int, pieces: Sequence[Piece]) -> Done:
+        """Publish a shard.
+
+        Raises:
+            BatchError: its rows cannot be read, answered or written, or one fails and the run is to stop then.
+        """
+        table = pa.concat_tables([self._read(piece) for piece in pieces])
+        items, failures = items_of(table, self._job.task)
+        distinct = list(dict.fromkeys(item for item in items if item is not None))
+        answers, refused = answered(self._engine, distinct)
+        places = {item: place for place, item in enumerate(item for item in distinct if item not in refused)}
+        failures |= {row: refused[item] for row, item in enumerate(items) if item is not None and item in refused}
+        if failures and self._job.on_error == "stop":
+            row, reason = min(failures.items())
+            raise RowError(_failed(number, row, reason))
+        kept = [row for row in range(len(table)) if row not in failures]
+        which = [places[item] for item in (items[row] for row in kept) if item is not None]
+        joined = [*table.take(pa.array(kept, pa.int64())).columns, *answers.take(pa.array(which, pa.int64())).columns]
+        shard = pa.Table.from_arrays(joined, schema=self._schema)
+        self._store.publish(number, shard, _lines(table, failures))
+        return Done(number, len(table), len(failures), sum(answers.column("tokens").to_pylist()))
+
+    def _read(self, piece: Piece) -> pa.Table:
+        file = self._files[piece.file]
+        table = self._reader.read(file, piece.begin, piece.end, self._input)
+        if len(table) != piece.rows:
+            raise InputError(f"{file.url} has {len(table)} rows where there were {piece.rows}: it has changed")
+        return table
+
+
+def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
+    """Refuse an input without the columns that a task reads.
+
+    Raises:
+        InputError: names what there is.
+    """
+    named = (
+        {"--text": task.text} if isinstance(task, Embedding) else {"--query": task.query, "--documents": task.documents}
+    )
+    for option, name in named.items():
+        if schema.names.count(name) != 1:
+            have = ", ".join(schema.names)
+            raise InputError(f"the input has no column {name!r}; it has: {have}. {option} says which it is")
+        kind = schema.field(name).type
+        if option == "--documents":
+            kind = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else pa.null()
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            wanted = "lists of texts" if option == "--documents" else "texts"
+            raise InputError(
+                f"column {name!r} holds {schema.field(name).type} and not {wanted}; {option} names another"
+            )
+
+
+def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
+    """The item of every row, and why a row has none."""
+    if isinstance(task, Embedding):
+        texts = table.column(task.text).to_pylist()
+        return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
+    queries, lists = table.column(task.query).to_pylist(), table.column(task.documents).to_pylist()
+    items: list[Item | None] = []
+    failures = {}
+    for row, (query, documents) in enumerate(zip(queries, lists, strict=True)):
+        whole = query is not None and documents and None not in documents
+        items.append(Question(query, tuple(documents)) if whole else None)
+        if not whole:
+            failures[row] = f"{task.query} or one of {task.documents} is null, or there is no document"
+    return items, failures
+
+
+def answered(engine: Engine, items: Sequence[Item]) -> tuple[pa.RecordBatch, dict[Item, str]]:
+    """Answers to the items that can be answered, in their order, and why the others cannot.
+
+    Raises:
+        EngineError: nothing can be answered.
+    """
+    try:
+        return _answers(engine, items), {}
+    except InvalidInputError:
+        # The error names one item, or some: each is tried by itself, so that all are known.
+        tried = {item: engine.refusal(item) for item in items}
+    refused = {item: reason for item, reason in tried.items() if reason is not None}
+    kept = [item for item in items if item not in refused]
+    try:
+        return _answers(engine, kept), refused
+    except InvalidInputError as error:  # the graphs answered NaN, which the error says of all that it is about
+        if not error.indices:
+            raise EngineError(str(error)) from error
+        refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
+    return _answers(engine, [item for item in kept if item not in refused]), refused
+
+
+def _answers(engine: Engine, items: Sequence[Item]) -> pa.RecordBatch:
+    return engine.compute(items) if items else pa.RecordBatch.from_pylist([], schema=engine.schema)
+
+
+def _failed(number: int, row: int, reason: str) -> str:
+    return f"row {row} of shard {number} cannot be computed: {reason}. --on-error record would write it to a side file"
+
+
+def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
+    """The rows that failed with their reasons, one JSON object a line."""
+    rows: list[dict[str, Any]] = table.take(pa.array(sorted(failures), pa.int64())).to_pylist()
+    lines = [{"error": failures[row], "row": values} for row, values in zip(sorted(failures), rows, strict=True)]
+    return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)

@@ -1,0 +1,1 @@
+"""`conch embed` and `conch rerank`: whole corpora, from files to files."""

@@ -1,0 +1,57 @@
+"""Arguments and options that `conch embed` and `conch rerank` share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Files, folders or patterns, also URLs that fsspec knows (s3://, https://, …): Parquet, JSONL, CSV, TSV, "
+        "or texts (.txt, .md, .rst). Read in this order, files of a folder by name.",
+    ),
+]
+Output = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER|URL", help="Where Parquet files are written. What is there already is not computed again."
+    ),
+]
+ModelName = Annotated[str, typer.Option(metavar="NAME", help="A model of the repository, or of the server.")]
+Truncate = Annotated[
+    Literal["end", "start", "none"],
+    typer.Option(help="End at which texts that are too long lose tokens; with `none` their rows fail."),
+]
+OnError = Annotated[
+    Literal["record", "stop"],
+    typer.Option(help="What becomes of a row that cannot be computed: a side file says why, or the run stops."),
+]
+ShardRows = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="ROWS", help="Rows of an output file, instead of a number that follows from the input."
+    ),
+]
+Prefix = Annotated[str, typer.Option(help="Put before the names of the columns that are added.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="RAY_ADDRESS",
+        help="A running Ray cluster, whose nodes see the same paths, instead of this machine's cores.",
+    ),
+]
+Actors = Annotated[
+    int | None, typer.Option(min=1, help="Processes that compute, each with a model of its own; one a core, or a GPU.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Cores of each of them.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A gateway that computes instead (http://…), at background priority. CONCH_API_KEY is its key.",
+    ),
+]

@@ -1,0 +1,163 @@
+"""`conch embed` on a real Ray: what was killed is resumed, and the output is that of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from conch_batch import Done, Embedding, Job, Workers, run
+from ray.cluster_utils import Cluster
+
+from tests.exports import export_once, options_of
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.checkpoints import Checkpoints
+
+MODEL = "bert-fp32"
+ROWS, SHARD_ROWS = 600, 10
+CONCH = str(Path(sys.executable).parent / "conch")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of settings of its own
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+@pytest.fixture(scope="module")
+def repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    export_once(options_of(checkpoints, "bert", folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of many lengths, each fifth one the same, and one that is missing."""
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    texts = ["again" if n % 5 == 0 else f"text {n} " * (1 + n % 40) for n in range(ROWS)]
+    lines = [json.dumps({"id": n, "text": None if n == 123 else text}) for n, text in enumerate(texts)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of one run with a Ray of its own."""
+    output = tmp_path_factory.mktemp("uninterrupted") / "vectors"
+    done = subprocess.run(command(corpus, repository, output), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{ROWS} rows, 0 of them are there already" in done.stderr
+    assert "1, listed with their reasons" in done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Cluster]:
+    """A head that computes nothing; tests add nodes."""
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def command(corpus: Path, repository: Path, output: Path, *more: str) -> list[str]:
+    options = ["--model", MODEL, "--repository", str(repository), "--shard-rows", str(SHARD_ROWS)]
+    return [CONCH, "embed", str(corpus), "--output", str(output), *options, *more]
+
+
+def files_of(output: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+def shards_of(output: Path) -> int:
+    return len(list(output.glob("part-*.parquet")))
+
+
+def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
+    uninterrupted: Path, repository: Path
+) -> None:
+    table = ds.dataset(uninterrupted, format="parquet").to_table()
+    assert table["id"].to_pylist() == [n for n in range(ROWS) if n != 123]
+    vectors = table["vector"].to_pylist()
+    assert all(vectors[place] == vectors[0] for place, text in enumerate(table["text"].to_pylist()) if text == "again")
+    metadata = pq.read_schema(uninterrupted / "part-00000.parquet").metadata
+    config = (repository / MODEL / "config.pbtxt").read_text("utf-8")
+    assert metadata[b"conch.space_id"].decode() in config
+    failed = (uninterrupted / "_failed" / "part-00012.jsonl").read_text("utf-8")
+    assert json.loads(failed) == {"error": "text is null", "row": {"id": 123, "text": None}}
+
+
+class Killing:
+    """A watcher that does something when so many shards are done."""
+
+    def __init__(self, at: dict[int, Callable[[], None]]) -> None:
+        self._at, self.shards = at, list[int]()
+
+    def reading(self, files: int, of: int) -> None:  # noqa: ARG002
+        raise AssertionError("what was planned is not planned again")
+
+    def starting(self, rows: int, present: int) -> None:
+        assert 0 < present < rows == ROWS
+
+    def done(self, shard: Done) -> None:
+        self.shards.append(shard.shard)
+        self._at.get(len(self.shards), lambda: None)()
+
+
+def kill_a_worker() -> None:
+    workers = [each for each in psutil.process_iter(["cmdline"]) if "ray::MapWorker" in " ".join(each.info["cmdline"])]
+    assert workers
+    workers[0].kill()
+
+
+def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
+    corpus: Path, repository: Path, uninterrupted: Path, ray_cluster: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "vectors"
+    nodes = [ray_cluster.add_node(**NODE) for _ in range(2)]
+    started = command(corpus, repository, output, "--address", ray_cluster.address)
+
+    # Ctrl-C, which a terminal sends to all processes of a command.
+    process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: shards_of(output) >= 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert f"of {ROWS // SHARD_ROWS} shards are in {output}. To go on, run the same command again" in said
+
+    before = shards_of(output)
+    process = subprocess.Popen(started, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    until(lambda: shards_of(output) >= before + 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert before < shards_of(output) < ROWS // SHARD_ROWS
+
+    watcher = Killing({2: kill_a_worker, 4: lambda: ray_cluster.remove_node(nodes[0], allow_graceful=False)})
+    task = Embedding()
+    job = Job(
+        inputs=(str(corpus),), output=str(output), task=task, model=MODEL, repository=repository, shard_rows=SHARD_ROWS
+    )
+    run(job, Workers(address=ray_cluster.address), watcher)
+    assert len(watcher.shards) == len(set(watcher.shards))
+    assert files_of(output) == files_of(uninterrupted)
+
+
+def test_a_finished_output_is_left_as_it_is_and_another_option_refused(
+    corpus: Path, repository: Path, uninterrupted: Path
+) -> None:
+    before = files_of(uninterrupted)
+    again = subprocess.run(command(corpus, repository, uninterrupted), capture_output=True, text=True, check=True)
+    assert f"{ROWS} rows, {ROWS} of them are there already" in again.stderr
+    other = [*command(corpus, repository, uninterrupted), "--numbers", "int8"]
+    refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "the option has changed: numbers was 'float32' and is 'int8'" in refused.stderr
+    assert files_of(uninterrupted) == before

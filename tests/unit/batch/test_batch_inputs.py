@@ -1,0 +1,163 @@
+"""Files become rows in a fixed order, and any part of them can be read by itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conch_batch import InputError, TextRows
+from conch_batch.inputs.files import find
+from conch_batch.inputs.rows import Reader, unified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROWS: list[dict[str, Any]] = [{"id": str(n), "text": f'a "{n}",\n\nwith lines, 2020-01-0{n}'} for n in range(1, 8)]
+
+
+def write_parquet(path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=3)
+
+
+def write_jsonl(path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_compressed(path: Path) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(json.dumps(row) for row in ROWS))
+
+
+def write_csv(path: Path) -> None:
+    quoted = [(row["id"], row["text"].replace('"', '""')) for row in ROWS]
+    path.write_text("id,text\n" + "".join(f'{number},"{text}"\n' for number, text in quoted), encoding="utf-8")
+
+
+def write_tsv(path: Path) -> None:
+    quoted = [(row["id"], row["text"].replace('"', '""')) for row in ROWS]
+    path.write_text("\ufeffid\ttext\r\n" + "\r\n".join(f'{number}\t"{text}"' for number, text in quoted), "utf-8")
+
+
+FORMATS: dict[str, Callable[[Path], None]] = {
+    "a.parquet": write_parquet,
+    "a.jsonl": write_jsonl,
+    "a.jsonl.gz": write_compressed,
+    "a.csv": write_csv,
+    "a.tsv": write_tsv,
+}
+
+
+def read(path: Path, begin: int, end: int, rows: TextRows = TextRows.FILE) -> list[dict[str, Any]]:
+    (file,), reader = find([str(path)]), Reader(rows)
+    scan = reader.scan(file)
+    found: list[dict[str, Any]] = reader.read(
+        file, int(scan.places[begin]), int(scan.places[end]), scan.schema
+    ).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_part_of_a_file_is_read_by_itself(name: str, tmp_path: Path) -> None:
+    FORMATS[name](tmp_path / name)
+    (file,) = find([str(tmp_path / name)])
+    assert len(Reader(TextRows.FILE).scan(file).places) == len(ROWS) + 1
+    for begin in range(len(ROWS)):
+        for end in range(begin + 1, len(ROWS) + 1):
+            assert read(tmp_path / name, begin, end) == ROWS[begin:end]
+
+
+def test_texts_that_look_like_dates_or_numbers_stay_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n2020-01-01\n007\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text('{"text": "2020-01-01"}\n{"text": "007"}\n', encoding="utf-8")
+    expected = [{"text": "2020-01-01"}, {"text": "007"}]
+    assert read(tmp_path / "a.csv", 0, 2) == read(tmp_path / "a.jsonl", 0, 2) == expected
+
+
+def test_a_column_that_only_some_rows_have_is_null_in_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b", "n": 2}\n{"n": 2.5}\n', encoding="utf-8")
+    assert read(tmp_path / "a.jsonl", 0, 1) == [{"text": "a", "n": None}]
+    assert read(tmp_path / "a.jsonl", 1, 3) == [{"text": "b", "n": 2.0}, {"text": None, "n": 2.5}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (TextRows.FILE, [(1, "one\ntwo\n\n\nthree\n")]),
+        (TextRows.PARAGRAPH, [(1, "one\ntwo"), (5, "three")]),
+        (TextRows.LINE, [(1, "one"), (2, "two"), (5, "three")]),
+    ],
+)
+def test_rows_of_a_text_file_are_what_was_asked(
+    rows: TextRows, expected: list[tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text("one\ntwo\n\n\nthree\n", encoding="utf-8")
+    found = read(tmp_path / "a.md", 0, len(expected), rows)
+    assert [(row["path"], row["line"], row["text"]) for row in found] == [("a.md", *row) for row in expected]
+
+
+def test_files_of_a_folder_come_by_name_and_tables_without_the_texts_beside_them(tmp_path: Path) -> None:
+    for name in ("b/2.jsonl", "b/10.jsonl", "a.jsonl", "README.md", ".hidden/x.jsonl", "_failed/part.jsonl", "x.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+    assert [file.name for file in find([str(tmp_path)])] == ["a.jsonl", "b/10.jsonl", "b/2.jsonl"]
+    assert [file.name for file in find([str(tmp_path / "b" / "*.jsonl")])] == ["10.jsonl", "2.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "message"),
+    [
+        ({}, "none.jsonl", "does not exist"),
+        ({"a.bin": ""}, "a.bin", "ends in none of"),
+        ({"a.bin": ""}, "", "has no file that ends in"),
+        ({"a.csv": "", "b.jsonl": ""}, "", "files of several formats"),
+    ],
+    ids=["missing", "unknown", "empty", "mixed"],
+)
+def test_inputs_that_are_no_corpus_are_refused(files: dict[str, str], given: str, message: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        find([str(tmp_path / given)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "a"}\nnonsense\n', "line 2 is no JSON"),
+        ("a.jsonl", b"[1]\n", "line 1 is no JSON object"),
+        ("a.jsonl", b'{"n": 1}\n{"n": "a"}\n', "values of different kinds"),
+        ("a.csv", b'text\n"open\n', "quote is not closed"),
+        ("a.csv", b"text,text\na,b\n", "names a column twice"),
+        ("a.csv", b"", "no line of names"),
+        ("a.parquet", b"nonsense", "cannot be read as parquet"),
+        ("a.txt", b"\xff\xfe", "cannot be read as text"),
+        ("a.jsonl.gz", b"nonsense", "cannot be read as jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (file,) = find([str(tmp_path / name)])
+    with pytest.raises(InputError, match=f"{name}.*{message}"):
+        Reader(TextRows.FILE).scan(file)
+
+
+def test_files_whose_columns_do_not_agree_are_refused() -> None:
+    with pytest.raises(InputError, match="different types"):
+        unified([pa.schema([("n", pa.int64())]), pa.schema([("n", pa.string())])])
+
+
+def test_a_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a", encoding="utf-8")
+    before = find([str(path)])[0].fingerprint
+    assert find([str(path)])[0].fingerprint == before
+    path.write_text("b", encoding="utf-8")
+    assert find([str(path)])[0].fingerprint != before

@@ -1,0 +1,191 @@
+"""What is planned and written, with an engine that counts instead of computing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conch_batch import ChangedError, Embedding, InputError, Job, Numbers, OutputError, RowError, TextRows
+from conch_batch.inputs.files import find
+from conch_batch.inputs.rows import Reader
+from conch_batch.outputs.columns import vector_array
+from conch_batch.outputs.store import Store
+from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
+from conch_batch.planning.plan import Piece, Plan, plan, rows_of
+from conch_batch.shards import Corpus, Done, Shards, check_columns
+from conch_client import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from conch_batch.engines.engine import Item
+
+TEXTS = ["a", "b", None, "a", "bad", "c", "a", "NaN"]
+
+
+class Counting:
+    """Gives a text its length, and remembers what it was asked."""
+
+    schema = pa.schema([("vector", pa.list_(pa.float32(), 1)), ("tokens", pa.int32())], metadata={"conch.model": "m"})
+
+    def __init__(self) -> None:
+        self.asked: list[Item] = []
+
+    def refusal(self, item: Item) -> str | None:
+        return "the text is bad" if item == "bad" else None
+
+    def compute(self, items: Sequence[Item]) -> pa.RecordBatch:
+        for wrong in ("bad", "NaN"):
+            if wrong in items:
+                raise InvalidInputError("texts[0] is wrong", (items.index(wrong),))
+        self.asked += items
+        lengths = [len(item) for item in items]
+        return pa.RecordBatch.from_arrays(
+            [pa.array([[float(n)] for n in lengths], self.schema.field(0).type), pa.array(lengths, pa.int32())],
+            schema=self.schema,
+        )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(TEXTS)), "utf-8")
+    job = Job(inputs=(str(path),), output=str(tmp_path / "out"), task=Embedding(), model="m")
+    files = find(job.inputs)
+    return Corpus(job, files, Reader(TextRows.FILE).scan(files[0]).schema)
+
+
+def compute(corpus: Corpus) -> tuple[Done, Counting, pa.Table]:
+    engine, (file,) = Counting(), corpus.files
+    places = Reader(TextRows.FILE).scan(file).places
+    piece = Piece(0, 0, int(places[-1]), len(places) - 1)
+    done = Shards(corpus, engine, Store(corpus.job.output)).compute(3, [piece])
+    return done, engine, pq.read_table(f"{corpus.job.output}/part-00003.parquet")
+
+
+def test_repeated_texts_are_computed_once_and_rows_keep_their_order_and_columns(corpus: Corpus) -> None:
+    done, engine, table = compute(corpus)
+    assert engine.asked == ["a", "b", "c"]
+    assert done == Done(shard=3, rows=8, failed=3, tokens=3)
+    assert table.column_names == ["id", "text", "vector", "tokens"]
+    assert table["id"].to_pylist() == [0, 1, 3, 5, 6]
+    assert table["vector"].to_pylist() == [[1.0]] * 5
+    assert table.schema.metadata[b"conch.model"] == b"m"
+
+
+def test_rows_that_fail_go_to_a_side_file_with_the_reason(corpus: Corpus) -> None:
+    compute(corpus)
+    with open(f"{corpus.job.output}/_failed/part-00003.jsonl", encoding="utf-8") as file:  # noqa: PTH123
+        failed = [json.loads(line) for line in file]
+    assert [(line["row"]["id"], line["error"]) for line in failed] == [
+        (2, "text is null"),
+        (4, "the text is bad"),
+        (7, "the model answers NaN to it"),
+    ]
+
+
+def test_or_stop_the_run_before_the_shard_is_there(corpus: Corpus) -> None:
+    stopping = corpus._replace(job=replace(corpus.job, on_error="stop"))
+    with pytest.raises(RowError, match="row 2 of shard 3 cannot be computed: text is null"):
+        compute(stopping)
+    assert Store(corpus.job.output).done() == set()
+
+
+def test_the_same_rows_make_the_same_bytes(corpus: Corpus, tmp_path: Path) -> None:
+    compute(corpus)
+    compute(corpus._replace(job=replace(corpus.job, output=str(tmp_path / "again"))))
+    for name in ("part-00003.parquet", "_failed/part-00003.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_file_that_has_lost_rows_since_it_was_planned_is_noticed(corpus: Corpus) -> None:
+    shards = Shards(corpus, Counting(), Store(corpus.job.output))
+    with pytest.raises(InputError, match="has changed"):
+        shards.compute(0, [Piece(0, 0, 1 << 20, len(TEXTS) + 1)])
+
+
+def test_a_column_that_is_there_already_is_refused_and_a_prefix_mends_it(corpus: Corpus) -> None:
+    clashing = corpus._replace(schema=pa.schema([*corpus.schema, ("tokens", pa.int64())]))
+    with pytest.raises(InputError, match=r"'tokens' already.*--prefix"):
+        Shards(clashing, Counting(), Store(corpus.job.output))
+    Shards(clashing._replace(job=replace(corpus.job, prefix="conch_")), Counting(), Store(corpus.job.output))
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (pa.schema([("body", pa.string())]), "no column 'text'; it has: body. --text"),
+        (pa.schema([("text", pa.int64())]), "holds int64 and not texts"),
+    ],
+)
+def test_an_input_without_texts_is_refused(schema: pa.Schema, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_columns(schema, Embedding())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected", "kind"),
+    [
+        (Numbers.FLOAT32, [0.5, -0.25, 0.0, 1.0, -1.0, 0.1, 0.0, -0.0], pa.float32()),
+        (Numbers.FLOAT16, [0.5, -0.25, 0.0, 1.0, -1.0, 0.1, 0.0, -0.0], pa.float16()),
+        (Numbers.INT8, [64, -32, 0, 127, -127, 13, 0, 0], pa.int8()),
+        (Numbers.BINARY, [0b10110111], pa.uint8()),
+    ],
+)
+def test_numbers_are_of_the_type_that_was_asked(numbers: Numbers, expected: list[Any], kind: pa.DataType) -> None:
+    vector = np.array([[0.5, -0.25, 0.0, 1.0, -1.0, 0.1, 0.0, -0.0]], np.float32)
+    found = vector_array(vector, numbers)
+    assert found.type == pa.list_(kind, len(expected))
+    assert found.to_pylist()[0] == pytest.approx(expected, abs=1e-4)
+
+
+def plan_of(corpus: Corpus, shard_rows: int | None) -> Plan:
+    files = [*corpus.files, *corpus.files]
+    return plan(files, Reader(TextRows.FILE), shard_rows=shard_rows, most_rows=4096, on_file=lambda *_: None)
+
+
+def test_shards_have_equal_numbers_of_rows_whatever_files_they_are_in(corpus: Corpus) -> None:
+    planned = plan_of(corpus, 5)
+    assert [rows_of(shard) for shard in planned.shards] == [5, 5, 5, 1]
+    assert [piece.file for piece in planned.shards[1]] == [0, 1]
+    assert planned == plan_of(corpus, 5)
+    assert [rows_of(shard) for shard in plan_of(corpus, None).shards] == [16]
+
+
+CHANGES: dict[str, tuple[Callable[[Identity], Identity], str]] = {
+    "model": (lambda it: replace(it, model={"name": "m", "space_id": "2"}), "model has changed: space_id was '1'"),
+    "option": (lambda it: replace(it, options={"prefix": "x"}), "option has changed: prefix was ''"),
+    "content": (lambda it: replace(it, files=[("a", "2"), ("b", "1")]), "a has another content"),
+    "order": (lambda it: replace(it, files=[("b", "1"), ("a", "1")]), "where a was is b"),
+    "gone": (lambda it: replace(it, files=[("a", "1")]), "where b was is nothing"),
+    "new": (lambda it: replace(it, files=[("a", "1"), ("b", "1"), ("c", "1")]), "where nothing was is c"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_has_changed_since_the_output_was_begun_is_refused_by_name(change: str, corpus: Corpus) -> None:
+    begun = Identity({"name": "m", "space_id": "1"}, {"prefix": ""}, [("a", "1"), ("b", "1")])
+    stored = Manifest.from_json(Manifest(begun, plan_of(corpus, 5)).to_json(), "out")
+    assert stored.plan == plan_of(corpus, 5)
+    refuse_changes(stored.identity, begun, "out")
+    changed, message = CHANGES[change]
+    with pytest.raises(ChangedError, match=message):
+        refuse_changes(stored.identity, changed(begun), "out")
+
+
+def test_a_folder_of_somebody_elses_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").touch()
+    with pytest.raises(OutputError, match="no run has planned"):
+        Store(str(tmp_path)).read_manifest()
+
+
+def test_another_file_system_gets_each_shard_in_one_piece() -> None:
+    store = Store("memory://a-corpus")
+    store.publish(7, pa.table({"n": [1]}), b"")
+    assert store.done() == {7}
