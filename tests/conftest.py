@@ -21,6 +21,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # The command takes the width of the terminal when it is imported, whichever test does that first.
 os.environ["COLUMNS"] = "400"
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.declared import SOURCE_ROOTS
+
+sys.path += SOURCE_ROOTS  # for packages that were added since this checkout was installed
 # Under nohup, or in the background of a shell, these are ignored; processes that tests start would ignore them too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 _FILE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = _FILE["project"]
 PACKAGES = {Path(path).name: ROOT / path for path in _FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+SOURCE_ROOTS = [str(path.parent) for path in PACKAGES.values()]
 OPTIONAL = {"conch_gateway": ("otel", "redis")}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.declared import PACKAGES, imported
+from tests.declared import PACKAGES, SOURCE_ROOTS, imported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch()
     ],
 )
 def test_importing_a_package_loads_nothing_that_it_does_not_need(package: str, without: set[str]) -> None:
-    code = f"import sys, {package}; print(*sys.modules)"
+    code = f"import sys; sys.path += {SOURCE_ROOTS}; import {package}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
     assert not {name.split(".")[0] for name in run.stdout.split()} & without
 
