@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.true_sizes import vocabularies
+from benchmarks.true_sizes.head import turn_head
 from benchmarks.true_sizes.shapes import SHAPES
 from benchmarks.true_sizes.tensors import tensor_shapes
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.true_sizes.tensors import Shapes
 
 _DEVIATION = 0.02  # of initial weights, as all these configurations have it
+_IS_VALUE = re.compile(r"\.attention\.(self\.value|output\.dense)\.weight$")
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _PIECE = 1 << 24
 """Numbers that are drawn at a time."""
@@ -47,20 +51,39 @@ def save(shape: Shape, folder: Path) -> None:
     """Write the checkpoint; the same numbers at every call."""
     (folder / "config.json").write_text(json.dumps(shape.config, indent=1))
     vocabularies.save(shape.vocabulary, folder)
-    random = np.random.default_rng(0)
-    _save_weights(folder, tensor_shapes(shape.config), shape, random)
-    if not shape.is_reranker:
-        _save_modules(folder, shape, random)
+    weights = _Weights(np.random.default_rng(0), shape.value_deviation)
+    _save_weights(folder, tensor_shapes(shape.config), shape, weights)
+    if shape.is_reranker:
+        turn_head(folder)
+    else:
+        _save_modules(folder, shape, weights)
 
 
-def _save_weights(folder: Path, shapes: Shapes, shape: Shape, random: np.random.Generator) -> None:
+@dataclass(frozen=True)
+class _Weights:
+    """Normally distributed numbers for one tensor after the other."""
+
+    random: np.random.Generator
+    value_deviation: float
+
+    def draw(self, name: str, count: int, around: float) -> Iterator[NDArray[np.float32]]:
+        """So many numbers for the tensor of that name, in pieces."""
+        deviation = self.value_deviation if _IS_VALUE.search(name) else _DEVIATION
+        for begin in range(0, count, _PIECE):
+            numbers = self.random.standard_normal(min(_PIECE, count - begin), np.float32)
+            numbers *= np.float32(deviation)
+            numbers += np.float32(around)
+            yield numbers
+
+
+def _save_weights(folder: Path, shapes: Shapes, shape: Shape, weights: _Weights) -> None:
     shards = list(_shards(shapes, shape.shard_bytes // _BYTES[shape.dtype]))
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
     if len(shards) == 1:
         names = ["model.safetensors"]
     around = 0.0 if shape.config["model_type"].startswith("gemma") else 1.0  # Gemma's norms scale by 1 + weight
     for name, shard in zip(names, shards, strict=True):
-        _write(folder / name, shard, shape.dtype, random, around)
+        _write(folder / name, shard, shape.dtype, weights, around)
     if len(shards) > 1:
         where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         size = _BYTES[shape.dtype] * sum(map(math.prod, shapes.values()))
@@ -79,7 +102,7 @@ def _shards(shapes: Shapes, most: int) -> Iterator[Shapes]:
     yield part
 
 
-def _write(path: Path, shapes: Shapes, dtype: str, random: np.random.Generator, around: float) -> None:
+def _write(path: Path, shapes: Shapes, dtype: str, weights: _Weights, around: float) -> None:
     """A safetensors file: the length of its header, the header, the numbers."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -92,15 +115,8 @@ def _write(path: Path, shapes: Shapes, dtype: str, random: np.random.Generator, 
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
             is_scale = len(shape) == 1 and name.endswith("weight")
-            _draw(file, math.prod(shape), dtype, random, around if is_scale else 0.0)
-
-
-def _draw(file: BinaryIO, count: int, dtype: str, random: np.random.Generator, around: float) -> None:
-    for begin in range(0, count, _PIECE):
-        numbers = random.standard_normal(min(_PIECE, count - begin), np.float32)
-        numbers *= np.float32(_DEVIATION)
-        numbers += np.float32(around)
-        file.write(_stored(numbers, dtype).tobytes())
+            for numbers in weights.draw(name, math.prod(shape), around if is_scale else 0.0):
+                file.write(_stored(numbers, dtype).tobytes())
 
 
 def _stored(numbers: NDArray[np.float32], dtype: str) -> NDArray[Any]:
@@ -109,7 +125,7 @@ def _stored(numbers: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     return numbers.astype(np.float16) if dtype == "F16" else numbers
 
 
-def _save_modules(folder: Path, shape: Shape, random: np.random.Generator) -> None:
+def _save_modules(folder: Path, shape: Shape, weights: _Weights) -> None:
     """What sentence-transformers keeps beside the encoder."""
     width = shape.config.get("hidden_size") or shape.config["n_embd"]
     flag = {"mean": "mean_tokens", "cls": "cls_token", "lasttoken": "lasttoken"}[shape.pooling]
@@ -127,7 +143,7 @@ def _save_modules(folder: Path, shape: Shape, random: np.random.Generator) -> No
             "activation_function": "torch.nn.modules.linear.Identity",
         }
         (folder / f"{number}_Dense").mkdir()
-        _write(folder / f"{number}_Dense" / "model.safetensors", {"linear.weight": (outputs, width)}, "F32", random, 0)
+        _write(folder / f"{number}_Dense" / "model.safetensors", {"linear.weight": (outputs, width)}, "F32", weights, 0)
         width = outputs
     for name, content in settings.items():
         (folder / name).mkdir(exist_ok=True)

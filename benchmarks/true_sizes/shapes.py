@@ -21,6 +21,9 @@ class Shape:
         pooling: as sentence-transformers calls it; "" for a reranker.
         dense: widths of further Dense modules.
         dtype: of its tensors, as safetensors calls it.
+        value_deviation: standard deviation of the random weights of attention's values and outputs, 0.02 elsewhere.
+            With initial weights everywhere hardly anything of a text reaches its first token: a reranker would score
+            every document alike, and rounding alone would order them.
         shard_bytes: most bytes of one of its files.
         longest: tokens of the longest text that is measured.
         peers: what can run it from its files alone.
@@ -35,6 +38,7 @@ class Shape:
     pooling: str = "mean"
     dense: tuple[int, ...] = ()
     dtype: Literal["F32", "F16", "BF16"] = "F32"
+    value_deviation: float = 0.02
     shard_bytes: int = 5 * GIB
     longest: int = 512
     peers: tuple[Peer, ...] = ALL_PEERS
@@ -116,6 +120,7 @@ SHAPES: dict[str, Shape] = {
         ),
         "xlm-roberta",
         pooling="",
+        value_deviation=0.1,
         peers=("sentence-transformers", "onnxruntime"),
         why_not="measured with embedding models only",
     ),

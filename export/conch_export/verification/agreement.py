@@ -32,7 +32,8 @@ class Verification:
         centred_cosine: the mean after the mean of all expected vectors was taken from both. Where all vectors of a
             model point the same way, plain cosines are near 1 whatever is wrong. None for rerankers and sparse vectors.
         rank_correlation: of exported and expected scores of the documents for one query (Spearman), the mean over the
-            queries; of a classifier's texts for one label. None for others than rerankers and classifiers.
+            queries, each by the variance of its scores; of a classifier's texts for one label. None for others than
+            rerankers and classifiers.
         score_error: root mean square difference of the scores, in standard deviations of the expected scores of the
             documents for one query, or texts for one label; None for others than rerankers and classifiers.
     """
@@ -86,11 +87,15 @@ def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[
 
 def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
     """Ranks and differences of [queries, documents] or [labels, texts] scores."""
-    ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
     # Within each query, because only its own documents are ranked against each other.
-    spread = float(np.sqrt(expected.var(axis=1).mean()))
+    ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
+    variances = np.maximum(expected.var(axis=1), 1e-30)
     error = float(np.sqrt(np.square(found - expected).mean()))
-    return {"rank_correlation": float(np.mean(ranks)), "score_error": error / max(spread, 1e-30)}
+    # A query that fills the pair scores all documents nearly alike: their order is noise, and it counts as little.
+    return {
+        "rank_correlation": float(np.average(ranks, weights=variances)),
+        "score_error": error / max(float(np.sqrt(variances.mean())), 1e-30),
+    }
 
 
 def stacked(answers: list[Floats]) -> Floats:
