@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from conch.bench import bench
+from conch.browser.command import web
 from conch.bundle import bundle, unbundle
 from conch.corpus.embed import embed
 from conch.corpus.rerank import rerank
@@ -21,7 +22,7 @@ from conch.serve import serve
 from conch.verify import verify
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (models, plan, export, verify, preload, bundle, unbundle, serve, embed, rerank, bench):
+for command in (models, plan, export, verify, preload, bundle, unbundle, web, serve, embed, rerank, bench):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

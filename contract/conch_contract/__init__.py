@@ -29,6 +29,16 @@ from conch_contract.space import check_space, space_of
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
+from conch_contract.web import (
+    WEB_ENTRY,
+    WEB_FORMAT,
+    WEB_MANIFEST,
+    WEB_MODULE,
+    WebFile,
+    WebModel,
+    read_web_model,
+    stored_name,
+)
 
 __all__ = [
     "DERIVED",
@@ -43,6 +53,10 @@ __all__ = [
     "RERANKERS",
     "SPACE_PARAMETER",
     "TOKENIZER",
+    "WEB_ENTRY",
+    "WEB_FORMAT",
+    "WEB_MANIFEST",
+    "WEB_MODULE",
     "Activation",
     "ConchError",
     "DescriptionError",
@@ -55,6 +69,8 @@ __all__ = [
     "Span",
     "Task",
     "Truncate",
+    "WebFile",
+    "WebModel",
     "check_space",
     "derived_name",
     "encoder_name",
@@ -64,9 +80,11 @@ __all__ = [
     "longest_first",
     "prompt_length",
     "queries_name",
+    "read_web_model",
     "repeats_a_text",
     "space_of",
     "splits_texts",
+    "stored_name",
     "takes_instruction",
     "tokenizer_name",
 ]

@@ -27,6 +27,7 @@ from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
 from conch_export.triton.published import planned
 from conch_export.triton.repository import exported_from
 from conch_export.verification.agreement import Verification
+from conch_export.web.folder import Written, has_module, write_web
 
 __all__ = [
     "CATALOG",
@@ -58,10 +59,12 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "VerificationError",
+    "Written",
     "capacity",
     "check",
     "export",
     "exported_from",
+    "has_module",
     "inspect",
     "is_complete",
     "make_bundle",
@@ -71,4 +74,5 @@ __all__ = [
     "preload",
     "public_name",
     "usable_cores",
+    "write_web",
 ]

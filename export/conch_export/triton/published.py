@@ -168,7 +168,7 @@ def _report(repository: Path, name: str) -> dict[str, Any]:
         msg = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
         raise SourceError(msg)
     if base := read_config(repository, name).parameters["base"].string_value:
-        raise SourceError(f"{name} is derived from {base}: verify that, which verifies both")
+        raise SourceError(f"{name} is derived from {base}: name that instead, which stands for both")
     msg = f"{name} is damaged, files that its report states are missing or of another size: export it again"
     raise SourceError(msg)
 

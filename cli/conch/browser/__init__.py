@@ -1,0 +1,1 @@
+"""Commands about models in the browser."""

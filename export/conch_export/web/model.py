@@ -1,0 +1,159 @@
+"""A public model of the repository as a browser gets it: its graphs, its tokenizer, and its facts.
+
+Refuses by name what a browser cannot run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from conch_contract import FORMAT_PARAMETER, KNOWN_ANSWER, REPORT, ModelInfo, Task
+
+from conch_export.errors import UnsupportedError
+from conch_export.model.description import Precision, Target
+from conch_export.onnx.builder import MICROSOFT
+from conch_export.onnx.graph import WEIGHTS_FILE
+from conch_export.triton.configuration import TOKENIZER_FILE
+from conch_export.triton.published import published
+from conch_export.triton.repository import graph_path, info_of, owned, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+TASKS = (Task.EMBEDDING, Task.LATE_INTERACTION, Task.CROSS_ENCODER)
+"""What conch-web answers."""
+MOST_BYTES = 2**31 - 1
+"""Of a file: what fits into one ArrayBuffer in every browser."""
+_DOMAINS = {"", "ai.onnx", MICROSOFT}
+"""Operators of onnxruntime-web."""
+_UNSAID = {"ready", "instances", "max_rows", "inputs", "tokenizer", "tokenizer_sha256", "tokenizer_bytes"}
+"""Facts of a server."""
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """A graph's files in the repository.
+
+    Attributes:
+        role: what it is of the model: `encoder`, `pooling`, `maxsim`.
+        graph: its protobuf.
+        weights: files that it reads, by their names in it.
+    """
+
+    role: str
+    graph: Path
+    weights: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class BrowserModel:
+    """A public model and those derived from it that a browser can run.
+
+    Attributes:
+        name: of the public model.
+        encoder: of all of them.
+        tokenizer: of all of them.
+        heads: each model's facts, and its graph behind the encoder; None where the encoder gives the answer itself.
+        left_out: names of derived models that conch-web does not answer, and their tasks.
+        known_answer: text and vector of its report, as they are there; None where it has none.
+    """
+
+    name: str
+    encoder: GraphFiles
+    tokenizer: Path
+    heads: tuple[tuple[ModelInfo, GraphFiles | None], ...]
+    left_out: Mapping[str, str]
+    known_answer: Mapping[str, str] | None
+
+    @property
+    def graphs(self) -> list[GraphFiles]:
+        """The encoder's, and those of heads."""
+        return [self.encoder, *(head for _, head in self.heads if head is not None)]
+
+
+def browser_model(repository: Path, name: str) -> BrowserModel:
+    """A public model as it goes to browsers.
+
+    Raises:
+        SourceError: there is no such model, it is derived from another, or its files are not those that were exported.
+        UnsupportedError: browsers cannot run it; names what they cannot.
+    """
+    description, target = published(repository, name)
+    if target is not Target.CPU or description.precision is Precision.FP16:
+        msg = f"{name} was exported for a GPU, and a browser computes on the processor: export it with --target cpu"
+        raise UnsupportedError(msg)
+    infos = sorted(_public(repository, name), key=lambda info: info.base is not None)
+    answered = [info for info in infos if info.task in TASKS]
+    if not answered:
+        msg = f"{name} is for {description.task}; in a browser conch-web answers {', '.join(TASKS)}"
+        raise UnsupportedError(msg)
+    parts = {info.name: _parts(repository, info) for info in answered}
+    report = json.loads((repository / name / REPORT).read_text("utf-8"))
+    found = BrowserModel(
+        name,
+        encoder=next(iter(parts.values()))[0],
+        tokenizer=repository / answered[0].tokenizer / "1" / TOKENIZER_FILE,
+        heads=tuple((info, next(iter(parts[info.name][1:]), None)) for info in answered),
+        left_out={info.name: str(info.task) for info in infos if info not in answered},
+        known_answer=report.get(KNOWN_ANSWER) if answered[0].task is Task.EMBEDDING else None,
+    )
+    for graph in found.graphs:
+        _refuse_unrunnable(name, graph)
+    return found
+
+
+def facts(info: ModelInfo) -> dict[str, Any]:
+    """What a client has to know of one model, as JSON: the attributes of `ModelInfo` that it has."""
+    stated = {field.name: getattr(info, field.name) for field in fields(info) if field.name not in _UNSAID}
+    if info.interaction is not None:
+        stated["interaction"] = vars(info.interaction)
+    return {name: value for name, value in (stated | {"space_id": info.space_id}).items() if value is not None}
+
+
+def _public(repository: Path, name: str) -> Iterator[ModelInfo]:
+    """Facts of the public model, and of those derived from it."""
+    for each in owned(repository, name):
+        config = read_config(repository, each)
+        if FORMAT_PARAMETER in config.parameters:
+            yield info_of(each, config)
+
+
+def _parts(repository: Path, info: ModelInfo) -> list[GraphFiles]:
+    """The graphs that a model runs, one after the other."""
+    steps = [step.model_name for step in read_config(repository, info.name).ensemble_scheduling.step]
+    return [_graph(repository, name) for name in steps]
+
+
+def _graph(repository: Path, name: str) -> GraphFiles:
+    path = graph_path(repository, name)
+    weights = path.with_name(WEIGHTS_FILE)
+    return GraphFiles(name.rpartition(".")[2], path, {WEIGHTS_FILE: weights} if weights.exists() else {})
+
+
+def _refuse_unrunnable(name: str, files: GraphFiles) -> None:
+    for path in (files.graph, *files.weights.values()):
+        if (size := path.stat().st_size) > MOST_BYTES:
+            msg = (
+                f"{name}: {path.name} of its {files.role} has {size / 1e9:.1f} GB, and a browser holds no file over "
+                f"{MOST_BYTES / 1e9:.1f} GB: export it with --precision int8, or take a smaller model"
+            )
+            raise UnsupportedError(msg)
+    operators = _operators(onnx.load(files.graph, load_external_data=False).graph)
+    if strange := sorted(f"{domain}.{op}" for domain, op in operators if domain not in _DOMAINS):
+        msg = f"{name}: its {files.role} has operators that onnxruntime-web lacks: {', '.join(strange)}"
+        raise UnsupportedError(msg)
+
+
+def _operators(graph: onnx.GraphProto) -> set[tuple[str, str]]:
+    """Domain and name of every operator, inner graphs included."""
+    inner = [
+        child
+        for node in graph.node
+        for attribute in node.attribute
+        for child in ([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    ]
+    return {(node.domain, node.op_type) for node in graph.node}.union(*map(_operators, inner))
