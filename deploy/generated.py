@@ -65,6 +65,7 @@ EXAMPLES = {
     "CONCH_REDIS_URL": "rediss://:PASSWORD@redis.example.org:6379/0",
     "CONCH_TLS_CERTIFICATE": "/etc/conch/certificate.pem",
     "CONCH_TLS_KEY": "/etc/conch/key.pem",
+    "CONCH_WEB_MODELS": "/etc/conch/web",
 }
 """Values that show the form of one, where there is no default."""
 WIDTH = 116

@@ -20,6 +20,7 @@ GatewayError
 ├ ModelsFileError
 ├ KeysError          (ends the process before it listens)
 ├ RedisSettingError  (ends the process before it listens)
+├ WebModelsError     (ends the process before it listens)
 └ ListenError        (ends the process before it listens)
 """
 
@@ -119,6 +120,10 @@ class KeysError(GatewayError):
 
 class RedisSettingError(GatewayError):
     """The setting of Redis is invalid, or needs what is not installed."""
+
+
+class WebModelsError(GatewayError):
+    """The folder of models for the browser is not there."""
 
 
 class ListenError(GatewayError):

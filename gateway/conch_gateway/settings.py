@@ -118,6 +118,11 @@ class GatewaySettings(BaseSettings):
     readiness_busy_timeout_s: float = Field(
         120.0, gt=0, description="The same while requests are in flight, when long texts may keep every instance busy."
     )
+    web_models: Path | None = Field(
+        None,
+        description="Folder that `conch web` wrote, whose models pages may compute in the browser: its files are at "
+        "/web, and the page at / offers them. Unset, there are none.",
+    )
     canary_interval_s: float = Field(
         60.0,
         ge=0,

@@ -1,8 +1,8 @@
 """Authorises requests: a pure-ASGI layer that checks the API key, and refuses early what there is no capacity for.
 
-Once there are keys, every path needs one, `/metrics` too, except liveness, readiness and the pages, which hold no data
-and ask for the key themselves. Administration always needs an administrator's key. A refusal is answered in the
-dialect of the path.
+Once there are keys, every path needs one, `/metrics` too, except liveness, readiness, the pages, which hold no data
+and ask for the key themselves, and the module with which pages compute. Administration always needs an administrator's
+key. A refusal is answered in the dialect of the path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from conch_gateway.api import PAGES
+from conch_gateway.api import is_open
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import ANYBODY, NOBODY, Key
 from conch_gateway.auth.quota import Quotas
@@ -75,7 +75,7 @@ class Guard:
     async def _check(self, scope: Scope) -> None:
         # The application may be mounted below a path of another server's.
         path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
-        if _OPEN.fullmatch(path) or (scope["method"] == "GET" and path in PAGES):
+        if _OPEN.fullmatch(path) or (scope["method"] == "GET" and is_open(path)):
             identify(scope, key=self._guest(headers))
             return
         admin = path.startswith(_ADMIN)

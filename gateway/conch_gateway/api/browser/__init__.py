@@ -1,0 +1,1 @@
+"""What browsers are given: the pages for people, and models that pages compute themselves."""

@@ -1,0 +1,95 @@
+"""`GET /web`: models that pages compute in the browser, and their files, whole or in ranges.
+
+Files are as private as their model: where there are API keys, they need one that opens it. The module is code that
+anybody may have, which browsers load without headers.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from anyio.to_thread import run_sync
+from conch_client import ModelNotFoundError
+from conch_contract import WEB_MODULE
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from conch_gateway.api import WEB
+from conch_gateway.api.browser.folder import Stored, WebFolder
+from conch_gateway.api.browser.policy import FILE_HEADERS
+from conch_gateway.api.route import Router
+from conch_gateway.api.services import Services
+from conch_gateway.auth.keys import ANYBODY
+from conch_gateway.telemetry.request import context_of
+
+_YEAR_S = 31_536_000
+_REFUSED = re.compile(r"q=0(\.0*)?\s*$")
+
+
+class WebModelEntry(BaseModel):
+    """A model for the browser: where its files are, and what it and those derived from it answer."""
+
+    name: str
+    url: str
+    tasks: dict[str, str]
+
+
+class WebModels(BaseModel):
+    """The module that loads models, null where it is not there, and the models; URLs are relative to this gateway."""
+
+    module: str | None
+    models: list[WebModelEntry]
+
+
+def router(services: Services) -> Router:
+    """Return the routes of this resource."""
+    routes, folder = Router(tag="models"), WebFolder(services.settings.web_models)
+    begin = WEB.removeprefix("/")
+
+    @routes.on_get(WEB, WebModels, "List models for the browser")
+    async def list_web_models(request: Request) -> Any:
+        models, entry = await run_sync(folder.models), await run_sync(lambda: folder.entry)
+        opened = {name: model for name, model in models.items() if context_of(request).key.opens(name)}
+        return {
+            "module": entry and f"{begin}/{entry}",
+            "models": [
+                {"name": name, "url": f"{begin}/{name}/", "tasks": model.tasks} for name, model in opened.items()
+            ],
+        }
+
+    async def give_file(request: Request) -> Response:
+        model, name, key = request.path_params["model"], request.path_params["file"], context_of(request).key
+        if model != WEB_MODULE and not key.opens(model):
+            raise ModelNotFoundError(f"no model {model!r} for the browser is served to key {key.name!r}")
+        # A range is of the content, whatever form it is sent in: ranges of the compressed one would be of no use.
+        compressed = "range" not in request.headers and _takes_gzip(request.headers)
+        stored = await run_sync(partial(folder.file, model, name, compressed=compressed))
+        return _answer(stored, request.headers, is_public=model == WEB_MODULE or key is ANYBODY)
+
+    # Not described: these are files, not an API.
+    routes.add_api_route(f"{WEB}/{{model}}/{{file}}", give_file, methods=["GET"], include_in_schema=False)
+    return routes
+
+
+def _answer(stored: Stored, asked: Headers, *, is_public: bool) -> Response:
+    lasting = f"{'public' if is_public else 'private'}, max-age={_YEAR_S}, immutable"
+    headers = {
+        **FILE_HEADERS,
+        "cache-control": lasting if stored.lasting else "no-cache",
+        "etag": stored.etag,
+        "vary": "accept-encoding",
+    }
+    if stored.etag in re.split(r"\s*,\s*", asked.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    if stored.compressed:
+        headers["content-encoding"] = "gzip"
+    return FileResponse(stored.path, headers=headers, media_type=stored.media_type, stat_result=stored.stat)
+
+
+def _takes_gzip(headers: Headers) -> bool:
+    offers = (offer.partition(";") for offer in headers.get("accept-encoding", "").split(","))
+    return any(coding.strip() == "gzip" and not _REFUSED.search(weight) for coding, _, weight in offers)

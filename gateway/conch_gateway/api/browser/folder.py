@@ -1,0 +1,135 @@
+"""The folder that `conch web` wrote, as far as it may be served: files that a manifest lists, and the module's own.
+
+Read anew when it changes: models come and go without a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from conch_client import ModelNotFoundError
+from conch_contract import WEB_ENTRY, WEB_MANIFEST, WEB_MODULE, DescriptionError, WebModel, read_web_model
+from starlette.exceptions import HTTPException
+
+from conch_gateway.errors import WebModelsError
+
+TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    ".json": "application/json",
+    ".txt": "text/plain",
+    ".onnx": "application/octet-stream",
+    ".data": "application/octet-stream",
+}
+"""Media types by suffix; the module's files have one of these."""
+_log = logging.getLogger("conch_gateway")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OFF = "this gateway has no models for the browser; write them with `conch web`, and set CONCH_WEB_MODELS to the folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that may be served.
+
+    Attributes:
+        path: of it, or of its compressed form.
+        stat: what the disk says of that.
+        media_type: of its content.
+        etag: names its content, and the form.
+        lasting: whether there never is another content under its name.
+        compressed: whether it is the form that gzip made.
+    """
+
+    path: Path
+    stat: os.stat_result
+    media_type: str
+    etag: str
+    lasting: bool
+    compressed: bool
+
+
+class WebFolder:
+    """The folder of the settings; None is one without models.
+
+    Raises:
+        WebModelsError: it is not there.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        if folder is not None and not folder.is_dir():
+            raise WebModelsError(f"CONCH_WEB_MODELS is {folder}, which is no folder; `conch web` writes one")
+        self._folder = folder
+        self._read: dict[Path, tuple[tuple[int, int], WebModel]] = {}
+
+    @property
+    def entry(self) -> str | None:
+        """Path below the folder of the module that pages import, where it is there."""
+        if self._folder is None or not (self._folder / WEB_MODULE / WEB_ENTRY).is_file():
+            return None
+        return f"{WEB_MODULE}/{WEB_ENTRY}"
+
+    def models(self) -> dict[str, WebModel]:
+        """Return the models that are there now, by name."""
+        if self._folder is None:
+            return {}
+        found: dict[str, WebModel] = {}
+        for manifest in sorted(self._folder.glob(f"[!.]*/{WEB_MANIFEST}")):
+            try:
+                found[manifest.parent.name] = self._model(manifest)
+            except (DescriptionError, OSError) as error:  # noqa: PERF203 - the others are as good as ever
+                _log.warning("a model for the browser is left out: %s", error)
+        return found
+
+    def file(self, model: str, name: str, *, compressed: bool) -> Stored:
+        """Return one file of a model, or of the module.
+
+        Args:
+            model: its folder, or the module's.
+            name: of the file.
+            compressed: whether its compressed form will do, where there is one.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            HTTPException: 404, it has no such file.
+        """
+        if self._folder is None:
+            raise ModelNotFoundError(_OFF)
+        if model == WEB_MODULE:
+            if not _NAME.fullmatch(name) or Path(name).suffix not in TYPES:
+                raise HTTPException(404)
+            return _stored(self._folder / WEB_MODULE / name, compressed=compressed)
+        manifest = self._folder / model / WEB_MANIFEST
+        if not _NAME.fullmatch(model) or not manifest.is_file():
+            there = ", ".join(sorted(self.models())) or "none"
+            raise ModelNotFoundError(f"no model {model!r} for the browser; there are: {there}")
+        if name == WEB_MANIFEST:
+            return _stored(manifest, compressed=compressed)
+        listed = self._model(manifest).files.get(name)
+        if listed is None:
+            raise HTTPException(404)
+        return _stored(manifest.with_name(name), listed.sha256, compressed=compressed)
+
+    def _model(self, manifest: Path) -> WebModel:
+        now = manifest.stat()
+        edition = (now.st_mtime_ns, now.st_ino)
+        if manifest not in self._read or self._read[manifest][0] != edition:
+            self._read[manifest] = (edition, read_web_model(manifest))
+        return self._read[manifest][1]
+
+
+def _stored(path: Path, sha256: str | None = None, *, compressed: bool) -> Stored:
+    short = path.with_name(f"{path.name}.gz")
+    compressed = compressed and short.is_file()
+    chosen = short if compressed else path
+    try:
+        stat = chosen.stat()
+    except OSError as error:
+        raise HTTPException(404) from error
+    content = sha256 or f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    etag = f'"{content}{"-gzip" if compressed else ""}"'
+    return Stored(chosen, stat, TYPES[path.suffix], etag, lasting=sha256 is not None, compressed=compressed)
