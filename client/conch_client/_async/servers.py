@@ -27,7 +27,7 @@ from conch_client._transport.aio import Background, Connection, Lock, Outcome, e
 from conch_client._transport.catalog import TTL_S, ModelChangedError, names_to_read
 from conch_client._transport.deadline import Backoff, Deadline
 from conch_client._transport.messages import NO_ADDRESSES, SESSION_CLOSED
-from conch_client._transport.replicas import Server, know, listing, seen
+from conch_client._transport.replicas import Server, know, listing, refuse_what_is_away, seen
 from conch_client._transport.tensors import check_answer, index_of
 from conch_client.routing import Outcome as Ended
 from conch_client.routing import Pool, State
@@ -66,14 +66,20 @@ class AsyncServers:
         return [seen(member) for member in self._pool.members]
 
     async def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
-        """The model's description, whether it is loaded or not; of several versions, that of the least busy server."""
+        """The model's description, whether it is loaded or not; of several versions, that of the least busy server.
+
+        Raises:
+            UnavailableError: Only servers that are out of service have it.
+        """
 
         def known() -> bool:
             return know(self._pool.serving, name, tasks, deadline.started_at)
 
         if not (self._open and known()):
             await self.retrying(lambda: self._read_unless(known, deadline), deadline)
-        return listing(self._pool.serving).find(name, tasks)
+        serving = self._pool.serving
+        refuse_what_is_away(self._pool.members, serving, name, tasks)
+        return listing(serving).find(name, tasks)
 
     async def models(self, deadline: Deadline) -> list[ModelInfo]:
         """All models, as they were a moment ago."""

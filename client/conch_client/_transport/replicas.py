@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from conch_client._errors import UnavailableError
 from conch_client._transport.catalog import Catalog, Listing
 
 if TYPE_CHECKING:
@@ -54,6 +55,24 @@ def know(
     if found is not None and found.ready:
         return True
     return all(member.server.catalog.is_newer_than(asked_at) for member in members)
+
+
+def refuse_what_is_away(
+    members: Sequence[Member[Server[Connection]]],
+    serving: Sequence[Member[Server[Connection]]],
+    name: str | None,
+    tasks: Sequence[Task],
+) -> None:
+    """Refuse a model that no server in service has, and one that is out of service had when it was last read.
+
+    Raises:
+        UnavailableError: There is such a model.
+    """
+    if listing(serving).best(name, tasks) is not None:
+        return
+    away = [one.server.catalog for one in members if one not in serving or not one.server.catalog.is_valid()]
+    if (info := Listing([catalog.reading for catalog in away]).best(name, tasks)) is not None:
+        raise UnavailableError(f"only servers that are out of service have {info.name}; try again later")
 
 
 def seen(member: Member[Server[Connection]]) -> Replica:

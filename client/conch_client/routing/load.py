@@ -17,7 +17,9 @@ CALL_TOKENS = 32
 _WEIGHT = 0.2  # of the newest measurement; some ten calls are remembered
 _MEMORY_S = 10.0  # a server that gets no calls is taken for an average one again after a few times as long
 _STALL_S, _STALL_FACTOR = 5.0, 10.0
-_FIRST_STALL_S = 60.0  # while nothing is known of the model's speed there
+# While nothing is known of the model's speed there: two tokens a second are fewer than a model of billions of weights
+# does on one core.
+_FIRST_STALL_S, _FIRST_TOKEN_S = 60.0, 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -115,11 +117,12 @@ class Load:
     def patience_s(self, task: Task) -> float:
         """Seconds after which a call is taken for lost: ten times what is predicted, and five.
 
-        By calls of the same model: one with a hundred times the weights is no server that hangs.
+        By calls of the same model: one with a hundred times the weights is no server that hangs. The first one has a
+        minute and half a second for each token, so that only a long text of a large model takes long to be missed.
         """
         seconds = self._seconds_of.get(task.model)
         if seconds is None:
-            return _FIRST_STALL_S
+            return _FIRST_STALL_S + _FIRST_TOKEN_S * task.ahead
         return _STALL_S + _STALL_FACTOR * seconds * task.ahead
 
 

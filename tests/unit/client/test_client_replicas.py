@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import AsyncClient, Client, InvalidInputError, ModelReplacedError, OverloadedError, UnavailableError
+from conch_client import (
+    AsyncClient,
+    Client,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelReplacedError,
+    OverloadedError,
+    UnavailableError,
+)
 from conch_client._async import servers as async_servers
 from conch_client._sync import servers as sync_servers
 from conch_client._transport import limits
@@ -111,6 +119,30 @@ async def test_one_that_dies_fails_no_call_and_comes_back(servers: list[FakeServ
         return state(client, servers[0]) == "serving"
 
     await eventually(serves_again)
+
+
+async def test_a_model_that_only_one_has_which_is_away_may_come_back(
+    servers: list[FakeServer], join: Callable[..., Both]
+) -> None:
+    servers[0].models["own"] = FakeModel()
+    client = join(*servers)
+    await client.embed(["x"], model="own")
+    servers[0].stop()
+    await eventually(lambda: state(client, servers[0]) == "out")
+
+    with pytest.raises(UnavailableError, match="only servers that are out of service have own; try again later"):
+        await client.embed(["x"], model="own")
+    with pytest.raises(ModelNotFoundError, match="no model 'nobodys'"):
+        await client.embed(["x"], model="nobodys")
+    servers[0].start()
+
+    async def answered() -> bool:
+        with suppress(UnavailableError):
+            await client.embed(["x"], model="own")
+            return True
+        return False
+
+    await eventually(answered)
 
 
 async def test_calls_at_one_that_hangs_are_given_to_others(

@@ -8,6 +8,7 @@ from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from conch_client.routing import Load, Outcome, Pool
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ def test_a_slow_model_beside_a_fast_one_is_no_server_that_hangs() -> None:
 
     for _ in range(10):
         assert not call("small", 0.01)
-    assert not call("large", 40)
+    assert not call("large", 60 + TOKENS / 3)
     assert not call("large", 300)
     assert call("small", 10)
+
+
+@pytest.mark.parametrize(("tokens", "seconds", "stalled"), [(8192, 1000, False), (8192, 5000, True), (8, 120, True)])
+def test_the_first_call_of_a_model_has_time_for_its_tokens(tokens: int, seconds: float, stalled: bool) -> None:
+    clock = Clock()
+    load = Load(clock)
+    load.begin(tokens, "unknown")
+    clock.now += seconds
+    assert load.is_stalled() is stalled

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
 from conch_client import AsyncClient
 from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
-from conch_gateway import GatewaySettings
+from conch_gateway import GatewaySettings, create_app
 from conch_gateway.backends.triton import Triton
 from conch_gateway.models import loader as loaders
 from conch_gateway.models.loader import Loader
@@ -73,6 +74,29 @@ async def loader(client: AsyncClient) -> AsyncIterator[Loader]:
     loader.apply_policies(lambda _: "lazy")
     async with loader.running():
         yield loader
+
+
+async def test_a_model_that_only_one_has_which_is_away_is_no_model_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "PROBE_EVERY_S", 0.05)
+    with FakeServer({"letters": FakeModel(), "own": FakeModel()}) as one, FakeServer({"letters": FakeModel()}) as other:
+        client = AsyncClient([one.url, other.url])
+        app = create_app(GatewaySettings(), client)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway") as http,
+        ):
+            assert (await http.post("/v1/embeddings", json={"model": "own", "input": "x"})).status_code == 200
+            one.stop()
+            await eventually(lambda: any(replica.state == "out" for replica in client.replicas))
+            away = await http.post("/v1/embeddings", json={"model": "own", "input": "x"})
+            unknown = await http.post("/v1/embeddings", json={"model": "nobodys", "input": "x"})
+
+    assert (away.status_code, away.json()["error"]["code"]) == (503, "unavailable")
+    assert int(away.headers["retry-after"]) > 0
+    assert unknown.status_code == 404
 
 
 async def test_all_load_and_unload_it(loader: Loader, tritons: list[Controlled]) -> None:
