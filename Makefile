@@ -19,7 +19,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 # Steps that do not depend on each other share the cores; what a step prints comes when it ends.
 TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
-.PHONY: help serve quick test test-clients test-dependencies fuzz soak check audit bench bench-sizes docs clean
+.PHONY: help serve quick test test-clients web test-dependencies fuzz soak check audit bench bench-sizes docs clean
 .PHONY: style types layers generated supply-chain fast-tests
 
 help: ## say what there is
@@ -46,9 +46,12 @@ test: $(STAMP) ## set up and run every check and every test
 	$(TOGETHER) types style layers generated supply-chain fast-tests
 	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
 
-test-clients: $(STAMP) ## other people's clients, each in an environment of its own, against conch serve
+test-clients: $(STAMP) ## other people's clients and conch-web in a browser, in environments of their own, against conch serve
 	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/test_retrieval.py
+	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/test_retrieval.py tests/web
+
+web: $(STAMP) ## build conch-web, the module for the browser, which `conch web` then puts beside models
+	$(BIN)/python web/make.py --package
 
 test-dependencies: $(STAMP) ## each package with its own extra only, at the lowest and the newest versions allowed
 	$(BIN)/python -m pytest tests/dependencies
@@ -103,4 +106,5 @@ docs: $(STAMP) ## write the generated pages, tables and client
 	$(BIN)/python docs/generate.py
 
 clean: ## remove what the tasks made (not the exported models)
+	rm -rf web/dist web/node_modules export/conch_export/web/module
 	rm -rf $(VENV) .venv-clients .venv-dependencies .run .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,151 @@
+/**
+ * Files of a model: fetched as a stream, checked against their hashes, and kept in the browser's cache.
+ *
+ * What is in the cache is checked as well, and fetched again where it is not what the manifest describes.
+ */
+
+import { DownloadError, IntegrityError } from "./errors.js";
+import type { FileInfo } from "./manifest.js";
+
+const CACHE = "conch-web";
+
+export interface Progress {
+  /** Path of the file that a part arrived of. */
+  file: string;
+  /** Bytes of all files that are here. */
+  loaded: number;
+  /** Bytes of all files. */
+  total: number;
+  /** Whether that file came from the browser's cache. */
+  fromCache: boolean;
+}
+
+export interface Source {
+  /** The folder of the files. */
+  base: URL;
+  /** Sent with every request, as a key. */
+  headers: Record<string, string>;
+}
+
+export class Files {
+  readonly #total: number;
+  #loaded = 0;
+
+  constructor(
+    private readonly source: Source,
+    private readonly infos: Record<string, FileInfo>,
+    private readonly onProgress: (progress: Progress) => void,
+  ) {
+    this.#total = Object.values(infos).reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** The bytes of a file; raises DownloadError, or IntegrityError for other bytes than the manifest describes. */
+  async read(path: string): Promise<Uint8Array<ArrayBuffer>> {
+    const info = this.infos[path] as FileInfo;
+    const url = new URL(path, this.source.base);
+    const cache = await openCache();
+    const kept = await cache?.match(url);
+    if (kept) {
+      const bytes = new Uint8Array(await kept.arrayBuffer());
+      if (await isIntact(bytes, info)) {
+        this.#advance(path, bytes.length, true);
+        return bytes;
+      }
+    }
+    const bytes = await this.#fetched(path, url, info);
+    await cache?.put(url, new Response(bytes)).catch(() => undefined); // no room: the next load fetches it again
+    return bytes;
+  }
+
+  /** Drops files of earlier exports from the cache: all of the folder but the current ones and `manifest`. */
+  async forgetOthers(manifest: URL): Promise<void> {
+    const cache = await openCache();
+    const current = new Set(
+      [manifest, ...Object.keys(this.infos).map((path) => new URL(path, this.source.base))].map(String),
+    );
+    for (const { url } of (await cache?.keys()) ?? []) {
+      if (url.startsWith(this.source.base.href) && !current.has(url)) await cache?.delete(url);
+    }
+  }
+
+  async #fetched(path: string, url: URL, info: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
+    const response = await request(url, this.source, "no-store"); // or the browser would keep it twice
+    const bytes = new Uint8Array(info.bytes);
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    let length = 0;
+    for (;;) {
+      const { done, value } = await reader.read().catch((error) => {
+        throw interrupted(url, `broke off after ${length} of ${info.bytes} bytes`, error);
+      });
+      if (done) break;
+      if (length + value.length > info.bytes) {
+        await reader.cancel();
+        throw changed(url, `has more than ${info.bytes} bytes`);
+      }
+      bytes.set(value, length);
+      length += value.length;
+      this.#advance(path, value.length, false);
+    }
+    if (length < info.bytes) throw interrupted(url, `ended after ${length} of ${info.bytes} bytes`);
+    if (!(await isIntact(bytes, info))) throw changed(url, "has another SHA-256");
+    return bytes;
+  }
+
+  #advance(file: string, bytes: number, fromCache: boolean): void {
+    this.#loaded += bytes;
+    this.onProgress({ file, loaded: this.#loaded, total: this.#total, fromCache });
+  }
+}
+
+/** The text of a manifest; without a network, the one that was read last. */
+export async function readManifest(url: URL, source: Source): Promise<string> {
+  const cache = await openCache();
+  let response: Response;
+  try {
+    response = await request(url, source, "no-cache");
+  } catch (error) {
+    const kept = error instanceof OfflineError ? await cache?.match(url) : undefined;
+    if (!kept) throw error;
+    return kept.text();
+  }
+  const text = await response.text();
+  await cache?.put(url, new Response(text)).catch(() => undefined);
+  return text;
+}
+
+/** The server cannot be reached at all. */
+class OfflineError extends DownloadError {}
+
+async function request(url: URL, source: Source, cache: RequestCache): Promise<Response> {
+  const response = await fetch(url, { headers: source.headers, cache }).catch((error) => {
+    throw interrupted(url, "cannot be fetched", error, OfflineError);
+  });
+  if (!response.ok) {
+    const fix = response.status === 401 || response.status === 403 ? "pass a key with `headers`" : "check the address";
+    throw new DownloadError(`${url} was answered with status ${response.status}; ${fix}`);
+  }
+  return response;
+}
+
+function interrupted(url: URL, what: string, cause?: unknown, kind = DownloadError): DownloadError {
+  const why = cause instanceof Error ? ` (${cause.message})` : "";
+  return new kind(`${url} ${what}${why}; load again, and check the network and the server's cross-origin headers`);
+}
+
+function changed(url: URL, what: string): IntegrityError {
+  return new IntegrityError(
+    `${url} ${what} than conch.json says: it was changed on the way or after it was written; ` +
+      "write the model again with `conch web`, or clear the CDN's cache",
+  );
+}
+
+async function isIntact(bytes: Uint8Array<ArrayBuffer>, info: FileInfo): Promise<boolean> {
+  if (bytes.length !== info.bytes) return false;
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === info.sha256;
+}
+
+async function openCache(): Promise<Cache | undefined> {
+  // Private windows and sandboxed frames have no cache: everything works without.
+  return globalThis.caches?.open(CACHE).catch(() => undefined);
+}

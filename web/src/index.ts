@@ -1,0 +1,136 @@
+/**
+ * conch-web: the models that conch serves, computed in the browser.
+ *
+ *     const model = await load("/web/all-minilm-l6-v2/");
+ *     const vector = await model.embed("How do I reverse a list?");
+ *     const best = await model.rerank("reverse a list", documents);
+ *     model.dispose();
+ */
+
+import { Channel } from "./channel.js";
+import type { EmbedOptions, TokenOptions } from "./engine/embed.js";
+import type { Description } from "./engine/model.js";
+import type { Ranked, RerankOptions } from "./engine/rerank.js";
+import { spaceOf, type VectorOptions } from "./engine/vectors.js";
+import { DisposedError, DownloadError } from "./errors.js";
+import type { Progress } from "./files.js";
+import type { MaxLength } from "./lengths.js";
+import type { ModelInfo } from "./manifest.js";
+import { checkBrowser, threadsFor } from "./requirements.js";
+
+export type { EmbedOptions, TokenOptions } from "./engine/embed.js";
+export type { Ranked, RerankOptions } from "./engine/rerank.js";
+export type { VectorOptions } from "./engine/vectors.js";
+export * from "./errors.js";
+export type { Progress } from "./files.js";
+export { LENGTHS, type MaxLength } from "./lengths.js";
+export type { Interaction, ModelInfo } from "./manifest.js";
+export type { Truncate } from "./tokenization/truncation.js";
+
+export interface LoadOptions {
+  /** Most tokens of a text, or "short" (1,024), "medium" (2,048), "long" (4,096), "maximum" (8,192); the model's own by default. */
+  maxLength?: MaxLength;
+  /** Threads where the page is cross-origin isolated (four, or as many as there are cores, by default); elsewhere it is one. */
+  threads?: number;
+  /** Sent with every request for the model's files, as `{Authorization: "Bearer …"}`. */
+  headers?: Record<string, string>;
+  /** Called as bytes arrive. */
+  onProgress?: (progress: Progress) => void;
+  /** Ends loading. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Loads what `conch web` wrote: from a folder's address, or that of its conch.json.
+ *
+ * Files are checked against their hashes and kept in the browser's cache. Everything runs in a worker of its own.
+ *
+ * @throws UnsupportedBrowserError, DownloadError, IntegrityError, ManifestError, TokenizerError, OutOfMemoryError
+ */
+export async function load(url: string | URL, options: LoadOptions = {}): Promise<Model> {
+  checkBrowser();
+  const { maxLength, threads: wanted, headers = {}, onProgress = () => undefined, signal } = options;
+  const threads = threadsFor(wanted);
+  const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "conch-web" });
+  const channel = new Channel(worker, onProgress);
+  const abort = () => channel.close(new DownloadError("loading was aborted by its signal"));
+  if (signal?.aborted) abort();
+  signal?.addEventListener("abort", abort);
+  try {
+    const runtime = new URL(".", import.meta.url).href;
+    const opened = { headers, threads, runtime, ...(maxLength === undefined ? {} : { maxLength }) };
+    return new Model(channel, await channel.call("open", manifestAddress(url), opened), threads);
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** A loaded model; made by `load`. */
+export class Model {
+  /** The name under which it was exported. */
+  readonly name: string;
+  /** What it can do: an embedding model, a reranker, or both. */
+  readonly models: readonly ModelInfo[];
+  /** Numbers of a vector; null for a reranker. */
+  readonly dimension: number | null;
+  /** Most tokens of a text. */
+  readonly maxLength: number;
+  /** Names of the prompts that `promptName` takes. */
+  readonly prompts: readonly string[];
+  /** The space of its vectors, which the server states too: vectors of one space can be compared. Null for a reranker. */
+  readonly spaceId: string | null;
+
+  constructor(
+    private readonly channel: Channel,
+    { name, models }: Description,
+    /** Threads that it runs on. */
+    readonly threads: number,
+  ) {
+    const [first] = models as [ModelInfo];
+    this.name = name;
+    this.models = models;
+    this.dimension = first.dimension;
+    this.maxLength = first.max_length;
+    this.prompts = Object.keys(first.prompts);
+    this.spaceId = spaceOf(first);
+  }
+
+  /** A text's vector, or one for each of a list of texts. */
+  embed(text: string, options?: EmbedOptions): Promise<Float32Array>;
+  embed(texts: readonly string[], options?: EmbedOptions): Promise<Float32Array[]>;
+  async embed(texts: string | readonly string[], options: EmbedOptions = {}): Promise<Float32Array | Float32Array[]> {
+    const isOne = typeof texts === "string";
+    const vectors = await this.channel.call("embed", isOne ? [texts] : texts, options);
+    return isOne ? (vectors[0] as Float32Array) : vectors;
+  }
+
+  /** Documents by descending score for a query. */
+  rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
+    return this.channel.call("rerank", query, documents, options);
+  }
+
+  /** The token ids that the model reads for texts, special tokens included. */
+  tokenize(texts: readonly string[], options: TokenOptions = {}): Promise<number[][]> {
+    return this.channel.call("tokenize", texts, options);
+  }
+
+  /** The space of the vectors that `embed` gives with these options. */
+  spaceOf(options: VectorOptions = {}): string | null {
+    return spaceOf(this.models[0] as ModelInfo, options);
+  }
+
+  /** Ends the worker and frees its memory; calls that are not answered yet are rejected. */
+  dispose(): void {
+    this.channel.close(new DisposedError(`${this.name} was disposed of; load it again`));
+  }
+}
+
+function manifestAddress(url: string | URL): string {
+  const address = new URL(url, document.baseURI);
+  if (address.pathname.endsWith(".json")) return address.href;
+  if (!address.pathname.endsWith("/")) address.pathname += "/";
+  return new URL("conch.json", address).href;
+}
