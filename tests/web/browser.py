@@ -1,0 +1,60 @@
+"""Chromium without a screen, in a process of its own, where its library is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import venvs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "scripts" / "chromium.py"
+REQUIREMENTS = ROOT / "tests" / "clients" / "requirements" / "browser.txt"
+
+
+class PageError(Exception):
+    """What a page has thrown, and nobody has caught."""
+
+
+class Chromium:
+    """Pages run one after the other.
+
+    Attributes:
+        asked: addresses that the last page, and its workers, have asked for.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Self:
+        python = venvs.made(ROOT / ".venv-clients" / "browser", REQUIREMENTS)
+        self._process = subprocess.Popen([python, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def run(self, url: str, code: str, argument: Any = None, **how: Any) -> Any:
+        """Returns what an async function gives in a page at that address; `how` is as `scripts/chromium.py` says.
+
+        Raises:
+            PageError: It has thrown.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"url": url, "code": code, "argument": argument, **how}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        self.asked = answer["asked"]
+        if "error" in answer:
+            raise PageError(answer["error"])
+        return answer["result"]
