@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from conch.browser.plan import plan_web
 from conch.capacity.need import duration, rate
 from conch.console import fail, refused, stderr, stdout, steps
 from conch.options import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _OF_A_LOAD = "Replicas for a load"
 _LOAD = {"per_s", "lengths", "p99", "profile"}
+_OF_A_SERVER = {"cores", "aim", "rows", "measure"}
 
 
 def plan(
@@ -59,6 +61,12 @@ def plan(
     rows: Annotated[int, typer.Option(min=1, help="Texts of that length in one run; Triton merges up to 8.")] = 1,
     measure: Annotated[
         bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
+    ] = False,
+    web: Annotated[
+        bool,
+        typer.Option(
+            "--web", help="Print instead what a page takes that computes it in the browser, by length of text."
+        ),
     ] = False,
     per_s: Annotated[
         float | None,
@@ -96,7 +104,8 @@ def plan(
 ) -> None:
     """Predict what a model takes: to be exported, and when it is served on a CPU. No weight is read.
 
-    With --rate: how many replicas a load takes, by a measured profile and a simulation.
+    With --web: what a page takes that computes it in the browser. With --rate: how many replicas a load takes, by a
+    measured profile and a simulation.
     """
     given = named_options(context)
     if per_s is not None:
@@ -120,6 +129,11 @@ def plan(
         plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
         overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task), label=label),
     )
+    if web:
+        for name in _OF_A_SERVER & given.keys():
+            fail(f"{given[name]} does not go with --web: it is about servers")
+        plan_web(options, memory, as_json=as_json)
+        return
     with refused(), steps("reading the checkpoint") as progress:
         planned = ce.capacity(options, rows, progress)
     if as_json:

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conch_contract.errors import DescriptionError
+from conch_contract.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,9 @@ WEB_MODULE = "conch-web"
 """Name of the module's folder; no model can have it."""
 WEB_ENTRY = "conch-web.js"
 """The module's file that pages import."""
+
+WEB_TASKS = (Task.EMBEDDING, Task.LATE_INTERACTION, Task.CROSS_ENCODER)
+"""What the module answers."""
 
 _HASH_LETTERS = 16
 _STORED = re.compile(r"[a-z]+-[0-9a-f]{16}\.(onnx|data|json)")

@@ -17,6 +17,7 @@ from conch_export.inspection import Inspection, inspect
 from conch_export.model.description import Description, Overrides, Pooling, Precision, Target
 from conch_export.options import Options, public_name
 from conch_export.pipeline import Exported, check, export, is_complete
+from conch_export.planning.browser import BrowserPlan, browser_plan
 from conch_export.planning.capacity import Capacity, PlannedHead, capacity
 from conch_export.planning.memory import Budget
 from conch_export.provenance import preload
@@ -33,6 +34,7 @@ __all__ = [
     "CATALOG",
     "DEFAULT",
     "Aim",
+    "BrowserPlan",
     "Budget",
     "Bundle",
     "Capacity",
@@ -60,6 +62,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "Written",
+    "browser_plan",
     "capacity",
     "check",
     "export",

@@ -182,9 +182,9 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     Raises:
         ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
-    description, checkpoint, unsaid = _described(options, progress)
+    description, checkpoint, unsaid = described_for_plan(options, progress)
     _refuse_unexportable(options, description, checkpoint)
-    encoder = _encoder(description, checkpoint)
+    encoder = encoder_of(description, checkpoint)
     models = [model for model in public_models(description) if model.head is not None]
     heads = {str(model.head): read_head(description, model, checkpoint) for model in models}
     return Capacity(
@@ -202,7 +202,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     )
 
 
-def _encoder(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
+def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
     """What stands before the heads; of a static model all of it."""
     if isinstance(description, StaticModel) and checkpoint.static is not None:
         return read_static(description, checkpoint.static, checkpoint)
@@ -234,8 +234,8 @@ def _disk(encoder: Encoder | Static, heads: Iterable[Head], description: Descrip
     return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
 
 
-def _described(options: Options, progress: Progress) -> tuple[Description, Checkpoint, str]:
-    """Description, checkpoint, and what an export would ask for."""
+def described_for_plan(options: Options, progress: Progress) -> tuple[Description, Checkpoint, str]:
+    """Description, checkpoint, and what an export would ask for; nothing for what it would not."""
     try:
         return (*described(options, progress, hashed=False), "")
     except UndecidedError as error:

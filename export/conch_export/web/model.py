@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from conch_contract import FORMAT_PARAMETER, KNOWN_ANSWER, REPORT, ModelInfo, Task
+from conch_contract import FORMAT_PARAMETER, KNOWN_ANSWER, REPORT, WEB_TASKS, ModelInfo, Task
 
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision, Target
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-TASKS = (Task.EMBEDDING, Task.LATE_INTERACTION, Task.CROSS_ENCODER)
-"""What conch-web answers."""
 MOST_BYTES = 2**31 - 1
 """Of a file: what fits into one ArrayBuffer in every browser."""
 _DOMAINS = {"", "ai.onnx", MICROSOFT}
@@ -87,9 +85,9 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
         msg = f"{name} was exported for a GPU, and a browser computes on the processor: export it with --target cpu"
         raise UnsupportedError(msg)
     infos = sorted(_public(repository, name), key=lambda info: info.base is not None)
-    answered = [info for info in infos if info.task in TASKS]
+    answered = [info for info in infos if info.task in WEB_TASKS]
     if not answered:
-        msg = f"{name} is for {description.task}; in a browser conch-web answers {', '.join(TASKS)}"
+        msg = f"{name} is for {description.task}; in a browser conch-web answers {', '.join(WEB_TASKS)}"
         raise UnsupportedError(msg)
     parts = {info.name: _parts(repository, info) for info in answered}
     report = json.loads((repository / name / REPORT).read_text("utf-8"))
