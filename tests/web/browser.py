@@ -43,6 +43,11 @@ class Chromium:
     ) -> None:
         self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """The process whose children are the browser's."""
+        return self._process.pid
+
     def run(self, url: str, code: str, argument: Any = None, **how: Any) -> Any:
         """Returns what an async function gives in a page at that address; `how` is as `scripts/chromium.py` says.
 

@@ -10,7 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client import Client
@@ -24,6 +24,8 @@ from web import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Self
 
     from tests.checkpoints import Checkpoints
 
@@ -131,8 +133,7 @@ def page(chromium: Chromium, serving: Serving) -> Page:
 class _Static(SimpleHTTPRequestHandler):
     """Files as any web server gives them, without the headers that isolate pages; some of them broken."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
-        **SimpleHTTPRequestHandler.extensions_map,
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",
     }
@@ -156,11 +157,31 @@ class _Static(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+class StaticServer:
+    """A web server over a folder, while it is entered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Static, directory=str(folder)))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def static() -> type[StaticServer]:
+    """To serve a folder with."""
+    return StaticServer
+
+
 @pytest.fixture(scope="session")
 def elsewhere(folder: Path) -> Iterator[str]:
     """The address of another web server with the same folder."""
     (folder / "index.html").write_text("<!doctype html><title>a page</title>", encoding="utf-8")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Static, directory=str(folder))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with StaticServer(folder) as server:
+        yield server.url

@@ -1,0 +1,59 @@
+"""examples/browser: a page that searches documents that the server embedded, also without a network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from conch_client import Client
+
+    from tests.serving import Serving
+    from tests.web.browser import Chromium
+    from tests.web.conftest import StaticServer
+
+ROOT = Path(__file__).parents[2]
+QUERY = "How are models that a browser computes checked?"
+SEARCH = """async (query) => {
+    const until = async (ready) => { while (!ready()) await new Promise((resolve) => setTimeout(resolve, 20)); };
+    const state = document.querySelector("#state");
+    await until(() => !document.querySelector("button").disabled || state.textContent.includes("Error"));
+    if (state.textContent.includes("Error")) return state.textContent;
+    document.querySelector("input").value = query;
+    document.querySelector("form").requestSubmit();
+    await until(() => document.querySelector("li"));
+    await navigator.serviceWorker.ready;
+    return [...document.querySelectorAll("li")].map((item) => item.firstChild.textContent);
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path, serving: Serving) -> tuple[Path, Any]:
+    """The folder of the site, and its index."""
+    output = folder / "site"
+    script, documents = ROOT / "examples" / "browser" / "build.py", ROOT / "docs" / "adr"
+    command = [sys.executable, str(script), str(documents), "--output", str(output)]
+    subprocess.run([*command, "--url", serving.grpc_url, "--model", "all-minilm-l6-v2-int8"], check=True)
+    (output / "web").symlink_to(folder)
+    return output, json.loads((output / "index.json").read_text("utf-8"))
+
+
+def test_it_finds_what_the_servers_vectors_find_with_and_without_a_network(
+    site: tuple[Path, Any], chromium: Chromium, server: Client, static: type[StaticServer]
+) -> None:
+    output, index = site
+    vectors = np.frombuffer((output / "vectors.bin").read_bytes(), np.float32).reshape(-1, index["dimension"])
+    assert len(index["documents"]) == len(vectors) > 200
+    scores = vectors @ server.embed([QUERY], model=index["model"])[0]
+    expected = [index["documents"][row]["text"] for row in np.argsort(-scores)[:3]]
+    with static(output) as online:
+        found = chromium.run(online.url, SEARCH, QUERY, context="a reader")
+        assert found[:3] == expected
+        assert chromium.run(online.url, SEARCH, QUERY, context="a reader") == found  # the service worker keeps the page
+    assert chromium.run(online.url, SEARCH, QUERY, context="a reader") == found
