@@ -27,6 +27,7 @@ from conch_server import ServerSettings
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import curves, replica_table
 from benchmarks import table as benchmarks
+from benchmarks.browser import table as browser
 from benchmarks.simulation import page as scale
 from deploy import generated as deployment
 from deploy.grafana import dashboard
@@ -244,6 +245,7 @@ def with_blocks(name: str) -> str:
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
+    "docs/browser.md": {"measured": browser.block, "memory": browser.memory},
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
     "docs/serving.md": {"compose-variables": deployment.variables},

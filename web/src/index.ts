@@ -34,6 +34,8 @@ export interface LoadOptions {
   threads?: number;
   /** Sent with every request for the model's files, as `{Authorization: "Bearer …"}`. */
   headers?: Record<string, string>;
+  /** The folder of worker.js and onnxruntime's files, for pages whose bundler has moved this module away from them. */
+  assets?: string | URL;
   /** Called as bytes arrive. */
   onProgress?: (progress: Progress) => void;
   /** Ends loading. */
@@ -51,14 +53,14 @@ export async function load(url: string | URL, options: LoadOptions = {}): Promis
   checkBrowser();
   const { maxLength, threads: wanted, headers = {}, onProgress = () => undefined, signal } = options;
   const threads = threadsFor(wanted);
-  const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "conch-web" });
+  const assets = new URL(options.assets ?? ".", options.assets ? document.baseURI : import.meta.url);
+  const worker = new Worker(new URL("worker.js", assets), { type: "module", name: "conch-web" });
   const channel = new Channel(worker, onProgress);
   const abort = () => channel.close(new DownloadError("loading was aborted by its signal"));
   if (signal?.aborted) abort();
   signal?.addEventListener("abort", abort);
   try {
-    const runtime = new URL(".", import.meta.url).href;
-    const opened = { headers, threads, runtime, ...(maxLength === undefined ? {} : { maxLength }) };
+    const opened = { headers, threads, runtime: assets.href, ...(maxLength === undefined ? {} : { maxLength }) };
     return new Model(channel, await channel.call("open", manifestAddress(url), opened), threads);
   } catch (error) {
     worker.terminate();

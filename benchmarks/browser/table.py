@@ -1,0 +1,87 @@
+"""The tables of docs/browser.md, from `results/browser.json` and `results/web-memory.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+RESULTS = Path(__file__).parents[1] / "results"
+LABELS = {"single": "one text of {} tokens", "mixed": "{} texts of mixed lengths"}
+
+
+def block() -> str:
+    """Return what is measured, and where."""
+    return "\n".join([*_loading(_read("browser.json").get("loading")), *_speed(_read("browser.json").get("speed"))])
+
+
+def memory() -> str:
+    """Return the memory, time and agreement of long texts."""
+    result = _read("web-memory.json")
+    if not result:
+        return "Not measured yet: `python -m benchmarks.browser memory` does."
+    head = ("shape", "precision", "tokens", "threads", "WebAssembly MB", "page MB", "seconds", "cosine", "difference")
+    return "\n".join([*_table(head, map(_memory_row, result["rows"])), "", _where(result)])
+
+
+def _loading(result: dict[str, Any] | None) -> Iterator[str]:
+    if result is None:
+        yield "Loading is not measured yet: `python -m benchmarks.browser loading` does."
+        return
+    cold, cached = (result[name]["first_vector_s"]["median"] for name in ("cold", "cached"))
+    yield (
+        f"From the import of the module to the first vector of all-MiniLM-L6-v2 in int8, served by the gateway on the "
+        f"same machine: {cold:.1f} s in a new browser, {cached:.1f} s in one that has been there before (medians of "
+        f"{result['rounds']})."
+    )
+    yield from ("", _where(result), "")
+
+
+def _speed(result: dict[str, Any] | None) -> Iterator[str]:
+    if result is None:
+        yield "Speed is not measured yet: `python -m benchmarks.browser speed` does."
+        return
+    version = result["versions"]["transformers.js itself"]
+    yield (
+        f"Tokens a second beside transformers.js {version}, in one page, in turns: the same weights, exported and "
+        "quantized by optimum, and the same texts. Both with WebAssembly."
+    )
+    yield ""
+    labels = {load: LABELS[load].format(result["tokens" if load == "single" else "texts"][load]) for load in LABELS}
+    head = ("precision", "threads", *(f"{label}: conch-web, transformers.js, ratio" for label in labels.values()))
+    yield from _table(head, (_speed_row(row, labels) for row in result["rows"]))
+    yield from ("", _where(result))
+
+
+def _speed_row(row: dict[str, Any], loads: Iterable[str]) -> tuple[str, ...]:
+    ours, theirs = (row["tokens_per_s"][name] for name in ("conch-web", "transformers.js"))
+    cells = (f"{ours[load]:,.0f}, {theirs[load]:,.0f}, {row['ratio'][load]:.1f}" for load in loads)
+    return row["precision"], str(row["threads"]), *cells
+
+
+def _memory_row(row: dict[str, Any]) -> tuple[str, ...]:
+    megabytes = (f"{row[name] / 1e6:,.0f}" for name in ("wasm_bytes_peak", "process_bytes_peak"))
+    numbers = (f"{row['seconds']:.1f}", f"{row['cosine']:.6f}", f"{row['largest_difference']:.0e}")
+    return row["shape"], row["precision"], f"{row['tokens']:,}", str(row["threads"]), *megabytes, *numbers
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    browser = f"Chromium {versions['chromium'].split('.')[0]}, onnxruntime-web {versions['onnxruntime-web']}"
+    return f"`{result['command']}` on {result['date'][:10]}: {browser}, {machine['cores']} cores ({machine['cpu']})."
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = RESULTS / name
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
