@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Page
 
 TINY, MODEL = "matryoshka", "all-minilm-l6-v2-int8"
-LOAD = """async ([name, options]) => {
+LOAD = """async ([name, options, missing]) => {
+    if (missing) delete globalThis[missing];
     const { load } = await import(new URL("/conch-web/conch-web.js", document.baseURI));
     try {
         const model = await load(name, options);
@@ -72,17 +73,18 @@ def test_a_file_that_is_not_whole_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "missing", "message"),
     [
-        (["--js-flags=--noexpose-wasm"], "no WebAssembly; update it"),
-        (["--js-flags=--no-enable-sse4-1"], "no WebAssembly SIMD"),
+        ([], "WebAssembly", "no WebAssembly; update it"),
+        ([], "Worker", "no workers"),
+        (["--js-flags=--no-enable-sse4-1"], None, "no WebAssembly SIMD"),
     ],
-    ids=["without WebAssembly", "without SIMD"],
+    ids=["without WebAssembly", "without workers", "without SIMD"],
 )
 def test_an_old_browser_is_told_what_it_lacks(
-    chromium: Chromium, elsewhere: str, flags: list[str], message: str
+    chromium: Chromium, elsewhere: str, flags: list[str], missing: str | None, message: str
 ) -> None:
-    said = chromium.run(elsewhere, LOAD, [f"{elsewhere}/{TINY}/", {}], flags=flags)
+    said = chromium.run(elsewhere, LOAD, [f"{elsewhere}/{TINY}/", {}, missing], flags=flags)
     assert said.startswith("UnsupportedBrowserError: ")
     assert message in said
 
