@@ -34,7 +34,7 @@ export interface LoadOptions {
   threads?: number;
   /** Sent with every request for the model's files, as `{Authorization: "Bearer …"}`. */
   headers?: Record<string, string>;
-  /** The folder of worker.js and onnxruntime's files, for pages whose bundler has moved this module away from them. */
+  /** The folder of worker.js and onnxruntime's files, ending in `/`, where a bundler has moved this module away from them. */
   assets?: string | URL;
   /** Called as bytes arrive. */
   onProgress?: (progress: Progress) => void;
@@ -53,7 +53,7 @@ export async function load(url: string | URL, options: LoadOptions = {}): Promis
   checkBrowser();
   const { maxLength, threads: wanted, headers = {}, onProgress = () => undefined, signal } = options;
   const threads = threadsFor(wanted);
-  const assets = new URL(options.assets ?? ".", options.assets ? document.baseURI : import.meta.url);
+  const assets = options.assets === undefined ? new URL(".", import.meta.url) : new URL(options.assets, pageAddress());
   const worker = new Worker(new URL("worker.js", assets), { type: "module", name: "conch-web" });
   const channel = new Channel(worker, onProgress);
   const abort = () => channel.close(new DownloadError("loading was aborted by its signal"));
@@ -131,8 +131,12 @@ export class Model {
 }
 
 function manifestAddress(url: string | URL): string {
-  const address = new URL(url, document.baseURI);
+  const address = new URL(url, pageAddress());
   if (address.pathname.endsWith(".json")) return address.href;
   if (!address.pathname.endsWith("/")) address.pathname += "/";
   return new URL("conch.json", address).href;
+}
+
+function pageAddress(): string {
+  return globalThis.document?.baseURI ?? location.href; // a worker has no document
 }

@@ -1,6 +1,6 @@
 /** What a browser must have, checked before anything is downloaded. */
 
-import { UnsupportedBrowserError } from "./errors.js";
+import { InvalidInputError, UnsupportedBrowserError } from "./errors.js";
 
 // A function whose body is `i8x16.popcnt`, from the WebAssembly SIMD proposal.
 const SIMD = [
@@ -22,6 +22,9 @@ export function checkBrowser(): void {
 
 /** Threads that a model runs on: those that are wanted where the page may share memory with workers, else one. */
 export function threadsFor(wanted: number | undefined): number {
+  if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1)) {
+    throw new InvalidInputError(`threads must be a whole number of at least 1, not ${wanted}`);
+  }
   if (!globalThis.crossOriginIsolated) return 1;
   return wanted ?? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1));
 }
