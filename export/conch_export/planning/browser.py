@@ -117,7 +117,7 @@ class BrowserPlan:
 
     @property
     def _weights(self) -> int:
-        """onnxruntime keeps matrices in fp32 as they are stored and in the order that the processor wants."""
+        """Matrices in fp32 are kept as they are stored, and in the order that the processor wants."""
         packed = self.encoder.matrices if self.precision is Precision.FP32 else 0
         return self.encoder.graph + packed + sum(head.weights for head in self.heads)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from conch_contract import WEB_FORMAT
+from conch_gateway import Gateway, GatewaySettings
 from conch_gateway.auth.keys import create_key
 from conch_gateway.errors import WebModelsError
 
@@ -17,9 +20,7 @@ from tests.unit.gateway.test_gateway_pages import policy_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import httpx
-
-    from tests.unit.gateway.conftest import Serve
+    from tests.unit.gateway.conftest import Serve, StandIn
 
 GRAPH = bytes(range(256)) * 1000
 TOKENIZER = b'{"version": "1.0"}' * 1000
@@ -246,6 +247,25 @@ async def test_a_keys_requests_are_counted(http_with: Serve, folder: Path, tmp_p
         answers = [await http.get(f"/web/letters/{ENCODER}", headers=headers) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 429]
+
+
+async def test_a_slow_download_may_take_longer_than_any_request(folder: Path, client: StandIn) -> None:
+    large = 2**25  # more than sockets buffer
+    with (folder / "letters" / ENCODER).open("wb") as file:
+        file.truncate(large)
+    gateway = Gateway(GatewaySettings(port=0, web_models=folder, timeout_s=0.05), client=client)
+    received = 0
+    async with (
+        gateway,
+        httpx.AsyncClient() as http,
+        http.stream("GET", f"{gateway.url}/web/letters/{ENCODER}") as answer,
+    ):
+        async for part in answer.aiter_raw():
+            if not received:
+                await asyncio.sleep(0.3)
+            received += len(part)
+
+    assert received == large
 
 
 async def test_nothing_may_be_sent_there(http_with: Serve, folder: Path) -> None:
