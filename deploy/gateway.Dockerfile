@@ -15,10 +15,11 @@ COPY gateway gateway
 COPY server server
 ENV PIP_CACHE_DIR=/var/cache/pip
 RUN --mount=type=cache,target=/var/cache/pip \
-    /opt/conch/bin/pip install --constraint constraints.txt '.[gateway,otel,redis]'
+    /opt/conch/bin/pip install --constraint constraints.txt '.[gateway,otel,redis,database]'
 
 FROM python:${PYTHON}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch \
+    && install --directory --owner=10001 --group=10001 --mode=700 /var/lib/conch
 COPY --from=build /opt/conch /opt/conch
 COPY deploy/is_ready.py /opt/conch/
 ENV PATH=/opt/conch/bin:$PATH \

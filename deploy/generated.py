@@ -61,6 +61,7 @@ VARIABLES = {
 EXAMPLES = {
     "COMPOSE_PROFILES": "cpu",
     "CONCH_API_KEYS_FILE": "/etc/conch/keys.json",
+    "CONCH_BATCH_DATABASE": "/var/lib/conch/batches.db",
     "CONCH_MODELS_FILE": "/etc/conch/models.toml",
     "CONCH_REDIS_URL": "rediss://:PASSWORD@redis.example.org:6379/0",
     "CONCH_TLS_CERTIFICATE": "/etc/conch/certificate.pem",

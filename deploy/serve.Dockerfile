@@ -16,7 +16,7 @@ COPY gateway gateway
 COPY server server
 ENV PIP_CACHE_DIR=/var/cache/pip
 RUN --mount=type=cache,target=/var/cache/pip \
-    /opt/conch/bin/pip install --constraint constraints.txt '.[server,gateway,otel,redis]'
+    /opt/conch/bin/pip install --constraint constraints.txt '.[server,gateway,otel,redis,database]'
 
 FROM python:${PYTHON}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch

@@ -134,6 +134,24 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Rows that an execution of a Triton model computes together.",
         ),
     ),
+    "Batches": (
+        Panel(
+            "Lines",
+            "short",
+            {
+                "waiting": 'max(conch_gateway_batch_lines{state="waiting"})',
+                "running": 'sum(conch_gateway_batch_lines{state="running"})',
+                "most at once": "sum(conch_gateway_batch_most_lines)",
+            },
+            "Of batches, in the background of all requests.",
+        ),
+        Panel(
+            "Lines answered",
+            "short",
+            {"{{result}}/s": f"sum by (result) (rate(conch_gateway_batch_results_total[{RATE}]))"},
+            "And those that could not be computed then, and are tried again (put off).",
+        ),
+    ),
     "Answers": (
         Panel(
             "Cache hit rate",

@@ -59,8 +59,11 @@ class Series:
 def exposed() -> list[Series]:
     """Return what `/metrics` of `conch serve` exposes, by name; samples are not needed."""
     embedded = EmbeddedTriton(Supervisor(ServerSettings.model_construct()))
-    # With a Redis, which is not connected to, as that has metrics too.
-    app = create_app(GatewaySettings.model_construct(redis_url=SecretStr("redis://redis")), AsyncClient(), [embedded])
+    # With a Redis and a database, which are not connected to, as they have metrics too.
+    settings = GatewaySettings.model_construct(
+        redis_url=SecretStr("redis://redis"), batch_database=SecretStr("batches.db")
+    )
+    app = create_app(settings, AsyncClient(), [embedded])
     return sorted(_series(app.state.metrics.registry), key=lambda series: series.name)
 
 

@@ -15,13 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from conch_gateway.api import MODULES
+from conch_gateway.api.batches.upload import FORM_BYTES
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.quota import Quotas
 from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
-from conch_gateway.errors import GatewayError, RedisSettingError
+from conch_gateway.batches.computing import Computing
+from conch_gateway.errors import BatchSettingError, GatewayError, RedisSettingError
 from conch_gateway.inference.service import Inference
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
@@ -40,11 +42,12 @@ from conch_gateway.telemetry.metrics import Metrics
 from conch_gateway.telemetry.replicas import ReplicaMetrics
 
 if TYPE_CHECKING:
+    from conch_gateway.batches.service import Batches
     from conch_gateway.shared.gateways import Shared
 
 _VERSION = version("conch")
 _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
-_CORS: dict[str, Any] = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"], "expose_headers": ["*"]}
+_CORS: dict[str, Any] = {"allow_methods": ["GET", "POST", "DELETE"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
 
 def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> FastAPI:
@@ -73,6 +76,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     arrival, vectors = Arrival(client.is_ready), shared.vectors if shared is not None else None
     inference = Inference(settings, models, arrival, admission, vectors)
     readiness = Readiness(settings, triton, models, admission)
+    keyring, quotas = Keyring(settings), Quotas(shared.buckets if shared is not None else None)
+    batches = _batches(settings, inference, keyring, quotas, metrics)
     app = FastAPI(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
@@ -80,18 +85,18 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: _running(models, canaries, shared),
+        lifespan=lambda _: _running(models, canaries, shared, batches),
     )
-    _include_dialects(app, Services(settings, inference, models, readiness, metrics))
-    app.state.metrics, app.state.keyring = metrics, (keyring := Keyring(settings))
+    _include_dialects(app, Services(settings, inference, models, readiness, metrics, batches))
+    app.state.metrics, app.state.keyring = metrics, keyring
 
     def backlog() -> Backlog | None:
         return None if settings.cache_mb or models.others else triton.shared_backlog
 
     # The layer that is added last is the outermost.
     app.add_middleware(Presence, timeout_s=settings.timeout_s)
-    app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes)
-    quotas = Quotas(shared.buckets if shared is not None else None)
+    uploads = {} if batches is None else {"/v1/files": settings.batch_file_bytes + FORM_BYTES}
+    app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes, larger=uploads)
     app.add_middleware(Guard, keyring=keyring, quotas=quotas, admission=admission, backlog=backlog)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
@@ -125,9 +130,33 @@ def _shared(settings: GatewaySettings) -> Shared | None:
     return Shared(settings.redis_url, settings)
 
 
+def _batches(
+    settings: GatewaySettings, inference: Inference, keyring: Keyring, quotas: Quotas, metrics: Metrics
+) -> Batches | None:
+    """Return files and batches, where a database is set."""
+    if settings.batch_database is None:
+        return None
+    try:
+        from conch_gateway.batches.service import Batches  # noqa: PLC0415 - needs what is installed for it only
+    except ModuleNotFoundError as error:
+        msg = f"{error}; install what CONCH_BATCH_DATABASE needs: pip install 'conch[database]'"
+        raise BatchSettingError(msg) from error
+    endpoints = import_module("conch_gateway.api.batches.endpoints").endpoints(inference)
+    batches = Batches(settings.batch_database, settings, Computing(endpoints, keyring.holder, quotas, metrics.count))
+    metrics.registry.register(batches)
+    return batches
+
+
 @asynccontextmanager
-async def _running(models: Models, canaries: Canaries, shared: Shared | None) -> AsyncIterator[None]:
-    async with nullcontext() if shared is None else shared.connected(), models.served(), canaries.running():
+async def _running(
+    models: Models, canaries: Canaries, shared: Shared | None, batches: Batches | None
+) -> AsyncIterator[None]:
+    async with (
+        nullcontext() if shared is None else shared.connected(),
+        models.served(),
+        canaries.running(),
+        nullcontext() if batches is None else batches.running(),
+    ):
         yield
 
 

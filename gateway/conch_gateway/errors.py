@@ -13,6 +13,10 @@ GatewayError
 │ └ UpstreamBusyError
 ├ UnauthenticatedError
 ├ ForbiddenError
+├ NotStoredError
+├ ConflictError
+├ StorageError
+├ DatabaseError
 ├ DeadlineError
 ├ StoppingError
 ├ LoadingError
@@ -21,6 +25,7 @@ GatewayError
 ├ KeysError          (ends the process before it listens)
 ├ RedisSettingError  (ends the process before it listens)
 ├ WebModelsError     (ends the process before it listens)
+├ BatchSettingError  (ends the process before it listens)
 └ ListenError        (ends the process before it listens)
 """
 
@@ -94,6 +99,22 @@ class ForbiddenError(GatewayError):
     """The API key is valid, but does not permit this."""
 
 
+class NotStoredError(GatewayError):
+    """There is no such file or batch, or it is another key's."""
+
+
+class ConflictError(GatewayError):
+    """The file or batch is in a state in which this cannot be done."""
+
+
+class StorageError(GatewayError):
+    """The key has as many files, bytes or batches as it may."""
+
+
+class DatabaseError(GatewayError):
+    """The database of files and batches cannot be reached, or failed."""
+
+
 class DeadlineError(GatewayError):
     """The request took longer than the settings, or its caller, allow; the message says which."""
 
@@ -126,6 +147,10 @@ class WebModelsError(GatewayError):
     """The folder of models for the browser is not there."""
 
 
+class BatchSettingError(GatewayError):
+    """The setting of the database of batches is invalid, needs what is not installed, or names what is not ours."""
+
+
 class ListenError(GatewayError):
     """The gateway cannot listen on the address and port of the settings."""
 
@@ -150,6 +175,7 @@ class Rule:
 _SEE_LOG = "the request failed inside the server; the server's log says why under this answer's x-request-id"
 _QUEUES_FULL = "the models' queues are full; retry later"
 _UNREACHABLE = "the inference server cannot be reached; retry later"
+_STORE_AWAY = "the database of files and batches cannot be used now; retry later"
 _TOO_SLOW = "the models did not answer within CONCH_TIMEOUT_S; send fewer or shorter texts, or raise it"
 
 RULES: dict[type[Exception], Rule] = {
@@ -159,12 +185,15 @@ RULES: dict[type[Exception], Rule] = {
     cc.NotComputedError: Rule(400, "invalid_value"),
     UnauthenticatedError: Rule(401, "invalid_api_key"),
     ForbiddenError: Rule(403, "forbidden"),
+    StorageError: Rule(403, "storage_quota_exceeded"),
+    NotStoredError: Rule(404, "not_found"),
     cc.ModelNotFoundError: Rule(404, "model_not_found"),
     ModelsFileError: Rule(400, "models_file"),
     BodyTooLargeError: Rule(413, "body_too_large"),
     UnsupportedCodingError: Rule(415, "unsupported_content_encoding"),
     WrongTypeError: Rule(422, "wrong_type"),
     cc.SpaceError: Rule(409, "space_mismatch"),
+    ConflictError: Rule(409, "conflict"),
     QuotaError: Rule(429, "quota_exceeded"),
     CapacityError: Rule(429, "overloaded"),
     cc.OverloadedError: Rule(429, "overloaded", retry_after_s=1, message=_QUEUES_FULL),
@@ -172,6 +201,7 @@ RULES: dict[type[Exception], Rule] = {
     UpstreamError: Rule(502, "upstream_failed", retry_after_s=2),
     LoadingError: Rule(503, "model_loading", retry_after_s=2),
     StoppingError: Rule(503, "stopping", retry_after_s=1),
+    DatabaseError: Rule(503, "storage_unavailable", retry_after_s=2, message=_STORE_AWAY),
     cc.ModelReplacedError: Rule(503, "unavailable", retry_after_s=1),
     cc.UnavailableError: Rule(503, "unavailable", retry_after_s=2, message=_UNREACHABLE),
     cc.DeadlineExceededError: Rule(504, "deadline_exceeded", message=_TOO_SLOW),

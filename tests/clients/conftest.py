@@ -72,6 +72,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "CONCH_API_KEYS": f"tests:{KEY}",
         "CONCH_API_KEYS_FILE": str(keys),
         "CONCH_MODELS_FILE": str(models_file),
+        "CONCH_BATCH_DATABASE": str(folder / "batches.db"),
     }
     create = [sys.executable, "-m", "conch", "keys", "create", "narrow", "--requests-per-minute=6", f"--file={keys}"]
     narrow_key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()

@@ -50,6 +50,7 @@ RETRYING = ["openai_sdk", "cohere_sdk", "voyage_sdk"]
 VECTORS = [
     *((client, "vectors") for client in ONE_DIALECT),
     *((client, "vectors after a pause") for client in RETRYING),
+    ("openai_sdk", "vectors of a batch"),
     ("langchain_sdk", "vectors over TEI"),
     *of_each("langchain_sdk", "vectors of", "Azure", "Cohere", "Jina", "NIM", "Ollama"),
     ("llama_index_sdk", "vectors over TEI"),

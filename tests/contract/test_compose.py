@@ -165,7 +165,7 @@ def test_the_example_has_every_setting_and_the_gateway_takes_its_values(services
     own = {name.removeprefix("CONCH_").lower(): value for name, value in chosen.items() if value and name in handed_on}
     settings = GatewaySettings(**own)
     gateway = services["gateway"]
-    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro", "models:/models:ro"]
+    assert gateway["volumes"] == ["./deploy/config:/etc/conch:ro", "models:/models:ro", "state:/var/lib/conch"]
     assert gateway["environment"]["CONCH_CANARY_REPOSITORY"] == "/models"
     assert (ROOT / "deploy" / "config").is_dir()
     files = [value for value in settings.model_dump().values() if isinstance(value, Path)]

@@ -62,6 +62,15 @@ def slowing(name: str, **labels: str) -> dict[str, str]:
 
 
 CASES = {
+    "ConchBatchesStalled": Case(
+        {
+            selector("conch_gateway_batch_lines", state="waiting"): "0x5 90x50 60x30",
+            selector("conch_gateway_batch_results_total", result="completed"): "0+10x10 100x45 100+1x30",
+        },
+        45,
+        75,
+        {},
+    ),
     "ConchGatewayDown": Case({selector("up", **GATEWAY): "1x5 0x5 1x10"}, 8, 14, GATEWAY),
     "ConchTritonDown": Case({selector("up", **TRITON): "1x5 0x5 1x10"}, 8, 14, TRITON),
     "ConchFailures": Case({requests(status="200"): "0+60x60", requests(status="503"): "0x10 0+5x15 75x40"}, 22, 40, {}),

@@ -65,7 +65,8 @@ def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """`conch serve` over all models, for every test that only asks it something; `.grpc_url` is Triton's."""
-    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
+    folder = tmp_path_factory.mktemp("serving")
+    with Serving(repository, folder, CONCH_BATCH_DATABASE=str(folder / "batches.db")) as serving:
         yield serving
 
 

@@ -17,6 +17,8 @@ MODULES = (
     "vllm",
     "ollama",
     "models",
+    "batches.files",
+    "batches.batches",
     "admin",
     "operations",
     "browser.pages",

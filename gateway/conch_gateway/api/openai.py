@@ -181,16 +181,23 @@ def router(services: Services) -> Router:
         job, context = body.job(), context_of(request)
         if "deployment" in request.path_params:
             job = replace(job, model=request.path_params["deployment"])
-        try:
-            return await _answer(services.inference, body, job, context)
-        except ModelNotFoundError:
-            name, _, kind = (job.model or "").rpartition("-")
-            if kind not in {"query", "passage"} or job.input_type is not None:
-                raise
-            job = replace(job, model=name, input_type=cast("InputType", kind))
-            return await _answer(services.inference, body, job, context)
+        return await embeddings(services.inference, body, job, context)
 
     return routes
+
+
+async def embeddings(
+    inference: Inference, body: EmbeddingsRequest, job: EmbeddingJob, context: RequestContext
+) -> dict[str, Any]:
+    """Return the content of the answer to a request, of which `job` is what is computed."""
+    try:
+        return await _answer(inference, body, job, context)
+    except ModelNotFoundError:
+        name, _, kind = (job.model or "").rpartition("-")
+        if kind not in {"query", "passage"} or job.input_type is not None:
+            raise
+        job = replace(job, model=name, input_type=cast("InputType", kind))
+        return await _answer(inference, body, job, context)
 
 
 async def _answer(

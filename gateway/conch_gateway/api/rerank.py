@@ -24,8 +24,9 @@ from conch_gateway.api.openai import SharedRoute
 from conch_gateway.api.route import Router, token_usage
 from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
+from conch_gateway.inference.service import Inference
 from conch_gateway.jobs import RerankJob
-from conch_gateway.telemetry.request import context_of
+from conch_gateway.telemetry.request import RequestContext, context_of
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100  # Cohere's definition of its billing unit
 _SUMMARY = "Rank documents for a query"
@@ -162,26 +163,31 @@ def router(services: Services) -> Router:
     @routes.on_post("/v1/rerank", RerankRequest, RerankResponse, _SUMMARY, dialect=SharedRoute)
     @routes.on_post("/rerank", RerankRequest, RerankResponse | list[TeiRerankResult], _SUMMARY, dialect=TeiRoute)
     async def rerank(body: RerankRequest, request: Request) -> Any:
-        job, context, path = body.job(), context_of(request), request.scope["route"].path
-        result = await services.inference.rerank(job, context)
-        shown = job.documents if body.gives_documents else None
-        if body.texts is not None and path == "/rerank":
-            return _items(result.given, "score", "text", shown)
-        version = "1" if path == "/v1/rerank" else "2"
-        search_units = math.ceil(len(job.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
-        meta = {"api_version": {"version": version}, "billed_units": {"search_units": search_units}}
-        content = {
-            "results": _items(result.given, "relevance_score", "document", _result_documents(body, path)),
-            "id": context.request_id,
-            "model": result.model,
-            "usage": token_usage(result.usage.tokens),
-            "meta": {**meta, **({"warnings": list(result.notes)} if result.notes else {})},
-        }
-        if path != "/v2/rerank":
-            content |= {"object": "list", "data": _items(result.given, "relevance_score", "document", shown)}
-        return content
+        return await ranking(services.inference, body, context_of(request), request.scope["route"].path)
 
     return routes
+
+
+async def ranking(inference: Inference, body: RerankRequest, context: RequestContext, path: str) -> Any:
+    """Return the content of the answer to a request at a path."""
+    job = body.job()
+    result = await inference.rerank(job, context)
+    shown = job.documents if body.gives_documents else None
+    if body.texts is not None and path == "/rerank":
+        return _items(result.given, "score", "text", shown)
+    version = "1" if path == "/v1/rerank" else "2"
+    search_units = math.ceil(len(job.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
+    meta = {"api_version": {"version": version}, "billed_units": {"search_units": search_units}}
+    content = {
+        "results": _items(result.given, "relevance_score", "document", _result_documents(body, path)),
+        "id": context.request_id,
+        "model": result.model,
+        "usage": token_usage(result.usage.tokens),
+        "meta": {**meta, **({"warnings": list(result.notes)} if result.notes else {})},
+    }
+    if path != "/v2/rerank":
+        content |= {"object": "list", "data": _items(result.given, "relevance_score", "document", shown)}
+    return content
 
 
 def _result_documents(body: RerankRequest, path: str) -> Sequence[Any] | None:

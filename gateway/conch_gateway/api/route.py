@@ -77,13 +77,17 @@ class Router(APIRouter):
 
     def on_get(self, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
         """Register `async (request) -> content`; for the arguments see `on_post`."""
+        return self.on("GET", path, gives, summary, **options)
+
+    def on(self, method: str, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
+        """Register `async (request) -> content` for a method whose body is read by nobody, or by the endpoint."""
 
         def register(endpoint: Get) -> Get:
             async def answer(request: Request) -> Response:
                 return json_response(await endpoint(request))
 
             described = _described(endpoint.__name__, gives, summary, self._dialect)
-            self.add_api_route(path, answer, methods=["GET"], **described | options)
+            self.add_api_route(path, answer, methods=[method], **described | options)
             return endpoint
 
         return register
@@ -104,7 +108,7 @@ class Router(APIRouter):
         Args:
             path: of the route.
             takes: model of the body, with an `example` that the default models can answer.
-            gives: model of the content.
+            gives: model of the content, or the media type of what is not JSON.
             summary: what the endpoint does, in a few words.
             dialect: where it is not the router's.
             parameters: of the path, each as `path_parameter` describes it.
@@ -149,8 +153,9 @@ def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
 
 
 def _described(name: str, gives: Any, summary: str, dialect: type[Route]) -> dict[str, Any]:
+    binary = {"content": {gives: {"schema": {"type": "string", "format": "binary"}}}}
     responses = {
-        200: {"model": gives},
+        200: binary if isinstance(gives, str) else {"model": gives},
         "4XX": {"model": dialect.error_model, "description": _REFUSED},
         "5XX": {"model": dialect.error_model, "description": _FAILED},
     }

@@ -11,7 +11,7 @@ from time import monotonic
 
 from pydantic import SecretStr, ValidationError
 
-from conch_gateway.auth.keys import Key, digest, read_keys
+from conch_gateway.auth.keys import ANYBODY, Key, digest, read_keys
 from conch_gateway.errors import KeysError
 from conch_gateway.settings import GatewaySettings
 
@@ -54,6 +54,12 @@ class Keyring:
             if hmac.compare_digest(key.sha256, given):
                 found = key
         return found
+
+    def holder(self, name: str) -> Key | None:
+        """Return the key of that name, or None; where no key is needed, an empty name stands for anybody."""
+        if not name:
+            return None if self.closed else ANYBODY
+        return next((key for key in self._keys() if key.name == name), None)
 
     def _keys(self) -> list[Key]:
         if self._path is not None and self._clock() - self._looked_at >= _LOOK_AGAIN_S:

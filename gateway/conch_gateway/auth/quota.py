@@ -69,8 +69,12 @@ class Quotas:
             msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"
             raise QuotaError(msg, refusal.wait_s)
 
+    def has_spare(self, key: Key) -> bool:
+        """Whether the key can spare tokens: by our count, at least half of those of this minute are left."""
+        return all(self._own.left(charge) >= 0.5 for charge in _charges(key, requests=0, tokens=1) if charge.amount)
+
     def spend(self, key: Key, tokens: int) -> None:
-        """Count the tokens of a request that is over."""
+        """Count the tokens of a request that is over; a negative number gives some back."""
         charges = [charge for charge in _charges(key, requests=0, tokens=tokens) if charge.amount]
         if charges:
             self._own.spend(charges)
@@ -108,6 +112,10 @@ class _Buckets:
         for charge in charges:
             owed_s = self._owed_s(charge) + charge.amount * MINUTE_S / charge.limit
             self._full_at[charge[:3]] = self._clock() + owed_s
+
+    def left(self, charge: Charge) -> float:
+        """Return how full a bucket is, from 0 to 1."""
+        return max(0.0, 1 - self._owed_s(charge) / MINUTE_S)
 
     def _owed_s(self, charge: Charge) -> float:
         """Return the seconds until the bucket is full."""

@@ -9,7 +9,7 @@ from conch_client import InvalidInputError
 
 from conch_gateway.concurrency import all_of
 from conch_gateway.scheduling.admission import Reservation
-from conch_gateway.scheduling.sizes import split
+from conch_gateway.scheduling.sizes import CALL_TOKENS_CROWDED, split
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,9 @@ async def in_calls(
         InvalidInputError: with indices among all rows.
     """
     slots = reservation.slots
+    flow = reservation.entry.flow
+    if flow.in_background and slots.short(flow.work):
+        max_rows = min(max_rows, max(1, CALL_TOKENS_CROWDED // max(1, *sizes)))
 
     async def call(places: Sequence[int]) -> tuple[Sequence[int], Result]:
         async with slots.slot(reservation.entry, sum(sizes[place] for place in places)):

@@ -22,7 +22,7 @@ from conch_client import AsyncClient, InvalidInputError, ModelInfo
 from conch_gateway.background import start
 from conch_gateway.jobs import Vectors
 from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
-from conch_gateway.scheduling.slots import Entry, Slots, Ticket
+from conch_gateway.scheduling.slots import Entry, Slots, Ticket, Work
 
 Ids = Sequence[Sequence[int]]
 
@@ -44,7 +44,7 @@ class _Kind(NamedTuple):
 
     options: Options
     max_rows: int
-    large: bool
+    work: Work
 
 
 @dataclass(slots=True, eq=False)
@@ -110,8 +110,8 @@ class Coalescer:
             ConchError: as the client raises it; InvalidInputError is raised for the request at fault only.
         """
         request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids))
-        kind = _Kind(options, max_rows, entry.flow.large)
-        if len(ids) == 1 and not kind.large:
+        kind = _Kind(options, max_rows, entry.flow.work)
+        if len(ids) == 1 and kind.work is Work.SMALL:
             self._slots.note_single()
         # Texts of similar length travel together, so that little is padded.
         self._queue(kind, request, sorted(range(len(ids)), key=lambda place: len(ids[place])))
@@ -132,19 +132,19 @@ class Coalescer:
 
     def _start(self, kind: _Kind) -> None:
         """Use a slot for the texts that are next."""
-        tokens = CALL_TOKENS_CROWDED if kind.large and self._slots.crowded else CALL_TOKENS
+        tokens = CALL_TOKENS_CROWDED if self._slots.short(kind.work) else CALL_TOKENS
         group = _take(self._waiting[kind], kind.max_rows, tokens)
         if not self._waiting[kind]:
             del self._waiting[kind]
         if not group:  # the request that the slot was for has left this very moment
-            self._slots.release(large=kind.large, tokens=0)
+            self._slots.release(kind.work, 0)
             return
         # In the context of a request that it serves: the current one is that of whichever call has just freed the slot.
         call = group[0].request.context.run(start, self._call(group, kind), "conch-call")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         # A callback, not a `finally` in `_call`: a task that is cancelled before its first step never enters its body.
-        call.add_done_callback(lambda done: self._slots.release(large=kind.large, tokens=_result(done)))
+        call.add_done_callback(lambda done: self._slots.release(kind.work, _result(done)))
 
     async def _call(self, group: list[_Row], kind: _Kind) -> int:
         """Compute the texts of several requests and return how many tokens they had."""

@@ -178,7 +178,12 @@ class Inference:
     ) -> Result[Given]:
         # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
         with self._admission.reserve(
-            context.request_id, context.caller, rows, beside=beside, stated_s=context.timeout_s
+            context.request_id,
+            context.caller,
+            rows,
+            beside=beside,
+            stated_s=context.timeout_s,
+            background=context.background,
         ) as reservation:
             for _ in range(_STARTS):
                 chosen = self._models.use(name, tasks, context.key)

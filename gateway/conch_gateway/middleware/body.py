@@ -6,6 +6,7 @@ Errors are raised where the endpoint reads, so that they are answered in the end
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,27 +19,33 @@ _CHUNKED = 2**63  # stands for the length that a chunked body does not declare
 
 
 class BodyReader:
-    """Hands on a body of at most `max_bytes`, as it was sent and as it is inflated from gzip or deflate."""
+    """Hands on a body of at most `max_bytes`, as it was sent and as it is inflated from gzip or deflate.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Args:
+        larger: other limits, by path.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
         declared, received = _declared_bytes(scope), 0
+        max_bytes = self._larger.get(scope.get("path", ""), self._max_bytes)
         coding = b", ".join(_values(scope, b"content-encoding")).strip().lower()
-        inflater = None if coding in {b"", b"identity"} else _Inflater(coding, self._max_bytes)
+        inflater = None if coding in {b"", b"identity"} else _Inflater(coding, max_bytes)
 
         async def receive_checked() -> Message:
             nonlocal received
-            if declared != _CHUNKED and declared > self._max_bytes:
-                raise _too_large(self._max_bytes)
+            if declared != _CHUNKED and declared > max_bytes:
+                raise _too_large(max_bytes)
             message = await receive()
             content = message.get("body", b"")
             received += len(content)
-            if received > self._max_bytes:
-                raise _too_large(self._max_bytes)
+            if received > max_bytes:
+                raise _too_large(max_bytes)
             if inflater is None or message["type"] != "http.request":
                 return message
             return {**message, "body": inflater.inflate(content, last=not message.get("more_body"))}

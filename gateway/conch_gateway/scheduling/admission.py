@@ -14,9 +14,10 @@ from math import inf
 
 from conch_gateway.errors import CapacityError
 from conch_gateway.scheduling.sizes import estimated_sizes, is_large
-from conch_gateway.scheduling.slots import Entry, Flow, Slots
+from conch_gateway.scheduling.slots import Entry, Flow, Slots, Work
 
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # of what callers are told to wait
+_BACKGROUND_PART = 4  # background work takes up to one part of so many of the room
 
 
 class Backlog:
@@ -51,8 +52,10 @@ class Backlog:
             CapacityError: it would not, until the time that it says.
         """
         ahead = self._tokens.get(flow, 0)
-        # Each flow gets as far as this one, or runs dry. This flow is among them, with what it has ahead.
-        before = tokens + sum(min(ahead + tokens, other) for other in self._tokens.values())
+        # Each flow gets as far as this one, or runs dry. This flow is among them, with what it has ahead. Background
+        # work lets all others go first.
+        others = (held for other, held in self._tokens.items() if flow.in_background or not other.in_background)
+        before = tokens + sum(min(ahead + tokens, held) for held in others)
         needed_s = self.slots.seconds_for(before)
         if ahead and needed_s is not None and needed_s > min(stated_s, self._timeout_s):
             reason = f"{self._setting.format(model)} is {self._timeout_s:g}"
@@ -101,6 +104,7 @@ class Admission:
         self.reservations: set[Reservation] = set()
         self.texts = 0
         self.tokens = 0
+        self._in_background = _Held()
 
     @contextmanager
     def reserve(
@@ -111,6 +115,7 @@ class Admission:
         *,
         beside: int = 0,
         stated_s: float = inf,
+        background: bool = False,
     ) -> Iterator[Reservation]:
         """Hold room for one request inside the block.
 
@@ -120,23 +125,21 @@ class Admission:
             rows: texts, or their token ids.
             beside: characters that are computed with each text.
             stated_s: how long the caller says it waits.
+            background: whether nobody waits for it; all of that has a part of the room only.
 
         Raises:
             CapacityError: there is no room now.
         """
         tokens = sum(estimated_sizes(rows, beside=beside))
         self.check(len(rows), tokens)
-        reservation = Reservation(self, request_id, caller, tokens, stated_s, self.now())
-        self.reservations.add(reservation)
-        self.texts += len(rows)
-        self.tokens += tokens
+        if background:
+            self._check_background(len(rows), tokens)
+        reservation = Reservation(self, request_id, caller, tokens, stated_s, self.now(), background)
+        self._hold(reservation, len(rows), tokens)
         try:
             yield reservation
         finally:
-            self.reservations.discard(reservation)
-            self.texts -= len(rows)
-            # The reservation gives back the tokens: it alone knows how many, once the estimate was corrected.
-            reservation.end()
+            self._let_go(reservation, len(rows))
 
     @property
     def requests(self) -> int:
@@ -163,6 +166,57 @@ class Admission:
             # Room comes free only when a whole request ends, so the wait is at least that for an average one.
             raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, self.tokens // self.requests)))
 
+    def _check_background(self, texts: int, tokens: int) -> None:
+        held = self._in_background
+        full = (
+            held.requests >= self._max_requests // _BACKGROUND_PART
+            or held.texts + texts > self._max_texts // _BACKGROUND_PART
+            or held.tokens + tokens > self._max_tokens // _BACKGROUND_PART
+        )
+        if full and held.requests:
+            msg = "as much is computed in the background as may be; retry when some of it is done"
+            raise CapacityError(msg, self._backlog.retry_after_s(tokens))
+
+    def _hold(self, reservation: Reservation, texts: int, tokens: int) -> None:
+        self.reservations.add(reservation)
+        self.texts += texts
+        self.tokens += tokens
+        if reservation.background:
+            self._in_background.add(1, texts, tokens)
+
+    def _let_go(self, reservation: Reservation, texts: int) -> None:
+        self.reservations.discard(reservation)
+        self.texts -= texts
+        if reservation.background:
+            self._in_background.add(-1, -texts, 0)
+        # The reservation gives back the tokens: it alone knows how many, once the estimate was corrected.
+        reservation.end()
+
+    def correct(self, tokens: int, *, background: bool) -> None:
+        """Count so many tokens more, once a request is known to have more or fewer than were estimated."""
+        self.tokens += tokens
+        if background:
+            self._in_background.add(0, 0, tokens)
+
+
+@dataclass(slots=True)
+class _Held:
+    requests: int = 0
+    texts: int = 0
+    tokens: int = 0
+
+    def add(self, requests: int, texts: int, tokens: int) -> None:
+        self.requests += requests
+        self.texts += texts
+        self.tokens += tokens
+
+
+def work_of(rows: int, tokens: int, max_rows: int, *, background: bool = False) -> Work:
+    """Return what the calls of a request compete as."""
+    if background:
+        return Work.BACKGROUND
+    return Work.LARGE if is_large(rows, tokens, max_rows) else Work.SMALL
+
 
 @dataclass(slots=True, eq=False)
 class Reservation:
@@ -175,6 +229,7 @@ class Reservation:
         tokens: an estimate, until the request joins a backlog.
         stated_s: how long the caller says it waits.
         since: when it was made.
+        background: whether nobody waits for it.
         asked: the model's name in the request.
         model: the model's own name, once it is known which one is meant.
         slots: of the backend.
@@ -187,6 +242,7 @@ class Reservation:
     tokens: int
     stated_s: float
     since: float
+    background: bool = False
     asked: str = ""
     model: str = ""
     slots: Slots = field(init=False)
@@ -216,7 +272,8 @@ class Reservation:
         """
         tokens = sum(sizes)
         # Decided once: what is added to a request later stays in its flow, so that it leaves the flow that it joined.
-        flow = Flow(self.caller, is_large(len(sizes), tokens, max_rows)) if self._backlog is None else self.entry.flow
+        work = work_of(len(sizes), tokens, max_rows, background=self.background)
+        flow = Flow(self.caller, work) if self._backlog is None else self.entry.flow
         backlog.check(flow, tokens, self.stated_s, self.asked)
         if self._backlog is None:
             self._count(-self.tokens)  # the estimate
@@ -239,4 +296,4 @@ class Reservation:
 
     def _count(self, tokens: int) -> None:
         self.tokens += tokens
-        self.admission.tokens += tokens
+        self.admission.correct(tokens, background=self.background)

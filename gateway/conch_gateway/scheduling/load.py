@@ -39,10 +39,15 @@ class Load:
 
 
 def loads(admission: Admission) -> dict[str, Load]:
-    """Return the load of each model that has requests in flight, by its own name, or `UNKNOWN`."""
+    """Return the load of each model that has requests in flight, by its own name, or `UNKNOWN`.
+
+    Background work is left out: it may wait for hours, and nobody is to be alarmed by that.
+    """
     found: dict[str, Load] = {}
     queues: dict[Slots, _Queue] = {}
     for reservation in admission.reservations:
+        if reservation.background:
+            continue
         load = found.setdefault(reservation.model, Load())
         waits, waiting_tokens = True, reservation.tokens
         if reservation.joined:

@@ -9,7 +9,10 @@ requests of one flow are done in their order, and a small request overtakes the 
 Calls cannot be interrupted, so order alone does not help a request that arrives while large ones keep every instance
 of the encoder busy. While single short texts keep arriving, large requests leave one instance free: they get one slot
 less than there are instances, of which there are half as many as slots. With one instance only, whoever makes the calls
-of large requests should keep them short (`crowded`).
+of large requests should keep them short (`short`).
+
+Background work, for which nobody waits, has a queue and a virtual time of its own. None of its calls starts while any
+other waits. While callers are there at all, its calls are short and leave an instance free.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from heapq import heappop, heappush
 from itertools import chain, count
 from math import exp, inf
@@ -29,14 +33,31 @@ Clock = Callable[[], float]
 """Returns seconds from any fixed point in time."""
 
 _SINGLES_ARRIVE_S = 1.0  # single texts count as arriving for so long after the last one
+_CALLERS_STAY_S = 5.0  # callers count as being there for so long after their last call
 _MEMORY_S = 10.0  # of the throughput
 
 
+class Work(Enum):
+    """What calls compete as."""
+
+    SMALL = "small"
+    LARGE = "large"
+    BACKGROUND = "background"
+
+
+_OF_CALLERS = (Work.SMALL, Work.LARGE)
+
+
 class Flow(NamedTuple):
-    """What is queued fairly: the large or the small requests of one caller."""
+    """What is queued fairly: the large requests, the small requests or the background work of one caller."""
 
     caller: str
-    large: bool
+    work: Work
+
+    @property
+    def in_background(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.work is Work.BACKGROUND
 
 
 @dataclass(slots=True)
@@ -88,12 +109,12 @@ class Slots:
         self.clock = clock
         self.calls = calls
         self._instances = max(1, calls // 2)
-        self._virtual_time = 0.0
+        self._virtual_times = {False: 0.0, True: 0.0}  # of background work: True
         self._numbers = count()
         self._flows: dict[Flow, _FlowState] = {}
-        self._under_way = {True: 0, False: 0}  # by large or not, as the queues
-        self._queues: dict[bool, list[tuple[float, int, Ticket]]] = {True: [], False: []}
-        self._single_at = -inf
+        self._under_way = dict.fromkeys(Work, 0)
+        self._queues: dict[Work, list[tuple[float, int, Ticket]]] = {work: [] for work in Work}
+        self._single_at = self._caller_at = -inf
         self._throughput = _Throughput(clock())
         self._full = False
 
@@ -105,7 +126,7 @@ class Slots:
 
     def enter(self, request_id: str, flow: Flow) -> Entry:
         """Open a request, whose calls may be queued until it leaves."""
-        state = self._flows.setdefault(flow, _FlowState(self._virtual_time))
+        state = self._flows.setdefault(flow, _FlowState(self._virtual_times[flow.in_background]))
         state.requests += 1
         return Entry(request_id, flow)
 
@@ -125,37 +146,42 @@ class Slots:
         """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
         if entry.queued_at is None:
             entry.queued_at = self.clock()
-        state = self._flows[entry.flow]
+        state, background = self._flows[entry.flow], entry.flow.in_background
+        if not background:
+            self._caller_at = self.clock()
         # A flow that had run dry saves up nothing: it goes on where the others are now.
-        state.tag = max(state.tag, self._virtual_time) + tokens
+        state.tag = max(state.tag, self._virtual_times[background]) + tokens
         ticket = Ticket(entry, tokens, state.tag, start)
         # The number keeps equal tags in the order of arrival, and tickets, which have no order, from being compared.
-        heappush(self._queues[entry.flow.large], (ticket.tag, next(self._numbers), ticket))
+        heappush(self._queues[entry.flow.work], (ticket.tag, next(self._numbers), ticket))
         return ticket
 
     def grant(self) -> None:
         """Start the calls for which there is a slot."""
         while (ticket := self._next()) is not None:
             entry = ticket.entry
+            background = entry.flow.in_background
             # Large calls that were held back start later with lower tags, and virtual time never runs backwards.
-            self._virtual_time = max(self._virtual_time, ticket.tag)
-            self._under_way[entry.flow.large] += 1
+            self._virtual_times[background] = max(self._virtual_times[background], ticket.tag)
+            self._under_way[entry.flow.work] += 1
             if entry.waited_s is None and entry.queued_at is not None:
                 entry.waited_s = self.clock() - entry.queued_at
             # In this order: what `start` begins takes texts whose tickets wait, and this ticket's must be among them.
             ticket.start()
             ticket.waits = False
-        full = any(map(_drop_gone, self._queues.values()))
+        full = self._callers_wait()
         if full != self._full:
             # The stretch that ends here counts by whether calls waited during it, not by whether they do now.
             self._throughput.note(self.clock(), full=self._full)
             self._full = full
 
-    def release(self, *, large: bool, tokens: int) -> None:
+    def release(self, work: Work, tokens: int) -> None:
         """Free the slot of a call that has computed so many tokens; 0 if it failed."""
         # Before `grant`, which may empty the queue: these tokens were computed while it was as `_full` says.
         self._throughput.note(self.clock(), full=self._full, tokens=tokens)
-        self._under_way[large] -= 1
+        self._under_way[work] -= 1
+        if work is not Work.BACKGROUND:
+            self._caller_at = self.clock()
         self.grant()
 
     def seconds_for(self, tokens: int) -> float | None:
@@ -168,17 +194,21 @@ class Slots:
         return sum(self._under_way.values())
 
     def waiting_tokens(self) -> Counter[Entry]:
-        """Return how many tokens each request has in calls that wait for a slot."""
+        """Return how many tokens each request has in calls that wait for a slot, background work apart."""
         waiting: Counter[Entry] = Counter()
-        for _, _, ticket in chain(*self._queues.values()):
+        for _, _, ticket in chain(*(self._queues[work] for work in _OF_CALLERS)):
             if ticket.waits:
                 waiting[ticket.entry] += ticket.tokens
         return waiting
 
-    @property
-    def crowded(self) -> bool:
-        """Whether single texts keep arriving and large requests, for want of instances, cannot leave one free."""
-        return self._instances == 1 and self._singles_arrive
+    def short(self, work: Work) -> bool:
+        """Return whether calls should be short, since those for whom somebody waits come in between.
+
+        So should large ones be if single texts keep arriving and, for want of instances, none can be left free.
+        """
+        if work is Work.BACKGROUND:
+            return self._callers_are_there
+        return work is Work.LARGE and self._instances == 1 and self._singles_arrive
 
     @asynccontextmanager
     async def slot(self, entry: Entry, tokens: int) -> AsyncIterator[None]:
@@ -196,18 +226,30 @@ class Slots:
             if ticket.waits:
                 ticket.waits = False
             else:
-                self.release(large=entry.flow.large, tokens=done)
+                self.release(entry.flow.work, done)
 
     def _next(self) -> Ticket | None:
         if self.under_way >= self.calls:
             return None
-        heads = [queue for large, queue in self._queues.items() if self._may_start(large) and _drop_gone(queue)]
+        works = _OF_CALLERS if self._callers_wait() else (Work.BACKGROUND,)
+        heads = [self._queues[work] for work in works if self._may_start(work) and _drop_gone(self._queues[work])]
         # Heaps compare by their first entries, which never tie: the numbers in them are unique over both queues.
         return heappop(min(heads))[-1] if heads else None
 
-    def _may_start(self, large: bool) -> bool:  # noqa: FBT001 - a key of the queues
-        # At least one large call may run, so that single texts can slow down large requests but never stop them.
-        return not large or not self._singles_arrive or self._under_way[True] < max(1, self._instances - 1)
+    def _may_start(self, work: Work) -> bool:
+        # At least one call may run, so that callers can slow down large requests and background work but never stop
+        # them; background work also counts the calls of others.
+        most = max(1, self._instances - 1)
+        if work is Work.BACKGROUND:
+            return not self._callers_are_there or self.under_way < most
+        return work is Work.SMALL or not self._singles_arrive or self._under_way[work] < most
+
+    def _callers_wait(self) -> bool:
+        return any(_drop_gone(self._queues[work]) for work in _OF_CALLERS)
+
+    @property
+    def _callers_are_there(self) -> bool:
+        return self.clock() - self._caller_at <= _CALLERS_STAY_S
 
     @property
     def _singles_arrive(self) -> bool:

@@ -17,7 +17,7 @@ from conch_gateway.errors import RULES, problem_of
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.scheduling.load import UNKNOWN, Load, loads
 from conch_gateway.scheduling.slots import Slots
-from conch_gateway.telemetry.request import Ended
+from conch_gateway.telemetry.request import Ended, Usage
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ABANDONED = 499  # nginx's status for a request that ended without an answer
@@ -94,17 +94,22 @@ class Metrics:
             self._errors.labels(problem_of(ended.error).code).inc()
         if usage is None:
             return
+        self.count(usage, ended.error)
+        for phase, spent in usage.phases.items():
+            self._phases.labels(phase, model).observe(spent)
+
+    def count(self, usage: Usage, error: Exception | None) -> None:
+        """Count what a model has computed, for a request or for a line of a batch, whose times say nothing."""
+        model = usage.model
         # Also when nothing is added: see the errors above.
         self._truncated.labels(model).inc(usage.truncated)
-        self._nan_rows.labels(model).inc(_nan_rows(ended.error))
-        if ended.error is None:
+        self._nan_rows.labels(model).inc(_nan_rows(error))
+        if error is None:
             self._tokens.labels(model).inc(usage.tokens)
             self._texts.labels(model).inc(usage.texts)
         if usage.cache_hits is not None:
             self._cache.labels(model, "hit").inc(usage.cache_hits)
             self._cache.labels(model, "miss").inc(usage.texts - usage.cache_hits)
-        for phase, spent in usage.phases.items():
-            self._phases.labels(phase, model).observe(spent)
 
     def exposition(self) -> bytes:
         """Return Prometheus' text format."""

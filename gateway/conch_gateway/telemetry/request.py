@@ -74,6 +74,7 @@ class RequestContext:
         expect_space: the vector space that the caller's vectors are in; None if it does not say.
         started: when the headers had been read, by `time.perf_counter`.
         report: takes the usage when a model has computed the request, or has failed to.
+        background: whether nobody waits for the answer.
     """
 
     request_id: str
@@ -83,6 +84,7 @@ class RequestContext:
     expect_space: str | None
     started: float
     report: Callable[[Usage], None]
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import openai
 
@@ -25,7 +26,18 @@ except openai.RateLimitError as error:
     busy = error
 after_a_pause = narrow.with_options(max_retries=2).embeddings.create(model=work["model"], input=work["texts"])
 
+requests = [
+    {"custom_id": str(number), "method": "POST", "url": "/v1/embeddings", "body": body}
+    for number, body in enumerate({"model": work["model"], "input": text} for text in work["texts"])
+]
+file = client.files.create(file=("input.jsonl", "\n".join(map(json.dumps, requests)).encode()), purpose="batch")
+batch = client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+while (batch := client.batches.retrieve(batch.id)).status in {"validating", "in_progress", "finalizing"}:
+    time.sleep(0.1)
+answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+
 said = {
+    "vectors of a batch": [answer["response"]["body"]["data"][0]["embedding"] for answer in answers],
     "vectors": [item.embedding for item in embedded.data],
     "vectors after a pause": [item.embedding for item in after_a_pause.data],
     "first vector as floats": floats.data[0].embedding,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch_gateway import CapacityError, GatewaySettings
 from conch_gateway.backends.triton import Triton
-from conch_gateway.scheduling.admission import Admission, Backlog, Reservation
-from conch_gateway.scheduling.sizes import is_large
-from conch_gateway.scheduling.slots import Flow, Slots
+from conch_gateway.scheduling.admission import Admission, Backlog, Reservation, work_of
+from conch_gateway.scheduling.slots import Flow, Slots, Work
 
 from tests.unit.gateway.conftest import StandIn, model_info
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 PER_S = 100  # tokens, of a backend that was `measured`
-ANYBODY = Flow("anybody", large=False)
+ANYBODY = Flow("anybody", Work.SMALL)
 
 
 class Clock:
@@ -60,7 +59,7 @@ class Gateway:
     def check(self, tokens: int, caller: str = "me", stated_s: float = inf) -> None:
         """A request whose body is still to be read."""
         self.admission.check(1, tokens)
-        self.backlog.check(Flow(caller, is_large(1, tokens, 1)), tokens, stated_s)
+        self.backlog.check(Flow(caller, work_of(1, tokens, 1)), tokens, stated_s)
 
 
 def measured(clock: Clock, **limits: Any) -> Gateway:
@@ -77,8 +76,8 @@ def work(slots: Slots, clock: Clock, tokens: int, seconds: float) -> None:
         slots.queue(entry, tokens, lambda: None)
     slots.grant()
     clock.now += seconds
-    slots.release(large=False, tokens=tokens)
-    slots.release(large=False, tokens=0)
+    slots.release(Work.SMALL, tokens)
+    slots.release(Work.SMALL, 0)
     slots.leave(entry)
 
 
@@ -119,7 +118,7 @@ def test_calls_that_are_waiting_start_when_there_turn_out_to_be_more_instances()
     triton = triton_of()
     assert under_way(triton) == 2
     triton._backlog_for(model_info("a", "embedding", instances=4))
-    assert triton.shared_backlog.slots._under_way[False] == 8
+    assert triton.shared_backlog.slots._under_way[Work.SMALL] == 8
 
 
 def test_the_settings_have_the_last_word_on_calls() -> None:
@@ -144,7 +143,7 @@ def test_a_request_that_turns_out_to_be_long_is_queued_with_the_long_ones(clock:
     with gateway.reserved(["a text"]) as reservation:
         reservation.join(gateway.backlog, [5 * PER_S + 100], 8)
 
-        assert reservation.entry.flow == Flow("me", large=True)
+        assert reservation.entry.flow == Flow("me", Work.LARGE)
         gateway.check(1)
         with pytest.raises(CapacityError):
             gateway.check(5 * PER_S + 100)
@@ -209,7 +208,7 @@ def test_time_in_which_nobody_has_to_wait_does_not_count_as_slowness(clock: Cloc
     gateway.slots.queue(gateway.slots.enter("lone", ANYBODY), 3, lambda: None)
     gateway.slots.grant()
     clock.now += 10.0
-    gateway.slots.release(large=False, tokens=3)
+    gateway.slots.release(Work.SMALL, 3)
 
     with gateway.held(PER_S), pytest.raises(CapacityError) as refused:
         gateway.check(PER_S)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
 from conch_gateway.backends.coalescer import Coalescer, Options
-from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED, is_large
+from conch_gateway.scheduling.admission import work_of
+from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
 from conch_gateway.scheduling.slots import Flow, Slots
 
 from tests.unit.gateway.conftest import model_info
@@ -55,7 +56,7 @@ class Callers:
     async def embed(
         self, ids: list[list[int]], max_rows: int = 8, caller: str = "somebody", options: Options = OPTIONS
     ) -> Any:
-        flow = Flow(caller, is_large(len(ids), sum(map(len, ids)), max_rows))
+        flow = Flow(caller, work_of(len(ids), sum(map(len, ids)), max_rows))
         entry = self.slots.enter("a-request", flow)
         try:
             return await self.coalescer.embed(ids, options, max_rows, entry)

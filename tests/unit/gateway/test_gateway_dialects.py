@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def test_every_module_with_routes_is_named() -> None:
     folder = Path(api.__file__).parent
-    found = {path.stem for path in folder.glob("*.py") if "\ndef router(" in path.read_text(encoding="utf-8")}
+    with_routes = [path for path in folder.rglob("*.py") if "\ndef router(" in path.read_text(encoding="utf-8")]
+    found = {".".join(path.relative_to(folder).with_suffix("").parts) for path in with_routes}
 
     assert found == set(api.MODULES)
 

@@ -12,6 +12,7 @@ from conch_gateway import GatewayError, GatewaySettings, create_app
 from conch_gateway.api.route import Route
 from conch_gateway.errors import (
     RULES,
+    BatchSettingError,
     KeysError,
     ListenError,
     Problem,
@@ -317,6 +318,7 @@ def test_every_error_that_can_reach_the_wire_has_its_rule() -> None:
         ListenError,
         KeysError,
         RedisSettingError,
+        BatchSettingError,
     }  # roots, and what ends the process before
     own = {*GatewayError.__subclasses__(), *RequestError.__subclasses__(), *RetryLaterError.__subclasses__()}
     clients = {getattr(cc, name) for name in cc.__all__ if name.endswith("Error")} - {cc.ConchError}

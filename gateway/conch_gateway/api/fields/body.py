@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -82,10 +82,14 @@ def invalid(message: str) -> PydanticCustomError:
 
 async def read_body(request: Request, model: type[Body]) -> Body:
     """Read and check a JSON body, whatever its content type says; for the errors see `parse_body`."""
-    raw = await request.body()
-    if len(raw) > _LARGE_BODY:  # takes long enough to keep others waiting
-        return await asyncio.to_thread(parse_body, raw, model)
-    return parse_body(raw, model)
+    return await parsed(await request.body(), parse_body, model)
+
+
+async def parsed(raw: bytes, parse: Callable[[bytes, type[Body]], Body], model: type[Body]) -> Body:
+    """Parse some bytes; in a thread if that takes long enough to keep others waiting."""
+    if len(raw) > _LARGE_BODY:
+        return await asyncio.to_thread(parse, raw, model)
+    return parse(raw, model)
 
 
 def parse_body(raw: bytes, model: type[Body]) -> Body:
@@ -97,19 +101,28 @@ def parse_body(raw: bytes, model: type[Body]) -> Body:
         InvalidValueError: a value is out of range.
         BodyTooLargeError: it holds more values than a request needs.
     """
+    return checked(parse_json(raw), model)
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON; raises MalformedBodyError and BodyTooLargeError as `parse_body` does."""
     raw = raw.removeprefix(BOM_UTF8)
     check_json_size(raw)
     try:
-        content = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         reason = error if _is_utf8(raw) else "it is not in UTF-8"
         raise MalformedBodyError(f"the body is not valid JSON: {reason}") from error
+
+
+def checked(content: Any, model: type[Body]) -> Body:
+    """Check parsed JSON; raises WrongTypeError and InvalidValueError as `parse_body` does."""
     if not isinstance(content, dict):
         raise WrongTypeError("the body must be a JSON object")
     try:
         return model.model_validate(without_nulls(content))
     except ValidationError as error:
-        raise _explained(error) from error
+        raise explained(error) from error
 
 
 def without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +138,8 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _explained(error: ValidationError) -> RequestError:
+def explained(error: ValidationError) -> RequestError:
+    """Return our error for what a model refuses."""
     details = error.errors(include_url=False)
     shown = [_sentence(detail) for detail in details[:_SHOWN_ERRORS]]
     if len(details) > _SHOWN_ERRORS:

@@ -1,0 +1,37 @@
+"""The paths that lines of a batch may name, and how each answers a line without HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from conch_gateway.api.cohere import CohereRoute
+from conch_gateway.api.fields.body import Body, checked, parse_json, parsed
+from conch_gateway.api.openai import EmbeddingsRequest, SharedRoute, embeddings
+from conch_gateway.api.rerank import RerankRequest, ranking
+from conch_gateway.batches.computing import Endpoint
+from conch_gateway.batches.records import LinePath
+from conch_gateway.inference.service import Inference
+from conch_gateway.telemetry.request import RequestContext
+
+
+def endpoints(inference: Inference) -> Mapping[str, Endpoint]:
+    """Return all, by path."""
+
+    async def embed(line: bytes, context: RequestContext) -> Any:
+        body = await parsed(line, _body_of, EmbeddingsRequest)
+        return await embeddings(inference, body, body.job(), context)
+
+    async def rank(path: LinePath, line: bytes, context: RequestContext) -> Any:
+        return await ranking(inference, await parsed(line, _body_of, RerankRequest), context, path)
+
+    return {
+        "/v1/embeddings": Endpoint(embed, SharedRoute.error_body),
+        "/v1/rerank": Endpoint(partial(rank, "/v1/rerank"), SharedRoute.error_body),
+        "/v2/rerank": Endpoint(partial(rank, "/v2/rerank"), CohereRoute.error_body),
+    }
+
+
+def _body_of(line: bytes, model: type[Body]) -> Body:
+    return checked(parse_json(line)["body"], model)

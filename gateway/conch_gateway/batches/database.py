@@ -1,0 +1,152 @@
+"""The database that files and batches are in: a SQLite file of this gateway's alone, or one that several share."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import event, insert, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from conch_gateway.batches.schema import METADATA, VERSION, versions
+from conch_gateway.errors import BatchSettingError, DatabaseError
+
+_log = logging.getLogger("conch_gateway")
+_FORM = "write the path of a file, which SQLite makes, or a URL such as postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4, "pool_pre_ping": True}
+# SQLite has one writer at a time; with one connection nothing ever finds it locked.
+_POOL_OF_SQLITE: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
+
+
+class Database:
+    """Opens connections; belongs to one event loop.
+
+    Attributes:
+        shared: whether other gateways may use it at the same time.
+    """
+
+    def __init__(self, setting: SecretStr) -> None:
+        """Raises BatchSettingError for what is neither a path nor a URL; the message does not show it."""
+        url = _url(setting.get_secret_value())
+        self.shared = url.get_backend_name() != "sqlite"
+        self._path = None if self.shared or not url.database else Path(url.database)
+        self._engine = _engine(url, shared=self.shared)
+        self._prepared = False
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Make the tables where there are none, and close all connections at the end.
+
+        A shared database that cannot be reached is no reason to serve nothing; its tables are looked at later.
+
+        Raises:
+            BatchSettingError: the file cannot be used, is another gateway's, or the tables are of another version.
+        """
+        with _owned(self._path):
+            try:
+                await self.prepare()
+            except DatabaseError as error:
+                if not self.shared:
+                    raise BatchSettingError(f"CONCH_BATCH_DATABASE: {error}") from error
+                _log.error("files and batches are not served until the database can be reached: %s", error)
+            try:
+                yield
+            finally:
+                await self._engine.dispose()
+
+    async def prepare(self) -> None:
+        """Make the tables where there are none, once; raises BatchSettingError where they are of another version."""
+        if self._prepared:
+            return
+        try:
+            found = await self._make_tables()
+        except DatabaseError:
+            found = await self._make_tables()  # another gateway may have made them just then
+        if found != VERSION:
+            msg = f"the tables of CONCH_BATCH_DATABASE are of version {found}, not {VERSION}; name another database"
+            raise BatchSettingError(msg)
+        self._prepared = True
+
+    async def _make_tables(self) -> int:
+        async with self.begin() as connection:
+            await connection.run_sync(METADATA.create_all)
+            found: int | None = (await connection.execute(select(versions.c.version))).scalar()
+            if found is None:
+                await connection.execute(insert(versions).values(version=VERSION))
+            return VERSION if found is None else found
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction, committed at the end; raises DatabaseError where the database fails."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise DatabaseError(f"the database of files and batches failed: {reason}") from error
+
+
+def _url(setting: str) -> URL:
+    if "://" not in setting:
+        return URL.create("sqlite+aiosqlite", database=str(Path(setting).expanduser().absolute()))
+    try:
+        return make_url(setting)
+    except (ArgumentError, ValueError):
+        raise BatchSettingError(f"CONCH_BATCH_DATABASE is no URL; {_FORM}") from None
+
+
+def _engine(url: URL, *, shared: bool) -> AsyncEngine:
+    try:
+        # Parameters hold texts and vectors, which no log should have.
+        engine = create_async_engine(url, hide_parameters=True, **(_POOL if shared else _POOL_OF_SQLITE))
+    except ModuleNotFoundError as error:
+        raise BatchSettingError(f"{error}; install the driver that CONCH_BATCH_DATABASE names") from None
+    except (NoSuchModuleError, InvalidRequestError, ArgumentError, TypeError, ValueError):
+        raise BatchSettingError(f"CONCH_BATCH_DATABASE names no asynchronous driver; {_FORM}") from None
+    if not shared:
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    # A commit is on the disk when it returns: what was acknowledged survives the loss of power as well.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def _owned(path: Path | None) -> Iterator[None]:
+    """Hold a SQLite file for this process alone; the kernel lets go of it however the process ends."""
+    if path is None:
+        yield
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        msg = f"CONCH_BATCH_DATABASE: cannot use {path}: {error.strerror}; name a file that the gateway may write"
+        raise BatchSettingError(msg) from error
+    try:
+        _lock(lock, path)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f"another gateway has {path} open; gateways that share files and batches need a database: {_FORM}"
+        raise BatchSettingError(msg) from error

@@ -1,0 +1,264 @@
+"""Files: uploaded in pieces, each a short transaction, and nobody's until the last byte has come."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from time import time
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conch_gateway.batches.database import Database
+from conch_gateway.batches.records import UNFINISHED, File, Limits, Page
+from conch_gateway.batches.schema import CHUNK_BYTES, answers, batches, chunks, files
+from conch_gateway.errors import BodyTooLargeError, ConflictError, NotStoredError, StorageError
+
+Clock = Callable[[], float]
+_UPLOAD_S = 6 * 3600  # an upload that has not ended by then never will
+_ANSWERS_AT_ONCE = 64
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FEW = 100  # what is deleted in one transaction
+
+
+class Files:
+    """The files of all keys; what belongs to another key is not there."""
+
+    def __init__(self, database: Database, limits: Limits, clock: Clock = time) -> None:
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+
+    async def upload(self, owner: str) -> Upload:
+        """Begin a file; raises StorageError where the key may have no more."""
+        async with self._database.begin() as connection:
+            await self._check_room(connection, owner, begun=False)
+            file_id = f"file-{secrets.token_hex(12)}"
+            values = {"id": file_id, "owner": owner, "filename": "", "purpose": "batch", "bytes": 0, "expires_at": 0}
+            values |= {"created_us": int(1e6 * self._clock()), "complete": False, "failures": False}
+            await connection.execute(insert(files).values(values))
+        return Upload(self, file_id, owner)
+
+    async def get(self, owner: str, file_id: str) -> File:
+        """Return a file; raises NotStoredError."""
+        async with self._database.begin() as connection:
+            return file_of(await self._find(connection, owner, file_id))
+
+    async def listed(
+        self, owner: str, *, limit: int, after: str | None, ascending: bool, purpose: str | None
+    ) -> Page[File]:
+        """Return up to `limit` files, the newest first or last; raises NotStoredError for an unknown `after`."""
+        asked = select(files).where(self._is_of(owner))
+        if purpose is not None:
+            asked = asked.where(files.c.purpose == purpose)
+        place = (files.c.created_us, files.c.id)
+        async with self._database.begin() as connection:
+            if after is not None:
+                last = await self._find(connection, owner, after)
+                asked = asked.where(is_behind(place, (last.created_us, last.id), ascending=ascending))
+            order = place if ascending else [column.desc() for column in place]
+            rows = (await connection.execute(asked.order_by(*order).limit(limit + 1))).all()
+        return Page([file_of(row) for row in rows[:limit]], len(rows) > limit)
+
+    async def delete(self, owner: str, file_id: str) -> None:
+        """Delete a file; raises NotStoredError, or ConflictError while a batch reads it."""
+        async with self._database.begin() as connection:
+            await self._find(connection, owner, file_id)
+            reading = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(UNFINISHED))
+            if batch_id := (await connection.execute(reading)).scalar():
+                raise ConflictError(
+                    f"{file_id} is the input of {batch_id}; cancel that first, or wait until it is over"
+                )
+            await self._drop(connection, [file_id])
+
+    async def content(self, file: File) -> AsyncIterator[bytes]:
+        """Yield the content, a piece at a time."""
+        pieces = (
+            self._uploaded(file) if file.batch_id is None else self._answered(file.batch_id, failures=file.failures)
+        )
+        async for piece in pieces:
+            yield piece
+
+    async def sweep(self) -> None:
+        """Delete some of what has expired, and uploads that were given up."""
+        now = self._clock()
+        in_use = select(batches.c.input_file_id).where(batches.c.status.in_(UNFINISHED))
+        expired = and_(files.c.complete, files.c.expires_at <= int(now), files.c.id.not_in(in_use))
+        given_up = and_(~files.c.complete, files.c.created_us < int(1e6 * (now - _UPLOAD_S)))
+        async with self._database.begin() as connection:
+            found = await connection.execute(select(files.c.id).where(or_(expired, given_up)).limit(_FEW))
+            await self._drop(connection, found.scalars().all())
+
+    async def write(self, owner: str, file_id: str, number: int, content: bytes) -> None:
+        """Add a piece to an upload; raises StorageError where the owner's files become too many bytes."""
+        async with self._database.begin() as connection:
+            await connection.execute(insert(chunks).values(file_id=file_id, number=number, content=content))
+            larger = {"bytes": files.c.bytes + len(content)}
+            await connection.execute(update(files).where(files.c.id == file_id).values(larger))
+            await self._check_room(connection, owner, begun=True)
+
+    async def complete(self, owner: str, file_id: str, filename: str, expires_s: int | None) -> File:
+        """Make an upload a file of its owner; raises StorageError where that would be too much."""
+        now = self._clock()
+        async with self._database.begin() as connection:
+            await lock_files(connection, owner)
+            await self._check_room(connection, owner, begun=True)
+            values = {"complete": True, "filename": filename, "created_us": int(1e6 * now)}
+            values["expires_at"] = int(now) + (expires_s or self._limits.retention_s)
+            begun = files.c.id == file_id, ~files.c.complete
+            if not (await connection.execute(update(files).where(*begun).values(values))).rowcount:
+                raise NotStoredError("the upload took too long; send the file again, or as several")
+            return file_of(await self._find(connection, owner, file_id))
+
+    async def abandon(self, file_id: str) -> None:
+        """Delete an upload that does not become a file."""
+        async with self._database.begin() as connection:
+            await self._drop(connection, [file_id])
+
+    def check_size(self, size: int) -> None:
+        """Raise BodyTooLargeError for a file that is too large."""
+        if size > self._limits.file_bytes:
+            msg = f"the file has more than {self._limits.file_bytes} bytes; divide it, or raise CONCH_BATCH_FILE_BYTES"
+            raise BodyTooLargeError(msg)
+
+    def _is_of(self, owner: str) -> ColumnElement[bool]:
+        return and_(files.c.owner == owner, files.c.complete, files.c.expires_at > int(self._clock()))
+
+    async def _find(self, connection: AsyncConnection, owner: str, file_id: str) -> Row[Any]:
+        asked = select(files).where(self._is_of(owner), files.c.id == file_id)
+        found = (await connection.execute(asked)).first() if may_be_id(file_id) else None
+        if found is None:
+            raise NotStoredError(f"there is no file {file_id!r}; GET /v1/files lists yours")
+        return found
+
+    async def _check_room(self, connection: AsyncConnection, owner: str, *, begun: bool) -> None:
+        """Check what a key has, unfinished uploads included; `begun` if the file in question is among them."""
+        held = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(files.c.owner == owner)
+        count, used = (await connection.execute(held)).one()
+        if count - begun >= self._limits.key_files:
+            raise StorageError(f"you have {count - begun} files, the most that a key may; delete some")
+        if used + (not begun) > self._limits.key_bytes:
+            msg = f"your files would have more than {self._limits.key_bytes} bytes, as many as a key's may; delete some"
+            raise StorageError(msg)
+
+    async def _drop(self, connection: AsyncConnection, file_ids: Collection[str]) -> None:
+        of_batches = select(files.c.batch_id, files.c.failures).where(
+            files.c.id.in_(file_ids), files.c.batch_id.is_not(None)
+        )
+        for batch_id, failures in (await connection.execute(of_batches)).all():
+            of_file = and_(answers.c.batch_id == batch_id, answers.c.failed == failures)
+            await connection.execute(delete(answers).where(of_file))
+        await connection.execute(delete(chunks).where(chunks.c.file_id.in_(file_ids)))
+        await connection.execute(delete(files).where(files.c.id.in_(file_ids)))
+
+    async def _uploaded(self, file: File) -> AsyncIterator[bytes]:
+        for number in _numbers(0, file.bytes):
+            async with self._database.begin() as connection:
+                asked = select(chunks.c.content).where(chunks.c.file_id == file.id, chunks.c.number == number)
+                content = (await connection.execute(asked)).scalar()
+            if content is None:
+                raise NotStoredError(f"{file.id} was deleted meanwhile")
+            yield content
+
+    async def _answered(self, batch_id: str, *, failures: bool) -> AsyncIterator[bytes]:
+        last = 0
+        while True:
+            asked = select(answers.c.number, answers.c.content).where(
+                answers.c.batch_id == batch_id, answers.c.failed == failures, answers.c.number > last
+            )
+            async with self._database.begin() as connection:
+                rows = (await connection.execute(asked.order_by(answers.c.number).limit(_ANSWERS_AT_ONCE))).all()
+            if not rows:
+                return
+            for row in rows:
+                yield row.content + b"\n"
+            last = rows[-1].number
+
+
+class Upload:
+    """One file that is being sent."""
+
+    def __init__(self, files: Files, file_id: str, owner: str) -> None:
+        self._files = files
+        self._id = file_id
+        self._owner = owner
+        self._pending = bytearray()
+        self._written = 0
+        self._size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Take what has come; raises BodyTooLargeError for a file that becomes too large."""
+        self._size += len(data)
+        self._files.check_size(self._size)
+        self._pending += data
+        while len(self._pending) >= CHUNK_BYTES:
+            await self._store(bytes(self._pending[:CHUNK_BYTES]))
+            del self._pending[:CHUNK_BYTES]
+
+    async def complete(self, filename: str, expires_s: int | None) -> File:
+        """Return the file, which is kept for so many seconds; None as long as others."""
+        if self._pending:
+            await self._store(bytes(self._pending))
+        return await self._files.complete(self._owner, self._id, filename, expires_s)
+
+    async def abandon(self) -> None:
+        """Delete what has come."""
+        await self._files.abandon(self._id)
+
+    async def _store(self, content: bytes) -> None:
+        await self._files.write(self._owner, self._id, self._written, content)
+        self._written += 1
+
+
+def may_be_id(text: str) -> bool:
+    """Whether something may be an id: databases refuse some characters."""
+    return _ID.fullmatch(text) is not None
+
+
+async def read_places(connection: AsyncConnection, file_id: str, places: Collection[tuple[int, int]]) -> list[bytes]:
+    """Return what is at some places of an uploaded file, each given by its begin and its length."""
+    numbers = {number for begin, length in places for number in _numbers(begin, length)}
+    asked = select(chunks).where(chunks.c.file_id == file_id, chunks.c.number.in_(sorted(numbers)))
+    found = {row.number: row.content for row in (await connection.execute(asked)).all()}
+    return [_cut(found, begin, length) for begin, length in places]
+
+
+async def lock_files(connection: AsyncConnection, owner: str) -> None:
+    """Have what else counts or changes the owner's files and batches wait until this transaction is over."""
+    await connection.execute(select(files.c.id).where(files.c.owner == owner).order_by(files.c.id).with_for_update())
+
+
+def is_behind(columns: tuple[Any, Any], place: tuple[int, str], *, ascending: bool) -> ColumnElement[bool]:
+    """Whether a row comes behind a place in the order of two columns."""
+    (first, second), (one, two) = columns, place
+    if ascending:
+        return or_(first > one, and_(first == one, second > two))
+    return or_(first < one, and_(first == one, second < two))
+
+
+def file_of(row: Row[Any]) -> File:
+    """Return the record of a row."""
+    return File(
+        id=row.id,
+        owner=row.owner,
+        filename=row.filename,
+        purpose=row.purpose,
+        bytes=row.bytes,
+        created_at=row.created_us // 1_000_000,
+        expires_at=row.expires_at,
+        batch_id=row.batch_id,
+        failures=row.failures,
+    )
+
+
+def _numbers(begin: int, length: int) -> Iterator[int]:
+    """Yield the pieces that a place reaches over."""
+    yield from range(begin // CHUNK_BYTES, -(-(begin + length) // CHUNK_BYTES))
+
+
+def _cut(found: dict[int, bytes], begin: int, length: int) -> bytes:
+    numbers = list(_numbers(begin, length))
+    first = begin - numbers[0] * CHUNK_BYTES if numbers else 0
+    return b"".join(found[number] for number in numbers)[first : first + length]

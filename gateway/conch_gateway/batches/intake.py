@@ -1,0 +1,162 @@
+"""Reads the input of a new batch: every line is checked before any is computed, and what is wrong is told by line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from time import time
+from typing import Any
+
+import orjson
+from sqlalchemy import Row, and_, delete, insert, select, update
+
+from conch_gateway.batches.database import Database
+from conch_gateway.batches.files import Clock, Files, file_of
+from conch_gateway.batches.lines import LEASE_S
+from conch_gateway.batches.records import Limits, LineError
+from conch_gateway.batches.schema import batches, files, lines
+
+_LINES_AT_ONCE = 250
+_TURN = 100  # lines, after which requests may go on
+_MOST_ERRORS = 100
+_LONG_LINE = 2**18  # bytes; takes long enough to keep others waiting
+_LONGEST_ID = 256
+
+
+class Intake:
+    """Takes batches in, for one gateway, whose claims have its id."""
+
+    def __init__(self, database: Database, files: Files, limits: Limits, gateway_id: str, clock: Clock = time) -> None:
+        self._database = database
+        self._files = files
+        self._limits = limits
+        self._gateway_id = gateway_id
+        self._clock = clock
+
+    async def step(self) -> None:
+        """Take in all batches that are new, or that a gateway began with which has died."""
+        while (batch := await self._claim()) is not None:
+            total, errors = await self._read(batch)
+            now = int(self._clock())
+            if errors:
+                values = {"status": "failed", "failed_at": now, "errors": json.dumps(list(map(asdict, errors)))}
+            else:
+                values = {"status": "in_progress", "in_progress_at": now, "total": total}
+            async with self._database.begin() as connection:
+                mine = and_(
+                    batches.c.id == batch.id, batches.c.claim == self._gateway_id, batches.c.status == "validating"
+                )
+                await connection.execute(update(batches).where(mine).values({**values, "claim": None}))
+                if errors:
+                    await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
+
+    async def _claim(self) -> Row[Any] | None:
+        now = self._clock()
+        new = and_(batches.c.status == "validating", batches.c.claimed_until <= now, batches.c.expires_at > now)
+        asked = select(batches).where(new).order_by(batches.c.created_us).limit(1)
+        async with self._database.begin() as connection:
+            batch = (await connection.execute(asked.with_for_update(skip_locked=True))).first()
+            if batch is not None:
+                claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
+                await connection.execute(update(batches).where(batches.c.id == batch.id).values(claim))
+                # Of a gateway that died over it.
+                await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
+        return batch
+
+    async def _read(self, batch: Row[Any]) -> tuple[int, list[LineError]]:
+        """Store the lines of the input; return how many there are, and what is wrong with them."""
+        async with self._database.begin() as connection:
+            file = file_of((await connection.execute(select(files).where(files.c.id == batch.input_file_id))).one())
+        errors: list[LineError] = []
+        found: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        async for number, begin, content in numbered(self._files.content(file), self._limits.line_bytes):
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+            checked = await _checked(content, number, batch.endpoint, seen, self._limits)
+            if isinstance(checked, LineError):
+                errors.append(checked)
+                if len(errors) >= _MOST_ERRORS or checked.code == _TOO_MANY:
+                    break
+                continue
+            seen.add(checked)
+            row = {"batch_id": batch.id, "number": number, "custom_id": checked, "begin": begin}
+            found.append({**row, "bytes": len(content or b""), "tries": 0, "claimed_until": 0})
+            if len(found) == _LINES_AT_ONCE:
+                await self._store(batch.id, found)
+                found = []
+        await self._store(batch.id, found)
+        if not seen and not errors:
+            errors = [LineError("empty_file", "The file has no line; send a request in JSON on each.")]
+        return len(seen), errors
+
+    async def _store(self, batch_id: str, rows: list[dict[str, Any]]) -> None:
+        async with self._database.begin() as connection:
+            mine = and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id)
+            renewed = update(batches).where(mine).values(claimed_until=self._clock() + LEASE_S)
+            if (await connection.execute(renewed)).rowcount and rows:
+                await connection.execute(insert(lines), rows)
+
+
+async def numbered(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, int, bytes | None]]:
+    """Yield each line that is not blank: its number from 1, where it begins, and it, or None if it exceeds `most`."""
+    number, begin, rest = 1, 0, bytearray()
+    size = 0  # of the line so far; of a longer one no more than `most` is kept
+    async for piece in pieces:
+        *ended, tail = piece.split(b"\n")
+        for part in ended:
+            rest += part[: max(0, most + 1 - len(rest))]
+            size += len(part)
+            if rest.strip():
+                yield number, begin, bytes(rest) if size <= most else None
+            number, begin, size = number + 1, begin + size + 1, 0
+            rest.clear()
+        rest += tail[: max(0, most + 1 - len(rest))]
+        size += len(tail)
+    if rest.strip():
+        yield number, begin, bytes(rest) if size <= most else None
+
+
+_TOO_MANY = "too_many_lines"
+
+
+async def _checked(
+    content: bytes | None, number: int, endpoint: str, seen: set[str], limits: Limits
+) -> str | LineError:
+    """Return the line's custom_id, or what is wrong with it."""
+    if content is None:
+        msg = f"This line has more than {limits.line_bytes} bytes; send fewer or shorter texts in one line."
+        return LineError("line_too_long", msg, number)
+    if len(seen) >= limits.lines:
+        msg = f"The file has more than {limits.lines} lines; divide it into several batches."
+        return LineError(_TOO_MANY, msg, number)
+    try:
+        parse = orjson.loads
+        fields = await asyncio.to_thread(parse, content) if len(content) > _LONG_LINE else parse(content)
+    except orjson.JSONDecodeError:
+        return LineError("invalid_json_line", "This line is not parseable as valid JSON.", number)
+    return _custom_id(fields, number, endpoint, seen)
+
+
+def _custom_id(fields: Any, number: int, endpoint: str, seen: set[str]) -> str | LineError:
+    """Return the custom_id of a parsed line, or the first thing that is wrong with it."""
+    if not isinstance(fields, dict):
+        return LineError("invalid_json_line", "This line is not a JSON object.", number)
+    custom_id: Any = fields.get("custom_id")
+    named = isinstance(custom_id, str) and 0 < len(custom_id) <= _LONGEST_ID and custom_id.isprintable()
+    checks = {
+        "invalid_custom_id": (named, f"custom_id must be a string of 1 to {_LONGEST_ID} printable characters."),
+        "duplicate_custom_id": (
+            not named or custom_id not in seen,
+            f"custom_id {custom_id!r} is that of another line too; it must be unique within a batch.",
+        ),
+        "invalid_method": (fields.get("method") == "POST", "method must be POST."),
+        "invalid_url": (fields.get("url") == endpoint, f"url must be the batch's endpoint, {endpoint}."),
+        "invalid_body": (isinstance(fields.get("body"), dict), "body must be a JSON object: the request."),
+    }
+    for code, (right, message) in checks.items():
+        if not right:
+            return LineError(code, message, number, message.partition(" ")[0])
+    return str(custom_id)

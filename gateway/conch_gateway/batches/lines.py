@@ -1,0 +1,198 @@
+"""The lines that are to be answered: claimed by a gateway for a while, and answered once.
+
+A gateway that lives renews its claims; those of one that has died lapse. Whoever answers a line takes it out of the
+table in the transaction that stores the answer, and only if the line is still its own. So a line is never answered
+twice, however long a gateway was thought dead, and never lost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from time import time
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conch_gateway.batches.database import Database
+from conch_gateway.batches.files import Clock, read_places
+from conch_gateway.batches.records import UNFINISHED
+from conch_gateway.batches.schema import answers, batches, lines
+
+LEASE_S = 60.0
+"""How long a claim holds that is not renewed. Clocks of gateways may differ by much less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a batch, claimed by this gateway.
+
+    Attributes:
+        number: counted from 1.
+        owner: of the batch.
+        tries: how often it was put off.
+        content: as it stands in the input.
+    """
+
+    batch_id: str
+    number: int
+    owner: str
+    endpoint: str
+    custom_id: str
+    tries: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A line's line of the output.
+
+    Attributes:
+        failed: whether it belongs into the file of errors.
+        tokens: that it took.
+    """
+
+    line: Line
+    content: bytes
+    failed: bool
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A line that anybody may try again after `delay_s` seconds."""
+
+    line: Line
+    delay_s: float
+
+
+Outcome = Answered | PutOff
+
+
+class Lines:
+    """The lines of all batches, for one gateway, whose claims have its id."""
+
+    def __init__(self, database: Database, gateway_id: str, clock: Clock = time) -> None:
+        self._database = database
+        self._gateway_id = gateway_id
+        self._clock = clock
+
+    async def claim(self, most: int, most_bytes: int) -> list[Line]:
+        """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any."""
+        now = self._clock()
+        free = lines.c.claimed_until <= now
+        waits = exists().where(lines.c.batch_id == batches.c.id, free)
+        next_batch = (
+            select(batches)
+            .where(batches.c.status == "in_progress", batches.c.expires_at > now, waits)
+            .order_by(batches.c.turn, batches.c.created_us, batches.c.id)
+        )
+        async with self._database.begin() as connection:
+            batch = (await connection.execute(next_batch.limit(1))).first()
+            if batch is None:
+                return []
+            of_batch = lines.c.batch_id == batch.id
+            asked = select(lines).where(of_batch, free).order_by(lines.c.number).limit(most)
+            found = (await connection.execute(asked.with_for_update(skip_locked=True))).all()
+            sums = [sum(row.bytes for row in found[: count + 1]) for count in range(len(found))]
+            taken = [row for row, total in zip(found, sums, strict=True) if total <= most_bytes] or list(found[:1])
+            claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
+            numbers = [row.number for row in taken]
+            await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
+            await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn=now))
+            # Within the transaction: if they cannot be read, nothing is claimed.
+            contents = await read_places(connection, batch.input_file_id, [(row.begin, row.bytes) for row in taken])
+        return [
+            Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, content)
+            for row, content in zip(taken, contents, strict=True)
+        ]
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Store answers and let go of lines that are put off, in one transaction; what is ours no more is dropped."""
+        answered = sorted(
+            (outcome for outcome in outcomes if isinstance(outcome, Answered)), key=lambda one: one.line.batch_id
+        )
+        async with self._database.begin() as connection:
+            # In the order of their ids, so that two gateways never wait for each other.
+            for batch_id, group in groupby(answered, key=lambda one: one.line.batch_id):
+                await self._store(connection, batch_id, {one.line.number: one for one in group})
+            for outcome in outcomes:
+                if isinstance(outcome, PutOff):
+                    await self._put_off(connection, outcome)
+
+    async def renew(self, held: Iterable[Line]) -> None:
+        """Hold lines for another while."""
+        numbers: dict[str, list[int]] = {}
+        for line in held:
+            numbers.setdefault(line.batch_id, []).append(line.number)
+        async with self._database.begin() as connection:
+            for batch_id in sorted(numbers):
+                renewed = update(lines).where(self._ours(batch_id, numbers[batch_id]))
+                await connection.execute(renewed.values(claimed_until=self._clock() + LEASE_S))
+
+    async def over(self, batch_ids: Collection[str]) -> set[str]:
+        """Return which of these batches want no more answers."""
+        goes_on = and_(batches.c.status == "in_progress", batches.c.expires_at > self._clock())
+        async with self._database.begin() as connection:
+            asked = select(batches.c.id).where(batches.c.id.in_(batch_ids), goes_on)
+            return set(batch_ids) - set((await connection.execute(asked)).scalars())
+
+    async def release(self, *, of_all: bool = False) -> None:
+        """Let go of everything that this gateway has claimed, or that anybody has."""
+        async with self._database.begin() as connection:
+            for table in (lines, batches):
+                mine = table.c.claim.is_not(None) if of_all else table.c.claim == self._gateway_id
+                await connection.execute(update(table).where(mine).values(claim=None, claimed_until=0))
+
+    async def waiting(self) -> int:
+        """Return how many lines of all batches are not answered."""
+        left = func.coalesce(func.sum(batches.c.total - batches.c.completed - batches.c.failed), 0)
+        async with self._database.begin() as connection:
+            asked = select(left).where(batches.c.status.in_(UNFINISHED))
+            return int((await connection.execute(asked)).scalar_one())
+
+    async def _store(self, connection: AsyncConnection, batch_id: str, answered: dict[int, Answered]) -> None:
+        asked = select(lines.c.number).where(self._ours(batch_id, answered))
+        numbers = (await connection.execute(asked.with_for_update())).scalars().all()
+        await store_answers(connection, batch_id, [answered[number] for number in numbers])
+
+    async def _put_off(self, connection: AsyncConnection, outcome: PutOff) -> None:
+        line = outcome.line
+        values = {"claim": None, "claimed_until": self._clock() + outcome.delay_s, "tries": line.tries + 1}
+        await connection.execute(update(lines).where(self._ours(line.batch_id, [line.number])).values(values))
+
+    def _ours(self, batch_id: str, numbers: Iterable[int]) -> ColumnElement[bool]:
+        return and_(lines.c.batch_id == batch_id, lines.c.number.in_(list(numbers)), lines.c.claim == self._gateway_id)
+
+
+async def store_answers(connection: AsyncConnection, batch_id: str, answered: Iterable[Answered]) -> None:
+    """Take lines out of those that are to be answered, store their answers, and count them for the batch."""
+    stored = list(answered)
+    if not stored:
+        return
+    numbers = [one.line.number for one in stored]
+    await connection.execute(delete(lines).where(lines.c.batch_id == batch_id, lines.c.number.in_(numbers)))
+    rows = [
+        {"batch_id": batch_id, "number": one.line.number, "failed": one.failed, "content": one.content}
+        for one in stored
+    ]
+    await connection.execute(insert(answers), rows)
+    good, bad = [one for one in stored if not one.failed], [one for one in stored if one.failed]
+    counted = {
+        "completed": batches.c.completed + len(good),
+        "failed": batches.c.failed + len(bad),
+        "tokens": batches.c.tokens + sum(one.tokens for one in stored),
+        "output_bytes": batches.c.output_bytes + sum(len(one.content) + 1 for one in good),
+        "error_bytes": batches.c.error_bytes + sum(len(one.content) + 1 for one in bad),
+    }
+    await connection.execute(update(batches).where(batches.c.id == batch_id).values(counted))
+
+
+def output_line(custom_id: str, *, response: Any = None, error: Any = None) -> bytes:
+    """Return a line of an output file or of a file of errors, as OpenAI writes them."""
+    fields = {"id": f"batch_req_{secrets.token_hex(12)}", "custom_id": custom_id, "response": response, "error": error}
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,132 @@
+"""Files and batches, put together: what is stored, and the tasks that work on it while the gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import SecretStr
+
+from conch_gateway.background import repeat, start
+from conch_gateway.batches.closing import Closing
+from conch_gateway.batches.computing import Computing
+from conch_gateway.batches.database import Database
+from conch_gateway.batches.files import Files
+from conch_gateway.batches.intake import Intake
+from conch_gateway.batches.ledger import Ledger
+from conch_gateway.batches.lines import LEASE_S, Lines
+from conch_gateway.batches.pace import Pace
+from conch_gateway.batches.records import Limits
+from conch_gateway.batches.runner import Runner
+from conch_gateway.errors import DatabaseError
+from conch_gateway.settings import GatewaySettings
+
+_log = logging.getLogger("conch_gateway")
+_LOOK_S = 0.5  # how often it is looked for new work
+_STORE_S = 0.02  # in which answers are gathered for one transaction
+_SWEEP_S = 60.0
+_DAY_S = 86_400
+
+
+class Batches(Collector):
+    """Files and batches of one gateway; as a collector of metrics it says how far the batches are.
+
+    Attributes:
+        files: that are stored.
+        ledger: of the batches.
+    """
+
+    def __init__(self, setting: SecretStr, settings: GatewaySettings, computing: Computing) -> None:
+        """Raises BatchSettingError for a setting that names no database."""
+        limits = _limits(settings)
+        gateway_id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._database = database = Database(setting)
+        self.files = Files(database, limits)
+        self.ledger = Ledger(database, limits)
+        self._lines = Lines(database, gateway_id)
+        self._intake = Intake(database, self.files, limits, gateway_id)
+        self._closing = Closing(database, limits)
+        self._runner = Runner(self._lines, computing, Pace())
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer the lines of batches inside the block; what fails is logged and tried again."""
+        async with self._database.opened():
+            if not self._database.shared:  # no other gateway is there whose claims these could be
+                await self._lines.release(of_all=True)
+            work = {
+                "making the tables of batches": (self._database.prepare, _LOOK_S),
+                "reading batches": (self._intake.step, _LOOK_S),
+                "beginning lines of batches": (self._runner.fill, _LOOK_S),
+                "storing answers of batches": (self._runner.settle, _STORE_S),
+                "holding lines of batches": (self._runner.hold, LEASE_S / 4),
+                "ending lines of batches": (self._runner.end_late, _LOOK_S),
+                "ending batches": (self._close, _LOOK_S),
+                "deleting old files and batches": (self._sweep, _SWEEP_S),
+            }
+            tasks = [start(repeat(step, every_s, name), name) for name, (step, every_s) in work.items()]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._stop()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        lines = GaugeMetricFamily(
+            "conch_gateway_batch_lines",
+            "Lines of batches that are computed by this gateway (running), and that are not answered yet in the "
+            "database that gateways share (waiting; it has the former, too).",
+            labels=("state",),
+        )
+        lines.add_metric(("running",), self._runner.running)
+        lines.add_metric(("waiting",), self._waiting)
+        results = CounterMetricFamily(
+            "conch_gateway_batch_results",
+            "Lines of batches that this gateway has answered (completed, failed), or could not compute then (put off).",
+            labels=("result",),
+        )
+        for result, number in self._runner.results.items():
+            results.add_metric((result,), number)
+        most = GaugeMetricFamily(
+            "conch_gateway_batch_most_lines",
+            "Most lines of batches at once, as the backlog allows.",
+            self._runner.pace.most,
+        )
+        yield from (lines, results, most)
+
+    async def _close(self) -> None:
+        await self._closing.step()
+        self._waiting = await self._lines.waiting()
+
+    async def _sweep(self) -> None:
+        await self.files.sweep()
+        await self._closing.sweep()
+
+    async def _stop(self) -> None:
+        try:
+            await self._runner.stop()
+        except DatabaseError as error:  # claims lapse by themselves
+            _log.warning("lines of batches are computed again by whoever is next: %s", error)
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        file_bytes=settings.batch_file_bytes,
+        lines=settings.batch_lines,
+        line_bytes=settings.max_body_bytes,
+        key_bytes=settings.batch_key_bytes,
+        key_files=settings.batch_key_files,
+        key_batches=settings.batch_key_batches,
+        retention_s=settings.batch_retention_days * _DAY_S,
+    )

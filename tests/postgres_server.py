@@ -1,0 +1,100 @@
+"""Debian's postgres, as a process of its own on a free port; as root it runs as another user, which it insists on."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.serving import WITH_ITS_PARENT, free_ports
+from tests.waiting import until
+
+PASSWORD = "passw0rd-of-postgres-in-tests"
+USER = "conch"
+_FAST = ("fsync=off", "full_page_writes=off", "unix_socket_directories=", "listen_addresses=127.0.0.1")
+
+
+class PostgresServer:
+    """Entered, it answers; left, it has ended and its files are gone."""
+
+    def __init__(self) -> None:
+        (self._port,) = free_ports(1)
+        self._numbers = count()
+        self._folder = Path(tempfile.mkdtemp(prefix="conch-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        name = f"tests{next(self._numbers)}"
+        self._run("createdb", "--host=127.0.0.1", f"--port={self._port}", f"--username={USER}", name)
+        return f"postgresql+asyncpg://{USER}:{PASSWORD}@127.0.0.1:{self._port}/{name}"
+
+    def start(self) -> None:
+        data, log = self._folder / "data", self._folder / "postgres.log"
+        if not data.exists():
+            secret = self._folder / "password"
+            secret.write_text(PASSWORD)
+            if os.geteuid() == 0:
+                user = _other_user()
+                for path in (self._folder, secret):
+                    os.chown(path, user.pw_uid, user.pw_gid)
+            options = ("--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync", "--locale=C", "--encoding=UTF8")
+            self._run("initdb", f"--pgdata={data}", f"--username={USER}", *options)
+        settings = [f"-c{setting}" for setting in _FAST]
+        command = [*_as_other_user(), _program("postgres"), "-D", str(data), "-p", str(self._port), *settings]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([*WITH_ITS_PARENT, *command], stdout=output, stderr=output)
+        until(self._answers)
+
+    def stop(self) -> None:
+        """Let it end as when the machine does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> PostgresServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def _answers(self) -> bool:
+        asked = [_program("pg_isready"), "--host=127.0.0.1", f"--port={self._port}", "--quiet"]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*_as_other_user(), _program(program), *arguments]
+        environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == 0, done.stderr
+
+
+def _other_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _as_other_user() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    user = _other_user()
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+def _program(name: str) -> str:
+    """Debian keeps most of them off the PATH, in a folder for each version."""
+    found = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if os.access(path, os.X_OK)]
+    program = str(max(found, key=lambda path: int(path.parts[-3]))) if found else shutil.which(name)
+    if program is None:
+        pytest.fail(f"there is no {name}; install Debian's package postgresql (apt-get install postgresql)")
+    return program

@@ -1,0 +1,325 @@
+"""What is stored of batches, in SQLite and in a real PostgreSQL: each line is answered once, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_gateway.batches import pace, runner, service
+from conch_gateway.batches.closing import Closing
+from conch_gateway.batches.database import Database
+from conch_gateway.batches.files import Files
+from conch_gateway.batches.intake import Intake
+from conch_gateway.batches.ledger import Ledger
+from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, PutOff
+from conch_gateway.batches.records import Batch, BatchOrder, Limits
+from conch_gateway.batches.schema import versions
+from conch_gateway.errors import BatchSettingError, ConflictError, DatabaseError, NotStoredError
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from tests.batching import answers, created, embeddings_of, fetched, jsonl, over
+from tests.postgres_server import PASSWORD, PostgresServer
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.unit.gateway.conftest import Serve, StandIn
+
+LIMITS = Limits(10**6, 1000, 10**4, 10**7, 100, 100, retention_s=1000)
+MOST = 10**6
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+class State:
+    """A database, and the parts that two gateways have of it, which share a clock."""
+
+    def __init__(self, setting: SecretStr) -> None:
+        self.database = database = Database(setting)
+        self.now = 1_000_000.0
+        self.files, self.ledger = Files(database, LIMITS, self.clock), Ledger(database, LIMITS, self.clock)
+        self.closing = Closing(database, LIMITS, self.clock)
+        self.one, self.other = (Lines(database, name, self.clock) for name in ("one", "other"))
+        self.intake = Intake(database, self.files, LIMITS, "one", self.clock)
+
+    def clock(self) -> float:
+        return self.now
+
+    async def batch(self, count: int, **order: Any) -> Batch:
+        upload = await self.files.upload("me")
+        await upload.write(jsonl(embeddings_of(map(str, range(count)))).encode())
+        file = await upload.complete("input.jsonl", None)
+        asked: dict[str, Any] = {"completion_window": "1h", "window_s": 3600, **order}
+        batch = await self.ledger.create("me", BatchOrder("/v1/embeddings", file.id, **asked))
+        await self.intake.step()
+        return await self.ledger.get("me", batch.id)
+
+    async def content(self, file_id: str | None) -> bytes:
+        file = await self.files.get("me", file_id or "")
+        return b"".join([piece async for piece in self.files.content(file)])
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[State]:
+    setting = str(tmp_path / "batches.db")
+    if request.param == "postgres":
+        setting = request.getfixturevalue("postgres").new_database()
+    found = State(SecretStr(setting))
+    async with found.database.opened():
+        yield found
+
+
+def answered(lines: list[Line], by: str) -> list[Answered]:
+    return [Answered(line, f"{line.custom_id} by {by}".encode(), failed=False, tokens=3) for line in lines]
+
+
+async def test_a_line_is_claimed_by_one_and_answered_once_although_it_was_thought_dead(state: State) -> None:
+    batch = await state.batch(4)
+    slow = await state.one.claim(3, MOST)
+    assert [line.number for line in await state.other.claim(4, MOST)] == [4]
+    state.now += LEASE_S + 1
+    taken = await state.other.claim(4, MOST)
+    assert [line.custom_id for line in taken] == ["0", "1", "2", "3"]
+    await state.other.settle(answered(taken[:2], "other"))
+    await state.one.settle(answered(slow, "one"))  # it lived after all, too late
+    await state.other.settle(answered(taken, "other"))
+    await state.closing.step()
+    batch = await state.ledger.get("me", batch.id)
+
+    assert (batch.status, batch.completed, batch.failed, batch.tokens) == ("completed", 4, 0, 12)
+    content = await state.content(batch.output_file_id)
+    assert content.splitlines() == [f"{number} by other".encode() for number in range(4)]
+    assert (await state.files.get("me", batch.output_file_id or "")).bytes == len(content)
+
+
+async def test_a_claim_that_is_renewed_holds(state: State) -> None:
+    await state.batch(2)
+    claimed = await state.one.claim(2, MOST)
+    for _ in range(3):
+        state.now += LEASE_S - 1
+        await state.one.renew(claimed[:1])
+    assert [line.number for line in await state.other.claim(2, MOST)] == [2]
+
+
+async def test_what_is_put_off_waits_for_its_time_and_is_anybodys_then(state: State) -> None:
+    await state.batch(1)
+    (line,) = await state.one.claim(1, MOST)
+    await state.one.settle([PutOff(line, 5)])
+    assert await state.other.claim(1, MOST) == []
+    state.now += 5
+    (again,) = await state.other.claim(1, MOST)
+    assert (again.content, again.tries) == (line.content, 1)
+
+
+async def test_what_is_released_is_anybodys_at_once(state: State) -> None:
+    await state.batch(2)
+    await state.one.claim(2, MOST)
+    await state.one.release()
+    assert len(await state.other.claim(2, MOST)) == 2
+
+
+async def test_batches_take_turns(state: State) -> None:
+    long = await state.batch(6)
+    state.now += 1
+    short = await state.batch(2)
+    turns: list[str] = []
+    for _ in range(4):
+        state.now += 1
+        turns += [line.batch_id for line in await state.one.claim(2, MOST)]
+
+    assert turns == [long.id, long.id, short.id, short.id, long.id, long.id, long.id, long.id]
+
+
+async def test_lines_are_claimed_up_to_a_size_and_one_at_least(state: State) -> None:
+    await state.batch(4)
+    first = await state.one.claim(4, 1)
+    size = len(first[0].content)
+    assert (len(first), len(await state.one.claim(4, 2 * size + 1))) == (1, 2)
+
+
+async def test_answers_and_the_end_of_their_lines_are_one_thing(state: State) -> None:
+    batch = await state.batch(2)
+    claimed = await state.one.claim(2, MOST)
+    broken = Answered(claimed[1], None, failed=False)  # type: ignore[arg-type]  # no database stores this
+    with pytest.raises(DatabaseError):
+        await state.one.settle([*answered(claimed[:1], "one"), broken])
+
+    assert (await state.ledger.get("me", batch.id)).completed == 0
+    await state.one.settle(answered(claimed, "one"))
+    assert (await state.ledger.get("me", batch.id)).completed == 2
+
+
+async def test_a_gateway_that_died_over_an_input_leaves_it_to_the_next(state: State) -> None:
+    batch = await state.batch(0)  # its input is read anew below
+    assert batch.status == "failed"
+    upload = await state.files.upload("me")
+    await upload.write(jsonl(embeddings_of("abc")).encode())
+    file = await upload.complete("input.jsonl", None)
+    batch = await state.ledger.create("me", BatchOrder("/v1/embeddings", file.id, "1h", 3600))
+    dead = Intake(state.database, state.files, LIMITS, "dead", state.clock)
+    row = await dead._claim()
+    await dead._read(row)  # type: ignore[arg-type]
+    await state.intake.step()
+    assert (await state.ledger.get("me", batch.id)).status == "validating"
+    state.now += LEASE_S + 1
+    await state.intake.step()
+    batch = await state.ledger.get("me", batch.id)
+
+    assert (batch.status, batch.total) == ("in_progress", 3)
+    assert len(await state.other.claim(10, MOST)) == 3
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["expired", "cancelled"])
+async def test_what_is_being_computed_at_the_end_is_waited_for_and_the_rest_given_up(
+    state: State, cancelled: bool
+) -> None:
+    batch = await state.batch(4)
+    claimed = await state.one.claim(2, MOST)
+    if cancelled:
+        await state.ledger.cancel("me", batch.id)
+    else:
+        state.now += 3600
+        await state.one.renew(claimed)
+    await state.closing.step()
+    assert await state.one.over([batch.id]) == {batch.id}
+    assert (await state.ledger.get("me", batch.id)).status in {"in_progress", "cancelling"}
+    assert await state.other.claim(4, MOST) == []
+    await state.one.settle([*answered(claimed[:1], "one"), PutOff(claimed[1], 0)])
+    await state.closing.step()
+    batch = await state.ledger.get("me", batch.id)
+
+    assert batch.status == ("cancelled" if cancelled else "expired")
+    assert (batch.completed, batch.failed) == (1, 3)
+    assert await state.content(batch.output_file_id) == b"0 by one\n"
+    code = b"batch_cancelled" if cancelled else b"batch_expired"
+    assert (await state.content(batch.error_file_id)).count(code) == 3
+
+
+async def test_what_has_expired_is_deleted_and_what_a_batch_reads_is_not(state: State) -> None:
+    batch = await state.batch(2, window_s=5000)
+    begun = await state.files.upload("me")
+    with pytest.raises(ConflictError, match=batch.id):
+        await state.files.delete("me", batch.input_file_id)
+    state.now += LIMITS.retention_s
+    await state.files.sweep()
+    claimed = await state.one.claim(2, MOST)
+    await state.one.settle(answered(claimed, "one"))
+    await state.closing.step()
+    batch = await state.ledger.get("me", batch.id)
+    assert await state.content(batch.output_file_id)
+    state.now += 50_000
+    for _ in range(2):
+        await state.files.sweep()
+        await state.closing.sweep()
+
+    with pytest.raises(NotStoredError):
+        await state.files.get("me", batch.output_file_id or "")
+    with pytest.raises(NotStoredError):
+        await state.ledger.get("me", batch.id)
+    with pytest.raises(NotStoredError, match="too long"):
+        await begun.complete("late.jsonl", None)
+
+
+async def test_tables_of_another_version_are_refused(state: State) -> None:
+    async with state.database.begin() as connection:
+        await connection.execute(update(versions).values(version=7))
+    state.database._prepared = False  # as at the next start
+    with pytest.raises(BatchSettingError, match="version 7"):
+        await state.database.prepare()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_LOOK_S", 0.05)
+    monkeypatch.setattr(runner, "_SHORTEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(pace, "_LONGEST_PAUSE_S", 0.05)
+
+
+async def test_two_gateways_with_one_database_share_the_lines(
+    http_with: Serve, postgres: PostgresServer, quick: None, client: StandIn
+) -> None:
+    url = postgres.new_database()
+    async with http_with(batch_database=url) as one, http_with(batch_database=url) as other:
+        batch = await created(one, embeddings_of(f"text {number}" for number in range(400)))
+        batch = await over(other, batch)
+        written = await answers(other, batch["output_file_id"])
+        shares = [share_of(await http.get("/metrics")) for http in (one, other)]
+
+    assert batch["request_counts"] == {"total": 400, "completed": 400, "failed": 0}
+    assert [each["custom_id"] for each in written] == [str(number) for number in range(400)]
+    assert sum(shares) == 400
+    assert min(shares) > 0
+
+
+def share_of(exposition: Any) -> float:
+    (found,) = [row for row in exposition.text.splitlines() if 'results_total{result="completed"}' in row]
+    return float(found.split()[-1])
+
+
+async def test_a_gateway_that_is_stopped_leaves_its_lines_to_the_other_at_once(
+    http_with: Serve, postgres: PostgresServer, quick: None, client: StandIn
+) -> None:
+    url, client.gate = postgres.new_database(), asyncio.Event()
+    async with http_with(batch_database=url) as one:
+        batch = await created(one, embeddings_of("abc"))
+        await eventually(client.entered.is_set)
+    client.gate = None
+    async with http_with(batch_database=url) as other:
+        batch = await over(other, batch)
+
+    assert batch["request_counts"]["completed"] == 3
+
+
+async def test_while_the_database_is_away_requests_are_answered_and_batches_go_on_later(
+    http_with: Serve, quick: None, client: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    with PostgresServer() as server:
+        async with http_with(batch_database=server.new_database()) as http:
+            client.gate = asyncio.Event()
+            batch = await created(http, embeddings_of("abc"))
+            await eventually(client.entered.is_set)
+            server.stop()
+            client.gate.set()
+            away = await http.get("/v1/batches")
+            asked = await http.post("/v1/embeddings", json={"model": "letters", "input": "a"})
+            server.start()
+            batch = await over(http, batch) if await back(http, batch) else batch
+
+    assert (away.status_code, away.json()["error"]["code"]) == (503, "storage_unavailable")
+    assert asked.status_code == 200
+    assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    assert PASSWORD not in caplog.text
+
+
+async def test_a_database_that_is_away_at_the_start_is_used_when_it_comes(http_with: Serve, quick: None) -> None:
+    with PostgresServer() as server:
+        url = server.new_database()
+        server.stop()
+        async with http_with(batch_database=url) as http:
+            asked = await http.post("/v1/embeddings", json={"model": "letters", "input": "a"})
+            away = await http.get("/v1/files")
+            server.start()
+
+            async def there() -> bool:
+                return bool((await http.get("/v1/files")).status_code == 200)
+
+            await eventually(there)
+            batch = await over(http, await created(http, embeddings_of("a")))
+
+    assert (asked.status_code, away.status_code, batch["status"]) == (200, 503, "completed")
+
+
+async def back(http: Any, batch: Any) -> bool:
+    async def answers_again() -> bool:
+        return bool((await http.get(f"/v1/batches/{batch['id']}")).status_code == 200)
+
+    await eventually(answers_again)
+    return bool(await fetched(http, batch))
