@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import asdict
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 from conch_client import Client
+from conch_export import browser_plan
 
 from benchmarks import workloads
 from benchmarks.browser.prepared import JINA, PRECISIONS
@@ -119,6 +121,7 @@ def _measured(files: Prepared, row: dict[str, Any], text: str, expected: Any, ur
         "seconds": round(found["seconds"], 2),
         "cosine": float(vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)),
         "largest_difference": float(np.abs(vector - expected).max()),
+        "plan": asdict(browser_plan(files.exports[model])),
     }
 
 

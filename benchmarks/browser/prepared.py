@@ -18,6 +18,7 @@ from benchmarks.true_sizes import checkpoint
 from web import make
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PEER = make.ROOT / "benchmarks" / "browser" / "peer"
@@ -36,11 +37,13 @@ class Prepared:
         repository: model repository with each model in both precisions, as `SHAPE-PRECISION`.
         web: what `conch web` wrote of it, with conch-web; the root of a web server.
         tokenizer_json: of all-MiniLM-L6-v2, whose vocabulary all shapes here have.
+        exports: how each model was exported, by its name.
     """
 
     repository: Path
     web: Path
     tokenizer_json: Path
+    exports: Mapping[str, Options]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -56,21 +59,24 @@ def prepare(folder: Path) -> Prepared:
     folder.mkdir(parents=True, exist_ok=True)
     repository, web = folder / "repository", folder / "web"
     shapes = {"minilm": minilm.NAME, JINA: str(checkpoint.made(JINA, folder / JINA))}
-    names = [f"{shape}-{precision}" for shape in shapes for precision in PRECISIONS]
-    for shape, reference in shapes.items():
-        for precision in PRECISIONS:
-            name = f"{shape}-{precision}"
-            if not (repository / name).exists():
-                chosen = Options(reference, repository, name=name, precision=Precision(precision))
-                export(chosen)
+    exports = {
+        f"{shape}-{precision}": Options(
+            reference, repository, name=f"{shape}-{precision}", precision=Precision(precision)
+        )
+        for shape, reference in shapes.items()
+        for precision in PRECISIONS
+    }
+    for name, options in exports.items():
+        if not (repository / name).exists():
+            export(options)
     if not (web / "conch-web").exists():
-        command = [sys.executable, "-m", "conch", "web", *names, "--repository", repository, "--output", web]
+        command = [sys.executable, "-m", "conch", "web", *exports, "--repository", repository, "--output", web]
         subprocess.run([str(word) for word in command], check=True)
         (web / "index.html").write_text("<!doctype html><title>a page</title>", encoding="utf-8")
     shutil.copytree(make.built(), web / "conch-web", dirs_exist_ok=True)
     if not (web / "transformers").exists():
         _add_peer(folder, web)
-    return Prepared(repository, web, repository / "minilm-int8.tokenizer" / "1" / "tokenizer.json")
+    return Prepared(repository, web, repository / "minilm-int8.tokenizer" / "1" / "tokenizer.json", exports)
 
 
 def versions() -> dict[str, str]:
