@@ -25,7 +25,7 @@ from conch_gateway.errors import RULES
 from conch_server import ServerSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks import curves, replica_table
+from benchmarks import bridge_table, curves, replica_table
 from benchmarks import table as benchmarks
 from benchmarks.browser import table as browser
 from benchmarks.simulation import page as scale
@@ -249,6 +249,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/clients.md": {"errors": errors},
     "docs/export.md": {"architectures": architectures},
     "docs/serving.md": {"compose-variables": deployment.variables},
+    "docs/migration.md": {"measured": bridge_table.block},
     "docs/replicas.md": {"measured": replica_table.block},
     "CONTRIBUTING.md": {"smallest-family": smallest_family},
     "docs/autoscaling.md": {"burst": curves.burst},

@@ -15,6 +15,7 @@ from conch.corpus.embed import embed
 from conch.corpus.rerank import rerank
 from conch.export import export
 from conch.keys import keys
+from conch.migrate.command import migrate
 from conch.models import models
 from conch.plan import plan
 from conch.preload import preload
@@ -24,6 +25,7 @@ from conch.verify import verify
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (models, plan, export, verify, preload, bundle, unbundle, web, serve, embed, rerank, bench):
     app.command()(command)
+app.add_typer(migrate, name="migrate")
 app.add_typer(keys, name="keys")
 
 

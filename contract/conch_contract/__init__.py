@@ -16,16 +16,18 @@ from conch_contract.names import (
     HEADS,
     INNER_NAMES,
     TOKENIZER,
+    bridge_name,
     derived_name,
     encoder_name,
     head_name,
+    is_bridge_name,
     queries_name,
     tokenizer_name,
 )
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
 from conch_contract.prompts import prompt_length
 from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
-from conch_contract.space import check_space, space_of
+from conch_contract.space import APPROXIMATELY, approximated_space_of, check_space, space_of
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -42,6 +44,7 @@ from conch_contract.web import (
 )
 
 __all__ = [
+    "APPROXIMATELY",
     "DERIVED",
     "ENCODER",
     "FORMAT",
@@ -73,10 +76,13 @@ __all__ = [
     "Truncate",
     "WebFile",
     "WebModel",
+    "approximated_space_of",
+    "bridge_name",
     "check_space",
     "derived_name",
     "encoder_name",
     "head_name",
+    "is_bridge_name",
     "is_pair_template",
     "label_scores",
     "longest_first",

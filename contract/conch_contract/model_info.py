@@ -30,7 +30,7 @@ _REQUIRED = ("tokenizer", "tokenizer_sha256")
 _TEXTS = ("architecture", "precision", "description", "source", "revision", "weights_sha256")
 _OPTIONAL = (
     *("base", "checkpoint_sha256", "code_sha256", "adapter", "pooling", "similarity"),
-    *("pair_template", "default_instruction", "query_model"),
+    *("pair_template", "default_instruction", "query_model", "bridge_sha256", "bridges_to"),
 )
 _WITH_DIMENSION = (Task.EMBEDDING, Task.LATE_CHUNKING, Task.MULTI_VECTOR, Task.SPARSE)
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "chunk_ends"})
@@ -85,6 +85,9 @@ class ModelInfo:
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
         query_model: Name of the Triton model that answers queries, texts with the prompt ``query``, without the
             encoder; it takes their token ids without special ones. None where the model itself answers all texts.
+        bridge_sha256: SHA-256 of the learned map that its vectors pass last; None where they pass none.
+        bridges_to: ``space_id`` of the space that this map leads to. The model's vectors approximate those of that
+            space, and are not in it. None without a map.
         instances: How many instances of its encoder the server runs; None where it does not say. Does not count when
             two are compared.
     """
@@ -125,6 +128,8 @@ class ModelInfo:
     activation: Activation | None = None
     interaction: Interaction | None = None
     query_model: str | None = None
+    bridge_sha256: str | None = None
+    bridges_to: str | None = None
     # How a server runs the model, and not what the model is: servers of one fleet may differ in it.
     instances: int | None = field(default=None, compare=False, repr=False)
 
@@ -133,8 +138,9 @@ class ModelInfo:
         """The space of its vectors as they are served, 16 hexadecimal digits: a name for vectors that can be compared.
 
         It is the hash of all that gives vectors their meaning: the checkpoint's weights and settings, its tokenizer,
-        what was merged into it, pooling, normalisation, prompts, and the dimension. It does not depend on the model's
-        name, nor on the precision, which moves vectors a little within one space; that is stated beside it.
+        what was merged into it, pooling, normalisation, prompts, a bridge's map, and the dimension. It does not depend
+        on the model's name, nor on the precision, which moves vectors a little within one space; that is stated beside
+        it.
 
         None for models without vectors, and for those whose export or upstream does not say what they were made from.
         The rule never changes for vectors that stay the same: indexes are recorded under it.
@@ -157,6 +163,8 @@ class ModelInfo:
             "interaction": self.interaction.to_parameter() if self.interaction else "",
             "dimension": self.dimension,
         }
+        if self.bridge_sha256 is not None:  # not an empty entry for all others, whose ids would change
+            meaning["bridge"] = self.bridge_sha256
         text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
 

@@ -2,7 +2,7 @@
 
 A public model ``NAME`` runs ``NAME.encoder`` and a head such as ``NAME.pooling``; ``NAME.tokenizer`` serves its
 tokenizer.json. Where queries need no encoder, ``NAME.queries`` looks them up. What else its encoder can answer is
-public under a name of its own, such as ``NAME-maxsim``.
+public under a name of its own, such as ``NAME-maxsim``, or ``NAME-as-OTHER`` for a bridge to the vectors of ``OTHER``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ DERIVED: Mapping[Task, str] = MappingProxyType(
 )
 """What a derived model is called, after the name of its base and a hyphen, by its task."""
 
+_BRIDGE = "{}-as-"
+
 INNER_NAMES = frozenset({ENCODER, TOKENIZER, QUERIES, *HEADS.values()})
 """What stands after a public model's name, and a dot, in the names of the models behind it."""
 
@@ -69,3 +71,13 @@ def head_name(model: str, task: Task) -> str:
 def derived_name(base: str, task: Task) -> str:
     """The public model of this task that shares the encoder of ``base``."""
     return f"{base}-{DERIVED[task]}"
+
+
+def bridge_name(base: str, target: str) -> str:
+    """The public model that maps the vectors of ``base`` into the space of ``target``."""
+    return _BRIDGE.format(base) + target
+
+
+def is_bridge_name(name: str, base: str) -> bool:
+    """Whether a public model of this name would be a bridge of ``base``."""
+    return name.startswith(_BRIDGE.format(base))

@@ -40,6 +40,12 @@ class Panel:
     most: float | None = None
 
 
+def _mean(histogram: str) -> str:
+    """The mean of what was observed lately, by model and shadow."""
+    total, count = (f"sum by (model, shadow) (rate({histogram}_{of}{OF_MODEL}[{RATE}]))" for of in ("sum", "count"))
+    return f"{total} / {count}"
+
+
 ROWS: Mapping[str, tuple[Panel, ...]] = {
     "Requests": (
         Panel(
@@ -178,6 +184,33 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             {"{{model}} {{instance}}": f"conch_gateway_canary_cosine{OF_MODEL}"},
             "Cosine of a known text's vector with the one that its authors' library computed.",
             most=1,
+        ),
+    ),
+    "Shadow traffic": (
+        Panel(
+            "Agreement",
+            "percentunit",
+            {
+                "{{model}} and {{shadow}}": _mean("conch_gateway_shadow_agreement"),
+                "correlation of {{model}} and {{shadow}}": _mean("conch_gateway_shadow_correlation"),
+            },
+            "Of nearest recent texts in common, and of cosines, between the model that answers and its shadow.",
+            most=1,
+        ),
+        Panel(
+            "Time",
+            "short",
+            {"{{shadow}} to {{model}}": _mean("conch_gateway_shadow_time_ratio")},
+            "The shadow's time for inference, relative to that of the answer.",
+        ),
+        Panel(
+            "Shadow requests",
+            "reqps",
+            {
+                "{{outcome}} {{shadow}}": "sum by (outcome, shadow) "
+                f"(rate(conch_gateway_shadow_requests_total{OF_MODEL}[{RATE}]))"
+            },
+            "Those that were to go to the shadow as well; many dropped ones mean that there is no time to spare.",
         ),
     ),
     "Processes": (

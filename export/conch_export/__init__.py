@@ -14,6 +14,9 @@ from conch_export.errors import (
     VerificationError,
 )
 from conch_export.inspection import Inspection, inspect
+from conch_export.migration.bridge import LEAST_RECALL, Bridge, fit
+from conch_export.migration.comparison import THRESHOLDS, Comparison, compare
+from conch_export.migration.evaluation import Recalls
 from conch_export.model.description import Description, Overrides, Pooling, Precision, Target
 from conch_export.options import Options, public_name
 from conch_export.pipeline import Exported, check, export, is_complete
@@ -33,11 +36,15 @@ from conch_export.web.folder import Written, has_module, write_web
 __all__ = [
     "CATALOG",
     "DEFAULT",
+    "LEAST_RECALL",
+    "THRESHOLDS",
     "Aim",
+    "Bridge",
     "BrowserPlan",
     "Budget",
     "Bundle",
     "Capacity",
+    "Comparison",
     "Description",
     "Ensemble",
     "Entry",
@@ -53,6 +60,7 @@ __all__ = [
     "Precision",
     "Published",
     "Queue",
+    "Recalls",
     "Source",
     "SourceError",
     "Target",
@@ -65,8 +73,10 @@ __all__ = [
     "browser_plan",
     "capacity",
     "check",
+    "compare",
     "export",
     "exported_from",
+    "fit",
     "has_module",
     "inspect",
     "is_complete",

@@ -25,6 +25,7 @@ from conch_gateway.backends.triton import Triton
 from conch_gateway.batches.computing import Computing
 from conch_gateway.errors import BatchSettingError, GatewayError, RedisSettingError
 from conch_gateway.inference.service import Inference
+from conch_gateway.inference.shadows import Shadows
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
@@ -40,6 +41,7 @@ from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.access_log import log_access
 from conch_gateway.telemetry.metrics import Metrics
 from conch_gateway.telemetry.replicas import ReplicaMetrics
+from conch_gateway.telemetry.shadows import ShadowMetrics
 
 if TYPE_CHECKING:
     from conch_gateway.batches.service import Batches
@@ -74,7 +76,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     ):
         metrics.registry.register(collector)
     arrival, vectors = Arrival(client.is_ready), shared.vectors if shared is not None else None
-    inference = Inference(settings, models, arrival, admission, vectors)
+    shadows = Shadows(models, admission, ShadowMetrics(metrics.registry))
+    inference = Inference(settings, models, arrival, admission, vectors, answered=shadows.consider)
     readiness = Readiness(settings, triton, models, admission)
     keyring, quotas = Keyring(settings), Quotas(shared.buckets if shared is not None else None)
     batches = _batches(settings, inference, keyring, quotas, metrics)
@@ -85,7 +88,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: _running(models, canaries, shared, batches),
+        lifespan=lambda _: _running(models, canaries, shadows, shared, batches),
     )
     _include_dialects(app, Services(settings, inference, models, readiness, metrics, batches))
     app.state.metrics, app.state.keyring = metrics, keyring
@@ -149,12 +152,13 @@ def _batches(
 
 @asynccontextmanager
 async def _running(
-    models: Models, canaries: Canaries, shared: Shared | None, batches: Batches | None
+    models: Models, canaries: Canaries, shadows: Shadows, shared: Shared | None, batches: Batches | None
 ) -> AsyncIterator[None]:
     async with (
         nullcontext() if shared is None else shared.connected(),
         models.served(),
         canaries.running(),
+        shadows.running(),
         nullcontext() if batches is None else batches.running(),
     ):
         yield

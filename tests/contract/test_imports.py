@@ -56,16 +56,18 @@ def test_nothing_that_serves_imports_a_training_framework(package: str) -> None:
         assert not imported(module) & {"torch", "transformers", "optimum", "sentence_transformers"}, module
 
 
-def test_only_what_graphs_are_compared_with_or_a_checkpoint_brings_needs_torch() -> None:
+def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoint_brings_needs_torch() -> None:
     found = {module.name for module in modules("conch_export") if imported(module) & {"torch", "transformers"}}
     assert found == {
         "architecture.py",
         "dense.py",
+        "learning.py",
         "libraries.py",
         "model2vec.py",
         "plain.py",
         "reference.py",
         "remote_code.py",
+        "residual.py",
         "tokenizer.py",
     }
 

@@ -72,7 +72,8 @@ def serving(
         "\n".join(
             f'[parrot-{status}]\nurl = "{parrot}/{status}"\nmodel = "m"\napi_key_env = "THEIR_KEY"\nretries = 0'
             for status in (200, 400, 401, 429, 500)
-        ),
+        )
+        + '\n[search]\nmodel = "all-minilm-l6-v2"\nshadow = "parrot-200"\nshadow_share = 1.0\n',
         encoding="utf-8",
     )
     settings = {
@@ -153,6 +154,7 @@ def _post(http: httpx.Client, key: str, body: object, path: str = "/v1/embedding
 
 def _all_that_goes_wrong(http: httpx.Client, key: str) -> Iterator[int]:
     yield _post(http, key, {"input": TEXT})
+    yield _post(http, key, {"input": TEXT, "model": "search"})
     yield _post(http, key, {"query": TEXT, "documents": [TEXT, TEXT]}, "/v1/rerank")
     yield _post(http, key, {"inputs": TEXT}, "/tokenize")
     yield _post(http, GUESS, {"input": TEXT})

@@ -81,7 +81,8 @@ class AsyncClient(AsyncModels):
             truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
             normalize: Vectors of length 1; False only for models that were exported without normalisation.
             expect_space: ``space_id`` of the model that made the vectors which these will be compared with; it is held
-                against what the client knows of the server, which is at most 10 s old.
+                against what the client knows of the server, which is at most 10 s old. ``~`` before it also takes the
+                vectors of a bridge into that space (``ModelInfo.bridges_to``).
             timeout_s: Seconds for this call.
             request_id: Name of the requests in Triton's logs and traces.
 

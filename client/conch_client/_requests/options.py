@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, check_space, space_of
+from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, approximated_space_of, check_space, space_of
 
 from conch_client._errors import Item
 from conch_client._inputs import Inputs, check_count, check_truncate
@@ -125,7 +125,10 @@ class VectorOptions:
 
     def check(self, model: ModelInfo) -> None:
         """Raises InvalidInputError for vectors that this model cannot give, SpaceError for those of another space."""
-        check_space(self.expect_space, space_of(model, self.dimensions, normalize=self.normalize), model.name)
+        actual, approximated = (
+            space(model, self.dimensions, normalize=self.normalize) for space in (space_of, approximated_space_of)
+        )
+        check_space(self.expect_space, actual, model.name, approximated)
         if model.normalized and not self.normalize:
             raise InvalidInputError(
                 f"{model.name} is served with normalisation built in; for raw vectors export it with --no-normalize"

@@ -59,7 +59,18 @@ class LogOdds:
     labels: int
 
 
-HeadLayer = Dense | Norm | Unit | LogOdds
+@dataclass(frozen=True)
+class Sum:
+    """The sum of what several stacks of layers give for the same vector.
+
+    Attributes:
+        branches: the stacks, which give vectors of one length.
+    """
+
+    branches: tuple[tuple[HeadLayer, ...], ...]
+
+
+HeadLayer = Dense | Norm | Unit | LogOdds | Sum
 """A layer of a head; `Norm` is a layer norm."""
 
 

@@ -161,14 +161,14 @@ def _inputs(repository: Path, name: str) -> tuple[set[str], set[str]]:
 
 
 def _report(repository: Path, name: str) -> dict[str, Any]:
-    report = read_report(repository, name)
-    if report is not None:
+    is_there = (repository / name / "config.pbtxt").exists()
+    if is_there and (base := read_config(repository, name).parameters["base"].string_value):
+        raise SourceError(f"{name} is derived from {base}: name that instead, which stands for both")
+    if (report := read_report(repository, name)) is not None:
         return report
-    if not (repository / name / "config.pbtxt").exists():
+    if not is_there:
         msg = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
         raise SourceError(msg)
-    if base := read_config(repository, name).parameters["base"].string_value:
-        raise SourceError(f"{name} is derived from {base}: name that instead, which stands for both")
     msg = f"{name} is damaged, files that its report states are missing or of another size: export it again"
     raise SourceError(msg)
 

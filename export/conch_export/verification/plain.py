@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from conch_export.model.description import Pooling
-from conch_export.model.heads import LogOdds, Pooled, Unit
+from conch_export.model.heads import LogOdds, Pooled, Sum, Unit
 from conch_export.model.network import Activation, Experts, Norm, with_arrays
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def through(layers: Sequence[HeadLayer], x: torch.Tensor) -> torch.Tensor:
             x = _normed(layer, x)
         elif isinstance(layer, LogOdds):
             x = log_odds(x, layer.label)
+        elif isinstance(layer, Sum):
+            x = torch.stack([through(branch, x) for branch in layer.branches]).sum(0)
         else:
             activated = _ACTIVATIONS[layer.activation](_linear(layer.linear, x))
             x = activated if layer.residual is None else activated + _linear(layer.residual, x)

@@ -27,6 +27,7 @@ _FACTS = (
     "max_length",
     "pooling",
     "space_id",
+    "bridges_to",
     "normalized",
     "prompts",
     "default_prompt_name",
@@ -63,6 +64,7 @@ class ModelEntry(CohereEntry):
     dimension: int | None = None
     pooling: str | None = None
     space_id: str | None = None
+    bridges_to: str | None = None
     precision: str
     source: str
     revision: str

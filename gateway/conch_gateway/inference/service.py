@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from conch_client import InvalidInputError, ModelInfo, ModelReplacedError, Ranked, SparseVector, UnavailableError
-from conch_contract import Task, check_space, space_of
+from conch_contract import Task, approximated_space_of, check_space, space_of
 
 from conch_gateway.backends.backend import Backend
 from conch_gateway.concurrency import all_of
@@ -74,13 +74,17 @@ class Inference:
         arrival: Arrival,
         admission: Admission,
         shared: SharedVectors | None,
+        *,
+        answered: Callable[[EmbeddingJob, Vectors, Usage], None],
     ) -> None:
+        """`answered` is called with each embedding job that somebody waited for, its vectors and what they took."""
         self._max_inputs = settings.max_inputs
         self._truncate = settings.truncate
         self._triton_wait_s = settings.triton_wait_s
         self._models = models
         self._arrival = arrival
         self._admission = admission
+        self._answered = answered
         self._cache = VectorCache(settings.cache_mb * 2**20, shared)
 
     async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
@@ -95,7 +99,10 @@ class Inference:
                 job, source, lambda part: backend.embed(info, part, reservation), anywhere=backend.edition is None
             )
 
-        return await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute, vectors=job)
+        result = await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute, vectors=job)
+        if not context.background:
+            self._answered(job, result.given, result.usage)
+        return result
 
     async def embed_chunks(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return float32 [texts, dimension] of the chunks of one document, of the model derived from the named one."""
@@ -278,8 +285,9 @@ def _space(model: Served, context: RequestContext, job: EmbeddingJob | None) -> 
     # Vectors of tokens keep their lengths where a request does not say.
     normalize = job.normalize is True if model.info.task is Task.MULTI_VECTOR else job.normalize is not False
     space_id = space_of(model.info, job.dimensions, normalize=normalize)
+    approximated = approximated_space_of(model.info, job.dimensions, normalize=normalize)
     for expected in (context.expect_space, job.expect_space):
-        check_space(expected, space_id, repr(model.asked))
+        check_space(expected, space_id, repr(model.asked), approximated)
     return space_id
 
 

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from conch_client import AsyncClient, DeadlineExceededError, ModelInfo, ModelNotFoundError, UnavailableError
-from conch_contract import DERIVED, derived_name, tokenizer_name
+from conch_contract import DERIVED, INNER_NAMES, derived_name, is_bridge_name, tokenizer_name
 
 from conch_gateway.background import repeat, start
 from conch_gateway.errors import LoadingError
@@ -254,12 +254,20 @@ class Loader:
 
         The tokenizer comes after the others: should a new encoder not load, the old one still has its own tokenizer.
         """
-        public = [f"{model.name}{suffix}" for suffix in _DERIVED]
+        bridges = sorted(name for name in self._names if _is_bridge(name, model.name) and self._root(name) is model)
+        public = [*(f"{model.name}{suffix}" for suffix in _DERIVED), *bridges]
         inner = [name for name in self._names if name.rpartition(".")[0] in public and self._root(name) is None]
         inner.sort(key=lambda name: (name.endswith(_TOKENIZER), name))
         return [*inner, *(name for name in public if name in self._names)]
 
     def _root(self, name: str) -> LocalModel | None:
         """Return the model that has this public name, or from which the one that has it was derived."""
-        candidates = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
+        derived_from = (name.removesuffix(suffix) for suffix in _DERIVED if name.endswith(suffix))
+        # The longest first: of `a-as-b` and `a`, the former has the bridge `a-as-b-as-c`.
+        bridged_from = (each for each in sorted(self._models, key=len, reverse=True) if _is_bridge(name, each))
+        candidates = (*derived_from, *bridged_from)
         return next((self._models[candidate] for candidate in candidates if candidate in self._models), None)
+
+
+def _is_bridge(name: str, base: str) -> bool:
+    return is_bridge_name(name, base) and name.rpartition(".")[2] not in INNER_NAMES

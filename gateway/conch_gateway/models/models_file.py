@@ -5,6 +5,11 @@ A TOML table per public name. Which keys it has says which of three things the n
     [code-search]                       # another name of a model
     model = "all-minilm-l6-v2"
 
+    [search]                            # the same; a share of what it answers is embedded by another model too
+    model = "all-minilm-l6-v2"
+    shadow = "bge-small-en"
+    shadow_share = 0.05
+
     [bge-large-en]                      # a model of the repository that is not loaded at the start
     load = "lazy"
 
@@ -22,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conch_gateway.errors import ModelsFileError
 from conch_gateway.operators_file import read_operators_file
@@ -41,9 +46,25 @@ class _OwnTable(BaseModel):
 
 
 class AliasTable(_OwnTable):
-    """Another name of a model of the repository or of a backend."""
+    """Another name of a model of the repository or of a backend.
+
+    Attributes:
+        model: that it stands for.
+        shadow: model that embeds a share of the requests as well, after they were answered; None for none.
+        shadow_share: of the requests.
+    """
 
     model: _Name
+    shadow: _Name | None = None
+    shadow_share: float = Field(0.01, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _a_model_to_share_with(self) -> AliasTable:
+        if self.shadow is None and "shadow_share" in self.model_fields_set:
+            raise ValueError("shadow_share without shadow; name the model that a share of the requests also goes to")
+        if self.shadow == self.model:
+            raise ValueError("shadow is the model itself; name another one")
+        return self
 
 
 class LocalTable(_OwnTable):
@@ -105,6 +126,8 @@ def _sorted_out(tables: dict[str, Any], backends: Mapping[str, type[BaseModel]])
     for name, alias in found.aliases.items():
         if alias.model in found.aliases:
             raise ValueError(f"[{name}] is an alias of an alias; name the model that {alias.model} stands for")
+        if alias.shadow in found.aliases:
+            raise ValueError(f"[{name}] shadow is an alias; name the model that {alias.shadow} stands for")
     return found
 
 

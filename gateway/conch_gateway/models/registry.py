@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from conch_client import ModelInfo, ModelNotFoundError, Replica
 from conch_contract import Task
@@ -40,6 +41,13 @@ class Served:
     name: str
     asked: str
     backend: Backend
+
+
+class Shadow(NamedTuple):
+    """A model that also gets a share of the requests for another one."""
+
+    model: str
+    share: float
 
 
 class Models:
@@ -127,6 +135,12 @@ class Models:
     def aliases(self) -> dict[str, str]:
         """What each alias stands for."""
         return {name: table.model for name, table in self._file.aliases.items()}
+
+    def shadow_of(self, asked: str | None) -> Shadow | None:
+        """Return the model that a share of the requests for this name also goes to; without a name, for the default."""
+        name = asked or self._settings.embedding_model or ""
+        table = self._file.aliases.get(name) or self._file.aliases.get(name.removesuffix(LATEST))
+        return Shadow(table.shadow, table.shadow_share) if table is not None and table.shadow is not None else None
 
     @property
     def others(self) -> list[str]:

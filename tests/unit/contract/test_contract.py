@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conch_contract import DescriptionError, Interaction, InvalidInputError, ModelInfo, Task
+from conch_contract import (
+    DescriptionError,
+    Interaction,
+    InvalidInputError,
+    ModelInfo,
+    Task,
+    bridge_name,
+    is_bridge_name,
+)
 
 RULES = Interaction(1, 2, 32, 180, augmentation=103, attends_to_augmentation=False, skip_list=(5, 6))
 EMBEDDING = ModelInfo(
@@ -30,6 +38,13 @@ EMBEDDING = ModelInfo(
 )
 OTHERS: dict[str, dict[str, Any]] = {
     "derived": {"task": Task.SPARSE, "base": "letters", "dimension": 30522},
+    "bridge": {
+        "task": Task.EMBEDDING,
+        "base": "letters",
+        "dimension": 4,
+        "bridge_sha256": "1" * 64,
+        "bridges_to": "0123456789abcdef",
+    },
     "multi-vector": {"task": Task.MULTI_VECTOR, "interaction": RULES, "dimension": 128, "normalized": True},
     "late-interaction": {"task": Task.LATE_INTERACTION, "interaction": RULES},
     "cross-encoder": {"task": Task.CROSS_ENCODER, "pair_template": "<{query}|{document}>", "code_sha256": "1" * 64},
@@ -118,3 +133,10 @@ def test_queries_are_augmented_and_documents_compared_without_the_skip_list() ->
     query, document = rules.row([101, 9, 102], query=True), rules.row([101, 5, 9, 102], query=False)
     assert (query, rules.masked(query)) == ([101, 1, 9, 102, 103, 103], 2)
     assert (document, rules.masked(document)) == ([101, 2, 5, 9, 102], 0)
+
+
+def test_a_bridge_is_known_by_its_name() -> None:
+    assert bridge_name("new", "old") == "new-as-old"
+    assert is_bridge_name("new-as-old", "new")
+    assert not is_bridge_name("new-as-old", "new-as")
+    assert not is_bridge_name("news-as-old", "new")

@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conch_contract import Interaction, ModelInfo, SpaceError, Task, check_space, space_of
+from conch_contract import (
+    Interaction,
+    ModelInfo,
+    SpaceError,
+    Task,
+    approximated_space_of,
+    check_space,
+    space_of,
+)
 
 from tests.unit.contract.test_contract import EMBEDDING
 
@@ -48,6 +56,8 @@ CHANGES: list[dict[str, Any]] = [
     {"task": Task.MULTI_VECTOR},
     {"task": Task.MULTI_VECTOR, "interaction": RULES},
     {"task": Task.SPARSE},
+    {"bridge_sha256": "3" * 64, "bridges_to": "0123456789abcdef"},
+    {"bridge_sha256": "4" * 64, "bridges_to": "0123456789abcdef"},
 ]
 
 
@@ -77,3 +87,22 @@ def test_another_space_than_expected_is_refused() -> None:
         check_space("a", "b", "letters")
     with pytest.raises(SpaceError, match="letters states no vector space"):
         check_space("a", None, "letters")
+
+
+def test_a_bridge_names_the_space_that_it_approximates_as_a_call_changes_it() -> None:
+    bridge = replace(MODEL, bridge_sha256="3" * 64, bridges_to="0123456789abcdef", normalized=False)
+    assert approximated_space_of(MODEL) is None
+    assert approximated_space_of(bridge, normalize=False) == "0123456789abcdef"
+    assert approximated_space_of(bridge, 4) == "0123456789abcdef/4/unit"
+
+
+def test_a_bridge_answers_only_who_accepts_an_approximation() -> None:
+    check_space("own", "own", "a-as-b", "old")
+    check_space("~old", "own", "a-as-b", "old")
+    check_space("~own", "own", "a-as-b")  # what is exact is approximate too, so that one request serves throughout
+    with pytest.raises(SpaceError, match="a learned map brings close to that one; expect '~old'"):
+        check_space("old", "own", "a-as-b", "old")
+    with pytest.raises(SpaceError, match="'~other', and a-as-b answers in the vector space 'own'"):
+        check_space("~other", "own", "a-as-b", "old")
+    with pytest.raises(SpaceError, match="states no vector space"):
+        check_space("~old", None, "letters")

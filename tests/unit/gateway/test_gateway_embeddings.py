@@ -287,3 +287,22 @@ async def test_the_space_may_be_expected_in_the_body(http: httpx.AsyncClient, cl
     answer = await http.post(URL, json={"input": "a", "expect_space": "0123456789abcdef"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "space_mismatch")
     assert "answers in the vector space" in answer.json()["error"]["message"]
+
+
+async def test_a_bridge_answers_those_who_accept_vectors_close_to_the_space(
+    http: httpx.AsyncClient, client: StandIn
+) -> None:
+    bridge = {"checkpoint_sha256": CHECKPOINT, "bridge_sha256": "3" * 64, "bridges_to": "0123456789abcdef"}
+    client.served.append(model_info("letters-as-runes", "embedding", base="letters", **bridge))
+    listed = (await http.get("/v1/models/letters-as-runes")).json()
+    assert (listed["base"], listed["bridges_to"]) == ("letters", "0123456789abcdef")
+
+    body = {"model": "letters-as-runes", "input": "a"}
+    refused = await http.post(URL, json=body, headers={"x-conch-expect-space": "0123456789abcdef"})
+    assert refused.status_code == 409
+    assert "'~0123456789abcdef'" in refused.json()["error"]["message"]
+    assert not client.embedded
+
+    answered = await http.post(URL, json={**body, "expect_space": "~0123456789abcdef"})
+    assert answered.status_code == 200
+    assert answered.json()["space_id"] == listed["space_id"] != "0123456789abcdef"  # its own, as it is no other

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.model.heads import LogOdds, Unit
+from conch_export.model.heads import LogOdds, Sum, Unit
 from conch_export.model.network import Norm
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.graph import Graph
@@ -133,10 +134,10 @@ class Frame:
         return Graph.of(self.g, name, self._inputs, outputs)
 
 
-def through(g: GraphBuilder, x: str, layers: Sequence[HeadLayer]) -> str:
-    """FP32 [n, width] through layers that treat every vector by itself."""
+def through(g: GraphBuilder, x: str, layers: Sequence[HeadLayer], name: str = "layer") -> str:
+    """FP32 [n, width] through layers that treat every vector by itself; their weights' names begin with `name`."""
     for index, layer in enumerate(layers):
-        x = _layer(g, f"layer.{index}", layer, x)
+        x = _layer(g, f"{name}.{index}", layer, x)
     return x
 
 
@@ -145,6 +146,9 @@ def _layer(g: GraphBuilder, name: str, layer: HeadLayer, x: str) -> str:
         return g.node("LpNormalization", x, axis=1, p=2)
     if isinstance(layer, LogOdds):
         return _log_odds(g, layer, x)
+    if isinstance(layer, Sum):
+        parts = (through(g, x, branch, f"{name}.{index}") for index, branch in enumerate(layer.branches))
+        return reduce(lambda total, part: g.node("Add", total, part), parts)
     weights = layer if isinstance(layer, Norm) else layer.linear
     bias = [] if weights.bias is None else [g.constant(weights.bias, f"{name}.bias")]
     if isinstance(layer, Norm):

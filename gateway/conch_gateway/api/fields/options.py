@@ -228,7 +228,8 @@ class SpaceOptions(RequestBody):
 
     expect_space: str | None = optional(
         "`space_id` of a model: the answer is in this vector space, and repeats it, or the request is refused with "
-        "409. The header x-conch-expect-space says the same in every dialect.",
+        "409. ~ before it also takes a bridge into that space. The header x-conch-expect-space says the same in every "
+        "dialect.",
         max_length=64,
     )
 

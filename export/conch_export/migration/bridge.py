@@ -1,0 +1,230 @@
+"""A bridge: a public model of a new model's encoder whose vectors can search the index of an old one, roughly.
+
+It is learned from texts that both models embed, measured on texts that it has not met, and published beside the new
+model. It has a vector space of its own: nobody takes its vectors for the old model's who has not said so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from conch_contract import REPORT, Task, bridge_name, head_name
+
+from conch_export.errors import UnsupportedError, VerificationError
+from conch_export.migration.comparison import distinct
+from conch_export.migration.evaluation import Pairs, Recalls
+from conch_export.migration.head import bridge_graph, bridge_info, bridge_models
+from conch_export.migration.in_process import InProcess
+from conch_export.progress import silent
+from conch_export.triton.configuration import save
+from conch_export.triton.publish import staged
+from conch_export.triton.published import refuse_misfits
+from conch_export.triton.repository import graph_path, refuse_taken
+from conch_export.verification.standards import MAX_DIFFERENCE_FP32, MAX_MERGED_DIFFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from conch_contract import ModelInfo
+
+    from conch_export.migration.neighbours import Floats
+    from conch_export.model.heads import HeadLayer
+    from conch_export.progress import Progress
+
+FEWEST_TEXTS = 200
+LEAST_RECALL = 0.5
+_MERGED_TEXTS = 16
+_PACKAGES = ("conch", "numpy", "onnx", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A published bridge.
+
+    Attributes:
+        name: of the public model.
+        new: the model that it is derived from.
+        old: the model whose index it searches.
+        new_prompt: name of the prompt before its texts; empty for none.
+        old_prompt: the same of the old model, as the index was searched with.
+        space_id: of its own vectors.
+        bridges_to: of the old model's.
+        method: that was chosen.
+        validation: recall@10 of every method, by which it was.
+        texts: for fitting, choosing and measuring together.
+        texts_sha256: of these.
+        held_out: what was measured.
+        max_difference: of a number of the graphs' vectors to the map as PyTorch computes it, for vectors of length 1.
+    """
+
+    name: str
+    new: str
+    old: str
+    new_prompt: str
+    old_prompt: str
+    space_id: str | None
+    bridges_to: str | None
+    method: str
+    validation: Mapping[str, float]
+    texts: int
+    texts_sha256: str
+    held_out: Recalls
+    max_difference: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def fit(
+    new: str,
+    old: str,
+    repository: Path,
+    texts: Sequence[str],
+    progress: Progress = silent,
+    *,
+    new_prompt: str | None = None,
+    old_prompt: str | None = None,
+    least_recall: float = LEAST_RECALL,
+) -> Bridge:
+    """Learn a bridge from a published model to another, and publish it as `NEW-as-OLD`.
+
+    Args:
+        new: name of the public model that queries are embedded with from now on.
+        old: name of the one that the index was made with.
+        repository: Triton's model repository, which has both.
+        texts: like those that will be searched for; equal ones count once.
+        progress: told about every step, and how far it is.
+        new_prompt: name of a prompt of the new model, which the bridge has then; None for its default, "" for none.
+        old_prompt: the same of the old one, as its index is searched with.
+        least_recall: share of the old model's neighbours that held-out texts have to find.
+
+    Raises:
+        UnsupportedError: no bridge is needed, or none can be made of these models or texts.
+        SourceError: a model is not in the repository, or damaged.
+        VerificationError: the graphs do not compute the map, or too little is found through it; nothing is published.
+        ExportError: another export is at work, or a name is taken.
+    """
+    # Imported late: everything but fitting does without PyTorch, which takes seconds to load.
+    from conch_export.migration.learning import Parts, applied, learned  # noqa: PLC0415
+
+    texts = distinct(texts, FEWEST_TEXTS)
+    models = InProcess(repository, new, new_prompt), InProcess(repository, old, old_prompt)
+    _refuse_unbridgeable(*models)
+    vectors = (model.embed(texts, progress).vectors for model in models)
+    pairs, parts = Pairs(models[0].info, models[1].info, *vectors), Parts.of(len(texts))
+    candidates = learned(pairs, parts, progress)
+    layers, held_out = candidates[0].layers, parts.held_out
+    info = bridge_info(bridge_name(new, old), pairs.new, pairs.old, models[0].prompt_name, layers)
+    with staged(repository) as folder:
+        bridged = models[0].behind(_write(folder, repository, info, layers), info)
+        progress("verifying")
+        found = _verified(bridged, [texts[place] for place in held_out], applied(layers, pairs.x[held_out]))
+        bridge = Bridge(
+            name=info.name,
+            new=new,
+            old=old,
+            new_prompt=models[0].prompt_name,
+            old_prompt=models[1].prompt_name,
+            space_id=info.space_id,
+            bridges_to=info.bridges_to,
+            method=candidates[0].method,
+            validation={each.method: each.recall_at_10 for each in candidates},
+            texts=len(texts),
+            texts_sha256=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+            held_out=Recalls.of(pairs, held_out, found.vectors),
+            max_difference=found.max_difference,
+        )
+        _judge(bridge, least_recall)
+        report = json.dumps(_report(bridge, info, folder), indent=2)
+        (folder / info.name / REPORT).write_text(report + "\n", encoding="utf-8")
+        progress("publishing")
+    return bridge
+
+
+def _refuse_unbridgeable(new: InProcess, old: InProcess) -> None:
+    for model in (new, old):
+        if model.info.base is not None:
+            raise UnsupportedError(f"{model.info.name} is derived from {model.info.base}: name an exported model")
+    if not new.has_head:
+        raise UnsupportedError(f"{new.info.name} is looked up from a table, with no head that a map could be added to")
+    if old.info.space_id is None:
+        raise UnsupportedError(f"{old.info.name} states no vector space, as older exports do not: export it again")
+    if new.info.space_id == old.info.space_id:
+        msg = (
+            f"{new.info.name} and {old.info.name} answer in the same vector space, {old.info.space_id}: search the "
+            "index with the new model as it is (`conch migrate compare` shows how far their precisions agree)"
+        )
+        raise UnsupportedError(msg)
+
+
+def _write(folder: Path, repository: Path, info: ModelInfo, layers: Sequence[HeadLayer]) -> Path:
+    """Write the bridge's Triton models into a folder; returns the graph of its head."""
+    configs = bridge_models(repository, info)
+    save(configs, folder)
+    refuse_taken(repository, folder)
+    head = graph_path(folder, head_name(info.name, Task.EMBEDDING))
+    bridge_graph(repository, info, layers).save(head.parent)
+    refuse_misfits(folder, configs)
+    return head
+
+
+@dataclass(frozen=True)
+class _Verified:
+    vectors: Floats
+    max_difference: float
+
+
+def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> _Verified:
+    """What the graphs answer to texts.
+
+    Raises:
+        VerificationError: it is not what the map makes of the new model's vectors, or merging texts changes it.
+    """
+    vectors = bridged.embed(texts).vectors
+    length = max(float(np.linalg.norm(expected, axis=1).mean()), 1e-30)
+    difference = float(np.abs(vectors - expected).max()) / length
+    alone = bridged.alone(texts[:_MERGED_TEXTS])
+    merged = float(np.abs(vectors[:_MERGED_TEXTS] - alone).max()) / length
+    # So written that a NaN passes neither.
+    if difference <= MAX_DIFFERENCE_FP32 and merged <= MAX_MERGED_DIFFERENCE:
+        return _Verified(vectors, difference)
+    msg = (
+        f"{bridged.info.name} is not published: its graph differs from the map that was learned by {difference:.1e}, "
+        f"and merging texts changes vectors by {merged:.1e}; report this with the versions of onnxruntime and torch"
+    )
+    raise VerificationError(msg)
+
+
+def _judge(bridge: Bridge, least: float) -> None:
+    found = bridge.held_out.bridged
+    if not found >= least:
+        msg = (
+            f"{bridge.name} is not published: through it texts find {found:.0%} of the old model's ten nearest "
+            f"neighbours, and at least {least:.0%} are asked for (--least-recall); give more texts, like those that "
+            "are searched for, or embed the index anew before you switch"
+        )
+        raise VerificationError(msg)
+
+
+def _report(bridge: Bridge, info: ModelInfo, folder: Path) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "name": info.name,
+        "task": info.task.value,
+        "precision": info.precision,
+        "source": info.source,
+        "revision": info.revision,
+        "weights_sha256": info.weights_sha256,
+        "bridge_sha256": info.bridge_sha256,
+        "bridge": bridge.as_dict(),
+        "versions": {"python": platform.python_version(), **versions},
+        "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("1/*"))},
+    }

@@ -1,0 +1,60 @@
+"""Exact nearest neighbours, and how far two lists of them agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from conch_contract import ModelInfo
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Places = NDArray[np.int64]
+
+NEIGHBOURS = 10
+_BLOCK = 512
+
+
+def compared(vectors: Floats, info: ModelInfo) -> Floats:
+    """Vectors whose products are the scores of a model: of length 1, unless its authors compare raw ones by them."""
+    if info.normalized or info.similarity == "dot":
+        return vectors
+    return units(vectors)
+
+
+def units(vectors: Floats) -> Floats:
+    """The vectors with length 1; those of length 0 stay."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
+
+
+def nearest(queries: Floats, index: Floats, own: Places | None = None, count: int = NEIGHBOURS) -> Places:
+    """The places of the entries with the largest products, best first: int64 [queries, count].
+
+    Args:
+        queries: float32 [queries, dimension].
+        index: float32 [entries, dimension], more than `count`.
+        own: the entry that each query is, which is left out; None where they are not in the index.
+        count: how many.
+    """
+    found: list[Places] = []
+    for begin in range(0, len(queries), _BLOCK):
+        scores = queries[begin : begin + _BLOCK] @ index.T
+        rows = np.arange(len(scores))[:, None]
+        if own is not None:
+            scores[rows[:, 0], own[begin : begin + _BLOCK]] = -np.inf
+        best: Places = np.argpartition(scores, -count, axis=1)[:, -count:]
+        found.append(best[rows, np.argsort(-scores[rows, best], axis=1, kind="stable")])
+    return np.concatenate(found)
+
+
+def recall(found: Places, wanted: Places) -> float:
+    """The mean share of the wanted entries that were found, both int64 [queries, count]."""
+    return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
+
+
+def cosine(found: Floats, wanted: Floats) -> float:
+    """The mean cosine of vectors row by row."""
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    return float(((found * wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).mean())
