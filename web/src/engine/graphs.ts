@@ -24,12 +24,18 @@ export function configure(folder: URL, threads: number): void {
   ort.env.logLevel = "error";
 }
 
+let lastOpened: Promise<unknown> = Promise.resolve();
+
 class Graph {
   protected constructor(protected readonly session: ort.InferenceSession) {}
 
-  protected static async session({ graph, data }: GraphBytes): Promise<ort.InferenceSession> {
+  protected static session({ graph, data }: GraphBytes): Promise<ort.InferenceSession> {
     const externalData = Object.entries(data).map(([path, bytes]) => ({ path, data: bytes }));
-    return ort.InferenceSession.create(graph, { executionProviders: ["wasm"], externalData });
+    const open = () => ort.InferenceSession.create(graph, { executionProviders: ["wasm"], externalData });
+    // One after the other: when onnxruntime has opened a graph, it forgets the files beside every other one.
+    const session = lastOpened.then(open);
+    lastOpened = session.catch(() => undefined);
+    return session;
   }
 
   protected async run(feeds: Record<string, TensorData>, output: string): Promise<Matrix> {
