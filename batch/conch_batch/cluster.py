@@ -23,6 +23,9 @@ _OBJECT_STORE_BYTES = 128 << 20
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
+_ATTEMPTS = 3
+
+
 class Resources(NamedTuple):
     """What a cluster has."""
 
@@ -52,18 +55,28 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
         "_temp_dir": folder,
     }
     try:
-        common: Any = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-        with _silent():
-            ray.init(**({"address": address} if address else started), **common)
+        _connect({"address": address} if address else started, attempts=1 if address else _ATTEMPTS)
         _quieten()
         found = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
-    except (ConnectionError, RuntimeError) as error:
-        raise EngineError(f"Ray cannot be used: {error}") from error
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(arguments: dict[str, Any], attempts: int) -> None:
+    """Ray gives a node up that is not there within 30 s, which a busy machine may take: it is tried again."""
+    import ray  # noqa: PLC0415
+
+    try:
+        with _silent():
+            ray.init(**arguments, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises nothing more special
+        ray.shutdown()
+        if attempts == 1:
+            raise EngineError(f"Ray cannot be used: {error}") from error
+        _connect(arguments, attempts - 1)
 
 
 def _private() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from conch_contract import Task
 
 from conch_batch import cluster
-from conch_batch.engines import graphs
+from conch_batch.engines import opening
 from conch_batch.errors import BatchError, InterruptedRun
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from conch_contract import ModelInfo
 
-    from conch_batch.engines.engine import Model
     from conch_batch.inputs.files import File
     from conch_batch.job import Job
+    from conch_batch.model import Model
 
 _MOST_ROWS = 4096
 _MOST_LARGE_ROWS = 256
@@ -86,7 +86,7 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
         BatchError: see `errors`. What has been published stays, and the next run goes on from there.
     """
     files, store = find(job.inputs), Store(job.output)
-    model = graphs.describe(job)
+    model = opening.describe(job)
     manifest = _manifest(job, files, model, store, watcher)
     present = store.done()
     missing = [number for number in range(len(manifest.plan.shards)) if number not in present]
@@ -100,7 +100,7 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
 
     try:
         if missing:
-            corpus = Corpus(job, files, manifest.plan.schema)
+            corpus = Corpus(job, model, files, manifest.plan.schema)
             _compute(corpus, {number: manifest.plan.shards[number] for number in missing}, workers, on_done)
     except KeyboardInterrupt as error:
         raise InterruptedRun(f"stopped; {len(store.done())} of {len(rows)} shards are in {job.output}") from error
@@ -124,7 +124,7 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
         on_file=watcher.reading,
     )
     check_columns(planned.schema, job.task)
-    with_input(planned.schema, added(job.task, model.info), job.prefix)
+    with_input(planned.schema, added(job.task, model), job.prefix)
     manifest = Manifest(identity, planned)
     store.write_manifest(manifest.to_json())
     return manifest
@@ -151,7 +151,7 @@ def _most_rows(job: Job, info: ModelInfo) -> int:
 def _compute(
     corpus: Corpus, shards: Mapping[int, Sequence[Piece]], workers: Workers, on_done: Callable[[Done], None]
 ) -> None:
-    on_gpu = graphs.is_for_gpu(corpus.job)
+    on_gpu = opening.needs_gpu(corpus.job)
     with cluster.connected(workers.address, workers.cores) as resources:
         there = resources.gpus if on_gpu else resources.cpus // workers.threads
         answers = cluster.spread(
@@ -179,7 +179,7 @@ class Worker:
     def __init__(self, corpus: Corpus, threads: int) -> None:
         # Read when texts are first tokenised: each worker would take all cores for that.
         os.environ["RAYON_NUM_THREADS"] = str(threads)
-        self._shards = Shards(corpus, graphs.Graphs(corpus.job, threads), Store(corpus.job.output))
+        self._shards = Shards(corpus, opening.opened(corpus.job, corpus.model, threads), Store(corpus.job.output))
 
     def __call__(self, row: dict[str, str]) -> dict[str, Any]:
         """Publish the shard of a row `{"item": JSON}`; says what is done, or in `error` why not."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from conch_client import InvalidInputError
 
-from conch_batch.engines.engine import Item, Question
+from conch_batch.engines.engine import Answers, Item, Question
 from conch_batch.errors import EngineError, InputError, RowError
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from conch_batch.engines.engine import Engine
     from conch_batch.inputs.files import File
     from conch_batch.job import Job, Reranking
+    from conch_batch.model import Model
     from conch_batch.outputs.store import Store
     from conch_batch.planning.plan import Piece
 
@@ -32,12 +34,14 @@ class Done(NamedTuple):
         rows: rows of the input that it was made of.
         failed: how many of them are not in it.
         tokens: that were computed, those of repeated rows once.
+        seconds: that it took.
     """
 
     shard: int
     rows: int
     failed: int
     tokens: int
+    seconds: float
 
 
 class Corpus(NamedTuple):
@@ -45,11 +49,13 @@ class Corpus(NamedTuple):
 
     Attributes:
         job: what is computed.
+        model: who computes it.
         files: of the input.
         schema: columns of the input.
     """
 
     job: Job
+    model: Model
     files: Sequence[File]
     schema: pa.Schema
 
@@ -64,7 +70,7 @@ class Shards:
     """
 
     def __init__(self, corpus: Corpus, engine: Engine, store: Store) -> None:
-        self._job, self._files, self._input = corpus
+        self._job, _, self._files, self._input = corpus
         self._engine, self._store = engine, store
         self._schema = with_input(corpus.schema, engine.schema, corpus.job.prefix)
         self._reader = Reader(corpus.job.text_rows)
@@ -75,10 +81,11 @@ class Shards:
         Raises:
             BatchError: its rows cannot be read, answered or written, or one fails and the run is to stop then.
         """
+        began = time.perf_counter()
         table = pa.concat_tables([self._read(piece) for piece in pieces])
         items, failures = items_of(table, self._job.task)
         distinct = list(dict.fromkeys(item for item in items if item is not None))
-        answers, refused = answered(self._engine, distinct)
+        (answers, tokens), refused = answered(self._engine, distinct)
         places = {item: place for place, item in enumerate(item for item in distinct if item not in refused)}
         failures |= {row: refused[item] for row, item in enumerate(items) if item is not None and item in refused}
         if failures and self._job.on_error == "stop":
@@ -89,7 +96,7 @@ class Shards:
         joined = [*table.take(pa.array(kept, pa.int64())).columns, *answers.take(pa.array(which, pa.int64())).columns]
         shard = pa.Table.from_arrays(joined, schema=self._schema)
         self._store.publish(number, shard, _lines(table, failures))
-        return Done(number, len(table), len(failures), sum(answers.column("tokens").to_pylist()))
+        return Done(number, len(table), len(failures), tokens, time.perf_counter() - began)
 
     def _read(self, piece: Piece) -> pa.Table:
         file = self._files[piece.file]
@@ -138,7 +145,7 @@ def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | 
     return items, failures
 
 
-def answered(engine: Engine, items: Sequence[Item]) -> tuple[pa.RecordBatch, dict[Item, str]]:
+def answered(engine: Engine, items: Sequence[Item]) -> tuple[Answers, dict[Item, str]]:
     """Answers to the items that can be answered, in their order, and why the others cannot.
 
     Raises:
@@ -147,21 +154,19 @@ def answered(engine: Engine, items: Sequence[Item]) -> tuple[pa.RecordBatch, dic
     try:
         return _answers(engine, items), {}
     except InvalidInputError:
-        # The error names one item, or some: each is tried by itself, so that all are known.
-        tried = {item: engine.refusal(item) for item in items}
-    refused = {item: reason for item, reason in tried.items() if reason is not None}
+        refused = engine.refusals(items)  # the error may name one of several
     kept = [item for item in items if item not in refused]
     try:
         return _answers(engine, kept), refused
-    except InvalidInputError as error:  # the graphs answered NaN, which the error says of all that it is about
+    except InvalidInputError as error:  # the model answers NaN, which the error says of all that it is about
         if not error.indices:
             raise EngineError(str(error)) from error
         refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
     return _answers(engine, [item for item in kept if item not in refused]), refused
 
 
-def _answers(engine: Engine, items: Sequence[Item]) -> pa.RecordBatch:
-    return engine.compute(items) if items else pa.RecordBatch.from_pylist([], schema=engine.schema)
+def _answers(engine: Engine, items: Sequence[Item]) -> Answers:
+    return engine.compute(items) if items else Answers(pa.RecordBatch.from_pylist([], schema=engine.schema), 0)
 
 
 def _failed(number: int, row: int, reason: str) -> str:

@@ -81,6 +81,7 @@ def shards_of(output: Path) -> int:
     return len(list(output.glob("part-*.parquet")))
 
 
+@pytest.mark.timeout(600)
 def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     uninterrupted: Path, repository: Path
 ) -> None:
@@ -118,6 +119,7 @@ def kill_a_worker() -> None:
     workers[0].kill()
 
 
+@pytest.mark.timeout(600)
 def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     corpus: Path, repository: Path, uninterrupted: Path, ray_cluster: Cluster, tmp_path: Path
 ) -> None:

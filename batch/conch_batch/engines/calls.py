@@ -8,7 +8,7 @@ import numpy as np
 from conch_client import InvalidInputError, jobs
 from conch_contract import Task
 
-from conch_batch.engines.engine import Item, Question
+from conch_batch.engines.engine import Answers, Item, Question
 from conch_batch.errors import EngineError
 from conch_batch.job import Embedding, Reranking
 from conch_batch.outputs import columns
@@ -31,22 +31,19 @@ class Calls:
     Args:
         task: what is asked.
         model: who is asked.
-
-    Attributes:
-        schema: columns of the answers.
     """
 
     def __init__(self, task: Embedding | Reranking, model: LoadedModel) -> None:
         self._task, self._model = task, model
-        self.schema = columns.added(task, model.info)
 
-    def answers(self, items: Sequence[Item], run: Run) -> pa.RecordBatch:
+    def answers(self, schema: pa.Schema, items: Sequence[Item], run: Run) -> Answers:
         """The answers to all items; raises what `Engine.compute` does."""
         if isinstance(self._task, Reranking):
-            return self._rankings(self._task, items, run)
+            return self._rankings(self._task, schema, items, run)
         job = self._embedding(self._task, items)
-        arrays = self._arrays(self._task, run(job))
-        return columns.answer_batch(self.schema, arrays, job.lengths.tolist(), job.truncated)
+        arrays = columns.arrays_of(self._task, self._model.info, run(job))
+        counts = columns.counts(job.lengths, job.truncated)
+        return Answers(columns.answer_batch(schema, [*arrays, *counts]), int(job.lengths.sum()))
 
     def refusal(self, item: Item) -> str | None:
         """Why no call can be made of an item, None where one can."""
@@ -84,19 +81,12 @@ class Calls:
             return jobs.token_vectors(self._model, texts, **options)
         return jobs.embedding(self._model, texts, **options, dimensions=task.dimensions)
 
-    def _arrays(self, task: Embedding, result: Any) -> list[pa.Array]:
-        if self._model.info.task is Task.SPARSE:
-            return columns.sparse_arrays(result)
-        if self._model.info.task is Task.MULTI_VECTOR:
-            return [columns.vectors_array(result, task.numbers)]
-        return [columns.vector_array(result, task.numbers)]
-
-    def _rankings(self, task: Reranking, items: Sequence[Item], run: Run) -> pa.RecordBatch:
+    def _rankings(self, task: Reranking, schema: pa.Schema, items: Sequence[Item], run: Run) -> Answers:
         rankings = [_placed(run, self._ranking(task, item), place) for place, item in enumerate(items)]
+        tokens = np.array([each.tokens for each in rankings])
         truncated = np.flatnonzero([bool(each.truncated) for each in rankings]).tolist()
-        return columns.answer_batch(
-            self.schema, columns.ranking_arrays(rankings), [each.tokens for each in rankings], truncated
-        )
+        arrays = columns.arrays_of(task, self._model.info, rankings)
+        return Answers(columns.answer_batch(schema, [*arrays, *columns.counts(tokens, truncated)]), int(tokens.sum()))
 
     def _ranking(self, task: Reranking, item: Item) -> jobs.Job[Any]:
         query, documents = cast("Question", item)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
-    from conch_contract import ModelInfo
 
 
 class Question(NamedTuple):
@@ -22,16 +21,16 @@ Item = str | Question
 """What is answered: a text, or a question. Equal ones have equal answers."""
 
 
-class Model(NamedTuple):
-    """A model as the planner needs to know it.
+class Answers(NamedTuple):
+    """Answers to items.
 
     Attributes:
-        info: what it says of itself.
-        identity: all that its answers follow from, by name.
+        rows: one for each item.
+        tokens: that were computed for all of them.
     """
 
-    info: ModelInfo
-    identity: Mapping[str, str]
+    rows: pa.RecordBatch
+    tokens: int
 
 
 class Engine(Protocol):
@@ -41,13 +40,16 @@ class Engine(Protocol):
     def schema(self) -> pa.Schema:
         """The columns of answers, see `outputs.columns.added`."""
 
-    def compute(self, items: Sequence[Item], /) -> pa.RecordBatch:
-        """The answers, a row for each item.
+    def compute(self, items: Sequence[Item], /) -> Answers:
+        """The answers to all items.
 
         Raises:
             InvalidInputError: some cannot be answered; `indices` has at least one of them.
             EngineError: nothing can be answered.
         """
 
-    def refusal(self, item: Item, /) -> str | None:
-        """Why this item cannot be answered, None where it can."""
+    def refusals(self, items: Sequence[Item], /) -> dict[Item, str]:
+        """Which of these items cannot be answered, as far as that is known without computing them, and why."""
+
+    def close(self) -> None:
+        """Let go of connections; nothing is asked afterwards."""

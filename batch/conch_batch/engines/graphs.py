@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from conch_client import ConchError, jobs
+from conch_contract import Task, space_of
 from conch_export import Ensemble, ExportError, Published, Target
 from tritonclient.grpc import service_pb2 as pb
 
 from conch_batch.engines.calls import Calls
-from conch_batch.engines.engine import Model
 from conch_batch.errors import EngineError
+from conch_batch.job import Reranking
+from conch_batch.model import Model
+from conch_batch.outputs.columns import added
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
+    from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
-    from conch_batch.engines.engine import Item
-    from conch_batch.job import Job
+    from conch_batch.engines.engine import Answers, Item
+    from conch_batch.job import Embedding, Job
 
 _MOST_ROWS = 256
 """Rows of a run of the graphs, which has about a thousand tokens: `conch_client` plans it."""
@@ -37,8 +40,9 @@ def describe(job: Job) -> Model:
     """
     published = _published(job)
     Calls(job.task, _loaded(published)).check()
+    space_id = _space_of(job.task, published.info)
     stated = {key: value for key, value in published.info.to_parameters().items() if key != _WORDS}
-    return Model(published.info, {"name": job.model, "graphs_sha256": published.graphs_sha256(), **stated})
+    return Model(published.info, space_id, {"name": job.model, "graphs_sha256": published.graphs_sha256(), **stated})
 
 
 def is_for_gpu(job: Job) -> bool:
@@ -51,13 +55,14 @@ class Graphs:
 
     Args:
         job: says which, and what is asked.
+        model: as `describe` found it.
         threads: onnxruntime's threads inside one operator.
 
     Raises:
         EngineError: it cannot be run here.
     """
 
-    def __init__(self, job: Job, threads: int = 1) -> None:
+    def __init__(self, job: Job, model: Model, threads: int = 1) -> None:
         published = _published(job)
         try:
             self._ensemble = Ensemble(published, threads)
@@ -65,19 +70,19 @@ class Graphs:
             raise EngineError(str(error)) from error
         self._calls = Calls(job.task, _loaded(published))
         self._looks_up = published.info.query_model
+        self.schema = added(job.task, model)
 
-    @property
-    def schema(self) -> pa.Schema:
+    def compute(self, items: Sequence[Item]) -> Answers:
         """See `Engine`."""
-        return self._calls.schema
+        return self._calls.answers(self.schema, items, self._run)
 
-    def compute(self, items: Sequence[Item]) -> pa.RecordBatch:
+    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
         """See `Engine`."""
-        return self._calls.answers(items, self._run)
+        reasons = {item: self._calls.refusal(item) for item in items}
+        return {item: reason for item, reason in reasons.items() if reason is not None}
 
-    def refusal(self, item: Item) -> str | None:
-        """See `Engine`."""
-        return self._calls.refusal(item)
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     def _run(self, job: jobs.Job[Any]) -> Any:
         return job.result([self._respond(job.request(part)) for part in job.parts])
@@ -94,6 +99,13 @@ class Graphs:
         for name, array in outputs.items():
             response.outputs.add(name=name, datatype=_DATATYPES[array.dtype.kind], shape=array.shape)
         return response
+
+
+def _space_of(task: Embedding | Reranking, info: ModelInfo) -> str | None:
+    if isinstance(task, Reranking):
+        return None
+    dimensions = task.dimensions if info.task is Task.EMBEDDING else None
+    return space_of(info, dimensions, normalize=task.normalize)
 
 
 def _published(job: Job) -> Published:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from conch_contract import Task, space_of
+from conch_contract import Task
 
 from conch_batch.errors import EngineError, InputError
 from conch_batch.job import Embedding, Numbers, Reranking
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
+    from conch_batch.model import Model
+
 _TYPES = {
     Numbers.FLOAT32: pa.float32(),
     Numbers.FLOAT16: pa.float16(),
@@ -27,18 +29,18 @@ _TYPES = {
 _COUNTS = [pa.field("tokens", pa.int32()), pa.field("truncated", pa.bool_())]
 
 
-def added(task: Embedding | Reranking, info: ModelInfo) -> pa.Schema:
+def added(task: Embedding | Reranking, model: Model, *, counted: bool = True) -> pa.Schema:
     """The columns of a task's answers by a model, and who made them.
 
     `vector` (one vector), `vectors` (one for each token), `indices` and `values` (a sparse one) or `ranking` (numbers
-    of documents, best first) and `scores`; then `tokens`, the tokens that were computed for the row, and `truncated`,
-    whether it lost some. The metadata state the vector space under `conch.space_id`.
+    of documents, best first) and `scores`; then, where they are `counted`, `tokens`, the tokens that were computed for
+    the row, and `truncated`, whether it lost some. The metadata state the vector space under `conch.space_id`.
 
     Raises:
         EngineError: the model does something else, or cannot give such vectors.
     """
-    fields = _rankings(info) if isinstance(task, Reranking) else _vectors(task, info)
-    return pa.schema([*fields, *_COUNTS], metadata=_metadata(task, info))
+    fields = _rankings(model.info) if isinstance(task, Reranking) else _vectors(task, model.info)
+    return pa.schema([*fields, *(_COUNTS if counted else [])], metadata=_metadata(task, model))
 
 
 def with_input(schema: pa.Schema, answers: pa.Schema, prefix: str) -> pa.Schema:
@@ -60,33 +62,41 @@ def vector_array(vectors: NDArray[np.float32], numbers: Numbers) -> pa.FixedSize
     return pa.FixedSizeListArray.from_arrays(pa.array(rounded.ravel(), _TYPES[numbers]), rounded.shape[1])
 
 
-def vectors_array(rows: Sequence[NDArray[np.float32]], numbers: Numbers) -> pa.ListArray:
-    """A list of vectors, float32 [tokens, dimension], for each row."""
-    return pa.ListArray.from_arrays(_offsets(list(map(len, rows))), vector_array(np.concatenate(rows), numbers))
+def arrays_of(task: Embedding | Reranking, info: ModelInfo, answers: Sequence[Any]) -> list[pa.Array]:
+    """Answers as the client gives them, in the columns of `added` without the counts."""
+    if isinstance(task, Reranking):
+        return _ranking_arrays(answers)
+    if info.task is Task.SPARSE:
+        return _sparse_arrays(answers)
+    if info.task is Task.EMBEDDING:
+        return [vector_array(np.asarray(answers), task.numbers)]
+    vectors = vector_array(np.concatenate(answers), task.numbers)
+    return [pa.ListArray.from_arrays(_offsets(list(map(len, answers))), vectors)]
 
 
-def sparse_arrays(rows: Sequence[SparseVector]) -> list[pa.Array]:
-    """Indices and values."""
+def counts(tokens: NDArray[np.int64], truncated: Sequence[int]) -> list[pa.Array]:
+    """Tokens of each row, int64 [n], and whether it lost some, of the numbers of rows that did."""
+    lost = np.zeros(len(tokens), np.bool_)
+    lost[list(truncated)] = True
+    return [pa.array(tokens, pa.int32()), pa.array(lost)]
+
+
+def answer_batch(schema: pa.Schema, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+    """Columns as rows."""
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _sparse_arrays(rows: Sequence[SparseVector]) -> list[pa.Array]:
     offsets = _offsets([len(row.indices) for row in rows])
     indices = np.concatenate([row.indices for row in rows]).astype(np.int32)
     values = np.concatenate([row.values for row in rows]).astype(np.float32)
     return [pa.ListArray.from_arrays(offsets, each) for each in (indices, values)]
 
 
-def ranking_arrays(rows: Sequence[Ranking]) -> list[pa.Array]:
-    """Numbers of documents, best first, and their scores."""
+def _ranking_arrays(rows: Sequence[Ranking]) -> list[pa.Array]:
     rankings = [[ranked.index for ranked in row] for row in rows]
     scores = [[ranked.score for ranked in row] for row in rows]
     return [pa.array(rankings, pa.list_(pa.int32())), pa.array(scores, pa.list_(pa.float32()))]
-
-
-def answer_batch(
-    schema: pa.Schema, answers: Sequence[pa.Array], tokens: Sequence[int], truncated: Sequence[int]
-) -> pa.RecordBatch:
-    """Answers with their counts; `truncated` are numbers of rows."""
-    lost = np.zeros(len(tokens), np.bool_)
-    lost[list(truncated)] = True
-    return pa.RecordBatch.from_arrays([*answers, pa.array(tokens, pa.int32()), pa.array(lost)], schema=schema)
 
 
 def _rounded(vectors: NDArray[Any], numbers: Numbers) -> NDArray[Any]:
@@ -133,7 +143,8 @@ def _rankings(info: ModelInfo) -> list[pa.Field]:
     return [pa.field("ranking", pa.list_(pa.int32())), pa.field("scores", pa.list_(pa.float32()))]
 
 
-def _metadata(task: Embedding | Reranking, info: ModelInfo) -> dict[str, str]:
+def _metadata(task: Embedding | Reranking, model: Model) -> dict[str, str]:
+    info = model.info
     stated = {
         "model": info.name,
         "task": str(info.task),
@@ -143,8 +154,6 @@ def _metadata(task: Embedding | Reranking, info: ModelInfo) -> dict[str, str]:
         "weights_sha256": info.weights_sha256,
     }
     if isinstance(task, Embedding):
-        dense = info.task is Task.EMBEDDING
-        space = space_of(info, task.dimensions if dense else None, normalize=task.normalize)
-        stated |= {"space_id": space or "", "dimensions": str(task.dimensions or info.dimension)}
+        stated |= {"space_id": model.space_id or "", "dimensions": str(task.dimensions or info.dimension)}
         stated |= {} if info.task is Task.SPARSE else {"numbers": str(task.numbers)}
     return {f"conch.{key}": value for key, value in stated.items() if value}

@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conch_batch import ChangedError, Embedding, InputError, Job, Numbers, OutputError, RowError, TextRows
+from conch_batch.engines.engine import Answers
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
+from conch_batch.model import Model
 from conch_batch.outputs.columns import vector_array
 from conch_batch.outputs.store import Store
 from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
 from conch_batch.planning.plan import Piece, Plan, plan, rows_of
 from conch_batch.shards import Corpus, Done, Shards, check_columns
-from conch_client import InvalidInputError
+from conch_client import InvalidInputError, ModelInfo
+from conch_contract import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,19 +40,17 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[Item] = []
 
-    def refusal(self, item: Item) -> str | None:
-        return "the text is bad" if item == "bad" else None
+    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
+        return {item: "the text is bad" for item in items if item == "bad"}
 
-    def compute(self, items: Sequence[Item]) -> pa.RecordBatch:
+    def compute(self, items: Sequence[Item]) -> Answers:
         for wrong in ("bad", "NaN"):
             if wrong in items:
                 raise InvalidInputError("texts[0] is wrong", (items.index(wrong),))
         self.asked += items
         lengths = [len(item) for item in items]
-        return pa.RecordBatch.from_arrays(
-            [pa.array([[float(n)] for n in lengths], self.schema.field(0).type), pa.array(lengths, pa.int32())],
-            schema=self.schema,
-        )
+        arrays = [pa.array([[float(n)] for n in lengths], self.schema.field(0).type), pa.array(lengths, pa.int32())]
+        return Answers(pa.RecordBatch.from_arrays(arrays, schema=self.schema), sum(lengths))
 
 
 @pytest.fixture
@@ -58,7 +59,11 @@ def corpus(tmp_path: Path) -> Corpus:
     path.write_text("".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(TEXTS)), "utf-8")
     job = Job(inputs=(str(path),), output=str(tmp_path / "out"), task=Embedding(), model="m")
     files = find(job.inputs)
-    return Corpus(job, files, Reader(TextRows.FILE).scan(files[0]).schema)
+    info = ModelInfo(
+        name="m", task=Task.EMBEDDING, max_length=9, max_rows=9, inputs=(), output="", tokenizer="",
+        tokenizer_sha256="", tokenizer_bytes=0,
+    )  # fmt: skip
+    return Corpus(job, Model(info, "1", {}), files, Reader(TextRows.FILE).scan(files[0]).schema)
 
 
 def compute(corpus: Corpus) -> tuple[Done, Counting, pa.Table]:
@@ -72,7 +77,7 @@ def compute(corpus: Corpus) -> tuple[Done, Counting, pa.Table]:
 def test_repeated_texts_are_computed_once_and_rows_keep_their_order_and_columns(corpus: Corpus) -> None:
     done, engine, table = compute(corpus)
     assert engine.asked == ["a", "b", "c"]
-    assert done == Done(shard=3, rows=8, failed=3, tokens=3)
+    assert done == Done(shard=3, rows=8, failed=3, tokens=3, seconds=done.seconds)
     assert table.column_names == ["id", "text", "vector", "tokens"]
     assert table["id"].to_pylist() == [0, 1, 3, 5, 6]
     assert table["vector"].to_pylist() == [[1.0]] * 5

@@ -1,0 +1,246 @@
+"""A gateway of conch that computes, asked over HTTP, at background priority: whoever waits there is served first."""
+
+from __future__ import annotations
+
+import base64
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import httpx
+import numpy as np
+from conch_client import InvalidInputError, Ranked, Ranking, SparseVector
+from conch_contract import ModelInfo, Task
+
+from conch_batch.engines.engine import Answers, Item, Question
+from conch_batch.errors import EngineError
+from conch_batch.job import Embedding, Job, Reranking
+from conch_batch.model import Model
+from conch_batch.outputs import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+_TEXTS = 64
+"""Of a request."""
+_PROBE = "a text"
+_PRIORITY = {"x-conch-priority": "background"}
+_TIMEOUT_S = 600.0
+_PATIENCE_S = 600.0
+"""For a deployment that is away or busy, until it has answered again."""
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+_LATER = {408, 429, 500, 502, 503, 504}
+"""Statuses of answers that may be others later; 409, of another vector space, is not among them."""
+_STATED = (
+    *("task", "precision", "dimension", "max_length", "pooling", "normalized", "source", "revision"),
+    *("weights_sha256", "tokenizer_sha256", "prompts", "default_prompt_name"),
+)
+_KINDS = {Task.EMBEDDING: "dense", Task.MULTI_VECTOR: "late", Task.SPARSE: "sparse"}
+
+
+class _Answer(NamedTuple):
+    body: dict[str, Any]
+    space_id: str | None
+
+
+def describe(job: Job) -> Model:
+    """The model as the gateway describes it, and the vector space in which it answers.
+
+    Raises:
+        EngineError: the gateway does not answer, has no such model, or refuses the options.
+    """
+    with closing(_Gateway(job)) as gateway:
+        stated = gateway.get(f"/v1/models/{job.model}")
+        facts = {key: stated[key] for key in _STATED if stated.get(key) is not None}
+        info = _info(job.model, stated)
+        try:
+            answer = gateway.post(*_request(job, info, [_probe(job.task)]))
+        except InvalidInputError as error:
+            raise EngineError(str(error)) from error
+    identity = {key: str(value) for key, value in facts.items()} | {"space_id": answer.space_id or ""}
+    return Model(info, answer.space_id, {"name": job.model, "computed_by": "a deployment", **identity})
+
+
+class Deployment:
+    """Answers items by requests; see `Engine`.
+
+    Args:
+        job: says which model of which gateway, and what is asked.
+        model: as `describe` found it, so that another one in its place is noticed.
+    """
+
+    def __init__(self, job: Job, model: Model) -> None:
+        self._job, self._model = job, model
+        self._gateway = _Gateway(job, model.space_id)
+        self.schema = columns.added(job.task, model, counted=False)
+
+    def compute(self, items: Sequence[Item]) -> Answers:
+        """See `Engine`."""
+        size = 1 if isinstance(self._job.task, Reranking) else _TEXTS
+        order = sorted(range(len(items)), key=lambda place: -_length(items[place]))
+        answers: list[Any] = [None] * len(items)
+        tokens = 0
+        for start in range(0, len(items), size):
+            places = order[start : start + size]
+            try:
+                body = self._ask([items[place] for place in places])
+            except InvalidInputError as error:
+                raise InvalidInputError(str(error), places) from error
+            tokens += body["usage"]["total_tokens"]
+            for place, answer in zip(places, self._answers(body), strict=True):
+                answers[place] = answer
+        arrays = columns.arrays_of(self._job.task, self._model.info, answers)
+        return Answers(columns.answer_batch(self.schema, arrays), tokens)
+
+    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
+        """See `Engine`: halves are asked, and their halves, until those that are refused stand alone."""
+        size = 1 if isinstance(self._job.task, Reranking) else _TEXTS
+        found: dict[Item, str] = {}
+        for start in range(0, len(items), size):
+            found |= self._refused(items[start : start + size])
+        return found
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._gateway.close()
+
+    def _refused(self, items: Sequence[Item]) -> dict[Item, str]:
+        try:
+            self._ask(items)
+        except InvalidInputError as error:
+            if len(items) == 1:
+                return {items[0]: str(error)}
+            half = len(items) // 2
+            return self._refused(items[:half]) | self._refused(items[half:])
+        return {}
+
+    def _ask(self, items: Sequence[Item]) -> dict[str, Any]:
+        return self._gateway.post(*_request(self._job, self._model.info, items)).body
+
+    def _answers(self, body: Mapping[str, Any]) -> list[Any]:
+        if isinstance(self._job.task, Reranking):
+            ranked = [Ranked(each["index"], each["relevance_score"]) for each in body["results"]]
+            return [Ranking(ranked, body["usage"]["total_tokens"])]
+        return [_vector(each) for each in body["data"]]
+
+
+class _Gateway:
+    """Requests to one gateway, tried again while it is away or has no room."""
+
+    def __init__(self, job: Job, space_id: str | None = None) -> None:
+        headers = dict(_PRIORITY)
+        if job.api_key:
+            headers["authorization"] = f"Bearer {job.api_key}"
+        if space_id:
+            headers["x-conch-expect-space"] = space_id
+        self._client = httpx.Client(base_url=job.server or "", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The body of an answer; raises EngineError."""
+        try:
+            return self._send(self._client.build_request("GET", path)).body
+        except InvalidInputError as error:
+            raise EngineError(str(error)) from error
+
+    def post(self, path: str, body: Mapping[str, Any]) -> _Answer:
+        """An answer.
+
+        Raises:
+            InvalidInputError: the request is refused.
+            EngineError: the gateway does not answer, or not from the vector space that it began with.
+        """
+        return self._send(self._client.build_request("POST", path, json=body))
+
+    def _send(self, request: httpx.Request) -> _Answer:
+        end, pause_s = time.monotonic() + _PATIENCE_S, _PAUSE_S
+        while True:
+            try:
+                response = self._client.send(request)
+                problem = None if response.is_success else f"{response.status_code} {_message(response)}"
+                retry = response.status_code in _LATER
+            except httpx.TransportError as error:
+                problem, retry = f"{type(error).__name__}: {error}", True
+            if problem is None:
+                return _Answer(response.json(), response.headers.get("x-conch-space-id"))
+            if not retry and response.status_code in {400, 413, 422}:
+                raise InvalidInputError(_message(response))
+            if not retry or time.monotonic() + pause_s > end:
+                raise EngineError(f"{request.url} does not answer: {problem}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _request(job: Job, info: ModelInfo, items: Sequence[Item]) -> tuple[str, dict[str, Any]]:
+    """Path and body."""
+    task = job.task
+    if isinstance(task, Reranking):
+        question = cast("Question", items[0])
+        ranked: dict[str, Any] = {"query": question.query, "documents": list(question.documents)}
+        chosen = {"top_n": task.top_n, "instruction": task.instruction, "raw_scores": task.raw_scores or None}
+        return "/v1/rerank", {
+            "model": job.model,
+            **ranked,
+            "return_documents": False,
+            "truncate": task.truncate,
+            **_given(chosen),
+        }
+    if task.prompt is not None:
+        raise EngineError("a gateway takes no text of a prompt: leave out --prompt, or name one with --prompt-name")
+    body: dict[str, Any] = {"model": job.model, "input": list(items), "encoding_format": "base64"}
+    body["truncate"] = task.truncate
+    body["vector_type"] = _KINDS.get(info.task, "dense")
+    chosen = {"prompt_name": task.prompt_name, "dimensions": task.dimensions}
+    return "/v1/embeddings", {**body, **_given(chosen), **({} if task.normalize else {"normalize": False})}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _vector(item: Mapping[str, Any]) -> Any:
+    """float32 [dimension], float32 [tokens, dimension] or a sparse vector."""
+    embedding = item["embedding"]
+    if isinstance(embedding, dict):
+        return SparseVector(np.array(embedding["indices"], np.int64), np.array(embedding["values"], np.float32))
+    numbers = np.frombuffer(base64.b64decode(embedding), "<f4")
+    return numbers.reshape(item["shape"]) if item.get("shape") else numbers
+
+
+def _probe(task: Embedding | Reranking) -> Item:
+    return Question(_PROBE, (_PROBE,)) if isinstance(task, Reranking) else _PROBE
+
+
+def _length(item: Item) -> int:
+    return len(item) if isinstance(item, str) else 0
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+        return str(body.get("error", body).get("message", body))
+    except (ValueError, AttributeError):
+        return response.text[:200]
+
+
+def _info(name: str, stated: Mapping[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        task=Task(stated["task"]),
+        precision=stated.get("precision", ""),
+        max_length=stated["max_length"],
+        max_rows=1,
+        inputs=(),
+        output="",
+        tokenizer="",
+        tokenizer_sha256="",
+        tokenizer_bytes=0,
+        source=stated.get("source", ""),
+        revision=stated.get("revision", ""),
+        weights_sha256=stated.get("weights_sha256", ""),
+        dimension=stated.get("dimension"),
+        normalized=stated.get("normalized", False),
+    )

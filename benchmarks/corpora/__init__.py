@@ -1,0 +1,1 @@
+"""Measurements of `conch embed` over whole corpora."""

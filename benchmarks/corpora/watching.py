@@ -1,0 +1,85 @@
+"""A run of `conch embed` with a clock: when each shard was done, and the memory of all that computed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from conch_batch import Workers, run
+
+if TYPE_CHECKING:
+    from conch_batch import Done, Job
+
+EVERY_S = 1.0
+_ACTOR = "ray::MapWorker"
+
+
+class Clock:
+    """Keeps what a run says, see `conch_batch.Watcher`."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.shards: list[tuple[float, Done]] = []
+
+    def reading(self, files: int, of: int) -> None:
+        pass
+
+    def starting(self, rows: int, present: int) -> None:
+        pass
+
+    def done(self, shard: Done) -> None:
+        self.shards.append((time.perf_counter() - self.began, shard))
+
+
+class Memory:
+    """Resident MB of the actors, sampled until the block ends; the largest one's."""
+
+    def __init__(self) -> None:
+        self.samples: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            if found := [size for size in map(_resident_mb, psutil.process_iter()) if size]:
+                self.samples.append(max(found))
+
+
+def _resident_mb(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.Error):
+        if _ACTOR in " ".join(process.cmdline()):
+            return float(process.memory_info().rss) / 1e6
+    return 0.0
+
+
+def timed(job: Job, workers: Workers) -> dict[str, Any]:
+    """Compute an output that is not there yet; seconds of all of it, and from the first row that was computed."""
+    clock = Clock()
+    with Memory() as memory:
+        run(job, workers, clock)
+    seconds = time.perf_counter() - clock.began
+    tokens = sum(done.tokens for _, done in clock.shards)
+    begun = min(at - done.seconds for at, done in clock.shards)
+    ended = max(at for at, _ in clock.shards)
+    quarters = [memory.samples[part * len(memory.samples) // 4 :] for part in range(4)]
+    return {
+        "texts": sum(done.rows for _, done in clock.shards),
+        "tokens": tokens,
+        "seconds": round(ended - begun, 2),
+        "tokens_per_s": round(tokens / (ended - begun), 1),
+        "command_seconds": round(seconds, 2),
+        "output_mb": round(sum(path.stat().st_size for path in Path(job.output).rglob("*.parquet")) / 1e6, 1),
+        "actor_memory_mb_by_quarter": [round(max(quarter[: len(memory.samples) // 4 or 1]), 1) for quarter in quarters],
+    }
