@@ -89,7 +89,8 @@ class Guard:
             self._admission.check(1, tokens)
             backlog, context = self._backlog(), context_of(Request(scope))
             if backlog is not None:
-                backlog.check(Flow(context.caller, work_of(1, tokens, 1)), tokens, context.timeout_s)
+                work = work_of(1, tokens, 1, background=context.background)
+                backlog.check(Flow(context.caller, work), tokens, context.timeout_s)
 
     def _guest(self, headers: Mapping[bytes, bytes]) -> Key:
         """Return the key of a request for an open path; without a valid one it sees no model's name."""

@@ -25,6 +25,7 @@ _TEI_NAMES = {
 }
 _TIMEOUTS = (b"x-request-timeout-s", b"x-stainless-read-timeout", b"x-stainless-timeout")  # OpenAI's SDKs: the others
 _EXPECT_SPACE, _SPACE_ID = b"x-conch-expect-space", b"x-conch-space-id"
+_PRIORITY, _BACKGROUND = b"x-conch-priority", b"background"
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{0,9})?")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -126,6 +127,7 @@ def begin_request(scope: Scope) -> None:
         expect_space=headers[_EXPECT_SPACE].decode("latin-1") if _EXPECT_SPACE in headers else None,
         started=perf_counter(),
         report=partial(scope.__setitem__, _USAGE),
+        background=headers.get(_PRIORITY) == _BACKGROUND,
     )
 
 

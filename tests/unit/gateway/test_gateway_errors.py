@@ -226,6 +226,22 @@ async def test_a_full_gateway_answers_429_at_once_and_recovers(
         assert (await http.post(URL, json=two)).status_code == 200
 
 
+async def test_requests_at_background_priority_take_a_part_of_the_room_and_others_all_of_it(
+    http_with: Serve, client: StandIn
+) -> None:
+    client.gate = asyncio.Event()
+    nobody_waits = {"x-conch-priority": "background"}
+    async with http_with(max_in_flight_requests=4) as http:
+        first = asyncio.create_task(http.post(URL, json=GOOD, headers=nobody_waits))
+        await client.entered.wait()
+        refused = await http.post(URL, json=GOOD, headers=nobody_waits)
+        other = asyncio.create_task(http.post(URL, json=GOOD))
+        client.gate.set()
+        statuses = [refused.status_code, (await first).status_code, (await other).status_code]
+
+    assert statuses == [429, 200, 200]
+
+
 @pytest.mark.parametrize(
     ("url", "body"),
     [pytest.param(URL, GOOD, id="texts"), pytest.param("/rerank", {"query": "q", "documents": ["d"]}, id="documents")],
