@@ -19,7 +19,7 @@ KEPT = 4
 
 def main(folder: str, threads: int, batch: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     texts = json.load(sys.stdin)
     embed(model, tokenizer, texts[:1])

@@ -40,6 +40,9 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[Item] = []
 
+    def close(self) -> None:
+        pass
+
     def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
         return {item: "the text is bad" for item in items if item == "bad"}
 
