@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conch_export import BrowserPlan, Precision
+from conch_export.planning.memory import Footprint, HeadFootprint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -23,8 +26,19 @@ def memory() -> str:
     result = _read("web-memory.json")
     if not result:
         return "Not measured yet: `python -m benchmarks.browser memory` does."
-    head = ("shape", "precision", "tokens", "threads", "WebAssembly MB", "page MB", "seconds", "cosine", "difference")
+    head = (
+        *("shape", "precision", "tokens", "threads", "WebAssembly MB (plan)", "page MB (plan)"),
+        *("seconds", "cosine", "difference"),
+    )
     return "\n".join([*_table(head, map(_memory_row, result["rows"])), "", _where(result)])
+
+
+def planned(row: dict[str, Any]) -> BrowserPlan:
+    """Return what the plan knows of a row's model, to be planned by the constants of today."""
+    stated = row["plan"]
+    heads = tuple(HeadFootprint(**head) for head in stated["heads"])
+    facts = {"precision": Precision(stated["precision"]), "encoder": Footprint(**stated["encoder"]), "heads": heads}
+    return BrowserPlan(**{**stated, **facts})
 
 
 def _loading(result: dict[str, Any] | None) -> Iterator[str]:
@@ -63,7 +77,9 @@ def _speed_row(row: dict[str, Any], loads: Iterable[str]) -> tuple[str, ...]:
 
 
 def _memory_row(row: dict[str, Any]) -> tuple[str, ...]:
-    megabytes = (f"{row[name] / 1e6:,.0f}" for name in ("wasm_bytes_peak", "process_bytes_peak"))
+    budget = planned(row).budget(row["tokens"])
+    compared = ((row["wasm_bytes_peak"], budget.heap), (row["process_bytes_peak"], budget.total))
+    megabytes = (f"{measured / 1e6:,.0f} ({plan / 1e6:,.0f})" for measured, plan in compared)
     numbers = (f"{row['seconds']:.1f}", f"{row['cosine']:.6f}", f"{row['largest_difference']:.0e}")
     return row["shape"], row["precision"], f"{row['tokens']:,}", str(row["threads"]), *megabytes, *numbers
 

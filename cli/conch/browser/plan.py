@@ -18,11 +18,11 @@ _ROWS = {
     "page": "of the browser, before it loads anything",
     "module": "onnxruntime-web and conch-web",
     "tokenizer": "its words as JavaScript's objects",
+    "files": "as they were fetched, until the browser collects its garbage",
     "weights": "of the graphs, as onnxruntime keeps them",
     "activations": "of a text, or of shorter ones that are computed together",
     "scores": "of attention, in tiles",
     "outputs": "a vector for each token, between the graphs",
-    "loading": "more, while the graphs are opened; WebAssembly gives none back",
 }
 
 

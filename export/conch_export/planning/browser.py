@@ -17,6 +17,7 @@ from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision
 from conch_export.model.public_models import public_models
 from conch_export.planning.capacity import described_for_plan, encoder_of
+from conch_export.planning.gateway import beginnings, tokens_of
 from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.progress import silent
 
@@ -28,16 +29,16 @@ WEBASSEMBLY_BYTES = 2**32
 """What a module with 32-bit addresses can have."""
 _MB = 1e6
 _FLOAT_BYTES = 4
-_PAGE_BYTES = 60_000_000
-_CODE_BYTES = 60_000_000
-_HEAP_BYTES = 2**24
+_PAGE_BYTES = 135_000_000
+_CODE_BYTES = 165_000_000
+_HEAP_BYTES = 10_000_000
 """Of WebAssembly, before there is a model."""
-_TOKEN_BYTES, _MERGE_BYTES = 400, 150
-"""Of a token and of a pair that is merged, as JavaScript's objects."""
-_FILE_COPIES = 2
-"""Of the largest file, while it is checked, kept in the cache and handed to onnxruntime."""
-_OUTPUT_COPIES = 3
-"""Of token vectors: as the encoder gives them, in the page, and as the head takes them."""
+_TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES = 120, 195, 160
+"""Of a token, of a pair that is merged, and of a node in the tree of a unigram model, as JavaScript's objects."""
+_ACTIVATIONS, _SCORES = 0.77, 0.5
+"""Of what they take on the server, where an arena keeps more than is in use."""
+_OUTPUT_COPIES = 2
+"""Of token vectors: as the encoder gives them, and as the head takes them."""
 _RUN_TOKENS = 1024
 """conch-web computes shorter texts together, up to so many tokens."""
 
@@ -50,21 +51,21 @@ class BrowserBudget:
         page: the browser's process for an empty page.
         module: onnxruntime-web and conch-web, before there is a model.
         tokenizer: of the model, as JavaScript's objects.
-        weights: of the graphs.
+        files: as they were fetched, until JavaScript's garbage is collected.
+        weights: of the graphs; matrices in fp32 as they are stored, and in the order that the processor wants.
         activations: of a run.
         scores: of attention, in tiles.
         outputs: token vectors, between the graphs.
-        loading: what files take, while the graphs are opened, beyond what a run takes later.
     """
 
     page: int
     module: int
     tokenizer: int
+    files: int
     weights: int
     activations: int
     scores: int
     outputs: int
-    loading: int
 
     @property
     def heap(self) -> int:
@@ -85,16 +86,14 @@ class BrowserPlan:
         precision: of matrix products.
         encoder: sizes of the encoder's graph.
         heads: of those behind it.
-        tokens: of the vocabulary.
-        merges: pairs that the tokenizer merges.
+        tokenizer: bytes of it in the page.
         length: most tokens of a text.
     """
 
     precision: Precision
     encoder: Footprint
     heads: tuple[HeadFootprint, ...]
-    tokens: int
-    merges: int
+    tokenizer: int
     length: int
 
     def budget(self, length: int) -> BrowserBudget:
@@ -102,24 +101,22 @@ class BrowserPlan:
         rows = max(1, _RUN_TOKENS // length)
         encoder, heads = self.encoder.budget(length, rows), [head.budget(length, rows) for head in self.heads]
         # One graph runs at a time, and what it took is there for the next.
-        activations = max(encoder.activations, *(head.activations for head in heads), 0)
+        activations = int(_ACTIVATIONS * max(encoder.activations, *(head.activations for head in heads), 0))
         outputs = _OUTPUT_COPIES * rows * length * self.encoder.hidden * _FLOAT_BYTES
         return BrowserBudget(
             page=_PAGE_BYTES,
             module=_CODE_BYTES + _HEAP_BYTES,
-            tokenizer=_TOKEN_BYTES * self.tokens + _MERGE_BYTES * self.merges,
-            weights=self._weights,
+            tokenizer=self.tokenizer,
+            files=self._files,
+            weights=self._files + (self.encoder.matrices if self.precision is Precision.FP32 else 0),
             activations=activations,
-            scores=encoder.scores,
+            scores=int(_SCORES * encoder.scores),
             outputs=outputs,
-            loading=max(0, _FILE_COPIES * self.encoder.graph - activations - encoder.scores - outputs),
         )
 
     @property
-    def _weights(self) -> int:
-        """Matrices in fp32 are kept as they are stored, and in the order that the processor wants."""
-        packed = self.encoder.matrices if self.precision is Precision.FP32 else 0
-        return self.encoder.graph + packed + sum(head.weights for head in self.heads)
+    def _files(self) -> int:
+        return self.encoder.graph + sum(head.weights for head in self.heads)
 
     def fits(self, length: int, memory: int) -> bool:
         """Whether texts of so many tokens do with so much memory, and with WebAssembly's."""
@@ -162,12 +159,18 @@ def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
         raise UnsupportedError(msg)
     encoder = encoder_of(description, checkpoint)
     heads = [read_head(description, model, checkpoint) for model in models if model.head is not None]
-    model = json.loads(checkpoint.tokenizer)["model"]
     return BrowserPlan(
         options.precision,
         Footprint.of(encoder, options.precision),
         tuple(HeadFootprint.of(head, description.hidden, options.precision) for head in heads),
-        tokens=len(model["vocab"]),
-        merges=len(model.get("merges") or ()),
-        length=description.max_length,
+        tokenizer_bytes(checkpoint.tokenizer),
+        description.max_length,
     )
+
+
+def tokenizer_bytes(tokenizer: bytes) -> int:
+    """Bytes of this tokenizer.json as JavaScript's objects."""
+    model = json.loads(tokenizer)["model"]
+    tokens = tokens_of(model)
+    held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())
+    return held + (_NODE_BYTES * beginnings(tokens) if model.get("type") == "Unigram" else 0)

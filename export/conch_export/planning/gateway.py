@@ -6,12 +6,12 @@ Models with equal tokenizers share one.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _GATEWAY_BYTES = 90_000_000
 """Without a tokenizer."""
@@ -24,14 +24,19 @@ _NODE_BYTES = 270
 def gateway_bytes(tokenizer: bytes) -> int:
     """Bytes of a gateway with this tokenizer.json."""
     model = json.loads(tokenizer)["model"]
-    tokens = [entry if isinstance(entry, str) else entry[0] for entry in model["vocab"]]
+    tokens = tokens_of(model)
     held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())
     if model.get("type") == "Unigram":
-        held += _NODE_BYTES * _beginnings(tokens)
+        held += _NODE_BYTES * beginnings(tokens)
     return _GATEWAY_BYTES + held
 
 
-def _beginnings(tokens: Iterable[str]) -> int:
+def tokens_of(model: Mapping[str, Any]) -> list[str]:
+    """The texts of the vocabulary of a tokenizer.json's model."""
+    return [entry if isinstance(entry, str) else entry[0] for entry in model["vocab"]]
+
+
+def beginnings(tokens: Iterable[str]) -> int:
     """How many different byte strings the tokens begin with."""
     # As rows of bytes in order: a token adds what follows the bytes that it shares with the one before it.
     rows = np.sort(np.array([token.encode() for token in tokens]))

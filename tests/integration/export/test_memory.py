@@ -461,3 +461,9 @@ def test_an_architecture_without_a_family_is_measured_instead(checkpoints: Check
     assert result.exit_code == 1
     assert "'roformer' is not planned" in result.stderr
     assert "conch verify" in result.stderr
+
+
+def test_a_model_that_no_page_computes_is_not_planned_for_one(tmp_path: Path) -> None:
+    result = run(head_checkpoints.splade(tmp_path / "splade"), "--web")
+    assert result.exit_code == 1
+    assert "splade is for sparse; in a browser conch-web answers embedding" in result.stderr
