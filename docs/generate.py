@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import bridge_table, curves, replica_table
 from benchmarks import table as benchmarks
 from benchmarks.browser import table as browser
+from benchmarks.corpora import table as corpora
 from benchmarks.simulation import page as scale
 from deploy import generated as deployment
 from deploy.grafana import dashboard
@@ -244,9 +245,10 @@ def with_blocks(name: str) -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
+    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block, "seed-job": corpora.seed_job},
     "docs/browser.md": {"measured": browser.block, "memory": browser.memory},
     "docs/clients.md": {"errors": errors},
+    "docs/corpus.md": {"measured": corpora.measured},
     "docs/export.md": {"architectures": architectures},
     "docs/serving.md": {"compose-variables": deployment.variables},
     "docs/migration.md": {"measured": bridge_table.block},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "corpus.md").read_text(encoding="utf-8")
-ELSEWHERE = ("pip", "s3://")  # installs, and a cluster with a bucket
+ELSEWHERE = ("pip", "s3://", "--server")  # installs, a cluster with a bucket, a gateway
 
 
 @pytest.fixture(scope="module")
