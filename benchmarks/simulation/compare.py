@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from conch.capacity.profile import Profile
 from conch.simulation.clock import simulated
 from conch.simulation.costs import FREE
@@ -34,8 +35,9 @@ def designs(measured: dict[str, Any]) -> dict[str, Design]:
         profile = Profile.of(measured["single"]["profile"])
         assert profile.gateway is not None
         sender_s = fmean(request.sender_ms for request in profile.requests if request.clients > 1) / 1e3
+        alone_s = sender_s / profile.engine.slowdown  # it was measured while all cores were busy
         cores = measured["single"]["machine"]["cores"]
-        found["single"] = Design(profile.engine, profile.gateway, shared_cores=cores, sender_s=sender_s)
+        found["single"] = Design(profile.engine, profile.gateway, shared_cores=cores, sender_s=alone_s)
         one_each = replace(profile.engine, instances=1)
         found["tritons"] = replace(found["single"], engine=one_each, replicas=3)
     if "stand-ins" in measured:
@@ -64,20 +66,30 @@ def compare(measured: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _simulated(design: Design, load: dict[str, Any]) -> Outcome:
+def _simulated(design: Design, load: dict[str, Any]) -> list[Outcome]:
+    """Simulate every round that was measured, with the same texts, and at rates at the same moments."""
+    rounds, seconds = range(len(load["rounds"])), load["seconds"]
     if "clients" in load:
-        return closed(design, load["clients"], 8.0)
-    return opened(design, traces.trace(load["per_s"], load["seconds"]))
+        return [closed(design, load["clients"], seconds) for _ in rounds[:1]]  # every round has the same texts
+    return [opened(design, traces.trace(load["per_s"], seconds, round_)) for round_ in rounds]
 
 
-def _beside(load: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+def _beside(load: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
     name = f"{load['clients']} clients" if "clients" in load else f"{load['per_s']:g}/s"
+    latencies = [latency for outcome in outcomes for latency in outcome.latencies_s]
     simulated_s = {
-        "answered_per_s": outcome.per_s,
-        "p50_ms": 1e3 * outcome.latency_s(50),
-        "p99_ms": 1e3 * outcome.latency_s(99),
+        "answered_per_s": len(latencies) / sum(max(outcome.answered_at_s) for outcome in outcomes),
+        "p50_ms": 1e3 * float(np.percentile(latencies, 50)),
+        "p99_ms": 1e3 * float(np.percentile(latencies, 99)),
     }
-    return {"load": name, "measured": {each: load[each] for each in COMPARED}, "simulated": simulated_s}
+    rounds = {each: [one[each] for one in load["rounds"]] for each in COMPARED}
+    return {
+        "load": name,
+        "measured": {each: load[each] for each in COMPARED},
+        "least": {each: min(values) for each, values in rounds.items()},
+        "most": {each: max(values) for each, values in rounds.items()},
+        "simulated": simulated_s,
+    }
 
 
 def main() -> None:

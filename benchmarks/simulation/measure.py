@@ -1,9 +1,9 @@
 """Measures what the simulation has to reproduce: a single machine, three Tritons on it, and three stand-ins.
 
-python -m benchmarks.simulation.measure [single] [tritons] [stand-ins] [--seconds 5]
+python -m benchmarks.simulation.measure [single] [tritons] [stand-ins] [--seconds 6]
 
-Each is under load at several rates, and by clients that each wait for their answer; results/capacity.json has all. Each
-deployment takes about three minutes, in which nothing else should run.
+Each is under load at several rates, and by clients that each wait for their answer, in several rounds with requests of
+their own; results/capacity.json has all. Each deployment takes about four minutes, in which nothing else should run.
 The profiles that the simulation gets are measured before: of the single machine, and of one stand-in.
 """
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,17 @@ from benchmarks.simulation.sending import send
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from conch.load.http import Connection
+
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "capacity.json"
 MODEL = "all-minilm-l6-v2"
 RATES = (60.0, 120.0, 180.0, 240.0)
 STAND_IN_RATES = (60.0, 150.0, 250.0, 350.0)
 CLIENTS = (1, 8, 32)
-ROUNDS = 2
+ROUNDS = 3
+WARM_UP_S = 1.0
+WARM_UP_ROUND = -1
 STAND_IN_S = 0.040
 CONCH = str(Path(sys.executable).parent / "conch")
 
@@ -81,49 +85,72 @@ class Session:
         return url
 
     def loads(self, url: str, rates: Sequence[float], *, unit: str = "word") -> dict[str, Any]:
-        """Measure a gateway under every load, several times by turns; of each the least disturbed time counts."""
-        rounds = [
+        """Measure a gateway under every load, in rounds: what disturbs the machine disturbs few of them."""
+        seen: list[list[Round]] = [
             [
-                *(asyncio.run(_closed(url, clients, self.seconds / 2, unit)) for clients in CLIENTS),
-                *(uvloop.run(_open(url, per_s, self.seconds, unit)) for per_s in rates),
+                *(asyncio.run(_closed(url, clients, self.seconds, unit)) for clients in CLIENTS),
+                *(uvloop.run(_open(url, per_s, self.seconds, round_, unit)) for per_s in rates),
             ]
-            for _ in range(ROUNDS)
+            for round_ in range(ROUNDS)
         ]
-        # Chosen by what disturbed the measurement, not by what it came to.
-        return {"loads": [min(of, key=lambda seen: seen["others_cores"]) for of in zip(*rounds, strict=True)]}
+        names = [*({"clients": clients} for clients in CLIENTS), *({"per_s": per_s} for per_s in rates)]
+        together = [_together(list(rounds)) for rounds in zip(*seen, strict=True)]
+        return {"loads": [name | {"seconds": self.seconds} | of for name, of in zip(names, together, strict=True)]}
 
 
-async def _closed(url: str, clients: int, seconds: float, unit: str) -> dict[str, Any]:
+@dataclass
+class Round:
+    """One round of a load.
+
+    Attributes:
+        latencies_s: Of the requests that were answered.
+        took_s: From the first request to the last answer.
+        failed: Requests that were not answered.
+        others_cores: Cores that other processes used meanwhile.
+    """
+
+    latencies_s: list[float]
+    took_s: float
+    failed: int
+    others_cores: float
+
+    def figures(self) -> dict[str, float]:
+        """Return what is compared."""
+        latencies = {f"p{percent}_ms": 1e3 * percentile(self.latencies_s, percent) for percent in (50, 99)}
+        return {"answered_per_s": len(self.latencies_s) / self.took_s, **latencies}
+
+
+def _together(rounds: list[Round]) -> dict[str, Any]:
+    """Return figures of all rounds together, and of each."""
+    latencies = [latency for one in rounds for latency in one.latencies_s]
+    took_s, failed = sum(one.took_s for one in rounds), sum(one.failed for one in rounds)
+    others = max(one.others_cores for one in rounds)
+    found = Round(latencies, took_s, failed, others)
+    return {
+        **found.figures(),
+        "failed": failed,
+        "others_cores": others,
+        "rounds": [one.figures() | {"others_cores": one.others_cores} for one in rounds],
+    }
+
+
+async def _closed(url: str, clients: int, seconds: float, unit: str) -> Round:
     texts = traces.texts(traces.lengths(), unit=unit)
     async with target_of(url, None, [[text] for text in texts], clients) as target:
-        await closed_loop(target.send, clients=clients, seconds=1)
+        await closed_loop(target.send, clients=clients, seconds=WARM_UP_S)
         disturbance = Disturbance()
         load = await closed_loop(target.send, clients=clients, seconds=seconds)
-    return {
-        "clients": clients,
-        "answered_per_s": load.texts_per_s,
-        **_latencies(load.latencies_s),
-        "failed": sum(load.errors.values()),
-        "others_cores": disturbance.cores(),
-    }
+    return Round(load.latencies_s, load.seconds, sum(load.errors.values()), disturbance.cores())
 
 
-async def _open(url: str, per_s: float, seconds: float, unit: str) -> dict[str, Any]:
+async def _open(url: str, per_s: float, seconds: float, round_: int, unit: str) -> Round:
+    connections: list[Connection] = []
+    await send(url, traces.trace(per_s, WARM_UP_S, WARM_UP_ROUND), connections, unit=unit)
     disturbance = Disturbance()
-    requests = traces.trace(per_s, seconds)
-    latencies, failures, took_s = await send(url, requests, unit=unit)
-    return {
-        "per_s": per_s,
-        "seconds": seconds,
-        "answered_per_s": len(latencies) / took_s,
-        **_latencies(latencies),
-        "failed": len(failures),
-        "others_cores": disturbance.cores(),
-    }
-
-
-def _latencies(values: list[float]) -> dict[str, float]:
-    return {f"p{percent}_ms": 1e3 * percentile(values, percent) for percent in (50, 99)}
+    latencies, failures, took_s = await send(url, traces.trace(per_s, seconds, round_), connections, unit=unit)
+    for connection in connections:
+        connection.close()
+    return Round(latencies, took_s, len(failures), disturbance.cores())
 
 
 def single(session: Session) -> dict[str, Any]:
@@ -169,7 +196,7 @@ def main() -> None:
     """Measure some and put them into the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("deployments", nargs="+", choices=DEPLOYMENTS)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each rate, and half of it for clients that wait")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each load in each round")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that servers are stopped
     for name in arguments.deployments:

@@ -18,6 +18,7 @@ DEPLOYMENTS = {
     "stand-ins": "three stand-ins for Tritons behind one gateway",
 }
 MILLISECONDS, REPLICAS = Axis("ms", log=True), Axis("replicas", log=True)
+NEAR = 0.15  # of what was measured: as near as the simulation is to be
 MISSING = (
     "Not measured yet: `python -m benchmarks.simulation.measure single tritons stand-ins`, then `compare` and "
     "`scenarios` beside it do, and `make docs` puts it here."
@@ -61,13 +62,27 @@ def compared() -> str:
         "| load | answered/s | simulated | p50 ms | simulated | p99 ms | simulated |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, loads in _simulated()["compared"].items():
+    found = _simulated()["compared"]
+    for name, loads in found.items():
         lines.append(f"| **{DEPLOYMENTS[name]}** | | | | | | |")
         for load in loads:
             cells = (_pair(load, each) for each in COMPARED)
             lines.append(f"| {load['load']} | {' | '.join(cells)} |")
     picture = "![99th percentile, measured and simulated](scale-compared.svg)"
-    return "\n".join([*lines, "", picture, "", _profile()])
+    return "\n".join([*lines, "", _near(found), "", picture, "", _profile()])
+
+
+def _near(found: dict[str, Any]) -> str:
+    """How many figures of each kind are as near as they are to be."""
+    told = []
+    for name, loads in found.items():
+        near = [sum(abs(_off(load, each)) <= NEAR for load in loads) for each in COMPARED]
+        counts = f"{near[0]} throughputs, {near[1]} medians and {near[2]} 99th percentiles of {len(loads)}"
+        told.append(f"{DEPLOYMENTS[name]}: {counts}")
+    return (
+        f"Measured are all rounds of a load together; in brackets, the lowest and the highest round. Within {NEAR:.0%} "
+        f"of what was measured are: {'; '.join(told)}."
+    )
 
 
 def _profile() -> str:
@@ -213,8 +228,13 @@ def _percentiles(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _pair(load: dict[str, Any], name: str) -> str:
-    was, found = load["measured"][name], load["simulated"][name]
-    return f"{was:,.1f} | {found:,.1f} ({found / was - 1:+.0%})"
+    was, least, most, found = (load[kind][name] for kind in ("measured", "least", "most", "simulated"))
+    return f"{was:,.1f} ({least:,.0f} to {most:,.0f}) | {found:,.1f} ({_off(load, name):+.0%})"
+
+
+def _off(load: dict[str, Any], name: str) -> float:
+    """How far the simulation is off, relative to what was measured."""
+    return float(load["simulated"][name] / load["measured"][name] - 1)
 
 
 def _measured() -> dict[str, Any]:

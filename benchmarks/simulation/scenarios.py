@@ -49,8 +49,8 @@ class Scenarios:
         self._engine, self._gateway = profile.engine, profile.gateway or FREE
         self._lengths = traces.lengths()
         mean = fmean(self._lengths)
-        run_s = fmean(self._engine.run_s([length]) for length in self._lengths) * self._engine.slowdown
-        self.replica_per_s = self._engine.instances / (run_s + self._engine.call_s)
+        run_s = fmean(self._engine.run_s([length]) for length in self._lengths)
+        self.replica_per_s = self._engine.instances / (self._engine.slowdown * (run_s + self._engine.call_s))
         self.gateway_per_s = 1 / (self._gateway.request_s + self._gateway.token_s * mean + self._gateway.call_s)
 
     def one_gateway(self) -> list[dict[str, float]]:

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from conch.simulation.load import Request
 
 
-async def send(url: str, requests: list[Request], *, unit: str) -> tuple[list[float], list[str], float]:
-    """Return latencies from when each request was due, messages of failures, and seconds until the last answer."""
+async def send(
+    url: str, requests: list[Request], free: list[Connection], *, unit: str
+) -> tuple[list[float], list[str], float]:
+    """Return latencies from when each request was due, messages of failures, and seconds until the last answer.
+
+    Args:
+        url: Of the gateway.
+        requests: To be sent.
+        free: Connections that are open; those that are opened are added, to be closed by the caller.
+        unit: Of texts, as in `traces.texts`.
+    """
     address = Address.of(f"{url}/v1/embeddings")
     texts = traces.texts([request.lengths[0] for request in requests], unit=unit)
     bodies = (json.dumps({"input": [text], "encoding_format": "base64"}).encode() for text in texts)
     prepared = [address.request("POST", body) for body in bodies]
-    free: list[Connection] = []
     latencies: list[float] = []
     failures: list[str] = []
     begin = time.perf_counter() + 0.1
@@ -42,7 +50,4 @@ async def send(url: str, requests: list[Request], *, unit: str) -> tuple[list[fl
         await asyncio.sleep(max(0.0, begin + request.at_s - time.perf_counter()))
         tasks.append(asyncio.create_task(one(number)))
     await asyncio.gather(*tasks)
-    seconds = time.perf_counter() - begin
-    for connection in free:
-        connection.close()
-    return latencies, failures, seconds
+    return latencies, failures, time.perf_counter() - begin

@@ -17,9 +17,9 @@ def lengths() -> list[int]:
     return [mixed.draw(source) for _ in range(1024)]
 
 
-def trace(per_s: float, seconds: float) -> list[Request]:
-    """Requests with one text each; the same for the same arguments."""
-    return list(poisson(per_s, lengths(), seconds=seconds, seed=SEED))
+def trace(per_s: float, seconds: float, round_: int) -> list[Request]:
+    """Requests with one text each; the same for the same arguments, others in another round."""
+    return list(poisson(per_s, lengths(), seconds=seconds, seed=SEED + round_))
 
 
 def texts(counts: list[int], *, unit: str) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def engine_costs(
-    calls: Sequence[CallLoad], instances: int, max_rows: int, *, client_shares_cores: bool
+    calls: Sequence[CallLoad], instances: int, max_rows: int, *, shared_cores: bool
 ) -> tuple[EngineCosts, float]:
     """Return the costs of calls, and the largest relative error of the times of lone runs that they give.
 
@@ -26,7 +26,7 @@ def engine_costs(
         calls: Lone ones and some under load, of several lengths.
         instances: Instances of the encoder.
         max_rows: Most texts of a run.
-        client_shares_cores: Whether what sent the calls ran on the cores of the instances, which then had less.
+        shared_cores: Whether what sent the calls ran on the cores of the instances, which then had less.
     """
     lone = [call for call in calls if call.clients == 1]
     columns = [[1.0, call.rows, call.rows * call.tokens, call.rows * call.tokens**2] for call in lone]
@@ -34,20 +34,31 @@ def engine_costs(
     fixed_s, row_s, token_s, square_s = nonnegative(columns, measured)
     run = EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, 0.0, 0.0, 1.0)
     slowdown, call_s = _under_load(run, [call for call in calls if call.clients > 1])
-    if client_shares_cores:
-        call_s = max(0.0, call_s - fmean(call.client_ms for call in calls if call.clients > 1) / 1e3)
+    if shared_cores:
+        client_s = fmean(call.client_ms for call in calls if call.clients > 1) / 1e3
+        call_s = max(0.0, call_s - client_s / slowdown)
     rest = [(call.latency_ms["p50"] - call.client_ms) / 1e3 - call_s - _run_s(run, call, call.rows) for call in lone]
     off = max(abs(_run_s(run, call, call.rows) / each - 1) for call, each in zip(lone, measured, strict=True))
     path_s = max(0.0, float(np.median(rest)))
     return EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, call_s, path_s, slowdown), off
 
 
-def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts) -> GatewayCosts:
-    """Return the costs of requests with one text, some of them alone and some under load."""
+def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, shared_cores: bool) -> GatewayCosts:
+    """Return the costs of requests with one text, some of them alone and some under load.
+
+    Args:
+        requests: What was measured.
+        engine: Costs of the Triton behind.
+        shared_cores: Whether the gateway ran on the cores of the instances, all of which were busy under load.
+    """
     # The system counts processor time in hundredths of a second, of which few requests may take none.
     timed = [request for request in requests if request.gateway_ms > 0]
-    columns = [[1.0, request.tokens, 1 / request.texts_per_call] for request in timed] or [[1.0, 0.0, 0.0]]
-    request_s, token_s, call_s = nonnegative(columns, [request.gateway_ms / 1e3 for request in timed] or [1e-6])
+    # The last column is what a gateway does without requests, reading its metrics included: the fewer were answered in
+    # a second, the more of it each has to bear. No request costs it.
+    columns = [[1.0, each.tokens, 1 / each.texts_per_call, 1 / each.per_s] for each in timed] or [[1.0, 0.0, 0.0, 0.0]]
+    slower = [engine.slowdown if shared_cores and each.clients > 1 else 1.0 for each in timed]
+    taken = [each.gateway_ms / 1e3 / slowdown for each, slowdown in zip(timed, slower, strict=True)] or [1e-6]
+    request_s, token_s, call_s, _ = nonnegative(columns, taken)
 
     def rest_s(request: RequestLoad) -> float:
         gateway_s = request_s + token_s * request.tokens + call_s
@@ -75,16 +86,16 @@ def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> 
 def _under_load(run: EngineCosts, busy: Sequence[CallLoad]) -> tuple[float, float]:
     """Return how much longer runs take under load, and what calls cost beside them.
 
-    All instances together spend their time on runs, each `slowdown` as long as alone, and on calls.
+    All instances together spend their time on runs and on calls, each of which takes `slowdown` as long as alone.
     """
     runs = [_run_s(run, call, call.rows_per_run) for call in busy]
     calls = [call.rows_per_run / call.rows for call in busy]
     spent = [run.instances * each / call.per_s for each, call in zip(calls, busy, strict=True)]
-    slowdown, call_s = nonnegative(list(zip(runs, calls, strict=True)), spent)
+    slowdown, slow_call_s = nonnegative(list(zip(runs, calls, strict=True)), spent)
     if slowdown < 1:  # nothing is faster under load: the times of lone runs are the better measurement
         over = [(all_s - run_s) / each for all_s, run_s, each in zip(spent, runs, calls, strict=True)]
-        slowdown, call_s = 1.0, max(0.0, float(np.median(over)))
-    return slowdown, call_s
+        slowdown, slow_call_s = 1.0, max(0.0, float(np.median(over)))
+    return slowdown, slow_call_s / slowdown
 
 
 def _run_s(run: EngineCosts, call: CallLoad, rows: float) -> float:

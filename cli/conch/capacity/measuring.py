@@ -69,7 +69,7 @@ async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway
     calls = await rounds.best("Triton: {} x {} tokens, {} at once", shapes, probe.measure)
     cores = len(os.sched_getaffinity(0))
     shares = triton_url.startswith(_LOOPBACK) and hardware.get("cores", 0) >= cores
-    engine, off = engine_costs(calls, instances, info.max_rows, client_shares_cores=shares)
+    engine, off = engine_costs(calls, instances, info.max_rows, shared_cores=shares)
     front = GatewayProbe(str(gateway_url), info.name, probe)
     requests = await rounds.best("gateway: {} tokens, {} at once", texts, front.measure)
     about = _about() | {
@@ -80,7 +80,8 @@ async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway
         "fit_off_by": round(off, 3),
     }
     about["versions"]["triton"] = await probe.version()
-    gateway = gateway_costs(requests, engine) if requests else None
+    shares = shares and str(gateway_url).removeprefix("http://").startswith(_LOOPBACK)
+    gateway = gateway_costs(requests, engine, shared_cores=shares) if requests else None
     return Profile(info.name, info.max_length, hardware, engine, gateway, calls, requests, about)
 
 

@@ -122,7 +122,7 @@ class _Search:
         # Calls under full load: what they cost at least.
         self._merged = min(engine.max_rows, max(1.0, CALL_TOKENS / self._mean))
         run_s = fmean(engine.run_s([length]) for length in self._lengths) - engine.fixed_s * (1 - 1 / self._merged)
-        self._text_s = (run_s * engine.slowdown + engine.call_s / self._merged) / engine.instances
+        self._text_s = engine.slowdown * (run_s + engine.call_s / self._merged) / engine.instances
         # Gateways merge texts into calls only while all replicas are busy, which they are not to be.
         self._request_s = gateway.request_s + gateway.token_s * self._mean + gateway.call_s
         self._gateways = max(1, ceil(need.per_s * self._request_s / BUSIEST_GATEWAY))

@@ -61,17 +61,22 @@ def call(rows: int, tokens: int, rows_per_run: float = 0) -> CallLoad:
     merged = rows_per_run or rows
     run_s = ENGINE.fixed_s + merged * (ENGINE.row_s + (ENGINE.token_s + ENGINE.square_s * tokens) * tokens)
     calls_per_run = merged / rows
-    per_s = ENGINE.instances * calls_per_run / (run_s * ENGINE.slowdown + ENGINE.call_s * calls_per_run)
+    per_s = ENGINE.instances * calls_per_run / (ENGINE.slowdown * (run_s + ENGINE.call_s * calls_per_run))
     clients = 8 if rows_per_run else 1
     lone_s = 1e-4 + ENGINE.path_s + ENGINE.call_s + run_s
     latency_ms = {"p50": 1e3 * lone_s, "p99": 1e3 * lone_s}
     return CallLoad(rows, tokens, clients, per_s, per_s * rows * tokens, latency_ms, merged, 1e3 * run_s, 0.1)
 
 
-def request(tokens: int, clients: int, texts_per_call: float) -> RequestLoad:
+def request(
+    tokens: int, clients: int, texts_per_call: float, *, idle: float = 0.0, slowdown: float = 1.0
+) -> RequestLoad:
+    """The same of a gateway: with so much of a core used without requests, and slower while all cores are busy."""
     in_gateway_s = GATEWAY.request_s + GATEWAY.token_s * tokens + GATEWAY.call_s / texts_per_call
     lone_s = 1e-4 + GATEWAY.path_s + in_gateway_s + ENGINE.path_s + ENGINE.call_s + ENGINE.run_s([tokens])
-    return RequestLoad(tokens, clients, 1.0, {"p50": 1e3 * lone_s}, texts_per_call, 1e3 * in_gateway_s, 0.1)
+    per_s = clients / lone_s
+    counted_s = (in_gateway_s + idle / per_s) * (slowdown if clients > 1 else 1.0)
+    return RequestLoad(tokens, clients, per_s, {"p50": 1e3 * lone_s}, texts_per_call, 1e3 * counted_s, 0.1)
 
 
 CALLS = [
@@ -82,25 +87,34 @@ CALLS = [
 ]
 
 
+REQUESTS = [(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (32, 4.0))]
+
+
 def test_costs_are_found_again_in_what_they_lead_to() -> None:
-    engine, off = engine_costs(CALLS, 2, 8, client_shares_cores=False)
-    requests = [request(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (32, 4.0))]
+    engine, off = engine_costs(CALLS, 2, 8, shared_cores=False)
+    requests = [request(*load) for load in REQUESTS]
 
     assert asdict(engine) == pytest.approx(asdict(ENGINE), rel=1e-3)
     assert off < 1e-6
-    assert asdict(gateway_costs(requests, engine)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
+    assert asdict(gateway_costs(requests, engine, shared_cores=False)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
+
+
+def test_no_request_costs_what_a_gateway_does_without_any_or_what_busy_neighbours_cost_it() -> None:
+    requests = [request(*load, idle=0.05, slowdown=ENGINE.slowdown) for load in REQUESTS]
+
+    assert asdict(gateway_costs(requests, ENGINE, shared_cores=True)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
 
 
 def test_the_load_s_own_time_is_taken_off_where_it_ran_on_the_same_cores() -> None:
-    engine, _ = engine_costs(CALLS, 2, 8, client_shares_cores=True)
+    engine, _ = engine_costs(CALLS, 2, 8, shared_cores=True)
 
-    assert engine.call_s == pytest.approx(ENGINE.call_s - 1e-4, rel=1e-3)
+    assert engine.call_s == pytest.approx(ENGINE.call_s - 1e-4 / ENGINE.slowdown, rel=1e-3)
 
 
 def test_nothing_is_faster_under_load() -> None:
     faster = [replace(each, per_s=3 * each.per_s) if each.clients > 1 else each for each in CALLS]
 
-    engine, _ = engine_costs(faster, 2, 8, client_shares_cores=False)
+    engine, _ = engine_costs(faster, 2, 8, shared_cores=False)
 
     assert (engine.slowdown, engine.call_s) == (1.0, 0.0)
 
@@ -108,7 +122,7 @@ def test_nothing_is_faster_under_load() -> None:
 def test_requests_that_took_no_tick_of_processor_time_cost_next_to_nothing() -> None:
     free = [replace(request(tokens, 1, 1.0), gateway_ms=0.0) for tokens in (16, 64)]
 
-    costs = gateway_costs(free, ENGINE)
+    costs = gateway_costs(free, ENGINE, shared_cores=False)
 
     assert costs.request_s + costs.token_s + costs.call_s < 1e-5
 
