@@ -67,10 +67,10 @@ def compare(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _simulated(design: Design, load: dict[str, Any]) -> list[Outcome]:
-    """Simulate every round that was measured, with the same texts, and at rates at the same moments."""
-    rounds, seconds = range(len(load["rounds"])), load["seconds"]
+    """Simulate every round that counts, with the same texts, and at rates at the same moments."""
+    rounds, seconds = [number for number, one in enumerate(load["rounds"]) if one["counted"]], load["seconds"]
     if "clients" in load:
-        return [closed(design, load["clients"], seconds) for _ in rounds[:1]]  # every round has the same texts
+        return [closed(design, load["clients"], seconds)]  # every round has the same texts
     return [opened(design, traces.trace(load["per_s"], seconds, round_)) for round_ in rounds]
 
 
@@ -82,7 +82,7 @@ def _beside(load: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
         "p50_ms": 1e3 * float(np.percentile(latencies, 50)),
         "p99_ms": 1e3 * float(np.percentile(latencies, 99)),
     }
-    rounds = {each: [one[each] for one in load["rounds"]] for each in COMPARED}
+    rounds = {each: [one[each] for one in load["rounds"] if one["counted"]] for each in COMPARED}
     return {
         "load": name,
         "measured": {each: load[each] for each in COMPARED},

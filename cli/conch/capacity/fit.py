@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from conch.simulation.costs import EngineCosts, GatewayCosts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,15 +33,24 @@ def engine_costs(
     columns = [[1.0, call.rows, call.rows * call.tokens, call.rows * call.tokens**2] for call in lone]
     measured = [call.run_ms / 1e3 for call in lone]
     fixed_s, row_s, token_s, square_s = nonnegative(columns, measured)
-    run = EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, 0.0, 0.0, 1.0)
-    slowdown, call_s = _under_load(run, [call for call in calls if call.clients > 1])
+    run = EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, 0.0, 0.0, 0.0, 1.0)
+    loaded = [call for call in calls if call.clients > instances]
+    slowdown, call_s = _under_load(run, loaded)
     if shared_cores:
-        client_s = fmean(call.client_ms for call in calls if call.clients > 1) / 1e3
+        client_s = fmean(call.client_ms for call in loaded) / 1e3
         call_s = max(0.0, call_s - client_s / slowdown)
-    rest = [(call.latency_ms["p50"] - call.client_ms) / 1e3 - call_s - _run_s(run, call, call.rows) for call in lone]
     off = max(abs(_run_s(run, call, call.rows) / each - 1) for call, each in zip(lone, measured, strict=True))
-    path_s = max(0.0, float(np.median(rest)))
-    return EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, call_s, path_s, slowdown), off
+
+    def path_of(loads: Sequence[CallLoad], slower: float) -> float:
+        return _middle(
+            (each.latency_ms["p50"] - each.client_ms) / 1e3 - slower * (call_s + _run_s(run, each, each.rows))
+            for each in loads
+        )
+
+    path_s = path_of(lone, 1.0)
+    # As many clients as instances: all cores are busy, and no call waits for an instance.
+    busy_path_s = path_of([call for call in calls if call.clients == instances], slowdown)
+    return replace(run, call_s=call_s, path_s=path_s, busy_path_s=max(path_s, busy_path_s), slowdown=slowdown), off
 
 
 def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, shared_cores: bool) -> GatewayCosts:
@@ -60,13 +70,17 @@ def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, share
     taken = [each.gateway_ms / 1e3 / slowdown for each, slowdown in zip(timed, slower, strict=True)] or [1e-6]
     request_s, token_s, call_s, _ = nonnegative(columns, taken)
 
-    def rest_s(request: RequestLoad) -> float:
-        gateway_s = request_s + token_s * request.tokens + call_s
-        engine_s = engine.path_s + engine.call_s + engine.run_s([request.tokens])
-        return (request.latency_ms["p50"] - request.sender_ms) / 1e3 - gateway_s - engine_s
+    def path_of(clients: int, engine_path_s: float, slower: float) -> float:
+        def known_s(request: RequestLoad) -> float:
+            gateway_s = request_s + token_s * request.tokens + call_s
+            return engine_path_s + slower * (gateway_s + engine.call_s + engine.run_s([request.tokens]))
 
-    path_s = float(np.median([rest_s(request) for request in requests if request.clients == 1]))
-    return GatewayCosts(request_s, token_s, call_s, max(0.0, path_s))
+        chosen = [each for each in requests if each.clients == clients]
+        return _middle((each.latency_ms["p50"] - each.sender_ms) / 1e3 - known_s(each) for each in chosen)
+
+    path_s = path_of(1, engine.path_s, 1.0)
+    busy_path_s = path_of(engine.instances, engine.busy_path_s, engine.slowdown)
+    return GatewayCosts(request_s, token_s, call_s, path_s, max(path_s, busy_path_s))
 
 
 def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
@@ -96,6 +110,12 @@ def _under_load(run: EngineCosts, busy: Sequence[CallLoad]) -> tuple[float, floa
         over = [(all_s - run_s) / each for all_s, run_s, each in zip(spent, runs, calls, strict=True)]
         slowdown, slow_call_s = 1.0, max(0.0, float(np.median(over)))
     return slowdown, slow_call_s / slowdown
+
+
+def _middle(rests: Iterable[float]) -> float:
+    """Return the median of what latencies have beyond what is known of them; 0 of none."""
+    found = list(rests)
+    return max(0.0, float(np.median(found))) if found else 0.0
 
 
 def _run_s(run: EngineCosts, call: CallLoad, rows: float) -> float:

@@ -62,9 +62,11 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
 
 async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway_url: str | None, say: Say) -> Profile:
     hardware, instances = await probe.hardware(), info.instances or 1
-    shapes = [(*shape, clients) for shape in probe.shapes() for clients in (1, CALLS_EACH * instances)]
+    # Alone; as many as instances, so that none waits for one; and under load.
+    clients_of_calls, clients_of_texts = ({1, instances, most} for most in (CALLS_EACH * instances, CLIENTS))
+    shapes = [(*shape, clients) for shape in probe.shapes() for clients in sorted(clients_of_calls)]
     lengths = dict.fromkeys(tokens for _, tokens, _ in shapes) if gateway_url else {}
-    texts = [(tokens, clients) for tokens in lengths for clients in (1, CLIENTS)]
+    texts = [(tokens, clients) for tokens in lengths for clients in sorted(clients_of_texts)]
     rounds = _Rounds(say, ROUNDS * (len(shapes) + len(texts)))
     calls = await rounds.best("Triton: {} x {} tokens, {} at once", shapes, probe.measure)
     cores = len(os.sched_getaffinity(0))

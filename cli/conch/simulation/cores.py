@@ -31,6 +31,11 @@ class Cores:
         self._timer: asyncio.TimerHandle | None = None
         self.busy_s = 0.0
 
+    @property
+    def are_busy(self) -> bool:
+        """Whether whoever wakes up now waits for a core."""
+        return len(self._jobs) >= self._cores
+
     async def run(self, work_s: float) -> None:
         """Compute what takes so many seconds of a core alone. Whoever stops to wait does not stop the computation."""
         if work_s <= 0:

@@ -22,7 +22,8 @@ class EngineCosts:
         square_s: Seconds of each pair of a text's tokens (attention).
         call_s: Processor time of a call beside its run: the protocol, the queue, the head.
         path_s: Seconds of a call in which nothing computes: the network, threads that wake up.
-        slowdown: How much longer a run takes while all instances run.
+        busy_path_s: The same while all cores are busy: its threads wait for one, and there are a dozen on the way.
+        slowdown: How much longer runs and calls take while all instances run; the costs above are those of lone ones.
     """
 
     instances: int
@@ -33,6 +34,7 @@ class EngineCosts:
     square_s: float
     call_s: float
     path_s: float
+    busy_path_s: float
     slowdown: float
 
     def run_s(self, lengths: Iterable[int]) -> float:
@@ -49,12 +51,14 @@ class GatewayCosts:
         token_s: Processor time of each of its tokens.
         call_s: Processor time of a call to Triton, which small requests share.
         path_s: Seconds of a request in which nothing computes.
+        busy_path_s: The same while all cores are busy that it shares with others.
     """
 
     request_s: float = 0.0
     token_s: float = 0.0
     call_s: float = 0.0
     path_s: float = 0.0
+    busy_path_s: float = 0.0
 
 
 FREE = GatewayCosts()

@@ -91,7 +91,8 @@ class Deployment:
         """Have the next gateway answer a request; raises CapacityError and ConchError."""
         if self._sender is not None:
             await self._sender.run(self._design.sender_s)
-        await asyncio.sleep(self._design.gateway.path_s)
+        costs, busy = self._design.gateway, self._shared is not None and self._shared.are_busy
+        await asyncio.sleep(costs.busy_path_s if busy else costs.path_s)
         await next(self._turns).answer(lengths)
 
     async def fail(self, replicas: Sequence[int], at_s: float, for_s: float) -> None:

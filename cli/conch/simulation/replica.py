@@ -51,7 +51,7 @@ class Replica:
         """
         if not self.up:
             raise UnavailableError(_LOST)
-        await asyncio.sleep(self._costs.path_s)
+        await asyncio.sleep(self._costs.busy_path_s if self._cores.are_busy else self._costs.path_s)
         await self._cores.run(self._costs.call_s)
         if not self.up:
             raise UnavailableError(_LOST)

@@ -31,9 +31,10 @@ ENGINE = EngineCosts(
     square_s=1e-8,
     call_s=3e-4,
     path_s=2e-4,
+    busy_path_s=6e-4,
     slowdown=1.2,
 )
-GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=4e-4)
+GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=4e-4, busy_path_s=8e-4)
 PROFILE = Profile("a-model", 256, {"cores": 2}, ENGINE, GATEWAY)
 
 
@@ -56,16 +57,16 @@ def run(command: Callable[..., None], *arguments: str) -> Result:
     return CliRunner().invoke(app, arguments, terminal_width=200)
 
 
-def call(rows: int, tokens: int, rows_per_run: float = 0) -> CallLoad:
-    """What would be measured if calls cost just that: alone, or merged to so many rows."""
-    merged = rows_per_run or rows
-    run_s = ENGINE.fixed_s + merged * (ENGINE.row_s + (ENGINE.token_s + ENGINE.square_s * tokens) * tokens)
-    calls_per_run = merged / rows
+def call(rows: int, tokens: int, clients: int, rows_per_run: float) -> CallLoad:
+    """What would be measured if calls cost just that: alone, one for each instance, or merged to so many rows."""
+    run_s = ENGINE.fixed_s + rows_per_run * (ENGINE.row_s + (ENGINE.token_s + ENGINE.square_s * tokens) * tokens)
+    calls_per_run = rows_per_run / rows
     per_s = ENGINE.instances * calls_per_run / (ENGINE.slowdown * (run_s + ENGINE.call_s * calls_per_run))
-    clients = 8 if rows_per_run else 1
-    lone_s = 1e-4 + ENGINE.path_s + ENGINE.call_s + run_s
-    latency_ms = {"p50": 1e3 * lone_s, "p99": 1e3 * lone_s}
-    return CallLoad(rows, tokens, clients, per_s, per_s * rows * tokens, latency_ms, merged, 1e3 * run_s, 0.1)
+    path_s, slower = (ENGINE.path_s, 1.0) if clients == 1 else (ENGINE.busy_path_s, ENGINE.slowdown)
+    p50_ms = 1e3 * (1e-4 + path_s + slower * (ENGINE.call_s + run_s))
+    return CallLoad(
+        rows, tokens, clients, per_s, per_s * rows * tokens, {"p50": p50_ms}, rows_per_run, 1e3 * run_s, 0.1
+    )
 
 
 def request(
@@ -73,21 +74,26 @@ def request(
 ) -> RequestLoad:
     """The same of a gateway: with so much of a core used without requests, and slower while all cores are busy."""
     in_gateway_s = GATEWAY.request_s + GATEWAY.token_s * tokens + GATEWAY.call_s / texts_per_call
-    lone_s = 1e-4 + GATEWAY.path_s + in_gateway_s + ENGINE.path_s + ENGINE.call_s + ENGINE.run_s([tokens])
-    per_s = clients / lone_s
+    path_s, slower = (ENGINE.path_s + GATEWAY.path_s, 1.0)
+    if clients > 1:
+        path_s, slower = (ENGINE.busy_path_s + GATEWAY.busy_path_s, ENGINE.slowdown)
+    latency_s = 1e-4 + path_s + slower * (in_gateway_s + ENGINE.call_s + ENGINE.run_s([tokens]))
+    per_s = clients / latency_s
     counted_s = (in_gateway_s + idle / per_s) * (slowdown if clients > 1 else 1.0)
-    return RequestLoad(tokens, clients, per_s, {"p50": 1e3 * lone_s}, texts_per_call, 1e3 * counted_s, 0.1)
+    return RequestLoad(tokens, clients, per_s, {"p50": 1e3 * latency_s}, texts_per_call, 1e3 * counted_s, 0.1)
 
 
 CALLS = [
     measured
     for tokens in (16, 64, 128, 256)
     for rows in (1, 512 // tokens if tokens > 64 else 8)
-    for measured in (call(rows, tokens), call(rows, tokens, 8 if rows in {1, 8} else rows))
+    for measured in (
+        call(rows, tokens, 1, rows),
+        call(rows, tokens, 2, rows),
+        call(rows, tokens, 8, 8 if rows in {1, 8} else rows),
+    )
 ]
-
-
-REQUESTS = [(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (32, 4.0))]
+REQUESTS = [(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (2, 1.0), (32, 4.0))]
 
 
 def test_costs_are_found_again_in_what_they_lead_to() -> None:

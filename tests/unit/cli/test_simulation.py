@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 CALL_S = 0.010
 FIXED = EngineCosts(
-    instances=1, max_rows=1, fixed_s=CALL_S, row_s=0, token_s=0, square_s=0, call_s=0, path_s=0, slowdown=1
+    instances=1,
+    max_rows=1,
+    fixed_s=CALL_S,
+    row_s=0,
+    token_s=0,
+    square_s=0,
+    call_s=0,
+    path_s=0,
+    busy_path_s=0,
+    slowdown=1,
 )
 """Each text takes the same time, alone in its run."""
 
@@ -38,9 +47,10 @@ MERGING = EngineCosts(
     square_s=1e-8,
     call_s=3e-4,
     path_s=3e-4,
+    busy_path_s=9e-4,
     slowdown=1.2,
 )
-GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=3e-4)
+GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=3e-4, busy_path_s=9e-4)
 MIXED = [8, 20, 40, 60, 120, 250]
 
 
