@@ -70,8 +70,11 @@ Cores = Annotated[
         "--missing, those that the repository was planned for]",
     ),
 ]
-QueueLength = Annotated[int, typer.Option(min=1, help="Requests that may wait for a model; others are refused.")]
-QueueTimeout = Annotated[int, typer.Option(min=1, help="Seconds that a request may wait for a model.")]
+QueueLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="Requests that may wait for a model; others are refused. No limit if not stated."),
+]
+QueueTimeout = Annotated[int, typer.Option(min=1, help="Seconds that a request may wait, where --queue is stated.")]
 
 # What the command does.
 Missing = Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has the model.")]

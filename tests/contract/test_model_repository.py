@@ -187,11 +187,10 @@ def test_ragged_inputs_come_with_what_tells_their_rows_apart(name: str) -> None:
 
 
 @every_model
-def test_what_waits_for_a_model_is_limited(name: str) -> None:
+def test_triton_forms_batches_ahead(name: str) -> None:
+    """It does only without limits of its queue: with them an instance may be idle for half a second (ADR 43)."""
     config = CONFIGS[name]
     queues = config.HasField("dynamic_batching")
     assert queues == (config.max_batch_size > 0 and not config.HasField("ensemble_scheduling"))
-    if queues:
-        policy = config.dynamic_batching.default_queue_policy
-        assert (policy.max_queue_size, policy.default_timeout_microseconds) == (512, 600_000_000)
-        assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    assert not config.dynamic_batching.priority_levels

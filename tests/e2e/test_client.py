@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -134,7 +133,8 @@ def test_a_full_queue_is_overload(default_repository: Path, tmp_path: Path) -> N
     narrow = tmp_path / "models"
     shutil.copytree(default_repository, narrow)
     config = narrow / f"{MODEL}.encoder" / "config.pbtxt"
-    config.write_text(re.sub(r"max_queue_size: \d+", "max_queue_size: 1", config.read_text(), count=1))
+    limited = "dynamic_batching {\n  default_queue_policy {\n    max_queue_size: 1\n  }"
+    config.write_text(config.read_text().replace("dynamic_batching {", limited))
     with (
         Serving(narrow, tmp_path) as serving,
         Client(serving.grpc_url) as client,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conch_export.model.description import Description
-    from conch_export.triton.plan import Plan, Queue
+    from conch_export.triton.plan import Plan
 
 PER_CORE = "per_core"
 """Parameter by which `conch serve` knows what to set to the cores of its machine; Triton itself does not read it."""
@@ -93,18 +93,24 @@ def _input(name: str, data_type: int, dims: list[int], *, ragged: bool = False) 
     return pb.ModelInput(name=name, data_type=data_type, dims=dims, allow_ragged_batch=ragged)
 
 
-def _onnx(name: str, max_rows: int, instances: int, threads: int, queue: Queue | None = None) -> pb.ModelConfig:
+def _batching(name: str, plan: Plan, instances: int, threads: int) -> pb.ModelConfig:
+    config = _onnx(name, plan.max_rows, instances, threads)
+    config.dynamic_batching.SetInParent()
+    if plan.queue is not None:
+        # Ensembles have no queue of their own: requests wait for the models that they consist of.
+        policy = config.dynamic_batching.default_queue_policy
+        policy.max_queue_size = plan.queue.requests
+        policy.default_timeout_microseconds = plan.queue.timeout_s * 1_000_000
+    return config
+
+
+def _onnx(name: str, max_rows: int, instances: int, threads: int) -> pb.ModelConfig:
     config = pb.ModelConfig(name=name, backend="onnxruntime", max_batch_size=max_rows)
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
     if instances > 1:
         _prefer_the_first(config, instances - 1)
     for key, value in (("intra_op_thread_count", threads), ("inter_op_thread_count", 1)):
         config.parameters[key].string_value = str(value)
-    if queue is not None:
-        # Ensembles have no queue of their own: requests wait for the models that they consist of.
-        policy = config.dynamic_batching.default_queue_policy
-        policy.max_queue_size = queue.requests
-        policy.default_timeout_microseconds = queue.timeout_s * 1_000_000
     return config
 
 
@@ -134,7 +140,7 @@ def _add_lengths(config: pb.ModelConfig, leading: str) -> None:
 
 
 def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
-    config = _onnx(encoder_name(description.name), plan.max_rows, plan.instances, plan.threads, plan.queue)
+    config = _batching(encoder_name(description.name), plan, plan.instances, plan.threads)
     if plan.target is Target.CUDA:
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     _say_per_core(config, plan.per_core)
@@ -149,7 +155,7 @@ def _encoder(description: Description, plan: Plan) -> pb.ModelConfig:
 
 
 def _queries(description: Description, plan: Plan, model: PublicModel, name: str) -> pb.ModelConfig:
-    config = _onnx(name, plan.max_rows, 1, 1, plan.queue)
+    config = _batching(name, plan, 1, 1)
     config.input.extend(_matrices(description, ragged=True))
     _add_lengths(config, IDS)
     config.output.extend(_outputs(model))
@@ -158,7 +164,7 @@ def _queries(description: Description, plan: Plan, model: PublicModel, name: str
 
 def _head(description: Description, plan: Plan, model: PublicModel, name: str) -> pb.ModelConfig:
     instances = head_instances(description, plan.instances)
-    config = _onnx(name, plan.max_rows, instances, 1, plan.queue)
+    config = _batching(name, plan, instances, 1)
     if instances > 1:
         _say_per_core(config, plan.per_core)
     config.input.append(_input(EMBEDDINGS, pb.TYPE_FP32, [-1, description.hidden], ragged=True))

@@ -22,16 +22,15 @@ _GPU_ROWS = 64
 class Queue:
     """Limits of a model's queue in Triton; requests beyond them are refused with UNAVAILABLE.
 
+    They cost time: with limits Triton forms no batch ahead, and may leave an instance idle for half a second (ADR 43).
+
     Attributes:
         requests: most that wait at a time; those being computed do not count.
         timeout_s: longest that one waits.
     """
 
-    requests: int = 512
+    requests: int
     timeout_s: int = 600
-
-
-DEFAULT_QUEUE = Queue()
 
 
 class PerCore(str, Enum):
@@ -54,14 +53,15 @@ class Plan:
     """Instances of the encoder, threads of each, the most rows that one run merges, and what they run on.
 
     Rows are few on a CPU on purpose: a larger batch does not compute faster there, it only waits longer.
-    `per_core` says which of these numbers `conch serve` replaces by the cores of its machine.
+    `per_core` says which of these numbers `conch serve` replaces by the cores of its machine. Without `queue` any
+    number of requests may wait.
     """
 
     instances: int
     threads: int
     max_rows: int = 8
     target: Target = Target.CPU
-    queue: Queue = DEFAULT_QUEUE
+    queue: Queue | None = None
     per_core: PerCore = PerCore.NOTHING
 
 
@@ -69,7 +69,7 @@ def plan(
     cores: int | None = None,
     aim: Aim = Aim.THROUGHPUT,
     target: Target = Target.CPU,
-    queue: Queue = DEFAULT_QUEUE,
+    queue: Queue | None = None,
 ) -> Plan:
     """One single-threaded instance a core for throughput, one instance with every core for latency; one a GPU.
 
