@@ -30,7 +30,10 @@ def memory() -> str:
         *("shape", "precision", "tokens", "threads", "WebAssembly MB (plan)", "page MB (plan)"),
         *("seconds", "cosine", "difference"),
     )
-    return "\n".join([*_table(head, map(_memory_row, result["rows"])), "", _where(result)])
+    unmeasured = list(_unmeasured(result["rows"]))
+    rows = sorted([*map(_memory_row, result["rows"]), *unmeasured], key=_order)
+    told = ["", "Rows of nothing but numbers in brackets are planned, and were not measured."] if unmeasured else []
+    return "\n".join([*_table(head, rows), *told, "", _where(result)])
 
 
 def planned(row: dict[str, Any]) -> BrowserPlan:
@@ -82,6 +85,21 @@ def _memory_row(row: dict[str, Any]) -> tuple[str, ...]:
     megabytes = (f"{measured / 1e6:,.0f} ({plan / 1e6:,.0f})" for measured, plan in compared)
     numbers = (f"{row['seconds']:.1f}", f"{row['cosine']:.6f}", f"{row['largest_difference']:.0e}")
     return row["shape"], row["precision"], f"{row['tokens']:,}", str(row["threads"]), *megabytes, *numbers
+
+
+def _unmeasured(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Rows for the longest texts of models whose longest one was not measured."""
+    longest = {(row["shape"], row["precision"]): row for row in sorted(rows, key=lambda row: row["tokens"])}
+    for (shape, precision), row in longest.items():
+        plan = planned(row)
+        if row["tokens"] < plan.length:
+            budget = plan.budget(plan.length)
+            megabytes = (f"({count / 1e6:,.0f})" for count in (budget.heap, budget.total))
+            yield shape, precision, f"{plan.length:,}", "", *megabytes, "", "", ""
+
+
+def _order(row: tuple[str, ...]) -> tuple[str, str, int]:
+    return row[0], row[1], int(row[2].replace(",", ""))
 
 
 def _where(result: dict[str, Any]) -> str:
