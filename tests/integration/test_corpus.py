@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import pyarrow.dataset as ds
@@ -32,6 +32,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray war
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
+class Nodes(NamedTuple):
+    cluster: Cluster
+    nodes: list[Any]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A cluster whose head computes nothing, with two nodes."""
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+    yield Nodes(cluster, [cluster.add_node(**NODE) for _ in range(2)])
+    cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
 @pytest.fixture(scope="module")
 def repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
@@ -50,22 +63,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(corpus: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of one run with a Ray of its own."""
+def uninterrupted(corpus: Path, repository: Path, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of one run."""
     output = tmp_path_factory.mktemp("uninterrupted") / "vectors"
-    done = subprocess.run(command(corpus, repository, output), capture_output=True, text=True, check=False)
+    started = command(corpus, repository, output, "--address", nodes.cluster.address)
+    done = subprocess.run(started, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{ROWS} rows, 0 of them are there already" in done.stderr
     assert "1, listed with their reasons" in done.stderr
     return output
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Cluster]:
-    """A head that computes nothing; tests add nodes."""
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def command(corpus: Path, repository: Path, output: Path, *more: str) -> list[str]:
@@ -121,11 +127,11 @@ def kill_a_worker() -> None:
 
 @pytest.mark.timeout(600)
 def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
-    corpus: Path, repository: Path, uninterrupted: Path, ray_cluster: Cluster, tmp_path: Path
+    corpus: Path, repository: Path, uninterrupted: Path, nodes: Nodes, tmp_path: Path
 ) -> None:
     output = tmp_path / "vectors"
-    nodes = [ray_cluster.add_node(**NODE) for _ in range(2)]
-    started = command(corpus, repository, output, "--address", ray_cluster.address)
+    cluster = nodes.cluster
+    started = command(corpus, repository, output, "--address", cluster.address)
 
     # Ctrl-C, which a terminal sends to all processes of a command.
     process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -142,12 +148,12 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     process.wait()
     assert before < shards_of(output) < ROWS // SHARD_ROWS
 
-    watcher = Killing({2: kill_a_worker, 4: lambda: ray_cluster.remove_node(nodes[0], allow_graceful=False)})
+    watcher = Killing({2: kill_a_worker, 4: lambda: cluster.remove_node(nodes.nodes[0], allow_graceful=False)})
     task = Embedding()
     job = Job(
         inputs=(str(corpus),), output=str(output), task=task, model=MODEL, repository=repository, shard_rows=SHARD_ROWS
     )
-    run(job, Workers(address=ray_cluster.address), watcher)
+    run(job, Workers(address=cluster.address), watcher)
     assert len(watcher.shards) == len(set(watcher.shards))
     assert files_of(output) == files_of(uninterrupted)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
 
 _PIECE = 1 << 22
-_QUOTE, _NEWLINE = ord('"'), ord("\n")
+_QUOTE, _NEWLINE, _RETURN = (ord(letter) for letter in '"\n\r')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -25,13 +25,12 @@ class Csv:
     """A row ends with a line end that is in no quotes: before it, the number of quotes in the file is even."""
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """Reads all of it, a few megabytes at a time."""
-        ends, size = _line_ends(file)
-        if not len(ends):
-            raise ValueError("it has no line of names, followed by rows")
+        """Reads all of it, a few megabytes at a time; empty lines are no rows."""
         names = _names(file)
-        rows = ends if ends[-1] == size else np.append(ends, size)
-        return pa.schema([(name, pa.string()) for name in names]), rows
+        begins, size = _line_begins(file)
+        if not names or len(begins) < 2:
+            raise ValueError("it has no line of names, followed by rows")
+        return pa.schema([(name, pa.string()) for name in names]), np.append(begins[1:], size)
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
         """The rows between two bytes."""
@@ -42,25 +41,30 @@ class Csv:
         table = arrow.read_csv(
             pa.BufferReader(rows),
             arrow.ReadOptions(column_names=names, block_size=max(len(rows), 1)),
-            arrow.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True, ignore_empty_lines=False),
+            arrow.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
             arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
         )
         return conformed(table, schema)
 
 
-def _line_ends(file: File) -> tuple[NDArray[np.int64], int]:
-    """One past each line end that is in no quotes, and the size."""
-    found, at, quotes = [], 0, 0
+def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:
+    """Where each line begins that is not empty, of lines that end outside of quotes; and the size."""
+    ends, ends_in_two = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
+    at, quotes, last = 0, 0, 0
     with file.open() as content:
         while piece := content.read(_PIECE):
             letters = np.frombuffer(piece, np.uint8)
             inside = (quotes + np.cumsum(letters == _QUOTE)) % 2
-            found.append(np.flatnonzero((letters == _NEWLINE) & (inside == 0)) + (at + 1))
+            places = np.flatnonzero((letters == _NEWLINE) & (inside == 0))
+            ends.append(places + (at + 1))
+            ends_in_two.append(np.append(last, letters[:-1])[places] == _RETURN)
             quotes += int((letters == _QUOTE).sum())
-            at += len(piece)
+            at, last = at + len(piece), int(letters[-1])
     if quotes % 2:
         raise ValueError("a quote is not closed")
-    return np.concatenate(found) if found else np.empty(0, np.int64), at
+    begins, sizes = np.concatenate(ends), np.diff(np.concatenate([*ends, [at]]))
+    line_ends = np.append(np.where(np.concatenate(ends_in_two)[1:], 2, 1), 0)  # the last line may have none
+    return begins[sizes > line_ends], at
 
 
 def _names(file: File) -> list[str]:

@@ -79,6 +79,16 @@ def test_texts_that_look_like_dates_or_numbers_stay_texts(tmp_path: Path) -> Non
     assert read(tmp_path / "a.csv", 0, 2) == read(tmp_path / "a.jsonl", 0, 2) == expected
 
 
+def test_empty_lines_of_a_csv_file_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'n,text\r\n1,a\r\n\r\n\n2,"b\n\nc"\n3,\n\n')
+    assert read(tmp_path / "a.csv", 0, 3) == [
+        {"n": "1", "text": "a"},
+        {"n": "2", "text": "b\n\nc"},
+        {"n": "3", "text": ""},
+    ]
+    assert read(tmp_path / "a.csv", 1, 2) == [{"n": "2", "text": "b\n\nc"}]
+
+
 def test_a_column_that_only_some_rows_have_is_null_in_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b", "n": 2}\n{"n": 2.5}\n', encoding="utf-8")
     assert read(tmp_path / "a.jsonl", 0, 1) == [{"text": "a", "n": None}]
