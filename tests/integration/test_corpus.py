@@ -169,3 +169,19 @@ def test_a_finished_output_is_left_as_it_is_and_another_option_refused(
     assert refused.returncode == 1
     assert "the option has changed: numbers was 'float32' and is 'int8'" in refused.stderr
     assert files_of(uninterrupted) == before
+
+
+LISTENING = """
+import json, os, psutil
+from conch_batch.cluster import connected
+with connected(None, 1):
+    me = psutil.Process()
+    found = [each for process in (me, *me.children(recursive=True)) for each in process.net_connections("inet")]
+    addresses = {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == "LISTEN"}
+print(json.dumps([sorted(addresses), os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]]))
+"""
+
+
+def test_a_ray_of_its_own_listens_on_loopback_only_and_wants_a_token() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [["127.0.0.1"], "token", "0"]
