@@ -38,7 +38,7 @@ IN_TURNS = """async ({precision, dtype, threads, loads, rounds}) => {
     for (let round = 0; round < rounds; round++)
         for (const [load, texts] of Object.entries(loads))
             for (const [name, embed] of Object.entries(systems)) {
-                const times = load === "single" ? 10 : 2, began = performance.now();
+                const times = load === "single" ? 10 : 1, began = performance.now();
                 for (let time = 0; time < times; time++) await embed(texts);
                 seconds[name][load].push((performance.now() - began) / 1000 / times);
             }

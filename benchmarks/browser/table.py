@@ -105,7 +105,8 @@ def _order(row: tuple[str, ...]) -> tuple[str, str, int]:
 def _where(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     browser = f"Chromium {versions['chromium'].split('.')[0]}, onnxruntime-web {versions['onnxruntime-web']}"
-    return f"`{result['command']}` on {result['date'][:10]}: {browser}, {machine['cores']} cores ({machine['cpu']})."
+    cores = f"{machine['cores']} cores ({machine['cpu']}) with a load of {machine['load_before']:.1f} when it began"
+    return f"`{result['command']}` on {result['date'][:10]}: {browser}, {cores}."
 
 
 def _read(name: str) -> dict[str, Any]:
