@@ -13,7 +13,7 @@ from conch_gateway.background import start
 from conch_gateway.batches.computing import Computing
 from conch_gateway.batches.lines import Answered, Line, Lines, Outcome, PutOff, output_line
 from conch_gateway.batches.pace import Pace
-from conch_gateway.errors import UnauthenticatedError, problem_of
+from conch_gateway.errors import DatabaseError, UnauthenticatedError, problem_of
 from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN
 from conch_gateway.telemetry.request import RequestContext, Usage
 
@@ -80,10 +80,11 @@ class Runner:
         self._has_outcomes.clear()
         try:
             await self._lines.settle(outcomes)
-        except BaseException:
+        except BaseException as error:
             self._outcomes = [*outcomes, *self._outcomes]
             self._has_outcomes.set()
-            await asyncio.sleep(_SHORTEST_PAUSE_S)  # the database fails, and is not to be asked without a pause
+            if isinstance(error, DatabaseError):  # which is not to be asked again without a pause
+                await asyncio.sleep(_SHORTEST_PAUSE_S)
             raise
         self._unstored_bytes -= sum(len(one.content) for one in outcomes if isinstance(one, Answered))
         self._ended.set()
