@@ -79,13 +79,12 @@ async def wait(http: httpx.AsyncClient, batch_id: str) -> dict[str, Any]:
 
 async def beside(url: str, texts: list[str], seconds: float) -> dict[str, Any]:
     """A batch alone, and single queries without and beside one."""
-    queries = Asker(url, 1, Lengths(6, 24))
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-        await singles(queries, 2.0)
         began = time.perf_counter()
         batch = await wait(http, await create(http, texts[:ALONE_LINES]))
         batch_s = time.perf_counter() - began
-        await asyncio.sleep(1)
+        queries = Asker(url, 1, Lengths(6, 24))
+        await singles(queries, 2.0)
         alone = await singles(queries, seconds / 2)
         batch_id = await create(http, texts)
         await asyncio.sleep(2)  # until it has been read

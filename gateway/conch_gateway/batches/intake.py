@@ -10,7 +10,7 @@ from time import time
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, update
 
 from conch_gateway.batches.database import Database
 from conch_gateway.batches.files import Clock, Files, file_of
@@ -45,9 +45,7 @@ class Intake:
             else:
                 values = {"status": "in_progress", "in_progress_at": now, "total": total}
             async with self._database.begin() as connection:
-                mine = and_(
-                    batches.c.id == batch.id, batches.c.claim == self._gateway_id, batches.c.status == "validating"
-                )
+                mine = self._is_ours(batch.id)
                 await connection.execute(update(batches).where(mine).values({**values, "claim": None}))
                 if errors:
                     await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
@@ -94,10 +92,13 @@ class Intake:
 
     async def _store(self, batch_id: str, rows: list[dict[str, Any]]) -> None:
         async with self._database.begin() as connection:
-            mine = and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id)
-            renewed = update(batches).where(mine).values(claimed_until=self._clock() + LEASE_S)
+            renewed = update(batches).where(self._is_ours(batch_id)).values(claimed_until=self._clock() + LEASE_S)
+            # It may have been cancelled, or been taken over, meanwhile.
             if (await connection.execute(renewed)).rowcount and rows:
                 await connection.execute(insert(lines), rows)
+
+    def _is_ours(self, batch_id: str) -> ColumnElement[bool]:
+        return and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id, batches.c.status == "validating")
 
 
 async def numbered(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, int, bytes | None]]:

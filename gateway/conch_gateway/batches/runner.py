@@ -72,6 +72,8 @@ class Runner:
                 self._running[task] = line
                 # A callback, as a task that is cancelled before its first step never enters its body.
                 task.add_done_callback(self._note)
+                # One at a time: what begins together takes the loop for longer than a request should wait for it.
+                await asyncio.sleep(0)
 
     async def settle(self) -> None:
         """Wait for answers and store them, those of many lines in one transaction."""

@@ -30,7 +30,7 @@ from conch_gateway.settings import GatewaySettings
 
 _log = logging.getLogger("conch_gateway")
 _LOOK_S = 0.5  # how often it is looked for new work
-_STORE_S = 0.02  # in which answers are gathered for one transaction
+_STORE_S = 0.1  # in which answers are gathered for one transaction
 _SWEEP_S = 60.0
 _DAY_S = 86_400
 

@@ -14,10 +14,10 @@ from conch_gateway.batches.intake import Intake
 from conch_gateway.batches.ledger import Ledger
 from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, PutOff
 from conch_gateway.batches.records import Batch, BatchOrder, Limits
-from conch_gateway.batches.schema import versions
+from conch_gateway.batches.schema import lines, versions
 from conch_gateway.errors import BatchSettingError, ConflictError, DatabaseError, NotStoredError
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from tests.batching import answers, created, embeddings_of, fetched, jsonl, over
 from tests.postgres_server import PASSWORD, PostgresServer
@@ -175,6 +175,23 @@ async def test_a_gateway_that_died_over_an_input_leaves_it_to_the_next(state: St
 
     assert (batch.status, batch.total) == ("in_progress", 3)
     assert len(await state.other.claim(10, MOST)) == 3
+
+
+async def test_a_batch_that_is_cancelled_while_it_is_read_leaves_no_lines(state: State) -> None:
+    await state.batch(0)
+    upload = await state.files.upload("me")
+    await upload.write(jsonl(embeddings_of("abc")).encode())
+    file = await upload.complete("input.jsonl", None)
+    batch = await state.ledger.create("me", BatchOrder("/v1/embeddings", file.id, "1h", 3600))
+    row = await state.intake._claim()
+    await state.ledger.cancel("me", batch.id)
+    await state.closing.step()
+    await state.intake._read(row)  # type: ignore[arg-type]
+    batch = await state.ledger.get("me", batch.id)
+    async with state.database.begin() as connection:
+        left = (await connection.execute(select(func.count()).select_from(lines))).scalar()
+
+    assert (batch.status, batch.total, batch.failed, left) == ("cancelled", 0, 0, 0)
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["expired", "cancelled"])
