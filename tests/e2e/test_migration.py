@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import typer
+from conch.app import app
 from conch_export import Options, Overrides, Pooling, Precision
 
 from tests.exports import ONE_CORE, export_once
@@ -27,7 +30,7 @@ PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 OLD, NEW, SPACE = "all-minilm-l6-v2", "bge-small-en-v1-5", "3a15529b48ddb6a0"
 ADMIN_KEY = "key-of-the-administrator"
-CORPUS = ("export.md", "models.md", "rest.md", "serving.md")
+CORPUS = ("export.md", "rest.md")
 CURL = 'curl() {{ command curl --silent --noproxy "*" --output "{0}" --write-out "%{{http_code}}" "$@"; }}; {1}'
 
 
@@ -78,6 +81,10 @@ def test_the_page_can_be_followed(serving: Serving, repository: Path, tmp_path: 
             (tmp_path / "models.toml").write_text(text)
             continue
         for line in text.splitlines():
+            if line.startswith("conch embed"):  # tests/integration/test_corpus.py runs it
+                group: Any = typer.main.get_command(app)
+                group.commands["embed"].make_context("embed", shlex.split(line)[2:])
+                continue
             told = ran(line)
             if line.startswith("curl"):
                 expected = re.search(r"# (\d{3})$", line)
