@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from conch_contract import ModelInfo
 
+    from conch_export.migration.learning import Candidate
     from conch_export.migration.neighbours import Floats
     from conch_export.model.heads import HeadLayer
     from conch_export.progress import Progress
@@ -119,29 +120,15 @@ def fit(
     models = InProcess(repository, new, new_prompt), InProcess(repository, old, old_prompt)
     _refuse_unbridgeable(*models)
     vectors = (model.embed(texts, progress).vectors for model in models)
-    pairs, parts = Pairs(models[0].info, models[1].info, *vectors), Parts.of(len(texts))
-    candidates = learned(pairs, parts, progress)
-    layers, held_out = candidates[0].layers, parts.held_out
+    pairs, held_out = Pairs(models[0].info, models[1].info, *vectors), Parts.of(len(texts)).held_out
+    candidates = learned(pairs, Parts.of(len(texts)), progress)
+    layers = candidates[0].layers
     info = bridge_info(bridge_name(new, old), pairs.new, pairs.old, models[0].prompt_name, layers)
     with staged(repository) as folder:
         bridged = models[0].behind(_write(folder, repository, info, layers), info)
         progress("verifying")
         found = _verified(bridged, [texts[place] for place in held_out], applied(layers, pairs.x[held_out]))
-        bridge = Bridge(
-            name=info.name,
-            new=new,
-            old=old,
-            new_prompt=models[0].prompt_name,
-            old_prompt=models[1].prompt_name,
-            space_id=info.space_id,
-            bridges_to=info.bridges_to,
-            method=candidates[0].method,
-            validation={each.method: each.recall_at_10 for each in candidates},
-            texts=len(texts),
-            texts_sha256=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
-            held_out=Recalls.of(pairs, held_out, found.vectors),
-            max_difference=found.max_difference,
-        )
+        bridge = _bridge(info, models[1], texts, candidates, found, recalls=Recalls.of(pairs, held_out, found.vectors))
         _judge(bridge, least_recall)
         report = json.dumps(_report(bridge, info, folder), indent=2)
         (folder / info.name / REPORT).write_text(report + "\n", encoding="utf-8")
@@ -201,6 +188,32 @@ def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> _Ve
         f"and merging texts changes vectors by {merged:.1e}; report this with the versions of onnxruntime and torch"
     )
     raise VerificationError(msg)
+
+
+def _bridge(
+    info: ModelInfo,
+    old: InProcess,
+    texts: Sequence[str],
+    candidates: Sequence[Candidate],
+    found: _Verified,
+    *,
+    recalls: Recalls,
+) -> Bridge:
+    return Bridge(
+        name=info.name,
+        new=str(info.base),
+        old=old.info.name,
+        new_prompt=info.default_prompt_name or "",
+        old_prompt=old.prompt_name,
+        space_id=info.space_id,
+        bridges_to=info.bridges_to,
+        method=candidates[0].method,
+        validation={each.method: each.recall_at_10 for each in candidates},
+        texts=len(texts),
+        texts_sha256=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+        held_out=recalls,
+        max_difference=found.max_difference,
+    )
 
 
 def _judge(bridge: Bridge, least: float) -> None:
