@@ -38,7 +38,7 @@ def _sides(found: Comparison) -> Table:
             "one core, million texts",
             *(f"{side.processor_s_per_million_texts / _HOUR_S:,.1f} h" for side in (found.old, found.new)),
         ),
-        ("memory of an instance", *(f"{side.peak_bytes / 1e6:,.0f} MB" for side in (found.old, found.new))),
+        ("memory of an instance", *(_megabytes(side.peak_bytes) for side in (found.old, found.new))),
         ("disk", *(f"{side.disk_bytes / 1e6:,.1f} MB" for side in (found.old, found.new))),
         (
             "score of two texts",
@@ -47,6 +47,10 @@ def _sides(found: Comparison) -> Table:
     ):
         table.add_row(name, old, new)
     return table
+
+
+def _megabytes(count: int | None) -> str:
+    return "not measured on a GPU" if count is None else f"{count / 1e6:,.0f} MB"
 
 
 def _agreement(found: Comparison) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from conch_export.errors import UnsupportedError
 from conch_export.migration.in_process import InProcess
 from conch_export.migration.neighbours import NEIGHBOURS, compared, nearest, recall
+from conch_export.model.description import Target
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.triton.repository import owned
@@ -48,7 +49,7 @@ class Side:
         dimension: length of its vectors.
         tokens: of all texts.
         processor_s_per_million_texts: seconds of one core for as many texts like these.
-        peak_bytes: of an instance of its encoder on a text of `max_length` tokens.
+        peak_bytes: of an instance of its encoder on a text of `max_length` tokens; None for a GPU's.
         disk_bytes: of all graphs that were exported with it, and of its tokenizer.
         index_bytes_per_million_texts: of their vectors in float32.
         score_mean: of pairs of different texts.
@@ -63,7 +64,7 @@ class Side:
     dimension: int
     tokens: int
     processor_s_per_million_texts: float
-    peak_bytes: int
+    peak_bytes: int | None
     disk_bytes: int
     index_bytes_per_million_texts: int
     score_mean: float
@@ -218,7 +219,7 @@ def _side(repository: Path, model: InProcess, embedded: Embedded, scores: Floats
         dimension=info.dimension or 0,
         tokens=embedded.tokens,
         processor_s_per_million_texts=embedded.processor_s / count * _MILLION,
-        peak_bytes=measured_peak(model.encoder, info.max_length),
+        peak_bytes=measured_peak(model.encoder, info.max_length) if model.target is Target.CPU else None,
         disk_bytes=sum(path.stat().st_size for path in files),
         index_bytes_per_million_texts=embedded.vectors.itemsize * (info.dimension or 0) * _MILLION,
         score_mean=float(scores.mean()),

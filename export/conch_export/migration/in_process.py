@@ -62,6 +62,7 @@ class InProcess:
     Attributes:
         info: what the model says about itself.
         description: of the model that was exported; a bridge's is that of its base, with the bridge's prompts.
+        target: what its encoder runs on.
         encoder: path of its encoder's graph.
         prompt_name: of the prompt that is used; empty for none.
 
@@ -72,17 +73,19 @@ class InProcess:
 
     def __init__(self, repository: Path, name: str, prompt_name: str | None = None) -> None:
         found = Published.find(repository, name)
-        self.info, target = found.info, found.target
+        self.info, self.target = found.info, found.target
         description, _ = published(repository, self.info.base or name)
         if self.info.task is not Task.EMBEDDING or not isinstance(description, EmbeddingModel):
             msg = f"{name} is for {self.info.task}: only models with one vector for each text are compared and bridged"
             raise UnsupportedError(msg)
-        if not can_run(target):
-            raise UnsupportedError(f"{name} is for {target.value}, which nothing here runs: use a machine with a GPU")
+        if not can_run(self.target):
+            raise UnsupportedError(
+                f"{name} is for {self.target.value}, which nothing here runs: use a machine with a GPU"
+            )
         self.prompt_name = _prompt(self.info, prompt_name)
         self.description = replace(description, prompts=self.info.prompts, default_prompt_name=self.prompt_name)
         self.encoder, *heads = (graph_path(repository, step) for step in found.steps)
-        self._encode = EncoderGraph(self.encoder, target=target)
+        self._encode = EncoderGraph(self.encoder, target=self.target)
         self._head = HeadGraph(heads[0]) if heads else None
         self._rows_of = Rows(self.description)
 
