@@ -84,8 +84,9 @@ def packages_docstrings() -> list[str]:
     known = set(docstrings())
     found: dict[str, None] = {}
     for package in PACKAGES:
-        (folder,) = getattr(find_spec(package), "submodule_search_locations", ())
-        for path in sorted(Path(folder).rglob("*.py")):
+        spec = find_spec(package)
+        folders = (spec.submodule_search_locations if spec is not None else None) or []
+        for path in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
             found.update(dict.fromkeys(text for text in _docstrings(path) if text not in known))
     texts = [text for text in found if LEAST_CHARACTERS <= len(text) <= MOST_CHARACTERS]
     chosen = np.random.default_rng(SEED).permutation(len(texts))[:TEXTS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ from conch_contract import INNER_NAMES
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.errors import UnsupportedError
-from conch_export.model.description import Overrides, Precision
+from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.model.description import Overrides, Pooling, Precision
 from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
@@ -110,3 +110,13 @@ def described(options: Options, progress: Progress = silent, *, hashed: bool = T
         wanted = entry.late_interaction or None
     name, overrides = public_name(options), options.overrides
     return describe(checkpoint, source, name, options.precision, overrides, late_interaction=wanted), checkpoint
+
+
+def described_for_plan(options: Options, progress: Progress) -> tuple[Description, Checkpoint, str]:
+    """Description, checkpoint, and what an export would ask for; nothing for what it would not."""
+    try:
+        return (*described(options, progress, hashed=False), "")
+    except UndecidedError as error:
+        # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
+        assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
+        return (*described(replace(options, overrides=assumed), progress, hashed=False), str(error))

@@ -16,7 +16,8 @@ from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision
 from conch_export.model.public_models import public_models
-from conch_export.planning.capacity import described_for_plan, encoder_of
+from conch_export.options import described_for_plan
+from conch_export.planning.encoders import encoder_of
 from conch_export.planning.gateway import beginnings, tokens_of
 from conch_export.planning.memory import Footprint, HeadFootprint
 from conch_export.progress import silent

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.build import refuse_unbuildable
-from conch_export.checkpoints.heads import read_head, read_static
-from conch_export.errors import UndecidedError, UnsupportedError
-from conch_export.families import family_of
-from conch_export.model.description import Pooling, Precision, StaticModel
+from conch_export.checkpoints.heads import read_head
+from conch_export.model.description import Precision
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import encoder_graph, with_rounded_positions
@@ -21,7 +19,8 @@ from conch_export.onnx.engine import Row, feed
 from conch_export.onnx.lookup import static_graph
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
-from conch_export.options import described
+from conch_export.options import described_for_plan
+from conch_export.planning.encoders import encoder_of
 from conch_export.planning.exporting import ExportMemory, export_memory
 from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint
@@ -202,19 +201,6 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     )
 
 
-def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
-    """What stands before the heads; of a static model all of it."""
-    if isinstance(description, StaticModel) and checkpoint.static is not None:
-        return read_static(description, checkpoint.static, checkpoint)
-    if (family := family_of(checkpoint.config)) is None:
-        msg = (
-            f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "
-            "export it and measure it with `conch verify`"
-        )
-        raise UnsupportedError(msg)
-    return family.read_encoder(checkpoint.config, checkpoint.weights)
-
-
 def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
     """Refuse what an export refuses before it reads any weight."""
     with tempfile.TemporaryDirectory() as folder:
@@ -232,16 +218,6 @@ def _disk(encoder: Encoder | Static, heads: Iterable[Head], description: Descrip
     """Bytes of graphs and tokenizer."""
     behind = sum(HeadFootprint.of(head, description.hidden, precision).weights for head in heads)
     return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
-
-
-def described_for_plan(options: Options, progress: Progress) -> tuple[Description, Checkpoint, str]:
-    """Description, checkpoint, and what an export would ask for; nothing for what it would not."""
-    try:
-        return (*described(options, progress, hashed=False), "")
-    except UndecidedError as error:
-        # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
-        assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
-        return (*described(replace(options, overrides=assumed), progress, hashed=False), str(error))
 
 
 def _graph(encoder: Encoder | Static, precision: Precision) -> Graph:
