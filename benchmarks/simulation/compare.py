@@ -88,6 +88,7 @@ def _beside(load: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
         "measured": {each: load[each] for each in COMPARED},
         "least": {each: min(values) for each, values in rounds.items()},
         "most": {each: max(values) for each, values in rounds.items()},
+        "others_cores": max(one["others_cores"] for one in load["rounds"] if one["counted"]),
         "simulated": simulated_s,
     }
 

@@ -59,15 +59,15 @@ def blocks() -> dict[str, Callable[[], str]]:
 def compared() -> str:
     """Return measured and simulated figures of every load, and where they were measured."""
     lines = [
-        "| load | answered/s | simulated | p50 ms | simulated | p99 ms | simulated |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| load | answered/s | simulated | p50 ms | simulated | p99 ms | simulated | other work, cores |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     found = _simulated()["compared"]
     for name, loads in found.items():
-        lines.append(f"| **{DEPLOYMENTS[name]}** | | | | | | |")
+        lines.append(f"| **{DEPLOYMENTS[name]}** | | | | | | | |")
         for load in loads:
             cells = (_pair(load, each) for each in COMPARED)
-            lines.append(f"| {load['load']} | {' | '.join(cells)} |")
+            lines.append(f"| {load['load']} | {' | '.join(cells)} | {load['others_cores']:.1f} |")
     picture = "![99th percentile, measured and simulated](scale-compared.svg)"
     return "\n".join([*lines, "", _near(found), "", picture, "", _profile()])
 
@@ -80,8 +80,9 @@ def _near(found: dict[str, Any]) -> str:
         counts = f"{near[0]} throughputs, {near[1]} medians and {near[2]} 99th percentiles of {len(loads)}"
         told.append(f"{DEPLOYMENTS[name]}: {counts}")
     return (
-        f"Measured are all rounds of a load together; in brackets, the lowest and the highest round. Within {NEAR:.0%} "
-        f"of what was measured are: {'; '.join(told)}."
+        "Measured are rounds of a load that nothing disturbed, together, with the lowest and the highest of them in "
+        "brackets; where other work disturbed all of them, the least disturbed one, and how many cores that work took, "
+        f"of which the simulation knows nothing. Within {NEAR:.0%} of what was measured are: {'; '.join(told)}."
     )
 
 
