@@ -17,9 +17,10 @@ from conch_batch.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PARQUET, JSONL, CSV, TEXT = "parquet", "jsonl", "csv", "text"
+PARQUET, ARROW, JSONL, CSV, TEXT = "parquet", "arrow", "jsonl", "csv", "text"
 _KINDS = {
     ".parquet": PARQUET,
+    ".arrow": ARROW,
     ".jsonl": JSONL,
     ".ndjson": JSONL,
     ".csv": CSV,

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conch_batch.inputs.tables import conformed
+from conch_batch.inputs.tables import between, conformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,6 @@ def _between(parquet: pq.ParquetFile, begin: int, end: int) -> Iterator[pa.Recor
     counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
     ends = np.cumsum(counts)
     groups = [group for group, last in enumerate(ends) if last > begin and last - counts[group] < end]
-    at = int(ends[groups[0]] - counts[groups[0]]) if groups else end
-    for batch in parquet.iter_batches(_BATCH, row_groups=groups):
-        first, last = max(begin - at, 0), min(end - at, len(batch))
-        if first < last:
-            yield batch.slice(first, last - first)
-        at += len(batch)
-        if at >= end:
-            return
+    before = int(ends[groups[0]] - counts[groups[0]]) if groups else begin
+    batches = parquet.iter_batches(_BATCH, row_groups=groups)
+    return between(batches, begin - before, end - before)

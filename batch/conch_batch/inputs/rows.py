@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import pyarrow as pa
 
 from conch_batch.errors import InputError
-from conch_batch.inputs import csv, files, jsonl, parquet, texts
+from conch_batch.inputs import arrow, csv, files, jsonl, parquet, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +51,7 @@ class Reader:
     def __init__(self, text_rows: TextRows) -> None:
         self._formats: Mapping[str, _Format] = {
             files.PARQUET: parquet.Parquet(),
+            files.ARROW: arrow.Arrow(),
             files.JSONL: jsonl.JsonLines(),
             files.CSV: csv.Csv(),
             files.TEXT: texts.Texts(text_rows),

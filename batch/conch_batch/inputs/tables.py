@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -12,6 +17,18 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:
+    """The rows from one number to another, of batches that come one after another; no more of these are taken."""
+    at = 0
+    for batch in batches:
+        first, last = max(begin - at, 0), min(end - at, len(batch))
+        if first < last:
+            yield batch.slice(first, last - first)
+        at += len(batch)
+        if at >= end:
+            return
 
 
 def _nulls(rows: int, field: pa.Field) -> pa.Array:

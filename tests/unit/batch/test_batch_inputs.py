@@ -24,6 +24,18 @@ def write_parquet(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=3)
 
 
+def write_stream(path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=3)
+
+
+def write_feather(path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as whole:
+        whole.write_table(table, max_chunksize=3)
+
+
 def write_jsonl(path: Path) -> None:
     lines = [json.dumps(row) for row in ROWS]
     path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
@@ -46,6 +58,8 @@ def write_tsv(path: Path) -> None:
 
 FORMATS: dict[str, Callable[[Path], None]] = {
     "a.parquet": write_parquet,
+    "stream.arrow": write_stream,
+    "feather.arrow": write_feather,
     "a.jsonl": write_jsonl,
     "a.jsonl.gz": write_compressed,
     "a.csv": write_csv,
