@@ -119,12 +119,16 @@ def test_pairs_are_read_within_their_authors_words_and_instruction(page: Page, s
 
 
 def test_what_it_says_of_itself_is_what_the_server_says(page: Page, server: Client) -> None:
-    calls = "return [model.name, model.dimension, model.maxLength, model.spaceId, model.prompts, model.threads > 1];"
-    for name in ("all-minilm-l6-v2", "matryoshka"):
+    calls = "return [model.name, model.dimension, model.maxLength, model.spaceId, model.prompts.toSorted()];"
+    for name in ("all-minilm-l6-v2-int8", "matryoshka"):
         info = server.model(name)
-        threads = page.ask(name, "return navigator.hardwareConcurrency > 1;")
-        said = [info.name, info.dimension, info.max_length, info.space_id, sorted(info.prompts), threads]
+        said = [info.name, info.dimension, info.max_length, info.space_id, sorted(info.prompts)]
         assert page.ask(name, calls) == said
+
+
+def test_a_page_of_the_gateway_computes_on_several_threads_where_there_are_cores(page: Page) -> None:
+    threads, cores = page.ask("matryoshka", "return [model.threads, navigator.hardwareConcurrency];")
+    assert threads == min(4, cores)
 
 
 @pytest.mark.parametrize(
