@@ -20,7 +20,11 @@ OF_THE_COMMAND = EVERY_EXTRA - {"dev"}
 # Triton's Python backend has these; they are not installed.
 OF_TRITON = {"triton_python_backend_utils", "conch_onnx"}
 # Each of these has its requirements and its environment to itself.
-ELSEWHERE = (ROOT / "benchmarks" / "peers", ROOT / "tests" / "clients" / "scripts")
+ELSEWHERE = (
+    ROOT / "benchmarks" / "peers",
+    ROOT / "tests" / "clients" / "scripts",
+    ROOT / "tests" / "web" / "scripts",
+)
 # Distributions that their parents pin to one version, and never leave out.
 PART_OF = {"pydantic-core": "pydantic"}
 
@@ -39,7 +43,9 @@ def third_party(folder: Path) -> set[str]:
     """Top-level modules that are imported anywhere in a folder, but are neither Python's nor ours."""
     paths = (path for path in folder.rglob("*.py") if not any(path.is_relative_to(other) for other in ELSEWHERE))
     found: set[str] = set().union(*map(imported, paths))
-    return found - sys.stdlib_module_names - PACKAGES.keys() - {"benchmarks", "deploy", "docs", "tests"} - OF_TRITON
+    return (
+        found - sys.stdlib_module_names - PACKAGES.keys() - {"benchmarks", "deploy", "docs", "tests", "web"} - OF_TRITON
+    )
 
 
 def undeclared(folder: Path, extras: set[str]) -> set[str]:
