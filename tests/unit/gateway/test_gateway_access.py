@@ -28,7 +28,9 @@ ADMIN = {
     *("POST /admin/models/{model_id:path}/load", "POST /admin/models/{model_id:path}/unload"),
 }
 # Without a model, or with one that there is not, these still have something to tell.
-WITHOUT_MODELS = {"GET /openapi.json", "GET /v1/models", "GET /api/tags", "GET /api/version", "POST /api/pull"}
+WITHOUT_MODELS = {
+    *("GET /openapi.json", "GET /v1/models", "GET /api/tags", "GET /api/version", "GET /web", "POST /api/pull"),
+}
 SPELLINGS = ("{}", "/{}", "{}/", "{}%0A", "{}%00", "{}?a=b", "/%{1:x}{2}")
 PARAMETERS = {"{model_id:path}": "letters", "{deployment:path}": "letters"}
 SERVED = ("letters", "overlap")
