@@ -30,7 +30,7 @@ PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 OLD, NEW, SPACE = "all-minilm-l6-v2", "bge-small-en-v1-5", "3a15529b48ddb6a0"
 ADMIN_KEY = "key-of-the-administrator"
-CORPUS = ("export.md", "rest.md")
+CORPUS = ("export.md", "models.md", "rest.md", "serving.md")
 CURL = 'curl() {{ command curl --silent --noproxy "*" --output "{0}" --write-out "%{{http_code}}" "$@"; }}; {1}'
 
 
