@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.true_sizes import vocabularies
-from benchmarks.true_sizes.head import turn_head
 from benchmarks.true_sizes.shapes import SHAPES
 from benchmarks.true_sizes.tensors import tensor_shapes
 
@@ -54,6 +53,8 @@ def save(shape: Shape, folder: Path) -> None:
     weights = _Weights(np.random.default_rng(0), shape.value_deviation)
     _save_weights(folder, tensor_shapes(shape.config), shape, weights)
     if shape.is_reranker:
+        from benchmarks.true_sizes.head import turn_head  # noqa: PLC0415 - torch, which the tables need not have
+
         turn_head(folder)
     else:
         _save_modules(folder, shape, weights)

@@ -19,6 +19,7 @@ from conch_gateway.errors import (
     RedisSettingError,
     RequestError,
     RetryLaterError,
+    WebModelsError,
 )
 from fastapi import APIRouter
 
@@ -335,6 +336,7 @@ def test_every_error_that_can_reach_the_wire_has_its_rule() -> None:
         KeysError,
         RedisSettingError,
         BatchSettingError,
+        WebModelsError,
     }  # roots, and what ends the process before
     own = {*GatewayError.__subclasses__(), *RequestError.__subclasses__(), *RetryLaterError.__subclasses__()}
     clients = {getattr(cc, name) for name in cc.__all__ if name.endswith("Error")} - {cc.ConchError}
