@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
 from conch_client.routing.replica import Replica
-from conch_client.routing.standing import Standing
+from conch_client.routing.standing import Standing, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -154,11 +154,14 @@ class Pool(Generic[Server]):
     def _best(self, members: list[Member[Server]], tokens: float) -> Member[Server]:
         known = [member.load.seconds for member in members if member.load.seconds is not None]
         usual = median(known) if known else 1.0
-        # Of equals, the one that was used least lately: so an idle pool takes turns.
-        return min(
-            members,
-            key=lambda member: (member.load.predicted_s(tokens, usual) / member.standing.share, member.used),
-        )
+
+        def rank(member: Member[Server]) -> tuple[bool, float, int]:
+            # One on trial first: it was slow before it was taken out, and would not be chosen by what it did then.
+            # Of equals, the one that was used least lately: so an idle pool takes turns.
+            predicted_s = member.load.predicted_s(tokens, usual) / member.standing.share
+            return member.standing.state is not State.TRIAL, predicted_s, member.used
+
+        return min(members, key=rank)
 
 
 def _serving(members: Collection[Member[Server]]) -> list[Member[Server]]:

@@ -122,3 +122,27 @@ def test_the_first_call_of_a_model_has_time_for_its_tokens(tokens: int, seconds:
     load.begin(tokens, "unknown")
     clock.now += seconds
     assert load.is_stalled() is stalled
+
+
+def test_a_slow_one_that_was_out_gets_its_trial_although_others_are_idle() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    slow, *_ = pool.add("slow"), pool.add("fast"), pool.add("faster")
+    for member, seconds in zip(pool.members, (50.0, 0.02, 0.01), strict=True):
+        call = pool.begin(TOKENS, lambda server, name=member.server: server == name)  # type: ignore[misc]
+        assert call is not None
+        clock.now += seconds
+        pool.end(call, Outcome.ANSWERED)
+    slow.standing.take_out("unreachable")
+    clock.now += 1.0
+
+    chosen = []
+    for _ in range(3):
+        call = pool.begin(TOKENS, lambda _: True)
+        assert call is not None
+        chosen.append(call.member.server)
+        clock.now += 0.01
+        pool.end(call, Outcome.ANSWERED)
+
+    assert chosen == ["slow", "faster", "faster"]
+    assert slow.standing.state.value == "serving"
