@@ -85,6 +85,7 @@ def serving(
         "CONCH_CACHE_MB": "1",
         "CONCH_REDIS_URL": f"redis://:{OF_REDIS}@127.0.0.1:9/0",  # where nobody listens
         "CONCH_CANARY_INTERVAL_S": "0.5",
+        "CONCH_BATCH_DATABASE": str(folder / "batches.sqlite"),
     }
     with Serving(default_repository, folder, **SECRETS, **settings) as started:
         yield started
