@@ -135,7 +135,7 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
             group.commands[name].make_context(name, options)
         case ["docker" | "kubectl", *_]:
             check_containers(words)
-        case ["sh" | "python", script, *_]:
+        case ["sh" | "python" | ".venv/bin/python", script, *_]:
             assert (ROOT / script).is_file()
         case ["pip", "install", requirement]:
             assert set(re.findall(r"[\w-]+", requirement)) - {"conch"} <= set(PROJECT["optional-dependencies"])

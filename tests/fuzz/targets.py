@@ -277,7 +277,8 @@ def _bodies() -> list[type[RequestBody]]:
 def _examples() -> list[bytes]:
     paths = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"]
     posts = (methods["post"] for methods in paths.values() if "post" in methods)
-    bodies = (post["requestBody"]["content"]["application/json"]["example"] for post in posts if "requestBody" in post)
+    contents = (post["requestBody"]["content"] for post in posts if "requestBody" in post)
+    bodies = (content["application/json"]["example"] for content in contents if "application/json" in content)
     return [json.dumps(body).encode() for body in bodies]
 
 

@@ -88,7 +88,7 @@ def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
 
 
 def test_a_derived_model_is_verified_with_its_base(exported: Published) -> None:
-    with pytest.raises(SourceError, match=f"derived from {exported.name}: verify that"):
+    with pytest.raises(SourceError, match=f"derived from {exported.name}: name that instead"):
         inspect(f"{exported.name}-maxsim", exported.repository)
 
 
