@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conch_batch.errors import EngineError
@@ -79,8 +80,12 @@ def _connect(arguments: dict[str, Any], attempts: int) -> None:
         _connect(arguments, attempts - 1)
 
 
+@cache
 def _private() -> dict[str, str]:
-    """Environment of a cluster that nobody else can use: Ray runs what anyone sends it who reaches its ports."""
+    """Environment of a cluster that nobody else can use: Ray runs what anyone sends it who reaches its ports.
+
+    The same for all clusters of a process, which reads its token once.
+    """
     return {
         # Named after the systems where it is the default: the node's address is that of the loopback.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -178,6 +178,8 @@ LISTENING = """
 import json, os, psutil
 from conch_batch.cluster import connected
 with connected(None, 1):
+    pass
+with connected(None, 1):  # one after another in one process
     me = psutil.Process()
     found = [each for process in (me, *me.children(recursive=True)) for each in process.net_connections("inet")]
     addresses = {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == "LISTEN"}
@@ -185,6 +187,7 @@ print(json.dumps([sorted(addresses), os.environ["RAY_AUTH_MODE"], os.environ["RA
 """
 
 
+@pytest.mark.timeout(600)
 def test_a_ray_of_its_own_listens_on_loopback_only_and_wants_a_token() -> None:
     done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [["127.0.0.1"], "token", "0"]
