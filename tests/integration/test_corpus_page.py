@@ -75,4 +75,8 @@ def test_what_the_page_shows_can_be_done(folder: Path) -> None:
 
 def test_every_option_that_the_page_names_exists() -> None:
     known = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert {option for option in re.findall(r"--[a-z-]+", PAGE) if option not in known} == set()
+    # What was measured names the command of a benchmark, which has options of its own.
+    written = re.sub(r"<!-- measured -->.*<!-- /measured -->", "", PAGE, flags=re.DOTALL)
+    options = set(re.findall(r"--[a-z-]+", written))
+    assert "--output" in options
+    assert {option for option in options if option not in known} == set()
