@@ -8,7 +8,6 @@ asked for 512 texts before the memory is read: of everything, and of Triton with
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from conch_export import Options, export
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.servers import HOST, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
@@ -72,11 +71,7 @@ def main() -> None:
     aliases, exports = measured["two aliases more"], measured["two exports"]
     saved = {kind: round(1 - aliases[kind] / exports[kind], 3) for kind in ("pss", "children_pss")}
     result: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": "python benchmarks/aliases.py",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by("python benchmarks/aliases.py"),
         "memory_mb": measured,
         "saved_by_aliases": saved,
     }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import sys
 import tempfile
@@ -29,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
-from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.overload import Asker, singles  # noqa: E402
 from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
 
@@ -114,11 +113,7 @@ def main() -> None:
         finally:
             server.stop()
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": f"python benchmarks/large_text.py --seconds {arguments.seconds:g}",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(f"python benchmarks/large_text.py --seconds {arguments.seconds:g}"),
         "others_cores": others,
         **measured,
     }

@@ -9,7 +9,6 @@ of the gRPC API that each send their next text when they have the answer to the 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from conch_export import Options, Queue, export, plan
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
 from benchmarks.servers import HOST, free_ports  # noqa: E402
 
@@ -46,11 +45,7 @@ def main() -> None:
                         seen.setdefault((queue, cores, clients), []).append(latencies)
                         print(number + 1, queue, cores, clients, len(latencies), f"{max(latencies):.3f} s at most")
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": "python benchmarks/queue_limits.py",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by("python benchmarks/queue_limits.py"),
         "measured": [
             {"queue": queue, "cores": cores, "clients": clients, **_summary(rounds)}
             for (queue, cores, clients), rounds in seen.items()

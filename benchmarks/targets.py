@@ -9,7 +9,6 @@ under two names is compared with two exports of it. About five minutes on two co
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import json
 import statistics
@@ -29,7 +28,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import machine, revision, versions  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
 from benchmarks.servers import HOST, free_ports  # noqa: E402
 from benchmarks.true_sizes.checkpoint import made  # noqa: E402
@@ -88,11 +87,7 @@ def main() -> None:
         measured = {MINILM: _minilm(folder / "minilm"), BASE: _base(folder / "base")}
         names = _names(folder / "names")
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": "python benchmarks/targets.py",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by("python benchmarks/targets.py"),
         "measured": measured,
         "gateway_packages_mb": round(_packages_mb("gateway", "otel")),
         "names": names,

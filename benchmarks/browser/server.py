@@ -21,11 +21,19 @@ asked.onmessage = () => asked.postMessage(Math.max(0, ...memories.map((memory) =
 """Before the worker's own code: WebAssembly's memory, which only grows."""
 
 
-class _Isolating(SimpleHTTPRequestHandler):
+class Files(SimpleHTTPRequestHandler):
+    """Answers with files, in silence."""
+
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",
     }
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+class _Isolating(Files):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -47,15 +55,12 @@ class _Isolating(SimpleHTTPRequestHandler):
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
 
 class Served:
     """The folder, while it is entered."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Isolating, directory=str(folder)))
+    def __init__(self, folder: Path, files: type[Files] = _Isolating) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(files, directory=str(folder)))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:

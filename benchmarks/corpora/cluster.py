@@ -9,7 +9,6 @@ when a third of the shards is there, with its process that computes. Every outpu
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from benchmarks.corpora.docstrings import corpus
 from benchmarks.corpora.kills import files
 from benchmarks.corpora.watching import Clock, timed
 from benchmarks.disturbance import Disturbance
-from benchmarks.machine import ROOT, machine, revision, versions
+from benchmarks.machine import ROOT, measured_by
 from benchmarks.models import NAME
 
 if TYPE_CHECKING:
@@ -72,11 +71,7 @@ def main() -> None:
     ids = ds.dataset(job.output, format="parquet").to_table(columns=["id"])["id"].to_pylist()
     expected = files(options.folder / "nodes-1")
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.corpora.cluster", *sys.argv[1:]]),
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(" ".join(["python -m benchmarks.corpora.cluster", *sys.argv[1:]])),
         "others_cores": disturbance.cores(),
         "texts": options.texts,
         "runs": found,

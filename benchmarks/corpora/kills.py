@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import random
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.corpora.docstrings import corpus
-from benchmarks.machine import ROOT, machine, revision, versions
+from benchmarks.machine import ROOT, measured_by
 from benchmarks.models import NAME
 
 if TYPE_CHECKING:
@@ -110,11 +109,7 @@ def main() -> None:
         print(json.dumps(outcomes[-1]), flush=True)
     wrong = [each for each in outcomes if each["differing_files"]]
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.corpora.kills", *sys.argv[1:]]),
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(" ".join(["python -m benchmarks.corpora.kills", *sys.argv[1:]])),
         "texts": TEXTS,
         "shards": -(-TEXTS // SHARD_ROWS),
         "kills": sum(each["kills"] for each in outcomes),

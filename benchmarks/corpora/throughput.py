@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import shutil
 import subprocess
@@ -33,7 +32,7 @@ from benchmarks import deployments, models, venvs
 from benchmarks.corpora.docstrings import corpus
 from benchmarks.corpora.watching import timed
 from benchmarks.disturbance import Disturbance
-from benchmarks.machine import ROOT, machine, revision, versions
+from benchmarks.machine import ROOT, measured_by
 from benchmarks.models import NAME, Models
 from benchmarks.servers import HOST, free_ports
 from benchmarks.true_sizes.measuring import FAILURES, measured
@@ -73,11 +72,7 @@ def main() -> None:
 def _write(found: dict[str, Any], texts: int, disturbance: Disturbance) -> None:
     """Put what was measured beside what an earlier part of the same measurement has found."""
     about = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.corpora.throughput", *sys.argv[1:]]),
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(" ".join(["python -m benchmarks.corpora.throughput", *sys.argv[1:]])),
         "others_cores": disturbance.cores(),
         "texts": texts,
     }

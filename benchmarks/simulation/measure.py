@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import shutil
 import signal
@@ -30,7 +29,7 @@ from conch.load.target import target_of
 
 from benchmarks import deployments
 from benchmarks.disturbance import Disturbance
-from benchmarks.machine import machine, revision, versions
+from benchmarks.machine import measured_by
 from benchmarks.servers import HOST, Server, free_ports
 from benchmarks.simulation import stand_in, traces
 from benchmarks.simulation.sending import send
@@ -213,11 +212,7 @@ def main() -> None:
 
 def _save(name: str, found: dict[str, Any], seconds: float) -> None:
     about = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.simulation.measure {name} --seconds {seconds:g}",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(f"python -m benchmarks.simulation.measure {name} --seconds {seconds:g}"),
     }
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     result[name] = about | found

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from conch import export_options as of
-from conch.console import facts, refused, stderr, steps
+from conch.console import facts, fail, refused, stderr, steps
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
@@ -25,7 +25,7 @@ from conch.verify import agreement
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from conch_export import Exported, Options, Overrides
+    from conch_export import Exported, Options, Overrides, Queue
 
 _PACKING = {
     "packed": "share the token-wise products",
@@ -60,7 +60,7 @@ def export(
     cores: of.Cores = None,
     aim: Aim = "throughput",
     queue: of.QueueLength = None,
-    queue_timeout_s: of.QueueTimeout = 600,
+    queue_timeout_s: of.QueueTimeout = None,
     missing: of.Missing = False,
     check: of.Check = False,
     update_lock: UpdateLock = False,
@@ -78,7 +78,7 @@ def export(
         revision=revision,
         precision=ce.Precision(precision or ("int8" if target == "cpu" else "fp16")),
         late_interaction=late_interaction,
-        plan=ce.plan(cores, ce.Aim(aim), ce.Target(target), ce.Queue(queue, queue_timeout_s) if queue else None),
+        plan=ce.plan(cores, ce.Aim(aim), ce.Target(target), _queue(queue, queue_timeout_s)),
         overrides=_overrides(stated),
         update_lock=update_lock,
         trust_remote_code=trust_remote_code,
@@ -89,6 +89,16 @@ def export(
         if (check or missing) and cores is None:
             options = _as_planned(options)
         _run(options, missing=missing, check=check)
+
+
+def _queue(requests: int | None, timeout_s: int | None) -> Queue | None:
+    from conch_export import Queue  # noqa: PLC0415
+
+    if requests is None:
+        if timeout_s is not None:
+            fail("--queue-timeout-s is for a limited queue: say how many requests may wait, as in --queue 512")
+        return None
+    return Queue(requests) if timeout_s is None else Queue(requests, timeout_s)
 
 
 def _overrides(stated: Mapping[str, Any]) -> Overrides:

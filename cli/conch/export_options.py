@@ -74,7 +74,9 @@ QueueLength = Annotated[
     int | None,
     typer.Option(min=1, help="Requests that may wait for a model; others are refused. No limit if not stated."),
 ]
-QueueTimeout = Annotated[int, typer.Option(min=1, help="Seconds that a request may wait, where --queue is stated.")]
+QueueTimeout = Annotated[
+    int | None, typer.Option(min=1, help="Seconds that a request may wait, with --queue. [default: 600]")
+]
 
 # What the command does.
 Missing = Annotated[bool, typer.Option("--missing", help="Do nothing if the repository has the model.")]

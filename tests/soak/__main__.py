@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import os
 import signal
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.machine import machine, revision, versions
+from benchmarks.machine import measured_by
 from tests.soak import isolation
 from tests.soak.conductor import CALM_S, Plan, Run
 from tests.soak.faults import FAULTS, named, schedule
@@ -66,11 +65,7 @@ def main() -> int:
         console.print("stopped before anything was asked")
         return STOPPED
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": _command(arguments),
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions(),
+        **measured_by(_command(arguments)),
         "questions_per_s": arguments.per_second,
         "kinds": {fault.name: {"what": fault.what, "recovers": fault.recovers} for fault in FAULTS},
         **seen,

@@ -7,15 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client import Client
 from conch_export import Options, Overrides, Precision
 
+from benchmarks.browser.server import Files, Served
 from tests import head_checkpoints, lookup_checkpoints
 from tests.exports import ONE_CORE, export_once, options_of
 from tests.serving import Serving
@@ -23,9 +22,7 @@ from tests.web.browser import Chromium
 from web import make
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from typing_extensions import Self
+    from collections.abc import Callable, Iterator
 
     from tests.checkpoints import Checkpoints
 
@@ -130,15 +127,10 @@ def page(chromium: Chromium, serving: Serving) -> Page:
     return Page(chromium, serving.url)
 
 
-class _Static(SimpleHTTPRequestHandler):
+class _Static(Files):
     """Files as any web server gives them, without the headers that isolate pages; some of them broken."""
 
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         """Answer; below `/changed/` graphs have another last byte, below `/broken/` they break off."""
         fault, _, rest = self.path.lstrip("/").partition("/")
         if fault not in {"changed", "broken"}:
@@ -153,35 +145,16 @@ class _Static(SimpleHTTPRequestHandler):
             content = content[:-1] + b"?" if fault == "changed" else content[: len(content) // 2]
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-class StaticServer:
-    """A web server over a folder, while it is entered."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Static, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
 
 @pytest.fixture(scope="session")
-def static() -> type[StaticServer]:
+def static() -> Callable[[Path], Served]:
     """To serve a folder with."""
-    return StaticServer
+    return partial(Served, files=_Static)
 
 
 @pytest.fixture(scope="session")
 def elsewhere(folder: Path) -> Iterator[str]:
     """The address of another web server with the same folder."""
     (folder / "index.html").write_text("<!doctype html><title>a page</title>", encoding="utf-8")
-    with StaticServer(folder) as server:
+    with Served(folder, _Static) as server:
         yield server.url

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conch_client import Client
 
+    from benchmarks.browser.server import Served
     from tests.serving import Serving
     from tests.web.browser import Chromium
-    from tests.web.conftest import StaticServer
 
 ROOT = Path(__file__).parents[2]
 QUERY = "How are models that a browser computes checked?"
@@ -45,7 +47,7 @@ def site(folder: Path, serving: Serving) -> tuple[Path, Any]:
 
 
 def test_it_finds_what_the_servers_vectors_find_with_and_without_a_network(
-    site: tuple[Path, Any], chromium: Chromium, server: Client, static: type[StaticServer]
+    site: tuple[Path, Any], chromium: Chromium, server: Client, static: Callable[[Path], Served]
 ) -> None:
     output, index = site
     vectors = np.frombuffer((output / "vectors.bin").read_bytes(), np.float32).reshape(-1, index["dimension"])

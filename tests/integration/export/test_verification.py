@@ -109,3 +109,15 @@ def test_scores_are_judged_by_their_order_and_their_spread() -> None:
     assert 0.85 < measured["rank_correlation"] < 0.92
     assert score_agreement(-expected, expected)["rank_correlation"] == pytest.approx(-1)
     assert score_agreement(np.full_like(expected, np.nan), expected)["score_error"] != pytest.approx(0)
+
+
+def test_the_order_of_documents_that_all_score_alike_counts_as_little_as_they_differ() -> None:
+    random = np.random.default_rng(0)
+    spreads = np.array([[1.0], [1.0], [0.01]])
+    expected = (spreads * random.normal(size=(3, 500))).astype(np.float32)
+    found = expected + 0.05 * random.normal(size=expected.shape).astype(np.float32)
+    assert score_agreement(found[2:], expected[2:])["rank_correlation"] < 0.5
+    assert score_agreement(found, expected)["rank_correlation"] > 0.99
+    # An error is one wherever it is.
+    found[2] += 1
+    assert score_agreement(found, expected)["score_error"] > 0.5
