@@ -13,7 +13,7 @@ await build({
   minify: true,
   format: "esm",
   target: "es2022",
-  sourcemap: "linked",
+  sourcemap: "external",
   sourcesContent: false,
   // The build of onnxruntime-web that finds its glue and its WebAssembly beside it, and holds neither.
   conditions: ["onnxruntime-web-use-extern-wasm"],

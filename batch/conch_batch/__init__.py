@@ -1,7 +1,8 @@
 """Whole corpora: files of texts in, Parquet files with vectors or rankings out, on one machine or a Ray cluster.
 
 A run is planned before it computes, every shard is published whole, and a run that was stopped at any moment goes on
-where it was. The bytes that it writes follow from its inputs, its model and its options alone.
+where it was. The bytes that it writes follow from its inputs, its model and its options, on one kind of machine with
+one set of releases.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
 
     folder = tempfile.mkdtemp(prefix="conch-") if address is None else None
     started: dict[str, Any] = {
+        "address": "local",  # or Ray would join the one that RAY_ADDRESS names
         "num_cpus": cores,
         "object_store_memory": _OBJECT_STORE_BYTES,
         "include_dashboard": False,

@@ -11,7 +11,7 @@ from conch_contract import Task
 
 from conch_batch import cluster
 from conch_batch.engines import opening
-from conch_batch.errors import BatchError, InterruptedRun
+from conch_batch.errors import BatchError, EngineError, InterruptedRun
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
@@ -154,6 +154,11 @@ def _compute(
     on_gpu = opening.needs_gpu(corpus.job)
     with cluster.connected(workers.address, workers.cores) as resources:
         there = resources.gpus if on_gpu else resources.cpus // workers.threads
+        if not there and workers.address is None:  # a cluster may still grow
+            wanted = "a GPU" if on_gpu else f"{workers.threads} cores (--threads)"
+            raise EngineError(
+                f"a process needs {wanted}; Ray has {resources.cpus} cores and {resources.gpus} GPUs here"
+            )
         answers = cluster.spread(
             Worker,
             (corpus, workers.threads),

@@ -155,14 +155,14 @@ def answered(engine: Engine, items: Sequence[Item]) -> tuple[Answers, dict[Item,
         return _answers(engine, items), {}
     except InvalidInputError:
         refused = engine.refusals(items)  # the error may name one of several
-    kept = [item for item in items if item not in refused]
-    try:
-        return _answers(engine, kept), refused
-    except InvalidInputError as error:  # the model answers NaN, which the error says of all that it is about
-        if not error.indices:
-            raise EngineError(str(error)) from error
-        refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
-    return _answers(engine, [item for item in kept if item not in refused]), refused
+    while True:
+        kept = [item for item in items if item not in refused]
+        try:
+            return _answers(engine, kept), refused
+        except InvalidInputError as error:  # the model answers NaN; of several questions it may name one at a time
+            if not error.indices:
+                raise EngineError(str(error)) from error
+            refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
 
 
 def _answers(engine: Engine, items: Sequence[Item]) -> Answers:

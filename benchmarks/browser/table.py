@@ -32,7 +32,7 @@ def memory() -> str:
     )
     unmeasured = list(_unmeasured(result["rows"]))
     rows = sorted([*map(_memory_row, result["rows"]), *unmeasured], key=_order)
-    told = ["", "Rows of nothing but numbers in brackets are planned, and were not measured."] if unmeasured else []
+    told = ["", "Rows with numbers in brackets alone were planned and not measured."] if unmeasured else []
     return "\n".join([*_table(head, rows), *told, "", _where(result)])
 
 
@@ -63,8 +63,9 @@ def _speed(result: dict[str, Any] | None) -> Iterator[str]:
         return
     version = result["versions"]["transformers.js itself"]
     yield (
-        f"Tokens a second beside transformers.js {version}, in one page, in turns: the same weights, exported and "
-        "quantized by optimum, and the same texts. Both with WebAssembly."
+        f"Tokens a second beside transformers.js {version}, in one page, in turns, on the same texts, both with "
+        "WebAssembly. It has the same checkpoint as optimum exports and quantizes it, and its own onnxruntime-web "
+        f"{result['versions']['transformers.js onnxruntime-web']}."
     )
     yield ""
     labels = {load: LABELS[load].format(result["tokens" if load == "single" else "texts"][load]) for load in LABELS}

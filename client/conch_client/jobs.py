@@ -1,6 +1,6 @@
 """Calls without their I/O, for programs that run the graphs themselves: texts to requests, and responses to answers.
 
-    model = load(info, tokenizer_json)
+    model = load(info, tokenizer_json, max_rows=8)
     job = embedding(model, texts, dimensions=256)
     vectors = job.result([run(job.request(part)) for part in job.parts])
 

@@ -14,7 +14,8 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   try {
     const response = isolated(await fetch(request));
-    if (response.ok) await cache.put(request, response.clone());
+    // Where there is no room left, the page works while there is a network.
+    if (response.status === 200) await cache.put(request, response.clone()).catch(() => undefined);
     return response;
   } catch (error) {
     const kept = await cache.match(request);

@@ -4,7 +4,8 @@ const TOP = 5;
 const form = document.querySelector("#search");
 const state = document.querySelector("#state");
 
-await navigator.serviceWorker?.register("offline.js");
+// A browser that refuses it (blocked cookies, say) needs the network.
+await navigator.serviceWorker?.register("offline.js").catch(() => undefined);
 await open().catch((error) => {
   state.textContent = `${error.name}: ${error.message}`;
 });

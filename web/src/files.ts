@@ -57,9 +57,10 @@ export class Files {
     return bytes;
   }
 
-  /** Drops files of earlier exports from the cache: all of the folder but the current ones and `manifest`. */
-  async forgetOthers(manifest: URL): Promise<void> {
+  /** Keeps the manifest for times without a network, now that its files are here; drops files of earlier exports. */
+  async settle(manifest: URL, text: string): Promise<void> {
     const cache = await openCache();
+    await cache?.put(manifest, new Response(text)).catch(() => undefined);
     const current = new Set(
       [manifest, ...Object.keys(this.infos).map((path) => new URL(path, this.source.base))].map(String),
     );
@@ -97,7 +98,7 @@ export class Files {
   }
 }
 
-/** The text of a manifest; without a network, the one that was read last. */
+/** The text of a manifest; without a network, that of the model that was last loaded whole. */
 export async function readManifest(url: URL, source: Source): Promise<string> {
   const cache = await openCache();
   let response: Response;
@@ -108,9 +109,7 @@ export async function readManifest(url: URL, source: Source): Promise<string> {
     if (!kept) throw error;
     return kept.text();
   }
-  const text = await response.text();
-  await cache?.put(url, new Response(text)).catch(() => undefined);
-  return text;
+  return response.text();
 }
 
 /** The server cannot be reached at all. */

@@ -129,6 +129,8 @@ class _Gateway:
     """Requests to one gateway, tried again while it is away or has no room."""
 
     def __init__(self, job: Job, space_id: str | None = None) -> None:
+        if not (job.server or "").startswith(("http://", "https://")):
+            raise EngineError(f"{job.server!r} is no address of a gateway: it begins with http:// or https://")
         headers = dict(_PRIORITY)
         if job.api_key:
             headers["authorization"] = f"Bearer {job.api_key}"

@@ -1,7 +1,10 @@
 """Rows of a file: where each begins, and the rows between two places as a table, for every format.
 
-Places are numbers of rows in a Parquet or text file and bytes in one of lines, so that a worker reads its part of a
-large file and no more. What a scan finds is written into the plan; nothing is guessed again when rows are read.
+Places are numbers of rows in a Parquet or text file and bytes in one of lines, so that a worker
+reads its part of a large file: of uncompressed lines that part alone, of Parquet the row groups that hold it. A text
+file is read whole, an Arrow or compressed one from its beginning.
+
+What a scan finds is written into the plan; nothing is guessed again when rows are read.
 """
 
 from __future__ import annotations

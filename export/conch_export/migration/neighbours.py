@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conch_export.verification.agreement import units
+
 if TYPE_CHECKING:
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
@@ -22,11 +24,6 @@ def compared(vectors: Floats, info: ModelInfo) -> Floats:
     if info.normalized or info.similarity == "dot":
         return vectors
     return units(vectors)
-
-
-def units(vectors: Floats) -> Floats:
-    """The vectors with length 1; those of length 0 stay."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
 
 
 def nearest(queries: Floats, index: Floats, own: Places | None = None, count: int = NEIGHBOURS) -> Places:

@@ -70,7 +70,7 @@ def difference(task: Task, found: Floats, expected: Floats) -> float:
     """The largest |difference| of two numbers of a public model's answers."""
     found, expected = _equally_wide(found, expected)
     if task in UNIT_VECTORS:
-        found, expected = _units(found), _units(expected)
+        found, expected = units(found), units(expected)
     return float(np.abs(found - expected).max())
 
 
@@ -110,7 +110,7 @@ def _equally_wide(found: Floats, expected: Floats) -> tuple[Floats, Floats]:
     return both[: len(found)], both[len(found) :]
 
 
-def _units(vectors: Floats) -> Floats:
+def units(vectors: Floats) -> Floats:
     """The vectors with length 1; those of length 0 stay."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
 

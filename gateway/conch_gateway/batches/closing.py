@@ -75,6 +75,9 @@ class Closing:
         nobodys = or_(lines.c.claim.is_(None), lines.c.claimed_until <= self._clock())
         async with self._database.begin() as connection:
             if batch.in_progress_at is None:  # they were never all there
+                unread = select(batches.c.id).where(batches.c.id == batch.id, batches.c.in_progress_at.is_(None))
+                if (await connection.execute(unread.with_for_update())).first() is None:
+                    return False  # it was read meanwhile; the next step has its lines
                 given_up = (await connection.execute(delete(lines).where(of_batch))).rowcount + 1
                 found: Sequence[Row[Any]] = ()
             else:

@@ -65,6 +65,7 @@ class Files:
     async def delete(self, owner: str, file_id: str) -> None:
         """Delete a file; raises NotStoredError, or ConflictError while a batch reads it."""
         async with self._database.begin() as connection:
+            await lock_files(connection, owner)  # no batch is created over it meanwhile
             await self._find(connection, owner, file_id)
             reading = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(UNFINISHED))
             if batch_id := (await connection.execute(reading)).scalar():

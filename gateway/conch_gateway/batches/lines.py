@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from time import time
 from typing import Any
 
@@ -98,7 +98,7 @@ class Lines:
             of_batch = lines.c.batch_id == batch.id
             asked = select(lines).where(of_batch, free).order_by(lines.c.number).limit(most)
             found = (await connection.execute(asked.with_for_update(skip_locked=True))).all()
-            sums = [sum(row.bytes for row in found[: count + 1]) for count in range(len(found))]
+            sums = accumulate(row.bytes for row in found)
             taken = [row for row, total in zip(found, sums, strict=True) if total <= most_bytes] or list(found[:1])
             claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
             numbers = [row.number for row in taken]

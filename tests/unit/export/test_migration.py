@@ -11,7 +11,8 @@ from conch_export import UnsupportedError
 from conch_export.migration.comparison import _translated, distinct
 from conch_export.migration.evaluation import Pairs, Recalls
 from conch_export.migration.maps import procrustes, ridge
-from conch_export.migration.neighbours import compared, nearest, recall, units
+from conch_export.migration.neighbours import compared, nearest, recall
+from conch_export.verification.agreement import units
 
 from tests.unit.contract.test_contract import EMBEDDING
 

@@ -36,7 +36,8 @@ export class WorkerModel {
     configure(new URL(options.runtime), options.threads);
     const address = new URL(url);
     const source: Source = { base: new URL(".", address), headers: options.headers };
-    const manifest = parseManifest(await readManifest(address, source), url);
+    const text = await readManifest(address, source);
+    const manifest = parseManifest(text, url);
     const infos = manifest.models.map((info) => shortened(info, options.maxLength));
     const files = new Files(source, manifest.files, onProgress);
     const [tokenizer, encoder, ...heads] = await Promise.all([
@@ -44,7 +45,7 @@ export class WorkerModel {
       bytesOf(files, manifest.encoder).then(Encoder.open),
       ...infos.map(async ({ head }) => head && Head.open(await bytesOf(files, head))),
     ]);
-    await files.forgetOthers(address);
+    await files.settle(address, text);
     const loaded = infos.map((info, index) => ({ info, tokenizer, encoder, head: heads[index] ?? null }));
     return new WorkerModel({ name: manifest.name, models: infos }, loaded);
   }

@@ -105,8 +105,8 @@ class WebFolder:
             return _stored(self._folder / WEB_MODULE / name, compressed=compressed)
         manifest = self._folder / model / WEB_MANIFEST
         if not _NAME.fullmatch(model) or not manifest.is_file():
-            there = ", ".join(sorted(self.models())) or "none"
-            raise ModelNotFoundError(f"no model {model!r} for the browser; there are: {there}")
+            # Not which there are: that depends on the caller's key, and `GET /web` tells.
+            raise ModelNotFoundError(f"no model {model!r} for the browser; GET /web lists those there are")
         if name == WEB_MANIFEST:
             return _stored(manifest, compressed=compressed)
         listed = self._model(manifest).files.get(name)
