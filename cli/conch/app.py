@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from conch.bench import bench
-from conch.browser.command import web
-from conch.bundle import bundle, unbundle
 from conch.corpus.embed import embed
 from conch.corpus.rerank import rerank
-from conch.export import export
 from conch.keys import keys
 from conch.migrate.command import migrate
-from conch.models import models
-from conch.plan import plan
-from conch.preload import preload
+from conch.planning.command import plan
+from conch.repository.bundle import bundle, unbundle
+from conch.repository.export import export
+from conch.repository.models import models
+from conch.repository.preload import preload
+from conch.repository.verify import verify
+from conch.repository.web import web
 from conch.serve import serve
-from conch.verify import verify
 
 app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (models, plan, export, verify, preload, bundle, unbundle, web, serve, embed, rerank, bench):

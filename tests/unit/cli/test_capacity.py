@@ -14,7 +14,7 @@ from conch.capacity.fit import engine_costs, gateway_costs, nonnegative
 from conch.capacity.need import Need, duration, rate, sample
 from conch.capacity.profile import CallLoad, Profile, ProfileError, RequestLoad
 from conch.capacity.sizing import TooSlowError, size
-from conch.plan import plan
+from conch.planning.command import plan
 from conch.simulation.costs import EngineCosts, GatewayCosts
 from typer.testing import CliRunner, Result
 

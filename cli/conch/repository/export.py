@@ -1,11 +1,10 @@
-"""`conch export`: a checkpoint becomes models in the repository."""
+"""`conch export`: writes the models of a checkpoint into the repository."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from conch import export_options as of
 from conch.console import facts, fail, refused, stderr, steps
 from conch.options import (
     DEFAULT_MODEL,
@@ -20,7 +19,8 @@ from conch.options import (
     Task,
     UpdateLock,
 )
-from conch.verify import agreement
+from conch.repository import options as of
+from conch.repository.verify import agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

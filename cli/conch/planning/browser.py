@@ -26,8 +26,8 @@ _ROWS = {
 }
 
 
-def plan_web(options: Options, memory: int | None, *, as_json: bool) -> None:
-    """Print it; status 1 where no length that was asked for fits the memory.
+def plan_page(options: Options, memory: int | None, *, as_json: bool) -> None:
+    """Print the plan; status 1 where no length that was asked for fits the memory.
 
     Args:
         options: the model, as for an export.

@@ -1,1 +1,0 @@
-"""Commands about models in the browser."""
