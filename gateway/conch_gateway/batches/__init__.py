@@ -1,1 +1,1 @@
-"""Files and batches: what is stored of them, and the background work that answers the lines of a batch."""
+"""Files and batches: their tables, and the background tasks that compute the lines of batches."""

@@ -1,7 +1,8 @@
-"""Ends batches: those that are answered, those that were cancelled, and those whose time is up.
+"""Ends batches: those whose lines are all answered, those that were cancelled, and those that expired.
 
-validating → failed | in_progress → completed | expired, and from the first and the third by way of cancelling →
-cancelled. What was not computed is answered with an error, so every line has an answer once the batch is over.
+The statuses are validating → failed | in_progress → completed | expired; a batch that is validating or in_progress can
+become cancelling → cancelled. Lines that were not computed are answered with an error: every line of a batch that has
+ended has an answer.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from conch_gateway.batches.records import UNFINISHED, Limits, Status
 from conch_gateway.batches.schema import answers, batches, files, lines
 
 _LINES_AT_ONCE = 500
-_FEW = 20  # what is deleted in one transaction
+_FEW = 20  # batches that are deleted in one transaction
 
 
 class _Reason(NamedTuple):
-    """Why lines are not computed: the code and the message that stand in the file of errors."""
+    """Why lines are not computed: code and message in the file of errors."""
 
     code: str
     message: str
@@ -36,7 +37,7 @@ _EXPIRED = _Reason("batch_expired", "This request could not be executed before t
 
 
 class Closing:
-    """Ends the batches of all keys; every gateway may do so at any time."""
+    """Ends the batches of all keys. Several gateways may do so at the same time."""
 
     def __init__(self, database: Database, limits: Limits, clock: Clock = time) -> None:
         self._database = database
@@ -44,7 +45,7 @@ class Closing:
         self._clock = clock
 
     async def step(self) -> None:
-        """Bring every batch that is due as near to its end as it can be."""
+        """End every batch that is due, except for lines that a gateway is still computing."""
         late = and_(batches.c.status.in_(("validating", "in_progress")), batches.c.expires_at <= self._clock())
         answered = and_(batches.c.status == "in_progress", batches.c.completed + batches.c.failed >= batches.c.total)
         due = select(batches).where(or_(batches.c.status == "cancelling", late, answered))
@@ -57,7 +58,7 @@ class Closing:
             await self._end(batch.id)
 
     async def sweep(self) -> None:
-        """Delete some batches that have been over for long and have no files any more."""
+        """Delete some batches that ended longer ago than the retention time and have no files left."""
         kept = exists().where(files.c.batch_id == batches.c.id)
         long_over = and_(
             batches.c.status.not_in(UNFINISHED),
@@ -70,11 +71,11 @@ class Closing:
                 await connection.execute(delete(table).where(column.in_(found)))
 
     async def _give_up(self, batch: Row[Any], reason: _Reason) -> bool:
-        """Answer some lines that nobody computes with an error; return whether there may be more."""
+        """Answer some lines that no gateway computes with an error; return whether there may be more."""
         of_batch = lines.c.batch_id == batch.id
         nobodys = or_(lines.c.claim.is_(None), lines.c.claimed_until <= self._clock())
         async with self._database.begin() as connection:
-            if batch.in_progress_at is None:  # they were never all there
+            if batch.in_progress_at is None:  # its input was not read completely
                 unread = select(batches.c.id).where(batches.c.id == batch.id, batches.c.in_progress_at.is_(None))
                 if (await connection.execute(unread.with_for_update())).first() is None:
                     return False  # it was read meanwhile; the next step has its lines
@@ -91,7 +92,7 @@ class Closing:
         return len(found) == _LINES_AT_ONCE
 
     async def _end(self, batch_id: str) -> None:
-        """Make a batch without open lines one that is over, and its answers files."""
+        """End a batch that has no unanswered lines, and make files of its answers."""
         now = int(self._clock())
         async with self._database.begin() as connection:
             asked = select(batches).where(batches.c.id == batch_id, batches.c.status.in_(UNFINISHED))

@@ -1,4 +1,4 @@
-"""What the rest of the gateway lends to batches: paths of the API without HTTP, keys and their quotas, metrics."""
+"""What batches need from the rest of the gateway: endpoints of the API without HTTP, keys, quotas, metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from conch_gateway.telemetry.request import RequestContext, Usage
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path.
+    """One endpoint of the API, called without HTTP.
 
     Attributes:
-        answer: returns the content of the answer to a line, given as in the input; raises what the path would.
-        error_body: makes the content of an answer that is an error.
+        answer: takes a line of the input file; returns the body of the response, or raises what the endpoint would.
+        error_body: returns the body of an error response.
     """
 
     answer: Callable[[bytes, RequestContext], Awaitable[Any]]
@@ -25,10 +25,10 @@ class Endpoint:
 
 
 class Quota(Protocol):
-    """What keys may use."""
+    """Token quotas of keys."""
 
     def has_spare(self, key: Key) -> bool:
-        """Whether a key can spare tokens for what is not urgent."""
+        """Return whether a key has tokens left for background work."""
 
     def spend(self, key: Key, tokens: int) -> None:
         """Count tokens; a negative number gives some back."""
@@ -39,10 +39,10 @@ class Computing:
     """How lines are computed.
 
     Attributes:
-        endpoints: that lines may name, by path.
-        holder: returns the key of an owner; None where there is none any more.
-        quota: of the keys.
-        count: takes what a model has computed, for metrics.
+        endpoints: those that lines may name, by path.
+        holder: returns the key with this name; None if it was revoked.
+        quota: the quotas of keys.
+        count: counts the usage of a model in the metrics.
     """
 
     endpoints: Mapping[str, Endpoint]

@@ -1,4 +1,4 @@
-"""The database that files and batches are in: a SQLite file of this gateway's alone, or one that several share."""
+"""The database of files and batches: a SQLite file of one gateway, or a database that several gateways share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from conch_gateway.errors import BatchSettingError, DatabaseError
 _log = logging.getLogger("conch_gateway")
 _FORM = "write the path of a file, which SQLite makes, or a URL such as postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
 _POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4, "pool_pre_ping": True}
-# SQLite has one writer at a time; with one connection nothing ever finds it locked.
+# SQLite allows one writer at a time. With a single connection no transaction finds the file locked.
 _POOL_OF_SQLITE: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
 
 
@@ -30,11 +30,11 @@ class Database:
     """Opens connections; belongs to one event loop.
 
     Attributes:
-        shared: whether other gateways may use it at the same time.
+        shared: whether other gateways can use it at the same time.
     """
 
     def __init__(self, setting: SecretStr) -> None:
-        """Raises BatchSettingError for what is neither a path nor a URL; the message does not show it."""
+        """Raises BatchSettingError for a setting that is neither a path nor a URL; the message does not repeat it."""
         url = _url(setting.get_secret_value())
         self.shared = url.get_backend_name() != "sqlite"
         self._path = None if self.shared or not url.database else Path(url.database)
@@ -43,12 +43,12 @@ class Database:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Make the tables where there are none, and close all connections at the end.
+        """Create the tables if there are none, and close all connections at the end.
 
-        A shared database that cannot be reached is no reason to serve nothing; its tables are looked at later.
+        If a shared database cannot be reached, the gateway starts without it; its tables are checked later.
 
         Raises:
-            BatchSettingError: the file cannot be used, is another gateway's, or the tables are of another version.
+            BatchSettingError: the file cannot be used, another gateway uses it, or the tables have another version.
         """
         with _owned(self._path):
             try:
@@ -63,13 +63,13 @@ class Database:
                 await self._engine.dispose()
 
     async def prepare(self) -> None:
-        """Make the tables where there are none, once; raises BatchSettingError where they are of another version."""
+        """Create the tables if there are none, once; raises BatchSettingError if they have another version."""
         if self._prepared:
             return
         try:
             found = await self._make_tables()
         except DatabaseError:
-            found = await self._make_tables()  # another gateway may have made them just then
+            found = await self._make_tables()  # another gateway may just have created them
         if found != VERSION:
             msg = f"the tables of CONCH_BATCH_DATABASE are of version {found}, not {VERSION}; name another database"
             raise BatchSettingError(msg)
@@ -85,7 +85,7 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed at the end; raises DatabaseError where the database fails."""
+        """One transaction, committed at the end; raises DatabaseError if the database fails."""
         try:
             async with self._engine.begin() as connection:
                 yield connection
@@ -105,7 +105,7 @@ def _url(setting: str) -> URL:
 
 def _engine(url: URL, *, shared: bool) -> AsyncEngine:
     try:
-        # Parameters hold texts and vectors, which no log should have.
+        # Parameters contain texts and vectors, which must not appear in logs.
         engine = create_async_engine(url, hide_parameters=True, **(_POOL if shared else _POOL_OF_SQLITE))
     except ModuleNotFoundError as error:
         raise BatchSettingError(f"{error}; install the driver that CONCH_BATCH_DATABASE names") from None
@@ -118,7 +118,7 @@ def _engine(url: URL, *, shared: bool) -> AsyncEngine:
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    # A commit is on the disk when it returns: what was acknowledged survives the loss of power as well.
+    # A commit is on disk when it returns, so what was acknowledged survives a power failure.
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -126,7 +126,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 @contextmanager
 def _owned(path: Path | None) -> Iterator[None]:
-    """Hold a SQLite file for this process alone; the kernel lets go of it however the process ends."""
+    """Lock a SQLite file for this process; the kernel releases the lock however the process ends."""
     if path is None:
         yield
         return

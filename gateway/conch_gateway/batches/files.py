@@ -1,4 +1,4 @@
-"""Files: uploaded in pieces, each a short transaction, and nobody's until the last byte has come."""
+"""Stored files. Uploads are written in pieces, each in a short transaction, and become files when they are complete."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from conch_gateway.batches.schema import CHUNK_BYTES, answers, batches, chunks, 
 from conch_gateway.errors import BodyTooLargeError, ConflictError, NotStoredError, StorageError
 
 Clock = Callable[[], float]
-_UPLOAD_S = 6 * 3600  # an upload that has not ended by then never will
+_UPLOAD_S = 6 * 3600  # older uploads that are not complete were abandoned
 _ANSWERS_AT_ONCE = 64
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FEW = 100  # what is deleted in one transaction
+_FEW = 100  # files that are deleted in one transaction
 
 
 class Files:
-    """The files of all keys; what belongs to another key is not there."""
+    """The files of all keys. A file of another key is reported as not found."""
 
     def __init__(self, database: Database, limits: Limits, clock: Clock = time) -> None:
         self._database = database
@@ -32,7 +32,7 @@ class Files:
         self._clock = clock
 
     async def upload(self, owner: str) -> Upload:
-        """Begin a file; raises StorageError where the key may have no more."""
+        """Begin an upload; raises StorageError if the key has reached its limit."""
         async with self._database.begin() as connection:
             await self._check_room(connection, owner, begun=False)
             file_id = f"file-{secrets.token_hex(12)}"
@@ -63,14 +63,14 @@ class Files:
         return Page([file_of(row) for row in rows[:limit]], len(rows) > limit)
 
     async def delete(self, owner: str, file_id: str) -> None:
-        """Delete a file; raises NotStoredError, or ConflictError while a batch reads it."""
+        """Delete a file; raises NotStoredError, or ConflictError while it is the input of an unfinished batch."""
         async with self._database.begin() as connection:
-            await lock_files(connection, owner)  # no batch is created over it meanwhile
+            await lock_files(connection, owner)  # so that no batch is created from it meanwhile
             await self._find(connection, owner, file_id)
             reading = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(UNFINISHED))
             if batch_id := (await connection.execute(reading)).scalar():
                 raise ConflictError(
-                    f"{file_id} is the input of {batch_id}; cancel that first, or wait until it is over"
+                    f"{file_id} is the input of {batch_id}; cancel that first, or wait until it has ended"
                 )
             await self._drop(connection, [file_id])
 
@@ -83,7 +83,7 @@ class Files:
             yield piece
 
     async def sweep(self) -> None:
-        """Delete some of what has expired, and uploads that were given up."""
+        """Delete some expired files and abandoned uploads."""
         now = self._clock()
         in_use = select(batches.c.input_file_id).where(batches.c.status.in_(UNFINISHED))
         expired = and_(files.c.complete, files.c.expires_at <= int(now), files.c.id.not_in(in_use))
@@ -93,7 +93,7 @@ class Files:
             await self._drop(connection, found.scalars().all())
 
     async def write(self, owner: str, file_id: str, number: int, content: bytes) -> None:
-        """Add a piece to an upload; raises StorageError where the owner's files become too many bytes."""
+        """Add a piece to an upload; raises StorageError if the owner's files exceed their limit."""
         async with self._database.begin() as connection:
             await connection.execute(insert(chunks).values(file_id=file_id, number=number, content=content))
             larger = {"bytes": files.c.bytes + len(content)}
@@ -101,7 +101,7 @@ class Files:
             await self._check_room(connection, owner, begun=True)
 
     async def complete(self, owner: str, file_id: str, filename: str, expires_s: int | None) -> File:
-        """Make an upload a file of its owner; raises StorageError where that would be too much."""
+        """Turn an upload into a file of its owner; raises StorageError if the owner's limit is exceeded."""
         now = self._clock()
         async with self._database.begin() as connection:
             await lock_files(connection, owner)
@@ -135,13 +135,13 @@ class Files:
         return found
 
     async def _check_room(self, connection: AsyncConnection, owner: str, *, begun: bool) -> None:
-        """Check what a key has, unfinished uploads included; `begun` if the file in question is among them."""
+        """Check the limits of a key, counting unfinished uploads; `begun` says whether the file in question is one."""
         held = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(files.c.owner == owner)
         count, used = (await connection.execute(held)).one()
         if count - begun >= self._limits.key_files:
-            raise StorageError(f"you have {count - begun} files, the most that a key may; delete some")
+            raise StorageError(f"you have {count - begun} files, the limit of a key; delete some")
         if used + (not begun) > self._limits.key_bytes:
-            msg = f"your files would have more than {self._limits.key_bytes} bytes, as many as a key's may; delete some"
+            msg = f"your files would have more than {self._limits.key_bytes} bytes, the limit of a key; delete some"
             raise StorageError(msg)
 
     async def _drop(self, connection: AsyncConnection, file_ids: Collection[str]) -> None:
@@ -179,7 +179,7 @@ class Files:
 
 
 class Upload:
-    """One file that is being sent."""
+    """A file that is being uploaded."""
 
     def __init__(self, files: Files, file_id: str, owner: str) -> None:
         self._files = files
@@ -190,7 +190,7 @@ class Upload:
         self._size = 0
 
     async def write(self, data: bytes) -> None:
-        """Take what has come; raises BodyTooLargeError for a file that becomes too large."""
+        """Add received bytes; raises BodyTooLargeError if the file becomes too large."""
         self._size += len(data)
         self._files.check_size(self._size)
         self._pending += data
@@ -199,13 +199,13 @@ class Upload:
             del self._pending[:CHUNK_BYTES]
 
     async def complete(self, filename: str, expires_s: int | None) -> File:
-        """Return the file, which is kept for so many seconds; None as long as others."""
+        """Return the file. It is kept for `expires_s` seconds; None means the default retention time."""
         if self._pending:
             await self._store(bytes(self._pending))
         return await self._files.complete(self._owner, self._id, filename, expires_s)
 
     async def abandon(self) -> None:
-        """Delete what has come."""
+        """Delete what was received."""
         await self._files.abandon(self._id)
 
     async def _store(self, content: bytes) -> None:
@@ -214,12 +214,12 @@ class Upload:
 
 
 def may_be_id(text: str) -> bool:
-    """Whether something may be an id: databases refuse some characters."""
+    """Return whether a string has the form of an id; databases refuse some characters in a query."""
     return _ID.fullmatch(text) is not None
 
 
 async def read_places(connection: AsyncConnection, file_id: str, places: Collection[tuple[int, int]]) -> list[bytes]:
-    """Return what is at some places of an uploaded file, each given by its begin and its length."""
+    """Return parts of an uploaded file, each given by its offset and its length in bytes."""
     numbers = {number for begin, length in places for number in _numbers(begin, length)}
     asked = select(chunks).where(chunks.c.file_id == file_id, chunks.c.number.in_(sorted(numbers)))
     found = {row.number: row.content for row in (await connection.execute(asked)).all()}
@@ -227,12 +227,12 @@ async def read_places(connection: AsyncConnection, file_id: str, places: Collect
 
 
 async def lock_files(connection: AsyncConnection, owner: str) -> None:
-    """Have what else counts or changes the owner's files and batches wait until this transaction is over."""
+    """Lock the owner's files: transactions that count or change the owner's files and batches wait for this one."""
     await connection.execute(select(files.c.id).where(files.c.owner == owner).order_by(files.c.id).with_for_update())
 
 
 def is_behind(columns: tuple[Any, Any], place: tuple[int, str], *, ascending: bool) -> ColumnElement[bool]:
-    """Whether a row comes behind a place in the order of two columns."""
+    """Return the condition that a row comes after a position in the order of two columns."""
     (first, second), (one, two) = columns, place
     if ascending:
         return or_(first > one, and_(first == one, second > two))
@@ -255,7 +255,7 @@ def file_of(row: Row[Any]) -> File:
 
 
 def _numbers(begin: int, length: int) -> Iterator[int]:
-    """Yield the pieces that a place reaches over."""
+    """Yield the numbers of the pieces that contain these bytes."""
     yield from range(begin // CHUNK_BYTES, -(-(begin + length) // CHUNK_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""Reads the input of a new batch: every line is checked before any is computed, and what is wrong is told by line."""
+"""Reads the input of a new batch. All lines are checked before any is computed, and errors state their lines."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from conch_gateway.batches.records import Limits, LineError
 from conch_gateway.batches.schema import batches, files, lines
 
 _LINES_AT_ONCE = 250
-_TURN = 100  # lines, after which requests may go on
+_TURN = 100  # lines after which the event loop serves others
 _MOST_ERRORS = 100
-_LONG_LINE = 2**18  # bytes; takes long enough to keep others waiting
+_LONG_LINE = 2**18  # bytes; parsing these in the event loop would delay requests
 _LONGEST_ID = 256
 
 
 class Intake:
-    """Takes batches in, for one gateway, whose claims have its id."""
+    """Reads the inputs of batches that this gateway claims."""
 
     def __init__(self, database: Database, files: Files, limits: Limits, gateway_id: str, clock: Clock = time) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class Intake:
         self._clock = clock
 
     async def step(self) -> None:
-        """Take in all batches that are new, or that a gateway began with which has died."""
+        """Read all batches that are new, or whose gateway died while it read them."""
         while (batch := await self._claim()) is not None:
             total, errors = await self._read(batch)
             now = int(self._clock())
@@ -59,12 +59,12 @@ class Intake:
             if batch is not None:
                 claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
                 await connection.execute(update(batches).where(batches.c.id == batch.id).values(claim))
-                # Of a gateway that died over it.
+                # Left by a gateway that died while it read them.
                 await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
         return batch
 
     async def _read(self, batch: Row[Any]) -> tuple[int, list[LineError]]:
-        """Store the lines of the input; return how many there are, and what is wrong with them."""
+        """Store the lines of the input; return their number and their errors."""
         async with self._database.begin() as connection:
             file = file_of((await connection.execute(select(files).where(files.c.id == batch.input_file_id))).one())
         errors: list[LineError] = []
@@ -102,9 +102,9 @@ class Intake:
 
 
 async def numbered(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, int, bytes | None]]:
-    """Yield each line that is not blank: its number from 1, where it begins, and it, or None if it exceeds `most`."""
+    """Yield number (from 1), offset and content of each line that is not blank; None for one longer than `most`."""
     number, begin, rest = 1, 0, bytearray()
-    size = 0  # of the line so far; of a longer one no more than `most` is kept
+    size = 0  # bytes of the line so far, of which at most `most` + 1 are kept
     async for piece in pieces:
         *ended, tail = piece.split(b"\n")
         for part in ended:
@@ -126,7 +126,7 @@ _TOO_MANY = "too_many_lines"
 async def _checked(
     content: bytes | None, number: int, endpoint: str, seen: set[str], limits: Limits
 ) -> str | LineError:
-    """Return the line's custom_id, or what is wrong with it."""
+    """Return the custom_id of a line, or the error in the line."""
     if content is None:
         msg = f"This line has more than {limits.line_bytes} bytes; send fewer or shorter texts in one line."
         return LineError("line_too_long", msg, number)
@@ -142,7 +142,7 @@ async def _checked(
 
 
 def _custom_id(fields: Any, number: int, endpoint: str, seen: set[str]) -> str | LineError:
-    """Return the custom_id of a parsed line, or the first thing that is wrong with it."""
+    """Return the custom_id of a parsed line, or the first error in the line."""
     if not isinstance(fields, dict):
         return LineError("invalid_json_line", "This line is not a JSON object.", number)
     custom_id: Any = fields.get("custom_id")

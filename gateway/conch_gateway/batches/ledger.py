@@ -1,4 +1,4 @@
-"""Batches as their owners see them: created, listed and cancelled; `intake` and `closing` begin and end them."""
+"""Creates, lists and cancels batches. `intake` starts them and `closing` ends them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conch_gateway.errors import ConflictError, InvalidValueError, NotStoredErro
 
 
 class Ledger:
-    """The batches of all keys; what belongs to another key is not there."""
+    """The batches of all keys. A batch of another key is reported as not found."""
 
     def __init__(self, database: Database, limits: Limits, clock: Clock = time) -> None:
         self._database = database
@@ -26,11 +26,11 @@ class Ledger:
         self._clock = clock
 
     async def create(self, owner: str, order: BatchOrder) -> Batch:
-        """Add a batch, whose input file is read soon.
+        """Add a batch; its input file is read in the background.
 
         Raises:
             InvalidValueError: there is no such file.
-            StorageError: the key has as many batches that are not over as it may.
+            StorageError: the key has too many unfinished batches.
         """
         now = self._clock()
         async with self._database.begin() as connection:
@@ -64,7 +64,7 @@ class Ledger:
         return Page([batch_of(row) for row in rows[:limit]], len(rows) > limit)
 
     async def cancel(self, owner: str, batch_id: str) -> Batch:
-        """Have no more lines begun; raises NotStoredError, or ConflictError for a batch that is over."""
+        """Start no more lines of a batch; raises NotStoredError, or ConflictError if it has ended."""
         begun = batches.c.status.in_(("validating", "in_progress"))
         cancelling = {"status": "cancelling", "cancelling_at": int(self._clock())}
         async with self._database.begin() as connection:
@@ -89,7 +89,7 @@ class Ledger:
         unfinished = batches.c.owner == owner, batches.c.status.in_(UNFINISHED)
         count = (await connection.execute(select(func.count()).where(*unfinished))).scalar_one()
         if count >= self._limits.key_batches:
-            raise StorageError(f"you have {count} batches that are not over, the most that a key may; wait for one")
+            raise StorageError(f"you have {count} unfinished batches, the limit of a key; wait until one has ended")
 
     async def _find(self, connection: AsyncConnection, owner: str, batch_id: str) -> Row[Any]:
         asked = select(batches).where(batches.c.owner == owner, batches.c.id == batch_id)

@@ -1,8 +1,8 @@
-"""The lines that are to be answered: claimed by a gateway for a while, and answered once.
+"""The lines of batches: each is claimed by a gateway for a limited time, and answered exactly once.
 
-A gateway that lives renews its claims; those of one that has died lapse. Whoever answers a line takes it out of the
-table in the transaction that stores the answer, and only if the line is still its own. So a line is never answered
-twice, however long a gateway was thought dead, and never lost.
+A gateway renews its claims while it runs; the claims of one that died expire. One transaction stores the answer of a
+line and deletes the line, and only if the gateway still holds the claim: no line is lost, and none is answered twice,
+even by a gateway that was paused for longer than its claims lasted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from conch_gateway.batches.records import UNFINISHED
 from conch_gateway.batches.schema import answers, batches, lines
 
 LEASE_S = 60.0
-"""How long a claim holds that is not renewed. Clocks of gateways may differ by much less."""
+"""Time after which a claim expires unless it is renewed. Clocks of gateways must agree far better than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Line:
         number: counted from 1.
         owner: of the batch.
         tries: how often it was put off.
-        content: as it stands in the input.
+        content: as in the input file.
     """
 
     batch_id: str
@@ -49,11 +49,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A line's line of the output.
+    """The answer to a line.
 
     Attributes:
+        content: its line of the output file or of the file of errors.
         failed: whether it belongs into the file of errors.
-        tokens: that it took.
+        tokens: tokens that were computed for it.
     """
 
     line: Line
@@ -64,7 +65,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """A line that anybody may try again after `delay_s` seconds."""
+    """A line that any gateway may try again after `delay_s` seconds."""
 
     line: Line
     delay_s: float
@@ -74,7 +75,7 @@ Outcome = Answered | PutOff
 
 
 class Lines:
-    """The lines of all batches, for one gateway, whose claims have its id."""
+    """The lines of all batches, as one gateway claims and answers them."""
 
     def __init__(self, database: Database, gateway_id: str, clock: Clock = time) -> None:
         self._database = database
@@ -104,7 +105,7 @@ class Lines:
             numbers = [row.number for row in taken]
             await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
             await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn=now))
-            # Within the transaction: if they cannot be read, nothing is claimed.
+            # In the same transaction: if they cannot be read, nothing is claimed.
             contents = await read_places(connection, batch.input_file_id, [(row.begin, row.bytes) for row in taken])
         return [
             Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, content)
@@ -112,12 +113,12 @@ class Lines:
         ]
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Store answers and let go of lines that are put off, in one transaction; what is ours no more is dropped."""
+        """Store answers and release lines that are put off, in one transaction; skips lines whose claim was lost."""
         answered = sorted(
             (outcome for outcome in outcomes if isinstance(outcome, Answered)), key=lambda one: one.line.batch_id
         )
         async with self._database.begin() as connection:
-            # In the order of their ids, so that two gateways never wait for each other.
+            # In the order of their ids, so that two gateways cannot deadlock.
             for batch_id, group in groupby(answered, key=lambda one: one.line.batch_id):
                 await self._store(connection, batch_id, {one.line.number: one for one in group})
             for outcome in outcomes:
@@ -125,7 +126,7 @@ class Lines:
                     await self._put_off(connection, outcome)
 
     async def renew(self, held: Iterable[Line]) -> None:
-        """Hold lines for another while."""
+        """Renew the claims of lines."""
         numbers: dict[str, list[int]] = {}
         for line in held:
             numbers.setdefault(line.batch_id, []).append(line.number)
@@ -135,21 +136,21 @@ class Lines:
                 await connection.execute(renewed.values(claimed_until=self._clock() + LEASE_S))
 
     async def over(self, batch_ids: Collection[str]) -> set[str]:
-        """Return which of these batches want no more answers."""
+        """Return which of these batches have ended, expired or were cancelled."""
         goes_on = and_(batches.c.status == "in_progress", batches.c.expires_at > self._clock())
         async with self._database.begin() as connection:
             asked = select(batches.c.id).where(batches.c.id.in_(batch_ids), goes_on)
             return set(batch_ids) - set((await connection.execute(asked)).scalars())
 
     async def release(self, *, of_all: bool = False) -> None:
-        """Let go of everything that this gateway has claimed, or that anybody has."""
+        """Release all claims of this gateway, or of all gateways."""
         async with self._database.begin() as connection:
             for table in (lines, batches):
                 mine = table.c.claim.is_not(None) if of_all else table.c.claim == self._gateway_id
                 await connection.execute(update(table).where(mine).values(claim=None, claimed_until=0))
 
     async def waiting(self) -> int:
-        """Return how many lines of all batches are not answered."""
+        """Return the number of unanswered lines of all batches."""
         left = func.coalesce(func.sum(batches.c.total - batches.c.completed - batches.c.failed), 0)
         async with self._database.begin() as connection:
             asked = select(left).where(batches.c.status.in_(UNFINISHED))
@@ -170,7 +171,7 @@ class Lines:
 
 
 async def store_answers(connection: AsyncConnection, batch_id: str, answered: Iterable[Answered]) -> None:
-    """Take lines out of those that are to be answered, store their answers, and count them for the batch."""
+    """Delete lines, store their answers, and count these in the batch."""
     stored = list(answered)
     if not stored:
         return
@@ -193,6 +194,6 @@ async def store_answers(connection: AsyncConnection, batch_id: str, answered: It
 
 
 def output_line(custom_id: str, *, response: Any = None, error: Any = None) -> bytes:
-    """Return a line of an output file or of a file of errors, as OpenAI writes them."""
+    """Return a line of an output file or of a file of errors, in OpenAI's format."""
     fields = {"id": f"batch_req_{secrets.token_hex(12)}", "custom_id": custom_id, "response": response, "error": error}
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)

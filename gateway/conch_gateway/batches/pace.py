@@ -1,4 +1,4 @@
-"""How many lines are computed at once: as many as keep the models busy, and fewer while others want them."""
+"""The number of lines that are computed at once: enough to keep the models busy, fewer while requests need them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from time import monotonic
 
 _FIRST, _MOST = 8, 128
-_BUSY_S, _BACKLOG_S = 0.1, 0.5  # that a line waits for a slot: from here on more would gain nothing, or are too many
+_BUSY_S, _BACKLOG_S = 0.1, 0.5  # waits for a slot at which more lines gain nothing, and at which they are too many
 _LONGEST_PAUSE_S = 10.0
 
 
 class Pace:
-    """Adapts to what lines meet: additive increase, and multiplicative decrease where they are refused.
+    """Adapts to the waits of lines: additive increase, and multiplicative decrease when a line is refused.
 
     Attributes:
-        most: lines at once.
+        most: most lines at once.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -24,18 +24,18 @@ class Pace:
 
     @property
     def pause_s(self) -> float:
-        """How long no line should be begun."""
+        """Seconds for which no line should be started."""
         return max(0.0, self._resume_at - self._clock())
 
     def answered(self, queue_s: float | None) -> None:
-        """Take note of a line and of how long it waited for a slot; None if it needed none."""
+        """Record how long a line waited for a slot; None if it needed none."""
         if queue_s is None or queue_s < _BUSY_S:
             self.most = min(_MOST, self.most + 1)
         elif queue_s > _BACKLOG_S:
             self.most = max(1, self.most - 1)
 
     def refused(self, retry_after_s: float) -> None:
-        """Take note of a line that could not be computed now."""
+        """Record that a line was refused and may be retried after so many seconds."""
         if self.most == 1:
             self._resume_at = self._clock() + min(retry_after_s, _LONGEST_PAUSE_S)
         self.most = max(1, self.most // 2)

@@ -1,4 +1,4 @@
-"""Files and batches as the rest of the gateway sees them: what is known of them, and what can be done with them."""
+"""Files and batches without their database: the records that the API returns, and the operations that it calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LinePath = Literal["/v1/embeddings", "/v1/rerank", "/v2/rerank"]
 """The paths that lines may name."""
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 UNFINISHED: tuple[Status, ...] = ("validating", "in_progress", "cancelling")
-"""Statuses of batches that are not over. `finalizing` is never seen: the end of a batch is one transaction."""
+"""Statuses of batches that have not ended. `finalizing` never occurs: a batch ends in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class File:
     """A stored file; times are in seconds since 1970.
 
     Attributes:
-        owner: name of the key that it belongs to; empty where no key is needed.
+        owner: name of the key that it belongs to; empty if the gateway needs no keys.
         expires_at: when it is deleted.
-        batch_id: for what a batch has answered: the batch; None for a file that was uploaded.
-        failures: whether these are the answers that are errors.
+        batch_id: the batch whose answers it contains; None for an uploaded file.
+        failures: whether it contains the answers that are errors.
     """
 
     id: str
@@ -39,7 +39,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """Why an input file is refused: a line of it, counted from 1, or the whole of it."""
+    """Why an input file is refused: an error in a line, counted from 1, or in the whole file."""
 
     code: str
     message: str
@@ -49,11 +49,11 @@ class LineError:
 
 @dataclass(frozen=True, slots=True)
 class BatchOrder:
-    """What the creation of a batch asks for.
+    """A request to create a batch.
 
     Attributes:
-        window_s: the time after which what is not answered expires.
-        output_expires_s: how long the files with the answers are kept; None as long as others.
+        window_s: time after which unanswered lines expire.
+        output_expires_s: how long the files with the answers are kept; None for the default retention time.
     """
 
     endpoint: str
@@ -69,11 +69,11 @@ class Batch:
     """A batch; times are in seconds since 1970.
 
     Attributes:
-        owner: name of the key that it belongs to; empty where no key is needed.
+        owner: name of the key that it belongs to; empty if the gateway needs no keys.
         total: lines of its input.
-        completed: lines that were answered.
+        completed: lines whose answer is not an error.
         failed: lines whose answer is an error.
-        tokens: that its answers took.
+        tokens: tokens that were computed for it.
         errors: why its input was refused.
     """
 
@@ -104,7 +104,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Part of a list, and whether there is more behind it."""
+    """Part of a list, and whether more follows."""
 
     items: Sequence[Item]
     has_more: bool
@@ -112,16 +112,16 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is stored at most.
+    """Limits of storage.
 
     Attributes:
-        file_bytes: of an uploaded file.
-        lines: of a batch.
-        line_bytes: of a line.
-        key_bytes: of all files of a key, answers included.
-        key_files: files of a key, answers included.
-        key_batches: of a key that are not over.
-        retention_s: how long files, and batches that are over, are kept.
+        file_bytes: most bytes of an uploaded file.
+        lines: most lines of a batch.
+        line_bytes: most bytes of a line.
+        key_bytes: most bytes of all files of a key, including answers.
+        key_files: most files of a key, including answers.
+        key_batches: most unfinished batches of a key.
+        retention_s: how long files, and batches that have ended, are kept.
     """
 
     file_bytes: int
@@ -134,23 +134,23 @@ class Limits:
 
 
 class FileUpload(Protocol):
-    """A file that is being sent; see `files.Upload`."""
+    """A file that is being uploaded; see `files.Upload`."""
 
     async def write(self, data: bytes) -> None:
-        """Take what has come."""
+        """Add received bytes."""
 
     async def complete(self, filename: str, expires_s: int | None) -> File:
         """Return the file."""
 
     async def abandon(self) -> None:
-        """Delete what has come."""
+        """Delete what was received."""
 
 
 class FileStore(Protocol):
     """The files of all keys; see `files.Files`."""
 
     async def upload(self, owner: str) -> FileUpload:
-        """Begin a file."""
+        """Begin an upload."""
 
     async def get(self, owner: str, file_id: str) -> File:
         """Return a file."""
@@ -180,11 +180,11 @@ class BatchLedger(Protocol):
         """Return some batches."""
 
     async def cancel(self, owner: str, batch_id: str) -> Batch:
-        """Have no more lines begun."""
+        """Start no more lines of a batch."""
 
 
 class Stored(Protocol):
-    """What the API works on; it is there without the packages that a database needs."""
+    """Files and batches as the API uses them; needs none of the packages that a database needs."""
 
     @property
     def files(self) -> FileStore:

@@ -1,4 +1,4 @@
-"""Computes lines in the background of everything else, on the path that requests take."""
+"""Computes lines of batches in the background, on the same path as requests."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from conch_gateway.telemetry.request import RequestContext, Usage
 
 _log = logging.getLogger("conch_gateway")
 _TRIED_AGAIN = frozenset({429, 502, 503})
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0  # before a line is tried again
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0  # until a line is tried again
 _MOST_BYTES = 8 * 2**20  # of lines that are claimed at once
-_MOST_UNSTORED_BYTES = 32 * 2**20  # of answers; beyond, no line is begun
+_MOST_UNSTORED_BYTES = 32 * 2**20  # of answers; with more, no line is started
 _QUOTA_PAUSE_S = 2.0
 
 
@@ -29,12 +29,12 @@ class Runner:
     """Claims lines, computes many at once, and stores their answers together.
 
     Args:
-        lines: to claim.
-        computing: how.
-        pace: how many lines at once.
+        lines: the lines of all batches.
+        computing: how a line is computed.
+        pace: how many lines are computed at once.
 
     Attributes:
-        results: how many lines were answered, or put off.
+        results: number of lines so far, by result.
     """
 
     def __init__(self, lines: Lines, computing: Computing, pace: Pace) -> None:
@@ -50,16 +50,16 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """How many lines are being computed."""
+        """Number of lines that are being computed."""
         return len(self._running)
 
     async def fill(self) -> None:
-        """Claim and begin lines as long as there are any."""
+        """Claim and start lines as long as there are any."""
         while True:
             if self.pace.pause_s:
                 return
             free = self.pace.most - self.running
-            # Several at a time, as each claim is a transaction.
+            # Several at a time, because each claim is a transaction.
             if free < max(1, self.pace.most // 4) or self._unstored_bytes > _MOST_UNSTORED_BYTES:
                 self._ended.clear()
                 await self._ended.wait()
@@ -70,9 +70,9 @@ class Runner:
             for line in claimed:
                 task = start(self._outcome(line), "a line of a batch")
                 self._running[task] = line
-                # A callback, as a task that is cancelled before its first step never enters its body.
+                # In a callback: a task that is cancelled before its first step never runs its body.
                 task.add_done_callback(self._note)
-                # One at a time: what begins together takes the loop for longer than a request should wait for it.
+                # One at a time: starting all of them at once would block the event loop for too long.
                 await asyncio.sleep(0)
 
     async def settle(self) -> None:
@@ -85,20 +85,20 @@ class Runner:
         except BaseException as error:
             self._outcomes = [*outcomes, *self._outcomes]
             self._has_outcomes.set()
-            if isinstance(error, DatabaseError):  # which is not to be asked again without a pause
+            if isinstance(error, DatabaseError):  # try again after a pause
                 await asyncio.sleep(_SHORTEST_PAUSE_S)
             raise
         self._unstored_bytes -= sum(len(one.content) for one in outcomes if isinstance(one, Answered))
         self._ended.set()
 
     async def hold(self) -> None:
-        """Renew the claims of what is computed, or computed and not stored yet; what was lost track of lapses."""
+        """Renew the claims of lines that are being computed or whose answers are not stored yet."""
         held = [*self._running.values(), *(outcome.line for outcome in self._outcomes)]
         if held:
             await self._lines.renew(held)
 
     async def end_late(self) -> None:
-        """End the lines of batches that want no more answers."""
+        """Cancel running lines of batches that have ended, expired or were cancelled."""
         if self._running:
             over = await self._lines.over({line.batch_id for line in self._running.values()})
             for task, line in self._running.items():
@@ -106,7 +106,7 @@ class Runner:
                     task.cancel()
 
     async def stop(self) -> None:
-        """End all lines, store the answers that there are, and let go of the others."""
+        """Cancel all lines, store the answers so far, and release the claims of the others."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -120,7 +120,7 @@ class Runner:
             return self._failed(line, UnauthenticatedError(f"the API key {line.owner!r} of this batch was revoked"), [])
         if not self._computing.quota.has_spare(key):
             return PutOff(line, _QUOTA_PAUSE_S)
-        # Counted now, so that lines that begin together do not all find the same tokens to spare; corrected below.
+        # Counted now, so that lines that start together do not all use the same tokens; corrected below.
         expected = len(line.content) // CHARACTERS_PER_TOKEN
         self._computing.quota.spend(key, expected)
         context = RequestContext(
@@ -128,7 +128,7 @@ class Runner:
         )
         try:
             body = await self._computing.endpoints[line.endpoint].answer(line.content, context)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this line's answer
+        except Exception as error:  # noqa: BLE001 - any error is the answer to this line
             return self._failed(line, error, usages)
         else:
             return self._answered(line, 200, body, usages, None)

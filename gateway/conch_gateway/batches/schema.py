@@ -1,6 +1,6 @@
-"""The tables. A line is either in `lines`, to be answered, or in `answers`: one transaction takes it there.
+"""The tables. A line is either in `lines`, unanswered, or in `answers`; one transaction moves it.
 
-A file with answers has no content of its own: it is the answers of its batch, in the order of the input.
+Files with answers store no content: they are read from the answers of their batch, in the order of the input.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 VERSION = 1
-"""Of these tables; a gateway uses no others."""
+"""Version of the tables. A gateway refuses tables of another version."""
 CHUNK_BYTES = 256 * 1024
-"""Length of each piece of an uploaded file but the last."""
+"""Size of each piece of an uploaded file except the last."""
 
 METADATA = MetaData()
 
@@ -26,7 +26,7 @@ files = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Column("complete", Boolean, nullable=False),  # its last byte has come; until then it is nobody's
+    Column("complete", Boolean, nullable=False),  # False while it is being uploaded and not visible
     Column("batch_id", String(64)),
     Column("failures", Boolean, nullable=False),
     Index("conch_files_by_owner", "owner", "created_us"),
@@ -69,7 +69,7 @@ batches = Table(
     Column("error_bytes", BigInteger, nullable=False),
     Column("output_file_id", String(64)),
     Column("error_file_id", String(64)),
-    Column("turn", Float, nullable=False),  # when lines of it were last claimed: the batch that waits longest is next
+    Column("turn", Float, nullable=False),  # time of the last claim of its lines; the batch with the earliest is next
     Column("claim", String(64)),  # the gateway that reads the input file, until `claimed_until`
     Column("claimed_until", Float, nullable=False),
     Index("conch_batches_by_owner", "owner", "created_us"),
@@ -82,11 +82,11 @@ lines = Table(
     Column("batch_id", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("custom_id", Text, nullable=False),
-    Column("begin", BigInteger, nullable=False),  # its place in the input file
+    Column("begin", BigInteger, nullable=False),  # its offset in the input file
     Column("bytes", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("claim", String(64)),  # the gateway that computes it
-    Column("claimed_until", Float, nullable=False),  # without a claim: not before this time
+    Column("claimed_until", Float, nullable=False),  # without a claim: the line is not tried before this time
     Index("conch_lines_by_claim", "claim"),
 )
 

@@ -1,4 +1,4 @@
-"""Files and batches, put together: what is stored, and the tasks that work on it while the gateway runs."""
+"""Files and batches of one gateway: assembles the parts and runs their background tasks."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from conch_gateway.errors import DatabaseError
 from conch_gateway.settings import GatewaySettings
 
 _log = logging.getLogger("conch_gateway")
-_LOOK_S = 0.5  # how often it is looked for new work
-_STORE_S = 0.1  # in which answers are gathered for one transaction
+_LOOK_S = 0.5  # interval of looking for new work
+_STORE_S = 0.1  # time in which answers are collected for one transaction
 _SWEEP_S = 60.0
 _DAY_S = 86_400
 
 
 class Batches(Collector):
-    """Files and batches of one gateway; as a collector of metrics it says how far the batches are.
+    """Files and batches of one gateway, and a collector of their metrics.
 
     Attributes:
-        files: that are stored.
-        ledger: of the batches.
+        files: stored files.
+        ledger: batches.
     """
 
     def __init__(self, setting: SecretStr, settings: GatewaySettings, computing: Computing) -> None:
-        """Raises BatchSettingError for a setting that names no database."""
+        """Raises BatchSettingError if the setting names no database."""
         limits = _limits(settings)
         gateway_id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._database = database = Database(setting)
@@ -58,9 +58,9 @@ class Batches(Collector):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer the lines of batches inside the block; what fails is logged and tried again."""
+        """Run the background tasks inside the block; failures are logged and tried again."""
         async with self._database.opened():
-            if not self._database.shared:  # no other gateway is there whose claims these could be
+            if not self._database.shared:  # all claims are left over from an earlier run of this gateway
                 await self._lines.release(of_all=True)
             work = {
                 "making the tables of batches": (self._database.prepare, _LOOK_S),
@@ -85,22 +85,22 @@ class Batches(Collector):
         """Yield the metrics."""
         lines = GaugeMetricFamily(
             "conch_gateway_batch_lines",
-            "Lines of batches that are computed by this gateway (running), and that are not answered yet in the "
-            "database that gateways share (waiting; it has the former, too).",
+            "Lines of batches that this gateway is computing (running), and unanswered lines in the database, which "
+            "gateways may share (waiting; includes running).",
             labels=("state",),
         )
         lines.add_metric(("running",), self._runner.running)
         lines.add_metric(("waiting",), self._waiting)
         results = CounterMetricFamily(
             "conch_gateway_batch_results",
-            "Lines of batches that this gateway has answered (completed, failed), or could not compute then (put off).",
+            "Lines of batches that this gateway has answered (completed, failed) or postponed (put off).",
             labels=("result",),
         )
         for result, number in self._runner.results.items():
             results.add_metric((result,), number)
         most = GaugeMetricFamily(
             "conch_gateway_batch_most_lines",
-            "Most lines of batches at once, as the backlog allows.",
+            "Most lines of batches that are computed at once; adapts to the backlog.",
             self._runner.pace.most,
         )
         yield from (lines, results, most)
@@ -116,8 +116,8 @@ class Batches(Collector):
     async def _stop(self) -> None:
         try:
             await self._runner.stop()
-        except DatabaseError as error:  # claims lapse by themselves
-            _log.warning("lines of batches are computed again by whoever is next: %s", error)
+        except DatabaseError as error:  # its claims expire by themselves
+            _log.warning("lines of batches are computed again later, by any gateway: %s", error)
 
 
 def _limits(settings: GatewaySettings) -> Limits:

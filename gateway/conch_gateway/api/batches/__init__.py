@@ -1,1 +1,1 @@
-"""OpenAI's files and batches."""
+"""OpenAI's APIs for files and batches."""

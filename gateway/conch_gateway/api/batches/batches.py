@@ -1,4 +1,4 @@
-"""`/v1/batches` of OpenAI: the lines of a file, each a request, answered in the background."""
+"""OpenAI's `/v1/batches`: each line of a file is a request, which is computed in the background."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OutputExpiry(RequestBody):
 
 
 class BatchRequest(RequestBody):
-    """What is to be computed."""
+    """A batch to create."""
 
     example: ClassVar[Example] = {
         "input_file_id": "file-0123456789abcdef01234567",
@@ -38,18 +38,18 @@ class BatchRequest(RequestBody):
     input_file_id: str = Field(description="Id of a file that was uploaded with the purpose batch.")
     endpoint: LinePath = Field(description="The path that every line of the file names.")
     completion_window: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,2}[mh]|[1-7]d)$")] = Field(
-        description="The time after which what is not computed expires: 24h, or another number of minutes (m), hours "
-        "(h) or up to 7 days (d)."
+        description="The time after which lines that are not computed expire: 24h, or another number of minutes (m), "
+        "hours (h) or up to 7 days (d)."
     )
     metadata: Annotated[
         dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]
         | None,
         Field(max_length=16),
-    ] = optional("Up to 16 strings by name, which are returned as they are.")
+    ] = optional("Up to 16 strings by name, returned with the batch.")
     output_expires_after: OutputExpiry | None = optional("When the files with the answers are deleted.")
 
     def order(self) -> BatchOrder:
-        """Return what is asked for."""
+        """Return the order."""
         number, unit = int(self.completion_window[:-1]), self.completion_window[-1]
         expiry = self.output_expires_after
         return BatchOrder(
@@ -63,7 +63,7 @@ class BatchRequest(RequestBody):
 
 
 class BatchErrorEntry(BaseModel):
-    """What is wrong with a line of the input, or with all of it."""
+    """An error in a line of the input, or in the whole input."""
 
     code: str
     message: str
@@ -79,7 +79,7 @@ class BatchErrors(BaseModel):
 
 
 class RequestCounts(BaseModel):
-    """Of the lines."""
+    """Numbers of lines."""
 
     total: int
     completed: int
@@ -125,8 +125,8 @@ class BatchList(BaseModel):
 class BatchQuery(Query):
     """Which batches are listed."""
 
-    after: str | None = Field(None, description="Id of the batch behind which the list begins.")
-    limit: int = Field(20, ge=1, le=100, description="Most batches in the list.")
+    after: str | None = Field(None, description="Id of the batch after which the list begins.")
+    limit: int = Field(20, ge=1, le=100, description="Most batches to return.")
 
 
 def router(services: Services) -> Router:

@@ -1,4 +1,4 @@
-"""The paths that lines of a batch may name, and how each answers a line without HTTP."""
+"""The endpoints that lines of a batch may name, each called without HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conch_gateway.telemetry.request import RequestContext
 
 
 def endpoints(inference: Inference) -> Mapping[str, Endpoint]:
-    """Return all, by path."""
+    """Return the endpoints by path."""
 
     async def embed(line: bytes, context: RequestContext) -> Any:
         body = await parsed(line, _body_of, EmbeddingsRequest)

@@ -1,4 +1,4 @@
-"""`/v1/files` of OpenAI: the inputs of batches, and their answers."""
+"""OpenAI's `/v1/files`: inputs and answers of batches."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Expiry = Annotated[int, Field(ge=_HOUR_S, le=_MONTH_S, description="Seconds from
 
 
 class UploadRequest(Query):
-    """The fields of the form beside the file."""
+    """The fields of the upload form other than the file."""
 
-    purpose: Literal["batch"] = Field(description="What the file is for; only the input of batches is stored.")
+    purpose: Literal["batch"] = Field(description="What the file is for: the input of a batch.")
     anchor: Literal["created_at"] | None = Field(None, alias="expires_after[anchor]")
     seconds: Expiry | None = Field(None, alias="expires_after[seconds]")
 
@@ -59,7 +59,7 @@ class FileList(BaseModel):
 
 
 class FileDeleted(BaseModel):
-    """The file is gone."""
+    """A file that was deleted."""
 
     id: str
     object: Literal["file"]
@@ -69,21 +69,21 @@ class FileDeleted(BaseModel):
 class FileQuery(Query):
     """Which files are listed."""
 
-    after: str | None = Field(None, description="Id of the file behind which the list begins.")
-    limit: int = Field(10_000, ge=1, le=10_000, description="Most files in the list.")
-    order: Literal["asc", "desc"] = Field("desc", description="By the time of creation.")
-    purpose: Purpose | None = Field(None, description="Of the files that are listed.")
+    after: str | None = Field(None, description="Id of the file after which the list begins.")
+    limit: int = Field(10_000, ge=1, le=10_000, description="Most files to return.")
+    order: Literal["asc", "desc"] = Field("desc", description="Order by the time of creation.")
+    purpose: Purpose | None = Field(None, description="List only files with this purpose.")
 
 
 def stored(services: Services) -> Stored:
-    """Return what files and batches are stored in; raises NotStoredError where nothing is."""
+    """Return the stored files and batches; raises NotStoredError if these are turned off."""
     if services.batches is None:
-        raise NotStoredError("files and batches are off here; the operator turns them on with CONCH_BATCH_DATABASE")
+        raise NotStoredError("files and batches are turned off; the operator turns them on with CONCH_BATCH_DATABASE")
     return services.batches
 
 
 def owner_of(request: Request) -> str:
-    """Return whose files and batches a request is about: those of its key."""
+    """Return the owner of the files and batches of a request: the name of its key."""
     key = context_of(request).key
     return "" if key is ANYBODY else key.name
 
@@ -100,7 +100,7 @@ def router(services: Services) -> Router:
             fields = _checked(form.fields)
             return _entry(await upload.complete(_name(form), fields.seconds))
         except BaseException:
-            with anyio.CancelScope(shield=True):  # also where the caller has gone
+            with anyio.CancelScope(shield=True):  # also if the caller has disconnected
                 await upload.abandon()
             raise
 
@@ -146,7 +146,7 @@ def router(services: Services) -> Router:
 
 
 def listed(entries: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """Return a page of a list, as OpenAI's SDK goes through them."""
+    """Return a page of a list in OpenAI's format."""
     first, last = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "first_id": first, "last_id": last, "has_more": has_more}
 
@@ -187,7 +187,7 @@ _FORM: dict[str, Any] = {
                     "file": {
                         "type": "string",
                         "format": "binary",
-                        "description": "Lines of JSON: requests of a batch.",
+                        "description": "JSON Lines: one request of a batch each.",
                     },
                     **UploadRequest.model_json_schema()["properties"],
                 },

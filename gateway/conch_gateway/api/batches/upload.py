@@ -1,4 +1,4 @@
-"""`multipart/form-data` that is read as it comes: the file goes on piece by piece and is never held whole."""
+"""Reads `multipart/form-data` as a stream: the file is passed on in pieces and is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from starlette.requests import Request
 from conch_gateway.errors import InvalidValueError, MalformedBodyError, WrongTypeError
 
 FORM_BYTES = 64 * 1024
-"""Most bytes of a form beside its file."""
+"""Most bytes of all fields of a form other than its file."""
 _HOW = "send multipart/form-data with a file in the field 'file' and the purpose 'batch'"
 
 
 @dataclass(slots=True)
 class Form:
-    """What came beside the file.
+    """The fields of a form other than the content of its file.
 
     Attributes:
-        fields: by name.
-        filename: as the client calls it; None if no file came.
+        fields: values by name.
+        filename: name that the client states; None if there was no file.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ async def read_form(request: Request, store: Callable[[bytes], Awaitable[None]])
     """Read a form and hand the content of its field `file` to `store`.
 
     Raises:
-        WrongTypeError: it is no form, or has no file.
+        WrongTypeError: the body is not a form, or has no file.
         MalformedBodyError: it cannot be parsed.
         InvalidValueError: it has two files, or its fields are too long.
     """
@@ -53,12 +53,12 @@ async def read_form(request: Request, store: Callable[[bytes], Awaitable[None]])
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise WrongTypeError(f"a file is uploaded as a form; {_HOW}")
+        raise WrongTypeError(f"the body is not a form; {_HOW}")
     return options[b"boundary"]
 
 
 class _Reader:
-    """The state between two pieces of the body."""
+    """Parser of the form, fed with one piece of the body after another."""
 
     def __init__(self, boundary: bytes) -> None:
         self.form = Form()
@@ -114,7 +114,7 @@ class _Reader:
         if not self._is_file:
             return
         if self.form.filename is not None:
-            raise InvalidValueError("file: two files came; send one at a time", param="file")
+            raise InvalidValueError("file: the form has two files; send one at a time", param="file")
         self.form.filename = options.get(b"filename", b"").decode(errors="replace")
 
     def _take(self, data: bytes) -> None:
