@@ -19,8 +19,24 @@ if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints
 
 
-HERE = Path(__file__).parent
-LONGEST = ("test_soak.py", "test_triton_lifecycle.py", "test_live_models.py", "test_families.py", "test_kinds.py")
+TESTS = Path(__file__).parents[1]
+LONGEST = (
+    "e2e/test_soak.py",
+    "integration/test_corpus.py",
+    "e2e/test_triton_lifecycle.py",
+    "integration/export/test_families.py",
+    "integration/test_corpus_page.py",
+    "e2e/test_live_models.py",
+    "e2e/test_families.py",
+    "e2e/test_kinds.py",
+    "e2e/test_replicas.py",
+    "integration/export/test_memory.py",
+    "integration/export/test_graph_empty_rows.py",
+    "integration/test_hostile_files.py",
+    "integration/test_interrupted.py",
+    "e2e/test_triton_serve.py",
+    "e2e/test_upstreams.py",
+)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -29,14 +45,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file with its servers on one worker, and begin with the longest: begun last, they would be waited for."""
-    here = [item for item in items if item.path.parent == HERE]
-    for item in here:
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
-    longest = {name: [item for item in here if item.path.name == name] for name in LONGEST}
-    first = [item for of_file in longest.values() for item in of_file]
-    begun = set(first)
-    items[:] = [*first, *(item for item in items if item not in begun)]
+    """Begin with the files that take longest: begun last, they would be waited for."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 MODEL = "bert-fp32"
 ROWS, SHARD_ROWS = 600, 10
 CONCH = str(Path(sys.executable).parent / "conch")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray warns of settings of its own
-    pytest.mark.xdist_group("corpus"),  # one cluster for all
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of settings of its own
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
