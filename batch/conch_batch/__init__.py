@@ -1,8 +1,8 @@
 """Whole corpora: files of texts in, Parquet files with vectors or rankings out, on one machine or a Ray cluster.
 
-A run is planned before it computes, every shard is published whole, and a run that was stopped at any moment goes on
-where it was. The bytes that it writes follow from its inputs, its model and its options, on one kind of machine with
-one set of releases.
+A run divides its rows into shards before it computes, publishes every shard by one rename, and continues where an
+earlier run was stopped. On one kind of machine and with the same releases of the libraries, the bytes that it writes
+depend only on its inputs, its model and its options.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Ray: started for one run on this machine, or one that runs already; and the shards shared among its actors.
+"""Runs the workers of a run on Ray: on a cluster that is started on this machine for the run, or on a running one.
 
-A started one listens on the loopback address alone, sends no usage report and has no dashboard.
+A cluster that is started here listens on the loopback address only, sends no usage reports and has no dashboard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _OBJECT_STORE_BYTES = 128 << 20
-"""Shards pass through files: what Ray stores are numbers of shards and their counts."""
+"""Small, because rows and answers pass through files: Ray stores only numbers of shards and counts of rows."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
@@ -28,7 +28,7 @@ _ATTEMPTS = 3
 
 
 class Resources(NamedTuple):
-    """What a cluster has."""
+    """Cores and GPUs of a cluster."""
 
     cpus: int
     gpus: int
@@ -36,11 +36,11 @@ class Resources(NamedTuple):
 
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[Resources]:
-    """A cluster until the end of the block.
+    """Connect to a cluster until the end of the block.
 
     Args:
-        address: of one that runs, as `ray start` has printed it; None for one that is started here, and stopped.
-        cores: that a started one may use.
+        address: address of a running cluster, as printed by `ray start`; None to start one here, and stop it.
+        cores: cores that a cluster that is started here may use.
 
     Raises:
         EngineError: it cannot be reached or started.
@@ -50,7 +50,7 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
 
     folder = tempfile.mkdtemp(prefix="conch-") if address is None else None
     started: dict[str, Any] = {
-        "address": "local",  # or Ray would join the one that RAY_ADDRESS names
+        "address": "local",  # without it, Ray would join the cluster that RAY_ADDRESS names
         "num_cpus": cores,
         "object_store_memory": _OBJECT_STORE_BYTES,
         "include_dashboard": False,
@@ -68,13 +68,13 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
 
 
 def _connect(arguments: dict[str, Any], attempts: int) -> None:
-    """Ray gives a node up that is not there within 30 s, which a busy machine may take: it is tried again."""
+    """Initialise Ray, several times if need be: it gives up after 30 s, and a busy machine may take longer."""
     import ray  # noqa: PLC0415
 
     try:
         with _silent():
             ray.init(**arguments, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises nothing more special
+    except Exception as error:  # Ray raises exceptions of many classes
         ray.shutdown()
         if attempts == 1:
             raise EngineError(f"Ray cannot be used: {error}") from error
@@ -83,12 +83,12 @@ def _connect(arguments: dict[str, Any], attempts: int) -> None:
 
 @cache
 def _private() -> dict[str, str]:
-    """Environment of a cluster that nobody else can use: Ray runs what anyone sends it who reaches its ports.
+    """Environment of a cluster that needs a token: Ray runs any code that is sent to its ports.
 
-    The same for all clusters of a process, which reads its token once.
+    Cached, because Ray reads the token once in a process.
     """
     return {
-        # Named after the systems where it is the default: the node's address is that of the loopback.
+        # Keeps the node on the loopback address; named after the systems where that is the default.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -97,7 +97,7 @@ def _private() -> dict[str, str]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing on standard error: Ray's own processes say there that they say nothing."""
+    """Discard standard error: processes of Ray write to it even when logging is off."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -121,17 +121,17 @@ def _quieten() -> None:
 def spread(
     worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], *, actors: int, threads: int, on_gpu: bool
 ) -> Iterator[dict[str, Any]]:
-    """What an actor says of each shard, as they are done.
+    """Yield the answer of an actor to each shard, in the order in which they finish.
 
-    Actors that end are started again, and what they were at is given to another.
+    An actor that dies is replaced, and its shard is given to another.
 
     Args:
-        worker: class of the actors, a function of one shard.
-        arguments: with which an actor is made.
-        shards: what is handed to them, each once unless an actor ends.
-        actors: how many there are, where there is room for them.
+        worker: class of the actors; instances are called with one shard.
+        arguments: arguments of its constructor.
+        shards: arguments of the calls, each sent once unless an actor dies.
+        actors: number of actors, as far as the cluster has room for them.
         threads: cores of an actor.
-        on_gpu: whether each has a GPU to itself.
+        on_gpu: whether each actor needs a GPU of its own.
     """
     import ray  # noqa: PLC0415
 

@@ -1,11 +1,11 @@
 """Everything that the package raises.
 
-BatchError                  the root
+BatchError                  root of all errors
 ├── InputError              an input cannot be read as rows, or lacks a column
-├── ChangedError            inputs, model or options are not those that the output was begun with
+├── ChangedError            inputs, model or options differ from those that the output was begun with
 ├── OutputError             the folder for the output cannot be written, or holds something else
 ├── EngineError             the model cannot be run, or the deployment does not answer
-├── RowError                a row cannot be computed, and the run was to stop then
+├── RowError                a row cannot be computed, and --on-error stop was given
 └── InterruptedRun          the user stopped the run
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class BatchError(Exception):
-    """The root."""
+    """Root of the errors of this package."""
 
 
 class InputError(BatchError):
@@ -21,7 +21,7 @@ class InputError(BatchError):
 
 
 class ChangedError(BatchError):
-    """Inputs, model or options are not those that the output was begun with."""
+    """Inputs, model or options differ from those that the output was begun with."""
 
 
 class OutputError(BatchError):
@@ -33,8 +33,8 @@ class EngineError(BatchError):
 
 
 class RowError(BatchError):
-    """A row cannot be computed, and the run was to stop then."""
+    """A row cannot be computed, and `Job.on_error` is "stop"."""
 
 
-class InterruptedRun(BatchError):  # noqa: N818 - what happened is no error
+class InterruptedRun(BatchError):  # noqa: N818 - nothing went wrong
     """The user stopped the run."""

@@ -1,4 +1,4 @@
-"""What a run is asked to do, as frozen values that are pickled to every worker."""
+"""The description of a run: frozen values, which are pickled to every worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Numbers(str, Enum):
 
 
 class TextRows(str, Enum):
-    """What of a text file is one row; equal to its spelling."""
+    """Unit of a text file that becomes a row; equal to its spelling."""
 
     FILE = "file"
     PARAGRAPH = "paragraph"
@@ -47,13 +47,13 @@ class Embedding:
     """Vectors of a column of texts.
 
     Attributes:
-        text: the column.
+        text: name of the column.
         prompt: text put before each; "" for none, None for the model's default.
-        prompt_name: one of the model's prompts instead.
-        dimensions: length that dense vectors are cut to.
+        prompt_name: name of one of the model's prompts instead.
+        dimensions: length to which dense vectors are cut.
         numbers: type of the numbers of vectors that are not sparse.
-        normalize: whether such vectors get length 1; False only for models that were exported without normalisation.
-        truncate: end at which long texts lose tokens; "none" lets them fail.
+        normalize: whether these vectors get length 1; False only for models that were exported without normalisation.
+        truncate: end at which texts that are too long lose tokens; with "none" they fail.
     """
 
     text: str = "text"
@@ -75,7 +75,7 @@ class Reranking:
         top_n: most documents of a ranking; None for all.
         instruction: what to look for, for rerankers that read one.
         raw_scores: logits of a cross-encoder instead of their sigmoids.
-        truncate: as of `Embedding`.
+        truncate: as in `Embedding`.
     """
 
     query: str = "query"
@@ -94,13 +94,13 @@ class Job:
         inputs: files, folders or patterns, also as URLs that fsspec knows.
         output: folder of the shards, also as a URL.
         task: what is computed.
-        model: public name.
-        repository: where the model's graphs are; not used with a server.
-        server: address of a deployment that computes instead: `http://…` of a gateway.
-        api_key: of that deployment.
+        model: name of the model.
+        repository: folder of the model's graphs; not used with a server.
+        server: address of a gateway that computes instead, `http://…`.
+        api_key: API key for that gateway.
         prefix: put before the names of the columns that are added.
-        shard_rows: rows of a shard; None for a number that follows from the input.
-        text_rows: what of a text file is a row.
+        shard_rows: rows of a shard; None to derive the number from the input.
+        text_rows: unit of a text file that becomes a row.
         on_error: whether a row that fails is written to a side file or stops the run.
     """
 

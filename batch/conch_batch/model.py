@@ -1,4 +1,4 @@
-"""A model as plans and outputs need to know it, wherever it is computed."""
+"""A model as plans and outputs see it, whether a server or this process runs it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A model and what is asked of it.
+    """A model that computes a job.
 
     Attributes:
-        info: what it says of itself.
-        space_id: the vector space of the answers; None where they are no vectors, or it is not known.
-        identity: all that answers follow from, by name.
+        info: its description.
+        space_id: vector space of the answers; None if they are not vectors, or if it is not known.
+        identity: facts on which the answers depend, by name.
     """
 
     info: ModelInfo

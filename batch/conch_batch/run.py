@@ -1,4 +1,4 @@
-"""A run from its inputs to the last shard: find, plan or compare with the plan, compute what is missing."""
+"""A run: finds the inputs, writes the plan or compares it with the stored one, and computes the missing shards."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 4096
 _MOST_LARGE_ROWS = 256
-"""Rows of a shard whose answers are many numbers each: vectors of all tokens, rankings of long lists."""
+"""Rows of a shard with large answers: vectors of all tokens, rankings of long lists."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who computes.
+    """The processes that compute.
 
     Attributes:
-        address: of a Ray cluster; None for this machine.
-        cores: of this machine that may be used.
-        actors: how many; None for one on each core, or on each GPU.
-        threads: cores of each.
+        address: address of a Ray cluster; None for this machine.
+        cores: cores of this machine that may be used.
+        actors: number of processes; None for one on each core, or on each GPU.
+        threads: cores of each process.
     """
 
     address: str | None = None
@@ -53,11 +53,11 @@ class Workers:
 
 
 class Report(NamedTuple):
-    """What a run has done, and what was there before.
+    """The result of a run.
 
     Attributes:
-        rows: of the input.
-        present: rows of shards that were there when it began.
+        rows: rows of the input.
+        present: rows of shards that existed when it began.
         done: the shards that it has computed.
     """
 
@@ -67,23 +67,23 @@ class Report(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Is told how far a run is."""
+    """Receives the progress of a run."""
 
     def reading(self, files: int, of: int, /) -> None:
-        """So many files have been read for the plan."""
+        """`files` of `of` files have been read for the plan."""
 
     def starting(self, rows: int, present: int, /) -> None:
-        """Rows of the input, and how many of them were there before."""
+        """Computing begins; `present` of `rows` rows exist in the output."""
 
     def done(self, shard: Done, /) -> None:
         """A shard is published."""
 
 
 def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
-    """Compute what the output lacks.
+    """Compute the shards that the output lacks.
 
     Raises:
-        BatchError: see `errors`. What has been published stays, and the next run goes on from there.
+        BatchError: see `errors`. Published shards stay, and the next run continues from there.
     """
     files, store = find(job.inputs), Store(job.output)
     model = opening.describe(job)
@@ -109,7 +109,7 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
 
 
 def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watcher: Watcher) -> Manifest:
-    """That of the output; a new one where there is none."""
+    """Return the manifest of the output, or plan the run and write a new one."""
     begun = store.read_manifest()
     identity = Identity(model.identity, _options(job), [(file.name, file.fingerprint) for file in files])
     if begun is not None:
@@ -131,7 +131,7 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
 
 
 def _options(job: Job) -> dict[str, Any]:
-    """All that is asked, but what no byte of the output follows from."""
+    """Return the options on which the output depends."""
     asked = {key: value if value is None else str(value) for key, value in vars(job.task).items()}
     kind = "embed" if isinstance(job.task, Embedding) else "rerank"
     return {
@@ -154,7 +154,7 @@ def _compute(
     on_gpu = opening.needs_gpu(corpus.job)
     with cluster.connected(workers.address, workers.cores) as resources:
         there = resources.gpus if on_gpu else resources.cpus // workers.threads
-        if not there and workers.address is None:  # a cluster may still grow
+        if not there and workers.address is None:  # a running cluster may grow later
             wanted = "a GPU" if on_gpu else f"{workers.threads} cores (--threads)"
             raise EngineError(
                 f"a process needs {wanted}; Ray has {resources.cpus} cores and {resources.gpus} GPUs here"
@@ -174,20 +174,20 @@ def _compute(
 
 
 class Worker:
-    """Computes shards in a process of Ray's.
+    """Computes shards in a process of Ray.
 
     Args:
-        corpus: what they are made of.
+        corpus: source of the shards.
         threads: cores that it may use.
     """
 
     def __init__(self, corpus: Corpus, threads: int) -> None:
-        # Read when texts are first tokenised: each worker would take all cores for that.
+        # Read when texts are first tokenised; without it, each worker would use all cores to tokenise.
         os.environ["RAYON_NUM_THREADS"] = str(threads)
         self._shards = Shards(corpus, opening.opened(corpus.job, corpus.model, threads), Store(corpus.job.output))
 
     def __call__(self, row: dict[str, str]) -> dict[str, Any]:
-        """Publish the shard of a row `{"item": JSON}`; says what is done, or in `error` why not."""
+        """Publish the shard in a row `{"item": JSON}`; return the fields of `Done`, or the reason in `error`."""
         number, pieces = json.loads(row["item"])
         try:
             done = self._shards.compute(number, [Piece(*piece) for piece in pieces])

@@ -1,4 +1,4 @@
-"""One shard: its rows are read, answered and published. Equal inputs make equal bytes, whoever computes them."""
+"""Computes one shard: reads its rows, has them answered, and publishes them. Equal inputs make equal bytes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class Done(NamedTuple):
-    """A shard that is published.
+    """A published shard.
 
     Attributes:
         shard: its number.
-        rows: rows of the input that it was made of.
-        failed: how many of them are not in it.
-        tokens: that were computed, those of repeated rows once.
-        seconds: that it took.
+        rows: rows of the input.
+        failed: how many of these failed and are not in the shard.
+        tokens: computed tokens; equal rows are computed once.
+        seconds: time to compute it.
     """
 
     shard: int
@@ -45,12 +45,12 @@ class Done(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """What shards are made of.
+    """The source of shards.
 
     Attributes:
         job: what is computed.
-        model: who computes it.
-        files: of the input.
+        model: the model that computes it.
+        files: files of the input.
         schema: columns of the input.
     """
 
@@ -64,9 +64,9 @@ class Shards:
     """Computes shards, one after another.
 
     Args:
-        corpus: what they are made of.
-        engine: who answers.
-        store: where they go.
+        corpus: source of the shards.
+        engine: computes the answers.
+        store: where shards are published.
     """
 
     def __init__(self, corpus: Corpus, engine: Engine, store: Store) -> None:
@@ -79,7 +79,7 @@ class Shards:
         """Publish a shard.
 
         Raises:
-            BatchError: its rows cannot be read, answered or written, or one fails and the run is to stop then.
+            BatchError: its rows cannot be read, answered or written, or one fails and `Job.on_error` is "stop".
         """
         began = time.perf_counter()
         table = pa.concat_tables([self._read(piece) for piece in pieces])
@@ -110,7 +110,7 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
     """Refuse an input without the columns that a task reads.
 
     Raises:
-        InputError: names what there is.
+        InputError: names the columns that there are.
     """
     named = (
         {"--text": task.text} if isinstance(task, Embedding) else {"--query": task.query, "--documents": task.documents}
@@ -130,7 +130,7 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
 
 
 def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
-    """The item of every row, and why a row has none."""
+    """The item of every row, and for rows that have none the reason."""
     if isinstance(task, Embedding):
         texts = table.column(task.text).to_pylist()
         return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
@@ -149,17 +149,17 @@ def answered(engine: Engine, items: Sequence[Item]) -> tuple[Answers, dict[Item,
     """Answers to the items that can be answered, in their order, and why the others cannot.
 
     Raises:
-        EngineError: nothing can be answered.
+        EngineError: no item can be answered.
     """
     try:
         return _answers(engine, items), {}
     except InvalidInputError:
-        refused = engine.refusals(items)  # the error may name one of several
+        refused = engine.refusals(items)  # the error may name only one of several
     while True:
         kept = [item for item in items if item not in refused]
         try:
             return _answers(engine, kept), refused
-        except InvalidInputError as error:  # the model answers NaN; of several questions it may name one at a time
+        except InvalidInputError as error:  # the model answers NaN; for questions, the error names one at a time
             if not error.indices:
                 raise EngineError(str(error)) from error
             refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
@@ -174,7 +174,7 @@ def _failed(number: int, row: int, reason: str) -> str:
 
 
 def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
-    """The rows that failed with their reasons, one JSON object a line."""
+    """The failed rows with their reasons, as JSON Lines."""
     rows: list[dict[str, Any]] = table.take(pa.array(sorted(failures), pa.int64())).to_pylist()
     lines = [{"error": failures[row], "row": values} for row, values in zip(sorted(failures), rows, strict=True)]
     return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)

@@ -1,3 +1,3 @@
-"""Who computes: a model's graphs in this process, or a deployment."""
+"""Engines, which compute answers: a model's graphs in this process, or a gateway."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A task's items as calls of the client, and the calls' results as columns. Nothing is computed here."""
+"""Converts items to jobs of the client, and their results to columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conch_client.jobs import LoadedModel
 
     Run = Callable[[jobs.Job[Any]], Any]
-    """Sends the requests of a call, and has it make a result of the responses."""
+    """Answers the requests of a job, and returns the result that the job makes of the responses."""
 
 _PROBE = "a text"
 
@@ -29,15 +29,15 @@ class Calls:
     """The calls of one task.
 
     Args:
-        task: what is asked.
-        model: who is asked.
+        task: what is computed.
+        model: the model that computes it.
     """
 
     def __init__(self, task: Embedding | Reranking, model: LoadedModel) -> None:
         self._task, self._model = task, model
 
     def answers(self, schema: pa.Schema, items: Sequence[Item], run: Run) -> Answers:
-        """The answers to all items; raises what `Engine.compute` does."""
+        """The answers to all items; raises the errors of `Engine.compute`."""
         if isinstance(self._task, Reranking):
             return self._rankings(self._task, schema, items, run)
         job = self._embedding(self._task, items)
@@ -46,7 +46,7 @@ class Calls:
         return Answers(columns.answer_batch(schema, [*arrays, *counts]), int(job.lengths.sum()))
 
     def refusal(self, item: Item) -> str | None:
-        """Why no call can be made of an item, None where one can."""
+        """The reason why an item cannot be answered; None if it can."""
         try:
             self._prepare(item)
         except InvalidInputError as error:
@@ -54,10 +54,10 @@ class Calls:
         return None
 
     def check(self) -> None:
-        """Try the task's options with a text that every model takes.
+        """Try the options of the task with a short text.
 
         Raises:
-            EngineError: the model does not have what they ask for.
+            EngineError: the model does not support an option.
         """
         question = isinstance(self._task, Reranking)
         try:
@@ -102,7 +102,7 @@ class Calls:
 
 
 def _placed(run: Run, call: jobs.Job[Any], place: int) -> Any:
-    """A call's result; an error is about the item at that place, not about one of its documents."""
+    """The result of a call; its errors state the place of the item, not that of a document in it."""
     try:
         return run(call)
     except InvalidInputError as error:

@@ -1,4 +1,4 @@
-"""A gateway of conch that computes, asked over HTTP, at background priority: whoever waits there is served first."""
+"""The engine that sends items to a gateway over HTTP, at background priority: other requests are served first."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 _TEXTS = 64
-"""Of a request."""
+"""Most texts of a request."""
 _PROBE = "a text"
 _PRIORITY = {"x-conch-priority": "background"}
 _TIMEOUT_S = 600.0
 _PATIENCE_S = 600.0
-"""For a deployment that is away or busy, until it has answered again."""
+"""Longest time for which a request is repeated while the gateway is busy or cannot be reached."""
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 _LATER = {408, 429, 500, 502, 503, 504}
-"""Statuses of answers that may be others later; 409, of another vector space, is not among them."""
+"""Statuses after which a request is repeated. 409, another vector space, is permanent."""
 _STATED = (
     *("task", "precision", "dimension", "max_length", "pooling", "normalized", "source", "revision"),
     *("weights_sha256", "tokenizer_sha256", "prompts", "default_prompt_name"),
@@ -66,8 +66,8 @@ class Deployment:
     """Answers items by requests; see `Engine`.
 
     Args:
-        job: says which model of which gateway, and what is asked.
-        model: as `describe` found it, so that another one in its place is noticed.
+        job: names the gateway, the model and the task.
+        model: as returned by `describe`; answers of another vector space are errors.
     """
 
     def __init__(self, job: Job, model: Model) -> None:
@@ -94,7 +94,7 @@ class Deployment:
         return Answers(columns.answer_batch(self.schema, arrays), tokens)
 
     def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
-        """See `Engine`: halves are asked, and their halves, until those that are refused stand alone."""
+        """See `Engine`. Requests are bisected until each refused item is found."""
         size = 1 if isinstance(self._job.task, Reranking) else _TEXTS
         found: dict[Item, str] = {}
         for start in range(0, len(items), size):
@@ -126,7 +126,7 @@ class Deployment:
 
 
 class _Gateway:
-    """Requests to one gateway, tried again while it is away or has no room."""
+    """Sends requests to a gateway, and repeats them while it is busy or cannot be reached."""
 
     def __init__(self, job: Job, space_id: str | None = None) -> None:
         if not (job.server or "").startswith(("http://", "https://")):
@@ -153,7 +153,7 @@ class _Gateway:
 
         Raises:
             InvalidInputError: the request is refused.
-            EngineError: the gateway does not answer, or not from the vector space that it began with.
+            EngineError: the gateway does not answer, or its model now has another vector space.
         """
         return self._send(self._client.build_request("POST", path, json=body))
 
@@ -177,7 +177,7 @@ class _Gateway:
 
 
 def _request(job: Job, info: ModelInfo, items: Sequence[Item]) -> tuple[str, dict[str, Any]]:
-    """Path and body."""
+    """Path and body of a request."""
     task = job.task
     if isinstance(task, Reranking):
         question = cast("Question", items[0])

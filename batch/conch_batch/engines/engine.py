@@ -1,4 +1,4 @@
-"""What computes answers, whoever that is."""
+"""The interface of engines, and the items that they answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Question(NamedTuple):
 
 
 Item = str | Question
-"""What is answered: a text, or a question. Equal ones have equal answers."""
+"""A text to embed, or a question to rank for. Equal items have equal answers."""
 
 
 class Answers(NamedTuple):
@@ -26,7 +26,7 @@ class Answers(NamedTuple):
 
     Attributes:
         rows: one for each item.
-        tokens: that were computed for all of them.
+        tokens: computed tokens of all rows.
     """
 
     rows: pa.RecordBatch
@@ -38,18 +38,18 @@ class Engine(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of answers, see `outputs.columns.added`."""
+        """Columns of the answers, see `outputs.columns.added`."""
 
     def compute(self, items: Sequence[Item], /) -> Answers:
         """The answers to all items.
 
         Raises:
             InvalidInputError: some cannot be answered; `indices` has at least one of them.
-            EngineError: nothing can be answered.
+            EngineError: no item can be answered.
         """
 
     def refusals(self, items: Sequence[Item], /) -> dict[Item, str]:
-        """Which of these items cannot be answered, as far as that is known without computing them, and why."""
+        """The items that cannot be answered, as far as this is known without computing them, with the reasons."""
 
     def close(self) -> None:
-        """Let go of connections; nothing is asked afterwards."""
+        """Close connections; the engine is not used afterwards."""

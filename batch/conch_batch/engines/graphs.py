@@ -1,4 +1,4 @@
-"""A model's own graphs in this process: no server, and the same answers as from one."""
+"""The engine that runs the graphs of a model in this process, with the same answers as Triton."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from conch_batch.job import Embedding, Job
 
 _MOST_ROWS = 256
-"""Rows of a run of the graphs, which has about a thousand tokens: `conch_client` plans it."""
+"""Most rows of a run of the graphs; `conch_client` limits a run to about a thousand tokens."""
 _DATATYPES = {"f": "FP32", "i": "INT32"}
-_WORDS = "description"
-"""Parameter that says nothing that answers follow from."""
+_PROSE = "description"
+"""A parameter of models on which no answer depends."""
 
 
 def describe(job: Job) -> Model:
-    """The model, with a hash of its graphs: another export of the same checkpoint may round otherwise.
+    """The model, identified by a hash of its graphs: another export of the same checkpoint may round differently.
 
     Raises:
-        EngineError: the repository has no such model, or it does not do what is asked.
+        EngineError: the repository has no such model, or it does not support the task.
     """
     published = _published(job)
     Calls(job.task, _loaded(published)).check()
     space_id = _space_of(job.task, published.info)
-    stated = {key: value for key, value in published.info.to_parameters().items() if key != _WORDS}
+    stated = {key: value for key, value in published.info.to_parameters().items() if key != _PROSE}
     return Model(published.info, space_id, {"name": job.model, "graphs_sha256": published.graphs_sha256(), **stated})
 
 
@@ -54,8 +54,8 @@ class Graphs:
     """Answers items with a model of a repository; see `Engine`.
 
     Args:
-        job: says which, and what is asked.
-        model: as `describe` found it.
+        job: names the repository, the model and the task.
+        model: as returned by `describe`.
         threads: onnxruntime's threads inside one operator.
 
     Raises:
@@ -82,13 +82,13 @@ class Graphs:
         return {item: reason for item, reason in reasons.items() if reason is not None}
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing needs to be closed."""
 
     def _run(self, job: jobs.Job[Any]) -> Any:
         return job.result([self._respond(job.request(part)) for part in job.parts])
 
     def _respond(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        """As Triton does."""
+        """Answer a request as Triton does."""
         tensors: dict[str, NDArray[np.int64]] = {
             tensor.name: np.frombuffer(content, "<i8").reshape(tuple(tensor.shape))
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)

@@ -1,4 +1,4 @@
-"""Which engine a job has: a deployment where it names one, else the graphs of its repository."""
+"""Chooses the engine of a job: a gateway if the job names one, else the graphs of its repository."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def describe(job: Job) -> Model:
-    """The model; raises EngineError where it cannot do what is asked."""
+    """The model of a job; raises EngineError if it does not support the task."""
     return deployment.describe(job) if job.server else graphs.describe(job)
 
 
 def needs_gpu(job: Job) -> bool:
-    """Whether the engine computes on a GPU of this side."""
+    """Whether the engine needs a GPU of the Ray cluster."""
     return not job.server and graphs.is_for_gpu(job)
 
 

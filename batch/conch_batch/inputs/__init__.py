@@ -1,3 +1,3 @@
-"""What is read: files of several formats as rows in a fixed order."""
+"""Inputs: files of several formats, as rows in a fixed order."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrow files, as `datasets` saves them (a stream) or as Feather (with a footer); a place is the number of a row."""
+"""Arrow files, as `datasets` saves them (a stream) or as Feather (with a footer); positions are numbers of rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _WITH_FOOTER = b"ARROW1"
 
 
 class Arrow:
-    """Reads batches one after another, and keeps the wanted rows."""
+    """Reads record batches from the beginning, and keeps the rows that are asked for."""
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """Reads all of it, a batch at a time."""
+        """Read the whole file, a record batch at a time."""
         with file.open() as content, _batches(content) as (schema, batches):
             return schema, np.arange(sum(map(len, batches)) + 1)
 

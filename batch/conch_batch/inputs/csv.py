@@ -1,4 +1,4 @@
-"""Files of comma- or tab-separated values with a line of names (RFC 4180); a place is a byte. All values stay texts."""
+"""CSV (RFC 4180) and TSV files with a header line; positions are bytes. All values are read as strings."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Csv:
-    """A row ends with a line end that is in no quotes: before it, the number of quotes in the file is even."""
+    """A row ends at a line end outside of quotes, which has an even number of quotes before it in the file."""
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """Reads all of it, a few megabytes at a time; empty lines are no rows."""
+        """Read the whole file, a few megabytes at a time. Empty lines are not rows."""
         names = _names(file)
         begins, size = _line_begins(file)
         if not names or len(begins) < 2:
-            raise ValueError("it has no line of names, followed by rows")
+            raise ValueError("it has no header line that is followed by rows")
         return pa.schema([(name, pa.string()) for name in names]), np.append(begins[1:], size)
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
@@ -48,7 +48,7 @@ class Csv:
 
 
 def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:
-    """Where each line begins that is not empty, of lines that end outside of quotes; and the size."""
+    """Offsets of the lines that are not empty, where lines end outside of quotes; and the size of the file."""
     ends, ends_in_two = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
     at, quotes, last = 0, 0, 0
     with file.open() as content:
@@ -63,7 +63,7 @@ def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:
     if quotes % 2:
         raise ValueError("a quote is not closed")
     begins, sizes = np.concatenate(ends), np.diff(np.concatenate([*ends, [at]]))
-    line_ends = np.append(np.where(np.concatenate(ends_in_two)[1:], 2, 1), 0)  # the last line may have none
+    line_ends = np.append(np.where(np.concatenate(ends_in_two)[1:], 2, 1), 0)  # the last line may have no line end
     return begins[sizes > line_ends], at
 
 

@@ -1,4 +1,4 @@
-"""The files of an input, in a fixed order, wherever fsspec finds them."""
+"""Finds the files of the inputs, local or remote (fsspec), in a fixed order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS = {
 }
 _COMPRESSED = {".gz", ".bz2", ".xz"}
 _TAGS = ("ETag", "etag", "md5Hash", "checksum")
-"""What object stores call the version of a file's content."""
+"""Keys under which object stores state the version of a file's content."""
 _PIECE = 1 << 22
 
 
@@ -40,8 +40,8 @@ class File:
     """A file of the input.
 
     Attributes:
-        url: where it is, for fsspec.
-        name: below the folder that was named, or its own: what stays when a corpus is moved.
+        url: its URL for fsspec.
+        name: path below the folder that was given, or file name; stays the same when a corpus is moved.
         kind: format of its rows.
     """
 
@@ -50,8 +50,8 @@ class File:
     kind: str
 
     def open(self) -> IO[bytes]:
-        """Its bytes, decompressed; they can be read from any place."""
-        # Parquet is compressed inside.
+        """Open the file for reading, decompressed and seekable."""
+        # Parquet compresses its own pages.
         compression = None if self.kind == PARQUET else "infer"
         try:
             opened: IO[bytes] = fsspec.open(self.url, "rb", compression=compression).open()
@@ -61,7 +61,7 @@ class File:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What changes with its content: an object store's own tag, or SHA-256 of its bytes."""
+        """A value that changes with the content: the tag of an object store, or the SHA-256 of the bytes."""
         filesystem, path = url_to_fs(self.url)
         info: dict[str, Any] = filesystem.info(path)
         tag = next((str(info[key]) for key in _TAGS if info.get(key)), None)
@@ -75,13 +75,13 @@ class File:
 
 
 def find(inputs: Sequence[str]) -> list[File]:
-    """The files of all inputs: those of each in the order of their names.
+    """The files of all inputs, those of each input in the order of their names.
 
-    Of a folder these are all files below it whose names end as its rows' format does. Where it holds tables, text files
-    beside them (`README.md`) are no part of it.
+    Of a folder, these are all files below it in a known format. If the folder contains tables, text files beside them
+    (`README.md`) are left out.
 
     Raises:
-        InputError: there is none, or files of several formats.
+        InputError: there is no file, or there are files of several formats.
     """
     files = [file for each in inputs for file in _of(each)]
     kinds = Counter(file.kind for file in files)
@@ -135,7 +135,7 @@ def _kind(path: str) -> str:
 
 
 def _suffix(path: str) -> str:
-    """The suffix that says the format: `.jsonl` of `a.jsonl.gz`."""
+    """The suffix that states the format: `.jsonl` of `a.jsonl.gz`."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
     if suffixes[-1:] and suffixes[-1] in _COMPRESSED:
         suffixes.pop()

@@ -1,4 +1,4 @@
-"""Files of JSON objects, one a line; a place is a byte. Texts stay texts: a date is not made of one that looks so."""
+"""JSON Lines files; positions are bytes. Strings stay strings, also those that look like dates."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ROWS = 4096
 
 
 class JsonLines:
-    """A column for each key of any object; lines without one are none."""
+    """Every key of any object is a column. Blank lines are not rows."""
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """Reads all of it, a few thousand rows at a time."""
+        """Read the whole file, a few thousand rows at a time."""
         places: list[int] = []
         schemas: list[pa.Schema] = []
         objects: list[dict[str, Any]] = []
@@ -58,7 +58,7 @@ def _object(line: bytes, number: int | None) -> dict[str, Any]:
 
 
 def _schema(objects: list[dict[str, Any]], number: int) -> pa.Schema:
-    """The columns of some objects; their types are those of all their values."""
+    """The columns of some objects, each with a type that fits all its values."""
     try:
         return pa.schema(list(pa.array(objects, pa.struct([]) if not objects else None).type))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

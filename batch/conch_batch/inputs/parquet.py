@@ -1,4 +1,4 @@
-"""Parquet files; a place is the number of a row."""
+"""Parquet files; positions are numbers of rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BATCH = 4096
 
 
 class Parquet:
-    """Reads the row groups that hold the wanted rows, a few thousand rows at a time, and keeps those."""
+    """Reads only the row groups with the rows that are asked for, a few thousand rows at a time."""
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """From the footer alone."""
+        """Read the footer."""
         with file.open() as content, pq.ParquetFile(content) as parquet:
             return parquet.schema_arrow, np.arange(parquet.metadata.num_rows + 1)
 

@@ -1,10 +1,10 @@
-"""Rows of a file: where each begins, and the rows between two places as a table, for every format.
+"""Rows of a file in any format: a scan finds their positions, and rows between two positions are read as a table.
 
-Places are numbers of rows in a Parquet or text file and bytes in one of lines, so that a worker
-reads its part of a large file: of uncompressed lines that part alone, of Parquet the row groups that hold it. A text
-file is read whole, an Arrow or compressed one from its beginning.
+Positions are bytes in JSON Lines and CSV files, and numbers of rows in others. A worker reads only its part of a large
+file: its bytes of an uncompressed one, the row groups with its rows of Parquet. Text files are read as a whole, Arrow
+and compressed files from the beginning.
 
-What a scan finds is written into the plan; nothing is guessed again when rows are read.
+The columns and positions that a scan finds are written into the plan, and are used when rows are read.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class Scan(NamedTuple):
-    """What is known of a file before its rows are computed.
+    """The columns and rows of a file.
 
     Attributes:
         schema: its columns.
-        places: int64 [rows + 1], where each row begins, and where the last one ends.
+        places: int64 [rows + 1], the position at which each row begins, and at which the last one ends.
     """
 
     schema: pa.Schema
@@ -48,7 +48,7 @@ class Reader:
     """Reads files of all formats.
 
     Args:
-        text_rows: what of a text file is a row.
+        text_rows: unit of a text file that becomes a row.
     """
 
     def __init__(self, text_rows: TextRows) -> None:
@@ -61,12 +61,12 @@ class Reader:
         }
 
     def scan(self, file: File) -> Scan:
-        """The columns of a file and the places of its rows; raises InputError."""
+        """The columns of a file and the positions of its rows; raises InputError."""
         with _named(file):
             return Scan(*self._formats[file.kind].scan(file))
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
-        """The rows from one place to another, with these columns; one that the file lacks is null.
+        """The rows between two positions, with these columns; a column that the file lacks is null.
 
         Raises:
             InputError: they cannot be read.
@@ -76,7 +76,7 @@ class Reader:
 
 
 def unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """The columns of all files together, without what their metadata say of fewer columns than there will be.
+    """The columns of all files together. Metadata of files, which describe their own columns only, are dropped.
 
     Raises:
         InputError: a column has values of different kinds.
@@ -89,7 +89,7 @@ def unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 @contextmanager
 def _named(file: File) -> Iterator[None]:
-    """Name the file in errors of those who read it."""
+    """Name the file in errors of its reader."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:

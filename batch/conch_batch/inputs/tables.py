@@ -1,4 +1,4 @@
-"""Tables with the columns that the plan states."""
+"""Helpers for tables: the columns of the plan, and ranges of rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with exactly these columns in their types; those that it lacks are null."""
+    """The table with exactly these columns and types; columns that it lacks are null."""
     columns = [
         table.column(field.name).cast(field.type) if field.name in table.column_names else _nulls(len(table), field)
         for field in schema
@@ -20,7 +20,7 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:
-    """The rows from one number to another, of batches that come one after another; no more of these are taken."""
+    """Rows `begin` to `end` of consecutive batches; later batches are not read."""
     at = 0
     for batch in batches:
         first, last = max(begin - at, 0), min(end - at, len(batch))

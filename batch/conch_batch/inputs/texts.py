@@ -1,4 +1,4 @@
-"""Text files in UTF-8, as rows with a path, the line that each begins on, and the text; a place is a row's number."""
+"""UTF-8 text files, as rows of path, number of the first line, and text; positions are numbers of rows."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class _Row(NamedTuple):
 
 
 class Texts:
-    """A row is a file, a paragraph (empty lines are between them) or a line with something in it.
+    """A row is a file, a paragraph (separated by blank lines) or a line that is not blank.
 
     Args:
-        rows: which of these.
+        rows: the unit that becomes a row.
     """
 
     def __init__(self, rows: TextRows) -> None:
         self._rows = rows
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
-        """Reads all of it."""
+        """Read the whole file."""
         return _SCHEMA, np.arange(len(self._of(file)) + 1)
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:

@@ -1,3 +1,3 @@
-"""What is written: Parquet files, each published whole."""
+"""Outputs: Parquet files, each published by one rename."""
 
 from __future__ import annotations

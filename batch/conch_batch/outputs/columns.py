@@ -1,4 +1,4 @@
-"""The columns that a run adds, in Arrow's types, and what the schema says of the vectors in them."""
+"""The columns that a run adds: their Arrow types and metadata, and conversion of answers to them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _COUNTS = [pa.field("tokens", pa.int32()), pa.field("truncated", pa.bool_())]
 
 
 def added(task: Embedding | Reranking, model: Model, *, counted: bool = True) -> pa.Schema:
-    """The columns of a task's answers by a model, and who made them.
+    """The columns of the answers to a task, with the model in their metadata.
 
-    `vector` (one vector), `vectors` (one for each token), `indices` and `values` (a sparse one) or `ranking` (numbers
-    of documents, best first) and `scores`; then, where they are `counted`, `tokens`, the tokens that were computed for
-    the row, and `truncated`, whether it lost some. The metadata state the vector space under `conch.space_id`.
+    `vector` (one vector), `vectors` (one per token), `indices` and `values` (a sparse vector) or `ranking` (numbers of
+    documents, best first) and `scores`; then, if `counted`, `tokens`, the tokens that were computed for the row, and
+    `truncated`, whether the text lost tokens. The metadata state the vector space under `conch.space_id`.
 
     Raises:
-        EngineError: the model does something else, or cannot give such vectors.
+        EngineError: the model has another task, or does not support these options.
     """
     fields = _rankings(model.info) if isinstance(task, Reranking) else _vectors(task, model.info)
     return pa.schema([*fields, *(_COUNTS if counted else [])], metadata=_metadata(task, model))
@@ -47,23 +47,23 @@ def with_input(schema: pa.Schema, answers: pa.Schema, prefix: str) -> pa.Schema:
     """Columns of the input, then those of the answers.
 
     Raises:
-        InputError: a name is taken.
+        InputError: both have a column of the same name.
     """
     fields = [field.with_name(prefix + field.name) for field in answers]
     taken = [field.name for field in fields if field.name in schema.names]
     if taken:
-        raise InputError(f"the input has a column {taken[0]!r} already: put something before ours, as --prefix conch_")
+        raise InputError(f"the input has a column {taken[0]!r} already: prefix the new ones, as with --prefix conch_")
     return pa.schema([*schema, *fields], metadata=answers.metadata)
 
 
 def vector_array(vectors: NDArray[np.float32], numbers: Numbers) -> pa.FixedSizeListArray:
-    """Vectors, float32 [n, dimension], as lists of so many numbers of a type."""
+    """Vectors, float32 [n, dimension], as an Arrow array of lists of the type `numbers`."""
     rounded = _rounded(vectors, numbers)
     return pa.FixedSizeListArray.from_arrays(pa.array(rounded.ravel(), _TYPES[numbers]), rounded.shape[1])
 
 
 def arrays_of(task: Embedding | Reranking, info: ModelInfo, answers: Sequence[Any]) -> list[pa.Array]:
-    """Answers as the client gives them, in the columns of `added` without the counts."""
+    """Results of the client as the columns of `added`, without the counts."""
     if isinstance(task, Reranking):
         return _ranking_arrays(answers)
     if info.task is Task.SPARSE:
@@ -75,14 +75,14 @@ def arrays_of(task: Embedding | Reranking, info: ModelInfo, answers: Sequence[An
 
 
 def counts(tokens: NDArray[np.int64], truncated: Sequence[int]) -> list[pa.Array]:
-    """Tokens of each row, int64 [n], and whether it lost some, of the numbers of rows that did."""
+    """The columns `tokens`, from int64 [n], and `truncated`, from the numbers of the rows that lost tokens."""
     lost = np.zeros(len(tokens), np.bool_)
     lost[list(truncated)] = True
     return [pa.array(tokens, pa.int32()), pa.array(lost)]
 
 
 def answer_batch(schema: pa.Schema, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
-    """Columns as rows."""
+    """Columns as a record batch."""
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

@@ -1,10 +1,10 @@
-"""The folder of an output: shards, the rows that failed, and the manifest. A file is there whole or not at all.
+"""The folder of an output: shards, failed rows, and the manifest. Each file is complete or absent.
 
     part-00000.parquet …          the shards
     _failed/part-00000.jsonl …    rows of a shard that could not be computed, and why
     _conch/manifest.json          see `planning.manifest`
 
-Readers of Parquet folders leave out names that begin with an underscore.
+Readers of Parquet folders ignore names that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Store:
     """Reads and writes an output.
 
     Args:
-        url: the folder, for fsspec; it need not exist.
+        url: URL of the folder for fsspec; it need not exist.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +38,7 @@ class Store:
         try:
             self._filesystem, self._root = url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise OutputError(f"{url} is nothing that can be written to: {error}") from error
+            raise OutputError(f"{url} cannot be written to: {error}") from error
         self._is_local = isinstance(self._filesystem, LocalFileSystem)
 
     def read_manifest(self) -> bytes | None:
@@ -52,16 +52,16 @@ class Store:
             content: bytes = self._filesystem.cat_file(path)
             return content
         if self.done():
-            msg = f"{self.url} has files part-….parquet that no run has planned: name an empty or a new folder"
+            msg = f"{self.url} has files part-….parquet and no manifest: name an empty or a new folder"
             raise OutputError(msg)
         return None
 
     def write_manifest(self, content: bytes) -> None:
-        """Put the manifest there."""
+        """Write the manifest."""
         self._put(_MANIFEST, content)
 
     def done(self) -> set[int]:
-        """Numbers of the shards that are there."""
+        """Numbers of the published shards."""
         if not self._filesystem.isdir(self._root):
             return set()
         self._filesystem.invalidate_cache()
@@ -69,7 +69,7 @@ class Store:
         return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
 
     def publish(self, shard: int, table: pa.Table, failed: bytes) -> None:
-        """Write a shard and the rows of it that failed, as lines of JSON: those first, so that a shard has all."""
+        """Write a shard and its failed rows (JSON Lines); these first, so that a shard that exists is complete."""
         if failed:
             self._put(f"_failed/part-{shard:05}.jsonl", failed)
         buffer = pa.BufferOutputStream()
@@ -77,7 +77,7 @@ class Store:
         self._put(f"part-{shard:05}.parquet", buffer.getvalue())
 
     def clear_unfinished(self) -> None:
-        """Remove what runs that were killed have left."""
+        """Remove partial files of runs that were killed."""
         path = self._path(_UNFINISHED)
         if self._is_local and self._filesystem.exists(path):
             self._filesystem.rm(path, recursive=True)
@@ -88,7 +88,7 @@ class Store:
             self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._is_local:
                 self._rename(Path(path), content)
-            else:  # an object is there when all of it has been put
+            else:  # object stores publish an object when its upload is complete
                 self._filesystem.pipe_file(path, bytes(content))
         except OSError as error:
             raise OutputError(f"{self.url} cannot be written: {error}") from error

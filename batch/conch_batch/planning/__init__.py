@@ -1,3 +1,3 @@
-"""What is to be done: the rows of every shard, written down before the first is computed."""
+"""The plan: the rows of every shard, written to the manifest before the first shard is computed."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The manifest of an output: all that its bytes follow from, written before the first shard is computed.
+"""The manifest of an output: everything that its bytes depend on, written before the first shard is computed.
 
-A run that finds one goes on with it, and refuses where inputs, model or options are others by now: what is there and
-what would be added could not be told apart afterwards.
+A run that finds a manifest continues it. It is refused if inputs, model or options have changed since: old and new
+shards could not be told apart later.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Identity:
     """What must not change between the runs that fill one output.
 
     Attributes:
-        model: what the model says of itself, and a hash of its graphs or the deployment's word.
-        options: those that the answers depend on.
-        files: names and fingerprints of the input's files, in their order.
+        model: facts about the model, with a hash of its graphs or what the gateway states.
+        options: options on which the output depends.
+        files: names and fingerprints of the files of the input, in their order.
     """
 
     model: Mapping[str, str]
@@ -40,13 +40,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An identity and the plan that was made of it."""
+    """An identity, and the plan for it."""
 
     identity: Identity
     plan: Plan
 
     def to_json(self) -> bytes:
-        """As it is stored."""
+        """Return the content of the file."""
         identity, plan = self.identity, self.plan
         stated = {
             "format": FORMAT,
@@ -64,12 +64,12 @@ class Manifest:
         """Read what `to_json` wrote.
 
         Raises:
-            OutputError: it is something else.
+            OutputError: the content is damaged, or of another release.
         """
         try:
             stated = json.loads(content)
             if stated["format"] != FORMAT:
-                raise OutputError(f"{where} is of another release of conch; name another output")
+                raise OutputError(f"{where} was written by another release of conch; name another output")
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stated["schema"])))
             shards = [[Piece(*piece) for piece in shard] for shard in stated["shards"]]
             files = [(name, fingerprint) for name, fingerprint in stated["files"]]
@@ -79,12 +79,12 @@ class Manifest:
 
 
 def refuse_changes(begun: Identity, now: Identity, output: str) -> None:
-    """Refuse to go on with an output that was begun otherwise.
+    """Refuse to continue an output if its identity has changed.
 
     Raises:
-        ChangedError: names what differs and both values.
+        ChangedError: names the difference and both values.
     """
-    fix = f"{output} was begun otherwise: restore that, or name another --output"
+    fix = f"{output} was begun differently: restore that, or name another --output"
     for what, then, today in (("model", begun.model, now.model), ("option", begun.options, now.options)):
         for key in dict.fromkeys([*then, *today]):
             if then.get(key) != today.get(key):

@@ -1,4 +1,4 @@
-"""The rows of every shard, from the inputs alone: neither the machine nor the time has a part in it."""
+"""Divides the rows of the inputs into shards. The result depends on the inputs and options only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from conch_batch.inputs.rows import Reader, Scan
 
 _SHARDS = 64
-"""Shards of a small corpus: enough to share them among cores evenly."""
+"""Shards of a small corpus; enough to keep many cores evenly busy."""
 FEWEST_ROWS = 32
 
 
 class Piece(NamedTuple):
-    """Rows of one file, between two of its places.
+    """Consecutive rows of one file.
 
     Attributes:
-        file: its number.
-        begin: the place of the first row.
-        end: the place one past the last row.
-        rows: how many they are.
+        file: number of the file.
+        begin: position of the first row.
+        end: position after the last row.
+        rows: number of rows.
     """
 
     file: int
@@ -39,11 +39,11 @@ class Piece(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a run computes.
+    """The shards of a run.
 
     Attributes:
         schema: columns of the input.
-        shards: the pieces of every shard.
+        shards: pieces of every shard.
     """
 
     schema: pa.Schema
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Of all shards."""
+        """Rows of all shards."""
         return sum(rows_of(shard) for shard in self.shards)
 
 
@@ -68,17 +68,17 @@ def plan(
     most_rows: int,
     on_file: Callable[[int, int], None],
 ) -> Plan:
-    """Read where the rows are, and divide them.
+    """Find the positions of all rows, and divide the rows into shards.
 
     Args:
-        files: in their order.
-        reader: of their rows.
+        files: files of the input, in their order.
+        reader: reads the files.
         shard_rows: rows of a shard; None for a 64th of all, at least 32 and at most `most_rows`.
-        most_rows: most rows of a shard where none are stated.
-        on_file: told how many files of how many have been read.
+        most_rows: most rows of a shard if `shard_rows` is None.
+        on_file: receives the number of files that have been read, and the number of all files.
 
     Raises:
-        InputError: a file cannot be read, or there is no row.
+        InputError: a file cannot be read, or there are no rows.
     """
     scans: list[Scan] = []
     for file in files:
@@ -92,7 +92,7 @@ def plan(
 
 
 def _shards(places: Sequence[NDArray[np.int64]], size: int) -> list[list[Piece]]:
-    """Pieces of so many rows together, the last of fewer."""
+    """Shards of `size` rows each; the last may have fewer."""
     shards: list[list[Piece]] = [[]]
     room = size
     for number, of_file in enumerate(places):

@@ -158,7 +158,7 @@ def test_inputs_that_are_no_corpus_are_refused(files: dict[str, str], given: str
         ("a.jsonl", b'{"n": 1}\n{"n": "a"}\n', "values of different kinds"),
         ("a.csv", b'text\n"open\n', "quote is not closed"),
         ("a.csv", b"text,text\na,b\n", "names a column twice"),
-        ("a.csv", b"", "no line of names"),
+        ("a.csv", b"", "no header line"),
         ("a.parquet", b"nonsense", "cannot be read as parquet"),
         ("a.txt", b"\xff\xfe", "cannot be read as text"),
         ("a.jsonl.gz", b"nonsense", "cannot be read as jsonl"),
