@@ -57,7 +57,7 @@ def burst() -> str:
         f"in it more than {stated['settled_s']:g} s after two were, the 99th percentile was "
         f"{found['p99_after_scale_up_s']:g} s; the predicted wait's target is {stated['wait_s']:g} s. Measured with "
         f"`{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), one for each Triton; "
-        "gateway, controller and senders share that of the second, so two Tritons do less than twice what one does."
+        "gateway, controller and senders take what they need of both, so two Tritons do less than twice what one does."
     )
 
 

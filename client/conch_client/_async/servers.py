@@ -313,7 +313,7 @@ class AsyncServers:
         if member.standing.ready is not answer.ready:
             member.standing.ready = answer.ready
             server.catalog.expire()
-        if member.load.is_stalled():
+        if self._pool.is_stalled(member):
             await self._give_up(member, "stalled")
         elif server.catalog.age_s > TTL_S / 2:
             await self._try_to_read(member, Deadline(limit.READ_TIMEOUT_S))

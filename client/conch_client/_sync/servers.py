@@ -310,7 +310,7 @@ class Servers:
         if member.standing.ready is not answer.ready:
             member.standing.ready = answer.ready
             server.catalog.expire()
-        if member.load.is_stalled():
+        if self._pool.is_stalled(member):
             self._give_up(member, "stalled")
         elif server.catalog.age_s > TTL_S / 2:
             self._try_to_read(member, Deadline(limit.READ_TIMEOUT_S))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,18 +48,33 @@ class Load:
 
     Attributes:
         parallel: How many calls the server computes at once: the instances of its encoder.
+        most: How many it should have at once; it gets more only where others have as many as they should.
         tokens: Cost of the calls under way.
         finished_at: When a call was last answered.
     """
 
-    __slots__ = ("_clock", "_seconds", "_seconds_of", "_tasks", "finished_at", "parallel", "tokens")
+    __slots__ = (
+        "_clock",
+        "_mute_s",
+        "_mute_until",
+        "_seconds",
+        "_seconds_of",
+        "_tasks",
+        "finished_at",
+        "most",
+        "parallel",
+        "tokens",
+    )
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[int, Task] = {}
         self._seconds: float | None = None
         self._seconds_of: dict[str, float] = {}
+        self._mute_s = 0.0
+        self._mute_until = -inf
         self.parallel = 1
+        self.most = inf
         self.tokens = 0.0
         self.finished_at = clock()
 
@@ -81,17 +96,19 @@ class Load:
         self.tokens += cost
         return task
 
-    def end(self, task: Task, *, answered: bool) -> None:
-        """Takes note of its end; only an answer says how fast the server is."""
+    def end(self, task: Task, *, answered: bool, heard: bool = True) -> None:
+        """Takes note of its end; only an answer says how fast the server is, but anything heard that it is there."""
         del self._tasks[id(task)]
         self.tokens = self.tokens - task.tokens if self._tasks else 0.0  # no rounding errors remain
+        if heard:
+            self._mute_s = 0.0
         if not answered:
             return
-        now = self._clock()
-        seen = (now - task.started_at) / task.ahead
-        self._seconds = _averaged(self._seconds, seen)
-        self._seconds_of[task.model] = _averaged(self._seconds_of.get(task.model), seen)
-        self.finished_at = now
+        self.finished_at = now = self._clock()
+        if task.tokens > CALL_TOKENS:  # what has no tokens is the transfer of a file, and takes the time of its bytes
+            seen = (now - task.started_at) / task.ahead
+            self._seconds = _averaged(self._seconds, seen)
+            self._seconds_of[task.model] = _averaged(self._seconds_of.get(task.model), seen)
 
     def predicted_s(self, tokens: float, usual: float) -> float:
         """Seconds until a call of so many tokens would be answered; never less than with one token less under way.
@@ -113,6 +130,18 @@ class Load:
         if oldest is None:
             return False
         return self._clock() - max(oldest.started_at, self.finished_at) > self.patience_s(oldest)
+
+    def is_mute(self, task: Task) -> bool:
+        """Whether the server has said nothing for as long as a call may take, in all the calls that were given up.
+
+        For servers that are asked for nothing but calls, whose callers may be less patient than that. Only time in
+        which a call was under way counts, and once, since something was last heard. ``task`` is the call that is given
+        up now, before its end.
+        """
+        now = self._clock()
+        self._mute_s += now - max(task.started_at, self.finished_at, self._mute_until)
+        self._mute_until = now
+        return self._mute_s > self.patience_s(task)
 
     def patience_s(self, task: Task) -> float:
         """Seconds after which a call is taken for lost: ten times what is predicted, and five.

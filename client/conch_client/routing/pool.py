@@ -32,12 +32,17 @@ class Outcome(str, Enum):
     ANSWERED = "answered"
     REFUSED = "refused"
     """For a reason that says nothing of the server: the request was wrong, or the queue full."""
+    BUSY = "busy"
+    """The server has said that it takes no more for a while."""
     FAILED = "failed"
     """Perhaps by the request's fault."""
     LOST = "lost"
     """The server cannot be reached, or is stopping."""
     ABANDONED = "abandoned"
     """By whoever made it."""
+
+
+_UNHEARD = frozenset({Outcome.LOST, Outcome.ABANDONED})
 
 
 class Member(Generic[Server]):
@@ -66,7 +71,7 @@ class Member(Generic[Server]):
             self.standing.state.value,
             self.load.calls,
             self.load.tokens,
-            {outcome.value: number for outcome, number in self.outcomes.items()},
+            {outcome.value: number for outcome, number in self.outcomes.copy().items()},
             dict(self.standing.ejections),
             instances,
         )
@@ -94,12 +99,14 @@ class Pool(Generic[Server]):
     def add(self, server: Server, *, joins: bool = False) -> Member[Server]:
         """Adds a server; one that ``joins`` others which have served for a while starts slowly."""
         member = Member(server, self._clock, joins=joins)
-        self.members = (*self.members, member)
+        with self._lock:
+            self.members = (*self.members, member)
         return member
 
     def remove(self, member: Member[Server]) -> None:
-        """Removes a server; its calls under way may end as they would have."""
-        self.members = tuple(other for other in self.members if other is not member)
+        """Removes a server; its calls under way, which are all counted by then, may end as they would have."""
+        with self._lock:
+            self.members = tuple(other for other in self.members if other is not member)
 
     @property
     def serving(self) -> list[Member[Server]]:
@@ -132,18 +139,20 @@ class Pool(Generic[Server]):
             member.used = next(self._numbers)
             return Call(member, member.load.begin(tokens, model))
 
-    def end(self, call: Call[Server], outcome: Outcome) -> None:
-        """Takes note of how a call has ended."""
+    def end(self, call: Call[Server], outcome: Outcome, *, rests_s: float = 0.0) -> None:
+        """Takes note of how a call has ended; of a busy server, for how long it gets no more."""
         with self._lock:
             standing = call.member.standing
             call.member.outcomes[outcome] += 1
-            call.member.load.end(call.task, answered=outcome is Outcome.ANSWERED)
+            call.member.load.end(call.task, answered=outcome is Outcome.ANSWERED, heard=outcome not in _UNHEARD)
             if outcome is Outcome.ANSWERED:
                 standing.succeed()
             elif outcome is Outcome.FAILED:
                 standing.fail(outcome.value)
             elif outcome is Outcome.LOST:
                 standing.take_out(outcome.value)
+            elif outcome is Outcome.BUSY:
+                standing.rest(rests_s)
 
     def may_repeat(self, fits: Callable[[Server], bool], tried: Collection[Member[Server]]) -> bool:
         """Whether a call may go to a server that has not failed at it; counted against the budget."""
@@ -151,15 +160,27 @@ class Pool(Generic[Server]):
             left = any(member not in tried and fits(member.server) for member in self.members)
             return left and self._budget.spend()
 
+    def is_stalled(self, member: Member[Server]) -> bool:
+        """Whether a server's oldest call takes far longer than predicted, and no other was answered meanwhile."""
+        with self._lock:
+            return member.load.is_stalled()
+
+    def is_mute(self, call: Call[Server]) -> bool:
+        """Whether a call that is given up makes it likely that the server answers nobody; see `Load.is_mute`."""
+        with self._lock:
+            return call.member.load.is_mute(call.task)
+
     def _best(self, members: list[Member[Server]], tokens: float) -> Member[Server]:
         known = [member.load.seconds for member in members if member.load.seconds is not None]
         usual = median(known) if known else 1.0
 
-        def rank(member: Member[Server]) -> tuple[bool, float, int]:
+        def rank(member: Member[Server]) -> tuple[bool, bool, float, int]:
             # One on trial first: it was slow before it was taken out, and would not be chosen by what it did then.
+            # One that starts slowly has a call at any time: left idle, it would help nobody just when it was needed.
             # Of equals, the one that was used least lately: so an idle pool takes turns.
-            predicted_s = member.load.predicted_s(tokens, usual) / member.standing.share
-            return member.standing.state is not State.TRIAL, predicted_s, member.used
+            load, standing = member.load, member.standing
+            predicted_s = load.predicted_s(tokens, usual) / (standing.share if load.calls else 1.0)
+            return standing.state is not State.TRIAL, load.calls >= load.most, predicted_s, member.used
 
         return min(members, key=rank)
 

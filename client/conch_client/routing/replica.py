@@ -17,7 +17,7 @@ class Replica(NamedTuple):
             a call to show that it works again.
         calls: Requests for computing that are under way.
         tokens: Their cost in tokens, that of a request beside its tokens included.
-        outcomes: Requests that have ended: ``answered``, ``refused``, ``failed``, ``lost``, ``abandoned``.
+        outcomes: Requests that have ended: ``answered``, ``refused``, ``busy``, ``failed``, ``lost``, ``abandoned``.
         ejections: How often it was taken out of service, by reason.
         instances: Instances of the encoder of each model that it has ready; None where it does not say.
     """

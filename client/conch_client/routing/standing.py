@@ -44,6 +44,7 @@ class Standing:
         self._failures = 0
         self._times_out = 0
         self._out_until: float | None = None
+        self._rests_until = -inf
         self._back_at = clock() if joins else -inf
         self.ready = True
         self.ejections: dict[str, int] = {}
@@ -51,8 +52,13 @@ class Standing:
     @property
     def state(self) -> State:
         """How it stands now."""
+        now = self._clock()
+        if self._out_until is not None and now < self._out_until:
+            return State.OUT
+        if now < self._rests_until:
+            return State.NOT_READY
         if self._out_until is not None:
-            return State.OUT if self._clock() < self._out_until else State.TRIAL
+            return State.TRIAL
         return State.SERVING if self.ready else State.NOT_READY
 
     def may_get(self, calls: int) -> bool:
@@ -80,6 +86,10 @@ class Standing:
         self._failures += 1
         if self._failures >= _FAILURES:
             self.take_out(reason)
+
+    def rest(self, seconds: float) -> None:
+        """Takes note that it wants no calls for so long."""
+        self._rests_until = max(self._rests_until, self._clock() + seconds)
 
     def stay_out(self) -> None:
         """Keeps a server out that is still away; it is no worse for being away longer."""

@@ -6,7 +6,7 @@ versions, and one may be replaced in between.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from time import perf_counter
@@ -55,7 +55,7 @@ class Triton:
         self._truncate = settings.truncate
         self._timeout_s = settings.timeout_s
         self._stated_calls = settings.triton_calls
-        self._calls: dict[str, int] = {}
+        self._calls_each: dict[str, int] = {}
         self._slots = Slots(settings.triton_calls or _CALLS_EACH)
         self._long = LongDocuments(client, settings.timeout_s, settings.max_inputs)
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
@@ -230,14 +230,19 @@ class Triton:
 
     def _backlog_for(self, info: ModelInfo) -> Backlog:
         """Return the backlog of all models, with as many slots as keep the instances of every known model busy."""
-        tritons = [one.instances for one in self._client.replicas if one.state != "out" and info.name in one.instances]
-        instances = [each[info.name] for each in tritons] or [info.instances]
+        tritons = [one.instances for one in self._client.replicas if one.state != "out"]
+        having = sum(info.name in instances for instances in tritons)
+        self._calls_each[info.name] = _CALLS_EACH * max(1, info.max_rows // _ROWS)
         if self._stated_calls is not None:
-            self._slots.resize(self._stated_calls * len(instances))
-        elif known := sum(count for count in instances if count is not None):
-            self._calls[info.name] = _CALLS_EACH * known * max(1, info.max_rows // _ROWS)
-            self._slots.resize(max(self._calls.values()))
+            self._slots.resize(self._stated_calls * max(1, having))
+        elif most := max(self._most_calls(tritons if having else [{info.name: info.instances}])):
+            self._slots.resize(most)
         return self.shared_backlog
+
+    def _most_calls(self, tritons: Sequence[Mapping[str, int | None]]) -> Iterator[int]:
+        """Yield how many calls keep all instances of each model busy that the Tritons have now."""
+        for name, each in self._calls_each.items():
+            yield each * sum(instances.get(name) or 0 for instances in tritons)
 
     async def _each(
         self,

@@ -167,6 +167,7 @@ class Upstream:
             # Where it does not say how many tokens it took, the estimate counts.
             return answer if answer.tokens else replace(answer, tokens=tokens)
 
+        self._backlog.slots.resize(self._table.calls * self._servers.in_service)
         reservation.join(self._backlog, sizes, self._table.max_rows)
         with anyio.move_on_after(self._table.timeout_s):
             return await in_calls(ask, sizes, reservation, self._table.max_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -10,7 +11,7 @@ import anyio
 import httpx
 import orjson
 from conch_client import InvalidInputError, Replica
-from conch_client.routing import Call, Member, Outcome, Pool
+from conch_client.routing import Call, Member, Outcome, Pool, State
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from conch_gateway.backends.upstream_answers import NonsenseError
@@ -56,7 +57,8 @@ class UpstreamServers:
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
                 mounts=_WITHOUT_PROXY,
             )
-            self._pool.add(http).load.parallel = table.calls
+            load = self._pool.add(http).load
+            load.parallel = load.most = table.calls
 
     @property
     def replicas(self) -> list[Replica]:
@@ -64,6 +66,12 @@ class UpstreamServers:
         # Labels of metrics show no password.
         urls = [str(member.server.base_url.copy_with(userinfo=b"")).rstrip("/") for member in self._pool.members]
         return [member.seen(url) for member, url in zip(self._pool.members, urls, strict=True)]
+
+    @property
+    def in_service(self) -> int:
+        """How many take calls; all, where none is in service, as calls are then tried at any."""
+        members = self._pool.members
+        return sum(member.standing.state is State.SERVING for member in members) or len(members)
 
     async def ask(
         self, path: str, body: Mapping[str, object], request_id: str, tokens: int, read: Callable[[bytes], Answer]
@@ -107,9 +115,10 @@ class UpstreamServers:
                     raise
 
     async def _attempt(self, call: Call[httpx.AsyncClient], send: Send, read: Callable[[bytes], Answer]) -> Answer:
-        ended = Outcome.ABANDONED
+        ended, rests_s = Outcome.ABANDONED, 0.0
         # With one server there is nothing better to do than to wait.
-        patience_s = call.member.load.patience_s(call.task) if len(self._pool.members) > 1 else None
+        several = len(self._pool.members) > 1
+        patience_s = call.member.load.patience_s(call.task) if several else None
         try:
             with anyio.fail_after(patience_s):
                 answer = read(await send(call.member.server))
@@ -123,11 +132,19 @@ class UpstreamServers:
         except UpstreamError as error:
             ended = Outcome.LOST if isinstance(error, _AwayError) else Outcome.FAILED
             raise
-        except (UpstreamBusyError, InvalidInputError):
+        except UpstreamBusyError as error:
+            ended, rests_s = Outcome.BUSY, error.retry_after_s
+            raise
+        except InvalidInputError:
             ended = Outcome.REFUSED
             raise
+        except asyncio.CancelledError:
+            # Callers may be less patient than that: a server that hangs would be asked again and again.
+            if several and self._pool.is_mute(call):
+                ended = Outcome.LOST
+            raise
         finally:
-            self._pool.end(call, ended)
+            self._pool.end(call, ended, rests_s=rests_s)
         return answer
 
 

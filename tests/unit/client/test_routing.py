@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count, cycle
@@ -13,6 +14,8 @@ from conch_client.routing import Load, Outcome, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from conch_client.routing import Call
 
 TOKENS = 100
 CLIENTS = 32
@@ -146,3 +149,102 @@ def test_a_slow_one_that_was_out_gets_its_trial_although_others_are_idle() -> No
 
     assert chosen == ["slow", "faster", "faster"]
     assert slow.standing.state.value == "serving"
+
+
+def begin(pool: Pool[str], *, only: str = "", tokens: int = TOKENS) -> Call[str]:
+    call = pool.begin(tokens, lambda server: not only or server == only)
+    assert call is not None
+    return call
+
+
+def answered(pool: Pool[str], clock: Clock, server: str, *, tokens: int = TOKENS, seconds: float = CALL_S) -> None:
+    call = begin(pool, only=server, tokens=tokens)
+    clock.now += seconds
+    pool.end(call, Outcome.ANSWERED)
+
+
+def test_one_that_starts_slowly_is_never_idle_while_another_has_calls_that_wait() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    pool.add("old")
+    answered(pool, clock, "old")
+    pool.add("new", joins=True)
+
+    chosen = [begin(pool).member.server for _ in range(4)]
+
+    assert Counter(chosen) == {"old": 3, "new": 1}
+
+
+def test_a_busy_one_gets_no_calls_for_as_long_as_it_says() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    busy, _ = pool.add("busy"), pool.add("other")
+    pool.end(begin(pool, only="busy"), Outcome.BUSY, rests_s=60.0)
+
+    assert busy.standing.state.value == "not-ready"
+    for _ in range(10):
+        answered(pool, clock, begin(pool).member.server)
+        assert {begin(pool).member.server for _ in range(4)} == {"other"}
+    clock.now += 60.0
+    assert begin(pool).member.server == "busy"
+
+
+def test_where_all_are_busy_they_are_asked_all_the_same() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    for name in ("one", "other"):
+        pool.add(name)
+        pool.end(begin(pool, only=name), Outcome.BUSY, rests_s=60.0)
+    assert {begin(pool).member.server for _ in range(2)} == {"one", "other"}
+
+
+def test_none_gets_more_than_it_should_while_another_has_room() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    for name, seconds in (("fast", 0.01), ("slow", 1.0)):
+        pool.add(name).load.most = 4
+        answered(pool, clock, name, seconds=seconds)
+
+    assert Counter(begin(pool).member.server for _ in range(8)) == {"fast": 4, "slow": 4}
+
+
+def test_the_transfer_of_a_file_says_nothing_of_how_fast_a_server_computes() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    for name in ("one", "other"):
+        pool.add(name)
+        answered(pool, clock, name)
+    answered(pool, clock, "one", tokens=0, seconds=10.0)
+
+    assert Counter(begin(pool).member.server for _ in range(10)) == {"one": 5, "other": 5}
+
+
+def test_one_that_answers_nobody_is_noticed_although_no_caller_is_patient() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    pool.add("hangs")
+    answered(pool, clock, "hangs")
+
+    def given_up(*, at_once: int) -> bool:
+        calls = [begin(pool) for _ in range(at_once)]
+        clock.now += 2.0
+        mute = [pool.is_mute(call) for call in calls]
+        for call in calls:
+            pool.end(call, Outcome.ABANDONED)
+        clock.now += 100.0  # nobody waits for anything
+        return any(mute)
+
+    assert [given_up(at_once=20) for _ in range(3)] == [False, False, True]
+
+
+def test_one_that_refuses_requests_is_not_mute() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    pool.add("refuses")
+    answered(pool, clock, "refuses")
+    for _ in range(10):
+        call = begin(pool)
+        clock.now += 2.0
+        assert not pool.is_mute(call)
+        pool.end(call, Outcome.ABANDONED)
+        pool.end(begin(pool), Outcome.REFUSED)

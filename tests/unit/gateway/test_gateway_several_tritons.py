@@ -13,9 +13,11 @@ from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
 from conch_gateway.backends.triton import Triton
+from conch_gateway.jobs import EmbeddingJob
 from conch_gateway.models import loader as loaders
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.triton_control import TritonControl
+from conch_gateway.scheduling.admission import Admission
 from pydantic import SecretStr
 from tritonclient.grpc import service_pb2
 
@@ -165,3 +167,27 @@ async def test_one_that_is_gone_has_nothing_to_catch_up_with(
     looked_at = tritons[1].looked_at
     await eventually(lambda: tritons[1].looked_at > looked_at + 10)
     assert "catching up" not in caplog.text
+
+
+async def test_calls_are_as_many_as_the_tritons_take_that_there_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PROBE_EVERY_S", 0.05)
+    models = {"large": FakeModel(instances=1), "wide": FakeModel(instances=4)}
+    with ExitStack() as stack:
+        tritons = [stack.enter_context(FakeServer(dict(models))) for _ in range(3)]
+        client = AsyncClient([triton.url for triton in tritons])
+        backend = Triton(GatewaySettings(), client)
+
+        async def slots_after(model: str) -> int:
+            admission = Admission(backend.shared_backlog, max_requests=1, max_texts=1, max_tokens=100)
+            with admission.reserve("a", "somebody", ["x"]) as held:
+                await backend.embed(await backend.model(model), EmbeddingJob(["x"]), held)
+                return held.slots.calls
+
+        assert await slots_after("large") == 3 * 2
+        assert await slots_after("wide") == 3 * 8
+        assert await slots_after("large") == 3 * 8
+        tritons[0].stop()
+        tritons[1].stop()
+        await eventually(lambda: [replica.state for replica in client.replicas][:2] == ["out", "out"])
+        assert await slots_after("large") == 8  # although nobody asks for the other model any more
+        await client.close()

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conch_client.routing import load
 
 from tests.unit.gateway.other_server import OtherServer
 from tests.waiting import eventually
@@ -104,3 +105,48 @@ async def test_where_all_fail_the_request_does(http: httpx.AsyncClient, others: 
         other.script = ["reset"]
     assert await ask(http) == 502
     assert [len(other.requests) for other in others] == [1, 1]
+
+
+async def test_one_that_takes_no_more_is_left_alone_for_as_long_as_it_says(
+    http: httpx.AsyncClient, others: list[OtherServer]
+) -> None:
+    others[0].script = [(429, {}, {"retry-after": "100"})] * 100
+    for number in range(20):
+        assert await ask(http, str(number)) == 200
+    assert len(others[0].requests) == 1
+    assert (await states(http))[others[0].url] == "not-ready"
+
+
+async def test_one_that_hangs_is_taken_out_although_callers_soon_give_up(
+    http: httpx.AsyncClient, others: list[OtherServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_FIRST_STALL_S", "_STALL_S"):
+        monkeypatch.setattr(load, name, 0.3)
+    monkeypatch.setattr(load, "_FIRST_TOKEN_S", 0.0)
+    others[0].permits = asyncio.Semaphore(0)
+    given_up = 0
+
+    async def is_out() -> bool:
+        nonlocal given_up
+        body = {"model": "far", "input": "one"}
+        answer = await http.post("/v1/embeddings", json=body, headers={"x-stainless-timeout": "0.1"})
+        given_up += answer.status_code == 504
+        return (await states(http))[others[0].url] in {"out", "trial"}
+
+    await eventually(is_out)
+    assert given_up >= 2  # none of them waited as long as a call may take
+
+
+async def test_while_one_is_out_the_other_gets_no_more_calls_than_it_takes(
+    http: httpx.AsyncClient, others: list[OtherServer]
+) -> None:
+    others[0].script = ["reset"] * 100
+    await ask(http)
+    assert await ask(http) == 200
+    others[1].permits = asyncio.Semaphore(0)
+    asked = [asyncio.create_task(ask(http, str(number))) for number in range(10)]
+    await eventually(lambda: others[1].at_once == 2)
+    for _ in asked:
+        others[1].permits.release()
+    await asyncio.gather(*asked)
+    assert others[1].most_at_once == 2
