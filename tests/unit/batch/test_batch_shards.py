@@ -189,7 +189,7 @@ def test_what_has_changed_since_the_output_was_begun_is_refused_by_name(change: 
 
 def test_a_folder_of_somebody_elses_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "part-00000.parquet").touch()
-    with pytest.raises(OutputError, match="no run has planned"):
+    with pytest.raises(OutputError, match="and no manifest"):
         Store(str(tmp_path)).read_manifest()
 
 
