@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from benchmarks.autoscaler import KEPT_S, WANTED_BUSY, WANTED_WAIT_S, Controller
 from deploy.prometheus import series
+from tests.contract import keda_schema
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -61,6 +64,33 @@ def queries() -> dict[str, str]:
 def test_kubernetes_takes_the_autoscaler(version: str) -> None:
     for each in rendered("autoscaling-hpa"):
         kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_keda_takes_its_object() -> None:
+    keda_schema.validate(one("autoscaling-keda", "ScaledObject", "triton"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("apiVersion",), "keda.sh/v1"),
+        (("spec", "pollingSeconds"), 5),
+        (("spec", "minReplicaCount"), "0"),
+        (("spec", "scaleTargetRef"), {"kind": "Deployment"}),
+        (("spec", "triggers", 0, "metricTypes"), "Value"),
+        (("spec", "triggers", 0, "metadata", "threshold"), 1),
+        (("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleDown", "policies", 0, "period"), 60),
+    ],
+    ids=lambda value: str(value[-1]) if isinstance(value, tuple) else "",
+)
+def test_what_keda_does_not_know_is_noticed(path: tuple[str | int, ...], value: Any) -> None:
+    changed: Any = copy.deepcopy(one("autoscaling-keda", "ScaledObject", "triton"))
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        keda_schema.validate(changed)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
