@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from benchmarks.models import Models
 
 CLIENTS, BULK_CLIENTS, BULK_TEXTS = 32, 4, 64
+TEXTS_PER_CALL = 128
+"""Of sentence-transformers."""
 Command = list[str]
 
 
@@ -84,7 +86,8 @@ def _onnxruntime(batch: int) -> Callable[[Setting], Command]:
 
 
 def _sentence_transformers(setting: Setting) -> Command:
-    return [*_peer("sentence-transformers"), str(setting.models.onnx / "sentence-transformers"), "model.onnx", "1"]
+    folder = setting.models.onnx / "sentence-transformers"
+    return [*_peer("sentence-transformers"), str(folder), "model.onnx", "1", str(TEXTS_PER_CALL)]
 
 
 def _openvino(setting: Setting) -> list[Command]:

@@ -1,4 +1,7 @@
-"""What pages say of corpora, generated from the results: the seed's job, throughput, kills and the cluster."""
+"""What pages say of corpora, generated from the results: the seed's job, throughput, kills and the cluster.
+
+Each result may be there in parts, measured on any number of cores.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    Found = Mapping[str, Any]
+    """A result, or a part of one."""
 
 RESULTS = Path(__file__).parents[1] / "results"
 SLOWEST = "transformers, batches of 16"
@@ -37,74 +43,94 @@ def seed_job(*, whole: bool = False) -> str:
     samples = ", ".join(str(way["sample"]) for way in ways.values())
     about = (
         "nomic-embed-text-v1.5's true shape with random weights; transformers pads to the longest of a batch. Measured "
-        f"on samples of {samples} chunks, in this order; hours are for all. {_where(result)}"
+        f"on samples of {samples} chunks, in this order; hours are for all. {_where([result])}"
     )
     return "\n".join([*lines, "", about])
 
 
-def throughput() -> str:
-    """`conch embed` beside other ways, as a table, and what was killed."""
-    result = _read("corpus")
-    if result is None:
-        return "Not measured yet: `python -m benchmarks.corpora.throughput` does."
-    lines = [f"| {result['texts']:,} docstrings, all-MiniLM-L6-v2 | tokens per second |", "| --- | ---: |"]
-    for name, label in LABELS.items():
-        found = result["systems"].get(name)
-        if found is not None:
-            lines.append(f"| {label} | {_rate(found)} |")
-    return "\n".join([*lines, "", *_notes(result)])
-
-
 def measured() -> str:
     """All that was measured, for the page about corpora."""
-    return "\n\n".join([throughput(), *_killed(), *_cluster(), seed_job(whole=True)])
+    blocks = [throughput(_read("corpus")), *killed(_read("corpus-kills")), *cluster(_read("corpus-cluster"))]
+    return "\n\n".join([*blocks, seed_job(whole=True)])
 
 
-def _notes(result: dict[str, Any]) -> Iterator[str]:
-    embed = result["systems"]["embed"]
-    memory = " ".join(f"{size:.0f}" for size in embed["actor_memory_mb_by_quarter"])
-    yield (
-        f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate; with "
-        f"planning and Ray's start and end {embed['command_seconds']:.0f} s. Memory of the larger process in the "
-        f"quarters of the run: {memory} MB. Others compute the first 4,096 texts for some seconds. {_where(result)}"
-    )
+def throughput(result: Found | None) -> str:
+    """`conch embed` beside other ways, as a table."""
+    if result is None:
+        return "Not measured yet: `python -m benchmarks.corpora.throughput` does."
+    parts = dict(result["parts"])
+    if "graphs" in parts.get("embed", {}):
+        parts["graphs"] = parts["embed"]["graphs"]
+    lines = [f"| {result['texts']:,} docstrings, all-MiniLM-L6-v2 | tokens per second |", "| --- | ---: |"]
+    lines += [f"| {label} | {_rate(parts[name])} |" for name, label in LABELS.items() if name in parts]
+    about = [*_embedding(parts.get("embed", {})), "The gateway and other libraries compute the first 4,096 texts."]
+    return "\n".join([*lines, "", " ".join([*about, _where(_measured(result))])])
 
 
-def _killed() -> Iterator[str]:
-    result = _read("corpus-kills")
+def killed(result: Found | None) -> Iterator[str]:
+    """What became of runs that were killed."""
     if result is not None:
-        differing = sum(len(each["differing_files"]) for each in result["outputs"])
+        outputs = [output for part in result["parts"].values() for output in part["outputs"]]
+        differing = sum(len(output["differing_files"]) for output in outputs)
+        kills = sum(part["kills"] for part in result["parts"].values())
         yield (
-            f"Killed at {result['kills']} random moments and run again ({len(result['outputs'])} outputs of "
-            f"{result['texts']:,} texts): {differing} files differ from those of a run that nobody disturbed "
-            f"(`{result['command']}`, {result['date'][:10]})."
+            f"Killed at {kills} random moments and run again ({len(outputs)} outputs of {result['texts']:,} texts): "
+            f"{differing} files differ from those of a run that nobody disturbed. {_where(_measured(result))}"
         )
 
 
-def _cluster() -> Iterator[str]:
-    result = _read("corpus-cluster")
+def cluster(result: Found | None) -> Iterator[str]:
+    """How fast nodes are together, and what became of a run one of whose nodes was killed."""
     if result is not None:
-        rates = ", ".join(f"{name} {run['tokens_per_s']:,.0f} tokens/s" for name, run in result["runs"].items())
-        killed = result["killed"]
+        runs = [part for name, part in result["parts"].items() if name != "killed"]
+        runs.sort(key=lambda run: int(run["nodes"]))
+        rates = ", ".join(f"{run['nodes']} with {run['tokens_per_s']:,.0f} tokens/s" for run in runs)
+        differing = sum(len(part["differing_files"]) for part in result["parts"].values())
+        yield " ".join([
+            f"Nodes of a Ray cluster, of one core each on this machine: {rates}.",
+            *_death(result["parts"].get("killed")),
+            f"{differing} files differ. {_where(_measured(result))}",
+        ])  # fmt: skip
+
+
+def _embedding(embed: Found) -> Iterator[str]:
+    if "tokens" in embed:
+        memory = " ".join(f"{size:.0f}" for size in embed["actor_memory_mb_by_quarter"])
         yield (
-            f"On a Ray cluster of nodes of one core each on this machine: {rates}. With one of two nodes killed in "
-            f"the middle {killed['rows_lost']} rows are lost and {killed['rows_doubled']} doubled; "
-            f"{len(result['outputs_that_differ'])} outputs differ (`{result['command']}`, {result['date'][:10]})."
+            f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate; "
+            f"with planning and Ray's start and end {embed['command_seconds']:.0f} s. Memory of the largest process in "
+            f"the quarters of the run: {memory} MB."
         )
 
 
-def _rate(found: dict[str, Any]) -> str:
+def _death(killed: Found | None) -> Iterator[str]:
+    if killed is not None:
+        yield (
+            f"With one of {killed['nodes']} killed after a third of the rows {killed['rows_lost']} rows are lost and "
+            f"{killed['rows_doubled']} doubled."
+        )
+
+
+def _rate(found: Found) -> str:
     if "not_measured" in found:
         return "not measured"
     return f"{round(found['tokens_per_s'], -2):,.0f}".replace(",", " ")
 
 
-def _where(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    return f"{machine['cores']} cores ({machine['cpu']}), `{result['command']}`, {result['date'][:10]}."
+def _measured(result: Found) -> list[Found]:
+    return [part["measured"] for part in result["parts"].values()]
 
 
-def _read(name: str) -> dict[str, Any] | None:
+def _where(measured: Iterable[Found]) -> str:
+    """Machines, commands and dates, each once."""
+    places = (
+        f"{each['machine']['cores']} cores ({each['machine']['cpu']}), `{each['command']}`, {each['date'][:10]}"
+        for each in measured
+    )
+    return f"{'; '.join(dict.fromkeys(places))}."
+
+
+def _read(name: str) -> Found | None:
     path = RESULTS / f"{name}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text("utf-8")) if path.exists() else None
+    found: Found | None = json.loads(path.read_text("utf-8")) if path.exists() else None
     return found

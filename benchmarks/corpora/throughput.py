@@ -1,15 +1,16 @@
 """`conch embed` over docstrings, beside the graphs alone, a gateway and other libraries; `results/corpus.json`.
 
-    python -m benchmarks.corpora.throughput [--texts 50000] [--seconds 30] [--only embed graphs gateway …]
+    python -m benchmarks.corpora.throughput [--texts 50000] [--seconds 30] [--only embed gateway …]
 
-- graphs: a process for each core, tokenised and sorted before the clock runs: half of the texts before `embed`, the
-  other half after it, so that a machine whose speed changes counts for both.
-- embed: all texts, from Parquet to Parquet.
+- embed: all texts, from Parquet to Parquet. Beside it the graphs alone, a process for each core, tokenised and sorted
+  before the clock runs: a quarter of the texts before `embed` and another one after it, so that a machine whose speed
+  changes counts for both.
 - gateway: `conch serve`, 4 clients that send lists of 64 texts.
 - sentence-transformers: `encode` on torch in fp32, all cores, and on its ONNX backend in int8, a process for each core.
 - infinity: `AsyncEmbeddingEngine.embed`, int8 ONNX, all cores.
 
-Peers compute the first texts of the same corpus for so many seconds.
+The gateway and the peers compute the first texts of the same corpus for so many seconds, cut at the model's limit: not
+all of them would cut at the same one. What is measured is kept at once, so that a part can be measured by itself.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from conch_batch import Embedding, Job, Workers
+from conch_batch import BatchError, Embedding, Job, Workers
 from conch_export import usable_cores
 
 from benchmarks import deployments, models, venvs
 from benchmarks.corpora.docstrings import corpus
+from benchmarks.corpora.parts import Parts
 from benchmarks.corpora.watching import timed
-from benchmarks.disturbance import Disturbance
-from benchmarks.machine import ROOT, measured_by
+from benchmarks.machine import ROOT
 from benchmarks.models import NAME, Models
 from benchmarks.servers import HOST, free_ports
 from benchmarks.true_sizes.measuring import FAILURES, measured
@@ -44,6 +45,8 @@ RESULT = ROOT / "benchmarks" / "results" / "corpus.json"
 PEER_TEXTS, TEXTS_PER_CALL = 4096, 1024
 CLIENTS, TEXTS_PER_REQUEST = 4, 64
 MAX_LENGTH = 256
+GRAPHS_SHARE = 4
+"""The graphs alone compute one in so many texts at a time."""
 
 
 def main() -> None:
@@ -54,41 +57,40 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=SYSTEMS, default=list(SYSTEMS))
     options = parser.parse_args()
     made = models.prepare(ROOT / ".run" / "benchmarks")
-    path = options.folder / f"docstrings-{options.texts}.parquet"
+    folder = options.folder.resolve()
+    path = folder / f"docstrings-{options.texts}.parquet"
     if not path.exists():
         corpus(path, options.texts)
-    found: dict[str, Any] = {}
-    disturbance = Disturbance()
-    for name, measure in SYSTEMS.items():
-        if name in options.only:
-            try:
-                found |= measure(made, path, options.folder, options.seconds)
-            except FAILURES as error:
-                found[name] = {"not_measured": str(error)[:300]}
-            print(json.dumps(found, indent=1), flush=True)
-    _write(found, options.texts, disturbance)
+    parts = Parts(RESULT, "benchmarks.corpora.throughput", options.texts)
+    for name in options.only:
+        try:
+            found = SYSTEMS[name](made, path, folder, options.seconds)
+        except (*FAILURES, BatchError) as error:
+            found = {"not_measured": str(error)[:300]}
+        parts.add(name, found)
 
 
-def _write(found: dict[str, Any], texts: int, disturbance: Disturbance) -> None:
-    """Put what was measured beside what an earlier part of the same measurement has found."""
-    about = {
-        **measured_by(" ".join(["python -m benchmarks.corpora.throughput", *sys.argv[1:]])),
-        "others_cores": disturbance.cores(),
-        "texts": texts,
-    }
-    before = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
-    kept = before.get("systems", {}) if before.get("texts") == texts else {}
-    RESULT.write_text(json.dumps({**about, "systems": {**kept, **found}}, indent=1) + "\n", "utf-8")
+def embed(made: Models, path: Path, folder: Path, seconds: float) -> dict[str, Any]:  # noqa: ARG001
+    output = folder / "vectors"
+    shutil.rmtree(output, ignore_errors=True)
+    job = Job(inputs=(str(path),), output=str(output), task=Embedding(), model=NAME, repository=made.int8.absolute())
+    before = _graphs(made, path, 0)
+    found = timed(job, Workers(cores=usable_cores()))
+    after = _graphs(made, path, GRAPHS_SHARE // 2)
+    tokens, total = (before[key] + after[key] for key in ("tokens", "seconds"))
+    found["of_graphs"] = round(found["tokens_per_s"] / (tokens / total), 4)
+    return {**found, "graphs": {"tokens_per_s": round(tokens / total, 1), "before": before, "after": after}}
 
 
-def _graphs(made: Models, path: Path, half: int) -> dict[str, Any]:
-    """Tokens a second of all cores over half of the texts."""
+def _graphs(made: Models, path: Path, first: int) -> dict[str, Any]:
+    """Tokens a second of all cores over every so manieth text from the first on."""
     cores = usable_cores()
     command = [sys.executable, "-m", "benchmarks.corpora.graphs_worker", str(made.int8), NAME, str(path)]
-    parts = [[*command, str(half + 2 * core), str(2 * cores)] for core in range(cores)]
+    shares = [[*command, str(first + GRAPHS_SHARE * core), str(GRAPHS_SHARE * cores)] for core in range(cores)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(subprocess.Popen(part, **pipes)) for part in parts]
+        workers = [stack.enter_context(subprocess.Popen(share, **pipes)) for share in shares]
+        stack.callback(lambda: [worker.kill() for worker in workers])
         for worker in workers:
             _line(worker)
         for worker in workers:
@@ -100,7 +102,7 @@ def _graphs(made: Models, path: Path, half: int) -> dict[str, Any]:
 
 def _line(worker: subprocess.Popen[str]) -> str:
     if worker.stdout is None or not (line := worker.stdout.readline()):
-        raise OSError("a worker has ended")
+        raise OSError("a process that runs the graphs has ended")
     return line
 
 
@@ -110,28 +112,16 @@ def _tell(worker: subprocess.Popen[str]) -> None:
         worker.stdin.flush()
 
 
-def embed_and_graphs(made: Models, path: Path, folder: Path, seconds: float) -> dict[str, Any]:  # noqa: ARG001
-    before = _graphs(made, path, 0)
-    embedded = embed(made, path, folder)
-    after = _graphs(made, path, 1)
-    tokens, total = (before[key] + after[key] for key in ("tokens", "seconds"))
-    graphs = {"tokens": tokens, "seconds": total, "tokens_per_s": round(tokens / total, 1), "halves": [before, after]}
-    embedded["of_graphs"] = round(embedded["tokens_per_s"] / graphs["tokens_per_s"], 4)
-    return {"embed": embedded, "graphs": graphs}
-
-
-def embed(made: Models, path: Path, folder: Path) -> dict[str, Any]:
-    output = folder / "vectors"
-    shutil.rmtree(output, ignore_errors=True)
-    job = Job(inputs=(str(path),), output=str(output), task=Embedding(), model=NAME, repository=made.int8.absolute())
-    return timed(job, Workers(cores=usable_cores()))
-
-
 def _workload(made: Models, path: Path, folder: Path) -> dict[str, Path]:
-    """The first texts of the corpus with the ids that count as their tokens."""
+    """The first texts of the corpus, each cut at the model's limit, with its tokens."""
     tokenizer = made.tokenizer()
     tokenizer.enable_truncation(MAX_LENGTH)
-    texts = pq.read_table(path, columns=["text"])["text"].to_pylist()[:PEER_TEXTS]
+    whole = pq.read_table(path, columns=["text"])["text"].to_pylist()[:PEER_TEXTS]
+    # The last token is a special one: it stands at no place in the text.
+    texts = [
+        text[: encoding.offsets[-2][1]]
+        for text, encoding in zip(whole, tokenizer.encode_batch_fast(whole), strict=True)
+    ]
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
     (folder / "workload.json").write_text(json.dumps({"texts": texts, "ids": ids}), "utf-8")
     return {"corpus": folder / "workload.json"}
@@ -143,18 +133,16 @@ def gateway(made: Models, path: Path, folder: Path, seconds: float) -> dict[str,
     address = f"http://{HOST}:{port}/v1/embeddings"
     try:
         command = [sys.executable, "-m", "benchmarks.worker_http", address, NAME, str(CLIENTS), str(TEXTS_PER_REQUEST)]
-        found = measured([command], folder / "gateway.log", _workload(made, path, folder), seconds)
+        return measured([command], folder / "gateway.log", _workload(made, path, folder), seconds)["corpus"]
     finally:
         server.stop()
-    return {"gateway": found["corpus"]}
 
 
 def peer(
     made: Models, path: Path, folder: Path, seconds: float, *, name: str, commands: Callable[[Models], list[list[str]]]
 ) -> dict[str, Any]:
     models.prepare_peers(made)
-    found = measured(commands(made), folder / f"{name}.log", _workload(made, path, folder), seconds)
-    return {name: found["corpus"]}
+    return measured(commands(made), folder / f"{name}.log", _workload(made, path, folder), seconds)["corpus"]
 
 
 def _torch(made: Models) -> list[list[str]]:
@@ -164,18 +152,19 @@ def _torch(made: Models) -> list[list[str]]:
 
 def _sentence_transformers(made: Models) -> list[list[str]]:
     worker = [str(venvs.python("sentence-transformers")), "-m", "benchmarks.peers.sentence_transformers_worker"]
+    worker += [str(made.onnx / "sentence-transformers"), "model.onnx", "1", str(TEXTS_PER_CALL)]
     cores = usable_cores()
-    folder = str(made.onnx / "sentence-transformers")
-    return [[*worker, folder, "model.onnx", "1", str(core), str(cores)] for core in range(cores)]
+    return [[*worker, str(core), str(cores)] for core in range(cores)]
 
 
 def _infinity(made: Models) -> list[list[str]]:
-    worker = [str(venvs.python("infinity")), "-m", "benchmarks.peers.infinity_worker"]
+    environment = [f"HF_HOME={made.onnx.parent / 'infinity'}", "HF_HUB_OFFLINE=1", "DO_NOT_TRACK=1"]
+    worker = ["env", *environment, str(venvs.python("infinity")), "-m", "benchmarks.peers.infinity_worker"]
     return [[*worker, str(made.onnx / "plain-int8"), str(TEXTS_PER_CALL)]]
 
 
 SYSTEMS: dict[str, Callable[[Models, Path, Path, float], dict[str, Any]]] = {
-    "embed": embed_and_graphs,
+    "embed": embed,
     "gateway": gateway,
     "sentence-transformers-torch": partial(peer, name="sentence-transformers-torch", commands=_torch),
     "sentence-transformers-int8": partial(peer, name="sentence-transformers-int8", commands=_sentence_transformers),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 _ACTOR = "ray::MapWorker"
+_QUARTERS = 4
 
 
 class Clock:
@@ -23,20 +24,21 @@ class Clock:
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
+        self.rows = 0
         self.shards: list[tuple[float, Done]] = []
 
     def reading(self, files: int, of: int) -> None:
         pass
 
-    def starting(self, rows: int, present: int) -> None:
-        pass
+    def starting(self, rows: int, present: int) -> None:  # noqa: ARG002
+        self.rows = rows
 
     def done(self, shard: Done) -> None:
         self.shards.append((time.perf_counter() - self.began, shard))
 
 
 class Memory:
-    """Resident MB of the actors, sampled until the block ends; the largest one's."""
+    """Resident MB of the actors that this process has started, sampled until the block ends; the largest one's."""
 
     def __init__(self) -> None:
         self.samples: list[float] = []
@@ -51,9 +53,15 @@ class Memory:
         self._ended.set()
         self._thread.join()
 
+    def quarters(self) -> list[float]:
+        """The largest of each quarter of the samples, as far as there are any."""
+        size = -(-len(self.samples) // _QUARTERS) or 1
+        return [round(max(self.samples[at : at + size]), 1) for at in range(0, len(self.samples), size)]
+
     def _sample(self) -> None:
+        me = psutil.Process()
         while not self._ended.wait(EVERY_S):
-            if found := [size for size in map(_resident_mb, psutil.process_iter()) if size]:
+            if found := [size for size in map(_resident_mb, me.children(recursive=True)) if size]:
                 self.samples.append(max(found))
 
 
@@ -73,7 +81,6 @@ def timed(job: Job, workers: Workers) -> dict[str, Any]:
     tokens = sum(done.tokens for _, done in clock.shards)
     begun = min(at - done.seconds for at, done in clock.shards)
     ended = max(at for at, _ in clock.shards)
-    quarters = [memory.samples[part * len(memory.samples) // 4 :] for part in range(4)]
     return {
         "texts": sum(done.rows for _, done in clock.shards),
         "tokens": tokens,
@@ -81,5 +88,5 @@ def timed(job: Job, workers: Workers) -> dict[str, Any]:
         "tokens_per_s": round(tokens / (ended - begun), 1),
         "command_seconds": round(seconds, 2),
         "output_mb": round(sum(path.stat().st_size for path in Path(job.output).rglob("*.parquet")) / 1e6, 1),
-        "actor_memory_mb_by_quarter": [round(max(quarter[: len(memory.samples) // 4 or 1]), 1) for quarter in quarters],
+        "actor_memory_mb_by_quarter": memory.quarters(),
     }

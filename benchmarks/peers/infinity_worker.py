@@ -1,11 +1,14 @@
 """infinity in process: `AsyncEmbeddingEngine.embed` over lists of texts, which it sorts and batches itself.
 
+It optimises the model when it starts, and puts the result below HF_HOME.
+
 python -m benchmarks.peers.infinity_worker FOLDER TEXTS_PER_CALL
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +27,13 @@ class Infinity:
     """One engine with its defaults for ONNX on a CPU, started once."""
 
     def __init__(self, folder: str) -> None:
+        os.chdir(folder)  # of a model with an absolute path it would put the optimised one into the model's own folder
         arguments = EngineArgs(
-            model_name_or_path=folder, engine="optimum", device="cpu", vector_disk_cache=False, bettertransformer=False
+            model_name_or_path=".",
+            engine="optimum",
+            device="cpu",
+            pooling_method="mean",
+            bettertransformer=False,
         )
         self._engine = AsyncEmbeddingEngine.from_args(arguments)
         self._loop = asyncio.new_event_loop()

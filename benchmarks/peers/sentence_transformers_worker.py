@@ -1,6 +1,6 @@
 """sentence-transformers with its ONNX backend, from text to vector, batches of 32 sorted by length as it does itself.
 
-python -m benchmarks.peers.sentence_transformers_worker FOLDER MODEL.onnx THREADS INDEX COUNT
+python -m benchmarks.peers.sentence_transformers_worker FOLDER MODEL.onnx THREADS TEXTS_PER_CALL INDEX COUNT
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS_PER_CALL = 128
 MAX_LENGTH = 512
 
 
 class SentenceTransformers:
-    """`encode` over 128 texts a call."""
+    """`encode`."""
 
     def __init__(self, folder: str, model: str, threads: int) -> None:
         options = ort.SessionOptions()
@@ -46,5 +45,5 @@ class SentenceTransformers:
 
 
 if __name__ == "__main__":
-    folder, model, threads, *share = sys.argv[1:]
-    serve(lambda: InProcess(SentenceTransformers(folder, model, int(threads)), TEXTS_PER_CALL, *map(int, share)))
+    folder, model, threads, texts, *share = sys.argv[1:]
+    serve(lambda: InProcess(SentenceTransformers(folder, model, int(threads)), int(texts), *map(int, share)))
