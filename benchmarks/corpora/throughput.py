@@ -90,7 +90,8 @@ def _graphs(made: Models, path: Path, first: int) -> dict[str, Any]:
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(subprocess.Popen(share, **pipes)) for share in shares]
-        stack.callback(lambda: [worker.kill() for worker in workers])
+        for worker in workers:
+            stack.callback(worker.kill)
         for worker in workers:
             _line(worker)
         for worker in workers:
@@ -117,10 +118,9 @@ def _workload(made: Models, path: Path, folder: Path) -> dict[str, Path]:
     tokenizer = made.tokenizer()
     tokenizer.enable_truncation(MAX_LENGTH)
     whole = pq.read_table(path, columns=["text"])["text"].to_pylist()[:PEER_TEXTS]
-    # The last token is a special one: it stands at no place in the text.
+    # The last token is a special one, which stands at no place in the text. `encode_batch_fast` knows no places at all.
     texts = [
-        text[: encoding.offsets[-2][1]]
-        for text, encoding in zip(whole, tokenizer.encode_batch_fast(whole), strict=True)
+        text[: encoding.offsets[-2][1]] for text, encoding in zip(whole, tokenizer.encode_batch(whole), strict=True)
     ]
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
     (folder / "workload.json").write_text(json.dumps({"texts": texts, "ids": ids}), "utf-8")
