@@ -21,7 +21,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .PHONY: help serve quick test test-clients web test-dependencies fuzz soak check audit bench bench-sizes docs clean
-.PHONY: style types layers generated supply-chain fast-tests
+.PHONY: style types layers generated supply-chain fast-tests clients pages
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -48,8 +48,7 @@ test: $(STAMP) ## set up and run every check and every test
 	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
 
 test-clients: $(STAMP) ## other people's clients and conch-web in a browser, in environments of their own, against conch serve
-	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/test_retrieval.py tests/web
+	$(TOGETHER) clients pages
 
 web: $(STAMP) ## build conch-web, the module for the browser, which `conch web` then puts beside models
 	$(BIN)/python web/make.py --package
@@ -91,6 +90,13 @@ supply-chain:
 
 fast-tests:
 	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
+
+clients:
+	$(BIN)/conch export --missing
+	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/test_retrieval.py
+
+pages:
+	$(BIN)/python -m pytest tests/web
 
 audit: $(STAMP) ## fail if a vulnerability is known in what is installed
 	$(BIN)/python deploy/supply_chain.py --strict

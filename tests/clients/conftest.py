@@ -15,8 +15,7 @@ import pytest
 from conch_client import Client
 from conch_export import Options, Precision, plan
 
-from benchmarks import venvs
-from tests import head_checkpoints
+from tests import environments, head_checkpoints
 from tests.exports import export_once
 from tests.serving import Serving, free_ports
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-CLIENT_TIMEOUT_S = 120
+CLIENT_TIMEOUT_S, INSTALL_TIMEOUT_S = 120, 600
 KEY = "a-key-of-the-tests"
 ENVIRONMENTS = {
     "langchain_sdk": "langchain",
@@ -150,14 +149,12 @@ def command_of(client: str) -> list[str | Path]:
         return ["node", node_packages() / f"{client.removeprefix('node/')}.mjs"]
     if runtime == "java":
         return ["java", HERE / "scripts" / "HttpClientSdk.java"]
-    environment = ENVIRONMENTS.get(client, "sdks")
-    requirements = HERE / "requirements" / f"{environment}.txt"
-    return [venvs.made(ROOT / ".venv-clients" / environment, requirements), HERE / "scripts" / f"{client}.py"]
+    return [environments.of_clients(ENVIRONMENTS.get(client, "sdks")), HERE / "scripts" / f"{client}.py"]
 
 
 def node_packages() -> Path:
     """The folder of the scripts for Node, with the packages of their lock file beside them."""
-    scripts, folder = HERE / "scripts" / "node", ROOT / ".venv-clients" / "node"
+    scripts, folder = HERE / "scripts" / "node", environments.OF_CLIENTS / "node"
     lock = scripts / "package-lock.json"
     installed = folder / "node_modules" / ".installed"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
@@ -166,7 +163,7 @@ def node_packages() -> Path:
         for file in (scripts / "package.json", lock):
             shutil.copy(file, folder)
         install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=venvs.INSTALL_TIMEOUT_S)
+        subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)
         shutil.copy(lock, installed)
     for script in scripts.glob("*.mjs"):
         shutil.copy(script, folder)

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from benchmarks import venvs
-from tests.clients.conftest import HERE, KEY, ROOT
+from tests import environments
+from tests.clients.conftest import KEY, ROOT
 from tests.clients.mutations import mutated
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ CHECKED_BYTES = 200_000  # what is larger has the same shape, and takes seconds 
 
 
 def test_generated_requests_get_answers_that_the_document_allows(served: Served, tmp_path: Path) -> None:
-    python = venvs.made(ROOT / ".venv-clients" / "fuzzing", HERE / "requirements" / "fuzzing.txt")
+    python = environments.of_clients("fuzzing")
     command = [str(python.parent / "schemathesis"), "run", str(DOCUMENT), "--url", served.url, "--checks", CHECKS]
     options = ["--header", f"Authorization: Bearer {KEY}", "--max-examples", str(EXAMPLES_PER_OPERATION), "--seed", "1"]
     phases = ["--no-color", "--phases", "examples,coverage,fuzzing", "--continue-on-failure"]

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.declared import PACKAGES, ROOT, extras_of
+from tests.environments import made, run, uv
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENVIRONMENTS = ROOT / ".venv-dependencies"
 # PyTorch is pinned, and the build of several gigabytes that an index may have adds nothing: that of this environment is
@@ -52,7 +54,7 @@ def test_the_command_line_explains_itself_without_any_extra(command: str, resolu
 
 def test_the_gpu_benchmark_runs_with_current_releases_and_without_the_rest_of_ours() -> None:
     current = "numpy>=2\nonnx\nonnxruntime\nsentence-transformers>=6\ntorch\ntransformers>=5\n"
-    interpreter = made("gpu", uv("pip", "compile", "-", *PLAIN, given=current))
+    interpreter = new("gpu", uv("pip", "compile", "-", *PLAIN, given=current))
     told = json.loads(run(interpreter, "benchmarks/gpu.py", "--device=cpu", "--tiny"))
     assert int(told["versions"]["transformers"].split(".")[0]) >= 5
     assert told["shapes"]["tiny"]["least_cosine"]["fp32"] > 0.9999
@@ -62,34 +64,21 @@ def test_the_gpu_benchmark_runs_with_current_releases_and_without_the_rest_of_ou
 def environment(extras: tuple[str, ...], resolution: str) -> Path:
     """The interpreter of a new environment with what is declared for these extras, and our packages beside it."""
     wanted = ["pyproject.toml", *(f"--extra={extra}" for extra in extras), "--resolution", resolution]
-    interpreter = made("-".join((*extras, resolution)), uv("pip", "compile", *wanted, *PLAIN))
+    interpreter = new("-".join((*extras, resolution)), uv("pip", "compile", *wanted, *PLAIN))
     site = next(interpreter.parents[1].glob("lib/python3*/site-packages"))
     (site / "conch.pth").write_text("\n".join(str(path.parent) for path in PACKAGES.values()), encoding="utf-8")
     return interpreter
 
 
-def made(name: str, resolved: str) -> Path:
+def new(name: str, resolved: str) -> Path:
     """The interpreter of a new environment with these versions."""
     folder = ENVIRONMENTS / name
     pinned = [line for line in resolved.splitlines() if not line.startswith(ONLY_CUDA)]
-    uv("venv", "--clear", str(folder))
-    interpreter = folder / "bin" / "python"
     fetched = [line for line in pinned if not line.startswith(f"{AT_HAND}==")]
-    uv("pip", "install", "--no-deps", "--requirement", "-", "--python", str(interpreter), given="\n".join(fetched))
+    interpreter = made(folder, "\n".join(fetched))
     if fetched != pinned:
         link(AT_HAND, next(folder.glob("lib/python3*/site-packages")))
     return interpreter
-
-
-def uv(*arguments: str, given: str | None = None) -> str:
-    python = [] if "--python" in arguments else ["--python", sys.executable]
-    return run(Path(sys.executable).with_name("uv"), "--quiet", *arguments, *python, given=given)
-
-
-def run(program: Path, *arguments: str, given: str | None = None) -> str:
-    done = subprocess.run([program, *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def link(distribution: str, site: Path) -> None:

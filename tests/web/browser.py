@@ -7,16 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import venvs
+from tests import environments
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "scripts" / "chromium.py"
-REQUIREMENTS = ROOT / "tests" / "clients" / "requirements" / "browser.txt"
 
 
 class PageError(Exception):
@@ -34,7 +32,7 @@ class Chromium:
         self.asked: list[str] = []
 
     def __enter__(self) -> Self:
-        python = venvs.made(ROOT / ".venv-clients" / "browser", REQUIREMENTS)
+        python = environments.of_clients("browser")
         self._process = subprocess.Popen([python, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 

@@ -5,10 +5,7 @@ Each runs in a process of its own, because what this is about can end the proces
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +29,12 @@ from conch_export.onnx.layout import CHUNK_ENDS, ROW_LENGTHS, head_lengths, leng
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 
+from tests.integration.export import run_graph
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from multiprocessing.context import ForkServerContext
+    from pathlib import Path
 
     from conch_export.onnx.graph import Graph
     from numpy.typing import NDArray
@@ -86,23 +87,29 @@ every_encoder = pytest.mark.parametrize("kind", ENCODERS)
 every_head = pytest.mark.parametrize("kind", HEADS)
 
 
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Makes processes that have imported onnxruntime when they begin, which takes longer than all that they do."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["numpy", "onnxruntime"])
+    return context
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(processes: ForkServerContext) -> Run:
     """Runs a graph on several feeds in a process of its own."""
 
     def run(graph: Path, feeds: Sequence[Feed]) -> list[Answers]:
-        given = {f"{i}.{name}": values for i, feed in enumerate(feeds) for name, values in feed.items()}
-        np.savez(tmp_path / "feeds.npz", **given)
-        script = Path(__file__).with_name("run_graph.py")
-        command = [sys.executable, "-I", str(script), str(graph), *(str(tmp_path / f) for f in ("feeds.npz", "a.npz"))]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True)
-        if ended.returncode < 0:
-            pytest.fail(f"{graph} ended its process with {signal.Signals(-ended.returncode).name}")
-        assert ended.returncode == 0, ended.stderr
-        answers: list[Answers] = [{} for _ in feeds]
-        for key, value in np.load(tmp_path / "a.npz").items():
-            number, name = key.split(".")
-            answers[int(number)][name] = value
+        here, there = processes.Pipe(duplex=False)
+        process = processes.Process(target=run_graph.answer, args=(str(graph), feeds, there))
+        process.start()
+        there.close()
+        try:
+            answers: list[Answers] = here.recv()
+        except EOFError:
+            process.join()
+            pytest.fail(f"{graph} ended its process with {process.exitcode}, where -N is signal N")
+        process.join()
         return answers
 
     return run
