@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import anyio
 from conch_client import InvalidInputError
 
 from conch_gateway.concurrency import all_of
 from conch_gateway.scheduling.admission import Reservation
-from conch_gateway.scheduling.sizes import CALL_TOKENS_CROWDED, split
+from conch_gateway.scheduling.sizes import CALL_TOKENS_CROWDED, Spread, split
 
 Result = TypeVar("Result")
 
@@ -21,6 +22,7 @@ async def in_calls(
     max_rows: int,
     *,
     alike: bool = False,
+    spread: bool = False,
 ) -> list[tuple[Sequence[int], Result]]:
     """Split rows into calls and return each call's rows, given by their places, and its result.
 
@@ -30,20 +32,25 @@ async def in_calls(
         reservation: of the request.
         max_rows: most rows of a call.
         alike: whether rows of similar size go together.
+        spread: whether more calls are made where instances are idle, so that they all get an equal part.
 
     Raises:
         InvalidInputError: with indices among all rows.
     """
     slots = reservation.slots
     flow = reservation.entry.flow
+    parts = Spread.of(sum(sizes), len(sizes), max_rows, slots.idle) if spread else Spread()
     if flow.in_background and slots.short(flow.work):
         max_rows = min(max_rows, max(1, CALL_TOKENS_CROWDED // max(1, *sizes)))
 
-    async def call(places: Sequence[int]) -> tuple[Sequence[int], Result]:
+    async def call(numbered: tuple[int, Sequence[int]]) -> tuple[Sequence[int], Result]:
+        number, places = numbered
+        if delay_s := parts.delay_s(number):
+            await anyio.sleep(delay_s)
         async with slots.slot(reservation.entry, sum(sizes[place] for place in places)):
             try:
                 return places, await ask(places)
             except InvalidInputError as error:
                 raise error.moved(places) from error
 
-    return await all_of(call, split(sizes, max_rows, alike=alike))
+    return await all_of(call, list(enumerate(split(sizes, max_rows, calls=parts.calls, alike=alike))))

@@ -2,7 +2,7 @@
 
 A request is taken apart into its texts, and each call takes up to `max_rows` of those that are next in the queue,
 whichever request they are of. So under load a text costs a fraction of a call, and a long list does not hold up what
-arrives after it.
+arrives after it. Where instances are idle, a list takes them in equal parts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from conch_client import AsyncClient, InvalidInputError, ModelInfo
 
 from conch_gateway.background import start
 from conch_gateway.jobs import Vectors
-from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
+from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED, Spread
 from conch_gateway.scheduling.slots import Entry, Slots, Ticket, Work
 
 Ids = Sequence[Sequence[int]]
@@ -53,6 +54,9 @@ class _Request:
     ids: Ids
     answer: asyncio.Future[Vectors]
     left: int
+    spread: Spread
+    part: float  # most tokens of a call with its texts
+    calls: int = 0  # that begin with its texts
     vectors: Vectors | None = None
     context: Context = field(default_factory=copy_context)
     tickets: list[Ticket] = field(default_factory=list)
@@ -109,7 +113,10 @@ class Coalescer:
         Raises:
             ConchError: as the client raises it; InvalidInputError is raised for the request at fault only.
         """
-        request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids))
+        tokens = sum(map(len, ids))
+        spread = Spread.of(tokens, len(ids), max_rows, self._slots.idle)
+        part = tokens / spread.calls if spread.calls > 1 else inf
+        request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids), spread, part)
         kind = _Kind(options, max_rows, entry.flow.work)
         if len(ids) == 1 and kind.work is Work.SMALL:
             self._slots.note_single()
@@ -140,16 +147,20 @@ class Coalescer:
             self._slots.release(kind.work, 0)
             return
         # In the context of a request that it serves: the current one is that of whichever call has just freed the slot.
-        call = group[0].request.context.run(start, self._call(group, kind), "conch-call")
+        first = group[0].request
+        call = first.context.run(start, self._call(group, kind, first.spread.delay_s(first.calls)), "conch-call")
+        first.calls += 1
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         # A callback, not a `finally` in `_call`: a task that is cancelled before its first step never enters its body.
         call.add_done_callback(lambda done: self._slots.release(kind.work, _result(done)))
 
-    async def _call(self, group: list[_Row], kind: _Kind) -> int:
+    async def _call(self, group: list[_Row], kind: _Kind, delay_s: float) -> int:
         """Compute the texts of several requests and return how many tokens they had."""
         options = kind.options
         try:
+            if delay_s:
+                await asyncio.sleep(delay_s)
             vectors = await self._client.embed(
                 [row.ids for row in group],
                 model=options.model,
@@ -193,15 +204,18 @@ def _result(done: asyncio.Task[int]) -> int:
 def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:
     """Take texts that fit a call from the head of the queue; the first always does. Those that left are dropped."""
     group: list[_Row] = []
-    tokens = longest = 0
+    tokens, longest, part = 0, 0, inf
     while queue and len(group) < max_rows:
         row = queue[0][-1]
         if row.request.answer.done() or not row.ticket.waits:
             heappop(queue)
             continue
+        if group and tokens + len(row.ids) / 2 > part:  # a text goes where more than half of it fits
+            break
         tokens, longest = tokens + len(row.ids), max(longest, len(row.ids))
         if group and (tokens > max_tokens or (len(group) + 1) * longest > _CALL_CELLS):
             break
+        part = min(part, row.request.part)
         heappop(queue)
         row.ticket.waits = False
         group.append(row)

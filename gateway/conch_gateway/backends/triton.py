@@ -6,7 +6,7 @@ versions, and one may be replaced in between.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from time import perf_counter
@@ -33,12 +33,11 @@ from conch_gateway.jobs import (
     is_text,
 )
 from conch_gateway.scheduling.admission import Backlog, Reservation
-from conch_gateway.scheduling.sizes import estimated_sizes
+from conch_gateway.scheduling.sizes import ROWS_ON_A_CPU, estimated_sizes
 from conch_gateway.scheduling.slots import Slots
 from conch_gateway.settings import GatewaySettings
 
 _CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
-_ROWS = 8  # that an instance on a CPU merges; those on a GPU take more, and so more calls keep them busy
 _MOST_NUMBERS = 2**22  # of an answer with token vectors: 16 MiB of float32, and five times as much in JSON
 _PROBE = "ready"
 
@@ -55,7 +54,7 @@ class Triton:
         self._truncate = settings.truncate
         self._timeout_s = settings.timeout_s
         self._stated_calls = settings.triton_calls
-        self._calls_each: dict[str, int] = {}
+        self._used: dict[str, ModelInfo] = {}
         self._slots = Slots(settings.triton_calls or _CALLS_EACH)
         self._long = LongDocuments(client, settings.timeout_s, settings.max_inputs)
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
@@ -153,7 +152,7 @@ class Triton:
         sizes = estimated_sizes(parts.texts, info.max_length, beside=len(job.query))
         max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
         reservation.join(self._backlog_for(info), sizes, max_rows)
-        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True)
+        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True, spread=True)
         ranked = sorted(
             (-raw, parts.documents[places[one.index]], one.score)
             for places, ranking in rankings
@@ -183,7 +182,7 @@ class Triton:
 
         sizes = estimated_sizes(job.rows, info.max_length)
         reservation.join(self._backlog_for(info), sizes, info.max_rows)
-        calls = await in_calls(ask, sizes, reservation, info.max_rows, alike=True)
+        calls = await in_calls(ask, sizes, reservation, info.max_rows, alike=True, spread=True)
         predictions: list[list[Prediction]] = [[]] * len(sizes)
         for places, found in calls:
             for place, scores in zip(places, found.scores.tolist(), strict=True):
@@ -231,18 +230,12 @@ class Triton:
     def _backlog_for(self, info: ModelInfo) -> Backlog:
         """Return the backlog of all models, with as many slots as keep the instances of every known model busy."""
         tritons = [one.instances for one in self._client.replicas if one.state != "out"]
-        having = sum(info.name in instances for instances in tritons)
-        self._calls_each[info.name] = _CALLS_EACH * max(1, info.max_rows // _ROWS)
+        self._used[info.name] = info
         if self._stated_calls is not None:
-            self._slots.resize(self._stated_calls * max(1, having))
-        elif most := max(self._most_calls(tritons if having else [{info.name: info.instances}])):
+            self._slots.resize(self._stated_calls * max(1, sum(info.name in instances for instances in tritons)))
+        elif most := max(_calls(each, tritons) for each in self._used.values()):
             self._slots.resize(most)
         return self.shared_backlog
-
-    def _most_calls(self, tritons: Sequence[Mapping[str, int | None]]) -> Iterator[int]:
-        """Yield how many calls keep all instances of each model busy that the Tritons have now."""
-        for name, each in self._calls_each.items():
-            yield each * sum(instances.get(name) or 0 for instances in tritons)
 
     async def _each(
         self,
@@ -268,7 +261,7 @@ class Triton:
             part: Any = [job.texts[place] for place in places]
             return await ask(part, request_id=reservation.entry.request_id, **self._options(info, job))
 
-        answers = await in_calls(compute, sizes, reservation, info.max_rows)
+        answers = await in_calls(compute, sizes, reservation, info.max_rows, spread=True)
         given = list(chain.from_iterable(answer for _, answer in answers))
         return Answer(given, sum(sizes), sizes, tokenize_s, truncated=len(ids.truncated))
 
@@ -290,3 +283,14 @@ class Triton:
             "truncate": job.truncate or self._truncate,
             "timeout_s": self._timeout_s,
         }
+
+
+def _calls(info: ModelInfo, tritons: Sequence[Mapping[str, int | None]]) -> int:
+    """Return how many calls keep all instances of a model busy; 0 if it is not known how many there are.
+
+    Args:
+        info: of the model, which says how many one Triton has where none is in `tritons`.
+        tritons: the number of instances of each model at each Triton.
+    """
+    instances = [each[info.name] for each in tritons if info.name in each] or [info.instances]
+    return _CALLS_EACH * max(1, info.max_rows // ROWS_ON_A_CPU) * sum(count or 0 for count in instances)

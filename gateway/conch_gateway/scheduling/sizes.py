@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
 
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
 LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
@@ -11,6 +13,8 @@ LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
 # have to share an instance with long lists, although that costs some of the lists' throughput.
 CALL_TOKENS = 512
 CALL_TOKENS_CROWDED = 128
+ROWS_ON_A_CPU = 8  # that an instance merges; those on a GPU take more, and so more calls keep them busy
+_BETWEEN_CALLS_S = 0.001
 
 
 def estimated_sizes(
@@ -33,17 +37,56 @@ def is_large(rows: int, tokens: int, max_rows: int) -> bool:
     return rows > max_rows or tokens > CALL_TOKENS
 
 
-def split(sizes: Sequence[int], max_rows: int, *, alike: bool = False) -> list[Sequence[int]]:
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the calls of one request take the instances that are idle.
+
+    Attributes:
+        calls: number of calls, of about as many tokens each; 1 if it does not matter.
+        idle: number of instances that compute nothing.
+    """
+
+    calls: int = 1
+    idle: int = 0
+
+    @classmethod
+    def of(cls, tokens: int, rows: int, max_rows: int, idle: int) -> Spread:
+        """Spread rows with so many tokens over the idle instances, in equal parts of at most `max_rows`."""
+        if idle <= 1 or max_rows > ROWS_ON_A_CPU:  # a GPU computes a longer call in hardly more time
+            return cls()
+        # A multiple: with three calls at two instances one of these would be idle while the other computes the third.
+        equal = idle * ceil(ceil(rows / max_rows) / idle)
+        return cls(max(1, min(equal, tokens // CALL_TOKENS_CROWDED, rows)), idle)
+
+    def delay_s(self, number: int) -> float:
+        """Return the seconds after which a call is sent, counted from 0.
+
+        Triton merges what arrives together into one batch, which one instance computes.
+        """
+        return _BETWEEN_CALLS_S * min(number, self.idle - 1) if self.calls > 1 else 0.0
+
+
+def split(sizes: Sequence[int], max_rows: int, *, calls: int = 1, alike: bool = False) -> list[Sequence[int]]:
     """Split rows into calls of at most `max_rows`, each given by the places of its rows.
 
     Args:
         sizes: of the rows.
         max_rows: most rows of a call.
+        calls: number of calls, of about as many tokens each; there are more where these had too many rows.
         alike: whether rows of similar size shall be in one call, so that little is padded, or neighbours.
     """
     places: Sequence[int] = range(len(sizes))
-    if len(places) <= max_rows:
+    if len(places) <= max_rows and calls <= 1:
         return [places]
     if alike:
         places = sorted(places, key=sizes.__getitem__)
-    return [places[begin : begin + max_rows] for begin in range(0, len(places), max_rows)]
+    found, begin, left = list[Sequence[int]](), 0, sum(sizes)
+    while begin < len(places):
+        part, taken, end = left / max(1, calls - len(found)), sizes[places[begin]], begin + 1
+        # A row goes where more than half of it fits.
+        while end < len(places) and end - begin < max_rows and taken + sizes[places[end]] / 2 <= part:
+            taken += sizes[places[end]]
+            end += 1
+        found.append(places[begin:end])
+        begin, left = end, left - taken
+    return found

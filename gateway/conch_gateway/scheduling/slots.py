@@ -7,9 +7,10 @@ goes first, and the virtual time is the tag that went last. So flows advance ali
 requests of one flow are done in their order, and a small request overtakes the large ones of its own caller too.
 
 Calls cannot be interrupted, so order alone does not help a request that arrives while large ones keep every instance
-of the encoder busy. While single short texts keep arriving, large requests leave one instance free: they get one slot
-less than there are instances, of which there are half as many as slots. With one instance only, whoever makes the calls
-of large requests should keep them short (`short`).
+of the encoder busy. Once a single short text has come while large requests were there, they leave one instance free for
+a while: they get one slot less than there are instances, of which there are half as many as slots. With one instance
+only, whoever makes the calls of large requests should keep them short (`short`). Who alternates between the two, as a
+search does that embeds its query and then reranks, gets all instances for both.
 
 Background work, for which nobody waits, has a queue and a virtual time of its own. None of its calls starts while any
 other waits. While callers are there at all, its calls are short and leave an instance free.
@@ -32,7 +33,7 @@ from typing import NamedTuple
 Clock = Callable[[], float]
 """Returns seconds from any fixed point in time."""
 
-_SINGLES_ARRIVE_S = 1.0  # single texts count as arriving for so long after the last one
+_MET_S = 10.0  # large requests leave an instance free for so long after a single text came while they were there
 _CALLERS_STAY_S = 5.0  # callers count as being there for so long after their last call
 _MEMORY_S = 10.0  # of the throughput
 
@@ -114,7 +115,7 @@ class Slots:
         self._flows: dict[Flow, _FlowState] = {}
         self._under_way = dict.fromkeys(Work, 0)
         self._queues: dict[Work, list[tuple[float, int, Ticket]]] = {work: [] for work in Work}
-        self._single_at = self._caller_at = -inf
+        self._met_at = self._caller_at = -inf
         self._throughput = _Throughput(clock())
         self._full = False
 
@@ -140,7 +141,8 @@ class Slots:
 
     def note_single(self) -> None:
         """Take note of a request that is a single short text, for which somebody waits."""
-        self._single_at = self.clock()
+        if self._under_way[Work.LARGE] or _drop_gone(self._queues[Work.LARGE]):
+            self._met_at = self.clock()
 
     def queue(self, entry: Entry, tokens: int, start: Callable[[], None]) -> Ticket:
         """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
@@ -193,6 +195,11 @@ class Slots:
         """How many calls have a slot."""
         return sum(self._under_way.values())
 
+    @property
+    def idle(self) -> int:
+        """How many instances of the backend compute nothing, as far as calls from here go."""
+        return 0 if self._callers_wait() else max(0, self._instances - self.under_way)
+
     def waiting_tokens(self) -> Counter[Entry]:
         """Return how many tokens each request has in calls that wait for a slot, background work apart."""
         waiting: Counter[Entry] = Counter()
@@ -204,11 +211,11 @@ class Slots:
     def short(self, work: Work) -> bool:
         """Return whether calls should be short, since those for whom somebody waits come in between.
 
-        So should large ones be if single texts keep arriving and, for want of instances, none can be left free.
+        So should large ones be if single texts meet them and, for want of instances, none can be left free.
         """
         if work is Work.BACKGROUND:
             return self._callers_are_there
-        return work is Work.LARGE and self._instances == 1 and self._singles_arrive
+        return work is Work.LARGE and self._instances == 1 and self._singles_meet
 
     @asynccontextmanager
     async def slot(self, entry: Entry, tokens: int) -> AsyncIterator[None]:
@@ -242,7 +249,7 @@ class Slots:
         most = max(1, self._instances - 1)
         if work is Work.BACKGROUND:
             return not self._callers_are_there or self.under_way < most
-        return work is Work.SMALL or not self._singles_arrive or self._under_way[work] < most
+        return work is Work.SMALL or not self._singles_meet or self._under_way[work] < most
 
     def _callers_wait(self) -> bool:
         return any(_drop_gone(self._queues[work]) for work in _OF_CALLERS)
@@ -252,8 +259,8 @@ class Slots:
         return self.clock() - self._caller_at <= _CALLERS_STAY_S
 
     @property
-    def _singles_arrive(self) -> bool:
-        return self.clock() - self._single_at <= _SINGLES_ARRIVE_S
+    def _singles_meet(self) -> bool:
+        return self.clock() - self._met_at <= _MET_S
 
 
 class _Throughput:

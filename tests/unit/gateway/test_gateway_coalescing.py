@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import numpy as np
 import pytest
 from conch_client import AsyncClient, InvalidInputError, UnavailableError
@@ -79,6 +80,13 @@ async def start(coalescer: Callers, *texts: list[int], options: Options = OPTION
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
+
+
+async def sent(client: Counting, calls: int) -> None:
+    """Wait until so many calls have been sent: those of a list follow each other a moment apart."""
+    with anyio.fail_after(10):
+        while len(client.sent) < calls:  # noqa: ASYNC110 - the list of the stand-in is all there is to look at
+            await asyncio.sleep(0)
 
 
 async def test_a_lone_text_leaves_at_once(coalescer: Callers, client: Counting) -> None:
@@ -183,19 +191,67 @@ async def test_a_text_overtakes_what_is_left_of_a_long_list(coalescer: Callers, 
     assert client.sent.index([[99]]) == 2
 
 
-async def test_while_texts_come_one_by_one_long_lists_leave_an_instance_alone(client: Counting) -> None:
+async def test_once_a_single_text_has_met_long_lists_they_leave_an_instance_alone(client: Counting) -> None:
     coalescer = Callers(client, calls=6)  # three instances
+    lists = [asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10)) for _ in range(2)]
+    await sent(client, 6)
+    (first,) = await start(coalescer, [99])
+    client.may_answer.set()
+    await asyncio.gather(first, *lists)
+    client.may_answer.clear()
+    client.sent.clear()
+    later = asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10))
+    await sent(client, 2)
+    (second,) = await start(coalescer, [98])
+    await sent(client, 3)
+
+    assert [len(call[0]) for call in client.sent] == [CALL_TOKENS, CALL_TOKENS, 1]
+    client.may_answer.set()
+    await asyncio.gather(later, second)
+
+
+async def test_who_sends_single_texts_and_long_lists_in_turn_gets_every_instance(client: Counting) -> None:
+    coalescer = Callers(client, calls=4)  # two instances
     (first,) = await start(coalescer, [99])
     client.may_answer.set()
     await first
     client.may_answer.clear()
     bulk = asyncio.create_task(coalescer.embed([[1] * CALL_TOKENS] * 10))
-    await asyncio.sleep(0)
-    (second,) = await start(coalescer, [98])
 
-    assert [len(call[0]) for call in client.sent] == [1, CALL_TOKENS, CALL_TOKENS, 1]
+    await sent(client, 5)
     client.may_answer.set()
-    await asyncio.gather(bulk, second)
+    await bulk
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "calls", "expected"),
+    [
+        pytest.param(8, 64, 4, [4, 4], id="two instances"),
+        pytest.param(20, 64, 4, [5, 5, 5, 5], id="as many calls at each"),
+        pytest.param(8, 64, 16, [2, 2, 2, 2], id="eight instances, and no call is needlessly short"),
+        pytest.param(4, 16, 4, [4], id="too little to be worth it"),
+        pytest.param(8, 64, 2, [8], id="one instance"),
+    ],
+)
+async def test_the_texts_of_a_list_take_idle_instances_in_equal_parts(
+    client: Counting, rows: int, tokens: int, calls: int, expected: list[int]
+) -> None:
+    coalescer = Callers(client, calls)
+    client.may_answer.set()
+    await coalescer.embed([[1] * tokens] * rows)
+
+    assert [len(call) for call in client.sent] == expected
+
+
+async def test_where_others_compute_a_list_shares_their_instances_and_calls(client: Counting) -> None:
+    coalescer = Callers(client, calls=4)  # two instances
+    busy = await start(coalescer, [1], [2], [3], [4])
+    few = asyncio.create_task(coalescer.embed([[5] * 64] * 7))
+    (one,) = await start(coalescer, [6])
+    client.may_answer.set()
+    await asyncio.gather(*busy, few, one)
+
+    assert [len(call) for call in client.sent] == [1, 1, 1, 1, 8]
 
 
 async def test_a_single_long_text_keeps_nothing_idle_for_short_ones(client: Counting) -> None:
@@ -214,8 +270,10 @@ async def test_where_they_share_an_instance_with_single_texts_the_calls_of_long_
     row = [1] * (CALL_TOKENS_CROWDED // 2)
     await coalescer.embed([row] * 20)
     undisturbed = [len(call) for call in client.sent]
+    bulk = asyncio.create_task(coalescer.embed([row] * 20))
+    await asyncio.sleep(0)
     (single,) = await start(coalescer, [99])
-    await single
+    await asyncio.gather(bulk, single)
     client.sent.clear()
     await coalescer.embed([row] * 4, max_rows=2)
     await coalescer.embed([row] * 20)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway.scheduling.sizes import estimated_sizes
+from conch_gateway.scheduling.sizes import estimated_sizes, split
 
 if TYPE_CHECKING:
     import httpx
@@ -77,3 +77,21 @@ async def test_answers_with_a_vector_for_each_token_have_a_bound(http_with: Serv
 def test_a_query_counts_with_each_of_its_documents() -> None:
     assert estimated_sizes(["d" * 40] * 100, beside=400) == [112] * 100
     assert estimated_sizes(["d" * 40] * 100, 64, beside=400) == [64] * 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls", "expected"),
+    [
+        pytest.param([9] * 5, 1, [[0, 1, 2, 3], [4]], id="as few as may be"),
+        pytest.param([9] * 4, 2, [[0, 1], [2, 3]], id="in equal parts"),
+        pytest.param([30, 10, 10, 10], 2, [[0], [1, 2, 3]], id="of about as many tokens"),
+        pytest.param([1, 1, 1, 1, 1, 95], 2, [[0, 1, 2, 3], [4, 5]], id="never more rows than fit"),
+        pytest.param([9], 4, [[0]], id="one row is one call"),
+    ],
+)
+def test_rows_are_split_into_calls(sizes: list[int], calls: int, expected: list[list[int]]) -> None:
+    assert [list(each) for each in split(sizes, 4, calls=calls)] == expected
+
+
+def test_rows_of_similar_size_go_together_where_that_is_asked_for() -> None:
+    assert [list(each) for each in split([9, 1, 8, 2], 4, calls=2, alike=True)] == [[1, 3, 2], [0]]
