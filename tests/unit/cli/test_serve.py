@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import conch_server
 import pytest
+from conch import serve
 from conch.app import app
 from typer.testing import CliRunner
 
@@ -75,3 +78,16 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
     assert "was interrupted" in ended.output
     assert "pip install 'conch[export]'" in ended.output
     assert "conch[gateway,server]" not in ended.output
+
+
+async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answers(*_: object) -> list[dict[str, Any]]:
+        return []
+
+    monkeypatch.setattr(serve, "_models_that_answer", answers)
+    gateway: Any = SimpleNamespace(url="http://127.0.0.1:8080", headers={})
+    try:
+        await serve._announce(gateway, "127.0.0.1:8001")
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
