@@ -1,7 +1,7 @@
-"""Which of several equal servers gets a call: pure, on an injected clock. For Tritons here, for upstreams in a gateway.
+"""Chooses the server of each call among several replicas: Tritons in the client, upstream servers in the gateway.
 
-Of the servers that have not been seen to fail, a call goes to the one that is predicted to answer it first.
-``benchmarks/replicas.py`` measures how well that does; docs/adr/0030-routing.md says why it is done.
+A call goes to the server that is predicted to answer it first, among those in service. The code does no I/O and takes a
+clock. docs/adr/0030-routing.md has the reasons, and ``benchmarks/replicas.py`` measures the result.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How many calls may be repeated, so that retries of a failing fleet never become its load."""
+"""Limits the number of retries, so that they do not overload servers that fail."""
 
 from __future__ import annotations
 
 _SHARE = 0.2
 _RESERVE = 256.0
-"""Calls that may be under way at one server when it dies; all of them are repeated at once."""
+"""Most calls under way at one server when it dies, all of which are repeated at once."""
 
 
 class RetryBudget:
@@ -18,11 +18,11 @@ class RetryBudget:
         self._left = reserve
 
     def earn(self) -> None:
-        """Takes note of a call that was made for the first time."""
+        """Count a first attempt of a call."""
         self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
-        """Whether a call may be repeated, which it then counts as."""
+        """Return whether a call may be repeated, and count the retry."""
         if self._left < 1:
             return False
         self._left -= 1

@@ -1,4 +1,4 @@
-"""What is under way at one server, and how fast it has been seen to be."""
+"""The calls under way at one server, and its measured speed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 CALL_TOKENS = 32
-"""What a call costs beside its tokens, in tokens: the way there and back, and a batch of one."""
+"""Fixed cost of a call, in tokens: the network, and a batch of one."""
 
-_WEIGHT = 0.2  # of the newest measurement; some ten calls are remembered
-_MEMORY_S = 10.0  # a server that gets no calls is taken for an average one again after a few times as long
+_WEIGHT = 0.2  # of the newest measurement in the moving average, which covers about ten calls
+_MEMORY_S = 10.0  # decay of a measurement towards the usual speed while a server gets no calls
 _STALL_S, _STALL_FACTOR = 5.0, 10.0
-# While nothing is known of the model's speed there: two tokens a second are fewer than a model of billions of weights
-# does on one core.
+# Used before the first measurement. Even a model with billions of weights computes more than two tokens a second on
+# one core.
 _FIRST_STALL_S, _FIRST_TOKEN_S = 60.0, 0.5
 
 
@@ -27,8 +27,8 @@ class Task:
     """One call under way.
 
     Attributes:
-        tokens: Its cost.
-        model: What computes it.
+        tokens: Its cost, in tokens.
+        model: The model that computes it.
         ahead: Tokens' time that the server needs until it is answered.
         started_at: When it began.
     """
@@ -40,7 +40,7 @@ class Task:
 
 
 class Load:
-    """Counts the calls under way, and measures the seconds that a token takes.
+    """Counts the calls under way at a server, and measures its seconds per token.
 
     The model: a server does ``parallel`` calls at once, in the order in which they came. So a call of ``c`` tokens that
     finds ``w`` tokens under way is done when ``max(c, (w + c) / parallel)`` tokens' time has passed, and what it took,
@@ -85,11 +85,11 @@ class Load:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that a token took lately; None if nothing was measured."""
+        """Recent seconds per token; None if nothing was measured."""
         return self._seconds
 
     def begin(self, tokens: float, model: str = "") -> Task:
-        """Takes note of a call of so many tokens to a model."""
+        """Count a call of so many tokens to a model."""
         cost = tokens + CALL_TOKENS
         task = Task(cost, model, max(cost, (self.tokens + cost) / self.parallel), self._clock())
         self._tasks[id(task)] = task
@@ -97,46 +97,45 @@ class Load:
         return task
 
     def end(self, task: Task, *, answered: bool, heard: bool = True) -> None:
-        """Takes note of its end; only an answer says how fast the server is, but anything heard that it is there."""
+        """Record its end. Answers measure the speed; anything ``heard`` shows that the server is alive."""
         del self._tasks[id(task)]
-        self.tokens = self.tokens - task.tokens if self._tasks else 0.0  # no rounding errors remain
+        self.tokens = self.tokens - task.tokens if self._tasks else 0.0  # without calls, no rounding error may remain
         if heard:
             self._mute_s = 0.0
         if not answered:
             return
         self.finished_at = now = self._clock()
-        if task.tokens > CALL_TOKENS:  # what has no tokens is the transfer of a file, and takes the time of its bytes
+        if task.tokens > CALL_TOKENS:  # a call without tokens transfers a file, whose size decides its time
             seen = (now - task.started_at) / task.ahead
             self._seconds = _averaged(self._seconds, seen)
             self._seconds_of[task.model] = _averaged(self._seconds_of.get(task.model), seen)
 
     def predicted_s(self, tokens: float, usual: float) -> float:
-        """Seconds until a call of so many tokens would be answered; never less than with one token less under way.
+        """Return the seconds until a call of so many tokens would be answered; more tokens under way never shorten it.
 
         Args:
-            tokens: Of the call.
-            usual: Seconds of a token at other servers, which count where little or nothing is known of this one.
+            tokens: Tokens of the call.
+            usual: Seconds per token at other servers, used as far as this one has no recent measurement.
         """
         seconds = usual
         if self._seconds is not None:
             age_s = 0.0 if self._tasks else self._clock() - self.finished_at
             seconds += (self._seconds - usual) * exp(-age_s / _MEMORY_S)
-        # Not `max(…)` as above: between two servers that would both begin at once, the emptier one is the better.
+        # Not `max(…)` as above: of two servers that would both start the call at once, that with less work is better.
         return seconds * (tokens + CALL_TOKENS + self.tokens / self.parallel)
 
     def is_stalled(self) -> bool:
-        """Whether its oldest call takes far longer than predicted, and no other was answered meanwhile."""
+        """Return whether its oldest call takes far longer than predicted, with no other answer meanwhile."""
         oldest = next(iter(self._tasks.values()), None)
         if oldest is None:
             return False
         return self._clock() - max(oldest.started_at, self.finished_at) > self.patience_s(oldest)
 
     def is_mute(self, task: Task) -> bool:
-        """Whether the server has said nothing for as long as a call may take, in all the calls that were given up.
+        """Return whether the server was silent for longer than a call may take, added up over calls that were given up.
 
-        For servers that are asked for nothing but calls, whose callers may be less patient than that. Only time in
-        which a call was under way counts, and once, since something was last heard. ``task`` is the call that is given
-        up now, before its end.
+        For servers that get nothing but calls, whose callers may give up sooner than that. Time counts once, while any
+        call is under way, since the server was last heard. ``task`` is the call that is being given up.
         """
         now = self._clock()
         self._mute_s += now - max(task.started_at, self.finished_at, self._mute_until)
@@ -144,10 +143,10 @@ class Load:
         return self._mute_s > self.patience_s(task)
 
     def patience_s(self, task: Task) -> float:
-        """Seconds after which a call is taken for lost: ten times what is predicted, and five.
+        """Return the seconds after which a call counts as lost: ten times the predicted time, plus five.
 
-        By calls of the same model: one with a hundred times the weights is no server that hangs. The first one has a
-        minute and half a second for each token, so that only a long text of a large model takes long to be missed.
+        Measured by calls of the same model, because a much larger model takes longer without hanging. The first call
+        has a minute, and half a second for each token.
         """
         seconds = self._seconds_of.get(task.model)
         if seconds is None:

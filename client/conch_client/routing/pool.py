@@ -1,4 +1,4 @@
-"""Several servers that do the same: which gets the next call, and what becomes of those that fail."""
+"""A pool of equal servers: chooses the server of each call, and takes servers that fail out of service."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Outcome(str, Enum):
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    """For a reason that says nothing of the server: the request was wrong, or the queue full."""
+    """Refused for a reason that is no failure of the server: the request is invalid, or the queue is full."""
     BUSY = "busy"
-    """The server has said that it takes no more for a while."""
+    """The server answered that it takes no calls for a while."""
     FAILED = "failed"
-    """Perhaps by the request's fault."""
+    """Failed; the request may be the cause."""
     LOST = "lost"
     """The server cannot be reached, or is stopping."""
     ABANDONED = "abandoned"
-    """By whoever made it."""
+    """Cancelled by the caller."""
 
 
 _UNHEARD = frozenset({Outcome.LOST, Outcome.ABANDONED})
@@ -49,10 +49,10 @@ class Member(Generic[Server]):
     """One server of a pool.
 
     Attributes:
-        server: What the pool's owner needs to call it.
-        load: What it has to do.
+        server: What the owner of the pool needs to call it.
+        load: Its calls and speed.
         standing: Whether it gets calls.
-        outcomes: Calls that have ended, by how.
+        outcomes: Number of ended calls, by outcome.
     """
 
     __slots__ = ("load", "outcomes", "server", "standing", "used")
@@ -65,7 +65,7 @@ class Member(Generic[Server]):
         self.used = 0
 
     def seen(self, url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
-        """What users see of it now; ``instances`` are those of its models."""
+        """Return its current state for users; ``instances`` are those of its models."""
         return Replica(
             url,
             self.standing.state.value,
@@ -94,23 +94,23 @@ class Pool(Generic[Server]):
         self._numbers = count(1)
         self._lock = Lock()
         self.members: tuple[Member[Server], ...] = ()
-        """All of them; replaced and never changed, so that it can be read without a lock."""
+        """All members; the tuple is replaced, never changed, so that it can be read without a lock."""
 
     def add(self, server: Server, *, joins: bool = False) -> Member[Server]:
-        """Adds a server; one that ``joins`` others which have served for a while starts slowly."""
+        """Add a server. With ``joins``, it is added to servers that are in service, and starts slowly."""
         member = Member(server, self._clock, joins=joins)
         with self._lock:
             self.members = (*self.members, member)
         return member
 
     def remove(self, member: Member[Server]) -> None:
-        """Removes a server; its calls under way, which are all counted by then, may end as they would have."""
+        """Remove a server; its calls under way may end as usual."""
         with self._lock:
             self.members = tuple(other for other in self.members if other is not member)
 
     @property
     def serving(self) -> list[Member[Server]]:
-        """Those in service, or all of them where none is: then even a bad one is better than none."""
+        """The members in service; if there are none, all members."""
         return _serving(self.members)
 
     def begin(
@@ -121,13 +121,13 @@ class Pool(Generic[Server]):
         *,
         model: str = "",
     ) -> Call[Server] | None:
-        """Chooses a server for a call of so many tokens and counts the call; None where none is left.
+        """Choose the server of a call of so many tokens, and count the call; return None if no server is left.
 
         Args:
-            tokens: Of the call.
-            fits: Whether the call is for such a server.
-            tried: Servers that have failed at it.
-            model: What computes it, where servers have several.
+            tokens: Tokens of the call.
+            fits: Whether a server can answer the call.
+            tried: Servers at which the call has failed.
+            model: The model that computes it, if servers have several.
         """
         with self._lock:
             if not tried:
@@ -140,7 +140,7 @@ class Pool(Generic[Server]):
             return Call(member, member.load.begin(tokens, model))
 
     def end(self, call: Call[Server], outcome: Outcome, *, rests_s: float = 0.0) -> None:
-        """Takes note of how a call has ended; of a busy server, for how long it gets no more."""
+        """Record the outcome of a call. A busy server gets no calls for ``rests_s`` seconds."""
         with self._lock:
             standing = call.member.standing
             call.member.outcomes[outcome] += 1
@@ -155,18 +155,18 @@ class Pool(Generic[Server]):
                 standing.rest(rests_s)
 
     def may_repeat(self, fits: Callable[[Server], bool], tried: Collection[Member[Server]]) -> bool:
-        """Whether a call may go to a server that has not failed at it; counted against the budget."""
+        """Return whether a call may be repeated on another server, and count the retry against the budget."""
         with self._lock:
             left = any(member not in tried and fits(member.server) for member in self.members)
             return left and self._budget.spend()
 
     def is_stalled(self, member: Member[Server]) -> bool:
-        """Whether a server's oldest call takes far longer than predicted, and no other was answered meanwhile."""
+        """Return whether a server seems to hang; see `Load.is_stalled`."""
         with self._lock:
             return member.load.is_stalled()
 
     def is_mute(self, call: Call[Server]) -> bool:
-        """Whether a call that is given up makes it likely that the server answers nobody; see `Load.is_mute`."""
+        """Return whether a server seems to answer nobody, at a call that is given up; see `Load.is_mute`."""
         with self._lock:
             return call.member.load.is_mute(call.task)
 
@@ -175,9 +175,9 @@ class Pool(Generic[Server]):
         usual = median(known) if known else 1.0
 
         def rank(member: Member[Server]) -> tuple[bool, bool, float, int]:
-            # One on trial first: it was slow before it was taken out, and would not be chosen by what it did then.
-            # One that starts slowly has a call at any time: left idle, it would help nobody just when it was needed.
-            # Of equals, the one that was used least lately: so an idle pool takes turns.
+            # A server on trial comes first: by its speed before it was taken out, it would not be chosen.
+            # A server that starts slowly gets a call whenever it is idle, because it was added when it was needed.
+            # Of equals, the one that was used least recently, so that an idle pool takes turns.
             load, standing = member.load, member.standing
             predicted_s = load.predicted_s(tokens, usual) / (standing.share if load.calls else 1.0)
             return standing.state is not State.TRIAL, load.calls >= load.most, predicted_s, member.used

@@ -1,4 +1,4 @@
-"""Whether a server gets calls: in service, out, or back on trial."""
+"""Whether a server gets calls: it is in service, out of service, or on trial."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 _FAILURES = 3  # in a row: fewer may be the fault of the requests
-_FIRST_S, _LONGEST_S = 0.5, 30.0  # that it is out
-_FORGIVEN_S = 30.0  # of good service, after which the next time out is a short one again
+_FIRST_S, _LONGEST_S = 0.5, 30.0  # out of service
+_FORGIVEN_S = 30.0  # without failures, after which the time out of service starts short again
 _SLOW_START_S = 10.0
 _LEAST_SHARE = 0.1
 
 
 class State(str, Enum):
-    """How a server stands."""
+    """State of a server."""
 
     SERVING = "serving"
     TRIAL = "trial"
@@ -28,18 +28,18 @@ class State(str, Enum):
 
 
 class Standing:
-    """Takes a server out of service that fails, and lets it back, step by step.
+    """Takes a server out of service when it fails, and puts it back step by step.
 
-    It is out for half a second, twice as long each further time. Then it gets one call, and once that is answered, more
-    and more over ten seconds: what has just been started is slow at first.
+    It is out for half a second, and twice as long each further time. Then it gets one call on trial. When that is
+    answered, its share of the calls grows over ten seconds, because a server that has just started is slow.
 
     Attributes:
-        ready: What the server says of itself; one that is not gets calls only where no other is.
+        ready: Whether the server says that it is ready; if not, it gets calls only if no other server can.
         ejections: How often it was taken out, by reason.
     """
 
     def __init__(self, clock: Clock, *, joins: bool = False) -> None:
-        """``joins`` says that it came later than others, and so starts slowly."""
+        """With ``joins``, it is added to servers that are in service, and starts slowly."""
         self._clock = clock
         self._failures = 0
         self._times_out = 0
@@ -51,7 +51,7 @@ class Standing:
 
     @property
     def state(self) -> State:
-        """How it stands now."""
+        """Its current state."""
         now = self._clock()
         if self._out_until is not None and now < self._out_until:
             return State.OUT
@@ -62,42 +62,42 @@ class Standing:
         return State.SERVING if self.ready else State.NOT_READY
 
     def may_get(self, calls: int) -> bool:
-        """Whether it may get a call, with so many under way."""
+        """Return whether it may get a call while it has so many under way."""
         state = self.state
         return state is State.SERVING or (state is State.TRIAL and not calls)
 
     @property
     def share(self) -> float:
-        """Its part of the calls that a server of its speed would get: 0.1 when it comes back, 1 after ten seconds."""
+        """Its share of the calls of an equally fast server: 0.1 when it comes back, 1 after ten seconds."""
         return min(1.0, max(_LEAST_SHARE, (self._clock() - self._back_at) / _SLOW_START_S))
 
     def succeed(self) -> None:
-        """Takes note of an answer."""
+        """Record an answer."""
         self._failures = 0
         if self._out_until is not None:
-            # An answer that was still under way when it was taken out proves nothing.
+            # An answer to an earlier call does not show that it works again.
             if self._clock() >= self._out_until:
                 self._out_until, self._back_at = None, self._clock()
         elif self._times_out and self._clock() - self._back_at > _FORGIVEN_S:
             self._times_out = 0
 
     def fail(self, reason: str) -> None:
-        """Takes note of a failure that may be the request's; several in a row take it out."""
+        """Record a failure that the request may have caused; several in a row take it out of service."""
         self._failures += 1
         if self._failures >= _FAILURES:
             self.take_out(reason)
 
     def rest(self, seconds: float) -> None:
-        """Takes note that it wants no calls for so long."""
+        """Record that it asked for no calls for so long."""
         self._rests_until = max(self._rests_until, self._clock() + seconds)
 
     def stay_out(self) -> None:
-        """Keeps a server out that is still away; it is no worse for being away longer."""
+        """Keep a server that is still unreachable out of service, without a longer time out."""
         if self._out_until is not None:
             self._out_until = max(self._out_until, self._clock() + _FIRST_S)
 
     def take_out(self, reason: str) -> None:
-        """Takes it out of service; while it is out, nothing."""
+        """Take it out of service, unless it is out already."""
         now = self._clock()
         if self._out_until is not None and now < self._out_until:
             return
