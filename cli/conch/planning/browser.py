@@ -1,4 +1,4 @@
-"""`conch plan --web`: what a page takes that computes a model, item by item, for each length that has a name."""
+"""`conch plan --web`: the memory of a page that computes a model, item by item, for each named length of text."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from conch_export import BrowserPlan, Options
 
 _ROWS = {
-    "page": "of the browser, before it loads anything",
-    "module": "onnxruntime-web and conch-web",
-    "tokenizer": "its words as JavaScript's objects",
-    "files": "as they were fetched, until the browser collects its garbage",
-    "weights": "of the graphs, as onnxruntime keeps them",
-    "activations": "of a text, or of shorter ones that are computed together",
+    "page": "an empty page of the browser",
+    "module": "onnxruntime-web and conch-web without a model",
+    "tokenizer": "its vocabulary as JavaScript objects",
+    "files": "fetched files, until the garbage collector frees them",
+    "weights": "weights of the graphs in onnxruntime",
+    "activations": "of one text, or of short texts in one run",
     "scores": "of attention, in tiles",
-    "outputs": "a vector for each token, between the graphs",
+    "outputs": "token vectors between encoder and head",
 }
 
 
 def plan_page(options: Options, memory: int | None, *, as_json: bool) -> None:
-    """Print the plan; status 1 where no length that was asked for fits the memory.
+    """Print the plan; status 1 if no length fits into the memory.
 
     Args:
         options: the model, as for an export.
-        memory: bytes that the page may take; None for any.
+        memory: bytes that the page may take; None for any number.
         as_json: whether to print JSON.
     """
     from conch_export import browser_plan  # noqa: PLC0415
@@ -51,7 +51,7 @@ def plan_page(options: Options, memory: int | None, *, as_json: bool) -> None:
 
 
 def _lengths(longest: int) -> dict[str, int]:
-    """The named lengths that the model reads, and all of its own where that is another."""
+    """Return the named lengths within the model's limit, and that limit."""
     named = {name: length for name, length in LENGTHS.items() if length <= longest}
     return named if longest in named.values() else {**named, "all": longest}
 
@@ -76,5 +76,5 @@ def _advice(planned: BrowserPlan, memory: int, longest: int) -> str:
     if not longest:
         return f"{stated} are too little for texts of any length: take a smaller model, or --precision int8"
     if longest == planned.length:
-        return f"{stated}: texts of all {longest:,} tokens that the model reads"
+        return f"{stated}: texts of up to {longest:,} tokens, the limit of the model"
     return f"{stated}: texts of up to {longest:,} tokens, with load(url, {{maxLength: {longest}}})"

@@ -1,1 +1,1 @@
-"""Moving from one published embedding model to another: comparing both, and a bridge from the new one to the old."""
+"""Moving from one published embedding model to another: compares both, fits a bridge from the new to the old."""

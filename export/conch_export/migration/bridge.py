@@ -1,7 +1,8 @@
-"""A bridge: a public model of a new model's encoder whose vectors can search the index of an old one, roughly.
+"""Fits and publishes a bridge: a model that maps the vectors of a new model close to those of an old one.
 
-It is learned from texts that both models embed, measured on texts that it has not met, and published beside the new
-model. It has a vector space of its own: nobody takes its vectors for the old model's who has not said so.
+With its vectors, the index of the old model can be searched approximately. The map is learned from texts that both
+models embed, measured on held-out texts, and published as another head of the new model. It has a vector space of its
+own: callers get its vectors in place of the old model's only if they accept an approximation.
 """
 
 from __future__ import annotations
@@ -50,19 +51,20 @@ class Bridge:
     """A published bridge.
 
     Attributes:
-        name: of the public model.
-        new: the model that it is derived from.
-        old: the model whose index it searches.
+        name: name of the public model.
+        new: name of the model that it is derived from.
+        old: name of the model whose index it searches.
         new_prompt: name of the prompt before its texts; empty for none.
-        old_prompt: the same of the old model, as the index was searched with.
-        space_id: of its own vectors.
-        bridges_to: of the old model's.
-        method: that was chosen.
-        validation: recall@10 of every method, by which it was.
-        texts: for fitting, choosing and measuring together.
-        texts_sha256: of these.
-        held_out: what was measured.
-        max_difference: of a number of the graphs' vectors to the map as PyTorch computes it, for vectors of length 1.
+        old_prompt: name of the prompt with which the old index is searched; empty for none.
+        space_id: vector space of its own vectors.
+        bridges_to: vector space of the old model.
+        method: the method that was chosen.
+        validation: recall@10 of every method on the validation texts.
+        texts: number of texts for fitting, validation and measuring together.
+        texts_sha256: SHA-256 of these texts.
+        held_out: recall on the held-out texts.
+        max_difference: largest difference of a component between the graph's vectors and the map as computed by
+            PyTorch, relative to the length of the vectors.
     """
 
     name: str
@@ -98,22 +100,22 @@ def fit(
     """Learn a bridge from a published model to another, and publish it as `NEW-as-OLD`.
 
     Args:
-        new: name of the public model that queries are embedded with from now on.
-        old: name of the one that the index was made with.
+        new: name of the public model that embeds queries from now on.
+        old: name of the public model that made the index.
         repository: Triton's model repository, which has both.
-        texts: like those that will be searched for; equal ones count once.
-        progress: told about every step, and how far it is.
-        new_prompt: name of a prompt of the new model, which the bridge has then; None for its default, "" for none.
-        old_prompt: the same of the old one, as its index is searched with.
-        least_recall: share of the old model's neighbours that held-out texts have to find.
+        texts: texts like the queries; equal ones count once.
+        progress: receives every step and its progress.
+        new_prompt: name of a prompt of the new model, which becomes the bridge's; None for its default, "" for none.
+        old_prompt: name of the prompt with which the old index is searched; None for the default, "" for none.
+        least_recall: least share of the old model's neighbours that held-out texts must find.
 
     Raises:
-        UnsupportedError: no bridge is needed, or none can be made of these models or texts.
+        UnsupportedError: no bridge is needed, or none can be fitted to these models or texts.
         SourceError: a model is not in the repository, or damaged.
-        VerificationError: the graphs do not compute the map, or too little is found through it; nothing is published.
-        ExportError: another export is at work, or a name is taken.
+        VerificationError: the graphs do not compute the map, or recall is too low; nothing is published.
+        ExportError: another export is running, or the name is taken.
     """
-    # Imported late: everything but fitting does without PyTorch, which takes seconds to load.
+    # Imported here, because only fitting needs PyTorch, which takes seconds to load.
     from conch_export.migration.learning import Parts, applied, learned  # noqa: PLC0415
 
     texts = distinct(texts, FEWEST_TEXTS)
@@ -141,7 +143,7 @@ def _refuse_unbridgeable(new: InProcess, old: InProcess) -> None:
         if model.info.base is not None:
             raise UnsupportedError(f"{model.info.name} is derived from {model.info.base}: name an exported model")
     if not new.has_head:
-        raise UnsupportedError(f"{new.info.name} is looked up from a table, with no head that a map could be added to")
+        raise UnsupportedError(f"{new.info.name} is a static model without a head, to which a map could be added")
     if old.info.space_id is None:
         raise UnsupportedError(f"{old.info.name} states no vector space, as older exports do not: export it again")
     if new.info.space_id == old.info.space_id:
@@ -153,7 +155,7 @@ def _refuse_unbridgeable(new: InProcess, old: InProcess) -> None:
 
 
 def _write(folder: Path, repository: Path, info: ModelInfo, layers: Sequence[HeadLayer]) -> Path:
-    """Write the bridge's Triton models into a folder; returns the graph of its head."""
+    """Write the bridge's Triton models into a folder; return the path of its head's graph."""
     configs = bridge_models(repository, info)
     save(configs, folder)
     refuse_taken(repository, folder)
@@ -170,17 +172,17 @@ class _Verified:
 
 
 def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> _Verified:
-    """What the graphs answer to texts.
+    """Return the vectors of the graphs for texts.
 
     Raises:
-        VerificationError: it is not what the map makes of the new model's vectors, or merging texts changes it.
+        VerificationError: they differ from the map of the new model's vectors, or merging texts changes them.
     """
     vectors = bridged.embed(texts).vectors
     length = max(float(np.linalg.norm(expected, axis=1).mean()), 1e-30)
     difference = float(np.abs(vectors - expected).max()) / length
     alone = bridged.alone(texts[:_MERGED_TEXTS])
     merged = float(np.abs(vectors[:_MERGED_TEXTS] - alone).max()) / length
-    # So written that a NaN passes neither.
+    # Written so that NaN fails both conditions.
     if difference <= MAX_DIFFERENCE_FP32 and merged <= MAX_MERGED_DIFFERENCE:
         return _Verified(vectors, difference)
     msg = (
@@ -220,9 +222,9 @@ def _judge(bridge: Bridge, least: float) -> None:
     found = bridge.held_out.bridged
     if not found >= least:
         msg = (
-            f"{bridge.name} is not published: through it texts find {found:.0%} of the old model's ten nearest "
-            f"neighbours, and at least {least:.0%} are asked for (--least-recall); give more texts, like those that "
-            "are searched for, or embed the index anew before you switch"
+            f"{bridge.name} is not published: it finds {found:.0%} of the old model's ten nearest neighbours, and at "
+            f"least {least:.0%} are required (--least-recall); give more texts like your queries, or embed the index "
+            "anew before you switch"
         )
         raise VerificationError(msg)
 

@@ -1,4 +1,4 @@
-"""Two models on the same texts: whether they find the same neighbours, how scores shift, and what each costs."""
+"""Compares two models on the same texts: nearest neighbours, scores, and costs."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 
 FEWEST_TEXTS = 5 * NEIGHBOURS
 _SCORED_TEXTS = 256
-"""Texts whose scores with all others are ranked: enough for three digits, and a matrix that fits into memory."""
+"""Texts whose scores with all others are ranked; precise to three digits, and the matrix fits into memory."""
 _FEWEST_PAIRS = 20
-"""On either side of a threshold, of which nothing is said otherwise."""
+"""Least pairs on either side of a threshold; with fewer, the threshold is left out."""
 _MILLION = 1_000_000
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One model.
+    """One of the two models.
 
     Attributes:
-        name: of the public model.
-        space_id: its vector space; None where it states none.
-        prompt_name: of the prompt that was put before each text; empty for none.
-        precision: of its matrix products.
-        max_length: tokens at which texts are cut.
+        name: name of the public model.
+        space_id: its vector space; None if it states none.
+        prompt_name: name of the prompt before each text; empty for none.
+        precision: number format of its matrix products.
+        max_length: tokens at which texts are truncated.
         dimension: length of its vectors.
-        tokens: of all texts.
-        processor_s_per_million_texts: seconds of one core for as many texts like these.
-        peak_bytes: of an instance of its encoder on a text of `max_length` tokens; None for a GPU's.
-        disk_bytes: of all graphs that were exported with it, and of its tokenizer.
-        index_bytes_per_million_texts: of their vectors in float32.
-        score_mean: of pairs of different texts.
-        score_spread: standard deviation of the same.
+        tokens: tokens of all texts.
+        processor_s_per_million_texts: seconds of one core for a million texts like these.
+        peak_bytes: peak memory of an instance of its encoder on a text of `max_length` tokens; None on a GPU.
+        disk_bytes: size of all graphs that were exported with it, and of its tokenizer.
+        index_bytes_per_million_texts: size of a million vectors in float32.
+        score_mean: mean score of pairs of different texts.
+        score_spread: standard deviation of these scores.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score of the old model in terms of the new one's.
+    """A threshold of the old model's scores, translated to the new model.
 
     Attributes:
-        old: a pair of texts counts from this score on.
-        new: as many pairs count from this score of the new model on.
-        share: of all pairs.
-        agreement: share of the old model's pairs that are among the new one's.
+        old: least score of the old model.
+        new: least score of the new model that as many pairs reach.
+        share: share of all pairs that reach it.
+        agreement: share of the pairs that reach `old` that also reach `new`.
     """
 
     old: float
@@ -90,16 +90,16 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two models have in common on the same texts.
+    """The result of a comparison.
 
     Attributes:
-        texts: how many.
+        texts: number of texts.
         old: the model that made the index.
         new: the model that is to replace it.
-        neighbours_at_10: share of a text's ten nearest neighbours by the old model that are among those by the new one.
+        neighbours_at_10: share of the ten nearest neighbours by the old model that are also those by the new one.
         nearest: share of texts with the same nearest neighbour.
-        rank_correlation: of the scores of a text with all others (Spearman), mean over texts.
-        thresholds: those that enough pairs reach and miss.
+        rank_correlation: Spearman's correlation of the scores of a text with all others, mean over texts.
+        thresholds: those that enough pairs reach and enough miss.
     """
 
     texts: int
@@ -112,7 +112,7 @@ class Comparison:
 
     @property
     def same_space(self) -> bool:
-        """Whether both answer in one vector space, so that an index of the one serves the other."""
+        """Whether both have the same vector space, so that one index serves both."""
         return self.old.space_id is not None and self.old.space_id == self.new.space_id
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,12 +135,12 @@ def compare(
 
     Args:
         old: name of the public model that made the index.
-        new: name of the one that is to replace it.
+        new: name of the public model that is to replace it.
         repository: Triton's model repository, which has both.
-        texts: like those of the index; equal ones count once.
-        progress: told about every step, and how far it is.
+        texts: texts like those of the index; equal ones count once.
+        progress: receives every step and its progress.
         old_prompt: name of a prompt of the old model; None for its default, "" for none.
-        new_prompt: the same of the new one.
+        new_prompt: name of a prompt of the new model; None for its default, "" for none.
         thresholds: scores of the old model to translate.
 
     Raises:
@@ -170,22 +170,20 @@ def compare(
 
 
 def distinct(texts: Sequence[str], fewest: int) -> list[str]:
-    """The texts without repetitions and empty ones.
+    """Return the texts without repeated and blank ones.
 
     Raises:
-        UnsupportedError: there are fewer than that.
+        UnsupportedError: there are fewer than `fewest`.
     """
     found = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(found) < fewest:
-        msg = (
-            f"{len(found)} different texts are too few to say anything: give {fewest} or more, like those of the index"
-        )
+        msg = f"{len(found)} different texts are too few: give {fewest} or more, like those of the index"
         raise UnsupportedError(msg)
     return found
 
 
 def _scores(vectors: Floats) -> Floats:
-    """Scores of some texts, evenly chosen, with all others: [at most `_SCORED_TEXTS`, texts - 1]."""
+    """Return scores of evenly chosen texts with all others: [at most `_SCORED_TEXTS`, texts - 1]."""
     chosen = np.unique(np.linspace(0, len(vectors) - 1, _SCORED_TEXTS).round().astype(int))
     scores = vectors[chosen] @ vectors.T
     others = np.ones(scores.shape, np.bool_)
@@ -194,7 +192,7 @@ def _scores(vectors: Floats) -> Floats:
 
 
 def _translated(old: Floats, new: Floats, thresholds: Sequence[float]) -> tuple[Threshold, ...]:
-    """The score of the new model that as many pairs reach, for each threshold that enough pairs reach and miss."""
+    """Translate each threshold that enough pairs reach and enough miss."""
     found = []
     for threshold in thresholds:
         passing = old >= threshold

@@ -1,4 +1,4 @@
-"""How well mapped vectors find what the old model's own would: recall among the same texts."""
+"""Measures how well mapped vectors search an index of the old model: recall of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts that two models have embedded.
+    """Vectors of the same texts by two models.
 
     Attributes:
         new: the model whose vectors are mapped.
-        old: the model whose vectors they are to find.
-        x: float32 [texts, dimension] of the new model.
-        y: float32 [texts, dimension] of the old one.
+        old: the model whose index is searched.
+        x: vectors of the new model, float32 [texts, dimension].
+        y: vectors of the old model, float32 [texts, dimension].
     """
 
     new: ModelInfo
@@ -30,27 +30,27 @@ class Pairs:
     y: Floats
 
     def old_neighbours(self, places: Places) -> Places:
-        """The ten texts nearest to those at these places, by the old model."""
+        """Return the ten nearest neighbours of the texts at these places, by the old model."""
         index = compared(self.y, self.old)
         return nearest(index[places], index, places)
 
     def found(self, queries: Floats, places: Places) -> Places:
-        """The ten texts whose old vectors are nearest to queries, which stand for the texts at these places."""
+        """Return the ten texts with old vectors nearest to queries, mapped vectors of the texts at `places`."""
         return nearest(compared(queries, self.old), compared(self.y, self.old), places)
 
 
 @dataclass(frozen=True)
 class Recalls:
-    """Shares of ten nearest neighbours that texts find which no map was fitted to, searched for in all texts.
+    """Recall@10 of held-out texts that search all other texts.
 
     Attributes:
-        queries: how many texts searched.
-        entries: how many they searched.
-        bridged: of the old model's neighbours, by bridged vectors in the old index. The old model itself has 1.
-        unbridged: the same by the new model's own vectors; None where their length is another.
-        new_by_old: of the new model's neighbours, by the old model: what its index gives of what a new index would.
-        new_by_bridged: the same by bridged vectors in the old index.
-        cosine: of bridged and old vectors, mean.
+        queries: number of held-out texts.
+        entries: number of texts that each of them searches.
+        bridged: recall of the old model's neighbours by bridged vectors in the old index.
+        unbridged: recall of the old model's neighbours by the new model's own vectors; None if dimensions differ.
+        new_by_old: recall of the new model's neighbours by the old model in its own index.
+        new_by_bridged: recall of the new model's neighbours by bridged vectors in the old index.
+        cosine: mean cosine of bridged and old vectors.
     """
 
     queries: int
@@ -63,7 +63,7 @@ class Recalls:
 
     @classmethod
     def of(cls, pairs: Pairs, places: Places, bridged: Floats) -> Recalls:
-        """Of bridged vectors [n, old dimension] of the texts at these places."""
+        """Measure bridged vectors [n, old dimension] of the texts at these places."""
         renewed = compared(pairs.x, pairs.new)
         by_old, by_new = pairs.old_neighbours(places), nearest(renewed[places], renewed, places)
         by_bridge = pairs.found(bridged, places)

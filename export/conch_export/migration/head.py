@@ -1,6 +1,6 @@
-"""The Triton models of a bridge: the new model's head with a map at its end, and the public model that it makes.
+"""Makes the Triton models of a bridge: the new model's head followed by the map, and the public model of both.
 
-The encoder and the tokenizer are those of the new model. So a bridge costs what the head does, and answers as soon.
+A bridge shares the encoder and the tokenizer of the new model, so it needs only the memory and time of a head.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _BEFORE = "before_the_bridge"
 
 
 def bridge_info(name: str, new: ModelInfo, old: ModelInfo, prompt_name: str, layers: Sequence[HeadLayer]) -> ModelInfo:
-    """What a bridge says about itself.
+    """Return the description of a bridge.
 
     Args:
-        name: of its public model.
+        name: name of its public model.
         new: the model whose vectors it maps.
-        old: the model into whose space.
-        prompt_name: of the one prompt that it was learned with; empty for none.
+        old: the model to whose space it maps them.
+        prompt_name: name of the prompt with which it was fitted; empty for none.
         layers: the map.
     """
     return replace(
@@ -58,7 +58,7 @@ def bridge_info(name: str, new: ModelInfo, old: ModelInfo, prompt_name: str, lay
 
 
 def bridge_models(repository: Path, info: ModelInfo) -> dict[str, pb.ModelConfig]:
-    """The configurations of a bridge's Triton models, by name: those of its base, with what differs."""
+    """Return the configurations of a bridge's Triton models by name, derived from those of its base."""
     head, public = pb.ModelConfig(), pb.ModelConfig()
     base = str(info.base)
     head.CopyFrom(read_config(repository, head_name(base, Task.EMBEDDING)))
@@ -74,7 +74,7 @@ def bridge_models(repository: Path, info: ModelInfo) -> dict[str, pb.ModelConfig
 
 
 def bridge_graph(repository: Path, info: ModelInfo, layers: Sequence[HeadLayer]) -> Graph:
-    """The head of a bridge's base, whose vectors pass the map before they are answered."""
+    """Return the graph of the base model's head, followed by the map."""
     base = Graph.load(graph_path(repository, head_name(str(info.base), Task.EMBEDDING)))
     g = GraphBuilder(prefix=f"{_PREFIX}.")
     g.adopt(base.model.graph.initializer, base.weights)
@@ -85,12 +85,12 @@ def bridge_graph(repository: Path, info: ModelInfo, layers: Sequence[HeadLayer])
 
 
 def _renamed(node: onnx.NodeProto, output: str) -> onnx.NodeProto:
-    """The node, giving another name to what was the graph's answer."""
+    """Return the node, with another name for the output of the graph."""
     other = onnx.NodeProto()
     other.CopyFrom(node)
     if output in node.output:
         other.output[:] = [_BEFORE]
-        other.name = _BEFORE  # nodes have the names of their results
+        other.name = _BEFORE  # nodes are named after their outputs
     return other
 
 
@@ -99,7 +99,7 @@ def _shape(tensor: onnx.ValueInfoProto) -> list[int | str]:
 
 
 def _digest(layers: Sequence[HeadLayer]) -> str:
-    """SHA-256 of the map: of what each layer is, and its numbers."""
+    """Return the SHA-256 of the map: of the kinds and weights of its layers."""
     digest = hashlib.sha256()
     for part in _parts(layers):
         digest.update(part)

@@ -1,4 +1,4 @@
-"""A published embedding model, run in process on texts as clients send them, and what that costs."""
+"""Runs a published embedding model in process, on texts as clients send them, and measures the time."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _ROWS = 8
-"""As many as Triton merges on a CPU."""
+"""Rows of a run, as many as Triton merges on a CPU."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The vectors of texts, and what they took.
+    """Vectors of texts, and the cost of computing them.
 
     Attributes:
-        vectors: float32 [texts, dimension], as the model is served.
-        tokens: of all texts, special ones included.
-        processor_s: seconds of processor time, tokenising included, on one thread.
+        vectors: float32 [texts, dimension], as served.
+        tokens: tokens of all texts, including special tokens.
+        processor_s: seconds of processor time on one thread, including tokenising.
     """
 
     vectors: Floats
@@ -52,19 +52,19 @@ class Embedded:
 
 
 class InProcess:
-    """One embedding model of a repository, a bridge included.
+    """An embedding model of a repository; it may be a bridge.
 
     Args:
         repository: Triton's model repository.
-        name: of the public model.
-        prompt_name: of the prompt before each text; None for the model's default, "" for none.
+        name: name of the public model.
+        prompt_name: name of the prompt before each text; None for the model's default, "" for none.
 
     Attributes:
-        info: what the model says about itself.
-        description: of the model that was exported; a bridge's is that of its base, with the bridge's prompts.
-        target: what its encoder runs on.
+        info: description of the public model.
+        description: description of the exported model; for a bridge, of its base with the bridge's prompts.
+        target: hardware that its encoder runs on.
         encoder: path of its encoder's graph.
-        prompt_name: of the prompt that is used; empty for none.
+        prompt_name: name of the prompt that is used; empty for none.
 
     Raises:
         SourceError: there is no such model, or it is damaged.
@@ -76,11 +76,11 @@ class InProcess:
         self.info, self.target = found.info, found.target
         description, _ = published(repository, self.info.base or name)
         if self.info.task is not Task.EMBEDDING or not isinstance(description, EmbeddingModel):
-            msg = f"{name} is for {self.info.task}: only models with one vector for each text are compared and bridged"
+            msg = f"{name} is for {self.info.task}: only models with one vector per text can be compared and bridged"
             raise UnsupportedError(msg)
         if not can_run(self.target):
             raise UnsupportedError(
-                f"{name} is for {self.target.value}, which nothing here runs: use a machine with a GPU"
+                f"{name} is for {self.target.value}, which this machine does not have: use a machine with a GPU"
             )
         self.prompt_name = _prompt(self.info, prompt_name)
         self.description = replace(description, prompts=self.info.prompts, default_prompt_name=self.prompt_name)
@@ -95,7 +95,7 @@ class InProcess:
         return self._head is not None
 
     def behind(self, head: Path, info: ModelInfo) -> InProcess:
-        """The same encoder with another head, which makes it the model that `info` describes."""
+        """Return the model that `info` describes: the same encoder with another head."""
         other = copy.copy(self)
         other.info, other._head = info, HeadGraph(head)
         return other

@@ -1,4 +1,4 @@
-"""Learning a map from pairs of vectors: every method on one part of the texts, the best by another part."""
+"""Learns maps from pairs of vectors: fits every method to training texts, and ranks them by validation texts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SHARE, _MOST = 0.15, 2000
 
 @dataclass(frozen=True)
 class Parts:
-    """Which texts are for what: places in their list, each in one part.
+    """Places of the texts of each part; every text is in one part.
 
     Attributes:
-        train: maps are fitted to these.
-        validation: one is chosen by these.
-        held_out: the chosen one is measured on these, which it has never met.
+        train: texts to which maps are fitted.
+        validation: texts by which the best map is chosen.
+        held_out: texts on which the chosen map is measured.
     """
 
     train: Places
@@ -42,7 +42,7 @@ class Parts:
 
     @classmethod
     def of(cls, count: int) -> Parts:
-        """The parts of so many texts, always the same ones."""
+        """Divide texts into parts, deterministically by their number."""
         places = np.random.default_rng(0).permutation(count)
         size = min(_MOST, round(_SHARE * count))
         return cls(places[2 * size :], places[:size], places[size : 2 * size])
@@ -50,13 +50,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A map and how well it did in validation.
+    """A map and its results in validation.
 
     Attributes:
         method: `procrustes`, `affine` or `mlp`.
         layers: the map.
-        recall_at_10: of the old model's neighbours, by mapped validation texts.
-        cosine: of mapped and old vectors, mean.
+        recall_at_10: recall of the old model's neighbours by mapped validation texts.
+        cosine: mean cosine of mapped and old vectors.
     """
 
     method: str
@@ -66,12 +66,12 @@ class Candidate:
 
 
 def learned(pairs: Pairs, parts: Parts, progress: Progress = silent) -> list[Candidate]:
-    """Every method's map, the best in validation first.
+    """Fit every method; return their maps, the best in validation first.
 
     Args:
-        pairs: texts that both models have embedded.
-        parts: of the texts.
-        progress: told what is fitted.
+        pairs: vectors of both models.
+        parts: the parts of their texts.
+        progress: receives what is being fitted.
     """
     train, held = ((pairs.x[places], pairs.y[places]) for places in (parts.train, parts.validation))
     progress("fitting linear maps")
@@ -83,7 +83,7 @@ def learned(pairs: Pairs, parts: Parts, progress: Progress = silent) -> list[Can
         "affine": affine.layers(unit=unit),
         "mlp": corrected(affine, train, held, progress, unit=unit),
     }
-    # Searched without the texts that are held out, which nothing may be chosen by.
+    # The index excludes held-out texts, which must not influence the choice.
     known = np.concatenate([parts.validation, parts.train])
     searched, places = replace(pairs, x=pairs.x[known], y=pairs.y[known]), np.arange(len(parts.validation))
     wanted, candidates = searched.old_neighbours(places), []
@@ -91,12 +91,12 @@ def learned(pairs: Pairs, parts: Parts, progress: Progress = silent) -> list[Can
         mapped = applied(layers, held[0])
         found = recall(searched.found(mapped, places), wanted)
         candidates.append(Candidate(method, layers, found, cosine(mapped, held[1])))
-    # Stable, so that of equally good ones the simplest comes first.
+    # The sort is stable: of equally good maps, the simplest comes first.
     return sorted(candidates, key=lambda each: -each.recall_at_10)
 
 
 def applied(layers: Sequence[HeadLayer], x: Floats) -> Floats:
-    """Map vectors [n, new dimension], by PyTorch: what the exported graph is compared with."""
+    """Map vectors [n, new dimension] with PyTorch, the reference of the exported graph."""
     with torch.inference_mode():
         mapped: Floats = plain.through(layers, torch.from_numpy(np.ascontiguousarray(x))).numpy()
     return mapped

@@ -1,7 +1,7 @@
-"""Linear maps from the vectors of one model to those of another, learned on texts that both have embedded.
+"""Linear maps from the vectors of one model to those of another, fitted to pairs of vectors of the same texts.
 
-A map is a stack of layers, which a head's graph ends with; the last one scales to length 1 where the old model's
-vectors have that.
+A map is a stack of layers at the end of a head's graph. The last layer normalises, if the old model's vectors are
+normalised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Of ridge regression, in units of the vectors' mean variance."""
+"""Strengths of the penalty of ridge regression, in units of the mean variance of the vectors."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ class Affine:
     bias: Doubles
 
     def __call__(self, x: Floats) -> Doubles:
-        """The vectors [n, old dimension] of vectors [n, new dimension]."""
+        """Map vectors [n, new dimension] to [n, old dimension]."""
         return np.asarray(x @ self.weight + self.bias, np.float64)
 
     @property
     def dense(self) -> Dense:
-        """The same as a layer of a head."""
+        """The map as a layer of a head."""
         return Dense(Linear(self.weight.astype(np.float32), self.bias.astype(np.float32)))
 
     def layers(self, *, unit: bool) -> tuple[HeadLayer, ...]:
-        """The map as layers; with `unit` its vectors have length 1."""
+        """Return the map as layers; with `unit`, its vectors have length 1."""
         return (self.dense, *([Unit()] if unit else []))
 
 
 def procrustes(x: Floats, y: Floats) -> Affine:
-    """The rotation, scale and shift that bring x [n, new] closest to y [n, old] (Schönemann and Carroll 1970).
+    """Fit the rotation, scale and shift that bring x [n, new] closest to y [n, old] (Schönemann and Carroll 1970).
 
-    Where the dimensions differ the rotation has orthogonal rows, or columns: it keeps as many directions as fit.
+    If the dimensions differ, the rotation has orthonormal rows or columns.
     """
     of_x, of_y = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
     left, singular, right = np.linalg.svd((x - of_x).T @ (y - of_y), full_matrices=False)
@@ -61,13 +61,13 @@ def procrustes(x: Floats, y: Floats) -> Affine:
 
 
 def ridge(x: Floats, y: Floats, begun: Affine, strength: float) -> Affine:
-    """Least squares over x [n, new] and y [n, old], with a penalty on how far the weight is from that of `begun`.
+    """Fit an affine map by least squares, with a penalty on the distance of its weight from that of `begun`.
 
     Args:
-        x: of the new model.
-        y: of the old one.
-        begun: the map that few texts, or a strong penalty, leave as it is.
-        strength: of the penalty, in units of the mean variance of x.
+        x: vectors of the new model [n, new].
+        y: vectors of the old model [n, old].
+        begun: the map to which the penalty pulls.
+        strength: strength of the penalty, in units of the mean variance of x.
     """
     of_x, rest = x.mean(axis=0, dtype=np.float64), y - begun(x)
     centred, of_rest = x - of_x, rest.mean(axis=0)

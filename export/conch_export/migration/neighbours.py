@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, and how far two lists of them agree."""
+"""Exact nearest neighbours, and the agreement of two lists of neighbours."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _BLOCK = 512
 
 
 def compared(vectors: Floats, info: ModelInfo) -> Floats:
-    """Vectors whose products are the scores of a model: of length 1, unless its authors compare raw ones by them."""
+    """Return vectors whose dot products are a model's scores: normalised, unless its similarity is the dot product."""
     if info.normalized or info.similarity == "dot":
         return vectors
     return units(vectors)
 
 
 def nearest(queries: Floats, index: Floats, own: Places | None = None, count: int = NEIGHBOURS) -> Places:
-    """The places of the entries with the largest products, best first: int64 [queries, count].
+    """Return the places of the entries with the largest dot products, best first: int64 [queries, count].
 
     Args:
         queries: float32 [queries, dimension].
         index: float32 [entries, dimension], more than `count`.
-        own: the entry that each query is, which is left out; None where they are not in the index.
-        count: how many.
+        own: place of each query in the index, which is left out; None if they are not in the index.
+        count: number of neighbours.
     """
     found: list[Places] = []
     for begin in range(0, len(queries), _BLOCK):
@@ -47,11 +47,11 @@ def nearest(queries: Floats, index: Floats, own: Places | None = None, count: in
 
 
 def recall(found: Places, wanted: Places) -> float:
-    """The mean share of the wanted entries that were found, both int64 [queries, count]."""
+    """Return the mean share of the wanted entries that were found; both are int64 [queries, count]."""
     return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
 def cosine(found: Floats, wanted: Floats) -> float:
-    """The mean cosine of vectors row by row."""
+    """Return the mean cosine of corresponding rows."""
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
     return float(((found * wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).mean())

@@ -1,7 +1,7 @@
 """A small network that corrects an affine map between two models' vectors (Drift-Adapter's residual MLP, EMNLP 2025).
 
-The affine map stays as it was fitted. The correction begins at zero and is kept from where it was best on texts that it
-does not learn from, so that it can only help there.
+The affine map is not changed. The correction starts at zero, and the epoch with the smallest loss on the validation
+texts is kept, so it never makes that loss worse.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Correction(torch.nn.Module):
         super().__init__()
         self.up, self.down = torch.nn.Linear(inputs, _INNER), torch.nn.Linear(_INNER, outputs)
         with torch.no_grad():
-            # Of a generator of its own: the same texts give the same bridge, whatever else has drawn numbers.
+            # From a generator of its own, so that the same texts always give the same bridge.
             self.up.weight.normal_(0.0, inputs**-0.5, generator=generator)
             for zero in (self.up.bias, self.down.weight, self.down.bias):
                 zero.zero_()
@@ -54,19 +54,19 @@ def corrected(
     *,
     unit: bool,
 ) -> tuple[HeadLayer, ...]:
-    """The layers of an affine map with a correction, learned from pairs of x [n, new] and y [n, old].
+    """Train a correction; return the layers of the affine map with it.
 
     Args:
         affine: the map to correct.
-        train: pairs to learn from.
-        validation: pairs that say when to stop.
-        progress: told how many epochs are done.
-        unit: whether vectors have length 1.
+        train: x [n, new] and y [n, old] to learn from.
+        validation: x and y that decide when to stop.
+        progress: receives the number of finished epochs.
+        unit: whether to normalise the vectors.
     """
     generator = torch.Generator().manual_seed(0)
     inputs, outputs = affine.weight.shape
     network = _Correction(inputs, outputs, generator)
-    # Vectors of dimension d and length 1 have numbers of 1/sqrt(d); the network wants numbers around 1.
+    # Components of normalised vectors of dimension d are about 1/sqrt(d); the network trains best on values around 1.
     scale = float(np.sqrt(np.square(train[0]).mean()))
     learned, held = (_Pairs(affine, pairs, scale) for pairs in (train, validation))
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_DECAY)
@@ -91,7 +91,7 @@ def corrected(
 
 
 class _Pairs:
-    """Inputs of the network, what the affine map makes of them, and what it should."""
+    """Inputs of the network, their affine maps, and the old vectors."""
 
     def __init__(self, affine: Affine, pairs: tuple[Floats, Floats], scale: float) -> None:
         x, y = pairs

@@ -1,12 +1,13 @@
-"""Memory of a page that computes a model with conch-web. Hides what onnxruntime-web and the browser do with it.
+"""Plans the memory of a page that computes a model with conch-web.
 
-Graphs are those of the server, so activations and scores are, too. The constants are fitted to measurements in
+The graphs are those of the server, so activations and scores are too. The constants are fitted to measurements in
 Chromium (`benchmarks/results/web-memory.json`), and a test keeps the sum within a quarter of them.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,36 +28,36 @@ if TYPE_CHECKING:
     from conch_export.progress import Progress
 
 WEBASSEMBLY_BYTES = 2**32
-"""What a module with 32-bit addresses can have."""
+"""Most memory of a WebAssembly module with 32-bit addresses."""
 _MB = 1e6
 _FLOAT_BYTES = 4
 _PAGE_BYTES = 135_000_000
 _CODE_BYTES = 165_000_000
 _HEAP_BYTES = 10_000_000
-"""Of WebAssembly, before there is a model."""
+"""Memory of the empty page, of the modules, and of WebAssembly before a model is loaded."""
 _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES = 120, 195, 160
-"""Of a token, of a pair that is merged, and of a node in the tree of a unigram model, as JavaScript's objects."""
+"""JavaScript objects of a token, of a merge, and of a node in the trie of a unigram model."""
 _ACTIVATIONS, _SCORES = 0.77, 0.5
-"""Of what they take on the server, where an arena keeps more than is in use."""
+"""Factors on the server's memory for these, whose arena holds more than is in use."""
 _OUTPUT_COPIES = 2
-"""Of token vectors: as the encoder gives them, and as the head takes them."""
+"""Copies of token vectors: the output of the encoder, and the input of the head."""
 _RUN_TOKENS = 1024
-"""conch-web computes shorter texts together, up to so many tokens."""
+"""Tokens up to which conch-web computes short texts in one run."""
 
 
 @dataclass(frozen=True)
 class BrowserBudget:
-    """Bytes of a page with one model, at its peak.
+    """Peak memory of a page with one model, in bytes.
 
     Attributes:
-        page: the browser's process for an empty page.
-        module: onnxruntime-web and conch-web, before there is a model.
-        tokenizer: of the model, as JavaScript's objects.
-        files: as they were fetched, until JavaScript's garbage is collected.
-        weights: of the graphs; matrices in fp32 as they are stored, and in the order that the processor wants.
-        activations: of a run.
-        scores: of attention, in tiles.
-        outputs: token vectors, between the graphs.
+        page: process of the browser for an empty page.
+        module: onnxruntime-web and conch-web without a model.
+        tokenizer: JavaScript objects of the tokenizer.
+        files: fetched files, until the garbage collector frees them.
+        weights: weights of the graphs; fp32 matrices count twice, because they are stored and packed.
+        activations: activations of a run.
+        scores: attention scores, in tiles.
+        outputs: token vectors between encoder and head.
     """
 
     page: int
@@ -70,24 +71,24 @@ class BrowserBudget:
 
     @property
     def heap(self) -> int:
-        """Of WebAssembly."""
+        """Bytes of WebAssembly's memory."""
         return _HEAP_BYTES + self.weights + self.activations + self.scores + self.outputs
 
     @property
     def total(self) -> int:
-        """Of the page."""
+        """Bytes of the page."""
         return sum(vars(self).values())
 
 
 @dataclass(frozen=True)
 class BrowserPlan:
-    """What a page takes for a model.
+    """The planned memory of a page for a model.
 
     Attributes:
-        precision: of matrix products.
-        encoder: sizes of the encoder's graph.
-        heads: of those behind it.
-        tokenizer: bytes of it in the page.
+        precision: number format of the matrix products.
+        encoder: footprint of the encoder's graph.
+        heads: footprints of the heads' graphs.
+        tokenizer: bytes of the tokenizer in the page.
         length: most tokens of a text.
     """
 
@@ -98,10 +99,10 @@ class BrowserPlan:
     length: int
 
     def budget(self, length: int) -> BrowserBudget:
-        """With texts of so many tokens."""
+        """Return the memory for texts of so many tokens."""
         rows = max(1, _RUN_TOKENS // length)
         encoder, heads = self.encoder.budget(length, rows), [head.budget(length, rows) for head in self.heads]
-        # One graph runs at a time, and what it took is there for the next.
+        # Graphs run one after another and reuse the same memory.
         activations = int(_ACTIVATIONS * max(encoder.activations, *(head.activations for head in heads), 0))
         outputs = _OUTPUT_COPIES * rows * length * self.encoder.hidden * _FLOAT_BYTES
         return BrowserBudget(
@@ -120,20 +121,17 @@ class BrowserPlan:
         return self.encoder.graph + sum(head.weights for head in self.heads)
 
     def fits(self, length: int, memory: int) -> bool:
-        """Whether texts of so many tokens do with so much memory, and with WebAssembly's."""
+        """Return whether texts of so many tokens fit into so much memory, and into WebAssembly's."""
         budget = self.budget(length)
         return budget.total <= memory and budget.heap <= WEBASSEMBLY_BYTES
 
     def longest(self, memory: int) -> int:
-        """Most tokens with which the page stays within so many bytes; 0 if nothing does."""
-        fitting, beyond = 0, self.length + 1
-        while beyond - fitting > 1:
-            length = (fitting + beyond) // 2
-            fitting, beyond = (length, beyond) if self.fits(length, memory) else (fitting, length)
-        return fitting
+        """Return the most tokens with which the page stays within `memory` bytes; 0 if no length does."""
+        # Finds the first length that does not fit: 1 sorts after 0.
+        return bisect_left(range(1, self.length + 1), 1, key=lambda length: not self.fits(length, memory))
 
     def as_dict(self, length: int) -> dict[str, Any]:
-        """Plain values for texts of so many tokens, for JSON; MB are 10^6 bytes."""
+        """Return plain values for JSON, for texts of so many tokens; MB are 10^6 bytes."""
         budget = self.budget(length)
         return {
             "tokens": length,
@@ -144,14 +142,14 @@ class BrowserPlan:
 
 
 def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
-    """Plan a page's memory for a checkpoint, of which no matrix is read.
+    """Plan a page's memory for a checkpoint, without reading its weights.
 
     Args:
-        options: which one, and how it would be exported.
-        progress: told while the checkpoint is fetched, where it is not here.
+        options: the checkpoint, and how it would be exported.
+        progress: receives the progress of fetching the checkpoint.
 
     Raises:
-        ExportError: it was not found, cannot be exported, has no family here, or is none for browsers.
+        ExportError: it was not found, cannot be exported, has no known family, or cannot run in browsers.
     """
     description, checkpoint, _ = described_for_plan(options, progress)
     models = [model for model in public_models(description) if model.task in WEB_TASKS]
@@ -170,7 +168,7 @@ def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
 
 
 def tokenizer_bytes(tokenizer: bytes) -> int:
-    """Bytes of this tokenizer.json as JavaScript's objects."""
+    """Return the bytes of the JavaScript objects of this tokenizer.json."""
     model = json.loads(tokenizer)["model"]
     tokens = tokens_of(model)
     held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())

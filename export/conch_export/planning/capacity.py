@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,14 +128,9 @@ class Capacity:
 
     def longest(self, memory: int) -> int:
         """Most tokens of a row with which everything stays within `memory` bytes; 0 if nothing does."""
-        fitting, beyond = 0, self.footprint.max_length + 1
-        while beyond - fitting > 1:
-            length = (fitting + beyond) // 2
-            if replace(self, length=length).total <= memory:
-                fitting = length
-            else:
-                beyond = length
-        return fitting
+        lengths = range(1, self.footprint.max_length + 1)
+        # Finds the first length that does not fit: 1 sorts after 0.
+        return bisect_left(lengths, 1, key=lambda length: replace(self, length=length).total > memory)
 
     def measure(self) -> int:
         """Bytes that one instance took while it computed, in a process that ran its graph.

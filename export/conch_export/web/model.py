@@ -1,6 +1,6 @@
-"""A public model of the repository as a browser gets it: its graphs, its tokenizer, and its facts.
+"""Reads what a browser needs of a public model: its graphs, its tokenizer, and its description.
 
-Refuses by name what a browser cannot run.
+Models that a browser cannot run are refused, with the reason.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_BYTES = 2**31 - 1
-"""Of a file: what fits into one ArrayBuffer in every browser."""
+"""Largest file that fits into one ArrayBuffer in every browser."""
 _DOMAINS = {"", "ai.onnx", MICROSOFT}
-"""Operators of onnxruntime-web."""
+"""Domains of the operators that onnxruntime-web has."""
 _UNSAID = {"ready", "instances", "max_rows", "inputs", "tokenizer", "tokenizer_sha256", "tokenizer_bytes"}
-"""Facts of a server."""
+"""Attributes of `ModelInfo` that only concern a server."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class GraphFiles:
     """A graph's files in the repository.
 
     Attributes:
-        role: what it is of the model: `encoder`, `pooling`, `maxsim`.
-        graph: its protobuf.
-        weights: files that it reads, by their names in it.
+        role: its part of the model: `encoder`, `pooling`, `maxsim`.
+        graph: path of its protobuf.
+        weights: paths of its files of weights, by their names in the graph.
     """
 
     role: str
@@ -49,15 +49,15 @@ class GraphFiles:
 
 @dataclass(frozen=True)
 class BrowserModel:
-    """A public model and those derived from it that a browser can run.
+    """A public model and the models derived from it, as far as a browser can run them.
 
     Attributes:
-        name: of the public model.
-        encoder: of all of them.
-        tokenizer: of all of them.
-        heads: each model's facts, and its graph behind the encoder; None where the encoder gives the answer itself.
-        left_out: names of derived models that conch-web does not answer, and their tasks.
-        known_answer: text and vector of its report, as they are there; None where it has none.
+        name: name of the public model.
+        encoder: graph of the encoder, which all of them share.
+        tokenizer: path of the tokenizer, which all of them share.
+        heads: description of each model and the graph of its head; None if the encoder computes the answer.
+        left_out: tasks of derived models that conch-web does not support, by name.
+        known_answer: text and vector in its report, to check the page's own; None if it has none.
     """
 
     name: str
@@ -69,16 +69,16 @@ class BrowserModel:
 
     @property
     def graphs(self) -> list[GraphFiles]:
-        """The encoder's, and those of heads."""
+        """The graphs of the encoder and of the heads."""
         return [self.encoder, *(head for _, head in self.heads if head is not None)]
 
 
 def browser_model(repository: Path, name: str) -> BrowserModel:
-    """A public model as it goes to browsers.
+    """Read a public model.
 
     Raises:
-        SourceError: there is no such model, it is derived from another, or its files are not those that were exported.
-        UnsupportedError: browsers cannot run it; names what they cannot.
+        SourceError: there is no such model, it is derived from another, or its files have changed since the export.
+        UnsupportedError: browsers cannot run it; the message says why.
     """
     description, target = published(repository, name)
     if target is not Target.CPU or description.precision is Precision.FP16:
@@ -105,7 +105,7 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
 
 
 def facts(info: ModelInfo) -> dict[str, Any]:
-    """What a client has to know of one model, as JSON: the attributes of `ModelInfo` that it has."""
+    """Return the description of a model as JSON: those attributes of `ModelInfo` that concern a client."""
     stated = {field.name: getattr(info, field.name) for field in fields(info) if field.name not in _UNSAID}
     if info.interaction is not None:
         stated["interaction"] = vars(info.interaction)
@@ -113,7 +113,7 @@ def facts(info: ModelInfo) -> dict[str, Any]:
 
 
 def _public(repository: Path, name: str) -> Iterator[ModelInfo]:
-    """Facts of the public model, and of those derived from it."""
+    """Yield the descriptions of a public model and of the models derived from it."""
     for each in owned(repository, name):
         config = read_config(repository, each)
         if FORMAT_PARAMETER in config.parameters:
@@ -121,7 +121,7 @@ def _public(repository: Path, name: str) -> Iterator[ModelInfo]:
 
 
 def _parts(repository: Path, info: ModelInfo) -> list[GraphFiles]:
-    """The graphs that a model runs, one after the other."""
+    """Return the graphs that a model runs, in their order."""
     steps = [step.model_name for step in read_config(repository, info.name).ensemble_scheduling.step]
     return [_graph(repository, name) for name in steps]
 
@@ -147,7 +147,7 @@ def _refuse_unrunnable(name: str, files: GraphFiles) -> None:
 
 
 def _operators(graph: onnx.GraphProto) -> set[tuple[str, str]]:
-    """Domain and name of every operator, inner graphs included."""
+    """Return domain and name of every operator, including those of subgraphs."""
     inner = [
         child
         for node in graph.node

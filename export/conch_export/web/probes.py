@@ -1,7 +1,7 @@
-"""Texts whose tokens a browser compares with those here, before it answers anything.
+"""Texts with their token ids, with which a page checks its tokenizer before it answers anything.
 
-The browser's tokenizer is another library than the server's. Where the two read a text differently, its vector would be
-another one, in the same space by name: a client refuses such a model.
+The browser uses another tokenizer library than the server. A text that both tokenise differently would get another
+vector under the same space id, so conch-web refuses a model if any text has other tokens.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ TEXTS = (
     "a" * 120,
     "\U0001d400\U0001d41b\u2102 \U00010348 \U00012000",
 )  # fmt: skip
-"""Every script with many readers, and what tokenizers differ in: cases, accents, joiners, spaces, special tokens."""
+"""Scripts with many readers, and features in which tokenizers differ: case, accents, joiners, spaces, added tokens."""
 _OWN = 8
-"""So many of its own added tokens are tried, too."""
+"""Number of the tokenizer's added tokens that are checked as well."""
 
 
 def probes(tokenizer_json: Path) -> list[dict[str, Any]]:
-    """Texts, and for each the ids that it has here, special tokens included: `{"text": ..., "ids": [...]}`."""
+    """Return texts with their ids, including special tokens: `{"text": ..., "ids": [...]}`."""
     tokenizer = Tokenizer.from_file(str(tokenizer_json))
     tokenizer.no_truncation()
     tokenizer.no_padding()
