@@ -1,4 +1,4 @@
-/** The page's end of a worker: calls that return promises, and what becomes of them when the worker ends. */
+/** Calls methods of a worker from the page. When the worker ends, unanswered calls are rejected. */
 
 import { type ConchError, EngineError, fromWire } from "./errors.js";
 import type { Progress } from "./files.js";

@@ -1,7 +1,7 @@
 /**
  * Files of a model: fetched as a stream, checked against their hashes, and kept in the browser's cache.
  *
- * What is in the cache is checked as well, and fetched again where it is not what the manifest describes.
+ * Cached files are checked as well, and fetched again if they differ from the manifest.
  */
 
 import { DownloadError, IntegrityError } from "./errors.js";
@@ -10,9 +10,9 @@ import type { FileInfo } from "./manifest.js";
 const CACHE = "conch-web";
 
 export interface Progress {
-  /** Path of the file that a part arrived of. */
+  /** Path of the file of which a part arrived. */
   file: string;
-  /** Bytes of all files that are here. */
+  /** Bytes of all files that have arrived. */
   loaded: number;
   /** Bytes of all files. */
   total: number;
@@ -23,7 +23,7 @@ export interface Progress {
 export interface Source {
   /** The folder of the files. */
   base: URL;
-  /** Sent with every request, as a key. */
+  /** Headers of every request, such as a key. */
   headers: Record<string, string>;
 }
 
@@ -57,7 +57,7 @@ export class Files {
     return bytes;
   }
 
-  /** Keeps the manifest for times without a network, now that its files are here; drops files of earlier exports. */
+  /** Stores the manifest for use offline, once all its files are cached; deletes files of earlier exports. */
   async settle(manifest: URL, text: string): Promise<void> {
     const cache = await openCache();
     await cache?.put(manifest, new Response(text)).catch(() => undefined);
@@ -70,7 +70,7 @@ export class Files {
   }
 
   async #fetched(path: string, url: URL, info: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
-    const response = await request(url, this.source, "no-store"); // or the browser would keep it twice
+    const response = await request(url, this.source, "no-store"); // the HTTP cache would keep a second copy
     const bytes = new Uint8Array(info.bytes);
     const reader = (response.body as ReadableStream<Uint8Array>).getReader();
     let length = 0;
@@ -98,7 +98,7 @@ export class Files {
   }
 }
 
-/** The text of a manifest; without a network, that of the model that was last loaded whole. */
+/** The text of a manifest; offline, the text that was last loaded with all its files. */
 export async function readManifest(url: URL, source: Source): Promise<string> {
   const cache = await openCache();
   let response: Response;
@@ -145,6 +145,6 @@ async function isIntact(bytes: Uint8Array<ArrayBuffer>, info: FileInfo): Promise
 }
 
 async function openCache(): Promise<Cache | undefined> {
-  // Private windows and sandboxed frames have no cache: everything works without.
+  // Private windows and sandboxed frames may have no cache. Loading works without it.
   return globalThis.caches?.open(CACHE).catch(() => undefined);
 }

@@ -30,20 +30,20 @@ export type { Truncate } from "./tokenization/truncation.js";
 export interface LoadOptions {
   /** Most tokens of a text, or "short" (1,024), "medium" (2,048), "long" (4,096), "maximum" (8,192); the model's own by default. */
   maxLength?: MaxLength;
-  /** Threads where the page is cross-origin isolated (four, or as many as there are cores, by default); elsewhere it is one. */
+  /** Threads, if the page is cross-origin isolated (by default one per core, up to four); otherwise it is one. */
   threads?: number;
-  /** Sent with every request for the model's files, as `{Authorization: "Bearer …"}`. */
+  /** Headers of every request for the model's files, such as `{Authorization: "Bearer …"}`. */
   headers?: Record<string, string>;
-  /** The folder of worker.js and onnxruntime's files, ending in `/`, where a bundler has moved this module away from them. */
+  /** The folder of worker.js and onnxruntime's files, ending in `/`, if a bundler has moved this module away from them. */
   assets?: string | URL;
   /** Called as bytes arrive. */
   onProgress?: (progress: Progress) => void;
-  /** Ends loading. */
+  /** Aborts loading. */
   signal?: AbortSignal;
 }
 
 /**
- * Loads what `conch web` wrote: from a folder's address, or that of its conch.json.
+ * Loads a model that `conch web` wrote, from the URL of its folder or of its conch.json.
  *
  * Files are checked against their hashes and kept in the browser's cache. Everything runs in a worker of its own.
  *
@@ -74,15 +74,15 @@ export async function load(url: string | URL, options: LoadOptions = {}): Promis
 export class Model {
   /** The name under which it was exported. */
   readonly name: string;
-  /** What it can do: an embedding model, a reranker, or both. */
+  /** Descriptions of the embedding model, the reranker, or both. */
   readonly models: readonly ModelInfo[];
-  /** Numbers of a vector; null for a reranker. */
+  /** Dimension of its vectors; null for a reranker. */
   readonly dimension: number | null;
   /** Most tokens of a text. */
   readonly maxLength: number;
   /** Names of the prompts that `promptName` takes. */
   readonly prompts: readonly string[];
-  /** The space of its vectors, which the server states too: vectors of one space can be compared. Null for a reranker. */
+  /** Vector space, the same as on the server; only vectors of one space can be compared. Null for a reranker. */
   readonly spaceId: string | null;
 
   constructor(
@@ -109,7 +109,7 @@ export class Model {
     return isOne ? (vectors[0] as Float32Array) : vectors;
   }
 
-  /** Documents by descending score for a query. */
+  /** Ranks documents for a query, by descending score. */
   rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
     return this.channel.call("rerank", query, documents, options);
   }

@@ -6,7 +6,7 @@ export const LENGTHS = { short: 1024, medium: 2048, long: 4096, maximum: 8192 } 
 
 export type MaxLength = number | keyof typeof LENGTHS;
 
-/** Most tokens of a text: what the caller wants, and never more than the model reads. */
+/** Most tokens of a text: the wanted number, limited to that of the model. */
 export function lengthFor(wanted: MaxLength | undefined, longest: number): number {
   if (wanted === undefined) return longest;
   const tokens = typeof wanted === "string" ? LENGTHS[wanted] : wanted;

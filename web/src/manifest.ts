@@ -1,5 +1,5 @@
 /**
- * conch.json: what a page must know of a model, as `conch web` writes it.
+ * The manifest conch.json, which `conch web` writes: the description of a model, and its files.
  *
  * Fields of a model are those of `conch_contract.ModelInfo`, under the same names.
  */
@@ -14,13 +14,13 @@ export interface FileInfo {
   sha256: string;
 }
 
-/** A graph, and what lies beside it: the name that the graph has for each file, and the file's path. */
+/** Path of a graph, and paths of its files of weights by the names that the graph uses. */
 export interface GraphFiles {
   graph: string;
   data: Record<string, string>;
 }
 
-/** How queries and documents are written for late interaction; see `conch_contract.Interaction`. */
+/** Token rows of queries and documents for late interaction; see `conch_contract.Interaction`. */
 export interface Interaction {
   query_marker: number | null;
   document_marker: number | null;
@@ -34,7 +34,7 @@ export interface Interaction {
 export interface ModelInfo {
   name: string;
   task: "embedding" | "late-interaction" | "cross-encoder";
-  /** Null for a static model, whose encoder gives the answer itself. */
+  /** Null for a static model, whose encoder computes the answer. */
   head: GraphFiles | null;
   output: string;
   precision: string;
@@ -112,7 +112,7 @@ export function parseManifest(text: string, url: string): Manifest {
   return { name, files, tokenizer, encoder, probes, models: models.map((model) => ({ ...DEFAULTS, ...model })) };
 }
 
-/** Paths of a graph and of all that lies beside it. */
+/** Paths of a graph and of its files of weights. */
 export function filesOf(graph: GraphFiles): string[] {
   return [graph.graph, ...Object.values(graph.data)];
 }

@@ -1,4 +1,4 @@
-/** What a page and its worker say to each other. */
+/** Messages between a page and its worker. */
 
 import type { EmbedOptions, TokenOptions } from "./engine/embed.js";
 import type { Description, OpenOptions } from "./engine/model.js";
@@ -6,7 +6,7 @@ import type { Ranked, RerankOptions } from "./engine/rerank.js";
 import type { WireError } from "./errors.js";
 import type { Progress } from "./files.js";
 
-/** What the worker does, by name: arguments and result. */
+/** Methods of the worker: their arguments and results. */
 export interface Methods {
   open(url: string, options: OpenOptions): Promise<Description>;
   embed(texts: unknown, options: EmbedOptions): Promise<Float32Array[]>;

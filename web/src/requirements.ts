@@ -1,4 +1,4 @@
-/** What a browser must have, checked before anything is downloaded. */
+/** Checks the features of the browser before anything is downloaded. */
 
 import { InvalidInputError, UnsupportedBrowserError } from "./errors.js";
 
@@ -7,20 +7,20 @@ const SIMD = [
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 ];
 
-/** Most threads of one model: beyond four the products of small models gain nothing. */
+/** Most threads of one model: with more than four, small models get no faster. */
 const MOST_THREADS = 4;
 
 /**
  * Raises UnsupportedBrowserError, naming what is missing.
  *
- * Every browser of 2023 or later has it all: Chrome 91, Firefox 114, Safari 16.4.
+ * All browsers since 2023 have the features: Chrome 91, Firefox 114, Safari 16.4.
  */
 export function checkBrowser(): void {
   const missing = firstMissing();
   if (missing) throw new UnsupportedBrowserError(missing);
 }
 
-/** Threads that a model runs on: those that are wanted where the page may share memory with workers, else one. */
+/** Threads of a model: the wanted number if the page is cross-origin isolated, else one. */
 export function threadsFor(wanted: number | undefined): number {
   if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1)) {
     throw new InvalidInputError(`threads must be a whole number of at least 1, not ${wanted}`);

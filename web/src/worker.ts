@@ -1,4 +1,4 @@
-/** The worker: runs a model's calls one after the other, away from the page's own thread. */
+/** The worker: runs the calls of a model one after another, outside of the page's thread. */
 
 import { WorkerModel } from "./engine/model.js";
 import { toWire } from "./errors.js";

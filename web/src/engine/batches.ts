@@ -1,4 +1,4 @@
-/** Rows in runs of a bounded size, so that a long list takes no more memory than a run, and the worker stays responsive. */
+/** Divides rows into runs of a bounded size, so that a long list takes no more memory than one run. */
 
 /** Most tokens of a run; a longer row is a run of its own. */
 export const MOST_TOKENS = 1024;
@@ -6,10 +6,10 @@ export const MOST_TOKENS = 1024;
 /**
  * Numbers of the rows of each run, in their order.
  *
- * Unlike requests to a server, rows of a run need not be alike in length: nothing here is padded.
+ * Unlike in requests to a server, rows of a run may differ in length: nothing is padded.
  *
  * @param lengths tokens of each row
- * @param lead tokens of a row that stands before every run (a reranker's query)
+ * @param lead tokens of a row with which every run begins (a reranker's query)
  */
 export function batches(lengths: readonly number[], lead = 0): number[][] {
   const runs: number[][] = [];

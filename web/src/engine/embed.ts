@@ -1,4 +1,4 @@
-/** Texts to token rows, and rows to vectors. */
+/** Converts texts to token rows, and computes their vectors. */
 
 import { EngineError, InvalidInputError } from "../errors.js";
 import type { ModelInfo } from "../manifest.js";
@@ -22,7 +22,7 @@ export interface TokenOptions {
 
 export type EmbedOptions = TokenOptions & VectorOptions;
 
-/** What texts are computed with. */
+/** The parts of a model that compute texts. */
 export interface Loaded {
   info: ModelInfo;
   tokenizer: TextTokenizer;
@@ -49,7 +49,7 @@ export async function embed(model: Loaded, texts: readonly string[], options: Em
   return vectors;
 }
 
-/** The head's answer for rows that are one request; of a static model the encoder's. */
+/** The output of the head for the rows of one request; for a static model, that of the encoder. */
 export async function answer({ info, encoder, head }: Loaded, rows: readonly Row[]): Promise<Matrix> {
   const tokens = await encoder.encode(rows);
   return head ? head.apply(rows, tokens, info.output) : tokens;
@@ -111,7 +111,7 @@ export function promptText(info: ModelInfo, { prompt, promptName }: TokenOptions
   return found;
 }
 
-/** Token rows that know which tokens of their prompt are not pooled. */
+/** Token rows, with the number of tokens of a prompt that is not pooled. */
 function pooledRows(model: Loaded, texts: readonly string[], options: TokenOptions): Row[] {
   const { info, tokenizer } = model;
   const rows = rowsOf(model, texts, options);

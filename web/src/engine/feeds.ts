@@ -1,7 +1,7 @@
 /**
- * The tensors of a run: rows of tokens of any lengths, one after the other without a pad.
+ * The tensors of a run: rows of tokens of any lengths, concatenated without padding.
  *
- * A graph is given the row's lengths beside each tensor, as Triton gives them; see `conch_export.onnx.layout`.
+ * With each tensor, a graph gets the lengths of the rows, as from Triton; see `conch_export.onnx.layout`.
  */
 
 import { ManifestError } from "../errors.js";
@@ -11,9 +11,9 @@ export interface Row {
   ids: number[];
   /** Segment of every token; all 0 where it is left out. */
   types?: number[];
-  /** How many tokens at its end no other attends to. */
+  /** Number of tokens at its end that no other token attends to. */
   masked: number;
-  /** How many tokens at its beginning are read and not pooled. */
+  /** Number of tokens at its beginning that are read and not pooled. */
   prompt: number;
 }
 
@@ -22,12 +22,12 @@ export type TensorData =
   | { type: "int32"; data: Int32Array; dims: [number] }
   | { type: "float32"; data: Float32Array; dims: [number] };
 
-/** What an encoder takes, of the inputs that it names. */
+/** Tensors for the inputs of an encoder. */
 export function encoderFeeds(rows: readonly Row[], inputs: readonly string[]): Record<string, TensorData> {
   return chosen(inputs, tokenTensors(rows));
 }
 
-/** What a head takes, of the inputs that it names: the rows are one request, with the encoder's answer for them. */
+/** Tensors for the inputs of a head: the rows of one request, and their token embeddings. */
 export function headFeeds(
   rows: readonly Row[],
   embeddings: Float32Array,

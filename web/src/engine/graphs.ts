@@ -1,22 +1,22 @@
-/** The graphs of a model in onnxruntime-web: the smallest of its builds, which runs on the processor. */
+/** Runs graphs with onnxruntime-web, in its smallest build (WebAssembly on the CPU). */
 
 import * as ort from "onnxruntime-web/wasm";
 import { EngineError } from "../errors.js";
 import { encoderFeeds, headFeeds, type Row, type TensorData } from "./feeds.js";
 
-/** A graph's bytes, and those of the files beside it by the names that the graph has for them. */
+/** The bytes of a graph, and of its files of weights by the names that the graph uses. */
 export interface GraphBytes {
   graph: Uint8Array;
   data: Record<string, Uint8Array>;
 }
 
-/** Numbers of `rows` vectors, `width` each. */
+/** Rows of `width` numbers each. */
 export interface Matrix {
   data: Float32Array;
   width: number;
 }
 
-/** Says where onnxruntime's own files are, and how many threads it has. To be called once, before a graph is opened. */
+/** Sets the folder of onnxruntime's files and its number of threads. Call it once, before a graph is opened. */
 export function configure(folder: URL, threads: number): void {
   const file = (name: string) => new URL(`ort-wasm-simd-threaded.${name}`, folder).href;
   ort.env.wasm.wasmPaths = { mjs: file("mjs"), wasm: file("wasm") };
@@ -32,7 +32,7 @@ class Graph {
   protected static session({ graph, data }: GraphBytes): Promise<ort.InferenceSession> {
     const externalData = Object.entries(data).map(([path, bytes]) => ({ path, data: bytes }));
     const open = () => ort.InferenceSession.create(graph, { executionProviders: ["wasm"], externalData });
-    // One after the other: when onnxruntime has opened a graph, it forgets the files beside every other one.
+    // One after another: when onnxruntime has opened a graph, it forgets the files of weights of all others.
     const session = lastOpened.then(open);
     lastOpened = session.catch(() => undefined);
     return session;
@@ -53,7 +53,7 @@ class Graph {
   }
 }
 
-/** Token ids to token embeddings, or of a static model to vectors. */
+/** Computes token embeddings from token ids; for a static model, vectors. */
 export class Encoder extends Graph {
   static async open(bytes: GraphBytes): Promise<Encoder> {
     return new Encoder(await Graph.session(bytes));
@@ -65,7 +65,7 @@ export class Encoder extends Graph {
   }
 }
 
-/** Token embeddings to a vector or a score for each row. */
+/** Computes a vector or a score for each row from token embeddings. */
 export class Head extends Graph {
   static async open(bytes: GraphBytes): Promise<Head> {
     return new Head(await Graph.session(bytes));

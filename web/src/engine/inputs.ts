@@ -1,4 +1,4 @@
-/** Checks of arguments, done once, so that everything behind them works on texts that can be encoded. */
+/** Checks arguments once, so that all later code gets texts that can be encoded. */
 
 import { InvalidInputError } from "../errors.js";
 import type { Truncate } from "../tokenization/truncation.js";
@@ -6,7 +6,7 @@ import type { Truncate } from "../tokenization/truncation.js";
 const LONE_SURROGATE = /\p{Cs}/u;
 const TRUNCATIONS: readonly unknown[] = ["end", "start", "none"];
 
-/** The texts, if there is one at least and each can be encoded. */
+/** Returns the texts, if there is at least one and all can be encoded. */
 export function checkTexts(texts: unknown, name: string): string[] {
   if (!Array.isArray(texts)) throw new InvalidInputError(`${name} must be a list of texts`);
   if (!texts.length) throw new InvalidInputError(`${name} is empty; give at least one`);

@@ -1,4 +1,4 @@
-/** One loaded model, within the worker: its files, its graphs, and what they answer. */
+/** A loaded model in the worker: opens its files and graphs, and answers calls. */
 
 import { InvalidInputError } from "../errors.js";
 import { Files, type Progress, readManifest, type Source } from "../files.js";
@@ -18,10 +18,10 @@ export interface OpenOptions {
   runtime: string;
 }
 
-/** What a page is told of a model. */
+/** The description of a model for the page. */
 export interface Description {
   name: string;
-  /** The embedding model's and the reranker's, whichever there are. */
+  /** Descriptions of the embedding model, the reranker, or both. */
   models: ModelInfo[];
 }
 
@@ -72,7 +72,7 @@ export class WorkerModel {
   }
 }
 
-/** The model with no longer texts than are wanted. */
+/** The description with its lengths limited to the wanted one. */
 function shortened(info: ModelInfo, wanted: MaxLength | undefined): ModelInfo {
   const length = lengthFor(wanted, info.max_length);
   const { interaction } = info;

@@ -1,4 +1,4 @@
-/** A query and documents to a ranking. */
+/** Ranks documents for a query. */
 
 import { InvalidInputError } from "../errors.js";
 import { framedPieces } from "../tokenization/pairTemplate.js";
@@ -49,7 +49,7 @@ export async function rerank(
   return scored.slice(0, topN);
 }
 
-/** MaxSim: row 0 of every run is the query, which the head compares the other rows with. */
+/** MaxSim: row 0 of every run is the query, with which the head compares the other rows. */
 async function interactionScores(
   model: Loaded,
   query: string,
@@ -109,7 +109,7 @@ function pairRows(
   const instruction = options.instruction ?? info.default_instruction ?? "";
   return documents.map((document, index) => {
     const ids = tokenizer.encodePieces(framedPieces(template, query, document, instruction));
-    // The tokenizer does not say where in the text a token is, so nothing but the whole is certain to be right.
+    // Refused and not truncated: that would need offsets of tokens in the text, which the tokenizer does not give.
     if (ids.length > maxLength) throw tooLong(`documents[${index}] with its query`, index, ids.length, maxLength);
     return { ids, masked: 0, prompt: 0 };
   });

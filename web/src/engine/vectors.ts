@@ -1,4 +1,4 @@
-/** What vectors look like: cut to fewer numbers, of length 1, and the space that they are in. */
+/** Options of vectors: their dimensions, normalisation, and vector space. */
 
 import { InvalidInputError, SpaceError } from "../errors.js";
 import type { ModelInfo } from "../manifest.js";
@@ -12,7 +12,7 @@ export interface VectorOptions {
   expectSpace?: string;
 }
 
-/** The space of vectors that a call changes: `ID/256` cut to 256 numbers, `ID/unit` scaled to length 1. */
+/** The vector space of a call's vectors: `ID/256` if they are cut to 256 numbers, `ID/unit` if the call scales them to length 1. */
 export function spaceOf(model: ModelInfo, { dimensions, normalize = true }: VectorOptions = {}): string | null {
   if (model.space_id === null) return null;
   const cut = dimensions !== undefined && dimensions !== model.dimension ? `/${dimensions}` : "";
@@ -49,7 +49,7 @@ export function checkVectors(model: ModelInfo, options: VectorOptions): void {
   }
 }
 
-/** A vector as the options have it. */
+/** Applies the options to a vector. */
 export function shaped(
   vector: Float32Array,
   model: ModelInfo,

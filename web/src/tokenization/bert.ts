@@ -1,9 +1,9 @@
 /**
- * BERT's text normalisation and splitting into words, character for character as the library `tokenizers` does both.
+ * BERT's normalisation and splitting of texts into words, with the results of the library `tokenizers` for every character.
  *
  * `@huggingface/tokenizers` differs in three ways that change tokens: it lower-cases whole texts (a final "Σ" becomes
- * "ς" and not "σ"), it splits no Chinese characters beyond the basic plane, and it knows the browser's Unicode, where the
- * library knows categories of Unicode 8.
+ * "ς" and not "σ"), it splits no Chinese characters beyond the basic plane, and it uses the browser's Unicode, where the
+ * library uses the categories of Unicode 8.
  */
 
 interface BertSettings {
@@ -14,8 +14,8 @@ interface BertSettings {
 }
 
 /**
- * Characters that became marks (Mn), punctuation (P) or format controls (Cf) after Unicode 8, with what lies between
- * them and is none of these. Found by comparing both libraries on every code point of Unicode 17.
+ * Characters that became marks (Mn), punctuation (P) or format controls (Cf) after Unicode 8, including characters
+ * between them that are none of these. Found by comparing both libraries on every code point of Unicode 17.
  */
 const LATER = new RegExp(
   "[" +

@@ -18,7 +18,7 @@ export function markedRow(rules: Interaction, ids: readonly number[], isQuery: b
   return row;
 }
 
-/** How many tokens at the end of a row no other attends to. */
+/** Number of tokens at the end of a row that no other token attends to. */
 export function maskedAtEnd(rules: Interaction, row: readonly number[]): number {
   if (rules.augmentation === null || rules.attends_to_augmentation) return 0;
   let masked = 0;

@@ -1,8 +1,8 @@
-/** The text that a reranker reads for a query and a document, where its authors wrap both in words of their own. */
+/** The text that a reranker with a pair template reads for a query and a document. */
 
 const PLACES = /\{(query|document|instruction|split)\}/;
 
-/** The pieces, tokenised each by itself, of a template whose places are filled; braces in the texts mean nothing. */
+/** The filled template, as pieces that are tokenised separately. Braces in the texts have no meaning. */
 export function framedPieces(template: string, query: string, document: string, instruction: string): string[] {
   const values: Record<string, string> = { query, document, instruction };
   const pieces = [""];

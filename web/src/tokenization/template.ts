@@ -1,4 +1,4 @@
-/** Where a tokenizer puts its special tokens: around a text, and around and between the texts of a pair. */
+/** The special tokens that a tokenizer adds: around a text, and around and between the texts of a pair. */
 
 import { ManifestError } from "../errors.js";
 
@@ -13,12 +13,12 @@ interface Processed {
   token_type_ids?: number[];
 }
 
-/** What joins token texts: `post_process` of a tokenizer's post-processor. */
+/** Adds special tokens: `post_process` of a tokenizer's post-processor. */
 export type PostProcess = (first: string[], second: string[] | null) => Processed;
 
 type Piece = { type: number } & ({ id: number } | { text: 0 | 1 });
 
-// Texts that no vocabulary has, to see where the post-processor puts what it is given.
+// Placeholders that are in no vocabulary, to find where the post-processor puts its inputs.
 const MARKS = ["\uE000first", "\uE000second"];
 
 export class Template {
@@ -41,7 +41,7 @@ export class Template {
       });
     };
     this.#single = pieces(MARKS.slice(0, 1));
-    // A post-processor may know no pairs; that counts only where pairs are asked for.
+    // A post-processor may not support pairs, which is an error only if pairs are needed.
     const pair = pieces(MARKS);
     this.#pair = MARKS.every((_, text) => pair.some((piece) => "text" in piece && piece.text === text))
       ? pair
@@ -59,7 +59,7 @@ export class Template {
     return last !== undefined && "id" in last;
   }
 
-  /** The ids of one text, or of two, with those that are added. */
+  /** The ids of one text, or of a pair, with special tokens. */
   join(first: number[], second?: number[]): Joined {
     const texts = [first, second ?? []];
     const joined: Joined = { ids: [], types: [] };
@@ -75,7 +75,7 @@ export class Template {
 
   #pieces(pair: boolean): Piece[] {
     if (!pair) return this.#single;
-    if (!this.#pair) throw new ManifestError("the tokenizer knows no pairs of texts, which this reranker reads");
+    if (!this.#pair) throw new ManifestError("the tokenizer does not support pairs of texts, which this reranker needs");
     return this.#pair;
   }
 }

@@ -1,13 +1,10 @@
-/** Texts to token ids, as the server's clients do: truncated so that special tokens survive. */
+/** Converts texts to token ids like the Python client: special tokens survive truncation. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { InvalidInputError, TokenizerError } from "../errors.js";
 import { bertNormalizer, bertWords } from "./bert.js";
 import { type Joined, Template } from "./template.js";
 import { cut, longestFirst, type Truncate } from "./truncation.js";
-
-/** Says what an item of the caller's is called in messages: `texts[3]`. */
-export type Named = (index: number) => string;
 
 export interface Limits {
   maxLength: number;
@@ -63,7 +60,7 @@ export class TextTokenizer {
     return ids;
   }
 
-  /** Tokens at the beginning of a row that are those of its prompt, the first special ones included. */
+  /** Number of tokens at the beginning of a row that belong to its prompt, including leading special tokens. */
   promptLength(prompt: string, maxLength: number): number {
     const bare = cut(this.#bare(prompt), Math.max(0, maxLength - this.#template.added(false)), "end");
     const length = this.#template.join(bare).ids.length;
@@ -85,7 +82,7 @@ export class TextTokenizer {
     });
   }
 
-  /** The ids of texts that are tokenised each by itself, with special tokens, and joined. */
+  /** The ids of texts that are tokenised separately, with special tokens, and concatenated. */
   encodePieces(pieces: readonly string[]): number[] {
     return pieces.flatMap((piece) => this.#template.join(this.#bare(piece)).ids);
   }

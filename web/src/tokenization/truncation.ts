@@ -1,4 +1,4 @@
-/** Which tokens of texts that are too long are kept. */
+/** Truncation of texts that are too long. */
 
 /** The end of a text that loses tokens; "none" refuses a text that is too long instead. */
 export type Truncate = "end" | "start" | "none";
