@@ -1,4 +1,4 @@
-"""The `conch` command: one table of subcommands, each of which imports its package only when it is called."""
+"""The `conch` command: a table of its subcommands, which import their packages only when they are called."""
 
 from __future__ import annotations
 

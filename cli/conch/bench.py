@@ -1,4 +1,4 @@
-"""`conch bench`: throughput and latency of a served embedding model, under one load or as a profile of many."""
+"""`conch bench`: measures throughput and latency of a served embedding model, or a profile for `conch plan --rate`."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def bench(
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="Measure calls of many lengths instead, alone and under load, and write what they cost to this file, "
-            "for `conch plan --rate`. Takes about a minute; nothing else should use the servers."
+            help="Measure calls of many lengths instead, alone and under load, and write their costs to this file, for "
+            "`conch plan --rate`. Takes about a minute; nothing else should use the servers."
         ),
     ] = None,
     triton_url: Annotated[
@@ -82,7 +82,7 @@ def bench(
 
 
 def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> None:
-    """Measure a profile and print what it comes to."""
+    """Measure a profile, write it, and print its costs."""
     from conch.capacity.measuring import measured  # noqa: PLC0415
     from conch.load.target import BenchError  # noqa: PLC0415
 

@@ -56,10 +56,10 @@ def facts(title: str, rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 @contextmanager
 def steps(first: str = "starting") -> Iterator[_Bar | _Lines]:
-    """The step of a long piece of work; yields what is to be told (see `conch_export.progress.Progress`).
+    """Show the progress of a long task; yields a function that receives it (see `conch_export.progress.Progress`).
 
     Args:
-        first: the step that begins at once.
+        first: name of the first step.
     """
     if not stderr.is_terminal:
         yield _Lines()
@@ -72,7 +72,7 @@ def steps(first: str = "starting") -> Iterator[_Bar | _Lines]:
 
 
 class _Bar:
-    """One bar, which begins anew with each step."""
+    """A bar that restarts with each step."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -87,7 +87,7 @@ class _Bar:
 
 
 class _Lines:
-    """A line for each step but the first, which most often is short, and one every few seconds while it lasts."""
+    """Prints a line for each step but the first, which is usually short, and one every few seconds during a step."""
 
     def __init__(self) -> None:
         self._what, self._began, self._said = "", 0.0, 0.0
@@ -105,7 +105,7 @@ class _Lines:
 
 @contextmanager
 def transfers() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars, gone in the end; yields a function of a file's name, its bytes so far and its bytes in all."""
+    """Show progress bars of files; yields a function of a file's name, its bytes so far, and its total bytes."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=stderr, transient=True) as progress:

@@ -1,1 +1,1 @@
-"""How much a deployment does: a profile measured on one, and the size of one for a load."""
+"""Capacity planning: measures the profile of a deployment, and finds the size of a deployment for a load."""

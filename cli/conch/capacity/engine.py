@@ -1,4 +1,4 @@
-"""Measures one Triton: calls of several shapes, alone and under load, beside what Triton itself counts of them."""
+"""Measures one Triton: calls of several shapes, alone and under load, with Triton's own statistics of them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from conch_client import AsyncClient, ModelInfo
 
 LENGTHS = (16, 64, 128, 256, 512, 2048)
-"""Tokens of the texts, as far as the model takes them."""
+"""Tokens of the texts; lengths beyond the model's limit are left out."""
 
-CALL_TOKENS = 512  # of a call, as of those of a gateway (`conch_gateway.scheduling.sizes`)
-CALLS_EACH = 4  # under way for each instance, so that none ever waits for one
+CALL_TOKENS = 512  # of a call, as in the gateway (`conch_gateway.scheduling.sizes`)
+CALLS_EACH = 4  # calls under way per instance, so that no instance is ever idle
 WARM_UP_S = 0.25
 COUNTED_WITHIN_S = 5.0
-FIRST_ID = 1000  # of a token that is a word in most vocabularies
+FIRST_ID = 1000  # a word in most vocabularies
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a Triton counted since it started: runs of the encoder, and calls to the model."""
+    """Counters of a Triton since it started: runs of the encoder, and calls to the model."""
 
     runs: int
     rows: int
@@ -39,7 +39,7 @@ class Counted:
     calls: int
 
     def since(self, earlier: Counted) -> Counted:
-        """Return what was counted in between."""
+        """Return the difference to earlier counters."""
         return Counted(
             self.runs - earlier.runs,
             self.rows - earlier.rows,
@@ -49,12 +49,12 @@ class Counted:
 
 
 class EngineProbe:
-    """One model of one Triton.
+    """Measures one model of one Triton.
 
     Args:
-        url: of the Triton, HOST:PORT.
-        client: for it.
-        info: of the model.
+        url: HOST:PORT of the Triton.
+        client: client of this Triton.
+        info: description of the model.
     """
 
     def __init__(self, url: str, client: AsyncClient, info: ModelInfo) -> None:
@@ -71,7 +71,7 @@ class EngineProbe:
         return str((await self._triton.get_server_metadata()).version)
 
     async def hardware(self) -> dict[str, int]:
-        """Return what the encoder's instances run on: a number of cores or of GPUs."""
+        """Return the number of cores or GPUs that the instances of the encoder run on."""
         config = (await self._triton.get_model_config(self._encoder)).config
         groups = config.instance_group
         if any(group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU for group in groups):
@@ -80,7 +80,7 @@ class EngineProbe:
         return {"cores": sum(group.count for group in groups) * threads}
 
     def shapes(self) -> Iterator[tuple[int, int]]:
-        """Rows and tokens of the calls that are measured."""
+        """Yield rows and tokens of the calls to measure."""
         longest = self._info.max_length
         for tokens in sorted({*(length for length in LENGTHS if length <= longest), min(longest, LENGTHS[-2])}):
             yield from dict.fromkeys([(1, tokens), (min(self._info.max_rows, max(1, CALL_TOKENS // tokens)), tokens)])
@@ -115,7 +115,7 @@ class EngineProbe:
         )
 
     async def _counted_since(self, earlier: Counted, calls: int) -> Counted:
-        """Return what was counted of at least so many calls; Triton may count a call a moment after its answer."""
+        """Return counters that include at least so many calls; Triton may count a call just after its answer."""
         end = time.monotonic() + COUNTED_WITHIN_S
         while True:
             counted = (await self.counted()).since(earlier)
@@ -124,7 +124,7 @@ class EngineProbe:
             await asyncio.sleep(COUNTED_WITHIN_S / 100)
 
     async def counted(self) -> Counted:
-        """Return what Triton has counted so far."""
+        """Return Triton's counters."""
         answer = await self._triton.get_inference_statistics()
         stats: dict[str, Any] = {each.name: each for each in answer.model_stats}
         encoder, model = stats.get(self._encoder), stats[self._info.name]

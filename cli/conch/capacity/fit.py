@@ -1,4 +1,4 @@
-"""The costs that explain what was measured best: least squares of relative errors, none of them negative."""
+"""Fits costs to measurements: non-negative least squares of relative errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def engine_costs(
     """Return the costs of calls, and the largest relative error of the times of lone runs that they give.
 
     Args:
-        calls: Lone ones and some under load, of several lengths.
+        calls: Lone calls and calls under load, of several lengths.
         instances: Instances of the encoder.
         max_rows: Most texts of a run.
-        shared_cores: Whether what sent the calls ran on the cores of the instances, which then had less.
+        shared_cores: Whether the sender of the calls ran on the same cores as the instances.
     """
     lone = [call for call in calls if call.clients == 1]
     columns = [[1.0, call.rows, call.rows * call.tokens, call.rows * call.tokens**2] for call in lone]
@@ -48,23 +48,23 @@ def engine_costs(
         )
 
     path_s = path_of(lone, 1.0)
-    # As many clients as instances: all cores are busy, and no call waits for an instance.
+    # With as many clients as instances, all cores are busy, and no call waits for an instance.
     busy_path_s = path_of([call for call in calls if call.clients == instances], slowdown)
     return replace(run, call_s=call_s, path_s=path_s, busy_path_s=max(path_s, busy_path_s), slowdown=slowdown), off
 
 
 def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, shared_cores: bool) -> GatewayCosts:
-    """Return the costs of requests with one text, some of them alone and some under load.
+    """Return the costs of requests with one text.
 
     Args:
-        requests: What was measured.
-        engine: Costs of the Triton behind.
-        shared_cores: Whether the gateway ran on the cores of the instances, all of which were busy under load.
+        requests: Measurements, of lone requests and under load.
+        engine: Costs of the Triton behind the gateway.
+        shared_cores: Whether the gateway ran on the same cores as the instances, which are busy under load.
     """
-    # The system counts processor time in hundredths of a second, of which few requests may take none.
+    # The system counts processor time in hundredths of a second, so a few requests may seem to take none.
     timed = [request for request in requests if request.gateway_ms > 0]
-    # The last column is what a gateway does without requests, reading its metrics included: the fewer were answered in
-    # a second, the more of it each has to bear. No request costs it.
+    # The last column is the work of an idle gateway, including the reads of its metrics. The fewer requests there are
+    # in a second, the larger the share of each. It is not part of the cost of a request.
     columns = [[1.0, each.tokens, 1 / each.texts_per_call, 1 / each.per_s] for each in timed] or [[1.0, 0.0, 0.0, 0.0]]
     slower = [engine.slowdown if shared_cores and each.clients > 1 else 1.0 for each in timed]
     taken = [each.gateway_ms / 1e3 / slowdown for each, slowdown in zip(timed, slower, strict=True)] or [1e-6]
@@ -84,7 +84,7 @@ def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, share
 
 
 def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Return factors of columns whose sums are near the values, in relative terms; negative ones become 0."""
+    """Return factors of the columns that minimise the relative errors of their sum; negative factors become 0."""
     wanted = np.asarray(values)
     scaled: NDArray[np.float64] = np.asarray(columns, float) / wanted[:, None]
     kept, factors = list(range(scaled.shape[1])), np.zeros(scaled.shape[1])
@@ -98,22 +98,23 @@ def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> 
 
 
 def _under_load(run: EngineCosts, busy: Sequence[CallLoad]) -> tuple[float, float]:
-    """Return how much longer runs take under load, and what calls cost beside them.
+    """Return the slowdown under load, and the cost of a call besides its runs.
 
-    All instances together spend their time on runs and on calls, each of which takes `slowdown` as long as alone.
+    Under load, the instances spend all their time on runs and calls, each of which takes `slowdown` times as long as
+    alone.
     """
     runs = [_run_s(run, call, call.rows_per_run) for call in busy]
     calls = [call.rows_per_run / call.rows for call in busy]
     spent = [run.instances * each / call.per_s for each, call in zip(calls, busy, strict=True)]
     slowdown, slow_call_s = nonnegative(list(zip(runs, calls, strict=True)), spent)
-    if slowdown < 1:  # nothing is faster under load: the times of lone runs are the better measurement
+    if slowdown < 1:  # runs cannot be faster under load, so the times of lone runs are better measurements
         over = [(all_s - run_s) / each for all_s, run_s, each in zip(spent, runs, calls, strict=True)]
         slowdown, slow_call_s = 1.0, max(0.0, float(np.median(over)))
     return slowdown, slow_call_s / slowdown
 
 
 def _middle(rests: Iterable[float]) -> float:
-    """Return the median of what latencies have beyond what is known of them; 0 of none."""
+    """Return the median of the unexplained parts of latencies; 0 if there are none."""
     found = list(rests)
     return max(0.0, float(np.median(found))) if found else 0.0
 

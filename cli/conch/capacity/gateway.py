@@ -21,7 +21,7 @@ _PROCESSOR_S = re.compile(rb"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 
 
 class GatewayProbe:
-    """One model behind one gateway, in front of the Triton of a probe."""
+    """Measures one model of a gateway, whose Triton another probe measures."""
 
     def __init__(self, url: str, model: str, triton: EngineProbe) -> None:
         self._url = url.rstrip("/").removesuffix("/v1")
@@ -29,7 +29,7 @@ class GatewayProbe:
         self._triton = triton
 
     async def measure(self, tokens: int, clients: int, seconds: float) -> RequestLoad:
-        """Measure requests with one text of so many tokens; raises BenchError where the gateway cannot be measured."""
+        """Measure requests with one text of so many tokens; raises BenchError if the gateway cannot be measured."""
         texts = synthetic_texts(Lengths(tokens, tokens), 64)
         async with target_of(self._url, self._model, [[text] for text in texts], clients) as target:
             await closed_loop(target.send, clients=clients, seconds=WARM_UP_S)

@@ -1,4 +1,4 @@
-"""Measures a profile: every shape of call alone and under load, then the gateway in front, in about a minute."""
+"""Measures a profile in about a minute: calls of every shape, alone and under load, then requests to the gateway."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
         triton_url: HOST:PORT of its Triton.
         gateway_url: Of a gateway in front; None to measure the Triton alone.
         model: Its name; None for the first by name.
-        say: Is told what is measured, how much is done, and how much there is to do.
+        say: Receives what is being measured, the number of finished measurements, and their total.
 
     Raises:
         BenchError: A server does not answer, lacks the model, or cannot be measured.
@@ -62,7 +62,7 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
 
 async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway_url: str | None, say: Say) -> Profile:
     hardware, instances = await probe.hardware(), info.instances or 1
-    # Alone; as many as instances, so that none waits for one; and under load.
+    # Alone; with as many clients as instances, so that no call waits for an instance; and under load.
     clients_of_calls, clients_of_texts = ({1, instances, most} for most in (CALLS_EACH * instances, CLIENTS))
     shapes = [(*shape, clients) for shape in probe.shapes() for clients in sorted(clients_of_calls)]
     lengths = dict.fromkeys(tokens for _, tokens, _ in shapes) if gateway_url else {}
@@ -88,7 +88,7 @@ async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway
 
 
 class _Rounds:
-    """Measures loads again and again, by turns: what else the machine does meanwhile slows down few of the rounds."""
+    """Measures all loads in several rounds, so that other work of the machine affects only some of them."""
 
     def __init__(self, say: Say, total: int) -> None:
         self._say = say
@@ -97,7 +97,7 @@ class _Rounds:
     async def best(
         self, what: str, loads: Sequence[tuple[int, ...]], measure: Callable[..., Awaitable[Load]]
     ) -> list[Load]:
-        """Return of each load the round with the most answers; `what` says what it is."""
+        """Return the round with the most answers of each load; `what` describes them."""
         found: dict[tuple[int, ...], Load] = {}
         for _ in range(ROUNDS):
             for load in loads:
@@ -109,7 +109,7 @@ class _Rounds:
 
 
 def _about() -> dict[str, Any]:
-    """Where this ran: the machine of the load, which most often is that of the servers too."""
+    """Describe the machine of the load, which usually is that of the servers too."""
     packages = ("conch", "grpcio", "tritonclient", "numpy")
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""What a deployment is to do, as people write it: `200/s`, `mixed`, `100ms`."""
+"""The load for which a deployment is planned, and how the options state it: `200/s`, `mixed`, `100ms`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SHOWN = 40  # characters of a line that is no number
 
 @dataclass(frozen=True)
 class Need:
-    """A load, and how fast it is to be answered.
+    """A load, and the time in which it is to be answered.
 
     Attributes:
         per_s: Texts in a second, each a request of its own, at random moments.
-        lengths: A sample of their tokens.
+        lengths: A sample of their lengths in tokens.
         p99_s: Time in which 99 % of them are to be answered.
     """
 

@@ -1,4 +1,4 @@
-"""What was measured on a deployment: one JSON file, written by `conch bench --profile`, read by `conch plan --rate`."""
+"""The profile of a deployment: a JSON file that `conch bench --profile` writes and `conch plan --rate` reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = TypeVar("Record")
 
 
 class ProfileError(Exception):
-    """A file is no profile; the message says why, and how to make one."""
+    """A file is not a profile; the message says why, and how to make one."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class CallLoad:
         tokens: Tokens of each.
         clients: Number of clients; 1 measures the latency of a lone call, more measure throughput.
         per_s: Calls answered in a second.
-        tokens_per_s: Tokens of these.
+        tokens_per_s: Tokens of these calls in a second.
         latency_ms: Percentiles of a call's latency.
-        rows_per_run: Texts that an instance of the encoder ran at a time, as Triton counted.
-        run_ms: How long such a run took, as Triton measured.
-        client_ms: Processor time of a call on the side of the client.
+        rows_per_run: Texts in one run of the encoder, as counted by Triton.
+        run_ms: Duration of a run, as measured by Triton.
+        client_ms: Processor time of a call in the client.
     """
 
     rows: int
@@ -59,7 +59,7 @@ class RequestLoad:
         latency_ms: Percentiles of a request's latency.
         texts_per_call: Texts that the gateway sent to Triton in one call.
         gateway_ms: Processor time of a request in the gateway.
-        sender_ms: The same where requests are sent.
+        sender_ms: Processor time of a request in its sender.
     """
 
     tokens: int
@@ -73,17 +73,17 @@ class RequestLoad:
 
 @dataclass(frozen=True)
 class Profile:
-    """One model of one deployment.
+    """The profile of one model of a deployment.
 
     Attributes:
         model: Its name.
         max_length: Most tokens of a text.
-        hardware: What one Triton has for the encoder's instances: `{"cores": 2}` or `{"gpus": 1}`.
-        engine: What calls cost, fitted to `calls`.
-        gateway: What requests cost, fitted to `requests`; None where no gateway was measured.
-        calls: What was measured at Triton.
-        requests: What was measured at the gateway.
-        about: Where and when: addresses, machine, versions, how far the fit is off.
+        hardware: Hardware of one Triton for the instances of the encoder: `{"cores": 2}` or `{"gpus": 1}`.
+        engine: Costs of calls, fitted to `calls`.
+        gateway: Costs of requests, fitted to `requests`; None if no gateway was measured.
+        calls: Measurements at Triton.
+        requests: Measurements at the gateway.
+        about: Date, addresses, machine, versions, and the error of the fit.
     """
 
     model: str
@@ -104,7 +104,7 @@ class Profile:
         """Read a file.
 
         Raises:
-            ProfileError: It is not there, or no profile of this format.
+            ProfileError: It cannot be read, or is not a profile of this format.
         """
         try:
             stated = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ class Profile:
 
     @classmethod
     def of(cls, stated: dict[str, Any]) -> Profile:
-        """Return the profile that a file states; raises LookupError, TypeError or ValueError where it states none."""
+        """Return the profile that a file states; raises LookupError, TypeError or ValueError if it is damaged."""
         profile = cls(
             model=str(stated["model"]),
             max_length=int(stated["max_length"]),
@@ -140,7 +140,7 @@ class Profile:
 
 
 def _costs(kind: type[Record], stated: dict[str, Any]) -> Record:
-    """Read costs, none of which is negative."""
+    """Read costs, which must not be negative."""
     costs = kind(**stated)
     for each in fields(kind):  # type: ignore[arg-type]
         value = getattr(costs, each.name)

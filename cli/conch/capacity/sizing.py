@@ -1,4 +1,4 @@
-"""The smallest deployment that answers a load in time, found by simulating it."""
+"""Finds the smallest deployment that answers a load in time, by simulation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from conch.capacity.need import Need
     from conch.capacity.profile import Profile
 
-CALL_TOKENS = 512  # of a call, as `conch_gateway.scheduling.sizes` has it
-BUSIEST = 0.9  # part of the replicas' time that may be used: more, and the next busy minute is an outage
-BUSIEST_GATEWAY = 0.7  # the same of a gateway's one thread, which every request waits for twice
-GROUP = 24  # replicas that are simulated: of more, every part with its part of the load
-REQUESTS = 8_000  # of a simulation at least, and so many seconds:
-_SECONDS = 1.0
-_SETTLING = 0.1  # part of it that is not counted
-_MOST_STEPS = 15  # up, each by a tenth: four times as many do not help where these do not
+CALL_TOKENS = 512  # of a call, as in `conch_gateway.scheduling.sizes`
+BUSIEST = 0.9  # largest part of the replicas' time that a plan may use, so that a busier minute is no outage
+BUSIEST_GATEWAY = 0.7  # the same for a gateway's one thread, for which every request waits twice
+GROUP = 24  # most replicas that are simulated; of more, a part with its share of the load
+REQUESTS = 8_000  # least requests of a simulation
+_SECONDS = 1.0  # least duration of the simulated load
+_SETTLING = 0.1  # part of a simulation that is not counted
+_MOST_STEPS = 15  # upwards, each by a tenth; beyond four times as many, more replicas do not help
 
 
 class TooSlowError(Exception):
@@ -36,12 +36,12 @@ class TooSlowError(Exception):
 
 @dataclass(frozen=True)
 class Simulated:
-    """How one number of replicas does.
+    """The simulated result of a number of replicas.
 
     Attributes:
         replicas: Number of Tritons.
         p50_ms: Median latency.
-        p99_ms: 99th percentile of it.
+        p99_ms: 99th percentile of the latency.
         refused: Part of the requests that were refused or failed.
     """
 
@@ -56,21 +56,21 @@ class Sizing:
     """A deployment that is large enough.
 
     Attributes:
-        texts_per_s: Of the load.
-        tokens_mean: Of a text; those beyond the model's limit are not computed.
-        tokens_p99: 99th percentile of the same.
-        truncated: Part of the texts that are longer than this limit.
-        p99_ms: That is asked for.
+        texts_per_s: Rate of the load.
+        tokens_mean: Mean length of a text, truncated at the model's limit.
+        tokens_p99: 99th percentile of the lengths.
+        truncated: Part of the texts that are longer than the model's limit.
+        p99_ms: Required 99th percentile of the latency.
         replicas: Number of Tritons.
-        hardware: All of them together.
-        gateways: Number of gateways; None where the profile has none.
-        replica_texts_per_s: Most that one replica does.
-        busy: Part of the replicas' time that the load takes.
-        gateway_busy: The same of the gateways' threads.
-        lone_ms: What a lone text of `tokens_p99` takes.
-        chosen: How it does.
-        tried: How smaller ones do, and larger ones that were tried.
-        without_one: How it does with one replica less; None where there is only one.
+        hardware: Hardware of all of them together.
+        gateways: Number of gateways; None if the profile has none.
+        replica_texts_per_s: Most texts per second of one replica.
+        busy: Part of the replicas' time that the load uses.
+        gateway_busy: Part of the time of the gateways' threads that the load uses.
+        lone_ms: Latency of a lone text of `tokens_p99`.
+        chosen: Result of this deployment.
+        tried: Results of the other numbers of replicas that were simulated.
+        without_one: Result with one replica less; None if there is only one.
         simulated_requests: Requests in each simulation.
     """
 
@@ -100,12 +100,12 @@ def size(profile: Profile, need: Need, say: Callable[[str], None] = lambda _: No
     """Find the fewest replicas that are enough.
 
     Args:
-        profile: Of the model, and of the hardware that each replica has.
+        profile: Profile of the model on the hardware of a replica.
         need: The load.
-        say: Is told what is simulated.
+        say: Receives what is being simulated.
 
     Raises:
-        TooSlowError: No number of them is.
+        TooSlowError: No number of replicas is enough.
     """
     return _Search(profile, need, say).sizing()
 
@@ -119,11 +119,11 @@ class _Search:
         self._mean = fmean(self._lengths)
         self._tried: dict[int, Simulated] = {}
         engine, gateway = profile.engine, profile.gateway or FREE
-        # Calls under full load: what they cost at least.
+        # Under full load, texts share calls, and a call costs least.
         self._merged = min(engine.max_rows, max(1.0, CALL_TOKENS / self._mean))
         run_s = fmean(engine.run_s([length]) for length in self._lengths) - engine.fixed_s * (1 - 1 / self._merged)
         self._text_s = engine.slowdown * (run_s + engine.call_s / self._merged) / engine.instances
-        # Gateways merge texts into calls only while all replicas are busy, which they are not to be.
+        # Gateways merge texts into calls only while all replicas are busy, which a plan avoids.
         self._request_s = gateway.request_s + gateway.token_s * self._mean + gateway.call_s
         self._gateways = max(1, ceil(need.per_s * self._request_s / BUSIEST_GATEWAY))
 
@@ -163,7 +163,7 @@ class _Search:
         return in_gateway_s + engine.path_s + engine.call_s + engine.run_s([length])
 
     def _fewest(self) -> int:
-        """Go up from what keeps up at all until it is enough, and back down between the last two."""
+        """Search upwards from the least number that keeps up, then bisect between the last two."""
         enough = too_few = max(1, ceil(self._need.per_s * self._text_s / BUSIEST)) - 1
         for _ in range(_MOST_STEPS):
             enough += max(1, round(0.1 * enough))

@@ -1,1 +1,1 @@
-"""`conch embed` and `conch rerank`: whole corpora, from files to files."""
+"""`conch embed` and `conch rerank`: compute whole corpora from files to Parquet files."""

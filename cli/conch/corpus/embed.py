@@ -19,10 +19,10 @@ def embed(
     repository: Repository = DEFAULT_REPOSITORY,
     text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the texts.")] = "text",
     text_rows: Annotated[
-        Literal["file", "paragraph", "line"], typer.Option(help="What of a text file is a row.")
+        Literal["file", "paragraph", "line"], typer.Option(help="Unit of a text file that is a row.")
     ] = "file",
-    prompt: Annotated[str | None, typer.Option(help="Text put before each, instead of the model's default.")] = None,
-    prompt_name: Annotated[str | None, typer.Option(metavar="NAME", help="One of the model's prompts.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text put before each, instead of the default prompt.")] = None,
+    prompt_name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of one of the model's prompts.")] = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Length of the vectors, for models trained to be cut (Matryoshka).")
     ] = None,
@@ -39,7 +39,7 @@ def embed(
     address: of.Address = None,
     server: of.Server = None,
 ) -> None:
-    """Embed a corpus: every row of the input with its vector, in Parquet files. Stopped, it goes on where it was."""
+    """Embed a corpus: every row of the input with its vector, in Parquet files. A stopped run can be continued."""
     import conch_batch as cb  # noqa: PLC0415
     from conch_export import usable_cores  # noqa: PLC0415
 

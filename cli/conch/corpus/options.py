@@ -17,7 +17,7 @@ Inputs = Annotated[
 Output = Annotated[
     str,
     typer.Option(
-        metavar="FOLDER|URL", help="Where Parquet files are written. What is there already is not computed again."
+        metavar="FOLDER|URL", help="Folder of the Parquet files. Files that exist already are not computed again."
     ),
 ]
 ModelName = Annotated[str, typer.Option(metavar="NAME", help="A model of the repository, or of the server.")]
@@ -27,31 +27,32 @@ Truncate = Annotated[
 ]
 OnError = Annotated[
     Literal["record", "stop"],
-    typer.Option(help="What becomes of a row that cannot be computed: a side file says why, or the run stops."),
+    typer.Option(help="For a row that cannot be computed: record it with the reason in a side file, or stop the run."),
 ]
 ShardRows = Annotated[
     int | None,
-    typer.Option(
-        min=1, metavar="ROWS", help="Rows of an output file, instead of a number that follows from the input."
-    ),
+    typer.Option(min=1, metavar="ROWS", help="Rows of an output file, instead of a number that depends on the input."),
 ]
-Prefix = Annotated[str, typer.Option(help="Put before the names of the columns that are added.")]
+Prefix = Annotated[str, typer.Option(help="Prefix of the names of the columns that are added.")]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
         envvar="RAY_ADDRESS",
-        help="A running Ray cluster, whose nodes see the same paths, instead of this machine's cores.",
+        help="A running Ray cluster, whose nodes have the same paths, instead of this machine's cores.",
     ),
 ]
 Actors = Annotated[
-    int | None, typer.Option(min=1, help="Processes that compute, each with a model of its own; one a core, or a GPU.")
+    int | None,
+    typer.Option(
+        min=1, help="Processes that compute, each with its own copy of the model. [default: one per core, or per GPU]"
+    ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Cores of each of them.")]
+Threads = Annotated[int, typer.Option(min=1, help="Cores of each process.")]
 Server = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="A gateway that computes instead (http://…), at background priority. CONCH_API_KEY is its key.",
+        help="Compute with this gateway (http://…) instead, at background priority. CONCH_API_KEY is its key.",
     ),
 ]

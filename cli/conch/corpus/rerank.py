@@ -19,7 +19,7 @@ def rerank(
     repository: Repository = DEFAULT_REPOSITORY,
     query: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the queries.")] = "query",
     documents: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the lists of documents.")] = "documents",
-    top_n: Annotated[int | None, typer.Option(min=1, help="Most documents of a ranking.")] = None,
+    top_n: Annotated[int | None, typer.Option(min=1, help="Most documents in a ranking.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What to look for, for rerankers that read one.")] = None,
     raw_scores: Annotated[
         bool, typer.Option("--raw-scores", help="Logits of a cross-encoder instead of their sigmoids.")
@@ -33,7 +33,7 @@ def rerank(
     address: of.Address = None,
     server: of.Server = None,
 ) -> None:
-    """Rank the documents of every row by its query, best first, in Parquet files. Stopped, it goes on where it was."""
+    """Rank the documents of every row by its query, best first, in Parquet files. A stopped run can be continued."""
     import conch_batch as cb  # noqa: PLC0415
     from conch_export import usable_cores  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a run over a corpus shows: a bar on a terminal, a line now and then elsewhere, and a table in the end."""
+"""Runs a job over a corpus and shows its progress: a bar on a terminal, lines elsewhere, and a table at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _INTERRUPTED = 130
-"""Status of a command that Ctrl-C ended, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 def compute(job: Job, workers: Workers) -> None:
-    """Run a job, show how far it is, and say what was done; ends with status 1 on an error, 130 on Ctrl-C."""
+    """Run a job, show its progress, and print its result; ends with status 1 on an error, 130 on Ctrl-C."""
     import conch_batch  # noqa: PLC0415
 
     try:
@@ -38,7 +38,7 @@ def compute(job: Job, workers: Workers) -> None:
 
 
 class _Counts:
-    """What is known of a run so far."""
+    """Counts of a run so far."""
 
     def __init__(self) -> None:
         self.rows = self.of = self.failed = self.tokens = self._before = 0
@@ -59,18 +59,18 @@ class _Counts:
 
     @property
     def seconds(self) -> float:
-        """Since the first row was begun."""
+        """Seconds since computing began."""
         return max(time.monotonic() - self._began, 1e-3)
 
     @property
     def rate(self) -> str:
-        """Tokens a second, and failures where there are some."""
+        """Tokens per second, and the number of failed rows if there are any."""
         failed = f", {self.failed:,} failed" if self.failed else ""
         return f"{self.tokens / self.seconds:,.0f} tokens/s{failed}"
 
     @property
     def left_s(self) -> float:
-        """Seconds that the rest takes at the rate so far."""
+        """Seconds that the rest takes at the current rate."""
         return self.seconds * (self.of - self.rows) / max(self.rows - self._before, 1)
 
 
@@ -106,7 +106,7 @@ class _Lines(_Counts):
 
 
 class _Bar(_Counts):
-    """One bar, of files first and of rows then."""
+    """A bar of files that are read, then of rows that are computed."""
 
     def __init__(self, bars: Progress) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Moving to another embedding model: comparing it with the old one, and a bridge into the old one's index."""
+"""`conch migrate`: compares two embedding models, and fits a bridge to the index of the old one."""

@@ -13,7 +13,7 @@ from conch.migrate.sample import read_sample
 from conch.migrate.tables import bridge_table, comparison_tables
 from conch.options import DEFAULT_REPOSITORY, AsJson, Repository
 
-Old = Annotated[str, typer.Argument(help="Model of the repository that made the index.")]
+Old = Annotated[str, typer.Argument(help="Model of the repository with which the index was made.")]
 New = Annotated[str, typer.Argument(help="Model of the repository that is to replace it.")]
 Texts = Annotated[
     Path,
@@ -24,7 +24,7 @@ Texts = Annotated[
         "or a folder whose text files are read by paragraphs.",
     ),
 ]
-Most = Annotated[int, typer.Option(min=1, help="Texts that are used at most, chosen evenly from all.")]
+Most = Annotated[int, typer.Option(min=1, help="Most texts to use, chosen evenly from all.")]
 OldPrompt = Annotated[
     str | None, typer.Option(help="Name of the old model's prompt before each text; '' for none. [default: its own]")
 ]
@@ -37,7 +37,7 @@ migrate = typer.Typer(no_args_is_help=True)
 
 @migrate.callback()
 def group() -> None:
-    """Move from one embedding model to another: compare both, and search the old index through a bridge meanwhile."""
+    """Move from one embedding model to another: compare both, and fit a bridge to search the old index meanwhile."""
 
 
 @migrate.command()
@@ -55,7 +55,7 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare neighbours, scores and costs of two models on your texts; both run in process, on one core."""
+    """Compare neighbours, scores and costs of two models on your texts. Both run in process, on one core."""
     sample = _sample(texts, most)
     import conch_export as ce  # noqa: PLC0415
 
@@ -88,13 +88,13 @@ def fit(
     old_prompt: OldPrompt = None,
     least_recall: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Publish only if this share of the old model's neighbours is found."),
+        typer.Option(min=0, max=1, help="Publish only if the bridge finds this share of the old model's neighbours."),
     ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Learn a bridge and publish it as NEW-as-OLD: the new model's vectors, mapped into the old model's space.
 
-    It searches the old index, less exactly than the old model does, until the index is embedded anew.
+    With the bridge, queries search the old index approximately until it is embedded with the new model.
     """
     sample = _sample(texts, most)
     import conch_export as ce  # noqa: PLC0415
@@ -114,9 +114,7 @@ def fit(
         typer.echo(json.dumps(bridge.as_dict(), indent=2))
         return
     stdout.print(bridge_table(bridge))
-    stderr.print(
-        f"published in {repository}; a running server loads it with {new}, when that is loaded anew", soft_wrap=True
-    )
+    stderr.print(f"published in {repository}; a running server loads it when {new} is loaded again", soft_wrap=True)
 
 
 def _sample(path: Path, most: int) -> list[str]:

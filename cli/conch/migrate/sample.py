@@ -1,4 +1,4 @@
-"""The texts on which models are compared and bridges are learned: lines, JSONL, or paragraphs of a folder's files."""
+"""Reads the texts for `conch migrate`: lines of a file, JSONL, or paragraphs of the files of a folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 def read_sample(path: Path, most: int) -> list[str]:
-    """Return at most so many different texts of a file or a folder, evenly chosen.
+    """Return up to `most` different texts of a file or a folder, evenly chosen.
 
     Raises:
-        ValueError: There are none, or a file is not what its name says.
+        ValueError: There are no texts, or a file is malformed.
         OSError: It cannot be read.
     """
     read = _paragraphs if path.is_dir() else _records if path.suffix == ".jsonl" else file_texts

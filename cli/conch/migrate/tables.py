@@ -1,4 +1,4 @@
-"""What `conch migrate` prints: two models side by side, and what a bridge finds."""
+"""Tables of `conch migrate`: two models side by side, and the recall of a bridge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOUR_S = 3600
 
 
 def comparison_tables(found: Comparison) -> Iterator[Table]:
-    """Return the tables of a comparison: what each model is and costs, what they have in common, thresholds."""
+    """Return the tables of a comparison: facts and costs of each model, agreement, thresholds."""
     yield _sides(found)
     yield facts(f"agreement on {found.texts:,} texts", _agreement(found))
     if found.thresholds:

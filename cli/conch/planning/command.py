@@ -1,4 +1,4 @@
-"""`conch plan`: checks which options go together, and hands them to the plan that is asked for."""
+"""`conch plan`: checks which options go together, and prints one of three plans."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def plan(
 ) -> None:
     """Predict the memory of a model: to export it, and to serve it on a CPU. No weights are read.
 
-    With --web: the memory of a page that computes it in the browser. With --rate: how many replicas answer a load, from
+    With --web: the memory of a web page that runs it. With --rate: how many replicas answer a load, from
     a measured profile and a simulation.
     """
     given = named_options(context)

@@ -1,4 +1,4 @@
-"""`conch plan --rate`: how many replicas a load takes, and why."""
+"""`conch plan --rate`: prints how many replicas a load needs, and the simulated results."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def plan_load(
     per_s: float, lengths: str, p99_s: float, profile_path: Path | None, *, model: str | None, as_json: bool
 ) -> None:
-    """Print it.
+    """Print the plan.
 
     Args:
         per_s: Texts in a second.
-        lengths: Of these, as on the command line.
-        p99_s: In which 99 % of them are to be answered.
-        profile_path: A measured profile.
-        model: That it has to be of; None for any.
+        lengths: Their lengths, as on the command line.
+        p99_s: Time in which 99 % of them are to be answered.
+        profile_path: File of a measured profile.
+        model: Model that the profile must be of; None for any.
         as_json: Whether to print JSON.
     """
     if profile_path is None:
@@ -58,7 +58,7 @@ def plan_load(
 
 
 def _table(profile: Profile, sizing: Sizing) -> Table:
-    """Return the answer as a title, and the reasons as rows."""
+    """Return a table with the answer as its title, and the results as rows."""
     needed = f"{_counted(sizing.replicas, 'replica')} with {_hardware(sizing.hardware)} in all"
     if sizing.gateways is not None:
         needed += f", {_counted(sizing.gateways, 'gateway')}"

@@ -29,7 +29,7 @@ Measure = Annotated[
 ]
 Web = Annotated[
     bool,
-    typer.Option("--web", help="Print instead the memory of a page that computes it, by length of text."),
+    typer.Option("--web", help="Print instead the memory of a web page that runs the model, by length of text."),
 ]
 
 # A load.

@@ -1,4 +1,4 @@
-"""`conch web`: models of the repository as static files, for pages that compute them in the browser."""
+"""`conch web`: writes models of the repository as static files for web pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def web(
     ],
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
-    """Write models as static files, and the module with which a page computes them in the browser."""
+    """Write models as static files, with the JavaScript module that runs them in a web page."""
     from conch_export import has_module, write_web  # noqa: PLC0415
 
     with refused(), transfers() as on_bytes:

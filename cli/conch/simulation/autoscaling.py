@@ -1,4 +1,4 @@
-"""The number of replicas follows signals of the gateways, as a HorizontalPodAutoscaler computes it.
+"""Simulates a HorizontalPodAutoscaler, which changes the number of replicas by signals of the gateways.
 
 See https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details: for each signal the
 number of replicas times signal over target, rounded up, unless they are within a tenth of each other; the largest of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conch.simulation.deployment import Deployment
 
 _TOLERANCE = 0.1
-_SAMPLE_S = 1.0  # between two looks at how busy replicas are, which is averaged
+_SAMPLE_S = 1.0  # interval of samples of how busy replicas are, which are averaged
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Scaling:
         least: Fewest replicas.
         most: Most replicas.
         wait_s: Target of the predicted wait.
-        busy: Target of the part of calls under way, of the most; None leaves this signal out.
+        busy: Target of the calls under way, as part of the most; None to ignore this signal.
         start_s: Seconds until a new replica serves.
-        every_s: Seconds between two looks at the signals.
-        step_s: Seconds in which the number is doubled at most, or raised by two.
-        stable_s: Seconds for which the number must have been lower before it is lowered.
-        lowered_s: Seconds in which a quarter is taken away at most.
+        every_s: Interval at which the signals are read.
+        step_s: Time in which the number is at most doubled, or raised by two.
+        stable_s: Time for which the computed number must have been lower before replicas are removed.
+        lowered_s: Time in which at most a quarter of the replicas is removed.
     """
 
     least: int
@@ -51,7 +51,7 @@ class Scaling:
 
 
 class Moment(NamedTuple):
-    """What was seen: when, replicas that serve, the predicted wait, and how busy they were."""
+    """A sample: time, replicas in service, predicted wait, and how busy the replicas were."""
 
     at_s: float
     replicas: int
@@ -60,10 +60,10 @@ class Moment(NamedTuple):
 
 
 class Autoscaler:
-    """Watches a deployment until its task is cancelled.
+    """Scales a deployment until its task is cancelled.
 
     Attributes:
-        seen: What was seen so far.
+        seen: All samples so far.
     """
 
     def __init__(self, deployment: Deployment, scaling: Scaling) -> None:
@@ -76,7 +76,7 @@ class Autoscaler:
         self.seen: list[Moment] = []
 
     async def run(self) -> None:
-        """Look at the signals and start or drain replicas, again and again."""
+        """Read the signals periodically, and start or drain replicas."""
         while True:
             busy = await self._busy()
             current = len(self._deployment.replicas) + self._starting
@@ -90,7 +90,7 @@ class Autoscaler:
                 self._deployment.drain()
 
     async def _busy(self) -> float:
-        """Wait until the next look is due; return how busy replicas were meanwhile."""
+        """Wait for the next interval; return how busy the replicas were in it."""
         samples, until_s = [], now_s() + self._scaling.every_s
         while now_s() < until_s:
             await asyncio.sleep(min(_SAMPLE_S, until_s - now_s()))

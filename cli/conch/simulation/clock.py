@@ -1,7 +1,7 @@
-"""An event loop whose clock is simulated: coroutines that wait go on at once, in the order of the times they wait for.
+"""An event loop with a simulated clock: instead of waiting for a timer, it advances the clock to it.
 
-Whatever waits by asyncio runs on it unchanged, the gateway's scheduling above all. Nothing in it may wait for what is
-outside, a socket or a thread: the loop would never hear of it, and says so.
+Code that waits with asyncio runs on it unchanged, such as the gateway's scheduling. It must not wait for sockets or
+threads, which cannot wake the loop: if nothing else is left to run, the loop raises an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class _Selector(selectors.SelectSelector):
-    """Where a loop waits for sockets until the next timer is due: this one moves the clock there instead."""
+    """Advances the clock to the next timer, where other selectors wait for sockets until then."""
 
     now_s = 0.0
 
@@ -38,11 +38,11 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def simulated(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Return what a coroutine returns that runs in simulated time, which begins at 0; its tasks end with it."""
+    """Run a coroutine in simulated time, which begins at 0, and return its result; then its tasks are cancelled."""
     loop = _Loop()
 
     async def begin() -> Result:
-        return await main()  # called on the loop, so that what it makes can ask for the time
+        return await main()  # called on the loop, so that objects that it makes can read the clock
 
     try:
         return loop.run_until_complete(begin())
@@ -56,5 +56,5 @@ def simulated(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
 
 
 def now_s() -> float:
-    """Return the simulated seconds since the beginning, inside of `simulated`."""
+    """Return the simulated seconds since the beginning; only within `simulated`."""
     return asyncio.get_running_loop().time()

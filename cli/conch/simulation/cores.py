@@ -1,4 +1,4 @@
-"""Processor cores that computations share: each gets the same part of them, as the kernel's scheduler sees to."""
+"""Processor cores that computations share equally, like the kernel's scheduler."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Cores:
 
     Args:
         cores: Number of cores.
-        slowdown: How much longer a computation takes while all cores are busy than alone: cores share caches, memory
-            and, as hyper-threads, arithmetic units. In between it is interpolated.
+        slowdown: Factor on the time of a computation while all cores are busy, because they share caches, memory and,
+            as hyper-threads, arithmetic units. It is interpolated for fewer busy cores.
     """
 
     def __init__(self, cores: int, slowdown: float = 1.0) -> None:
@@ -26,23 +26,23 @@ class Cores:
         self._slowdown = slowdown
         self._jobs: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = count()
-        self._done_s = 0.0  # work that a computation would have got done since the beginning
+        self._done_s = 0.0  # work of a computation that had run since the beginning
         self._noted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.busy_s = 0.0
 
     @property
     def are_busy(self) -> bool:
-        """Whether whoever wakes up now waits for a core."""
+        """Whether all cores are busy, so that a thread that wakes up waits for one."""
         return len(self._jobs) >= self._cores
 
     async def run(self, work_s: float) -> None:
-        """Compute what takes so many seconds of a core alone. Whoever stops to wait does not stop the computation."""
+        """Run a computation that takes so many seconds of a core alone. Cancelling the call does not stop it."""
         if work_s <= 0:
             return
         self._advance()
         finished = asyncio.get_running_loop().create_future()
-        # All proceed alike, so they finish in the order of the work that is done by then.
+        # All proceed equally fast, so they finish in the order of the total work at which they are done.
         heappush(self._jobs, (self._done_s + work_s, next(self._numbers), finished))
         self._set_timer()
         await finished
@@ -68,7 +68,7 @@ class Cores:
     def _finish(self) -> None:
         self._advance()
         self._timer = None
-        due_s = self._jobs[0][0]  # whatever rounding says: the timer was set for this one
+        due_s = self._jobs[0][0]  # the timer was set for this one, despite rounding
         self._done_s = max(self._done_s, due_s)
         while self._jobs and self._jobs[0][0] <= due_s + _ROUNDING_S:
             finished = heappop(self._jobs)[-1]
@@ -79,13 +79,13 @@ class Cores:
 
 
 class Thread:
-    """One thread on some cores, which does one thing after another: an event loop."""
+    """One thread on some cores, such as an event loop: computations run one after another."""
 
     def __init__(self, cores: Cores) -> None:
         self._cores = cores
         self._free = asyncio.Lock()
 
     async def run(self, work_s: float) -> None:
-        """Compute this after what was asked for before."""
+        """Run a computation after all earlier ones."""
         async with self._free:
             await self._cores.run(work_s)

@@ -1,4 +1,4 @@
-"""What a text, a call and a request cost: the few numbers of a measured profile that a simulation needs."""
+"""Costs of texts, calls and requests: the numbers of a measured profile that a simulation uses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineCosts:
-    """Of one Triton.
+    """Costs of one Triton.
 
     Attributes:
-        instances: Instances of the encoder, which compute side by side.
+        instances: Instances of the encoder, which run in parallel.
         max_rows: Most texts in one run of an instance.
         fixed_s: Seconds of a run that do not depend on its texts.
         row_s: Seconds of each text in it.
         token_s: Seconds of each token.
         square_s: Seconds of each pair of a text's tokens (attention).
-        call_s: Processor time of a call beside its run: the protocol, the queue, the head.
-        path_s: Seconds of a call in which nothing computes: the network, threads that wake up.
-        busy_path_s: The same while all cores are busy: its threads wait for one, and there are a dozen on the way.
-        slowdown: How much longer runs and calls take while all instances run; the costs above are those of lone ones.
+        call_s: Processor time of a call besides its run: the protocol, the queue, the head.
+        path_s: Seconds of a call without computing: the network, threads that wake up.
+        busy_path_s: The same while all cores are busy, and each of a dozen threads waits for one.
+        slowdown: Factor on the times of runs and calls while all instances run; the costs above are those of lone ones.
     """
 
     instances: int
@@ -38,20 +38,20 @@ class EngineCosts:
     slowdown: float
 
     def run_s(self, lengths: Iterable[int]) -> float:
-        """Return the seconds of a run with texts of so many tokens, while no other instance runs."""
+        """Return the seconds of a run with texts of these lengths, while no other instance runs."""
         return self.fixed_s + sum(self.row_s + (self.token_s + self.square_s * n) * n for n in lengths)
 
 
 @dataclass(frozen=True)
 class GatewayCosts:
-    """Of one gateway, whose event loop is one thread.
+    """Costs of one gateway, whose event loop is one thread.
 
     Attributes:
         request_s: Processor time of a request.
         token_s: Processor time of each of its tokens.
         call_s: Processor time of a call to Triton, which small requests share.
-        path_s: Seconds of a request in which nothing computes.
-        busy_path_s: The same while all cores are busy that it shares with others.
+        path_s: Seconds of a request without computing.
+        busy_path_s: The same while all cores are busy that the gateway shares with others.
     """
 
     request_s: float = 0.0
@@ -62,4 +62,4 @@ class GatewayCosts:
 
 
 FREE = GatewayCosts()
-"""A gateway that was not measured."""
+"""Costs of a gateway that was not measured."""

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Design:
-    """What is deployed.
+    """The design of a deployment.
 
     Attributes:
         engine: Costs of each replica.
         gateway: Costs of each gateway.
         replicas: Number of Tritons.
-        gateways: Number of gateways; each knows all replicas. A load balancer gives them requests by turns.
-        shared_cores: Cores of the one machine that everything runs on; None where each replica has a core for each of
+        gateways: Number of gateways, each of which knows all replicas. A load balancer distributes requests in turn.
+        shared_cores: Cores of one machine on which everything runs; None if each replica has a core for each of
             its instances, and each gateway one of its own.
-        sender_s: Processor time on these shared cores that it takes to send a request and to read its answer.
+        sender_s: Processor time on the shared cores for sending a request and reading its answer.
     """
 
     engine: EngineCosts
@@ -40,11 +40,11 @@ class Design:
 
 
 class Deployment:
-    """A running design; belongs to one simulation.
+    """A running deployment in one simulation.
 
     Attributes:
-        replicas: Those that get calls.
-        gateways: All of them.
+        replicas: Replicas that get calls.
+        gateways: All gateways.
     """
 
     def __init__(self, design: Design) -> None:
@@ -68,12 +68,12 @@ class Deployment:
 
     @property
     def busy(self) -> float:
-        """Calls under way, of those that replicas are given at most; at 0.5 every instance has one."""
+        """Calls under way, as part of the most that replicas get; at 0.5 every instance has one."""
         calls = sum(gateway.calls for gateway in self.gateways)
         return calls / max(gateway.most_calls for gateway in self.gateways)
 
     def add(self, *, joins: bool = True) -> None:
-        """Have one replica more, which all gateways know at once."""
+        """Add a replica, which all gateways know at once."""
         engine = self._design.engine
         cores = self._shared or Cores(engine.instances, engine.slowdown)
         replica = Replica(f"triton-{next(self._numbers)}", engine, cores)
@@ -82,13 +82,13 @@ class Deployment:
             gateway.add(replica, joins=joins)
 
     def drain(self) -> None:
-        """Have one replica less: the newest, which ends what it has begun."""
+        """Remove the newest replica, which finishes its calls."""
         replica = self.replicas.pop()
         for gateway in self.gateways:
             gateway.remove(replica)
 
     async def answer(self, lengths: Sequence[int]) -> None:
-        """Have the next gateway answer a request; raises CapacityError and ConchError."""
+        """Send a request to the next gateway; raises CapacityError and ConchError."""
         if self._sender is not None:
             await self._sender.run(self._design.sender_s)
         costs, busy = self._design.gateway, self._shared is not None and self._shared.are_busy
@@ -96,7 +96,7 @@ class Deployment:
         await next(self._turns).answer(lengths)
 
     async def fail(self, replicas: Sequence[int], at_s: float, for_s: float) -> None:
-        """Kill replicas at that time, and start them again after a while."""
+        """Kill replicas at `at_s`, and start them again `for_s` seconds later."""
         await asyncio.sleep(at_s - now_s())
         killed = [self.replicas[number] for number in replicas]
         for replica in killed:

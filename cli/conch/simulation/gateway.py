@@ -36,11 +36,11 @@ _CALLS_EACH, _ROWS = 2, 8  # as in `conch_gateway.backends.triton`
 
 
 class Gateway:
-    """Takes requests as the real one does, from the reservation of room to the answer.
+    """Handles requests like the real gateway, from admission to the answer.
 
     Args:
-        costs: of its event loop.
-        thread: that this loop is.
+        costs: costs of its event loop.
+        thread: thread of its event loop.
         engine: costs of each replica.
     """
 
@@ -53,7 +53,7 @@ class Gateway:
         self._members: dict[Replica, Member[Replica]] = {}
         self._slots = Slots(1, now_s)
         self._backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
-        client: Any = self  # all that the coalescer asks of a client is `embed`
+        client: Any = self  # the coalescer uses only `embed` of its client
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
         self._admission = Admission(
             self._backlog,
@@ -64,26 +64,26 @@ class Gateway:
 
     @property
     def predicted_wait_s(self) -> float:
-        """What `conch_gateway_predicted_wait_seconds` would say."""
+        """Value of the metric `conch_gateway_predicted_wait_seconds`."""
         return max((load.predicted_wait_s for load in loads(self._admission).values()), default=0.0)
 
     @property
     def calls(self) -> int:
-        """What `conch_gateway_triton_calls` would say: calls under way."""
+        """Value of the metric `conch_gateway_triton_calls`: calls under way."""
         return self._slots.under_way
 
     @property
     def most_calls(self) -> int:
-        """What `conch_gateway_triton_slots` would say: most of them."""
+        """Value of the metric `conch_gateway_triton_slots`: most calls at once."""
         return self._slots.calls
 
     @property
     def in_flight(self) -> int:
-        """Requests that it has room for and has not answered."""
+        """Requests that are admitted and not answered yet."""
         return self._admission.requests
 
     def add(self, replica: Replica, *, joins: bool = False) -> None:
-        """Have one replica more; one that ``joins`` others starts slowly."""
+        """Add a replica; one that ``joins`` others starts slowly."""
         member = self._pool.add(replica, joins=joins)
         member.load.parallel = self._engine.instances
         self._members[replica] = member
@@ -95,7 +95,7 @@ class Gateway:
         self._resize()
 
     async def answer(self, lengths: Sequence[int]) -> None:
-        """Return when texts of so many tokens are answered; raises CapacityError and ConchError."""
+        """Answer a request with texts of these lengths; raises CapacityError and ConchError."""
         rows = [_ids(length) for length in lengths]
         await self._thread.run(self._costs.request_s + self._costs.token_s * sum(lengths))
         with self._admission.reserve("request", _CALLER, rows) as reservation:
@@ -103,7 +103,7 @@ class Gateway:
             await self._coalescer.embed(rows, _OPTIONS, self._engine.max_rows, reservation.entry)
 
     async def embed(self, ids: Sequence[Sequence[int]], **_: Any) -> Vectors:
-        """Make a call, as the client of the gateway does: on another replica where one is lost."""
+        """Make a call like the client of the gateway: if a replica is lost, on another one."""
         await self._thread.run(self._costs.call_s)
         lengths, tried = [len(row) for row in ids], list[Member["Replica"]]()
         while not await self._attempt(lengths, tried):

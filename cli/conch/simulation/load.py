@@ -1,4 +1,4 @@
-"""Requests that a deployment gets, when, and what became of them."""
+"""Loads: requests with their times, and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """A request: when it is sent, and the tokens of each of its texts."""
+    """A request: the time at which it is sent, and the lengths of its texts in tokens."""
 
     at_s: float
     lengths: tuple[int, ...]
 
 
 class Answering(Protocol):
-    """What answers requests."""
+    """A target of requests."""
 
     async def answer(self, lengths: Sequence[int]) -> None:
-        """Return when texts of so many tokens are answered.
+        """Answer a request with texts of these lengths.
 
         Raises:
-            CapacityError: They were refused.
-            ConchError: They failed.
+            CapacityError: The request was refused.
+            ConchError: The request failed.
         """
 
 
 @dataclass
 class Outcome:
-    """What became of a load.
+    """The outcome of a load.
 
     Attributes:
         sent: Requests sent.
-        refused: Requests refused for want of room.
+        refused: Requests that were refused by admission.
         failed: Requests that failed otherwise.
         tokens: Tokens answered.
-        answered_at_s: When each answered request had its answer.
-        latencies_s: How long each of them took.
+        answered_at_s: Time of each answer.
+        latencies_s: Latency of each answer.
     """
 
     sent: int = 0
@@ -74,7 +74,7 @@ class Outcome:
         return float(np.percentile(counted, percent)) if counted else float("inf")
 
     async def watch(self, target: Answering, lengths: Sequence[int]) -> None:
-        """Send one request and take note of what becomes of it."""
+        """Send one request and record its outcome."""
         self.sent += 1
         sent_at = now_s()
         try:
@@ -92,15 +92,15 @@ class Outcome:
 def poisson(
     per_s: float, lengths: Sequence[int], *, seconds: float, seed: int, texts: int = 1, begin_s: float = 0.0
 ) -> Iterator[Request]:
-    """Requests at random moments, with lengths drawn from a sample.
+    """Yield requests at random moments (a Poisson process), with lengths drawn from a sample.
 
     Args:
-        per_s: Requests in a second, in the mean.
+        per_s: Mean requests per second.
         lengths: The sample, in tokens.
-        seconds: How long requests are sent.
-        seed: The same requests for the same one.
+        seconds: Time in which requests are sent.
+        seed: Equal seeds give equal requests.
         texts: Texts in a request.
-        begin_s: When the first may be sent.
+        begin_s: Time from which requests are sent.
     """
     source = random.Random(seed)  # noqa: S311 - no secret
     at_s = begin_s + source.expovariate(per_s)
@@ -122,7 +122,7 @@ async def open_loop(target: Answering, requests: Iterable[Request]) -> Outcome:
 
 
 async def closed_loop(target: Answering, lengths: Sequence[int], *, clients: int, seconds: float) -> Outcome:
-    """Let clients send single texts one after the other, each as soon as the last is answered; lengths by turns."""
+    """Let clients send single texts, each as soon as its last one is answered; lengths are used in turn."""
     outcome, numbers = Outcome(), iter(range(1 << 62))
 
     async def client() -> None:

@@ -1,4 +1,4 @@
-"""One Triton: a queue, instances that each run what is at its head, merged, and the time that this takes."""
+"""A simulated Triton: a queue, and instances that merge calls from its head and run them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Call:
 
 
 class Replica:
-    """A Triton that batches dynamically, without delay: a free instance takes the calls that wait, as far as they fit.
+    """A Triton with dynamic batching without delay: a free instance takes as many waiting calls as fit in a run.
 
     Attributes:
-        name: Of the replica.
+        name: Name of the replica.
         up: Whether it takes calls.
-        runs: Runs of its instances so far.
+        runs: Number of runs of its instances.
     """
 
     def __init__(self, name: str, costs: EngineCosts, cores: Cores) -> None:
@@ -44,10 +44,10 @@ class Replica:
         self._running: dict[asyncio.Task[None], list[_Call]] = {}
 
     async def infer(self, lengths: Sequence[int]) -> None:
-        """Compute texts of so many tokens.
+        """Compute texts of these lengths.
 
         Raises:
-            UnavailableError: It has ended, or ends meanwhile.
+            UnavailableError: It is down, or is killed meanwhile.
         """
         if not self.up:
             raise UnavailableError(_LOST)
@@ -61,7 +61,7 @@ class Replica:
         await call.done
 
     def end(self) -> None:
-        """End at once, as killed: whoever waits for an answer gets an error."""
+        """Stop at once, as if killed: waiting callers get an error."""
         self.up = False
         lost = [*self._waiting, *(call for calls in self._running.values() for call in calls)]
         for task in self._running:
@@ -73,7 +73,7 @@ class Replica:
                 call.done.set_exception(UnavailableError(_LOST))
 
     def begin(self) -> None:
-        """Serve again after an end."""
+        """Serve again after `end`."""
         self.up, self._free = True, self._costs.instances
 
     def _start_runs(self) -> None:
