@@ -13,12 +13,13 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from conch_client import InvalidInputError, ModelInfo, ModelReplacedError, Ranked, SparseVector, UnavailableError
-from conch_contract import Task, approximated_space_of, check_space, space_of
+from conch_contract import Task
 
 from conch_gateway.backends.backend import Backend
-from conch_gateway.concurrency import all_of
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import SharedVectors, VectorCache
+from conch_gateway.inference.checks import check_count, check_pairs, check_texts, check_vectors, checked_space
+from conch_gateway.inference.pairs import pair_scores
 from conch_gateway.jobs import (
     RERANKING,
     Answer,
@@ -47,10 +48,13 @@ _STARTS = 3  # how often a request may begin anew because its model was replaced
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[Given]):
-    """What a request asked for: vectors, a ranking or scores; `model` is the name that the caller is told.
+    """The result of a request.
 
     Attributes:
-        notes: what the caller should know of how it was computed.
+        model: name of the model for the caller.
+        given: vectors, a ranking, labels or scores.
+        usage: tokens and timings.
+        notes: remarks for the caller on how it was computed.
     """
 
     model: str
@@ -77,7 +81,7 @@ class Inference:
         *,
         answered: Callable[[EmbeddingJob, Vectors, Usage], None],
     ) -> None:
-        """`answered` is called with each embedding job that somebody waited for, its vectors and what they took."""
+        """`answered` is called with each embedding job that is not background work, its vectors and its usage."""
         self._max_inputs = settings.max_inputs
         self._truncate = settings.truncate
         self._triton_wait_s = settings.triton_wait_s
@@ -89,10 +93,10 @@ class Inference:
 
     async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return one vector for each text: float32 [texts, dimension]."""
-        self._check_texts(job)
+        check_texts(job, self._max_inputs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            _check_vectors(job, model)
+            check_vectors(job, model)
             info, backend = model.info, model.backend
             source = backend.edition, info, job.truncate or self._truncate
             return await self._cache.complete(
@@ -106,13 +110,13 @@ class Inference:
 
     async def embed_chunks(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return float32 [texts, dimension] of the chunks of one document, of the model derived from the named one."""
-        self._check_texts(job)
+        check_texts(job, self._max_inputs)
         if not is_text(job.texts):
             msg = "late_chunking: the chunks of a document are joined as text; send text, not token ids"
             raise InvalidValueError(msg, param="input")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            _check_vectors(job, model)
+            check_vectors(job, model)
             return await model.backend.embed_chunks(model.info, job, reservation)
 
         return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute, vectors=job)
@@ -127,7 +131,7 @@ class Inference:
 
     async def rerank(self, job: RerankJob, context: RequestContext) -> Result[list[Ranked]]:
         """Return the best `top_n` documents by descending score."""
-        self._check_count(len(job.documents), "documents", "documents")
+        check_count(len(job.documents), self._max_inputs, "documents", "documents")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[Ranked]]:
             return await model.backend.rerank(model.info, job, reservation)
@@ -136,16 +140,16 @@ class Inference:
 
     async def score(self, job: PairJob, context: RequestContext) -> Result[list[float]]:
         """Return a score for each pair; pairs that share their query are ranked together."""
-        self._check_count(len(job.pairs), "pairs", None)
-        _check_pairs(job.pairs)
+        check_count(len(job.pairs), self._max_inputs, "pairs", None)
+        check_pairs(job.pairs)
         rows = [query + document for query, document in job.pairs]
-        return await self._run(job.model, RERANKING, rows, context, lambda *served: _pair_scores(job, *served))
+        return await self._run(job.model, RERANKING, rows, context, lambda *served: pair_scores(job, *served))
 
     async def classify(self, job: ClassificationJob, context: RequestContext) -> Result[list[list[Prediction]]]:
         """Return the labels of each input, best first; a reranker has one for pairs of texts."""
-        self._check_count(len(job.inputs), "inputs", "inputs")
+        check_count(len(job.inputs), self._max_inputs, "inputs", "inputs")
         pairs = [each for each in job.inputs if not isinstance(each, str)]
-        _check_pairs(pairs)
+        check_pairs(pairs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[list[Prediction]]]:
             if Task.CLASSIFICATION in model.backend.tasks(model.info):
@@ -153,7 +157,7 @@ class Inference:
             if len(pairs) < len(job.inputs):
                 msg = f"inputs: {model.asked!r} is a reranker, which has a score for pairs of texts only; send pairs"
                 raise InvalidValueError(msg, param="inputs")
-            scored = await _pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
+            scored = await pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
             predictions = [[Prediction(_ONLY_LABEL, score)] for score in scored.given]
             return Answer(predictions, scored.tokens, truncated=scored.truncated)
 
@@ -164,10 +168,10 @@ class Inference:
         self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]
     ) -> Result[Given]:
         """Compute vectors that cannot be shortened, and are not cached, by a method of the backend."""
-        self._check_texts(job, shortened=False)
+        check_texts(job, self._max_inputs, shortened=False)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Given]:
-            _check_vectors(job, model)
+            check_vectors(job, model)
             return await method(model.backend)(model.info, job, reservation)
 
         return await self._run(job.model, {task}, job.texts, context, compute, vectors=job)
@@ -224,21 +228,6 @@ class Inference:
                 raise
             return error
 
-    def _check_texts(self, job: EmbeddingJob, *, shortened: bool = True) -> None:
-        if job.counted:
-            self._check_count(len(job.texts), "inputs", "input")
-        if job.dimensions is not None and not shortened:
-            raise InvalidValueError("dimensions: only dense vectors can be shortened; leave it out", param="dimensions")
-        for name, value in (("prompt_name", job.prompt_name), ("instruction", job.instruction)):
-            if value is not None and not is_text(job.texts):
-                msg = f"{name}: a prompt can be put before text only, not before token ids; send text or leave it out"
-                raise InvalidValueError(msg, param=name)
-
-    def _check_count(self, count: int, what: str, param: str | None) -> None:
-        if count > self._max_inputs:
-            msg = f"{count} {what} are too many; send at most {self._max_inputs} in one request"
-            raise InvalidValueError(msg, param=param)
-
 
 async def _measured(
     model: Served,
@@ -249,8 +238,8 @@ async def _measured(
     *,
     vectors: EmbeddingJob | None,
 ) -> Result[Given]:
-    """Compute, and report what it took, also where that failed; `vectors` is the job if vectors are asked for."""
-    space_id = _space(model, context, vectors)
+    """Compute, and report the usage, also of a failure; `vectors` is the job if it asks for vectors."""
+    space_id = checked_space(model, context, vectors)
     started, reservation.asked, reservation.model = perf_counter(), model.asked, model.info.name
     try:
         answer = await compute(model, reservation)
@@ -275,60 +264,3 @@ async def _measured(
     )
     context.report(usage)
     return Result(model.name, answer.given, usage, answer.notes)
-
-
-def _space(model: Served, context: RequestContext, job: EmbeddingJob | None) -> str | None:
-    """Return the vector space of the answer; raises SpaceError where the caller expects another."""
-    if job is None:
-        check_space(context.expect_space, None, repr(model.asked))
-        return None
-    # Vectors of tokens keep their lengths where a request does not say.
-    normalize = job.normalize is True if model.info.task is Task.MULTI_VECTOR else job.normalize is not False
-    space_id = space_of(model.info, job.dimensions, normalize=normalize)
-    approximated = approximated_space_of(model.info, job.dimensions, normalize=normalize)
-    for expected in (context.expect_space, job.expect_space):
-        check_space(expected, space_id, repr(model.asked), approximated)
-    return space_id
-
-
-def _check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    if not all(first for first, _ in pairs):
-        raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
-
-
-async def _pair_scores(job: PairJob, model: Served, reservation: Reservation) -> Answer[list[float]]:
-    """Compute the score of each pair; those that share their query are ranked together."""
-    groups: dict[str, list[int]] = {}
-    for place, (query, _) in enumerate(job.pairs):
-        groups.setdefault(query, []).append(place)
-    scores = [0.0] * len(job.pairs)
-
-    async def rank(query: str) -> Answer[list[Ranked]]:
-        documents = [job.pairs[place][1] for place in groups[query]]
-        question = RerankJob(
-            query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
-        )
-        try:
-            answer = await model.backend.rerank(model.info, question, reservation)
-        except InvalidInputError as error:
-            raise error.moved(groups[query]) from error
-        for ranked in answer.given:
-            scores[groups[query][ranked.index]] = ranked.score
-        return answer
-
-    answers = await all_of(rank, list(groups))
-    tokens, truncated = sum(each.tokens for each in answers), sum(each.truncated for each in answers)
-    return Answer(scores, tokens, truncated=truncated)
-
-
-def _check_vectors(job: EmbeddingJob, model: Served) -> None:
-    info = model.info
-    if job.dimensions is not None and info.dimension is not None and job.dimensions > info.dimension:
-        msg = f"dimensions: model {model.asked!r} has {info.dimension}; ask for at most as many"
-        raise InvalidValueError(msg, param="dimensions")
-    if job.normalize is False and info.normalized:
-        msg = (
-            f"normalize: {model.asked!r} is served with normalisation built in; send true, or export the model with "
-            "--no-normalize"
-        )
-        raise InvalidValueError(msg, param="normalize")
