@@ -24,7 +24,7 @@ IDLE_WINDOWS = 10
 
 
 def stubs_of(leader: int) -> frozenset[int]:
-    """Return the process ids in the group of tritonserver `leader`, but for its own; reads all of /proc."""
+    """Return the process ids in the group of tritonserver `leader`, but for its own."""
     return frozenset(pid for pid in _group(leader) if pid != leader)
 
 
@@ -38,7 +38,7 @@ def dead_among(stubs: frozenset[int], leader: int) -> frozenset[int]:
 
 
 def memory_of(leader: int) -> int:
-    """Return the resident bytes of all processes in the group of tritonserver `leader`; reads all of /proc."""
+    """Return the resident bytes of all processes in the group of tritonserver `leader`."""
     return sum(int(fields[21]) for fields in _group(leader).values()) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -82,8 +82,17 @@ def _processor_time_s(pids: frozenset[int]) -> float:
 
 def _group(leader: int, among: frozenset[int] | None = None) -> dict[int, list[str]]:
     """Return the processes of the group of `leader`, of all processes or of those `among`, with their `_stat`."""
-    pids = (int(process.name) for process in PROC.glob("[0-9]*")) if among is None else among
-    return {pid: fields for pid in pids if (fields := _stat(pid)) and int(fields[2]) == leader}
+    pids = (int(process.name) for process in PROC.iterdir() if process.name.isdecimal()) if among is None else among
+    # Asking for the group is one system call: reading the status of every process of the machine would keep the event
+    # loop of the gateway from its requests for tens of milliseconds.
+    return {pid: fields for pid in pids if _in_group(pid, leader) and (fields := _stat(pid))}
+
+
+def _in_group(pid: int, leader: int) -> bool:
+    try:
+        return os.getpgid(pid) == leader
+    except ProcessLookupError:
+        return False
 
 
 def _stat(pid: int) -> list[str]:

@@ -221,7 +221,7 @@ class Supervisor:
                 return f"a model instance has died; Triton is started again (its log: {self.log.path})"
             if time.monotonic() - probed >= self.settings.probe_interval_s:
                 failures = 0 if self._probe and await self._probe.alive() else failures + 1
-                # Finding new stubs takes all of /proc; known ones are looked at far more often.
+                # Known stubs are looked at more often than new ones are looked for, among all processes of the machine.
                 probed, stubs = time.monotonic(), stubs_of(run.pid)
         return f"Triton answered none of {failures} health checks; it is killed and started again"
 

@@ -8,12 +8,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from conch_server import _processes
 from conch_server._processes import stubs_of, until_idle
 
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WAITS = "import time; time.sleep(60)"
 COMPUTES = "while True: pass"
@@ -49,3 +51,16 @@ async def test_who_computes_or_waits_for_a_processor_is_not_idle(leader: int) ->
 @pytest.mark.parametrize("leader", [WAITS], ids=["waits"], indirect=True)
 async def test_who_waits_for_requests_is_idle_also_on_a_busy_machine(leader: int) -> None:
     assert await until_idle(leader, 30.0)
+
+
+@pytest.mark.parametrize("leader", [WAITS], indirect=True)
+def test_looking_for_stubs_reads_no_other_process(leader: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, stat_of = set[int](), _processes._stat_of
+
+    def noted(folder: Path) -> list[str]:
+        read.add(int(folder.name))
+        return stat_of(folder)
+
+    monkeypatch.setattr(_processes, "_stat_of", noted)
+    found = stubs_of(leader)
+    assert read == {leader, *found}
