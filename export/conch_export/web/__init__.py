@@ -1,1 +1,1 @@
-"""Models of a repository as static files for the browser: their graphs, a manifest, and the module that loads them."""
+"""Writes models of a repository as static files for the browser: graphs, a manifest, and the module that loads them."""

@@ -1,7 +1,7 @@
-"""Writing models, and the module that loads them, into a folder that any web server or CDN can serve.
+"""Writes models, and the module that loads them, into a folder that any web server or CDN can serve.
 
-Graphs are the repository's own bytes. Their names carry their hash, so they may be cached for ever; beside a file that
-gzip makes a tenth smaller lies that form (`FILE.gz`), which the gateway sends, and nginx with `gzip_static`.
+Graphs are copied from the repository. File names contain hashes, so files can be cached for ever. If gzip saves a
+tenth, `FILE.gz` is written as well, which the gateway sends, and nginx with `gzip_static`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     OnBytes = Callable[[str, int, int], None]
 
 MODULE = Path(__file__).with_name("module")
-"""The built module, where this installation has it: `make web` writes it, and wheels of a release contain it."""
+"""Folder of the built module, if this installation has it: `make web` writes it, and wheels of releases contain it."""
 _WORTH = 0.9
-"""What a compressed file has at most of the size, to be worth having. Rounded weights have 0.91."""
+"""Largest relative size at which a compressed file is kept. That of int8 weights is 0.91."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Written:
     """A model that was written.
 
     Attributes:
-        model: what it was.
-        files: beside its manifest, by name.
+        model: the model.
+        files: its files besides the manifest, by name.
     """
 
     model: BrowserModel
@@ -57,13 +57,13 @@ def write_web(
     *,
     on_bytes: OnBytes = lambda _what, _done, _total: None,
 ) -> list[Written]:
-    """Write models for the browser, all or none, and the module where this installation has it.
+    """Write models for the browser, all or none, and the module if this installation has it.
 
     Args:
-        names: public models of the repository.
-        repository: that has them.
-        output: the folder; models of other names stay in it.
-        on_bytes: called with a model's name, and the bytes of it that are written and in all.
+        names: names of public models.
+        repository: the model repository.
+        output: folder to write; models of other names stay in it.
+        on_bytes: called with the name of a model, its written bytes, and its total bytes.
 
     Raises:
         ExportError: nothing was written.
@@ -84,9 +84,9 @@ def has_module() -> bool:
 
 
 def _refuse_others(place: Path, ours: str) -> None:
-    """Refuse to replace a folder that is not what this writes, such as one of a model repository."""
+    """Refuse to replace a folder that was not written here, such as one of a model repository."""
     if place.exists() and not (place / ours).is_file():
-        msg = f"{place} is there, and was not written by `conch web`: choose another --output"
+        msg = f"{place} exists, and was not written by `conch web`: choose another --output"
         raise ExportError(msg)
 
 
@@ -116,7 +116,7 @@ def _write(model: BrowserModel, folder: Path, on_bytes: OnBytes) -> Written:
 
 
 class _Copies:
-    """Copies files under names with their hashes; what was written is read again and compared."""
+    """Copies files to names with their hashes, and verifies the copies."""
 
     def __init__(self, folder: Path, on_bytes: Callable[[int], None]) -> None:
         self._folder = folder
@@ -150,9 +150,9 @@ def _copy_module(folder: Path) -> None:
 
 
 def _compress(path: Path) -> None:
-    """Write the gzip form beside a file, where that is worth it."""
+    """Write a compressed copy of a file, if it is enough smaller."""
     if path.suffix == ".data":
-        return  # weights, which would take long to find out
+        return  # weights hardly shrink, and compressing them takes long
     short = path.with_name(f"{path.name}.gz")
     # Without name and time, equal content has equal bytes.
     with path.open("rb") as content, short.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:

@@ -1,7 +1,7 @@
-"""Shadow traffic: a share of the texts that an alias embeds is embedded by another model too, and both are compared.
+"""Shadow traffic: a second model embeds some of the requests for an alias, and its vectors are compared.
 
-Nobody gets the other model's vectors, and nobody pays for them: they are computed after the answer, one request at a
-time, in the background. What is left of them are metrics. No text is kept, only the last vectors.
+The second model's vectors are computed after the answer, one request at a time, with background priority. They are not
+returned and use no quota. The results are metrics. No texts are kept, only recent vectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from conch_gateway.telemetry.request import Usage
 from conch_gateway.telemetry.shadows import ShadowMetrics
 
 _CALLER = "conch-shadow"
-_TEXTS = 8  # of a request: as many as one call takes
+_TEXTS = 8  # compared per request; as many as fit in one call
 _TIMEOUT_S = 60.0
 _RECENT, _FEWEST, _NEIGHBOURS = 256, 32, 10
 
@@ -37,13 +37,13 @@ _log = logging.getLogger("conch_gateway")
 
 
 class Shadows:
-    """Decides which requests go to a shadow as well, and compares; belongs to one event loop.
+    """Sends some requests to a shadow as well, and compares the vectors; belongs to one event loop.
 
     Args:
-        models: say which alias has a shadow.
-        admission: of all requests.
-        metrics: of what is found.
-        draw: returns numbers from 0 to 1, a request goes to the shadow if one is below its share.
+        models: know the shadows of aliases.
+        admission: admission of all requests.
+        metrics: metrics of the comparisons.
+        draw: returns random numbers from 0 to 1; a request goes to the shadow if one is below its share.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Shadows:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """At the end of the block, what is being compared is given up."""
+        """Cancel a running comparison at the end of the block."""
         try:
             yield
         finally:
@@ -72,12 +72,12 @@ class Shadows:
                 await asyncio.gather(self._task, return_exceptions=True)
 
     def consider(self, job: EmbeddingJob, vectors: Vectors, usage: Usage) -> None:
-        """Have the shadow of a job's model embed its texts as well, soon, if this one is to go there and it is idle.
+        """Start a comparison if this request is drawn and the shadow is idle.
 
         Args:
-            job: that was answered; one with token ids, or with shorter vectors, is left out.
-            vectors: of the answer, float32 [texts, dimension].
-            usage: of the request.
+            job: the job that was answered; jobs with token ids or shortened vectors are left out.
+            vectors: vectors of the answer, float32 [texts, dimension].
+            usage: usage of the request.
         """
         shadow = self._models.shadow_of(job.model)
         if shadow is None or not is_text(job.texts) or job.dimensions is not None or self._draw() >= shadow.share:
@@ -95,14 +95,11 @@ class Shadows:
         try:
             with anyio.fail_after(_TIMEOUT_S):
                 others, seconds = await self._embedded(shadow, job)
-        except (
-            CapacityError,
-            TimeoutError,
-        ):  # a backlog that leaves no slot for background work, or a model that hangs
+        except (CapacityError, TimeoutError):  # no slot for background work in time, or the model hangs
             self._metrics.count(model, shadow.model, "dropped")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns nobody's request
+        except Exception as error:  # noqa: BLE001 - no request depends on it
             self._metrics.count(model, shadow.model, "failed")
-            # Its kind alone: what an upstream says may repeat the text.
+            # Only its class: the message of an upstream may repeat the text.
             if (kind := type(error).__name__) != self._logged:
                 _log.warning("shadow %s of %s failed: %s", shadow.model, model, kind)
             self._logged = kind
@@ -127,7 +124,7 @@ class Shadows:
 
 
 class Recent:
-    """The last vectors of two models for the same texts, each pair of length 1."""
+    """Recent normalised vectors of two models for the same texts."""
 
     def __init__(self) -> None:
         self._pairs: list[tuple[Vectors, Vectors]] = []
@@ -136,11 +133,11 @@ class Recent:
     def compare(self, ours: Vectors, theirs: Vectors) -> list[tuple[float, float]]:
         """Return, for each text, the share of nearest recent texts in common, and the correlation of cosines.
 
-        Its vectors are recent themselves from then on. Nothing is returned before there are enough.
+        The vectors are then added to the recent ones. Before there are enough of these, nothing is returned.
 
         Args:
-            ours: float32 [texts, dimension] of the one model.
-            theirs: float32 [texts, another dimension] of the other.
+            ours: vectors of the first model, float32 [texts, dimension].
+            theirs: vectors of the second model, float32 [texts, another dimension].
         """
         found = []
         for pair in zip(_units(ours), _units(theirs), strict=True):

@@ -1,4 +1,4 @@
-"""Metrics of shadow traffic: how far a model that answers nobody yet agrees with the one that answers."""
+"""Metrics of shadow traffic: how far the shadow model agrees with the model that answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LABELS = ("model", "shadow")
 
 
 class ShadowMetrics:
-    """The metrics, by the model that answered and its shadow."""
+    """Metrics by the model that answers and its shadow."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "conch_gateway_shadow_requests",
-            "Requests that were to go to the shadow as well: compared, dropped for want of time, or failed.",
+            "Requests that were drawn for the shadow: compared, dropped because it was busy, or failed.",
             (*_LABELS, "outcome"),
             registry=registry,
         )
@@ -39,7 +39,7 @@ class ShadowMetrics:
         )
         self._ratio = Histogram(
             "conch_gateway_shadow_time_ratio",
-            "The shadow's time for inference to that of the answer, a text each.",
+            "Ratio of the shadow's inference time per text to that of the answer.",
             _LABELS,
             buckets=_RATIOS,
             registry=registry,
@@ -47,7 +47,7 @@ class ShadowMetrics:
 
     def count(self, model: str, shadow: str, outcome: Outcome) -> None:
         """Count a request."""
-        # From the start, because a rate misses the step from nothing to a first value.
+        # All series exist from the start, because a rate misses the first increase of a new series.
         for each in _OUTCOMES:
             self._requests.labels(model, shadow, each)
         for histogram in (self._agreement, self._correlation, self._ratio):
@@ -55,10 +55,10 @@ class ShadowMetrics:
         self._requests.labels(model, shadow, outcome).inc()
 
     def observe(self, model: str, shadow: str, agreement: float, correlation: float) -> None:
-        """Record how far both agree on one text."""
+        """Record the agreement on one text."""
         self._agreement.labels(model, shadow).observe(agreement)
         self._correlation.labels(model, shadow).observe(max(0.0, correlation))
 
     def observe_ratio(self, model: str, shadow: str, ratio: float) -> None:
-        """Record how long the shadow took, relative to the answer."""
+        """Record the ratio of the shadow's time to that of the answer."""
         self._ratio.labels(model, shadow).observe(ratio)

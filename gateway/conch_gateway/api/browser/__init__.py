@@ -1,1 +1,1 @@
-"""What browsers are given: the pages for people, and models that pages compute themselves."""
+"""Pages for browsers, and models that web pages run themselves."""

@@ -1,7 +1,7 @@
-"""`GET /web`: models that pages compute in the browser, and their files, whole or in ranges.
+"""`GET /web`: lists models for the browser, and serves their files, also in ranges.
 
-Files are as private as their model: where there are API keys, they need one that opens it. The module is code that
-anybody may have, which browsers load without headers.
+If there are API keys, the files of a model need a key that may use it. The module needs none: it is public code, and
+browsers load it without headers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REFUSED = re.compile(r"q=0(\.0*)?\s*$")
 
 
 class WebModelEntry(BaseModel):
-    """A model for the browser: where its files are, and what it and those derived from it answer."""
+    """A model for the browser: the URL of its files, and the tasks of it and of derived models."""
 
     name: str
     url: str
@@ -39,7 +39,7 @@ class WebModelEntry(BaseModel):
 
 
 class WebModels(BaseModel):
-    """The module that loads models, null where it is not there, and the models; URLs are relative to this gateway."""
+    """The models, and the module that loads them, null if there is none; URLs are relative to this gateway."""
 
     module: str | None
     models: list[WebModelEntry]

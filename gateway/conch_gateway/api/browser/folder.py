@@ -1,6 +1,6 @@
-"""The folder that `conch web` wrote, as far as it may be served: files that a manifest lists, and the module's own.
+"""The folder that `conch web` wrote. Only files that a manifest lists, and those of the module, may be served.
 
-Read anew when it changes: models come and go without a restart.
+Manifests are read again when they change, so models can be added and removed without a restart.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Stored:
     """A file that may be served.
 
     Attributes:
-        path: of it, or of its compressed form.
-        stat: what the disk says of that.
-        media_type: of its content.
-        etag: names its content, and the form.
-        lasting: whether there never is another content under its name.
-        compressed: whether it is the form that gzip made.
+        path: path of the file, or of its compressed copy.
+        stat: status of that path.
+        media_type: media type of the content.
+        etag: identifies the content and its encoding.
+        lasting: whether the content under this name never changes.
+        compressed: whether it is the copy that is compressed with gzip.
     """
 
     path: Path
@@ -54,10 +54,10 @@ class Stored:
 
 
 class WebFolder:
-    """The folder of the settings; None is one without models.
+    """The folder of models for the browser; None for no models.
 
     Raises:
-        WebModelsError: it is not there.
+        WebModelsError: the folder does not exist.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -68,20 +68,20 @@ class WebFolder:
 
     @property
     def entry(self) -> str | None:
-        """Path below the folder of the module that pages import, where it is there."""
+        """Path of the module below the folder; None if there is none."""
         if self._folder is None or not (self._folder / WEB_MODULE / WEB_ENTRY).is_file():
             return None
         return f"{WEB_MODULE}/{WEB_ENTRY}"
 
     def models(self) -> dict[str, WebModel]:
-        """Return the models that are there now, by name."""
+        """Return the current models by name."""
         if self._folder is None:
             return {}
         found: dict[str, WebModel] = {}
         for manifest in sorted(self._folder.glob(f"[!.]*/{WEB_MANIFEST}")):
             try:
                 found[manifest.parent.name] = self._model(manifest)
-            except (DescriptionError, OSError) as error:  # noqa: PERF203 - the others are as good as ever
+            except (DescriptionError, OSError) as error:  # noqa: PERF203 - the other models can still be served
                 _log.warning("a model for the browser is left out: %s", error)
         return found
 
@@ -89,9 +89,9 @@ class WebFolder:
         """Return one file of a model, or of the module.
 
         Args:
-            model: its folder, or the module's.
-            name: of the file.
-            compressed: whether its compressed form will do, where there is one.
+            model: folder of the model, or of the module.
+            name: name of the file.
+            compressed: whether to return a compressed copy, if there is one.
 
         Raises:
             ModelNotFoundError: there is no such model.
@@ -105,7 +105,7 @@ class WebFolder:
             return _stored(self._folder / WEB_MODULE / name, compressed=compressed)
         manifest = self._folder / model / WEB_MANIFEST
         if not _NAME.fullmatch(model) or not manifest.is_file():
-            # Not which there are: that depends on the caller's key, and `GET /web` tells.
+            # The message does not list the models: which ones a caller may see depends on the key.
             raise ModelNotFoundError(f"no model {model!r} for the browser; GET /web lists those there are")
         if name == WEB_MANIFEST:
             return _stored(manifest, compressed=compressed)
