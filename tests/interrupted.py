@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import pytest
 from conch_export import Options, Overrides, Precision, export, make_bundle, open_bundle, preload
 from conch_export.triton.publish import complete
+from conch_export.verification import reference  # noqa: F401  or each command imports it, and is killed in that mostly
 from conch_gateway.auth.keys import create_key, read_keys, revoke_key
 from huggingface_hub import constants
 

@@ -21,27 +21,33 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 LONGEST = (
-    "e2e/test_soak.py",
-    "integration/test_corpus.py",
     "e2e/test_triton_lifecycle.py",
-    "integration/export/test_families.py",
-    "integration/test_corpus_page.py",
+    "integration/test_corpus.py",
     "e2e/test_live_models.py",
-    "e2e/test_families.py",
-    "e2e/test_kinds.py",
+    "e2e/test_soak.py",
+    # A worker gets a further file as soon as two tests are left: files of one or two long tests are followed by short
+    # ones, which can wait.
+    "integration/test_corpus_page.py",
+    "integration/test_gpu_benchmark.py",
     "e2e/test_replicas.py",
-    "integration/export/test_memory.py",
-    "integration/export/test_graph_empty_rows.py",
-    "integration/test_hostile_files.py",
     "integration/test_interrupted.py",
+    "integration/test_exports.py",
+    "e2e/test_families.py",
+    "integration/export/test_families.py",
+    "integration/export/test_memory.py",
+    "e2e/test_kinds.py",
     "e2e/test_triton_serve.py",
+    "e2e/test_batches.py",
     "e2e/test_upstreams.py",
+    "e2e/test_readme.py",
+    "e2e/test_client.py",
+    "integration/export/test_graph_empty_rows.py",
 )
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: much of the time that these tests take they wait for servers."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two more than cores: much of the time that these tests take they wait for servers."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

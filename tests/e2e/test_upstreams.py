@@ -20,7 +20,6 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 KEY = "key-of-the-gateway-behind"
 TEXTS = ["a cat sat on the mat", "größer, 日本語 and 🐚!", "x", "to be or not to be? " * 40, "a cat"]
@@ -67,11 +66,14 @@ async def own(behind: Serving) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-@pytest.fixture
-async def front(behind: Serving, second: Serving, triton: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the gateway in front, whose `far-many` and `far-pairs` are of the one behind; `both` of two."""
+@pytest.fixture(scope="module")
+def in_front(
+    behind: Serving, second: Serving, triton: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """A gateway in front, whose `far-many` and `far-pairs` are of the one behind; `both` of two."""
+    folder = tmp_path_factory.mktemp("front")
     at = f'url = "{behind.url}/v1"\napi_key_env = "KEY_OF_BEHIND"\n{CALLS}'
-    (tmp_path / "models.toml").write_text(
+    (folder / "models.toml").write_text(
         f'[far-many]\nmodel = "many"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
         f'[far-pairs]\nmodel = "pairs"\ntask = "rerank"\n{at}\n'
         f'[far-maxsim]\nmodel = "many"\ntask = "rerank"\n{at}\n'
@@ -79,14 +81,19 @@ async def front(behind: Serving, second: Serving, triton: str, tmp_path: Path) -
     )
     settings = {
         "CONCH_TRITON_URL": triton,
-        "CONCH_MODELS_FILE": str(tmp_path / "models.toml"),
+        "CONCH_MODELS_FILE": str(folder / "models.toml"),
         "CONCH_CACHE_MB": "1",
         "KEY_OF_BEHIND": KEY,
     }
-    serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
-    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
+    with Serving(None, folder, **settings) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def front(in_front: Serving) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway in front."""
+    async with httpx.AsyncClient(base_url=in_front.url, timeout=60) as http:
         yield http
-    await asyncio.to_thread(serving.stop)
 
 
 async def answered(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
@@ -104,16 +111,16 @@ async def texts_computed(http: httpx.AsyncClient) -> float:
 
 
 async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
-    before = await texts_computed(own)
-    expected = await answered(own, "/v1/embeddings", model="many", input=TEXTS)
-    first = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS)
-    again = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS[::-1])
+    before, texts = await texts_computed(own), [f"{text}, for the first time" for text in TEXTS]
+    expected = await answered(own, "/v1/embeddings", model="many", input=texts)
+    first = await answered(front, "/v1/embeddings", model="far-many", input=texts)
+    again = await answered(front, "/v1/embeddings", model="far-many", input=texts[::-1])
     direct = [item["embedding"] for item in expected["data"]]
     np.testing.assert_allclose([item["embedding"] for item in first["data"]], direct, atol=1e-5)
     np.testing.assert_allclose([item["embedding"] for item in again["data"]], direct[::-1], atol=1e-5)
     assert first["usage"] == expected["usage"]
     assert again["usage"]["total_tokens"] == 0
-    assert await texts_computed(own) - before == 2 * len(TEXTS)
+    assert await texts_computed(own) - before == 2 * len(texts)
 
 
 async def test_token_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
@@ -211,6 +218,11 @@ async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
     assert (await front.get("/health/ready")).status_code == 200
     await answered(front, "/v1/embeddings", model="many", input="a")
     await asyncio.to_thread(behind.start)
+
+    async def back() -> bool:
+        return (await front.post("/v1/embeddings", json={"model": "far-many", "input": "a"})).status_code == 200
+
+    await eventually(back)
 
 
 async def test_its_triton_and_the_gateways_agree(front: httpx.AsyncClient, triton: str) -> None:

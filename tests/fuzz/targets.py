@@ -184,6 +184,7 @@ class Targets:
         from tests.checkpoints import Checkpoints  # imports PyTorch, which the others do without
 
         made = Checkpoints(self.folder).bert()
+        (made / "tokenizer.json").write_bytes(_small_tokenizer())  # which is read for every input
         path = made / file
         before = path.read_bytes() if path.exists() else b"{}"
 
@@ -196,8 +197,7 @@ class Targets:
                 family.read_encoder(checkpoint.config, checkpoint.weights)
 
         source = Source(made, "folder:bert", "", "0" * 64)
-        small = _small_tokenizer() if file == "tokenizer.json" else before
-        return Target(read, (small, b"{}", b"[]"), (ExportError,))
+        return Target(read, (before, b"{}", b"[]"), (ExportError,))
 
     def _lock(self) -> Target:
         path = self.folder / "conch.lock"

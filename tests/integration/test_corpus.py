@@ -15,13 +15,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conch_batch import Done, Embedding, Job, Workers, run
-from ray.cluster_utils import Cluster
 
 from tests.exports import export_once, options_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ray.cluster_utils import Cluster
 
     from tests.checkpoints import Checkpoints
 
@@ -40,6 +41,8 @@ class Nodes(NamedTuple):
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A cluster whose head computes nothing, with two nodes."""
+    from ray.cluster_utils import Cluster  # takes seconds, in every process that collects tests
+
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
     yield Nodes(cluster, [cluster.add_node(**NODE) for _ in range(2)])
     cluster.shutdown()  # type: ignore[no-untyped-call]
