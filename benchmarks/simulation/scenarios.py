@@ -1,14 +1,16 @@
 """What no machine here can show: hundreds of replicas, a burst, the loss of a zone; simulated from the profile.
 
 python -m benchmarks.simulation.scenarios      reads results/capacity.json and writes results/simulated.json
+
+Takes twenty minutes of a core, on as many as there are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -65,22 +67,17 @@ class Scenarios:
             found.append({"per_s": per_s, "one_p99_ms": _ms(one, 99), "two_p99_ms": _ms(two, 99)})
         return found
 
-    def sizes(self) -> list[dict[str, float]]:
-        """Latencies by the number of replicas, each with the same part of the load."""
-        found = []
-        for replicas in SIZES:
-            gateways = max(1, replicas // REPLICAS_A_GATEWAY)
-            per_s = 0.7 * self.replica_per_s * replicas
-            began = time.process_time()
-            each = {
-                name: self._run(Design(self._engine, FREE, replicas, number), per_s, max(REQUESTS, 40 * replicas))
-                for name, number in (("one_view", 1), ("many_views", gateways))
-                if replicas <= 300 or name == "many_views"
-            }
-            row = {f"{name}_p{percent}_ms": _ms(run, percent) for name, run in each.items() for percent in (50, 99)}
-            found.append({"replicas": replicas, "gateways": gateways, "per_s": per_s, **row})
-            print(found[-1], f"{time.process_time() - began:.0f} s", file=sys.stderr)
-        return found
+    def size(self, replicas: int) -> dict[str, float]:
+        """Latencies with so many replicas, each with the same part of the load."""
+        gateways = max(1, replicas // REPLICAS_A_GATEWAY)
+        per_s = 0.7 * self.replica_per_s * replicas
+        each = {
+            name: self._run(Design(self._engine, FREE, replicas, number), per_s, max(REQUESTS, 40 * replicas))
+            for name, number in (("one_view", 1), ("many_views", gateways))
+            if replicas <= 300 or name == "many_views"
+        }
+        row = {f"{name}_p{percent}_ms": _ms(run, percent) for name, run in each.items() for percent in (50, 99)}
+        return {"replicas": replicas, "gateways": gateways, "per_s": per_s, **row}
 
     def zone(self) -> dict[str, Any]:
         """Twelve replicas lose a third of them for half a minute, at two loads: latency in every window of time."""
@@ -172,17 +169,12 @@ def main() -> None:
     scenarios = Scenarios(Profile.of(json.loads(MEASURED.read_text(encoding="utf-8"))["single"]["profile"]))
     result = json.loads(SIMULATED.read_text(encoding="utf-8")) if SIMULATED.exists() else {}
     result["limits"] = {"replica_per_s": scenarios.replica_per_s, "gateway_per_s": scenarios.gateway_per_s}
-    steps = {
-        "choosing": choosing,
-        "one_gateway": scenarios.one_gateway,
-        "zone": scenarios.zone,
-        "burst": scenarios.burst,
-        "sizes": scenarios.sizes,
-    }
-    for name, step in steps.items():
-        began = time.process_time()
-        result[name] = step()
-        print(f"{name}: {time.process_time() - began:.0f} s", file=sys.stderr)
+    result["choosing"] = choosing()  # before the others, as it is timed
+    with ProcessPoolExecutor() as pool:
+        sizes = [pool.submit(scenarios.size, replicas) for replicas in reversed(SIZES)]  # the longest first
+        steps = {step.__name__: pool.submit(step) for step in (scenarios.burst, scenarios.zone, scenarios.one_gateway)}
+        result |= {name: step.result() for name, step in steps.items()}
+        result["sizes"] = [row.result() for row in reversed(sizes)]
     SIMULATED.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
