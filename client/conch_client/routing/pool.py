@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
+from random import random
 from statistics import median
 from threading import Lock
 from time import monotonic
@@ -62,7 +63,9 @@ class Member(Generic[Server]):
         self.load = Load(clock)
         self.standing = Standing(clock, joins=joins)
         self.outcomes: Counter[Outcome] = Counter()
-        self.used = 0
+        # Below every number of a call, and in another order in every process: clients that start together would
+        # otherwise all begin with the same servers.
+        self.used: float = -random()  # noqa: S311 - no secret
 
     def seen(self, url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
         """Return its current state for users; ``instances`` are those of its models."""
@@ -174,7 +177,7 @@ class Pool(Generic[Server]):
         known = [member.load.seconds for member in members if member.load.seconds is not None]
         usual = median(known) if known else 1.0
 
-        def rank(member: Member[Server]) -> tuple[bool, bool, float, int]:
+        def rank(member: Member[Server]) -> tuple[bool, bool, float, float]:
             # A server on trial comes first: by its speed before it was taken out, it would not be chosen.
             # A server that starts slowly gets a call whenever it is idle, because it was added when it was needed.
             # Of equals, the one that was used least recently, so that an idle pool takes turns.

@@ -248,3 +248,16 @@ def test_one_that_refuses_requests_is_not_mute() -> None:
         assert not pool.is_mute(call)
         pool.end(call, Outcome.ABANDONED)
         pool.end(begin(pool), Outcome.REFUSED)
+
+
+def test_clients_that_start_together_begin_with_different_servers() -> None:
+    first = set[int]()
+    for _ in range(50):
+        pool: Pool[int] = Pool()
+        for server in range(100):
+            pool.add(server)
+        call = pool.begin(TOKENS, lambda _: True)
+        assert call is not None
+        first.add(call.member.server)
+
+    assert len(first) > 10
