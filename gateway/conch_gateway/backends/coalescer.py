@@ -208,6 +208,7 @@ def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) 
     while queue and len(group) < max_rows:
         row = queue[0][-1]
         if row.request.answer.done() or not row.ticket.waits:
+            row.ticket.waits = False  # who has just left may not have come to it: there is nothing left to start
             heappop(queue)
             continue
         if group and tokens + len(row.ids) / 2 > part:  # a text goes where more than half of it fits

@@ -83,7 +83,7 @@ class Upstream:
             return answer
 
         answer = await self._embeddings(info, job, reservation, {"dimensions": job.dimensions, **_IN_BASE64}, read)
-        vectors = np.stack(answer.given)
+        vectors = np.stack(self._shortened(answer.given, job.dimensions))
         return Answer(vectors if job.normalize is False else _normalized(vectors), answer.tokens)
 
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
@@ -214,12 +214,32 @@ class Upstream:
         raise InvalidValueError(msg, param="dimensions")
 
     def _check_length(self, length: int, dimensions: int | None) -> None:
-        """Refuse vectors of another length than was asked for, or declared, or else seen before."""
-        if dimensions is None and self._dimension is None:
+        """Refuse vectors of another length than was asked for, or declared, or else seen before.
+
+        Whole ones, whatever was asked for, are those of a server that takes no notice of the field.
+        """
+        if length == dimensions:
+            return
+        if self._dimension is None and length > (dimensions or 0):
             self._dimension = length
-        expected = dimensions or self._dimension
-        if length != expected:
-            raise NonsenseError(f"its vectors have {length} numbers instead of {expected}")
+        if length != self._dimension:
+            raise NonsenseError(f"its vectors have {length} numbers instead of {dimensions or self._dimension}")
+
+    def _shortened(self, vectors: list[Vectors], dimensions: int | None) -> list[Vectors]:
+        """Shorten what the server has not, where the table says that the model was trained for that."""
+        longest = max(map(len, vectors))
+        if dimensions is None or longest == dimensions:
+            return vectors
+        if longest < dimensions:
+            msg = f"dimensions: the model has {longest}; ask for at most as many"
+            raise InvalidValueError(msg, param="dimensions")
+        if self._table.matryoshka_dimensions is None:
+            msg = (
+                "dimensions: the server of the model does not shorten vectors; leave it out, or, if the model was "
+                "trained for shorter ones, say so in the models file, and the gateway does: matryoshka_dimensions"
+            )
+            raise InvalidValueError(msg, param="dimensions")
+        return [vector[:dimensions] for vector in vectors]
 
 
 def _located(error: InvalidInputError, rows: int, *, split: bool) -> InvalidInputError:

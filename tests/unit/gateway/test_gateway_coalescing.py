@@ -132,6 +132,21 @@ async def test_a_mistake_is_paid_for_by_its_maker_alone(coalescer: Callers, clie
     assert sum([BAD] in call for call in client.sent) == 1
 
 
+async def test_who_goes_the_moment_that_several_slots_come_free_takes_none(
+    coalescer: Callers, client: Counting
+) -> None:
+    busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
+    here, gone = await start(coalescer, [3], [4])
+    gone.cancel()
+    coalescer.slots.resize(4)  # before whoever has gone could withdraw the text
+    client.may_answer.set()
+    await asyncio.gather(*busy, here)
+    await asyncio.wait([gone])
+
+    assert client.sent == [[[1]], [[2]], [[3]]]
+    assert coalescer.slots.under_way == 0
+
+
 async def test_who_has_gone_is_not_sent(coalescer: Callers, client: Counting) -> None:
     busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
     gone, here = await start(coalescer, [3], [4])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.unit.gateway.other_server import TOKENS, answer_with, late, packed, sparse
+from tests.unit.gateway.other_server import TOKENS, VECTOR, answer_with, late, packed, sparse
 
 if TYPE_CHECKING:
     import httpx
@@ -224,12 +224,36 @@ async def test_declared_lengths_are_asked_for(http_of: Serve, other: OtherServer
     assert other.requests[0]["dimensions"] == dimensions
 
 
-async def test_a_server_that_takes_no_notice_of_dimensions_is_found_out(http_of: Serve, other: OtherServer) -> None:
-    other.script = [(200, answer_with([[1.0, 0.0, 0.0]]), {})]
+@pytest.mark.parametrize(
+    ("dimensions", "told"), [(2, "does not shorten vectors"), (4, "the model has 3")], ids=["fewer", "more"]
+)
+async def test_a_server_that_takes_no_notice_of_dimensions_is_found_out(
+    http_of: Serve, other: OtherServer, dimensions: int, told: str
+) -> None:
+    other.script = [(200, answer_with([VECTOR]), {})] * 2
     async with http_of() as http:
+        await answered(http, "/v1/embeddings", input="a")
+        answer = await http.post("/v1/embeddings", json={"model": "far", "input": "b", "dimensions": dimensions})
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == "dimensions"
+
+
+async def test_what_such_a_server_does_not_shorten_is_shortened_here_to_declared_lengths(
+    http_of: Serve, other: OtherServer
+) -> None:
+    other.script = [(200, answer_with([[3.0, 4.0, 12.0]]), {})]
+    async with http_of("dimension = 3\nmatryoshka_dimensions = [2]") as http:
+        told = await answered(http, "/v1/embeddings", input="a", dimensions=2)
+    np.testing.assert_allclose(told["data"][0]["embedding"], [0.6, 0.8], rtol=1e-6)
+
+
+async def test_vectors_shorter_than_was_asked_for_are_nonsense(http_of: Serve, other: OtherServer) -> None:
+    other.script = [(200, answer_with([[1.0]]), {})]
+    async with http_of("dimension = 3") as http:
         answer = await http.post("/v1/embeddings", json={"model": "far", "input": "a", "dimensions": 2})
     assert answer.status_code == 502
-    assert "3 numbers instead of 2" in answer.text
+    assert "1 numbers instead of 2" in answer.text
 
 
 async def test_without_a_declared_length_the_first_one_counts(http_of: Serve, other: OtherServer) -> None:
