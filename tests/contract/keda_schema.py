@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 import jsonschema
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
 
 def validate(resource: dict[str, Any]) -> None:
@@ -20,6 +19,10 @@ def validate(resource: dict[str, Any]) -> None:
 
 @cache
 def _validator() -> jsonschema.Draft202012Validator:
+    from cloudcoil.models.keda.v1alpha1 import (
+        ScaledObject,
+    )  # takes 1.6 s, which every worker would spend to collect tests
+
     schema = ScaledObject.model_json_schema(by_alias=True)
     for each in (schema, *schema["$defs"].values()):
         if each.get("type") == "object":
