@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.declared import SOURCE_ROOTS
 
 sys.path += SOURCE_ROOTS  # for packages that were added since this checkout was installed
+# jsonschema imports it for formats that no test checks, and it takes 1.4 s of every worker to build a grammar.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # so that importing it raises ModuleNotFoundError
 # Under nohup, or in the background of a shell, these are ignored; processes that tests start would ignore them too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
