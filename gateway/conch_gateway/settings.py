@@ -107,24 +107,22 @@ class GatewaySettings(BaseSettings):
     redis_ttl_s: int = Field(86_400, ge=1, description="Seconds that a vector stays in Redis.")
     batch_database: SecretStr | None = Field(
         None,
-        description="Where files and batches (/v1/files, /v1/batches) are stored, with their texts and vectors: the "
-        "path of a file, which is this gateway's alone, or the URL of a database that several gateways share: "
-        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME. Unset, nothing is stored and there are no batches. Needs "
+        description="Database of files and batches (/v1/files, /v1/batches), with texts and vectors: the path of a "
+        "file that only this gateway uses, or the URL of a database that several gateways share: "
+        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME. Unset, there are no batches, and nothing is stored. Needs "
         "conch[database].",
     )
-    batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Largest file that may be uploaded; more get 413.")
+    batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Most bytes of an uploaded file; larger ones get 413.")
     batch_lines: int = Field(50_000, ge=1, description="Most lines of a batch; each may have max_body_bytes.")
     batch_key_bytes: int = Field(
-        4 * 2**30, ge=1, description="Most bytes of all files of a key, answers included; further uploads get 403."
+        4 * 2**30, ge=1, description="Most bytes of all files of a key, including answers; further uploads get 403."
     )
     batch_key_files: int = Field(
-        1_000, ge=1, description="Most files of a key, answers included; further uploads get 403."
+        1_000, ge=1, description="Most files of a key, including answers; further uploads get 403."
     )
-    batch_key_batches: int = Field(
-        100, ge=1, description="Most batches of a key that are not over; further ones get 403."
-    )
+    batch_key_batches: int = Field(100, ge=1, description="Most unfinished batches of a key; further ones get 403.")
     batch_retention_days: int = Field(
-        30, ge=1, description="Days after which files and batches are deleted; a request may say fewer for a file."
+        30, ge=1, description="Days after which files and batches are deleted; a request can set fewer for a file."
     )
     timeout_s: float = Field(
         600.0,
@@ -141,8 +139,8 @@ class GatewaySettings(BaseSettings):
     )
     web_models: Path | None = Field(
         None,
-        description="Folder that `conch web` wrote, whose models pages may compute in the browser: its files are at "
-        "/web, and the page at / offers them. Unset, there are none.",
+        description="Folder written by `conch web`, with models that run in the browser: its files are served at /web, "
+        "and the page at / offers the models. Unset, there are none.",
     )
     canary_interval_s: float = Field(
         60.0,
