@@ -25,6 +25,16 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 _ATTEMPTS = 3
+_RESTARTS = 20
+"""Of an actor: machines come and go, but a model that there is no memory for is not tried for ever."""
+NEEDS = (
+    "each node needs conch with its extra [batch], the model repository, and memory for a model in every process (see "
+    "--actors). The same command then goes on where it was"
+)
+"""What to look for where a process that computes cannot be made."""
+_LONGEST_REASON = 500
+_LONGEST_FOLDER = 107 - len("/conch-abcdefgh/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+"""Bytes of the path of a folder below which Ray puts its sockets: the path of a socket has 107 at most."""
 
 
 class Resources(NamedTuple):
@@ -48,7 +58,7 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
     os.environ.update(_QUIET if address else _QUIET | _private())
     import ray  # noqa: PLC0415 - reads the environment
 
-    folder = tempfile.mkdtemp(prefix="conch-") if address is None else None
+    folder = _new_folder() if address is None else None
     started: dict[str, Any] = {
         "address": "local",  # without it, Ray would join the cluster that RAY_ADDRESS names
         "num_cpus": cores,
@@ -62,9 +72,16 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
         found = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
     finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            ray.shutdown()
+        finally:  # also where a second Ctrl-C ends the shutdown
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> str:
+    fits = len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER
+    return tempfile.mkdtemp(prefix="conch-", dir=None if fits else "/tmp")  # noqa: S108 - the shortest
 
 
 def _connect(arguments: dict[str, Any], attempts: int) -> None:
@@ -123,7 +140,7 @@ def spread(
 ) -> Iterator[dict[str, Any]]:
     """Yield the answer of an actor to each shard, in the order in which they finish.
 
-    An actor that dies is replaced, and its shard is given to another.
+    An actor that dies is replaced, up to 20 times, and its shard is given to another.
 
     Args:
         worker: class of the actors; instances are called with one shard.
@@ -132,6 +149,9 @@ def spread(
         actors: number of actors, as far as the cluster has room for them.
         threads: cores of an actor.
         on_gpu: whether each actor needs a GPU of its own.
+
+    Raises:
+        EngineError: actors cannot be made, or die again and again.
     """
     import ray  # noqa: PLC0415
 
@@ -142,5 +162,15 @@ def spread(
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=1),
         num_cpus=threads,
         num_gpus=1 if on_gpu else None,
+        max_restarts=_RESTARTS,
     )
-    yield from answers.iter_rows()
+    try:
+        yield from answers.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise EngineError(f"a process that computes has ended ({_last_line(error)}): {NEEDS}") from error
+
+
+def _last_line(error: Exception) -> str:
+    """What has happened, of an error that is a traceback of another process."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:_LONGEST_REASON].rstrip(".") if lines else type(error).__name__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
     from conch_contract import ModelInfo
 
 
@@ -16,9 +17,11 @@ class Model(NamedTuple):
     Attributes:
         info: its description.
         space_id: vector space of the answers; None if they are not vectors, or if it is not known.
+        schema: columns of the answers, see `outputs.columns.added`.
         identity: facts on which the answers depend, by name.
     """
 
     info: ModelInfo
     space_id: str | None
+    schema: pa.Schema
     identity: Mapping[str, str]

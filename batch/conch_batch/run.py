@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -11,15 +10,17 @@ from conch_contract import Task
 
 from conch_batch import cluster
 from conch_batch.engines import opening
-from conch_batch.errors import BatchError, EngineError, InterruptedRun
+from conch_batch.errors import BatchError, ChangedError, EngineError, InterruptedRun, OutputError
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
-from conch_batch.outputs.columns import added, with_input
+from conch_batch.outputs.columns import with_input
 from conch_batch.outputs.store import Store
+from conch_batch.planning import plan as plans
 from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
-from conch_batch.planning.plan import Piece, plan, rows_of
-from conch_batch.shards import Corpus, Done, Shards, check_columns
+from conch_batch.planning.plan import rows_of
+from conch_batch.shards import Corpus, Done, check_columns
+from conch_batch.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
     from conch_batch.job import Job
     from conch_batch.model import Model
+    from conch_batch.planning.plan import Piece, Plan
 
 _MOST_ROWS = 4096
 _MOST_LARGE_ROWS = 256
@@ -85,12 +87,24 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
     Raises:
         BatchError: see `errors`. Published shards stay, and the next run continues from there.
     """
-    files, store = find(job.inputs), Store(job.output)
+    files, store = find(job.inputs, job.output), Store(job.output)
     model = opening.describe(job)
-    manifest = _manifest(job, files, model, store, watcher)
-    present = store.done()
-    missing = [number for number in range(len(manifest.plan.shards)) if number not in present]
-    rows = [rows_of(shard) for shard in manifest.plan.shards]
+    with store.locked():
+        stamps = [file.stamp() for file in files]
+        manifest = _manifest(job, files, model, store, watcher)
+        report = _fill(Corpus(job, model, files, manifest.plan.schema), manifest.plan, store, workers, watcher)
+        store.clear_unfinished()
+        _refuse_changes_meanwhile(files, stamps, store)
+    return report
+
+
+def _fill(corpus: Corpus, plan: Plan, store: Store, workers: Workers, watcher: Watcher) -> Report:
+    """Compute the shards of a plan that are not there."""
+    present, rows = store.done(), [rows_of(shard) for shard in plan.shards]
+    if max(present, default=0) >= len(rows):
+        msg = f"{store.url} has part-{max(present):05}.parquet, which no run has planned: remove it"
+        raise OutputError(msg)
+    missing = {number: shard for number, shard in enumerate(plan.shards) if number not in present}
     report = Report(sum(rows), sum(rows[number] for number in present), [])
     watcher.starting(report.rows, report.present)
 
@@ -100,12 +114,18 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
 
     try:
         if missing:
-            corpus = Corpus(job, model, files, manifest.plan.schema)
-            _compute(corpus, {number: manifest.plan.shards[number] for number in missing}, workers, on_done)
+            _compute(corpus, missing, workers, on_done)
     except KeyboardInterrupt as error:
-        raise InterruptedRun(f"stopped; {len(store.done())} of {len(rows)} shards are in {job.output}") from error
-    store.clear_unfinished()
+        raise InterruptedRun(f"stopped; {len(store.done())} of {len(rows)} shards are in {store.url}") from error
     return report
+
+
+def _refuse_changes_meanwhile(files: Sequence[File], stamps: Sequence[str], store: Store) -> None:
+    """Refuse an output of files that were written to while they were read: it may be of both states."""
+    for file, stamp in zip(files, stamps, strict=True):
+        if file.stamp() != stamp:
+            msg = f"{file.url} has changed while it was read: remove {store.url}, or name another --output"
+            raise ChangedError(msg)
 
 
 def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watcher: Watcher) -> Manifest:
@@ -116,7 +136,7 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
         manifest = Manifest.from_json(begun, store.url)
         refuse_changes(manifest.identity, identity, store.url)
         return manifest
-    planned = plan(
+    planned = plans.plan(
         files,
         Reader(job.text_rows),
         shard_rows=job.shard_rows,
@@ -124,7 +144,7 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
         on_file=watcher.reading,
     )
     check_columns(planned.schema, job.task)
-    with_input(planned.schema, added(job.task, model), job.prefix)
+    with_input(planned.schema, model.schema, job.prefix)
     manifest = Manifest(identity, planned)
     store.write_manifest(manifest.to_json())
     return manifest
@@ -171,26 +191,3 @@ def _compute(
             if answer["error"]:
                 raise BatchError(answer["error"])
             on_done(Done(*(answer[name] for name in Done._fields)))
-
-
-class Worker:
-    """Computes shards in a process of Ray.
-
-    Args:
-        corpus: source of the shards.
-        threads: cores that it may use.
-    """
-
-    def __init__(self, corpus: Corpus, threads: int) -> None:
-        # Read when texts are first tokenised; without it, each worker would use all cores to tokenise.
-        os.environ["RAYON_NUM_THREADS"] = str(threads)
-        self._shards = Shards(corpus, opening.opened(corpus.job, corpus.model, threads), Store(corpus.job.output))
-
-    def __call__(self, row: dict[str, str]) -> dict[str, Any]:
-        """Publish the shard in a row `{"item": JSON}`; return the fields of `Done`, or the reason in `error`."""
-        number, pieces = json.loads(row["item"])
-        try:
-            done = self._shards.compute(number, [Piece(*piece) for piece in pieces])
-        except BatchError as error:
-            return {**dict.fromkeys(Done._fields, 0), "error": str(error)}
-        return {**done._asdict(), "error": ""}

@@ -11,6 +11,7 @@ from conch_client import InvalidInputError
 
 from conch_batch.engines.engine import Answers, Item, Question
 from conch_batch.errors import EngineError, InputError, RowError
+from conch_batch.inputs.files import CSV
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
 from conch_batch.outputs.columns import with_input
@@ -91,9 +92,10 @@ class Shards:
         if failures and self._job.on_error == "stop":
             row, reason = min(failures.items())
             raise RowError(_failed(number, row, reason))
-        kept = [row for row in range(len(table)) if row not in failures]
-        which = [places[item] for item in (items[row] for row in kept) if item is not None]
-        joined = [*table.take(pa.array(kept, pa.int64())).columns, *answers.take(pa.array(which, pa.int64())).columns]
+        which = [places[item] for row, item in enumerate(items) if row not in failures and item is not None]
+        # Not `take`, which would join the texts of a column to one array, and that holds 2 GiB at most.
+        kept = table.filter(pa.array([row not in failures for row in range(len(table))]))
+        joined = [*kept.columns, *answers.take(pa.array(which, pa.int64())).columns]
         shard = pa.Table.from_arrays(joined, schema=self._schema)
         self._store.publish(number, shard, _lines(table, failures))
         return Done(number, len(table), len(failures), tokens, time.perf_counter() - began)
@@ -102,7 +104,8 @@ class Shards:
         file = self._files[piece.file]
         table = self._reader.read(file, piece.begin, piece.end, self._input)
         if len(table) != piece.rows:
-            raise InputError(f"{file.url} has {len(table)} rows where there were {piece.rows}: it has changed")
+            msg = f"{file.url} has {len(table)} rows where {piece.rows} were counted: it has changed meanwhile"
+            raise InputError(f"{msg}, or a value has quotes in it and is in none" if file.kind == CSV else msg)
         return table
 
 
@@ -175,6 +178,6 @@ def _failed(number: int, row: int, reason: str) -> str:
 
 def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
     """The failed rows with their reasons, as JSON Lines."""
-    rows: list[dict[str, Any]] = table.take(pa.array(sorted(failures), pa.int64())).to_pylist()
+    rows: list[dict[str, Any]] = table.filter(pa.array([row in failures for row in range(len(table))])).to_pylist()
     lines = [{"error": failures[row], "row": values} for row, values in zip(sorted(failures), rows, strict=True)]
     return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)

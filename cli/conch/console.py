@@ -48,7 +48,7 @@ def refused() -> Iterator[None]:
 
 def facts(title: str, rows: Iterable[tuple[str, str | Text]]) -> Table:
     """Return a table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=Text(title), title_justify="left", show_header=False)
     for name, value in rows:
         table.add_row(Text(name), value if isinstance(value, Text) else Text(value))
     return table

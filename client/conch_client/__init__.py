@@ -22,7 +22,7 @@ from conch_client._errors import (
 from conch_client._inputs import Texts
 from conch_client._requests.classification import Classification
 from conch_client._requests.rerank import Ranked, Ranking
-from conch_client._requests.vectors import SparseVector
+from conch_client._requests.vectors import ChunkVectors, SparseVector
 from conch_client._sync.client import Client
 from conch_client._tokenization.rows import TokenIds
 from conch_client._tokenization.tokenizer import Token
@@ -32,6 +32,7 @@ from conch_client.routing import Replica
 __all__ = [
     "TLS",
     "AsyncClient",
+    "ChunkVectors",
     "Classification",
     "Client",
     "ConchError",

@@ -15,6 +15,7 @@ from tests.declared import PACKAGES, imported
 SURFACE = {
     "TLS",
     "AsyncClient",
+    "ChunkVectors",
     "Classification",
     "Client",
     "ConchError",

@@ -52,6 +52,14 @@ def test_a_deployment_answers_as_the_graphs_do(case: str, repository: Path, gate
         np.testing.assert_allclose(flat(ours.rows.column(name)), flat(theirs.rows.column(name)), rtol=0, atol=1e-5)
 
 
+def test_a_machine_with_another_export_of_the_model_is_noticed(repository: Path) -> None:
+    asked = job(repository, "all-minilm-l6-v2", Embedding())
+    described = opening.describe(asked)
+    elsewhere = described._replace(identity={**described.identity, "graphs_sha256": "0" * 64})
+    with pytest.raises(EngineError, match="another export here than where the run was started"):
+        opening.opened(asked, elsewhere, threads=1)
+
+
 @pytest.mark.parametrize("where", ["graphs", "deployment"])
 def test_both_name_the_texts_that_cannot_be_answered(where: str, repository: Path, gateway_url: str) -> None:
     asked = job(

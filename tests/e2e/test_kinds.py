@@ -361,7 +361,7 @@ def test_chunks_have_the_means_of_one_pass_over_their_document(
             for module in list(model)[2:]:
                 features = module(features)
             expected.append(features["sentence_embedding"][0].numpy())
-    np.testing.assert_allclose(client.embed_chunks(CHUNKS, model="dense-chunks"), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(client.embed_chunks(CHUNKS, model="dense-chunks").vectors, expected, rtol=0, atol=1e-5)
     told = ask("/v1/embeddings", model="dense", input=CHUNKS, late_chunking=True)
     np.testing.assert_allclose([item["embedding"] for item in told["data"]], expected, rtol=0, atol=1e-5)
     assert told["usage"]["total_tokens"] == len(encoding.ids)
@@ -369,9 +369,9 @@ def test_chunks_have_the_means_of_one_pass_over_their_document(
 
 def test_documents_in_chunks_are_merged_and_equal_each_alone(client: Client) -> None:
     documents = [CHUNKS[:count] for count in (1, 2, 3, 4, 5)] * 4
-    alone = [client.embed_chunks(chunks, model="dense-chunks") for chunks in documents[:5]]
+    alone = [client.embed_chunks(chunks, model="dense-chunks").vectors for chunks in documents[:5]]
     with ThreadPoolExecutor(8) as pool:
-        merged = list(pool.map(lambda chunks: client.embed_chunks(chunks, model="dense-chunks"), documents))
+        merged = list(pool.map(lambda chunks: client.embed_chunks(chunks, model="dense-chunks").vectors, documents))
     for found, expected in zip(merged, alone * 4, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(alone[0], client.embed(CHUNKS[:1], model="dense"), rtol=0, atol=1e-6)

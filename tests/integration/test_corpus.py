@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +16,8 @@ import psutil
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conch_batch import Done, Embedding, Job, Workers, run
+from conch_batch import Done, Embedding, EngineError, Job, Workers, run
+from conch_batch.cluster import connected, spread
 
 from tests.exports import export_once, options_of
 from tests.waiting import until
@@ -105,6 +108,39 @@ def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     assert json.loads(failed) == {"error": "text is null", "row": {"id": 123, "text": None}}
 
 
+class Dying:
+    """An actor whose process ends when it is made."""
+
+    def __init__(self) -> None:
+        os._exit(1)
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        return row
+
+
+@pytest.mark.timeout(600)
+def test_what_keeps_a_process_from_computing_is_told_in_one_line(
+    corpus: Path, repository: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    broken, output = tmp_path / "repository", tmp_path / "vectors"
+    shutil.copytree(repository, broken)
+    graph = broken / f"{MODEL}.encoder" / "1" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+    started = command(corpus, broken, output, "--address", nodes.cluster.address)
+    done = subprocess.run(started, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {MODEL} cannot be loaded on ")
+    assert "Traceback" not in done.stderr
+    assert shards_of(output) == 0
+
+    with (
+        connected(nodes.cluster.address, 1),
+        pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
+    ):
+        list(spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
+    assert "\n" not in str(raised.value)
+
+
 class Killing:
     """A watcher that does something when so many shards are done."""
 
@@ -136,13 +172,15 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     cluster = nodes.cluster
     started = command(corpus, repository, output, "--address", cluster.address)
 
-    # Ctrl-C, which a terminal sends to all processes of a command.
+    # Ctrl-C, which a terminal sends to all processes of a command; and again, from somebody in a hurry.
     process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: shards_of(output) >= 3)
     os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert f"of {ROWS // SHARD_ROWS} shards are in {output}. To go on, run the same command again" in said
+    assert "To go on, run the same command again" in said
 
     before = shards_of(output)
     process = subprocess.Popen(started, stderr=subprocess.DEVNULL, text=True, start_new_session=True)

@@ -8,7 +8,7 @@ import numpy as np
 from conch_client import InvalidInputError, jobs
 from conch_contract import Task
 
-from conch_batch.engines.engine import Answers, Item, Question
+from conch_batch.engines.engine import Answers, Item, Question, probe
 from conch_batch.errors import EngineError
 from conch_batch.job import Embedding, Reranking
 from conch_batch.outputs import columns
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Run = Callable[[jobs.Job[Any]], Any]
     """Answers the requests of a job, and returns the result that the job makes of the responses."""
-
-_PROBE = "a text"
 
 
 class Calls:
@@ -59,9 +57,8 @@ class Calls:
         Raises:
             EngineError: the model does not support an option.
         """
-        question = isinstance(self._task, Reranking)
         try:
-            self._prepare(Question(_PROBE, (_PROBE,)) if question else _PROBE)
+            self._prepare(probe(self._task))
         except InvalidInputError as error:
             raise EngineError(str(error)) from error
 

@@ -12,9 +12,9 @@ import numpy as np
 from conch_client import InvalidInputError, Ranked, Ranking, SparseVector
 from conch_contract import ModelInfo, Task
 
-from conch_batch.engines.engine import Answers, Item, Question
+from conch_batch.engines.engine import Answers, Item, Question, probe
 from conch_batch.errors import EngineError
-from conch_batch.job import Embedding, Job, Reranking
+from conch_batch.job import Job, Reranking
 from conch_batch.model import Model
 from conch_batch.outputs import columns
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _TEXTS = 64
 """Most texts of a request."""
-_PROBE = "a text"
 _PRIORITY = {"x-conch-priority": "background"}
 _TIMEOUT_S = 600.0
-_PATIENCE_S = 600.0
-"""Longest time for which a request is repeated while the gateway is busy or cannot be reached."""
+_FIRST_PATIENCE_S, _PATIENCE_S = 30.0, 600.0
+"""Longest times for which a request is repeated while the gateway is busy or cannot be reached: of a run that begins,
+whose address may be wrong, and of one that computes."""
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 _LATER = {408, 429, 500, 502, 503, 504}
 """Statuses after which a request is repeated. 409, another vector space, is permanent."""
@@ -50,16 +50,21 @@ def describe(job: Job) -> Model:
     Raises:
         EngineError: the gateway does not answer, has no such model, or refuses the options.
     """
-    with closing(_Gateway(job)) as gateway:
+    with closing(_Gateway(job, patience_s=_FIRST_PATIENCE_S)) as gateway:
         stated = gateway.get(f"/v1/models/{job.model}")
         facts = {key: stated[key] for key in _STATED if stated.get(key) is not None}
-        info = _info(job.model, stated)
         try:
-            answer = gateway.post(*_request(job, info, [_probe(job.task)]))
+            info = _info(job.model, stated)
+        except (KeyError, ValueError) as error:
+            msg = f"{job.server} does not describe {job.model} as a gateway of conch does ({error}): name one's address"
+            raise EngineError(msg) from error
+        try:
+            answer = gateway.post(*_request(job, info, [probe(job.task)]))
         except InvalidInputError as error:
             raise EngineError(str(error)) from error
     identity = {key: str(value) for key, value in facts.items()} | {"space_id": answer.space_id or ""}
-    return Model(info, answer.space_id, {"name": job.model, "computed_by": "a deployment", **identity})
+    schema = columns.added(job.task, info, answer.space_id)
+    return Model(info, answer.space_id, schema, {"name": job.model, "computed_by": "a deployment", **identity})
 
 
 class Deployment:
@@ -71,9 +76,8 @@ class Deployment:
     """
 
     def __init__(self, job: Job, model: Model) -> None:
-        self._job, self._model = job, model
+        self._job, self._model, self.schema = job, model, model.schema
         self._gateway = _Gateway(job, model.space_id)
-        self.schema = columns.added(job.task, model, counted=False)
 
     def compute(self, items: Sequence[Item]) -> Answers:
         """See `Engine`."""
@@ -128,7 +132,8 @@ class Deployment:
 class _Gateway:
     """Sends requests to a gateway, and repeats them while it is busy or cannot be reached."""
 
-    def __init__(self, job: Job, space_id: str | None = None) -> None:
+    def __init__(self, job: Job, space_id: str | None = None, patience_s: float = _PATIENCE_S) -> None:
+        self._patience_s = patience_s
         if not (job.server or "").startswith(("http://", "https://")):
             raise EngineError(f"{job.server!r} is no address of a gateway: it begins with http:// or https://")
         headers = dict(_PRIORITY)
@@ -136,7 +141,10 @@ class _Gateway:
             headers["authorization"] = f"Bearer {job.api_key}"
         if space_id:
             headers["x-conch-expect-space"] = space_id
-        self._client = httpx.Client(base_url=job.server or "", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+        try:
+            self._client = httpx.Client(base_url=job.server or "", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise EngineError(f"{job.server!r} is no address of a gateway: {error}") from error
 
     def close(self) -> None:
         self._client.close()
@@ -158,7 +166,7 @@ class _Gateway:
         return self._send(self._client.build_request("POST", path, json=body))
 
     def _send(self, request: httpx.Request) -> _Answer:
-        end, pause_s = time.monotonic() + _PATIENCE_S, _PAUSE_S
+        end, pause_s = time.monotonic() + self._patience_s, _PAUSE_S
         while True:
             try:
                 response = self._client.send(request)
@@ -167,7 +175,7 @@ class _Gateway:
             except httpx.TransportError as error:
                 problem, retry = f"{type(error).__name__}: {error}", True
             if problem is None:
-                return _Answer(response.json(), response.headers.get("x-conch-space-id"))
+                return _Answer(_json(response), response.headers.get("x-conch-space-id"))
             if not retry and response.status_code in {400, 413, 422}:
                 raise InvalidInputError(_message(response))
             if not retry or time.monotonic() + pause_s > end:
@@ -212,10 +220,6 @@ def _vector(item: Mapping[str, Any]) -> Any:
     return numbers.reshape(item["shape"]) if item.get("shape") else numbers
 
 
-def _probe(task: Embedding | Reranking) -> Item:
-    return Question(_PROBE, (_PROBE,)) if isinstance(task, Reranking) else _PROBE
-
-
 def _length(item: Item) -> int:
     return len(item) if isinstance(item, str) else 0
 
@@ -226,6 +230,16 @@ def _message(response: httpx.Response) -> str:
         return str(body.get("error", body).get("message", body))
     except (ValueError, AttributeError):
         return response.text[:200]
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise EngineError(f"{response.url} does not answer as a gateway of conch does: {response.text[:200]!r}")
+    return body
 
 
 def _info(name: str, stated: Mapping[str, Any]) -> ModelInfo:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from conch_batch.job import Reranking
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+
+    from conch_batch.job import Embedding
+
+_PROBE = "a text"
 
 
 class Question(NamedTuple):
@@ -19,6 +25,11 @@ class Question(NamedTuple):
 
 Item = str | Question
 """A text to embed, or a question to rank for. Equal items have equal answers."""
+
+
+def probe(task: Embedding | Reranking) -> Item:
+    """A short item that every model of a task can answer, to try the options of the task with."""
+    return Question(_PROBE, (_PROBE,)) if isinstance(task, Reranking) else _PROBE
 
 
 class Answers(NamedTuple):
@@ -38,7 +49,7 @@ class Engine(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the answers, see `outputs.columns.added`."""
+        """Columns of the answers: those of the model."""
 
     def compute(self, items: Sequence[Item], /) -> Answers:
         """The answers to all items.

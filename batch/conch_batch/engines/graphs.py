@@ -14,7 +14,7 @@ from conch_batch.engines.calls import Calls
 from conch_batch.errors import EngineError
 from conch_batch.job import Reranking
 from conch_batch.model import Model
-from conch_batch.outputs.columns import added
+from conch_batch.outputs import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 256
 """Most rows of a run of the graphs; `conch_client` limits a run to about a thousand tokens."""
 _DATATYPES = {"f": "FP32", "i": "INT32"}
+_HASH = "graphs_sha256"
 _PROSE = "description"
 """A parameter of models on which no answer depends."""
 
@@ -41,8 +42,10 @@ def describe(job: Job) -> Model:
     published = _published(job)
     Calls(job.task, _loaded(published)).check()
     space_id = _space_of(job.task, published.info)
+    schema = columns.counted(columns.added(job.task, published.info, space_id))
     stated = {key: value for key, value in published.info.to_parameters().items() if key != _PROSE}
-    return Model(published.info, space_id, {"name": job.model, "graphs_sha256": published.graphs_sha256(), **stated})
+    identity = {"name": job.model, _HASH: _hash(published), **stated}
+    return Model(published.info, space_id, schema, identity)
 
 
 def is_for_gpu(job: Job) -> bool:
@@ -64,13 +67,16 @@ class Graphs:
 
     def __init__(self, job: Job, model: Model, threads: int = 1) -> None:
         published = _published(job)
+        if _hash(published) != model.identity[_HASH]:
+            msg = f"{job.model} in {job.repository} is another export here than where the run was started: copy that"
+            raise EngineError(msg)
         try:
             self._ensemble = Ensemble(published, threads)
         except ExportError as error:
             raise EngineError(str(error)) from error
         self._calls = Calls(job.task, _loaded(published))
         self._looks_up = published.info.query_model
-        self.schema = added(job.task, model)
+        self.schema = model.schema
 
     def compute(self, items: Sequence[Item]) -> Answers:
         """See `Engine`."""
@@ -113,6 +119,13 @@ def _published(job: Job) -> Published:
         return Published.find(job.repository, job.model)
     except ExportError as error:
         raise EngineError(str(error)) from error
+
+
+def _hash(published: Published) -> str:
+    try:
+        return published.graphs_sha256()
+    except OSError as error:
+        raise EngineError(f"{published.info.name} cannot be read: {error}; export it again") from error
 
 
 def _loaded(published: Published) -> jobs.LoadedModel:

@@ -70,7 +70,10 @@ def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:
 def _names(file: File) -> list[str]:
     with file.open() as content:
         line = content.readline().removeprefix(_BYTE_ORDER_MARK).decode()
-    names = next(csv.reader([line], delimiter=_delimiter(file), strict=True), [])
+    try:
+        names = next(csv.reader([line], delimiter=_delimiter(file), strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"its first line holds no names: {error}") from error
     if any("\n" in name for name in names):
         raise ValueError("the name of a column has a line end in it")
     if len(set(names)) != len(names):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-import fsspec
 from fsspec.core import get_fs_token_paths, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from conch_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from fsspec import AbstractFileSystem
 
 PARQUET, ARROW, JSONL, CSV, TEXT = "parquet", "arrow", "jsonl", "csv", "text"
 _KINDS = {
@@ -53,37 +57,50 @@ class File:
         """Open the file for reading, decompressed and seekable."""
         # Parquet compresses its own pages.
         compression = None if self.kind == PARQUET else "infer"
-        try:
-            opened: IO[bytes] = fsspec.open(self.url, "rb", compression=compression).open()
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"{self.url} cannot be read: {error}") from error
-        return opened
+        with _readable(self.url):
+            filesystem, path = url_to_fs(self.url)
+            # Not `fsspec.open`, which takes `[` and `*` in a name for a pattern.
+            opened: IO[bytes] = filesystem.open(path, "rb", compression=compression)
+            return opened
 
     @cached_property
     def fingerprint(self) -> str:
         """A value that changes with the content: the tag of an object store, or the SHA-256 of the bytes."""
-        filesystem, path = url_to_fs(self.url)
-        info: dict[str, Any] = filesystem.info(path)
+        info = self._info()
         tag = next((str(info[key]) for key in _TAGS if info.get(key)), None)
         if tag is not None:
             return f"{info['size']}:{tag}"
         digest = hashlib.sha256()
-        with filesystem.open(path, "rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
+        with _readable(self.url):
+            filesystem, path = url_to_fs(self.url)
+            with filesystem.open(path, "rb") as file:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
         return digest.hexdigest()
 
+    def stamp(self) -> str:
+        """Size and time of the last change: whether a file is changed while it is read is told without reading it."""
+        info = self._info()
+        return str([info.get(key) for key in ("size", "mtime", "LastModified", *_TAGS)])
 
-def find(inputs: Sequence[str]) -> list[File]:
+    def _info(self) -> dict[str, Any]:
+        with _readable(self.url):
+            filesystem, path = url_to_fs(self.url)
+            filesystem.invalidate_cache(path)
+            info: dict[str, Any] = filesystem.info(path)
+            return info
+
+
+def find(inputs: Sequence[str], output: str = "") -> list[File]:
     """The files of all inputs, those of each input in the order of their names.
 
     Of a folder, these are all files below it in a known format. If the folder contains tables, text files beside them
-    (`README.md`) are left out.
+    (`README.md`) are left out. So are the files of the output, where that is below an input.
 
     Raises:
         InputError: there is no file, or there are files of several formats.
     """
-    files = [file for each in inputs for file in _of(each)]
+    files = [file for each in inputs for file in _of(each, output)]
     kinds = Counter(file.kind for file in files)
     if len(kinds) > 1:
         msg = f"the inputs have files of several formats ({', '.join(sorted(kinds))}); run the command for each of them"
@@ -94,23 +111,28 @@ def find(inputs: Sequence[str]) -> list[File]:
     return files
 
 
-def _of(given: str) -> list[File]:
-    try:
+def _of(given: str, output: str) -> list[File]:
+    with _readable(given):
         filesystem, path = url_to_fs(given)
         if filesystem.isdir(path):
-            return _below(filesystem, path, given)
-        paths = get_fs_token_paths(given)[2]
+            return _below(filesystem, path, given, output)
+        # A file of this very name comes before what the name matches as a pattern.
+        paths = [path] if filesystem.isfile(path) else get_fs_token_paths(given)[2]
         there = [found for found in sorted(paths) if filesystem.isfile(found)]
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{given} cannot be read: {error}") from error
     if not there:
         raise InputError(f"{given} does not exist")
     return [File(filesystem.unstrip_protocol(found), PurePosixPath(found).name, _kind(found)) for found in there]
 
 
-def _below(filesystem: fsspec.AbstractFileSystem, folder: str, given: str) -> list[File]:
+def _below(filesystem: AbstractFileSystem, folder: str, given: str, output: str) -> list[File]:
     root = PurePosixPath(folder)
-    found = [path for path in sorted(filesystem.find(folder)) if not _is_hidden(PurePosixPath(path).relative_to(root))]
+    ours = f"{filesystem.unstrip_protocol(url_to_fs(output)[1])}/" if output else None
+    found = [
+        path
+        for path in sorted(_paths(filesystem, folder))
+        if not _is_hidden(PurePosixPath(path).relative_to(root))
+        and not (ours and filesystem.unstrip_protocol(path).startswith(ours))
+    ]
     kinds = {path: _KINDS[suffix] for path in found if (suffix := _suffix(path)) in _KINDS}
     tables = {kind for kind in kinds.values() if kind != TEXT}
     files = [
@@ -121,6 +143,26 @@ def _below(filesystem: fsspec.AbstractFileSystem, folder: str, given: str) -> li
     if not files:
         raise InputError(f"{given} has no file that ends in {_named(_KINDS)}")
     return files
+
+
+def _paths(filesystem: AbstractFileSystem, folder: str) -> list[str]:
+    if isinstance(filesystem, LocalFileSystem):  # whose `find` leaves out folders that cannot be read, without a word
+        return [f"{where}/{name}" for where, _, names in os.walk(folder, onerror=_raise) for name in names]
+    found: list[str] = filesystem.find(folder)
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Name what cannot be read in errors of its file system."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{url} cannot be read: {error}") from error
 
 
 def _is_hidden(path: PurePosixPath) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
 
 _ROWS = 4096
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonLines:
@@ -41,7 +43,7 @@ class JsonLines:
         """The rows between two bytes."""
         with file.open() as content:
             content.seek(begin)
-            lines = content.read(end - begin).splitlines()
+            lines = content.read(end - begin).split(b"\n")  # as when they were counted: JSON may have \r between values
         rows = pa.array([_object(line, None) for line in lines if line.strip()], pa.struct(schema))
         return pa.Table.from_arrays(rows.flatten(), schema=schema)
 
@@ -54,7 +56,17 @@ def _object(line: bytes, number: int | None) -> dict[str, Any]:
         raise ValueError(f"{where}is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{where}is no JSON object")
+    if _SURROGATE.search(line) and not _is_unicode(found):
+        raise ValueError(f"{where}has half of a surrogate pair, such as \\ud83d, which is no character: remove it")
     return found
+
+
+def _is_unicode(found: dict[str, Any]) -> bool:
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _schema(objects: list[dict[str, Any]], number: int) -> pa.Schema:

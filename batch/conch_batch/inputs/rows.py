@@ -9,6 +9,8 @@ The columns and positions that a scan finds are written into the plan, and are u
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 
     from conch_batch.inputs.files import File
     from conch_batch.job import TextRows
+
+
+_UNREADABLE = (
+    *(pa.ArrowException, OSError, EOFError, ValueError),
+    *(zlib.error, lzma.LZMAError),  # compressed bytes are damaged
+    *(OverflowError, RecursionError),  # JSON has a number or a nesting that is too large
+)
 
 
 class Scan(NamedTuple):
@@ -81,6 +90,9 @@ def unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
     Raises:
         InputError: a column has values of different kinds.
     """
+    for schema in schemas:
+        if len(set(schema.names)) < len(schema.names):
+            raise InputError(f"a file of the input has two columns of one name: {', '.join(schema.names)}; rename one")
     try:
         return pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -92,5 +104,5 @@ def _named(file: File) -> Iterator[None]:
     """Name the file in errors of its reader."""
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{file.url} cannot be read as {file.kind}: {error}") from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
 
 _SCHEMA = pa.schema([("path", pa.string()), ("line", pa.int64()), ("text", pa.string())])
-_PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
+_PARAGRAPH = re.compile(r"\S.*(?:\n(?!\s*\n).*)*")
 _LINE = re.compile(r".*\S.*")
 
 
@@ -47,7 +47,7 @@ class Texts:
 
     def _of(self, file: File) -> list[_Row]:
         with file.open() as content:
-            text = content.read().decode()
+            text = content.read().decode("utf-8-sig")
         if self._rows is TextRows.FILE:
             return [_Row(1, text)]
         pattern = _PARAGRAPH if self._rows is TextRows.PARAGRAPH else _LINE

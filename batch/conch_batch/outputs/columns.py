@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
-    from conch_batch.model import Model
-
 _TYPES = {
     Numbers.FLOAT32: pa.float32(),
     Numbers.FLOAT16: pa.float16(),
@@ -29,18 +27,22 @@ _TYPES = {
 _COUNTS = [pa.field("tokens", pa.int32()), pa.field("truncated", pa.bool_())]
 
 
-def added(task: Embedding | Reranking, model: Model, *, counted: bool = True) -> pa.Schema:
+def added(task: Embedding | Reranking, info: ModelInfo, space_id: str | None) -> pa.Schema:
     """The columns of the answers to a task, with the model in their metadata.
 
     `vector` (one vector), `vectors` (one per token), `indices` and `values` (a sparse vector) or `ranking` (numbers of
-    documents, best first) and `scores`; then, if `counted`, `tokens`, the tokens that were computed for the row, and
-    `truncated`, whether the text lost tokens. The metadata state the vector space under `conch.space_id`.
+    documents, best first) and `scores`. The metadata state the vector space under `conch.space_id`.
 
     Raises:
         EngineError: the model has another task, or does not support these options.
     """
-    fields = _rankings(model.info) if isinstance(task, Reranking) else _vectors(task, model.info)
-    return pa.schema([*fields, *(_COUNTS if counted else [])], metadata=_metadata(task, model))
+    fields = _rankings(info) if isinstance(task, Reranking) else _vectors(task, info)
+    return pa.schema(fields, metadata=_metadata(task, info, space_id))
+
+
+def counted(schema: pa.Schema) -> pa.Schema:
+    """Those columns, then `tokens` that were computed for a row, and `truncated`, whether its text lost some."""
+    return pa.schema([*schema, *_COUNTS], metadata=schema.metadata)
 
 
 def with_input(schema: pa.Schema, answers: pa.Schema, prefix: str) -> pa.Schema:
@@ -143,8 +145,7 @@ def _rankings(info: ModelInfo) -> list[pa.Field]:
     return [pa.field("ranking", pa.list_(pa.int32())), pa.field("scores", pa.list_(pa.float32()))]
 
 
-def _metadata(task: Embedding | Reranking, model: Model) -> dict[str, str]:
-    info = model.info
+def _metadata(task: Embedding | Reranking, info: ModelInfo, space_id: str | None) -> dict[str, str]:
     stated = {
         "model": info.name,
         "task": str(info.task),
@@ -154,6 +155,6 @@ def _metadata(task: Embedding | Reranking, model: Model) -> dict[str, str]:
         "weights_sha256": info.weights_sha256,
     }
     if isinstance(task, Embedding):
-        stated |= {"space_id": model.space_id or "", "dimensions": str(task.dimensions or info.dimension)}
+        stated |= {"space_id": space_id or "", "dimensions": str(task.dimensions or info.dimension)}
         stated |= {} if info.task is Task.SPARSE else {"numbers": str(task.numbers)}
     return {f"conch.{key}": value for key, value in stated.items() if value}

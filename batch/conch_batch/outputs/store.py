@@ -9,10 +9,14 @@ Readers of Parquet folders ignore names that begin with an underscore.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +25,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from conch_batch.errors import OutputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _MANIFEST = "_conch/manifest.json"
 _UNFINISHED = "_conch/unfinished"
+_LOCK = "_conch/lock"
+_HELD = {errno.EWOULDBLOCK, errno.EACCES}
 _SHARD = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -41,16 +50,40 @@ class Store:
             raise OutputError(f"{url} cannot be written to: {error}") from error
         self._is_local = isinstance(self._filesystem, LocalFileSystem)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs on this file system out until the end of the block, or of the process; others have no locks.
+
+        Raises:
+            OutputError: another run writes to the folder, or it cannot be written.
+        """
+        if not self._is_local:
+            yield
+            return
+        with self._writable():
+            path = Path(self._path(_LOCK))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # a network file system may have no locks either
+                if error.errno in _HELD:
+                    msg = f"another run writes to {self.url}: wait for its end, or name another --output"
+                    raise OutputError(msg) from error
+            yield
+
     def read_manifest(self) -> bytes | None:
         """The manifest; None in a new folder.
 
         Raises:
-            OutputError: the folder has shards and no manifest.
+            OutputError: it cannot be read, or the folder has shards and no manifest.
         """
         path = self._path(_MANIFEST)
-        if self._filesystem.exists(path):
-            content: bytes = self._filesystem.cat_file(path)
-            return content
+        with self._readable():
+            if self._filesystem.exists(path):
+                content: bytes = self._filesystem.cat_file(path)
+                return content
         if self.done():
             msg = f"{self.url} has files part-….parquet and no manifest: name an empty or a new folder"
             raise OutputError(msg)
@@ -61,11 +94,12 @@ class Store:
         self._put(_MANIFEST, content)
 
     def done(self) -> set[int]:
-        """Numbers of the published shards."""
-        if not self._filesystem.isdir(self._root):
-            return set()
-        self._filesystem.invalidate_cache()
-        names = (path.rpartition("/")[2] for path in self._filesystem.ls(self._root, detail=False))
+        """Numbers of the published shards; raises OutputError."""
+        with self._readable():
+            if not self._filesystem.isdir(self._root):
+                return set()
+            self._filesystem.invalidate_cache()
+            names = [path.rpartition("/")[2] for path in self._filesystem.ls(self._root, detail=False)]
         return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
 
     def publish(self, shard: int, table: pa.Table, failed: bytes) -> None:
@@ -84,12 +118,24 @@ class Store:
 
     def _put(self, name: str, content: bytes | pa.Buffer) -> None:
         path = self._path(name)
-        try:
+        with self._writable():
             self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._is_local:
                 self._rename(Path(path), content)
             else:  # object stores publish an object when its upload is complete
                 self._filesystem.pipe_file(path, bytes(content))
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self.url} cannot be read: {error}") from error
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OutputError(f"{self.url} cannot be written: {error}") from error
 

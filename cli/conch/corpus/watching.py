@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def compute(job: Job, workers: Workers) -> None:
         with _shown() as watcher:
             report = conch_batch.run(job, workers, watcher)
     except (conch_batch.InterruptedRun, KeyboardInterrupt) as error:
-        _interrupted(str(error) or "stopped before anything was computed")
+        _interrupted(str(error) or "stopped")
     except conch_batch.BatchError as error:
         fail(str(error))
     stderr.print(facts(f"{job.model} → {job.output}", _told(job, report, watcher.seconds)))
@@ -140,7 +141,9 @@ def _shown() -> Iterator[_Counts]:
 
 
 def _interrupted(what: str) -> NoReturn:
-    stderr.print(f"{what}. To go on, run the same command again:\n  {_command()}", highlight=False, soft_wrap=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, however often the keys are pressed
+    again = Text(f"{what}. To go on, run the same command again:\n  {_command()}")  # a path may look like markup
+    stderr.print(again, soft_wrap=True)
     raise typer.Exit(_INTERRUPTED)
 
 

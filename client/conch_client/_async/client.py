@@ -19,7 +19,7 @@ from conch_client._inputs import (
 from conch_client._requests.classification import Classification, ClassificationJob, ClassificationQuestion
 from conch_client._requests.options import TokenOptions, VectorOptions
 from conch_client._requests.rerank import Ranking, RerankQuestion, rerank_job
-from conch_client._requests.vectors import ChunksJob, EmbedJob, SparseJob, SparseVector, TokenVectorsJob
+from conch_client._requests.vectors import ChunksJob, ChunkVectors, EmbedJob, SparseJob, SparseVector, TokenVectorsJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,14 +119,14 @@ class AsyncClient(AsyncModels):
         expect_space: str | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
-    ) -> NDArray[np.float32]:
+    ) -> ChunkVectors:
         """One vector for each chunk of a document that the model reads as a whole (late chunking).
 
         A vector is the mean over its chunk's tokens, which have seen all others (Günther et al. 2024). ``chunks`` are
         joined as they are: keep the spaces between them. The prompt comes before the first one. Nothing is cut: a
         document that is too long is refused, and so is a chunk without a token. ``model`` is the name of a model for
         late chunking, such as ``NAME-chunks``, None for the first. Else arguments and errors are those of ``embed``.
-        Returns float32 [chunks, dimension].
+        Returns float32 [chunks, dimension], and the tokens of the document.
         """
         deadline = self._deadline(timeout_s)
         checked = check_texts(chunks, "chunks")

@@ -38,6 +38,18 @@ class SparseVector(NamedTuple):
     values: NDArray[np.float32]
 
 
+class ChunkVectors(NamedTuple):
+    """The vectors of a document's chunks.
+
+    Attributes:
+        vectors: float32 [chunks, dimension], in their order.
+        tokens: Tokens of the document, special ones included, which the server computed once for all chunks.
+    """
+
+    vectors: NDArray[np.float32]
+    tokens: int
+
+
 class EmbedJob(Job["NDArray[np.float32]"]):
     """One vector for each row."""
 
@@ -63,7 +75,7 @@ class EmbedJob(Job["NDArray[np.float32]"]):
         return self._vectors.apply(vectors, self._model)
 
 
-class ChunksJob(Job["NDArray[np.float32]"]):
+class ChunksJob(Job[ChunkVectors]):
     """One vector for each chunk of a document, which is one row."""
 
     def __init__(self, model: ModelInfo, rows: Rows, ends: Sequence[int], vectors: VectorOptions) -> None:
@@ -86,13 +98,13 @@ class ChunksJob(Job["NDArray[np.float32]"]):
         model, matrix = self._model, self._rows.matrix(part)
         return infer_request(model.name, model.inputs, matrix, chunk_ends=self._ends)
 
-    def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
-        """float32 [chunks, dimension], in their order."""
+    def result(self, responses: Sequence[pb.ModelInferResponse]) -> ChunkVectors:
+        """A vector for each chunk."""
         shape = (*self._ends.shape, self._model.dimension or 0)
         vectors = np.array(read_output(responses[0], self._model.output, shape)[0], np.float32)
         if np.isnan(vectors).any():
             raise ServerError(f"{self._model.name} has refused tokens of its own tokenizer; export it again")
-        return self._vectors.apply(vectors, self._model)
+        return ChunkVectors(self._vectors.apply(vectors, self._model), int(self._rows.lengths.sum()))
 
 
 class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):

@@ -7,13 +7,23 @@ versions, and one may be replaced in between.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
-from conch_client import AsyncClient, Classification, ModelInfo, Ranked, Ranking, Replica, SparseVector, Token, TokenIds
+from conch_client import (
+    AsyncClient,
+    ChunkVectors,
+    Classification,
+    ModelInfo,
+    Ranked,
+    Ranking,
+    Replica,
+    SparseVector,
+    Token,
+    TokenIds,
+)
 from conch_contract import Task
 
 from conch_gateway.backends.calls import in_calls
@@ -103,21 +113,19 @@ class Triton:
     async def embed_chunks(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[Vectors]:
         """Return float32 [texts, dimension] of texts that are the chunks of one document."""
         chunks = job.texts if is_text(job.texts) else []
-        whole = replace(job, texts=["".join(chunks)], truncate="end")
-        ids, tokenize_s = await self._tokenized(info, whole)
-        # Nothing is cut for real: a chunk that is not read would have no vector.
-        options = {name: value for name, value in self._options(info, whole).items() if name != "truncate"}
+        # Nothing is cut: a chunk that is not read would have no vector.
+        options = {name: value for name, value in self._options(info, job).items() if name != "truncate"}
 
-        async def compute(_: Sequence[int]) -> Vectors:
+        async def compute(_: Sequence[int]) -> ChunkVectors:
             request_id, normalize = reservation.entry.request_id, job.normalize is not False
             return await self._client.embed_chunks(
                 chunks, dimensions=job.dimensions, normalize=normalize, request_id=request_id, **options
             )
 
-        sizes = list(map(len, ids))
+        sizes = estimated_sizes(["".join(chunks)], info.max_length)
         reservation.join(self._backlog_for(info), sizes, info.max_rows)
-        ((_, vectors),) = await in_calls(compute, sizes, reservation, info.max_rows)
-        return Answer(vectors, reservation.tokens, tokenize_s=tokenize_s)
+        ((_, answer),) = await in_calls(compute, sizes, reservation, info.max_rows)
+        return Answer(answer.vectors, answer.tokens)
 
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import lzma
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conch_batch import InputError, TextRows
+from conch_batch.inputs import jsonl
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader, unified
 
@@ -156,12 +160,19 @@ def test_inputs_that_are_no_corpus_are_refused(files: dict[str, str], given: str
         ("a.jsonl", b'{"text": "a"}\nnonsense\n', "line 2 is no JSON"),
         ("a.jsonl", b"[1]\n", "line 1 is no JSON object"),
         ("a.jsonl", b'{"n": 1}\n{"n": "a"}\n', "values of different kinds"),
+        ("a.jsonl", b'{"n": 1}\n{"text": "\\ud83d"}\n', "line 2 has half of a surrogate pair"),
+        ("a.jsonl", b'{"n": 123456789012345678901234567890}\n', "too large|too big|out of bounds|overflow"),
+        ("a.jsonl", b'{"n": ' + b"[" * 100_000 + b"\n", "recursion"),
         ("a.csv", b'text\n"open\n', "quote is not closed"),
         ("a.csv", b"text,text\na,b\n", "names a column twice"),
         ("a.csv", b"", "no header line"),
+        ("a.csv", b'"te"xt,n\na,1\n', "first line holds no names"),
         ("a.parquet", b"nonsense", "cannot be read as parquet"),
         ("a.txt", b"\xff\xfe", "cannot be read as text"),
         ("a.jsonl.gz", b"nonsense", "cannot be read as jsonl"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-3], "cannot be read as jsonl"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:10] + b"\xff" * 9, "cannot be read as jsonl"),
+        ("a.jsonl.xz", lzma.compress(b'{"text": "a"}\n')[:20] + b"\xff" * 40, "cannot be read as jsonl"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(
@@ -176,6 +187,77 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(
 def test_files_whose_columns_do_not_agree_are_refused() -> None:
     with pytest.raises(InputError, match="different types"):
         unified([pa.schema([("n", pa.int64())]), pa.schema([("n", pa.string())])])
+    with pytest.raises(InputError, match="two columns of one name: n, n"):
+        unified([pa.schema([("n", pa.int64()), ("n", pa.int64())])])
+
+
+def test_objects_in_objects_may_have_other_keys_in_other_parts_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "_ROWS", 1)
+    rows = [{"text": "a", "about": {"n": 1}}, {"text": "b", "about": {"tags": ["x"]}}, {"text": "c", "about": None}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [row["about"] for row in read(tmp_path / "a.jsonl", 0, 3)] == [
+        {"n": 1, "tags": None},
+        {"n": None, "tags": ["x"]},
+        None,
+    ]
+
+
+def test_returns_between_the_values_of_an_object_end_no_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"n": 1,\r"text": "a"}\r\n{"n": 2, "text": "b"}\r\n')
+    assert read(tmp_path / "a.jsonl", 0, 2) == [{"n": 1, "text": "a"}, {"n": 2, "text": "b"}]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffone".encode())
+    assert read(tmp_path / "a.txt", 0, 1)[0]["text"] == "one"
+
+
+@pytest.mark.parametrize(
+    "name", ["a [1].jsonl", "what?.jsonl", "*.jsonl", "größe 🐚.jsonl", "a#b%20c.jsonl", "'a' \"b\".jsonl"]
+)
+def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder [x]"
+    folder.mkdir()
+    (folder / name).write_text('{"text": "a"}\n', encoding="utf-8")
+    (folder / "other.jsonl").write_text('{"text": "b"}\n', encoding="utf-8")
+    assert sorted(file.name for file in find([str(folder)])) == sorted([name, "other.jsonl"])
+    assert read(folder / name, 0, 1) == [{"text": "a"}]
+    assert find([str(folder / name)])[0].fingerprint != find([str(folder / "other.jsonl")])[0].fingerprint
+
+
+def test_an_output_below_an_input_is_no_part_of_it(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "vectors/part-00000.parquet", "vectors-2/b.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+    found = find([str(tmp_path)], f"{tmp_path}/vectors/")
+    assert [file.name for file in found] == ["a.jsonl", "vectors-2/b.jsonl"]
+
+
+def test_a_folder_below_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jsonl", "secret/b.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path).endswith("secret"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root, who tests are run by in containers, may read everything
+    with pytest.raises(InputError, match=r"cannot be read: .*Permission denied.*secret"):
+        find([str(tmp_path)])
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n", encoding="utf-8")
+    (file,) = find([str(tmp_path)])
+    (tmp_path / "a.jsonl").unlink()
+    for attempt in (lambda: file.fingerprint, file.stamp, file.open):
+        with pytest.raises(InputError, match=r"a\.jsonl cannot be read"):
+            attempt()
 
 
 def test_a_fingerprint_follows_the_content(tmp_path: Path) -> None:

@@ -56,17 +56,21 @@ class Counting:
         return Answers(pa.RecordBatch.from_arrays(arrays, schema=self.schema), sum(lengths))
 
 
+def model() -> Model:
+    info = ModelInfo(
+        name="m", task=Task.EMBEDDING, max_length=9, max_rows=9, inputs=(), output="", tokenizer="",
+        tokenizer_sha256="", tokenizer_bytes=0,
+    )  # fmt: skip
+    return Model(info, "1", Counting.schema, {})
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(TEXTS)), "utf-8")
     job = Job(inputs=(str(path),), output=str(tmp_path / "out"), task=Embedding(), model="m")
     files = find(job.inputs)
-    info = ModelInfo(
-        name="m", task=Task.EMBEDDING, max_length=9, max_rows=9, inputs=(), output="", tokenizer="",
-        tokenizer_sha256="", tokenizer_bytes=0,
-    )  # fmt: skip
-    return Corpus(job, Model(info, "1", {}), files, Reader(TextRows.FILE).scan(files[0]).schema)
+    return Corpus(job, model(), files, Reader(TextRows.FILE).scan(files[0]).schema)
 
 
 def compute(corpus: Corpus) -> tuple[Done, Counting, pa.Table]:

@@ -32,10 +32,11 @@ def sent(server: FakeServer) -> dict[str, list[Any]]:
 
 
 async def test_a_document_is_one_row_of_the_joined_text(client: Any, server: FakeServer) -> None:
-    vectors = await client.embed_chunks(CHUNKS)
+    vectors, tokens = await client.embed_chunks(CHUNKS)
     assert vectors.shape == (len(CHUNKS), 8)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     tensors = sent(server)
+    assert tokens == len(tensors["input_ids"][0])
     assert tensors["input_ids"] == await client.tokenize(["".join(CHUNKS)], model="chunks")
     # A byte is a token here: one first token, then 3, 7, 5, 2 and 1, and the last token.
     assert tensors["chunk_ends"] == [[4, 11, 16, 18, 20]]
@@ -47,14 +48,14 @@ async def test_a_prompt_belongs_to_the_first_chunk(client: Any, server: FakeServ
 
 
 async def test_one_chunk_is_the_text(client: Any) -> None:
-    np.testing.assert_array_equal(await client.embed_chunks(["abc"]), await client.embed(["abc"]))
+    np.testing.assert_array_equal((await client.embed_chunks(["abc"])).vectors, await client.embed(["abc"]))
 
 
 async def test_vectors_are_cut_and_scaled_as_those_of_texts(connect: Callable[..., Any], server: FakeServer) -> None:
     server.models["chunks"].parameters.update({"matryoshka_dimensions": "[4, 8]", "normalize": "false"})
     client = connect()
-    raw = await client.embed_chunks(CHUNKS, normalize=False)
-    short = await client.embed_chunks(CHUNKS, dimensions=4)
+    raw, _ = await client.embed_chunks(CHUNKS, normalize=False)
+    short, _ = await client.embed_chunks(CHUNKS, dimensions=4)
     assert np.linalg.norm(raw, axis=1).max() > 2
     np.testing.assert_allclose(short, raw[:, :4] / np.linalg.norm(raw[:, :4], axis=1, keepdims=True), rtol=1e-5)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conch_client import (
     AsyncClient,
+    ChunkVectors,
     Classification,
     ModelInfo,
     ModelNotFoundError,
@@ -129,9 +130,10 @@ class StandIn(AsyncClient):
         await self._work("embed_tokens", options)
         return [np.full((len(text), 2), 0.5, np.float32) for text in texts]
 
-    async def embed_chunks(self, chunks: Sequence[str], **options: Any) -> NDArray[np.float32]:
+    async def embed_chunks(self, chunks: Sequence[str], **options: Any) -> ChunkVectors:
         await self._work("embed_chunks", options)
-        return np.array([[len(chunk), len("".join(chunks))] for chunk in chunks], np.float32)
+        size = len("".join(chunks))
+        return ChunkVectors(np.array([[len(chunk), size] for chunk in chunks], np.float32), size + 2)
 
     async def embed_sparse(self, texts: Sequence[Any], **options: Any) -> list[SparseVector]:
         await self._work("embed_sparse", options)

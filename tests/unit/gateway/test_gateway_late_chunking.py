@@ -21,7 +21,7 @@ async def test_chunks_are_embedded_together_by_the_derived_model(http: httpx.Asy
     assert [(item["index"], item["embedding"]) for item in answer["data"]] == [(0, [2, 5]), (1, [3, 5])]
     assert answer["model"] == "letters-chunks"
     assert answer["usage"]["total_tokens"] == 7  # of the whole document, with its special tokens
-    name, options = every_kind.calls[-1]
+    ((name, options),) = every_kind.calls  # it is tokenised there, and nowhere before
     assert (name, options["model"], options["prompt_name"], options["dimensions"]) == (
         "embed_chunks",
         "letters-chunks",

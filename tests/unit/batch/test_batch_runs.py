@@ -1,0 +1,179 @@
+"""Whole runs, whose shards are computed in this process by an engine that counts instead of embedding."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.dataset as ds
+import pytest
+from conch_batch import ChangedError, Embedding, Job, OutputError, Workers, run
+from conch_batch.cluster import Resources
+from conch_batch.engines import opening
+from conch_batch.outputs.store import Store
+
+from tests.unit.batch.test_batch_shards import Counting, model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from conch_batch import Done, Report
+
+modules = {name: importlib.import_module(f"conch_batch.{name}") for name in ("run", "cluster", "outputs.store")}
+
+
+class Watching:
+    """Does something when a shard is done."""
+
+    def __init__(self, on_done: Callable[[], None] = lambda: None) -> None:
+        self._on_done = on_done
+
+    def reading(self, files: int, of: int) -> None:
+        pass
+
+    def starting(self, rows: int, present: int) -> None:
+        pass
+
+    def done(self, shard: Done) -> None:  # noqa: ARG002
+        self._on_done()
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray and no model: everything else is real."""
+
+    @contextmanager
+    def nothing(*_: Any) -> Iterator[Resources]:
+        yield Resources(1, 0)
+
+    def spread(
+        worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], **_: Any
+    ) -> Iterator[dict[str, Any]]:
+        made = worker(*arguments)
+        yield from (made({"item": shard}) for shard in shards)
+
+    monkeypatch.setattr(modules["cluster"], "connected", nothing)
+    monkeypatch.setattr(modules["cluster"], "spread", spread)
+    monkeypatch.setattr(opening, "describe", lambda _: model())
+    monkeypatch.setattr(opening, "needs_gpu", lambda _: False)
+    monkeypatch.setattr(opening, "opened", lambda *_: Counting())
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.jsonl", [f"{name}{n}" for n in range(6)])
+    return Job(inputs=(str(tmp_path / "in"),), output=str(tmp_path / "out"), task=Embedding(), model="m", shard_rows=4)
+
+
+def write(path: Path, texts: Sequence[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+
+
+def compute(job: Job, on_done: Callable[[], None] = lambda: None) -> Report:
+    return run(job, Workers(), Watching(on_done))
+
+
+def texts_of(output: Path) -> list[str]:
+    texts: list[str] = ds.dataset(output, format="parquet").to_table()["text"].to_pylist()
+    return texts
+
+
+def test_a_run_may_write_below_its_input_and_goes_on_there(job: Job, tmp_path: Path) -> None:
+    inside = replace(job, output=str(tmp_path / "in" / "vectors [1]"))
+    assert len(compute(inside).done) == 3
+    assert texts_of(tmp_path / "in" / "vectors [1]") == [f"{name}{n}" for name in "ab" for n in range(6)]
+    again = compute(inside)
+    assert (again.present, again.done) == (12, [])
+
+
+def test_input_that_is_written_to_between_runs_or_renamed_is_refused(job: Job, tmp_path: Path) -> None:
+    compute(job)
+    (tmp_path / "in" / "b.jsonl").rename(tmp_path / "in" / "c.jsonl")
+    with pytest.raises(ChangedError, match=r"where b\.jsonl was is c\.jsonl"):
+        compute(job)
+    write(tmp_path / "in" / "b.jsonl", ["b"])
+    (tmp_path / "in" / "c.jsonl").unlink()
+    with pytest.raises(ChangedError, match=r"b\.jsonl has another content"):
+        compute(job)
+
+
+def test_input_that_is_written_to_while_it_is_read_is_told_in_the_end(job: Job, tmp_path: Path) -> None:
+    def change() -> None:
+        write(tmp_path / "in" / "b.jsonl", [f"c{n}" for n in range(7)])
+
+    with pytest.raises(ChangedError, match=r"b\.jsonl has changed while it was read: remove"):
+        compute(job, change)
+
+
+def test_two_runs_do_not_write_into_one_folder(job: Job) -> None:
+    def second() -> None:
+        with pytest.raises(OutputError, match="another run writes to"):
+            compute(job)
+
+    assert len(compute(job, second).done) == 3
+    compute(job)
+
+
+def test_a_shard_that_no_run_has_planned_is_refused_by_name(job: Job, tmp_path: Path) -> None:
+    compute(job)
+    (tmp_path / "out" / "part-00007.parquet").touch()
+    with pytest.raises(OutputError, match=r"has part-00007\.parquet, which no run has planned"):
+        compute(job)
+
+
+def test_an_output_that_is_a_file_is_refused(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine", "utf-8")
+    with pytest.raises(OutputError, match="out cannot be written"):
+        compute(job)
+    assert (tmp_path / "out").read_text("utf-8") == "mine"
+
+
+def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as context, pytest.raises(Exception, match=r"out cannot be written: .*No space left"):
+        compute(job, lambda: context.setattr(modules["outputs.store"].os, "fsync", full))
+    assert Store(job.output).done() == {0}
+    assert len(compute(job).done) == 2
+    assert not (tmp_path / "out" / "_conch" / "unfinished").exists()
+
+
+@pytest.mark.parametrize("error", [ImportError("no module\nnamed x"), MemoryError()], ids=["package", "memory"])
+def test_a_model_that_a_node_cannot_load_is_reported_in_one_line(
+    error: Exception, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(opening, "opened", broken)
+    with pytest.raises(Exception, match=r"m cannot be loaded on .*Error.*: each node needs conch.*goes on") as raised:
+        compute(job)
+    assert "\n" not in str(raised.value)
+    assert Store(job.output).done() == set()
+
+
+def test_a_worker_reports_what_no_module_of_conch_has_raised(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counting, "compute", lambda *_: 1 / 0)
+    with pytest.raises(Exception, match=r"shard 0 cannot be computed on .*ZeroDivisionError: division by zero"):
+        compute(job)
+
+
+def test_ray_gets_a_folder_with_a_short_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 60)
+    deep.mkdir()
+    monkeypatch.setattr(modules["cluster"].tempfile, "tempdir", str(deep))
+    folder = Path(modules["cluster"]._new_folder())
+    folder.rmdir()
+    assert folder.parent == Path("/tmp")  # noqa: S108
