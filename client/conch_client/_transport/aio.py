@@ -64,6 +64,9 @@ class Connection:
                 raise ConchError(SESSION_CLOSED) from failure
             if channel is not self._channel:
                 raise UnavailableError(GIVEN_UP) from failure
+            # gRPC raises a CancelledError of its own in place of the one that was thrown into the task
+            # (`grpc.aio.UnaryUnaryCall`). anyio's scopes know theirs by its message, and throw it again at a pause.
+            await sleep(0)
             raise
 
     def check_open(self) -> None:

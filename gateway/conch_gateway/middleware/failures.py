@@ -8,14 +8,14 @@ from math import ceil
 
 import orjson
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
 from conch_gateway.api.route import Route, json_response
 from conch_gateway.errors import Problem, problem_of
 from conch_gateway.middleware.body import ACCEPTED_CODINGS
-from conch_gateway.telemetry.request import context_of, note_error, usage_of
+from conch_gateway.telemetry.request import context_of, has_hung_up, note_error, usage_of
 
 _log = logging.getLogger("conch_gateway")
 _HEADERS: Mapping[int, Mapping[str, str]] = {
@@ -25,7 +25,12 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """Answer an error in the dialect of the request's path; a failure of the server leaves one line in the log."""
+    """Answer an error in the dialect of the request's path; a failure of the server leaves one line in the log.
+
+    What fails because the caller has gone is none, whatever error the end of the work has become on its way.
+    """
+    if has_hung_up(request.scope):
+        error = ClientDisconnect()
     problem = problem_of(error)
     note_error(request.scope, error)
     if problem.status >= 500:

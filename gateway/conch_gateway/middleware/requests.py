@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
 import anyio
+import anyio.lowlevel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway.background import start
 from conch_gateway.errors import DeadlineError, StoppingError
 from conch_gateway.middleware.failures import error_response
-from conch_gateway.telemetry.request import Ended, begin_request, context_of, end_request, response_headers
+from conch_gateway.telemetry.request import (
+    Ended,
+    begin_request,
+    context_of,
+    end_request,
+    has_hung_up,
+    note_hang_up,
+    response_headers,
+)
 
 Recorder = Callable[[Ended], None]
 """Takes what is known of a request that has ended."""
@@ -76,9 +86,7 @@ class Observer:
         except (Exception, asyncio.CancelledError) as error:
             if status is not None:  # the answer has begun; only breaking the connection tells the truth
                 raise
-            if isinstance(error, asyncio.CancelledError):  # uvicorn's, at the end of the grace period
-                error = StoppingError("the gateway is stopping; retry elsewhere")
-            response = await error_response(Request(scope), error)
+            response = await error_response(Request(scope), _answerable(error))
             await response(scope, receive, send_marked)
         finally:
             ended = end_request(scope, status)
@@ -99,14 +107,14 @@ class Presence:
             await self._app(scope, receive, send)
             return
         stated_s = context_of(Request(scope)).timeout_s
-        watch = _Watch(receive, send, min(stated_s, self._timeout_s))
+        watch = _Watch(scope, receive, send, min(stated_s, self._timeout_s))
         try:
             with watch.work:
-                await self._app(scope, watch.receive, watch.send)
+                await _scoped(self._app(scope, watch.receive, watch.send))
         finally:
             watch.end()
         if watch.work.cancelled_caught:
-            raise ClientDisconnect if watch.hung_up else _late(stated_s, self._timeout_s)
+            raise ClientDisconnect if has_hung_up(scope) else _late(stated_s, self._timeout_s)
 
 
 class _Watch:
@@ -115,7 +123,8 @@ class _Watch:
     Listening for a hang-up costs a task, which starts only when a request has not been answered within `_PATIENCE_S`.
     """
 
-    def __init__(self, receive: Receive, send: Send, timeout_s: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, timeout_s: float) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._timeout_s = timeout_s
@@ -123,7 +132,6 @@ class _Watch:
         self._listening: asyncio.Task[None] | None = None
         self._answering = False
         self.work = anyio.CancelScope()
-        self.hung_up = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -150,8 +158,30 @@ class _Watch:
     async def _listen(self) -> None:
         # uvicorn says `http.disconnect` also once the answer is complete.
         if (await self._receive())["type"] == "http.disconnect" and not self._answering:
-            self.hung_up = True
+            note_hang_up(self._scope)
             self.work.cancel()
+
+
+async def _scoped(work: Awaitable[None]) -> None:
+    """Await work in a cancel scope, to which it ends as cancelled whatever CancelledError a library made of that."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # raises the scope's own if it was the scope that cancelled
+        raise
+
+
+def _answerable(error: Exception | asyncio.CancelledError) -> Exception:
+    """Return what is answered: a server that ends cancels its requests at the end of the grace period."""
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    if sys.version_info < (3, 11) or (task is not None and task.cancelling()):
+        return StoppingError("the gateway is stopping; retry elsewhere")
+    # Nobody cancelled this request, but something that it waited for was: a mistake, which the log has to show.
+    unforeseen = RuntimeError("what the request waited for was cancelled")
+    unforeseen.__cause__ = error
+    return unforeseen
 
 
 def _late(stated_s: float, timeout_s: float) -> DeadlineError:

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from conch_gateway.auth.keys import ANYBODY, Key
 
-_CONTEXT, _USAGE, _ERROR = "conch.context", "conch.usage", "conch.error"  # in the scope
+_CONTEXT, _USAGE, _ERROR, _GONE = "conch.context", "conch.usage", "conch.error", "conch.gone"  # in the scope
 _TEI_NAMES = {
     "tokenize": b"x-tokenization-time",
     "queue": b"x-queue-time",
@@ -139,6 +139,16 @@ def identify(scope: Scope, **known: Any) -> None:
 def note_error(scope: Scope, error: Exception) -> None:
     """Keep the error that is answered for the records."""
     scope[_ERROR] = error
+
+
+def note_hang_up(scope: Scope) -> None:
+    """Take note that nobody waits for the answer any more."""
+    scope[_GONE] = True
+
+
+def has_hung_up(scope: Scope) -> bool:
+    """Whether the caller is known to have gone before the answer began."""
+    return _GONE in scope
 
 
 def context_of(connection: HTTPConnection) -> RequestContext:

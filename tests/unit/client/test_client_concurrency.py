@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import numpy as np
 import pytest
 from conch_client import AsyncClient, Client
@@ -109,3 +110,25 @@ def test_an_async_client_may_be_made_before_there_is_a_loop(server: FakeServer) 
             return await client.embed(["x"])
 
     assert asyncio.run(use()).shape == (1, 8)
+
+
+@pytest.mark.parametrize("texts", [["x"], TEXTS], ids=["one request", "several"])
+async def test_a_call_that_a_cancel_scope_ends_ends_as_its_own(
+    client: AsyncClient, server: FakeServer, texts: list[str]
+) -> None:
+    await client.tokenize(["x"])
+    server.received.clear()
+    server.gate.clear()
+    scope = anyio.CancelScope()
+
+    async def hang_up() -> None:
+        await eventually(lambda: server.received)
+        scope.cancel()
+
+    hanging_up = asyncio.create_task(hang_up())
+    with scope:
+        await client.embed(texts)
+    await hanging_up
+    server.gate.set()
+
+    assert scope.cancelled_caught

@@ -1,0 +1,179 @@
+"""Callers who hang up, time that runs out, a gateway that stops: each request ends as what happened to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from conch_client import AsyncClient, UnavailableError
+from conch_client.testing import FakeModel, FakeServer
+from conch_gateway import GatewaySettings, create_app
+from conch_gateway.middleware import requests as middleware
+from conch_gateway.models.arrival import Arrival
+
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+
+    from fastapi import FastAPI
+
+    from tests.unit.gateway.conftest import StandIn
+
+TASKS = ("embedding", "multi-vector", "late-interaction")
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vectors": ("/v1/embeddings", {"model": "embedding", "input": "a"}),
+    "token vectors": ("/v1/embeddings", {"model": "multi-vector", "input": "a", "vector_type": "late"}),
+    "a ranking": ("/v1/rerank", {"model": "late-interaction", "query": "a", "documents": ["a"]}),
+    "a ranking in several calls": ("/v1/rerank", {"model": "late-interaction", "query": "a", "documents": ["a"] * 12}),
+}
+
+
+@pytest.fixture
+def triton() -> Iterator[FakeServer]:
+    with FakeServer({task: FakeModel(task=task) for task in TASKS}) as server:
+        yield server
+        server.gate.set()
+
+
+@pytest.fixture(autouse=True)
+def _watched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "_PATIENCE_S", 0.0)
+
+
+class Caller:
+    """Sends one request to an application, and hangs up when it is told to."""
+
+    def __init__(self, what: str) -> None:
+        path, body = REQUESTS[what]
+        self.scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+        self.hang_up = asyncio.Event()
+        self.status: int | None = None
+        self._messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive(self) -> dict[str, Any]:
+        if self._messages:
+            return self._messages.pop()
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self.status = message.get("status", self.status)
+
+    async def ask(self, app: FastAPI) -> int | None:
+        """The status of the answer."""
+        await app(cast("Any", self.scope), self.receive, cast("Any", self.send))
+        return self.status
+
+
+@asynccontextmanager
+async def under_way(client: AsyncClient, what: str, entered: Callable[[], object]) -> AsyncIterator[Any]:
+    """A caller and the task of its request, which waits for the model."""
+    app, caller = create_app(GatewaySettings(), client), Caller(what)
+    async with app.router.lifespan_context(app):
+        asked = asyncio.create_task(caller.ask(app))
+        await eventually(entered)
+        yield caller, asked
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_who_hangs_up_while_triton_computes_is_no_failure_of_the_server(
+    triton: FakeServer, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    client = AsyncClient(triton.url)
+    await client.tokenize(["a"], model=str(REQUESTS[what][1]["model"]))
+    triton.received.clear()
+    triton.gate.clear()
+    async with under_way(client, what, lambda: triton.received) as (caller, asked):
+        caller.hang_up.set()
+        assert await asked == 499
+        triton.gate.set()
+
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_who_states_too_short_a_time_is_told_so(triton: FakeServer, what: str) -> None:
+    client, caller = AsyncClient(triton.url), Caller(what)
+    app = create_app(GatewaySettings(), client)
+    async with app.router.lifespan_context(app):
+        await client.tokenize(["a"], model=str(REQUESTS[what][1]["model"]))
+        triton.gate.clear()
+        caller.scope["headers"] = [(b"x-request-timeout-s", b"0.2")]
+        assert await caller.ask(app) == 504
+        triton.gate.set()
+
+
+class Swapping:
+    """Work that ends as something else than the CancelledError by which it is ended."""
+
+    def __init__(self, ends_as: BaseException) -> None:
+        self.entered = asyncio.Event()
+        self._ends_as = ends_as
+
+    async def __call__(self, *_: object, **__: object) -> None:
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise self._ends_as from None
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), UnavailableError("away"), KeyError(0)], ids=repr)
+async def test_whatever_the_end_of_the_work_becomes_who_has_gone_is_answered_and_logged_as_gone(
+    client: StandIn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    work = Swapping(error)
+    monkeypatch.setattr(client, "rerank", work)
+    client.rename("overlap", "late-interaction")
+    async with under_way(client, "a ranking", work.entered.is_set) as (caller, asked):
+        caller.hang_up.set()
+        assert await asked == 499
+
+    assert not caplog.records
+
+
+async def test_a_gateway_that_stops_says_so_whatever_the_end_of_the_work_becomes(
+    client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Swapping(asyncio.CancelledError())
+    monkeypatch.setattr(client, "rerank", work)
+    client.rename("overlap", "late-interaction")
+    async with under_way(client, "a ranking", work.entered.is_set) as (_, asked):
+        asked.cancel()  # as uvicorn does at the end of the grace period
+        assert await asked == 503
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="only from then on a task says whether it was cancelled")
+async def test_what_is_cancelled_without_a_reason_is_a_mistake_and_not_called_stopping(
+    client: StandIn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cancelled(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(client, "rerank", cancelled)
+    client.rename("overlap", "late-interaction")
+    app = create_app(GatewaySettings(), client)
+    async with app.router.lifespan_context(app):
+        assert await Caller("a ranking").ask(app) == 500
+
+    (record,) = caplog.records
+    assert json.loads(record.message)["code"] == "internal_error"
+    assert record.exc_info is not None
+
+
+async def test_a_triton_that_does_not_answer_is_waited_for_no_longer_than_was_said(triton: FakeServer) -> None:
+    with anyio.fail_after(30):
+        async with AsyncClient(triton.url) as client:
+            triton.gate.clear()
+
+            async def asks() -> bool:
+                return bool(await client.embed(["a"], model="embedding", timeout_s=20) is not None)
+
+            assert not await Arrival(asks).within(0.1)
+            triton.gate.set()
