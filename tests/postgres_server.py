@@ -7,13 +7,19 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.serving import WITH_ITS_PARENT, free_ports
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PASSWORD = "passw0rd-of-postgres-in-tests"
 USER = "conch"
@@ -57,6 +63,20 @@ class PostgresServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Inside the block it takes connections and answers nothing."""
+        if self._process is None:
+            pytest.fail("the server has not been started")
+        processes = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def __enter__(self) -> PostgresServer:
         self.start()

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from conch_client import ConchError
+from tenacity import AsyncRetrying, RetryCallState, wait_exponential
+
+from conch_gateway.errors import GatewayError
 
 _log = logging.getLogger("conch_gateway")
 Result = TypeVar("Result")
@@ -20,18 +23,31 @@ def start(work: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
     return task
 
 
-async def repeat(step: Callable[[], Awaitable[None]], every_s: float, name: str) -> None:
-    """Do something every `every_s` seconds until cancelled; a failure is logged, unless it is the last one again."""
-    logged = ""
+async def repeat(step: Callable[[], Awaitable[None]], every_s: float, name: str, *, longest_s: float = 0.0) -> None:
+    """Do something every `every_s` seconds until cancelled.
+
+    After failures in a row the pauses double, up to `longest_s`. A failure is logged, unless it is the last one again.
+    """
+    longest_s = max(every_s, longest_s)
+    pauses = wait_exponential(multiplier=every_s, max=longest_s)
     while True:
-        try:
-            await step()
-            logged = ""
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next one may succeed
-            if repr(error) != logged:
-                _log_error(f"{name} failed and is tried again every {every_s:g} s", error)
-            logged = repr(error)
+        failures = _Failures(f"{name} failed and is tried again within {longest_s:g} s")
+        await AsyncRetrying(wait=pauses, before_sleep=failures.log)(step)
         await asyncio.sleep(every_s)
+
+
+class _Failures:
+    """Failures in a row of one thing."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._logged = ""
+
+    def log(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        if error is not None and repr(error) != self._logged:
+            self._logged = repr(error)
+            _log_error(self._what, error)
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
@@ -41,5 +57,6 @@ def _log_failure(task: asyncio.Task[Any]) -> None:
 
 
 def _log_error(what: str, error: BaseException) -> None:
-    """Log the message of an error of the client's, or the traceback of an unforeseen one."""
-    _log.error("%s: %s", what, error, exc_info=None if isinstance(error, ConchError) else error)
+    """Log the message of an error, and the traceback of one that nobody foresaw."""
+    foreseen = isinstance(error, (ConchError, GatewayError))
+    _log.error("%s: %s", what, error, exc_info=None if foreseen else error)

@@ -17,6 +17,7 @@ GatewayError
 ├ ConflictError
 ├ StorageError
 ├ DatabaseError
+├ CrashError
 ├ DeadlineError
 ├ StoppingError
 ├ LoadingError
@@ -115,6 +116,10 @@ class DatabaseError(GatewayError):
     """The database of files and batches cannot be reached, or failed."""
 
 
+class CrashError(GatewayError):
+    """The server of the model ended or failed each time that it computed this line of a batch."""
+
+
 class DeadlineError(GatewayError):
     """The request took longer than the settings, or its caller, allow; the message says which."""
 
@@ -208,6 +213,7 @@ RULES: dict[type[Exception], Rule] = {
     DeadlineError: Rule(504, "deadline_exceeded"),
     ClientDisconnect: Rule(499, "client_disconnected"),  # nobody is left to read it; for metrics
     cc.ServerError: Rule(500, "inference_failed", message=_SEE_LOG),
+    CrashError: Rule(500, "server_crashed"),
     Exception: Rule(500, "internal_error", message=_SEE_LOG),
 }
 

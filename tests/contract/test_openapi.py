@@ -27,7 +27,7 @@ OPERATIONS = {
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 }
-# Their examples name files and batches that are not there; tests/unit/gateway/test_gateway_batches.py checks answers.
+# Their examples name files and batches that are not there; tests/unit/gateway/batches checks their answers.
 STORED = ("/v1/files", "/v1/batches")
 ANSWERED = [operation for operation in OPERATIONS if not operation.split()[1].startswith(STORED)]
 WITH_BODIES = [operation for operation in ANSWERED if operation.startswith("POST")]

@@ -69,9 +69,10 @@ class Quotas:
             msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"
             raise QuotaError(msg, refusal.wait_s)
 
-    def has_spare(self, key: Key) -> bool:
-        """Whether the key can spare tokens: by our count, at least half of those of this minute are left."""
-        return all(self._own.left(charge) >= 0.5 for charge in _charges(key, requests=0, tokens=1) if charge.amount)
+    def spare_in_s(self, key: Key) -> float:
+        """Return when the key can spare tokens: 0 while at least half of a minute's are left, by our count."""
+        charges = [charge for charge in _charges(key, requests=0, tokens=1) if charge.amount]
+        return max((self._own.half_full_in_s(charge) for charge in charges), default=0.0)
 
     def spend(self, key: Key, tokens: int) -> None:
         """Count the tokens of a request that is over; a negative number gives some back."""
@@ -113,9 +114,9 @@ class _Buckets:
             owed_s = self._owed_s(charge) + charge.amount * MINUTE_S / charge.limit
             self._full_at[charge[:3]] = self._clock() + owed_s
 
-    def left(self, charge: Charge) -> float:
-        """Return how full a bucket is, from 0 to 1."""
-        return max(0.0, 1 - self._owed_s(charge) / MINUTE_S)
+    def half_full_in_s(self, charge: Charge) -> float:
+        """Return the seconds until a bucket is half full; 0 if it is."""
+        return max(0.0, self._owed_s(charge) - MINUTE_S / 2)
 
     def _owed_s(self, charge: Charge) -> float:
         """Return the seconds until the bucket is full."""

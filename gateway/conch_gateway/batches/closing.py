@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
 from conch_gateway.batches.files import Clock
-from conch_gateway.batches.lines import Answered, Line, output_line, store_answers
+from conch_gateway.batches.lines import Answered, Line, has_lapsed, output_line, store_answers
 from conch_gateway.batches.records import UNFINISHED, Limits, Status
 from conch_gateway.batches.schema import answers, batches, files, lines
 
@@ -73,7 +73,7 @@ class Closing:
     async def _give_up(self, batch: Row[Any], reason: _Reason) -> bool:
         """Answer some lines that no gateway computes with an error; return whether there may be more."""
         of_batch = lines.c.batch_id == batch.id
-        nobodys = or_(lines.c.claim.is_(None), lines.c.claimed_until <= self._clock())
+        nobodys = or_(lines.c.claim.is_(None), has_lapsed(lines.c.claimed_until, self._clock()))
         async with self._database.begin() as connection:
             if batch.in_progress_at is None:  # its input was not read completely
                 unread = select(batches.c.id).where(batches.c.id == batch.id, batches.c.in_progress_at.is_(None))
@@ -131,5 +131,5 @@ class Closing:
 
 
 def _given_up(batch: Row[Any], row: Row[Any], reason: _Reason) -> Answered:
-    line = Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, b"")
+    line = Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, row.crashes, None)
     return Answered(line, output_line(row.custom_id, error=reason._asdict()), failed=True)

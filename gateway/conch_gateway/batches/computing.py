@@ -17,18 +17,20 @@ class Endpoint:
 
     Attributes:
         answer: takes a line of the input file; returns the body of the response, or raises what the endpoint would.
+        control: makes of a line another one that has its model compute one word, a new one each time.
         error_body: returns the body of an error response.
     """
 
     answer: Callable[[bytes, RequestContext], Awaitable[Any]]
+    control: Callable[[bytes], bytes]
     error_body: Callable[[Problem], Mapping[str, Any]]
 
 
 class Quota(Protocol):
     """Token quotas of keys."""
 
-    def has_spare(self, key: Key) -> bool:
-        """Return whether a key has tokens left for background work."""
+    def spare_in_s(self, key: Key) -> float:
+        """Return the seconds until a key has tokens left for background work; 0 if it has."""
 
     def spend(self, key: Key, tokens: int) -> None:
         """Count tokens; a negative number gives some back."""

@@ -8,8 +8,10 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
+import anyio
 from pydantic import SecretStr
 from sqlalchemy import event, insert, select
 from sqlalchemy.engine import URL, make_url
@@ -21,6 +23,8 @@ from conch_gateway.errors import BatchSettingError, DatabaseError
 
 _log = logging.getLogger("conch_gateway")
 _FORM = "write the path of a file, which SQLite makes, or a URL such as postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+_PATIENCE_S = 20.0  # with a database on another machine; its transactions take milliseconds
+_FAREWELL_S = 5.0
 _POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4, "pool_pre_ping": True}
 # SQLite allows one writer at a time. With a single connection no transaction finds the file locked.
 _POOL_OF_SQLITE: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
@@ -60,7 +64,8 @@ class Database:
             try:
                 yield
             finally:
-                await self._engine.dispose()
+                with anyio.move_on_after(_FAREWELL_S, shield=True):  # one that hangs would keep the gateway from ending
+                    await self._engine.dispose()
 
     async def prepare(self) -> None:
         """Create the tables if there are none, once; raises BatchSettingError if they have another version."""
@@ -85,13 +90,31 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed at the end; raises DatabaseError if the database fails."""
+        """One transaction, committed at the end; raises DatabaseError if the database fails or does not answer.
+
+        It is not cancelled with its request: drivers differ in what a cancelled statement leaves behind.
+        """
         try:
-            async with self._engine.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            with anyio.fail_after(_PATIENCE_S if self.shared else None, shield=True):
+                async with self._engine.begin() as connection:
+                    yield connection
+        except Exception as error:
+            if not _is_of_database(error):
+                raise
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0] or type(error).__name__
             raise DatabaseError(f"the database of files and batches failed: {reason}") from error
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether an error comes out of SQLAlchemy, which lets pass some that drivers, event loops and the system raise."""
+    if isinstance(error, (SQLAlchemyError, OSError)):
+        return True
+    below = False
+    for frame, _ in walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        # The transaction's own frame is SQLAlchemy's too, and what the block raises has passed it.
+        below = package == "sqlalchemy" or (below and package != __name__.partition(".")[0])
+    return below
 
 
 def _url(setting: str) -> URL:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
@@ -20,7 +20,6 @@ Clock = Callable[[], float]
 _UPLOAD_S = 6 * 3600  # older uploads that are not complete were abandoned
 _ANSWERS_AT_ONCE = 64
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FEW = 100  # files that are deleted in one transaction
 
 
 class Files:
@@ -67,12 +66,11 @@ class Files:
         async with self._database.begin() as connection:
             await lock_files(connection, owner)  # so that no batch is created from it meanwhile
             await self._find(connection, owner, file_id)
-            reading = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(UNFINISHED))
-            if batch_id := (await connection.execute(reading)).scalar():
+            if batch_id := (await connection.execute(reading_of(file_id))).scalar():
                 raise ConflictError(
                     f"{file_id} is the input of {batch_id}; cancel that first, or wait until it has ended"
                 )
-            await self._drop(connection, [file_id])
+            await self._drop(connection, file_id)
 
     async def content(self, file: File) -> AsyncIterator[bytes]:
         """Yield the content, a piece at a time."""
@@ -82,22 +80,37 @@ class Files:
         async for piece in pieces:
             yield piece
 
-    async def sweep(self) -> None:
-        """Delete some expired files and abandoned uploads."""
+    async def sweep(self) -> bool:
+        """Delete one expired file or abandoned upload; return whether there was one.
+
+        One at a time, as deleting a large file takes long, and other transactions wait meanwhile.
+        """
         now = self._clock()
-        in_use = select(batches.c.input_file_id).where(batches.c.status.in_(UNFINISHED))
-        expired = and_(files.c.complete, files.c.expires_at <= int(now), files.c.id.not_in(in_use))
+        reading = select(batches.c.id).where(batches.c.input_file_id == files.c.id, batches.c.status.in_(UNFINISHED))
+        expired = and_(files.c.complete, files.c.expires_at <= int(now), ~reading.exists())
         given_up = and_(~files.c.complete, files.c.created_us < int(1e6 * (now - _UPLOAD_S)))
+        asked = select(files.c.id).where(or_(expired, given_up)).limit(1).with_for_update(skip_locked=True)
         async with self._database.begin() as connection:
-            found = await connection.execute(select(files.c.id).where(or_(expired, given_up)).limit(_FEW))
-            await self._drop(connection, found.scalars().all())
+            file_id = (await connection.execute(asked)).scalar()
+            # Looked at again now that the file is locked: a batch may have been created over it meanwhile.
+            if file_id is None or (await connection.execute(reading_of(file_id))).first() is not None:
+                return False
+            await self._drop(connection, file_id)
+        return True
+
+    async def drop_unfinished(self) -> None:
+        """Delete all uploads that have not ended."""
+        async with self._database.begin() as connection:
+            for file_id in (await connection.execute(select(files.c.id).where(~files.c.complete))).scalars().all():
+                await self._drop(connection, file_id)
 
     async def write(self, owner: str, file_id: str, number: int, content: bytes) -> None:
         """Add a piece to an upload; raises StorageError if the owner's files exceed their limit."""
         async with self._database.begin() as connection:
+            larger = update(files).where(files.c.id == file_id).values(bytes=files.c.bytes + len(content))
+            if not (await connection.execute(larger)).rowcount:
+                raise _too_slow()
             await connection.execute(insert(chunks).values(file_id=file_id, number=number, content=content))
-            larger = {"bytes": files.c.bytes + len(content)}
-            await connection.execute(update(files).where(files.c.id == file_id).values(larger))
             await self._check_room(connection, owner, begun=True)
 
     async def complete(self, owner: str, file_id: str, filename: str, expires_s: int | None) -> File:
@@ -110,13 +123,13 @@ class Files:
             values["expires_at"] = int(now) + (expires_s or self._limits.retention_s)
             begun = files.c.id == file_id, ~files.c.complete
             if not (await connection.execute(update(files).where(*begun).values(values))).rowcount:
-                raise NotStoredError("the upload took too long; send the file again, or as several")
+                raise _too_slow()
             return file_of(await self._find(connection, owner, file_id))
 
     async def abandon(self, file_id: str) -> None:
         """Delete an upload that does not become a file."""
         async with self._database.begin() as connection:
-            await self._drop(connection, [file_id])
+            await self._drop(connection, file_id)
 
     def check_size(self, size: int) -> None:
         """Raise BodyTooLargeError for a file that is too large."""
@@ -144,15 +157,15 @@ class Files:
             msg = f"your files would have more than {self._limits.key_bytes} bytes, the limit of a key; delete some"
             raise StorageError(msg)
 
-    async def _drop(self, connection: AsyncConnection, file_ids: Collection[str]) -> None:
-        of_batches = select(files.c.batch_id, files.c.failures).where(
-            files.c.id.in_(file_ids), files.c.batch_id.is_not(None)
+    async def _drop(self, connection: AsyncConnection, file_id: str) -> None:
+        of_batch = select(files.c.batch_id, files.c.failures).where(
+            files.c.id == file_id, files.c.batch_id.is_not(None)
         )
-        for batch_id, failures in (await connection.execute(of_batches)).all():
+        for batch_id, failures in (await connection.execute(of_batch)).all():
             of_file = and_(answers.c.batch_id == batch_id, answers.c.failed == failures)
             await connection.execute(delete(answers).where(of_file))
-        await connection.execute(delete(chunks).where(chunks.c.file_id.in_(file_ids)))
-        await connection.execute(delete(files).where(files.c.id.in_(file_ids)))
+        await connection.execute(delete(chunks).where(chunks.c.file_id == file_id))
+        await connection.execute(delete(files).where(files.c.id == file_id))
 
     async def _uploaded(self, file: File) -> AsyncIterator[bytes]:
         for number in _numbers(0, file.bytes):
@@ -218,8 +231,15 @@ def may_be_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-async def read_places(connection: AsyncConnection, file_id: str, places: Collection[tuple[int, int]]) -> list[bytes]:
-    """Return parts of an uploaded file, each given by its offset and its length in bytes."""
+def reading_of(file_id: str) -> Select[Any]:
+    """Return the query for the unfinished batches whose input is this file."""
+    return select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(UNFINISHED))
+
+
+async def read_places(
+    connection: AsyncConnection, file_id: str, places: Collection[tuple[int, int]]
+) -> list[bytes | None]:
+    """Return parts of an uploaded file, each given by its offset and length in bytes; None for parts that are gone."""
     numbers = {number for begin, length in places for number in _numbers(begin, length)}
     asked = select(chunks).where(chunks.c.file_id == file_id, chunks.c.number.in_(sorted(numbers)))
     found = {row.number: row.content for row in (await connection.execute(asked)).all()}
@@ -259,7 +279,13 @@ def _numbers(begin: int, length: int) -> Iterator[int]:
     yield from range(begin // CHUNK_BYTES, -(-(begin + length) // CHUNK_BYTES))
 
 
-def _cut(found: dict[int, bytes], begin: int, length: int) -> bytes:
+def _cut(found: dict[int, bytes], begin: int, length: int) -> bytes | None:
     numbers = list(_numbers(begin, length))
+    if not found.keys() >= set(numbers):
+        return None
     first = begin - numbers[0] * CHUNK_BYTES if numbers else 0
     return b"".join(found[number] for number in numbers)[first : first + length]
+
+
+def _too_slow() -> NotStoredError:
+    return NotStoredError("the upload took too long; send the file again, or as several")

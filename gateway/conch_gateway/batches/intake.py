@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from time import time
@@ -11,15 +12,18 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
 from conch_gateway.batches.files import Clock, Files, file_of
-from conch_gateway.batches.lines import LEASE_S
+from conch_gateway.batches.lines import LEASE_S, has_lapsed
 from conch_gateway.batches.records import Limits, LineError
 from conch_gateway.batches.schema import batches, files, lines
+from conch_gateway.errors import NotStoredError
 
 _LINES_AT_ONCE = 250
 _TURN = 100  # lines after which the event loop serves others
+_BLANK_TURN = 10_000  # the same for empty lines
 _MOST_ERRORS = 100
 _LONG_LINE = 2**18  # bytes; parsing these in the event loop would delay requests
 _LONGEST_ID = 256
@@ -34,11 +38,18 @@ class Intake:
         self._limits = limits
         self._gateway_id = gateway_id
         self._clock = clock
+        self._reading: str | None = None
 
     async def step(self) -> None:
         """Read all batches that are new, or whose gateway died while it read them."""
         while (batch := await self._claim()) is not None:
-            total, errors = await self._read(batch)
+            self._reading = batch.id
+            try:
+                total, errors = await self._read(batch)
+            except NotStoredError:
+                total, errors = 0, [LineError("input_file_deleted", "The input file was deleted before it was read.")]
+            finally:
+                self._reading = None
             now = int(self._clock())
             if errors:
                 values = {"status": "failed", "failed_at": now, "errors": json.dumps(list(map(asdict, errors)))}
@@ -50,9 +61,16 @@ class Intake:
                 if errors:
                     await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
 
+    async def hold(self) -> None:
+        """Renew the claim of the batch that is being read."""
+        if self._reading is not None:
+            async with self._database.begin() as connection:
+                await self._renew(connection, self._reading)
+
     async def _claim(self) -> Row[Any] | None:
         now = self._clock()
-        new = and_(batches.c.status == "validating", batches.c.claimed_until <= now, batches.c.expires_at > now)
+        lapsed = has_lapsed(batches.c.claimed_until, now)
+        new = and_(batches.c.status == "validating", lapsed, batches.c.expires_at > now)
         asked = select(batches).where(new).order_by(batches.c.created_us).limit(1)
         async with self._database.begin() as connection:
             batch = (await connection.execute(asked.with_for_update(skip_locked=True))).first()
@@ -66,7 +84,10 @@ class Intake:
     async def _read(self, batch: Row[Any]) -> tuple[int, list[LineError]]:
         """Store the lines of the input; return their number and their errors."""
         async with self._database.begin() as connection:
-            file = file_of((await connection.execute(select(files).where(files.c.id == batch.input_file_id))).one())
+            row = (await connection.execute(select(files).where(files.c.id == batch.input_file_id))).first()
+        if row is None:
+            raise NotStoredError(f"there is no file {batch.input_file_id}")
+        file = file_of(row)
         errors: list[LineError] = []
         found: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -80,22 +101,28 @@ class Intake:
                     break
                 continue
             seen.add(checked)
-            row = {"batch_id": batch.id, "number": number, "custom_id": checked, "begin": begin}
-            found.append({**row, "bytes": len(content or b""), "tries": 0, "claimed_until": 0})
+            place = {"batch_id": batch.id, "number": number, "custom_id": checked, "begin": begin}
+            found.append({**place, "bytes": len(content or b""), "tries": 0, "crashes": 0, "claimed_until": 0})
             if len(found) == _LINES_AT_ONCE:
-                await self._store(batch.id, found)
+                if not await self._store(batch.id, found):
+                    break
                 found = []
         await self._store(batch.id, found)
         if not seen and not errors:
             errors = [LineError("empty_file", "The file has no line; send a request in JSON on each.")]
         return len(seen), errors
 
-    async def _store(self, batch_id: str, rows: list[dict[str, Any]]) -> None:
+    async def _store(self, batch_id: str, rows: list[dict[str, Any]]) -> bool:
+        """Store lines, unless the batch has been cancelled or taken over meanwhile; return whether it is still ours."""
         async with self._database.begin() as connection:
-            renewed = update(batches).where(self._is_ours(batch_id)).values(claimed_until=self._clock() + LEASE_S)
-            # It may have been cancelled, or been taken over, meanwhile.
-            if (await connection.execute(renewed)).rowcount and rows:
+            ours = await self._renew(connection, batch_id)
+            if ours and rows:
                 await connection.execute(insert(lines), rows)
+        return ours
+
+    async def _renew(self, connection: AsyncConnection, batch_id: str) -> bool:
+        renewed = update(batches).where(self._is_ours(batch_id)).values(claimed_until=self._clock() + LEASE_S)
+        return (await connection.execute(renewed)).rowcount > 0
 
     def _is_ours(self, batch_id: str) -> ColumnElement[bool]:
         return and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id, batches.c.status == "validating")
@@ -107,7 +134,9 @@ async def numbered(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tup
     size = 0  # bytes of the line so far, of which at most `most` + 1 are kept
     async for piece in pieces:
         *ended, tail = piece.split(b"\n")
-        for part in ended:
+        for place, part in enumerate(ended, 1):
+            if place % _BLANK_TURN == 0:
+                await asyncio.sleep(0)
             rest += part[: max(0, most + 1 - len(rest))]
             size += len(part)
             if rest.strip():
@@ -134,7 +163,7 @@ async def _checked(
         msg = f"The file has more than {limits.lines} lines; divide it into several batches."
         return LineError(_TOO_MANY, msg, number)
     try:
-        parse = orjson.loads
+        parse, content = orjson.loads, content.removeprefix(BOM_UTF8)
         fields = await asyncio.to_thread(parse, content) if len(content) > _LONG_LINE else parse(content)
     except orjson.JSONDecodeError:
         return LineError("invalid_json_line", "This line is not parseable as valid JSON.", number)

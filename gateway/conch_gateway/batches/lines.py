@@ -10,12 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, takewhile
 from time import time
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
@@ -24,7 +24,10 @@ from conch_gateway.batches.records import UNFINISHED
 from conch_gateway.batches.schema import answers, batches, lines
 
 LEASE_S = 60.0
-"""Time after which a claim expires unless it is renewed. Clocks of gateways must agree far better than this."""
+"""Time after which a claim expires unless it is renewed, and the longest that a line is put off.
+
+Clocks of gateways must agree far better than this.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ class Line:
     Attributes:
         number: counted from 1.
         owner: of the batch.
-        tries: how often it was put off.
-        content: as in the input file.
+        tries: how often it could not be computed.
+        crashes: how often a server failed while it computed the line.
+        content: as in the input file; None if that was deleted.
     """
 
     batch_id: str
@@ -44,7 +48,8 @@ class Line:
     endpoint: str
     custom_id: str
     tries: int
-    content: bytes
+    crashes: int
+    content: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,17 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """A line that any gateway may try again after `delay_s` seconds."""
+    """A line that any gateway may try again after `delay_s` seconds.
+
+    Attributes:
+        tried: whether it could not be computed; false if it was not begun, or was cancelled.
+        crashed: whether a server failed while it computed the line.
+    """
 
     line: Line
-    delay_s: float
+    delay_s: float = 0.0
+    tried: bool = False
+    crashed: bool = False
 
 
 Outcome = Answered | PutOff
@@ -82,33 +94,42 @@ class Lines:
         self._gateway_id = gateway_id
         self._clock = clock
 
-    async def claim(self, most: int, most_bytes: int) -> list[Line]:
-        """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any."""
+    async def claim(self, most: int, most_bytes: int, *, without: Collection[str] = ()) -> list[Line]:
+        """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any.
+
+        A line at which a server has failed is claimed alone.
+
+        Args:
+            most: lines.
+            most_bytes: of all of them.
+            without: owners whose batches have to wait.
+        """
         now = self._clock()
-        free = lines.c.claimed_until <= now
+        free = has_lapsed(lines.c.claimed_until, now)
         waits = exists().where(lines.c.batch_id == batches.c.id, free)
+        due = batches.c.status == "in_progress", batches.c.expires_at > now, batches.c.owner.not_in(without), waits
+        # Turns are counted, not timed: a clock that is set back would starve batches.
+        latest = func.max(batches.c.turn).over().label("latest_turn")
         next_batch = (
-            select(batches)
-            .where(batches.c.status == "in_progress", batches.c.expires_at > now, waits)
-            .order_by(batches.c.turn, batches.c.created_us, batches.c.id)
+            select(batches, latest).where(*due).order_by(batches.c.turn, batches.c.created_us, batches.c.id).limit(1)
         )
         async with self._database.begin() as connection:
-            batch = (await connection.execute(next_batch.limit(1))).first()
+            batch = (await connection.execute(next_batch)).first()
             if batch is None:
                 return []
             of_batch = lines.c.batch_id == batch.id
             asked = select(lines).where(of_batch, free).order_by(lines.c.number).limit(most)
             found = (await connection.execute(asked.with_for_update(skip_locked=True))).all()
-            sums = accumulate(row.bytes for row in found)
-            taken = [row for row, total in zip(found, sums, strict=True) if total <= most_bytes] or list(found[:1])
+            taken = _first_of(found, most_bytes)
             claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
             numbers = [row.number for row in taken]
             await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
-            await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn=now))
+            turn = {"turn": batch.latest_turn + 1}
+            await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn))
             # In the same transaction: if they cannot be read, nothing is claimed.
             contents = await read_places(connection, batch.input_file_id, [(row.begin, row.bytes) for row in taken])
         return [
-            Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, content)
+            Line(batch.id, row.number, batch.owner, batch.endpoint, row.custom_id, row.tries, row.crashes, content)
             for row, content in zip(taken, contents, strict=True)
         ]
 
@@ -163,11 +184,25 @@ class Lines:
 
     async def _put_off(self, connection: AsyncConnection, outcome: PutOff) -> None:
         line = outcome.line
-        values = {"claim": None, "claimed_until": self._clock() + outcome.delay_s, "tries": line.tries + 1}
+        values = {"claim": None, "claimed_until": self._clock() + outcome.delay_s}
+        values |= {"tries": line.tries + outcome.tried, "crashes": line.crashes + outcome.crashed}
         await connection.execute(update(lines).where(self._ours(line.batch_id, [line.number])).values(values))
 
     def _ours(self, batch_id: str, numbers: Iterable[int]) -> ColumnElement[bool]:
         return and_(lines.c.batch_id == batch_id, lines.c.number.in_(list(numbers)), lines.c.claim == self._gateway_id)
+
+
+def has_lapsed(claimed_until: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    """Whether a claim or a delay is over; one that would last far longer than any is of a clock that was set back."""
+    return or_(claimed_until <= now, claimed_until > now + 2 * LEASE_S)
+
+
+def _first_of(found: Sequence[Row[Any]], most_bytes: int) -> list[Row[Any]]:
+    if found and found[0].crashes:
+        return [found[0]]
+    together = list(takewhile(lambda row: not row.crashes, found))
+    sums = accumulate(row.bytes for row in together)
+    return [row for row, total in zip(together, sums, strict=True) if total <= most_bytes] or together[:1]
 
 
 async def store_answers(connection: AsyncConnection, batch_id: str, answered: Iterable[Answered]) -> None:

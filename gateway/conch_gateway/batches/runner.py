@@ -1,48 +1,37 @@
-"""Computes lines of batches in the background, on the same path as requests."""
+"""Claims lines of batches, computes many at once in the background, and stores their answers together."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
-from math import inf
-from time import perf_counter
-from typing import Any
 
 from conch_gateway.background import start
-from conch_gateway.batches.computing import Computing
-from conch_gateway.batches.lines import Answered, Line, Lines, Outcome, PutOff, output_line
+from conch_gateway.batches.attempts import Attempts
+from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, Outcome, PutOff
 from conch_gateway.batches.pace import Pace
-from conch_gateway.errors import DatabaseError, UnauthenticatedError, problem_of
-from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN
-from conch_gateway.telemetry.request import RequestContext, Usage
 
-_log = logging.getLogger("conch_gateway")
-_TRIED_AGAIN = frozenset({429, 502, 503})
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0  # until a line is tried again
 _MOST_BYTES = 8 * 2**20  # of lines that are claimed at once
 _MOST_UNSTORED_BYTES = 32 * 2**20  # of answers; with more, no line is started
-_QUOTA_PAUSE_S = 2.0
 
 
 class Runner:
-    """Claims lines, computes many at once, and stores their answers together.
+    """The lines that this gateway computes.
 
     Args:
         lines: the lines of all batches.
-        computing: how a line is computed.
+        attempts: computes a line.
         pace: how many lines are computed at once.
 
     Attributes:
         results: number of lines so far, by result.
     """
 
-    def __init__(self, lines: Lines, computing: Computing, pace: Pace) -> None:
+    def __init__(self, lines: Lines, attempts: Attempts, pace: Pace) -> None:
         self._lines = lines
-        self._computing = computing
+        self._attempts = attempts
         self.pace = pace
         self.results = {"completed": 0, "failed": 0, "put off": 0}
         self._running: dict[asyncio.Task[Outcome], Line] = {}
+        self._next: Line | None = None  # waits until no other line is computed
         self._ended = asyncio.Event()
         self._outcomes: list[Outcome] = []
         self._unstored_bytes = 0
@@ -55,23 +44,20 @@ class Runner:
 
     async def fill(self) -> None:
         """Claim and start lines as long as there are any."""
-        while True:
-            if self.pace.pause_s:
-                return
+        while not self.pace.pause_s:
             free = self.pace.most - self.running
             # Several at a time, because each claim is a transaction.
             if free < max(1, self.pace.most // 4) or self._unstored_bytes > _MOST_UNSTORED_BYTES:
-                self._ended.clear()
-                await self._ended.wait()
+                await self._end_of_one()
                 continue
-            claimed = await self._lines.claim(free, _MOST_BYTES)
+            claimed = await self._lines.claim(free, _MOST_BYTES, without=self._attempts.resting)
             if not claimed:
                 return
+            if claimed[0].crashes:
+                await self._compute_alone(claimed[0])
+                continue
             for line in claimed:
-                task = start(self._outcome(line), "a line of a batch")
-                self._running[task] = line
-                # In a callback: a task that is cancelled before its first step never runs its body.
-                task.add_done_callback(self._note)
+                self._start(line)
                 # One at a time: starting all of them at once would block the event loop for too long.
                 await asyncio.sleep(0)
 
@@ -82,11 +68,9 @@ class Runner:
         self._has_outcomes.clear()
         try:
             await self._lines.settle(outcomes)
-        except BaseException as error:
+        except BaseException:
             self._outcomes = [*outcomes, *self._outcomes]
             self._has_outcomes.set()
-            if isinstance(error, DatabaseError):  # try again after a pause
-                await asyncio.sleep(_SHORTEST_PAUSE_S)
             raise
         self._unstored_bytes -= sum(len(one.content) for one in outcomes if isinstance(one, Answered))
         self._ended.set()
@@ -94,6 +78,8 @@ class Runner:
     async def hold(self) -> None:
         """Renew the claims of lines that are being computed or whose answers are not stored yet."""
         held = [*self._running.values(), *(outcome.line for outcome in self._outcomes)]
+        if self._next is not None:
+            held.append(self._next)
         if held:
             await self._lines.renew(held)
 
@@ -114,68 +100,41 @@ class Runner:
             await self.settle()
         await self._lines.release()
 
-    async def _outcome(self, line: Line) -> Outcome:
-        key, usages = self._computing.holder(line.owner), list[Usage]()
-        if key is None:
-            return self._failed(line, UnauthenticatedError(f"the API key {line.owner!r} of this batch was revoked"), [])
-        if not self._computing.quota.has_spare(key):
-            return PutOff(line, _QUOTA_PAUSE_S)
-        # Counted now, so that lines that start together do not all use the same tokens; corrected below.
-        expected = len(line.content) // CHARACTERS_PER_TOKEN
-        self._computing.quota.spend(key, expected)
-        context = RequestContext(
-            _request_id(line), line.owner, key, inf, None, perf_counter(), usages.append, background=True
-        )
+    async def _compute_alone(self, line: Line) -> None:
+        self._next = line
         try:
-            body = await self._computing.endpoints[line.endpoint].answer(line.content, context)
-        except Exception as error:  # noqa: BLE001 - any error is the answer to this line
-            return self._failed(line, error, usages)
-        else:
-            return self._answered(line, 200, body, usages, None)
+            while self._running:
+                await self._end_of_one()
+            self._start(line)
         finally:
-            self._computing.quota.spend(key, sum(usage.tokens for usage in usages) - expected)
+            self._next = None
+        while self._running:
+            await self._end_of_one()
 
-    def _failed(self, line: Line, error: Exception, usages: Sequence[Usage]) -> Outcome:
-        problem = problem_of(error)
-        if problem.status in _TRIED_AGAIN:
-            delay_s = max(problem.retry_after_s or 0.0, _SHORTEST_PAUSE_S, float(2 ** min(line.tries, 6)))
-            self.pace.refused(delay_s)
-            return PutOff(line, min(delay_s, _LONGEST_PAUSE_S))
-        if problem.status >= 500:
-            _log_failure(line, error, unforeseen=problem.code == "internal_error")
-        body = self._computing.endpoints[line.endpoint].error_body(problem)
-        return self._answered(line, problem.status, body, usages, error)
+    async def _end_of_one(self) -> None:
+        """Wait until a line has ended, or answers have been stored."""
+        self._ended.clear()
+        await self._ended.wait()
 
-    def _answered(
-        self, line: Line, status: int, body: Any, usages: Sequence[Usage], error: Exception | None
-    ) -> Answered:
-        for usage in usages:
-            self._computing.count(usage, error)
-        self.pace.answered(max((usage.queue_s or 0.0 for usage in usages), default=None))
-        response = {"status_code": status, "request_id": _request_id(line), "body": body}
-        content = output_line(line.custom_id, response=response)
-        return Answered(line, content, failed=error is not None, tokens=sum(usage.tokens for usage in usages))
+    def _start(self, line: Line) -> None:
+        task = start(self._attempts.outcome(line), "a line of a batch")
+        self._running[task] = line
+        # A callback, as a task that is cancelled before its first step never enters its body.
+        task.add_done_callback(self._note)
 
     def _note(self, task: asyncio.Task[Outcome]) -> None:
         line = self._running.pop(task)
         if task.cancelled():
-            outcome: Outcome = PutOff(line, 0)
+            outcome: Outcome = PutOff(line)
+        elif task.exception() is not None:
+            outcome = PutOff(line, LEASE_S, tried=True)
         else:
-            outcome = PutOff(line, _LONGEST_PAUSE_S) if task.exception() is not None else task.result()
+            outcome = task.result()
         if isinstance(outcome, Answered):
             self._unstored_bytes += len(outcome.content)
             self.results["failed" if outcome.failed else "completed"] += 1
-        elif outcome.delay_s:
+        elif not task.cancelled():
             self.results["put off"] += 1
         self._outcomes.append(outcome)
         self._has_outcomes.set()
         self._ended.set()
-
-
-def _request_id(line: Line) -> str:
-    return f"{line.batch_id}-{line.number}"
-
-
-def _log_failure(line: Line, error: Exception, *, unforeseen: bool) -> None:
-    reason = f"{type(error).__name__}: {error}"
-    _log.error("line %s failed: %s", _request_id(line), reason, exc_info=error if unforeseen else None)

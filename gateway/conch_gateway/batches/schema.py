@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 1
+VERSION = 2
 """Version of the tables. A gateway refuses tables of another version."""
 CHUNK_BYTES = 256 * 1024
 """Size of each piece of an uploaded file except the last."""
@@ -69,7 +69,7 @@ batches = Table(
     Column("error_bytes", BigInteger, nullable=False),
     Column("output_file_id", String(64)),
     Column("error_file_id", String(64)),
-    Column("turn", Float, nullable=False),  # time of the last claim of its lines; the batch with the earliest is next
+    Column("turn", BigInteger, nullable=False),  # grows with each claim of its lines; the batch with the lowest is next
     Column("claim", String(64)),  # the gateway that reads the input file, until `claimed_until`
     Column("claimed_until", Float, nullable=False),
     Index("conch_batches_by_owner", "owner", "created_us"),
@@ -84,7 +84,8 @@ lines = Table(
     Column("custom_id", Text, nullable=False),
     Column("begin", BigInteger, nullable=False),  # its offset in the input file
     Column("bytes", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),  # how often it could not be computed
+    Column("crashes", Integer, nullable=False),  # how often a server failed while it was computed
     Column("claim", String(64)),  # the gateway that computes it
     Column("claimed_until", Float, nullable=False),  # without a claim: the line is not tried before this time
     Index("conch_lines_by_claim", "claim"),

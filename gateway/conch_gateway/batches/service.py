@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
 from conch_gateway.background import repeat, start
+from conch_gateway.batches.attempts import Attempts
 from conch_gateway.batches.closing import Closing
 from conch_gateway.batches.computing import Computing
 from conch_gateway.batches.database import Database
@@ -32,6 +33,7 @@ _log = logging.getLogger("conch_gateway")
 _LOOK_S = 0.5  # interval of looking for new work
 _STORE_S = 0.1  # time in which answers are collected for one transaction
 _SWEEP_S = 60.0
+_LONGEST_PAUSE_S = 5.0  # while the database is away; far less than claims last
 _DAY_S = 86_400
 
 
@@ -53,26 +55,30 @@ class Batches(Collector):
         self._lines = Lines(database, gateway_id)
         self._intake = Intake(database, self.files, limits, gateway_id)
         self._closing = Closing(database, limits)
-        self._runner = Runner(self._lines, computing, Pace())
+        pace = Pace()
+        self._runner = Runner(self._lines, Attempts(computing, pace), pace)
         self._waiting = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the background tasks inside the block; failures are logged and tried again."""
         async with self._database.opened():
-            if not self._database.shared:  # all claims are left over from an earlier run of this gateway
-                await self._lines.release(of_all=True)
+            await self._tidy()
             work = {
                 "making the tables of batches": (self._database.prepare, _LOOK_S),
                 "reading batches": (self._intake.step, _LOOK_S),
                 "beginning lines of batches": (self._runner.fill, _LOOK_S),
                 "storing answers of batches": (self._runner.settle, _STORE_S),
                 "holding lines of batches": (self._runner.hold, LEASE_S / 4),
+                "holding batches that are read": (self._intake.hold, LEASE_S / 4),
                 "ending lines of batches": (self._runner.end_late, _LOOK_S),
                 "ending batches": (self._close, _LOOK_S),
                 "deleting old files and batches": (self._sweep, _SWEEP_S),
             }
-            tasks = [start(repeat(step, every_s, name), name) for name, (step, every_s) in work.items()]
+            tasks = [
+                start(repeat(step, every_s, name, longest_s=_LONGEST_PAUSE_S), name)
+                for name, (step, every_s) in work.items()
+            ]
             try:
                 yield
             finally:
@@ -105,12 +111,23 @@ class Batches(Collector):
         )
         yield from (lines, results, most)
 
+    async def _tidy(self) -> None:
+        """Let go of what a gateway that was killed has left, where none but that one can have been there."""
+        if self._database.shared:
+            return
+        try:
+            await self._lines.release(of_all=True)
+            await self.files.drop_unfinished()
+        except DatabaseError as error:  # a full disk, say; claims lapse, and uploads are deleted later
+            _log.error("what an earlier gateway has left is left to time: %s", error)
+
     async def _close(self) -> None:
         await self._closing.step()
         self._waiting = await self._lines.waiting()
 
     async def _sweep(self) -> None:
-        await self.files.sweep()
+        while await self.files.sweep():
+            pass
         await self._closing.sweep()
 
     async def _stop(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import conch_gateway
 from conch_client import UnavailableError
 from conch_gateway.background import repeat, start
+
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     import pytest
@@ -42,9 +45,25 @@ async def test_what_fails_is_repeated_and_told_once(caplog: pytest.LogCaptureFix
     await asyncio.wait_for(over.wait(), timeout=5)
     repeating.cancel()
     assert [record.getMessage() for record in caplog.records] == [
-        "looking failed and is tried again every 0.001 s: away",
-        "looking failed and is tried again every 0.001 s: odd",
+        "looking failed and is tried again within 0.001 s: away",
+        "looking failed and is tried again within 0.001 s: odd",
     ]
+
+
+async def test_pauses_after_failures_grow_up_to_a_longest() -> None:
+    times: list[float] = []
+    clock = asyncio.get_running_loop().time
+
+    async def step() -> None:
+        times.append(clock())
+        raise UnavailableError("away")
+
+    repeating = start(repeat(step, 0.01, "looking", longest_s=0.04), "a task")
+    await eventually(lambda: len(times) > 5)
+    repeating.cancel()
+    pauses = [after - before for before, after in pairwise(times)]
+
+    assert all(pause >= least - 1e-3 for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.04), strict=False))
 
 
 def test_no_task_is_started_without_it() -> None:

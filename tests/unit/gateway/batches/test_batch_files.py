@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
-@pytest.fixture
-def storing(http_with: Serve, tmp_path: Path) -> Serve:
-    """A gateway with a database."""
-    return lambda **settings: http_with(batch_database=str(tmp_path / "batches.db"), **settings)
-
-
 def part(name: str, content: bytes, filename: str = "") -> bytes:
     file = f'; filename="{filename}"' if filename else ""
     return f'--b\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"

@@ -6,79 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway.batches import pace, runner, service
-from conch_gateway.batches.closing import Closing
-from conch_gateway.batches.database import Database
-from conch_gateway.batches.files import Files
 from conch_gateway.batches.intake import Intake
-from conch_gateway.batches.ledger import Ledger
-from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, PutOff
-from conch_gateway.batches.records import Batch, BatchOrder, Limits
+from conch_gateway.batches.lines import LEASE_S, Answered, PutOff
+from conch_gateway.batches.records import BatchOrder
 from conch_gateway.batches.schema import lines, versions
 from conch_gateway.errors import BatchSettingError, ConflictError, DatabaseError, NotStoredError
-from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
 from tests.batching import answers, created, embeddings_of, fetched, jsonl, over
 from tests.postgres_server import PASSWORD, PostgresServer
+from tests.unit.gateway.batches.state import LIMITS, MOST, answered
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
+    from tests.unit.gateway.batches.state import State
     from tests.unit.gateway.conftest import Serve, StandIn
-
-LIMITS = Limits(10**6, 1000, 10**4, 10**7, 100, 100, retention_s=1000)
-MOST = 10**6
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
-class State:
-    """A database, and the parts that two gateways have of it, which share a clock."""
-
-    def __init__(self, setting: SecretStr) -> None:
-        self.database = database = Database(setting)
-        self.now = 1_000_000.0
-        self.files, self.ledger = Files(database, LIMITS, self.clock), Ledger(database, LIMITS, self.clock)
-        self.closing = Closing(database, LIMITS, self.clock)
-        self.one, self.other = (Lines(database, name, self.clock) for name in ("one", "other"))
-        self.intake = Intake(database, self.files, LIMITS, "one", self.clock)
-
-    def clock(self) -> float:
-        return self.now
-
-    async def batch(self, count: int, **order: Any) -> Batch:
-        upload = await self.files.upload("me")
-        await upload.write(jsonl(embeddings_of(map(str, range(count)))).encode())
-        file = await upload.complete("input.jsonl", None)
-        asked: dict[str, Any] = {"completion_window": "1h", "window_s": 3600, **order}
-        batch = await self.ledger.create("me", BatchOrder("/v1/embeddings", file.id, **asked))
-        await self.intake.step()
-        return await self.ledger.get("me", batch.id)
-
-    async def content(self, file_id: str | None) -> bytes:
-        file = await self.files.get("me", file_id or "")
-        return b"".join([piece async for piece in self.files.content(file)])
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[State]:
-    setting = str(tmp_path / "batches.db")
-    if request.param == "postgres":
-        setting = request.getfixturevalue("postgres").new_database()
-    found = State(SecretStr(setting))
-    async with found.database.opened():
-        yield found
-
-
-def answered(lines: list[Line], by: str) -> list[Answered]:
-    return [Answered(line, f"{line.custom_id} by {by}".encode(), failed=False, tokens=3) for line in lines]
 
 
 async def test_a_line_is_claimed_by_one_and_answered_once_although_it_was_thought_dead(state: State) -> None:
@@ -112,7 +54,7 @@ async def test_a_claim_that_is_renewed_holds(state: State) -> None:
 async def test_what_is_put_off_waits_for_its_time_and_is_anybodys_then(state: State) -> None:
     await state.batch(1)
     (line,) = await state.one.claim(1, MOST)
-    await state.one.settle([PutOff(line, 5)])
+    await state.one.settle([PutOff(line, 5, tried=True)])
     assert await state.other.claim(1, MOST) == []
     state.now += 5
     (again,) = await state.other.claim(1, MOST)
@@ -141,7 +83,7 @@ async def test_batches_take_turns(state: State) -> None:
 async def test_lines_are_claimed_up_to_a_size_and_one_at_least(state: State) -> None:
     await state.batch(4)
     first = await state.one.claim(4, 1)
-    size = len(first[0].content)
+    size = len(first[0].content or b"")
     assert (len(first), len(await state.one.claim(4, 2 * size + 1))) == (1, 2)
 
 
@@ -233,9 +175,9 @@ async def test_what_has_expired_is_deleted_and_what_a_batch_reads_is_not(state: 
     batch = await state.ledger.get("me", batch.id)
     assert await state.content(batch.output_file_id)
     state.now += 50_000
-    for _ in range(2):
-        await state.files.sweep()
-        await state.closing.sweep()
+    while await state.files.sweep():
+        pass
+    await state.closing.sweep()
 
     with pytest.raises(NotStoredError):
         await state.files.get("me", batch.output_file_id or "")
@@ -251,13 +193,6 @@ async def test_tables_of_another_version_are_refused(state: State) -> None:
     state.database._prepared = False  # as at the next start
     with pytest.raises(BatchSettingError, match="version 7"):
         await state.database.prepare()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_LOOK_S", 0.05)
-    monkeypatch.setattr(runner, "_SHORTEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(pace, "_LONGEST_PAUSE_S", 0.05)
 
 
 async def test_two_gateways_with_one_database_share_the_lines(

@@ -1,0 +1,148 @@
+"""One attempt at a line: whether its key may compute it now, and whether what comes of it is the line's answer.
+
+A line at which a server has failed may be what made it fail. So it is computed again only beside no other line, and
+only when the same model has just computed something else: if the server fails again, that counts against the line.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from math import inf
+from random import uniform
+from time import monotonic, perf_counter
+from typing import Any
+
+from conch_client import ModelReplacedError, UnavailableError
+
+from conch_gateway.auth.keys import Key
+from conch_gateway.batches.computing import Computing
+from conch_gateway.batches.lines import LEASE_S, Answered, Line, Outcome, PutOff, output_line
+from conch_gateway.batches.pace import Pace
+from conch_gateway.errors import (
+    CrashError,
+    NotStoredError,
+    Problem,
+    UnauthenticatedError,
+    UpstreamError,
+    problem_of,
+)
+from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN
+from conch_gateway.telemetry.request import RequestContext, Usage
+
+_log = logging.getLogger("conch_gateway")
+_TRIED_AGAIN = frozenset({429, 502, 503})
+_MOST_CRASHES = 3
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, LEASE_S  # before a line is tried again
+_SHORTEST_REST_S = 2.0  # of an owner without tokens: each claim of lines that have to wait is in vain
+
+
+class Attempts:
+    """Computes lines of all owners.
+
+    Args:
+        computing: how.
+        pace: is told what lines meet.
+        clock: for the time that owners rest.
+    """
+
+    def __init__(self, computing: Computing, pace: Pace, clock: Callable[[], float] = monotonic) -> None:
+        self._computing = computing
+        self._pace = pace
+        self._clock = clock
+        self._rests_until: dict[str, float] = {}
+
+    @property
+    def resting(self) -> set[str]:
+        """The owners whose lines have to wait until their keys have tokens to spare."""
+        now = self._clock()
+        self._rests_until = {owner: until for owner, until in self._rests_until.items() if until > now}
+        return set(self._rests_until)
+
+    async def outcome(self, line: Line) -> Outcome:
+        """Compute a line, and return its answer, or that it is put off."""
+        key = self._computing.holder(line.owner)
+        if key is None:
+            return self._failed(line, UnauthenticatedError(f"the API key {line.owner!r} of this batch was revoked"), [])
+        if line.content is None:
+            return self._failed(line, NotStoredError("the input file of this batch was deleted"), [])
+        if rest_s := self._computing.quota.spare_in_s(key):
+            self._rests_until[line.owner] = self._clock() + min(max(rest_s, _SHORTEST_REST_S), _LONGEST_PAUSE_S)
+            return PutOff(line)
+        if line.crashes and (failure := await self._failure_of_control(line, line.content, key)) is not None:
+            return self._put_off(line, failure)
+        return await self._computed(line, line.content, key)
+
+    async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Problem | None:
+        """Have the line's model compute something else; return why it cannot do even that."""
+        endpoint = self._computing.endpoints[line.endpoint]
+        try:
+            await endpoint.answer(endpoint.control(content), _context(line, key, []))
+        except Exception as error:  # noqa: BLE001 - of others the line itself will tell
+            problem = problem_of(error)
+            return problem if problem.status in _TRIED_AGAIN else None
+        return None
+
+    async def _computed(self, line: Line, content: bytes, key: Key) -> Outcome:
+        usages = list[Usage]()
+        # Counted now, so that lines that begin together do not all find the same tokens to spare; corrected below.
+        expected = len(content) // CHARACTERS_PER_TOKEN
+        self._computing.quota.spend(key, expected)
+        try:
+            body = await self._computing.endpoints[line.endpoint].answer(content, _context(line, key, usages))
+            return self._answered(line, 200, body, usages, None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this line's answer
+            return self._failed(line, error, usages)
+        finally:
+            self._computing.quota.spend(key, sum(usage.tokens for usage in usages) - expected)
+
+    def _failed(self, line: Line, error: Exception, usages: Sequence[Usage]) -> Outcome:
+        problem, crashed = problem_of(error), _is_crash(error)
+        if crashed and line.crashes + 1 >= _MOST_CRASHES:
+            error = CrashError(
+                f"the server of the model ended or failed all {_MOST_CRASHES} times that it computed this line, though "
+                "it computed another text just before; divide the line to find the text at fault"
+            )
+            problem = problem_of(error)
+        elif problem.status in _TRIED_AGAIN:
+            return self._put_off(line, problem, crashed=crashed)
+        if problem.status >= 500:
+            _log_failure(line, error, unforeseen=problem.code == "internal_error")
+        body = self._computing.endpoints[line.endpoint].error_body(problem)
+        return self._answered(line, problem.status, body, usages, error)
+
+    def _put_off(self, line: Line, problem: Problem, *, crashed: bool = False) -> PutOff:
+        delay_s = max(problem.retry_after_s or 0.0, _SHORTEST_PAUSE_S, float(2 ** min(line.tries, 6)))
+        self._pace.refused(delay_s)
+        # Spread: lines that failed together, before several gateways maybe, should not meet again.
+        spread_s = delay_s * uniform(1.0, 1.5)  # noqa: S311
+        return PutOff(line, min(spread_s, _LONGEST_PAUSE_S), tried=True, crashed=crashed)
+
+    def _answered(
+        self, line: Line, status: int, body: Any, usages: Sequence[Usage], error: Exception | None
+    ) -> Answered:
+        response = {"status_code": status, "request_id": _request_id(line), "body": body}
+        content = output_line(line.custom_id, response=response)
+        for usage in usages:
+            self._computing.count(usage, error)
+        self._pace.answered(max((usage.queue_s or 0.0 for usage in usages), default=None))
+        return Answered(line, content, failed=error is not None, tokens=sum(usage.tokens for usage in usages))
+
+
+def _is_crash(error: Exception) -> bool:
+    """Whether the server may have failed because of the line."""
+    return isinstance(error, (UnavailableError, UpstreamError)) and not isinstance(error, ModelReplacedError)
+
+
+def _context(line: Line, key: Key, usages: list[Usage]) -> RequestContext:
+    request_id = _request_id(line)
+    return RequestContext(request_id, line.owner, key, inf, None, perf_counter(), usages.append, background=True)
+
+
+def _request_id(line: Line) -> str:
+    return f"{line.batch_id}-{line.number}"
+
+
+def _log_failure(line: Line, error: Exception, *, unforeseen: bool) -> None:
+    reason = f"{type(error).__name__}: {error}"
+    _log.error("line %s failed: %s", _request_id(line), reason, exc_info=error if unforeseen else None)
