@@ -132,11 +132,12 @@ class Replicas:
 
 
 class Load:
-    """Requests of two texts each, without a pause, whose answers are compared in the end."""
+    """Requests of two texts each, `pause_s` after a client's last answer, whose answers are compared in the end."""
 
-    def __init__(self, url: str, clients: int) -> None:
+    def __init__(self, url: str, clients: int, pause_s: float = 0.0) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=clients))
         self._clients = clients
+        self._pause_s = pause_s
         self._ends = False
         self._answers: list[tuple[list[str], list[NDArray[np.float32]]]] = []
         self.seconds: list[float] = []
@@ -169,6 +170,7 @@ class Load:
                 self._answers.append((texts, vectors))
             else:
                 self.failed.append(answer.text)
+            await asyncio.sleep(self._pause_s)
 
 
 def _fits(texts: list[str], vectors: list[NDArray[np.float32]], known: Vectors) -> bool:

@@ -56,28 +56,31 @@ async def until_idle(leader: int, timeout_s: float) -> bool:
     fails with "Server is stopping".
     """
     stubs = stubs_of(leader)
-    deadline, idle, before = time.monotonic() + timeout_s, 0, _processor_time_s(stubs)
+    deadline, idle = time.monotonic() + timeout_s, 0
+    times, runnable = _processor_times_s(stubs), _runnable({leader, *stubs})
     while idle < IDLE_WINDOWS:
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(WINDOW_S)
-        now = _processor_time_s(stubs)
-        # On a machine that is busy with other work they may get little time and yet want it.
-        wanted = now - before > IDLE_SHARE * WINDOW_S or _are_runnable({leader, *stubs})
-        idle = 0 if wanted else idle + 1
-        before = now
+        before, times = times, _processor_times_s(stubs)
+        # Each by itself: of a hundred idle stubs some wake up in every window.
+        computes = any(now - before.get(pid, now) > IDLE_SHARE * WINDOW_S for pid, now in times.items())
+        # On a machine that is busy with other work they may get little time and yet want it, the same thread for long.
+        earlier, runnable = runnable, _runnable({leader, *stubs})
+        idle = 0 if computes or earlier & runnable else idle + 1
     return True
 
 
-def _are_runnable(pids: Collection[int]) -> bool:
-    """Return whether a thread of these processes computes now, or waits for a processor or a disk."""
+def _runnable(pids: Collection[int]) -> set[Path]:
+    """Return the threads of these processes that compute now, or wait for a processor or a disk."""
     threads = (thread for pid in pids for thread in (PROC / str(pid) / "task").glob("[0-9]*"))
-    return any(fields and fields[0] in {"R", "D"} for fields in map(_stat_of, threads))
+    return {thread for thread in threads if (fields := _stat_of(thread)) and fields[0] in {"R", "D"}}
 
 
-def _processor_time_s(pids: frozenset[int]) -> float:
-    ticks = [int(fields[11]) + int(fields[12]) for fields in map(_stat, pids) if fields]
-    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+def _processor_times_s(pids: frozenset[int]) -> dict[int, float]:
+    """Return the processor time that each of these processes has taken so far."""
+    found = {pid: fields for pid in pids if (fields := _stat(pid))}
+    return {pid: (int(each[11]) + int(each[12])) / os.sysconf("SC_CLK_TCK") for pid, each in found.items()}
 
 
 def _group(leader: int, among: frozenset[int] | None = None) -> dict[int, list[str]]:

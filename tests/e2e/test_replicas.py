@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.checkpoints import Checkpoints
 
-CLIENTS = 16
+CLIENTS, PAUSE_S = 16, 0.1  # without a pause they would take the processors from what is starting
 A_BUSY_MACHINE_S = 3
 
 
@@ -24,7 +24,7 @@ async def test_whatever_befalls_one_no_answer_is_wrong_and_no_request_fails(
     try:
         url = replicas.tritons[0].grpc_url
         known = {"old": await asyncio.to_thread(vectors_of, url)}
-        load = Load(replicas.gateway.url, CLIENTS)
+        load = Load(replicas.gateway.url, CLIENTS, PAUSE_S)
         running = asyncio.create_task(load.run())
         try:
             out_after_s = [seconds async for _, seconds in replicas.befall() if seconds is not None]
