@@ -16,8 +16,7 @@ import psutil
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conch_batch import Done, Embedding, EngineError, Job, Workers, run
-from conch_batch.cluster import connected, spread
+from conch_batch import Done, Embedding, EngineError, Job, Workers, cluster, run
 
 from tests.exports import export_once, options_of
 from tests.waiting import until
@@ -120,7 +119,7 @@ class Dying:
 
 @pytest.mark.timeout(600)
 def test_what_keeps_a_process_from_computing_is_told_in_one_line(
-    corpus: Path, repository: Path, nodes: Nodes, tmp_path: Path
+    corpus: Path, repository: Path, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, output = tmp_path / "repository", tmp_path / "vectors"
     shutil.copytree(repository, broken)
@@ -133,11 +132,12 @@ def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     assert "Traceback" not in done.stderr
     assert shards_of(output) == 0
 
+    monkeypatch.setattr(cluster, "_RESTARTS", 0)
     with (
-        connected(nodes.cluster.address, 1),
+        cluster.connected(nodes.cluster.address, 1),
         pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
     ):
-        list(spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
+        list(cluster.spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
     assert "\n" not in str(raised.value)
 
 
@@ -169,8 +169,7 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     corpus: Path, repository: Path, uninterrupted: Path, nodes: Nodes, tmp_path: Path
 ) -> None:
     output = tmp_path / "vectors"
-    cluster = nodes.cluster
-    started = command(corpus, repository, output, "--address", cluster.address)
+    started = command(corpus, repository, output, "--address", nodes.cluster.address)
 
     # Ctrl-C, which a terminal sends to all processes of a command; and again, from somebody in a hurry.
     process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -189,12 +188,12 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     process.wait()
     assert before < shards_of(output) < ROWS // SHARD_ROWS
 
-    watcher = Killing({2: kill_a_worker, 4: lambda: cluster.remove_node(nodes.nodes[0], allow_graceful=False)})
+    watcher = Killing({2: kill_a_worker, 4: lambda: nodes.cluster.remove_node(nodes.nodes[0], allow_graceful=False)})
     task = Embedding()
     job = Job(
         inputs=(str(corpus),), output=str(output), task=task, model=MODEL, repository=repository, shard_rows=SHARD_ROWS
     )
-    run(job, Workers(address=cluster.address), watcher)
+    run(job, Workers(address=nodes.cluster.address), watcher)
     assert len(watcher.shards) == len(set(watcher.shards))
     assert files_of(output) == files_of(uninterrupted)
 
