@@ -55,7 +55,8 @@ class Deployment:
         self._numbers = count()
         self.replicas: list[Replica] = []
         self.gateways = [
-            Gateway(design.gateway, Thread(self._shared or Cores(1)), design.engine) for _ in range(design.gateways)
+            Gateway(design.gateway, Thread(self._shared or Cores(1)), design.engine, seed)
+            for seed in range(design.gateways)
         ]
         self._turns = cycle(self.gateways)
         for _ in range(design.replicas):

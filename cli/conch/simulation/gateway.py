@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,14 +43,15 @@ class Gateway:
         costs: costs of its event loop.
         thread: thread of its event loop.
         engine: costs of each replica.
+        seed: of its random choices.
     """
 
-    def __init__(self, costs: GatewayCosts, thread: Thread, engine: EngineCosts) -> None:
+    def __init__(self, costs: GatewayCosts, thread: Thread, engine: EngineCosts, seed: int = 0) -> None:
         settings = GatewaySettings.model_construct()  # the defaults, whatever the environment says
         self._costs = costs
         self._thread = thread
         self._engine = engine
-        self._pool: Pool[Replica] = Pool(now_s)
+        self._pool: Pool[Replica] = Pool(now_s, draw=Random(seed).random)  # noqa: S311 - no secret
         self._members: dict[Replica, Member[Replica]] = {}
         self._slots = Slots(1, now_s)
         self._backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")

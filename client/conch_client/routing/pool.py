@@ -54,18 +54,17 @@ class Member(Generic[Server]):
         load: Its calls and speed.
         standing: Whether it gets calls.
         outcomes: Number of ended calls, by outcome.
+        used: Number of its last call; negative before the first.
     """
 
     __slots__ = ("load", "outcomes", "server", "standing", "used")
 
-    def __init__(self, server: Server, clock: Clock, *, joins: bool) -> None:
+    def __init__(self, server: Server, clock: Clock, used: float, *, joins: bool) -> None:
         self.server = server
         self.load = Load(clock)
         self.standing = Standing(clock, joins=joins)
         self.outcomes: Counter[Outcome] = Counter()
-        # Below every number of a call, and in another order in every process: clients that start together would
-        # otherwise all begin with the same servers.
-        self.used: float = -random()  # noqa: S311 - no secret
+        self.used = used
 
     def seen(self, url: str, instances: Mapping[str, int | None] = _NONE) -> Replica:
         """Return its current state for users; ``instances`` are those of its models."""
@@ -91,9 +90,12 @@ class Call(Generic[Server]):
 class Pool(Generic[Server]):
     """Chooses the server that is predicted to answer first; any number of threads may use it."""
 
-    def __init__(self, clock: Clock = monotonic, budget: RetryBudget | None = None) -> None:
+    def __init__(
+        self, clock: Clock = monotonic, budget: RetryBudget | None = None, draw: Callable[[], float] = random
+    ) -> None:
         self._clock = clock
         self._budget = budget or RetryBudget()
+        self._draw = draw
         self._numbers = count(1)
         self._lock = Lock()
         self.members: tuple[Member[Server], ...] = ()
@@ -101,7 +103,9 @@ class Pool(Generic[Server]):
 
     def add(self, server: Server, *, joins: bool = False) -> Member[Server]:
         """Add a server. With ``joins``, it is added to servers that are in service, and starts slowly."""
-        member = Member(server, self._clock, joins=joins)
+        # Below every number of a call, and in another order in every process: clients that start together would
+        # otherwise all begin with the same servers.
+        member = Member(server, self._clock, -self._draw(), joins=joins)
         with self._lock:
             self.members = (*self.members, member)
         return member
