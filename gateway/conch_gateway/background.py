@@ -7,10 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from conch_client import ConchError
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential
-
-from conch_gateway.errors import GatewayError
 
 _log = logging.getLogger("conch_gateway")
 Result = TypeVar("Result")
@@ -58,5 +55,5 @@ def _log_failure(task: asyncio.Task[Any]) -> None:
 
 def _log_error(what: str, error: BaseException) -> None:
     """Log the message of an error, and the traceback of one that nobody foresaw."""
-    foreseen = isinstance(error, (ConchError, GatewayError))
+    foreseen = type(error).__module__.startswith("conch_")
     _log.error("%s: %s", what, error, exc_info=None if foreseen else error)

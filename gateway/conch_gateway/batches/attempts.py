@@ -52,9 +52,8 @@ class Attempts:
         self._clock = clock
         self._rests_until: dict[str, float] = {}
 
-    @property
     def resting(self) -> set[str]:
-        """The owners whose lines have to wait until their keys have tokens to spare."""
+        """Return the owners whose lines have to wait until their keys have tokens to spare."""
         now = self._clock()
         self._rests_until = {owner: until for owner, until in self._rests_until.items() if until > now}
         return set(self._rests_until)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
 
 from conch_gateway.background import start
-from conch_gateway.batches.attempts import Attempts
 from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, Outcome, PutOff
 from conch_gateway.batches.pace import Pace
 
@@ -18,16 +19,24 @@ class Runner:
 
     Args:
         lines: the lines of all batches.
-        attempts: computes a line.
+        compute: computes a line; see `attempts`.
+        resting: returns the owners whose lines have to wait.
         pace: how many lines are computed at once.
 
     Attributes:
         results: number of lines so far, by result.
     """
 
-    def __init__(self, lines: Lines, attempts: Attempts, pace: Pace) -> None:
+    def __init__(
+        self,
+        lines: Lines,
+        compute: Callable[[Line], Coroutine[Any, Any, Outcome]],
+        resting: Callable[[], Collection[str]],
+        pace: Pace,
+    ) -> None:
         self._lines = lines
-        self._attempts = attempts
+        self._compute = compute
+        self._resting = resting
         self.pace = pace
         self.results = {"completed": 0, "failed": 0, "put off": 0}
         self._running: dict[asyncio.Task[Outcome], Line] = {}
@@ -50,7 +59,7 @@ class Runner:
             if free < max(1, self.pace.most // 4) or self._unstored_bytes > _MOST_UNSTORED_BYTES:
                 await self._end_of_one()
                 continue
-            claimed = await self._lines.claim(free, _MOST_BYTES, without=self._attempts.resting)
+            claimed = await self._lines.claim(free, _MOST_BYTES, without=self._resting())
             if not claimed:
                 return
             if claimed[0].crashes:
@@ -117,7 +126,7 @@ class Runner:
         await self._ended.wait()
 
     def _start(self, line: Line) -> None:
-        task = start(self._attempts.outcome(line), "a line of a batch")
+        task = start(self._compute(line), "a line of a batch")
         self._running[task] = line
         # A callback, as a task that is cancelled before its first step never enters its body.
         task.add_done_callback(self._note)

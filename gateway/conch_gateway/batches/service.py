@@ -56,7 +56,8 @@ class Batches(Collector):
         self._intake = Intake(database, self.files, limits, gateway_id)
         self._closing = Closing(database, limits)
         pace = Pace()
-        self._runner = Runner(self._lines, Attempts(computing, pace), pace)
+        attempts = Attempts(computing, pace)
+        self._runner = Runner(self._lines, attempts.outcome, attempts.resting, pace)
         self._waiting = 0
 
     @asynccontextmanager

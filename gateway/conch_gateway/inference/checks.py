@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from conch_client import ModelInfo
 from conch_contract import Task, approximated_space_of, check_space, space_of
 
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import EmbeddingJob, is_text
-from conch_gateway.models.registry import Served
 from conch_gateway.telemetry.request import RequestContext
 
 
@@ -41,29 +41,28 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
 
 
-def check_vectors(job: EmbeddingJob, model: Served) -> None:
-    """Raise InvalidValueError for vectors that the model does not have."""
-    info = model.info
+def check_vectors(job: EmbeddingJob, info: ModelInfo, asked: str) -> None:
+    """Raise InvalidValueError for vectors that the model, `asked` for by that name, does not have."""
     if job.dimensions is not None and info.dimension is not None and job.dimensions > info.dimension:
-        msg = f"dimensions: model {model.asked!r} has {info.dimension}; ask for at most as many"
+        msg = f"dimensions: model {asked!r} has {info.dimension}; ask for at most as many"
         raise InvalidValueError(msg, param="dimensions")
     if job.normalize is False and info.normalized:
         msg = (
-            f"normalize: {model.asked!r} is served with normalisation built in; send true, or export the model with "
+            f"normalize: {asked!r} is served with normalisation built in; send true, or export the model with "
             "--no-normalize"
         )
         raise InvalidValueError(msg, param="normalize")
 
 
-def checked_space(model: Served, context: RequestContext, job: EmbeddingJob | None) -> str | None:
+def checked_space(info: ModelInfo, asked: str, context: RequestContext, job: EmbeddingJob | None) -> str | None:
     """Return the vector space of the answer, None without vectors; raises SpaceError if the caller expects another."""
     if job is None:
-        check_space(context.expect_space, None, repr(model.asked))
+        check_space(context.expect_space, None, repr(asked))
         return None
     # Vectors of tokens keep their lengths where a request does not say.
-    normalize = job.normalize is True if model.info.task is Task.MULTI_VECTOR else job.normalize is not False
-    space_id = space_of(model.info, job.dimensions, normalize=normalize)
-    approximated = approximated_space_of(model.info, job.dimensions, normalize=normalize)
+    normalize = job.normalize is True if info.task is Task.MULTI_VECTOR else job.normalize is not False
+    space_id = space_of(info, job.dimensions, normalize=normalize)
+    approximated = approximated_space_of(info, job.dimensions, normalize=normalize)
     for expected in (context.expect_space, job.expect_space):
-        check_space(expected, space_id, repr(model.asked), approximated)
+        check_space(expected, space_id, repr(asked), approximated)
     return space_id

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from conch_client import InvalidInputError, Ranked
+from conch_client import InvalidInputError, ModelInfo, Ranked
 
+from conch_gateway.backends.backend import Backend
 from conch_gateway.concurrency import all_of
 from conch_gateway.jobs import Answer, PairJob, RerankJob
-from conch_gateway.models.registry import Served
 from conch_gateway.scheduling.admission import Reservation
 
 
-async def pair_scores(job: PairJob, model: Served, reservation: Reservation) -> Answer[list[float]]:
+async def pair_scores(job: PairJob, info: ModelInfo, backend: Backend, reservation: Reservation) -> Answer[list[float]]:
     """Compute the score of each pair; those that share their query are ranked together."""
     groups: dict[str, list[int]] = {}
     for place, (query, _) in enumerate(job.pairs):
@@ -23,7 +23,7 @@ async def pair_scores(job: PairJob, model: Served, reservation: Reservation) -> 
             query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
         )
         try:
-            answer = await model.backend.rerank(model.info, question, reservation)
+            answer = await backend.rerank(info, question, reservation)
         except InvalidInputError as error:
             raise error.moved(groups[query]) from error
         for ranked in answer.given:

@@ -96,7 +96,7 @@ class Inference:
         check_texts(job, self._max_inputs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked)
             info, backend = model.info, model.backend
             source = backend.edition, info, job.truncate or self._truncate
             return await self._cache.complete(
@@ -116,7 +116,7 @@ class Inference:
             raise InvalidValueError(msg, param="input")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked)
             return await model.backend.embed_chunks(model.info, job, reservation)
 
         return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute, vectors=job)
@@ -143,7 +143,11 @@ class Inference:
         check_count(len(job.pairs), self._max_inputs, "pairs", None)
         check_pairs(job.pairs)
         rows = [query + document for query, document in job.pairs]
-        return await self._run(job.model, RERANKING, rows, context, lambda *served: pair_scores(job, *served))
+
+        async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
+            return await pair_scores(job, model.info, model.backend, reservation)
+
+        return await self._run(job.model, RERANKING, rows, context, compute)
 
     async def classify(self, job: ClassificationJob, context: RequestContext) -> Result[list[list[Prediction]]]:
         """Return the labels of each input, best first; a reranker has one for pairs of texts."""
@@ -157,7 +161,8 @@ class Inference:
             if len(pairs) < len(job.inputs):
                 msg = f"inputs: {model.asked!r} is a reranker, which has a score for pairs of texts only; send pairs"
                 raise InvalidValueError(msg, param="inputs")
-            scored = await pair_scores(PairJob(pairs, None, job.raw_scores, job.truncate), model, reservation)
+            asked = PairJob(pairs, None, job.raw_scores, job.truncate)
+            scored = await pair_scores(asked, model.info, model.backend, reservation)
             predictions = [[Prediction(_ONLY_LABEL, score)] for score in scored.given]
             return Answer(predictions, scored.tokens, truncated=scored.truncated)
 
@@ -171,7 +176,7 @@ class Inference:
         check_texts(job, self._max_inputs, shortened=False)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Given]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked)
             return await method(model.backend)(model.info, job, reservation)
 
         return await self._run(job.model, {task}, job.texts, context, compute, vectors=job)
@@ -239,7 +244,7 @@ async def _measured(
     vectors: EmbeddingJob | None,
 ) -> Result[Given]:
     """Compute, and report the usage, also of a failure; `vectors` is the job if it asks for vectors."""
-    space_id = checked_space(model, context, vectors)
+    space_id = checked_space(model.info, model.asked, context, vectors)
     started, reservation.asked, reservation.model = perf_counter(), model.asked, model.info.name
     try:
         answer = await compute(model, reservation)
