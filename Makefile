@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 # Steps that do not depend on each other share the cores; what a step prints comes when it ends.
 TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
-.PHONY: help serve quick test test-clients web test-dependencies fuzz soak check audit bench bench-sizes docs clean
+.PHONY: help serve quick test test-clients web test-dependencies test-upstreams fuzz soak check audit bench bench-sizes docs clean
 .PHONY: style types layers generated supply-chain fast-tests clients pages
 
 help: ## say what there is
@@ -55,6 +55,9 @@ web: $(STAMP) ## build conch-web, the module for the browser, which `conch web` 
 
 test-dependencies: $(STAMP) ## each package with its own extra only, at the lowest and the newest versions allowed
 	$(BIN)/python -m pytest tests/dependencies
+
+test-upstreams: $(STAMP) ## models of llama.cpp behind a gateway; builds llama-cpp-python first, which takes minutes
+	$(BIN)/python -m pytest tests/upstreams
 
 fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile requests: nothing crashes, no unexpected 5xx
 	$(BIN)/python -m tests.fuzz 130000
@@ -114,4 +117,4 @@ docs: $(STAMP) ## write the generated pages, tables and client
 
 clean: ## remove what the tasks made (not the exported models)
 	rm -rf web/dist web/node_modules export/conch_export/web/module
-	rm -rf $(VENV) .venv-clients .venv-dependencies .run .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-dependencies .venv-upstreams .run .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,6 +23,7 @@ OF_TRITON = {"triton_python_backend_utils", "conch_onnx"}
 ELSEWHERE = (
     ROOT / "benchmarks" / "peers",
     ROOT / "tests" / "clients" / "scripts",
+    ROOT / "tests" / "upstreams" / "scripts",
     ROOT / "tests" / "web" / "scripts",
 )
 # Distributions that their parents pin to one version, and never leave out.
