@@ -49,6 +49,8 @@ from benchmarks.machine import machine
 from benchmarks.workloads import lengths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 HIDDEN, INNER, LAYERS, HEADS, VOCABULARY, LENGTH = 384, 1536, 6, 12, 30522, 512
@@ -100,73 +102,85 @@ def _as_gemma(layer: Layer, window: int | None) -> Layer:
 
 def encoders() -> dict[str, Encoder]:
     """Return an encoder of every structure, by the family that it is named after, all of the same width and depth."""
-    bert, width = _bert(), HIDDEN // HEADS
-    rotary = Rotary.of(rotary_frequencies(10000, width), LENGTH)
-    relative = RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
+    bert = _bert()
+    rotary = Rotary.of(rotary_frequencies(10000, HIDDEN // HEADS), LENGTH)
+    return {"bert": bert, **_post_norm(bert, rotary), **_pre_norm(bert, rotary)}
 
-    # All published sizes of DeBERTa have heads of 64.
-    wide: dict[str, Any] = {"heads": HIDDEN // 64, "key_heads": HIDDEN // 64}
-    keys, queries = _random.standard_normal((2, HIDDEN // 64, LENGTH + 1, 64)).astype(np.float32)
-    met = RelativePositions(keys, queries, _rows())
 
-    def of(*layers: Layer, **changes: Any) -> Encoder:
-        return replace(bert, layers=layers, **changes)
-
-    nomic = [_changed(_gated(layer, Activation.SILU), rotary=rotary) for layer in bert.layers]
-    turned = [_changed(layer, rotary=rotary) for layer in bert.layers]
+def _post_norm(bert: Encoder, rotary: Rotary) -> dict[str, Encoder]:
+    """Return those whose norms come after each part, as BERT's do."""
+    layers, bias = bert.layers, _relative_bias()
+    turned = [_changed(layer, rotary=rotary) for layer in layers]
+    gated = [_gated(layer, Activation.GELU) for layer in layers]
     mixed = [_with_experts(layer) if index % 2 else layer for index, layer in enumerate(turned)]
-    modern = [
-        replace(
-            _changed(_gated(layer, Activation.GELU), rotary=rotary, window=64 if index % 3 else None), pre_norm=True
-        )
-        for index, layer in enumerate(bert.layers)
-    ]
-    shared: dict[str, Any] = {
-        "key": _linear(HIDDEN, HIDDEN // 2),
-        "value": _linear(HIDDEN, HIDDEN // 2),
-        "key_heads": HEADS // 2,
-    }
-    norms = {"query_norm": _norm(width, rms=True), "key_norm": _norm(width, rms=True)}
-    qwen = [
-        replace(
-            _changed(_gated(layer, Activation.SILU), rotary=rotary, causal=True, **shared, **norms),
-            attention_norm=_norm(rms=True),
-            feed_forward_norm=_norm(rms=True),
-            pre_norm=True,
-        )
-        for layer in bert.layers
-    ]
-    euro = [_changed(layer, causal=False, query_norm=None, key_norm=None) for layer in qwen]
-    t5 = [
-        replace(
-            _changed(layer, bias=relative),
-            feed_forward=replace(layer.feed_forward.networks[0], activation=Activation.RELU),
-            attention_norm=_norm(rms=True),
-            feed_forward_norm=_norm(rms=True),
-            pre_norm=True,
-        )
-        for layer in bert.layers
-    ]
+
+    def of(changed: Iterable[Layer]) -> Encoder:
+        return replace(bert, layers=tuple(changed), positions=None)
+
     return {
-        "bert": bert,
-        "mpnet": of(*(_changed(layer, bias=relative) for layer in bert.layers)),
-        "deberta_v2": of(*(_changed(layer, relative=met, **wide) for layer in bert.layers), positions=None),
-        "t5": of(*t5, positions=None, norm=None, final_norm=_norm(rms=True)),
-        "xlm_roberta_flash": of(*turned, positions=None),
-        "nomic_bert": of(*nomic, positions=None),
-        "nomic_bert with experts": of(*mixed, positions=None),
-        "jina_bert": of(
-            *(_changed(_gated(layer, Activation.GELU), bias=Alibi.of(HEADS)) for layer in bert.layers), positions=None
-        ),
-        "gte": of(*(_changed(_gated(layer, Activation.GELU), rotary=rotary) for layer in bert.layers), positions=None),
-        "modernbert": of(*modern, positions=None, final_norm=_norm()),
-        "qwen3": of(*qwen, positions=None, norm=None, final_norm=_norm(rms=True)),
-        "eurobert": of(*euro, positions=None, norm=None, final_norm=_norm(rms=True)),
-        "gemma3": of(
-            *(_as_gemma(layer, 128 if index % 6 else None) for index, layer in enumerate(qwen)),
-            positions=None, norm=None, final_norm=_norm(rms=True), embedding_scale=HIDDEN**0.5,
-        ),
-    }  # fmt: skip
+        "mpnet": replace(of(_changed(layer, bias=bias) for layer in layers), positions=bert.positions),
+        "deberta_v2": of(_as_deberta(layer) for layer in layers),
+        "xlm_roberta_flash": of(turned),
+        "nomic_bert": of(_gated(layer, Activation.SILU) for layer in turned),
+        "nomic_bert with experts": of(mixed),
+        "jina_bert": of(_changed(layer, bias=Alibi.of(HEADS)) for layer in gated),
+        "gte": of(_changed(layer, rotary=rotary) for layer in gated),
+    }
+
+
+def _pre_norm(bert: Encoder, rotary: Rotary) -> dict[str, Encoder]:
+    """Return those whose norms come before each part, and once more at the end."""
+    layers, bias = bert.layers, _relative_bias()
+    modern = (_as_modernbert(layer, rotary, 64 if index % 3 else None) for index, layer in enumerate(layers))
+    qwen = [_as_qwen(layer, rotary) for layer in layers]
+    euro = (_changed(layer, causal=False, query_norm=None, key_norm=None) for layer in qwen)
+    gemma = (_as_gemma(layer, 128 if index % 6 else None) for index, layer in enumerate(qwen))
+
+    def of(changed: Iterable[Layer], **more: Any) -> Encoder:
+        final = replace(bert, layers=tuple(changed), positions=None, norm=None, final_norm=_norm(rms=True))
+        return replace(final, **more)
+
+    return {
+        "t5": of(_as_t5(layer, bias) for layer in layers),
+        "modernbert": of(modern, norm=bert.norm, final_norm=_norm()),
+        "qwen3": of(qwen),
+        "eurobert": of(euro),
+        "gemma3": of(gemma, embedding_scale=HIDDEN**0.5),
+    }
+
+
+def _relative_bias() -> RelativeBias:
+    return RelativeBias(_random.standard_normal((HEADS, 257)).astype(np.float32))
+
+
+def _as_deberta(layer: Layer) -> Layer:
+    # All published sizes of DeBERTa have heads of 64.
+    heads = HIDDEN // 64
+    keys, queries = _random.standard_normal((2, heads, LENGTH + 1, 64)).astype(np.float32)
+    return _changed(layer, relative=RelativePositions(keys, queries, _rows()), heads=heads, key_heads=heads)
+
+
+def _as_t5(layer: Layer, bias: RelativeBias) -> Layer:
+    (network,) = layer.feed_forward.networks
+    relu = replace(network, activation=Activation.RELU)
+    return _before(replace(_changed(layer, bias=bias), feed_forward=relu))
+
+
+def _as_modernbert(layer: Layer, rotary: Rotary, window: int | None) -> Layer:
+    return replace(_changed(_gated(layer, Activation.GELU), rotary=rotary, window=window), pre_norm=True)
+
+
+def _as_qwen(layer: Layer, rotary: Rotary) -> Layer:
+    key, value = (_linear(HIDDEN, HIDDEN // 2) for _ in range(2))
+    width = HIDDEN // HEADS
+    norms = {"query_norm": _norm(width, rms=True), "key_norm": _norm(width, rms=True)}
+    gated = _gated(layer, Activation.SILU)
+    return _before(_changed(gated, rotary=rotary, causal=True, key=key, value=value, key_heads=HEADS // 2, **norms))
+
+
+def _before(layer: Layer) -> Layer:
+    """Return the layer with root mean square norms before its parts."""
+    return replace(layer, attention_norm=_norm(rms=True), feed_forward_norm=_norm(rms=True), pre_norm=True)
 
 
 def _rows() -> NDArray[np.int64]:

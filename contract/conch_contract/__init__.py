@@ -25,7 +25,7 @@ from conch_contract.names import (
     tokenizer_name,
 )
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
-from conch_contract.prompts import prompt_length
+from conch_contract.prompts import PLAIN_PROMPT, prompt_length
 from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
 from conch_contract.space import APPROXIMATELY, approximated_space_of, check_space, space_of
 from conch_contract.tasks import RERANKERS, Task
@@ -52,6 +52,7 @@ __all__ = [
     "HEADS",
     "INNER_NAMES",
     "KNOWN_ANSWER",
+    "PLAIN_PROMPT",
     "QUERY_PROMPT",
     "REPORT",
     "RERANKERS",

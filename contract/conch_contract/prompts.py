@@ -1,4 +1,4 @@
-"""How many tokens at the beginning of a row are those of its prompt, for models that pool a text without its prompt."""
+"""Prompts: their names, and how many tokens at the beginning of a row are those of one that is not pooled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PLAIN_PROMPT = "plain"
+"""Name of what stands before a text without an instruction, where a model's authors put words around every text."""
 
 
 def prompt_length(special: Sequence[int]) -> int:

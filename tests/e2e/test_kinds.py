@@ -24,6 +24,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tests import head_checkpoints, lookup_checkpoints
 from tests.exports import ONE_CORE, export_once
 from tests.late_interaction import ColBert
+from tests.saved_checkpoints import TEXTS as SAVED_TEXTS
+from tests.saved_checkpoints import golden, restore
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),
         "instructor": head_checkpoints.instructor(folder / "instructor"),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
+        "chat": restore("chat", folder),
+        "judge": restore("judge", folder),
         **{
             name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
             for name, kind in CLASSIFIERS.items()
@@ -132,6 +136,8 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "m3-tokens": ("multi-vector", "m3", 24),
         "m3-maxsim": ("late-interaction", "m3", None),
         "words": ("cross-encoder", None, None),
+        "chat": ("embedding", None, 16),
+        "judge": ("cross-encoder", None, None),
         "dense": ("embedding", None, 16),
         "dense-chunks": ("late-chunking", "dense", 16),
         "instructor": ("embedding", None, 16),
@@ -240,6 +246,24 @@ def test_scores_of_late_interaction_are_colberts(client: Client, made: dict[str,
 
 def framed(query: str, document: str, instruction: str = "does") -> str:
     return TEMPLATE.replace("{instruction}", instruction).replace("{document}", document).replace("{query}", query)
+
+
+@pytest.mark.parametrize("input_type", [None, "document", "query"])
+def test_texts_go_through_the_chat_template_of_their_model(ask: Callable[..., Any], input_type: str | None) -> None:
+    expected = golden()["checkpoints"]["chat"]["answers"]["query" if input_type == "query" else "plain"]
+    answer = ask("/v1/embeddings", model="chat", input=SAVED_TEXTS, input_type=input_type)
+    np.testing.assert_allclose([item["embedding"] for item in answer["data"]], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("instruction", "answer"), [(None, "scores"), ("lazy dog", "lazy")])
+def test_pairs_go_through_the_chat_template_of_their_model(
+    ask: Callable[..., Any], instruction: str | None, answer: str
+) -> None:
+    query, documents = SAVED_TEXTS[0], SAVED_TEXTS[:3]
+    body = {"query": query, "documents": documents, "raw_scores": True, "instruction": instruction}
+    ranking = ask("/v1/rerank", model="judge", **body)["results"]
+    found = [each["relevance_score"] for each in sorted(ranking, key=lambda each: each["index"])]
+    np.testing.assert_allclose(found, golden()["checkpoints"]["judge"]["answers"][answer], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("instruction", [None, "who or what { query }"])

@@ -1,13 +1,12 @@
 """What transformers 5 and sentence-transformers 6 save and answer, kept as `saved.json` for `tests.saved_checkpoints`.
 
-In an environment of its own: pip install "sentence-transformers>=6" && python tests/golden/saved.py
+In an environment of its own: pip install "sentence-transformers>=6" torchvision && python tests/golden/saved.py
+With names of checkpoints behind it, the others stay as they are.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,6 @@ import numpy as np
 import sentence_transformers
 import torch
 import transformers
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -26,12 +23,13 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.saved_checkpoints import GOLDEN, TEXTS, numbers
+from tests.saved_checkpoints import SAVED, TEXTS, draw, golden, kept, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # Not imported by name: type checkers see the installed version, which does not have them.
+LogitScore: Any = vars(sentence_transformers.cross_encoder.modules)["LogitScore"]
 MultiVectorEncoder: Any = vars(sentence_transformers)["MultiVectorEncoder"]
 Dense: Any = vars(sentence_transformers.base.modules)["Dense"]
 Normalize: Any = vars(sentence_transformers.base.modules)["Normalize"]
@@ -69,16 +67,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def tokenizer() -> Any:
-    """A small cased-down tokenizer of words, as a fast one of transformers."""
-    made = Tokenizer(models.WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+def tokenizer(words: Sequence[str] = WORDS, more: Sequence[str] = ()) -> Any:
+    """A small cased-down tokenizer of words and more special tokens, as a fast one of transformers."""
+    made = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"unk": 1, "pad": 0, "cls": 2, "sep": 3, "mask": 4}
     special = {f"{name}_token": WORDS[number] for name, number in names.items()}
-    kept = {"additional_special_tokens": WORDS[5:7]}
+    kept = {"additional_special_tokens": [*WORDS[5:7], *more]}
     make: Any = transformers.PreTrainedTokenizerFast
     return make(tokenizer_object=made, model_max_length=48, **special, **kept)
 
@@ -93,17 +91,6 @@ def save(folder: Path, kind: str, head: str, **more: Any) -> Path:
     tokenizer().save_pretrained(folder)
     draw(folder)
     return folder
-
-
-def draw(folder: Path) -> dict[str, dict[str, list[int]]]:
-    """Give every tensor below a folder the numbers of its name; returns their shapes by file."""
-    shapes = {}
-    for path in sorted(folder.rglob("*.safetensors")):
-        with safe_open(path, "numpy") as file:
-            found = {name: list(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
-        save_file({name: numbers(name, shape) for name, shape in found.items()}, path, {"format": "pt"})
-        shapes[path.relative_to(folder).as_posix()] = found
-    return shapes
 
 
 @torch.inference_mode()
@@ -202,6 +189,68 @@ def asymmetric(folder: Path) -> dict[str, Any]:
     return {"query": model.encode_query(TEXTS).tolist(), "document": model.encode_document(TEXTS).tolist()}
 
 
+def side(folder: Path, name: str) -> dict[str, Any]:
+    """One side of that as a model of its own, as docs/families.md says."""
+    whole = folder.with_name("whole")
+    asymmetric(whole)
+    router, *behind = SentenceTransformer(str(whole), device="cpu")
+    model = saved(folder, SentenceTransformer(modules=[*router.sub_modules[name], *behind]))
+    return {name: model.encode(TEXTS).tolist()}
+
+
+TALK = """
+{%- if messages[0].role != 'system' %}{{ '[unused0] the lazy dog[SEP]' }}{% endif %}
+{%- for message in messages %}{{ '[unused0] ' }}
+{{- message.content | selectattr('type', '==', "text") | map(attribute='text') | join }}
+{{- '[SEP]\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '[unused1] a cat :' }}{% endif %}"""
+JUDGE = """
+{%- for message in messages %}
+{{- {'system': '[unused0] ', 'query': '[SEP] query : ', 'document': ' [unused1] '}[message.role] }}
+{{- message.content[0].text }}{% endfor %}
+{{- '[SEP] yes no ?' }}"""
+"""Chat templates: of a text, and of a pair."""
+
+
+def reads_more(folder: Path, template: str, length: int) -> str:
+    """A Qwen3-VL with what prepares images and videos, which nothing here is given."""
+    # The library tells what ends a conversation by two texts that end in different numbers.
+    seen, words = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"], [*WORDS, "0", "4"]
+    text = {**SIZES, **DECODER, "head_dim": 8, "vocab_size": len(words) + len(seen), "max_position_embeddings": length}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e4, "mrope_section": [2, 1, 1]}
+    text["rope_parameters"]["mrope_interleaved"] = True
+    vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": WIDTH}
+    vision |= {"num_position_embeddings": 16, "patch_size": 4, "deepstack_visual_indexes": [0]}
+    numbers = {f"{name[2:-2].removesuffix('_pad')}_token_id": len(words) + index for index, name in enumerate(seen)}
+    config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **numbers)
+    transformers.Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    images, videos = transformers.Qwen2VLImageProcessor(), transformers.Qwen3VLVideoProcessor()
+    reads = tokenizer(words, seen)
+    reads.model_max_length = length
+    transformers.Qwen3VLProcessor(images, reads, videos, chat_template=template).save_pretrained(folder)
+    draw(folder)
+    return str(folder)
+
+
+def chat(folder: Path) -> dict[str, Any]:
+    """Texts in a conversation, whose last token is their vector."""
+    options = {"chat_template": {"add_generation_prompt": True}}
+    first = Transformer(reads_more(folder.with_name("encoder"), TALK, 48), processing_kwargs=options)
+    modules = [first, Pooling(WIDTH, "lasttoken"), Normalize()]
+    model = saved(folder, SentenceTransformer(modules=modules, prompts={"query": "the cat ?"}))
+    return {"query": model.encode_query(TEXTS).tolist(), "plain": model.encode(TEXTS).tolist()}
+
+
+def judge(folder: Path) -> dict[str, Any]:
+    """Pairs in a conversation, and the answer to it."""
+    first = Transformer(reads_more(folder.with_name("encoder"), JUDGE, 512), transformer_task="any-to-any")
+    prompts = {"prompts": {"rank": "on the mat ."}, "default_prompt_name": "rank"}
+    scores = LogitScore(WORDS.index("yes"), WORDS.index("no"))
+    model = saved(folder, CrossEncoder(modules=[first, scores], activation_fn=torch.nn.Identity(), **prompts))
+    pairs = [(TEXTS[0], text) for text in TEXTS[:3]]
+    return {"scores": model.predict(pairs).tolist(), "lazy": model.predict(pairs, prompt="lazy dog").tolist()}
+
+
 BARE = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 PIECES = [(piece, float(-index)) for index, piece in enumerate([*BARE, "▁a", "▁cat", "▁the", "▁", "s", "a", "t", "c"])]
 BYTES = {piece: number for number, piece in enumerate([*BARE, "a", "c", "t", "s", "Ġ", "at", "cat", "Ġcat", "Ġa"])}
@@ -241,6 +290,10 @@ KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "multi-vector": multi_vector,
     "static": static,
     "asymmetric": asymmetric,
+    "asymmetric-query": lambda folder: side(folder, "query"),
+    "asymmetric-document": lambda folder: side(folder, "document"),
+    "chat": chat,
+    "judge": judge,
 }
 
 
@@ -253,33 +306,13 @@ def main() -> None:
         **{f"{kind}-tokenizer": lambda folder, kind=kind: tokens(folder, kind) for kind in TOKENIZERS},  # type: ignore[misc]
         **KINDS,
     }
-    contents: list[str] = []
-    checkpoints = {name: _kept(name, make, contents) for name, make in made.items()}
+    names = sys.argv[1:] or made
+    others = golden() if sys.argv[1:] else {"contents": [], "checkpoints": {}}
+    contents, checkpoints = others["contents"], others["checkpoints"]
+    checkpoints |= {name: kept(name, made[name], contents) for name in names}
     versions = {each.__name__: each.__version__ for each in (transformers, sentence_transformers)}
     content = {"versions": versions, "rows": ROWS, "contents": contents, "checkpoints": checkpoints}
-    GOLDEN.write_text(json.dumps(_rounded(content)) + "\n")
-
-
-def _kept(name: str, make: Callable[[Path], dict[str, Any]], contents: list[str]) -> dict[str, Any]:
-    """Files, shapes of tensors and answers of a checkpoint; files with equal contents are kept once."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, name)
-        answers = make(folder)
-        files = {}
-        for path in sorted(folder.rglob("*.json")):
-            text = json.dumps(json.loads(path.read_text("utf-8").replace(scratch, "/elsewhere")))
-            contents += [] if text in contents else [text]
-            files[path.relative_to(folder).as_posix()] = contents.index(text)
-        return {"files": files, "tensors": draw(folder), "answers": answers}
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers with the digits that float32 has."""
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return round(value, 7) if isinstance(value, float) else value
+    write(SAVED, content)
 
 
 if __name__ == "__main__":

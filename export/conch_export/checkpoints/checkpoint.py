@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from conch_export.checkpoints.adapters import own, peft
 from conch_export.checkpoints.architecture import in_this_generation, with_defaults
+from conch_export.checkpoints.chat import Chat
 from conch_export.checkpoints.known_keys import TRANSFORMER, kind_of
 from conch_export.checkpoints.lookups.router import Routes, read_routes
 from conch_export.checkpoints.lookups.static import StaticFiles
@@ -183,7 +184,20 @@ class Checkpoint:
             keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
         lower_case = stated.of("do_lower_case", bool, default=False)
         rows, arguments = self.config.of("vocab_size", int, 0) or None, json.dumps(keywords, sort_keys=True)
-        return read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=lower_case)
+        read = read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=lower_case)
+        if self.chat is None:
+            return read
+        pairs = self.settings("config_sentence_transformers.json").get("model_type") == "CrossEncoder"
+        return replace(read, content=self.chat.tokenizer(read.content, pairs=pairs))
+
+    @cached_property
+    def chat(self) -> Chat | None:
+        """The chat template that texts go through; None where they go through none.
+
+        Raises:
+            UnsupportedError: it is not built.
+        """
+        return None if self.static is not None else Chat.of(self.transformer, self.transformer_settings)
 
     @property
     def tokenizer(self) -> bytes:

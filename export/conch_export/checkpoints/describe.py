@@ -16,6 +16,7 @@ from conch_export.checkpoints.classifiers import Labels
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
+from conch_export.checkpoints.lookups.description import describe_static, refuse_what_needs_an_encoder
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
     known_task,
@@ -40,13 +41,11 @@ from conch_export.model.description import (
     Pooling,
     Precision,
     SparseModel,
-    StaticModel,
 )
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.sources.source import Source
 
 
@@ -90,13 +89,16 @@ def describe(
         msg = f"the adapter {source.adapter} of a checkpoint without a family here is not built: merge it with PEFT"
         raise UnsupportedError(msg)
     if checkpoint.static is not None:
-        return _static(checkpoint, checkpoint.static, overrides, late_interaction=late_interaction, **common)
+        refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
+        _refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
+        return describe_static(checkpoint, checkpoint.static, overrides, **common)
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
     if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.CLASSIFICATION, Task.SPARSE):
         msg = f"{task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
         raise UnsupportedError(msg)
     _refuse_unfit(task, overrides, late_interaction=late_interaction)
+    reader.refuse_unfit(task, late_interaction=bool(late_interaction))
     common |= reader.common()
     match task:
         case Task.CROSS_ENCODER:
@@ -145,62 +147,6 @@ def _refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt
         raise UnsupportedError(msg)
 
 
-def _static(
-    checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, *, late_interaction: bool | None, **common: Any
-) -> StaticModel:
-    """Read the description of a static model.
-
-    Args:
-        checkpoint: its files.
-        files: those of its table.
-        overrides: facts that the operator states.
-        late_interaction: whether a MaxSim reranker was asked for.
-        **common: name, source and precision.
-
-    Raises:
-        UnsupportedError: something is asked for that only an encoder can do.
-    """
-    _refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
-    _refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
-    modules, usage = Modules(checkpoint), known_usage(common["source"])
-    dense, (vocabulary, hidden) = modules.dense(), files.shape
-    width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
-    stated = files.normalize if overrides.normalize is None else overrides.normalize
-    prompts, default = read_prompts(checkpoint, usage, overrides)
-    return StaticModel(
-        **common,
-        architecture=files.architecture,
-        packing=Packing.PACKED,
-        hidden=width,
-        vocabulary=vocabulary,
-        max_length=length,
-        max_characters=files.max_characters(length),
-        tokenizer_sha256=hashlib.sha256(files.tokenizer).hexdigest(),
-        tokenizer_bytes=len(files.tokenizer),
-        prompts=prompts,
-        default_prompt_name=default,
-        pooling=Pooling.MEAN,
-        normalize=modules.normalize(stated),
-        dense=dense,
-        dimension=width,
-        matryoshka=read_matryoshka(checkpoint, width, usage, overrides.matryoshka),
-        similarity=read_similarity(checkpoint),
-    )
-
-
-def _refuse_what_needs_an_encoder(overrides: Overrides, *, late_interaction: bool) -> None:
-    asked = {
-        "another task than embedding": overrides.task not in (None, Task.EMBEDDING),
-        "another pooling than the mean": overrides.pooling not in (None, Pooling.MEAN),
-        "late interaction": late_interaction,
-        "lexical weights": bool(overrides.lexical),
-        "late chunking": bool(overrides.late_chunking),
-    }
-    if wanted := [what for what, is_asked in asked.items() if is_asked]:
-        msg = f"a static model has a vector for each token and no encoder: {', '.join(wanted)} is not built for it"
-        raise UnsupportedError(msg)
-
-
 class _Reader:
     """The parts of a description, read from one checkpoint.
 
@@ -243,6 +189,21 @@ class _Reader:
             return Task.MULTI_VECTOR
         return Task.EMBEDDING if kinds or self._known_task is None else Task(self._known_task)
 
+    def refuse_unfit(self, task: Task, *, late_interaction: bool) -> None:
+        """Refuse a task that the checkpoint's head is not for, or not its chat template.
+
+        Raises:
+            UnsupportedError: it is not.
+        """
+        if task in (Task.CROSS_ENCODER, Task.CLASSIFICATION) and not self.modules.kinds and not self._score_tokens:
+            self._labels.refuse_other_heads()
+        reads = task is Task.EMBEDDING or (task is Task.CROSS_ENCODER and self._score_tokens)
+        if self._checkpoint.chat is not None and (not reads or late_interaction):
+            msg = (
+                "texts that go through a chat template (modality_config, message) are built for vectors of whole texts"
+            )
+            raise UnsupportedError(f"{msg} and for rerankers that answer in words only")
+
     def common(self) -> dict[str, Any]:
         """The fields that every description has, prompts aside."""
         checkpoint = self._checkpoint
@@ -264,6 +225,8 @@ class _Reader:
     def prompts(self) -> dict[str, Any]:
         """The fields of prompts."""
         prompts, default = read_prompts(self._checkpoint, self._usage, self._overrides)
+        if (chat := self._checkpoint.chat) is not None:
+            prompts, default = chat.prompts(prompts, default)
         return {"prompts": prompts, "default_prompt_name": default}
 
     def cross_encoder(self, common: dict[str, Any]) -> CrossEncoder:
@@ -328,7 +291,8 @@ class _Reader:
         overrides, dense = self._overrides, self.modules.dense()
         centred = overrides.matryoshka_centred
         width, pooling = dense[-1].width if dense else common["hidden"], self.modules.pooling(overrides.pooling)
-        pools_prompt = self.modules.pools_prompt and self._usage.pools_prompt
+        # The authors' library does not know where the instruction of a conversation ends, and pools all of it.
+        pools_prompt = self._checkpoint.chat is not None or (self.modules.pools_prompt and self._usage.pools_prompt)
         _refuse_unfit_pooling(pooling, late_chunking=bool(overrides.late_chunking), pools_prompt=pools_prompt)
         return EmbeddingModel(
             **common,
@@ -350,8 +314,13 @@ class _Reader:
     def _template(self) -> dict[str, Any]:
         """The text that a generative reranker reads, and the instruction in it of requests that state none."""
         overrides, usage = self._overrides, self._usage
-        template = overrides.pair_template or usage.pair_template
-        known = "" if overrides.pair_template else usage.default_instruction
+        template, known = overrides.pair_template, ""
+        if template is None and (chat := self._checkpoint.chat) is not None:
+            prompts, default = read_prompts(self._checkpoint, usage, overrides)
+            known = overrides.default_instruction or prompts.get(default, "")
+            template = chat.pair_template(known)
+        elif template is None:
+            template, known = usage.pair_template, usage.default_instruction
         instruction = known if overrides.default_instruction is None else overrides.default_instruction
         if not is_pair_template(template):
             msg = "a generative reranker needs --pair-template with {query} and {document} in it, once each"

@@ -28,9 +28,8 @@ _ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
 _SCORING = ("Dense", "LayerNorm", "Normalize")
 """Kinds of layers behind the pooling of a cross-encoder, in any order."""
 _BUILT: dict[str, tuple[Any, ...]] = {
-    "processing_kwargs": ({},),
     "tokenizer_name_or_path": (),
-    "transformer_task": ("feature-extraction", "fill-mask", "sequence-classification", "text-generation"),
+    "transformer_task": ("feature-extraction", "fill-mask", "sequence-classification", "text-generation", "any-to-any"),
 }
 """Values that sentence-transformers' settings of the encoder may have."""
 _POOLINGS = {
@@ -265,9 +264,6 @@ class Modules:
             if key in stated and stated[key] not in (None, *built):
                 known = f" (known: {', '.join(map(repr, built))})" if built else ""
                 raise UnsupportedError(f"{stated.place} states {key} = {stated[key]!r}, which is not built{known}")
-        if "message" in stated.inner("modality_config"):
-            msg = f"{stated.place}: texts that go through a chat template (modality_config, message) are not built"
-            raise UnsupportedError(msg)
 
     def _looks_up_queries(self) -> bool:
         routes = self._checkpoint.routes
@@ -279,8 +275,9 @@ class Modules:
         msg = (
             f"queries that go through {', '.join(queries)} beside documents that go through {', '.join(self.kinds)} "
             "are not built into one model (known: a SparseStaticEmbedding for queries of a model that ends in "
-            "SpladePooling): export each side as a model of its own, a copy of the folder without its router's file "
-            "whose modules.json lists the modules of that side, and send queries to the one, documents to the other"
+            "SpladePooling): save each side as a model of its own, "
+            "SentenceTransformer(modules=[*router.sub_modules[side], *others]).save_pretrained(FOLDER), export both, "
+            "and send queries to the one, documents to the other"
         )
         raise UnsupportedError(msg)
 

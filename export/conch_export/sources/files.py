@@ -22,8 +22,11 @@ _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SETTINGS = {".json", ".txt", ".model"}
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Of PEFT's adapters."""
-_BESIDE = {"artifact.metadata", "sparse_linear.safetensors", "colbert_linear.safetensors", ADAPTER_WEIGHTS}
-"""ColBERT's settings, BGE-M3's further heads, and an adapter's weights."""
+_BESIDE = {
+    *("artifact.metadata", "chat_template.jinja", "sparse_linear.safetensors", "colbert_linear.safetensors"),
+    ADAPTER_WEIGHTS,
+}
+"""ColBERT's settings, chat templates, BGE-M3's further heads, and an adapter's weights."""
 _MODULE_FILES = {"config.json", WEIGHTS}
 """Of the modules that sentence-transformers keeps in folders: `1_Pooling`, `2_Dense`."""
 _MODULE_FOLDER = re.compile(r"((query|document)_)?\d+_\w+")

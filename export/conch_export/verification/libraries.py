@@ -11,8 +11,9 @@ import logging
 import warnings
 from functools import wraps
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import sentence_transformers
 import torch
 import transformers
@@ -26,7 +27,7 @@ from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
-from conch_export.checkpoints.usage import known_usage
+from conch_export.checkpoints.usage import known_usage, read_prompts
 from conch_export.errors import VerificationError
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, StaticModel
@@ -36,8 +37,10 @@ from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from conch_export.checkpoints.chat import Chat
     from conch_export.model.description import GenerativeReranker
     from conch_export.verification.plain import Encode
 
@@ -124,20 +127,23 @@ class TemplateReranker:
         name: who computes.
     """
 
-    def __init__(self, description: GenerativeReranker) -> None:
-        folder = Checkpoint.of(description.source).transformer
-        options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    def __init__(self, description: GenerativeReranker, overrides: Overrides) -> None:
+        checkpoint = Checkpoint.of(description.source)
         tokenizers: Any = transformers.AutoTokenizer
-        models: Any = transformers.AutoModelForCausalLM
         self.name = f"transformers {transformers.__version__}"
-        self._template = description.pair_template.replace("{instruction}", description.default_instruction)
-        self._tokenizer = tokenizers.from_pretrained(folder)
-        self._model = models.from_pretrained(folder, **options).eval()
-        _see_both_ways(self._model)
+        self._chat = checkpoint.chat if overrides.pair_template is None else None
+        self._instruction = description.default_instruction
+        self._template = description.pair_template.replace("{instruction}", self._instruction)
+        with as_installed(checkpoint) as installed:
+            folder = Checkpoint(installed).transformer
+            self._tokenizer = tokenizers.from_pretrained(folder)
+            self._logits = _next_token(folder, checkpoint)
         self._yes, self._no = self._tokenizer.convert_tokens_to_ids(list(description.score_tokens))
 
     def ids(self, item: Item) -> list[int]:
         """Tokens of the text that holds the pair."""
+        if self._chat is not None:
+            return self._conversation(self._chat, item)
         ids: list[int] = []
         for part in self._template.split("{split}"):
             before, found, rest = part.partition("{query}")
@@ -148,8 +154,48 @@ class TemplateReranker:
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
         """Its tokens, and `scores` FP32 [1]."""
         ids = self.ids(item)
-        logits = self._model(input_ids=torch.tensor([ids])).logits[0, -1]
+        logits = self._logits(torch.tensor([ids]))
         return ids, {"scores": (logits[self._yes] - logits[self._no])[None]}
+
+    def _conversation(self, chat: Chat, item: Item) -> list[int]:
+        """Tokens of the pair in the messages that sentence-transformers makes of it, as transformers writes them."""
+        instruction = [("system", self._instruction)] if self._instruction else []
+        messages = chat.messages([*instruction, ("query", item.query), ("document", item.text)])
+        prepared = processor_of(self._tokenizer) if chat.has_processor else self._tokenizer
+        ids: list[int] = np.ravel(prepared.apply_chat_template(messages, tokenize=True, **chat.options)).tolist()
+        return ids
+
+
+def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What gives the logits of the token after [1, tokens] ids, by transformers."""
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
+    models: Any = transformers.AutoModelForCausalLM
+    family = family_of(checkpoint.config)
+    if family is None or not family.key_mapping:
+        model = models.from_pretrained(folder, **options).eval()
+        _see_both_ways(model)
+        return lambda ids: model(input_ids=ids).logits[0, -1]
+    # The language model in a model of more than text has no class with a head of its own.
+    base: Any = transformers.AutoModel.from_pretrained(folder, key_mapping=dict(family.key_mapping), **options).eval()
+    stated = "lm_head.weight" in checkpoint.weights
+    head = (
+        torch.tensor(np.asarray(checkpoint.weights.array("lm_head.weight")))
+        if stated
+        else base.get_input_embeddings().weight
+    )
+    return lambda ids: head @ base(input_ids=ids).last_hidden_state[0, -1]
+
+
+class _TextProcessor(transformers.ProcessorMixin):
+    """What prepares texts of a model that reads more, whose other parts are not needed for texts alone."""
+
+    attributes: ClassVar = ["tokenizer"]
+    tokenizer_class = "AutoTokenizer"
+
+
+def processor_of(tokenizer: Any) -> Any:
+    """The processor around a tokenizer. Unlike that, it adds special tokens around a conversation."""
+    return _TextProcessor(tokenizer, chat_template=tokenizer.chat_template)
 
 
 def load_library(description: Description, overrides: Overrides) -> Library:
@@ -177,6 +223,9 @@ def load_library(description: Description, overrides: Overrides) -> Library:
     if isinstance(model[0], Transformer):
         _see_both_ways(model[0].model)
     _prepare_tokenizer(model, description, overrides)
+    chat = Checkpoint.of(description.source).chat
+    if chat is not None and chat.has_processor:
+        model[0].processor = processor_of(model[0].tokenizer)
     outputs = _OUTPUTS[description.task] if not isinstance(description, StaticModel) else ("sentence_embedding",)
     return Library(name, model, _prompt(model, description, overrides), outputs)
 
@@ -325,4 +374,8 @@ def _prompt(model: Any, description: Description, overrides: Overrides) -> str |
     stated = any(model.prompts.values()) or model.default_prompt_name
     if stated and overrides.prompts is None and overrides.default_prompt is None:
         return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-    return description.default_prompt
+    checkpoint = Checkpoint.of(description.source)
+    if checkpoint.chat is None:
+        return description.default_prompt
+    prompts, default = read_prompts(checkpoint, known_usage(description.source), overrides)
+    return prompts.get(default)  # an instruction, which the library itself puts into a conversation

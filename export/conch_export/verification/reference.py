@@ -68,7 +68,7 @@ class Reference:
         self._checkpoint = Checkpoint.of(description.source)
         self._rules = interaction_of(description)
         if isinstance(description, GenerativeReranker):
-            self._model: Any = TemplateReranker(description)
+            self._model: Any = TemplateReranker(description, overrides)
         elif isinstance(description, StaticModel) and description.architecture == MODEL2VEC:
             # Imported late: nothing else needs that library.
             from conch_export.verification.model2vec import Model2Vec  # noqa: PLC0415

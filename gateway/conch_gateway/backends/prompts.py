@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from conch_client import ModelInfo
+from conch_contract import PLAIN_PROMPT
 
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import InputType
@@ -71,5 +72,5 @@ def choose_prompt(
         return Prompt(None, prompt_name)
     name = next((name for name in PROMPT_NAMES[input_type] if name in info.prompts), None)
     if name is None and info.default_prompt_name in _HAS_A_PURPOSE:
-        return Prompt("", None)
+        return Prompt(None, PLAIN_PROMPT) if PLAIN_PROMPT in info.prompts else Prompt("", None)
     return Prompt(None, name)

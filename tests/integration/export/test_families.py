@@ -109,6 +109,24 @@ def test_vectors_are_those_of_newer_transformers(exports: Exports, family: str) 
     np.testing.assert_allclose(vectors, units(np.array(golden["means"][family])), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_a_decoder_sees_both_ways_where_its_settings_say_so(
+    checkpoints: Checkpoints, tmp_path: Path, family: str
+) -> None:
+    folder = Path(shutil.copytree(getattr(checkpoints, family)(), tmp_path / family))
+    model, config = encoder_of(folder), json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"is_causal": False}))
+    checkpoint = Checkpoint(folder)
+    reader = family_of(checkpoint.config)
+    assert reader is not None
+    encode = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
+    for row in ROWS[:2]:
+        nothing_hidden = torch.zeros(1, 1, len(row), len(row))
+        with torch.inference_mode():
+            expected = model(input_ids=torch.tensor([row]), attention_mask=nothing_hidden).last_hidden_state[0]
+        np.testing.assert_allclose(encode(row, [0] * len(row)), expected, rtol=0, atol=2e-5)
+
+
 def test_scores_of_gte_are_those_of_newer_transformers(exports: Exports) -> None:
     golden = json.loads(Path(__file__).parents[2].joinpath("golden/token_means.json").read_text())
     scores = exports("gte_cross_encoder").classifier(padded(golden["rows"]))[0]

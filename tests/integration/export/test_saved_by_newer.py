@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,6 +117,35 @@ def test_prompts_are_left_out_of_the_pooling_as_by_sentence_transformers_6(tmp_p
     np.testing.assert_allclose(found, SAVED["unprompted"]["answers"]["query"], rtol=0, atol=1e-5)
 
 
-def test_dense_vectors_of_other_modules_for_queries_are_refused_with_what_can_be_done(tmp_path: Path) -> None:
+def test_texts_go_through_the_chat_template_as_by_sentence_transformers_6(tmp_path: Path) -> None:
+    folder, repository = restore("chat", tmp_path), tmp_path / "models"
+    description = export(Options(str(folder), repository, precision=Precision.FP32)).description
+    assert description.architecture == "qwen3_vl_text"
+    assert description.default_prompt_name == "plain"
+    for name, expected in SAVED["chat"]["answers"].items():
+        chosen = replace(description, default_prompt_name=name)
+        found = answers(chosen, repository, [Item(Role.TEXT, text) for text in TEXTS])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("instruction", "answer"), [(None, "scores"), ("lazy dog", "lazy")])
+def test_pairs_go_through_the_chat_template_as_by_sentence_transformers_6(
+    tmp_path: Path, instruction: str | None, answer: str
+) -> None:
+    folder, repository = restore("judge", tmp_path), tmp_path / "models"
+    overrides = Overrides(default_instruction=instruction)
+    options = Options(str(folder), repository, precision=Precision.FP32, overrides=overrides)
+    items = [Item(Role.PAIR, text, TEXTS[0]) for text in TEXTS[:3]]
+    found = answers(export(options).description, repository, items)
+    np.testing.assert_allclose(np.ravel(found), SAVED["judge"]["answers"][answer], rtol=0, atol=1e-5)
+
+
+def test_sides_with_other_modules_are_refused_together_and_are_models_of_their_own(tmp_path: Path) -> None:
+    repository, expected = tmp_path / "models", SAVED["asymmetric"]["answers"]
     with pytest.raises(UnsupportedError, match=r"go through StaticEmbedding .* each side as a model of its own"):
-        export(Options(str(restore("asymmetric", tmp_path)), tmp_path / "models", precision=Precision.FP32))
+        export(Options(str(restore("asymmetric", tmp_path)), repository, precision=Precision.FP32))
+    for side in ("query", "document"):
+        folder = restore(f"asymmetric-{side}", tmp_path)  # saved as the refusal says
+        description = export(Options(str(folder), repository, precision=Precision.FP32)).description
+        found = answers(description, repository, [Item(Role.TEXT, text) for text in TEXTS])
+        np.testing.assert_allclose(found, expected[side], rtol=0, atol=1e-5)

@@ -84,6 +84,19 @@ def test_a_reranker_may_answer_in_numbers(read: Callable[..., GenerativeReranker
     assert known.pair_template.endswith("Relevance:<|im_end|>\n<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2", "modernbert", "qwen3", "roformer", "no-such-model"])
+@pytest.mark.parametrize("task", [None, Task.CLASSIFICATION, Task.CROSS_ENCODER])
+def test_labels_of_single_tokens_are_refused_whatever_the_architecture_and_the_task(
+    read: Callable[..., Description], model_type: str, task: Task | None
+) -> None:
+    labels = {str(number): name for number, name in enumerate(("O", "B-PER", "I-PER"))}
+    ner = config(
+        model_type=model_type, architectures=["XForTokenClassification"], id2label=labels, type_vocab_size=None
+    )
+    with pytest.raises(UnsupportedError, match=r"named entities, are not served\. If .* state --task embedding"):
+        read(without("modules.json"), without("tokenizer.json"), ner, **({"task": task} if task else {}))
+
+
 NLI = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"}}
 
 

@@ -64,6 +64,13 @@ def test_a_passage_gets_no_querys_prompt_although_it_is_the_default() -> None:
     assert choose_prompt(info, None, "passage") == Prompt("", None)
 
 
+def test_a_passage_gets_the_words_that_stand_before_every_text() -> None:
+    prompts = {"query": "[q]", "plain": "[]"}
+    info = model_info("model", "embedding", prompts=prompts, default_prompt_name="query")
+
+    assert choose_prompt(info, None, "passage") == Prompt(None, "plain")
+
+
 def test_a_default_without_a_purpose_applies_to_all() -> None:
     info = model_info("model", "embedding", prompts={"general": "g: "}, default_prompt_name="general")
 

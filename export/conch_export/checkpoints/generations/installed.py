@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conch_export.checkpoints.chat import OF_PROCESSORS
 from conch_export.checkpoints.generations.tokenizer import tokenizer_changes
 from conch_export.checkpoints.known_keys import kind_of
 from conch_export.checkpoints.lookups.router import FILE as ROUTER_FILE
@@ -35,8 +36,6 @@ _CLASSES = {
     "LogitScore": f"{_ST}.cross_encoder.modules.logit_score.LogitScore",
 }
 """The installed class of each kind of module. The library would import whatever class a checkpoint names."""
-_OF_OTHER_INPUTS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-"""Files of models that read more than text, of which only the text is read here."""
 _OF_LATE_INTERACTION = ("query_length", "document_length", "query_expansion")
 """Keys of sentence-transformers' settings of an encoder that the installed version does not know; read here."""
 
@@ -63,7 +62,7 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
         return
     with tempfile.TemporaryDirectory() as name:
         for file in folder.rglob("*"):
-            if file.is_file() and file not in translated and file.name not in _OF_OTHER_INPUTS:
+            if file.is_file() and file not in translated and file.name not in OF_PROCESSORS:
                 _place(file, folder, Path(name)).symlink_to(file.resolve())
         for file, content in translated.items():
             _place(file, folder, Path(name)).write_text(json.dumps(content), encoding="utf-8")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 VISION = "image_token_id video_token_id vision_config vision_end_token_id vision_start_token_id vision_token_id"
 """Keys of config.json about what is no text."""
-INNER_NAMES = {r"^(model\.)?language_model\.": "model."}
-"""Its tensors by their names in the whole model, and in a model of its own."""
+INNER_NAMES = {r"^model\.language_model\.": "model.", r"^language_model\.": ""}
+"""Its tensors by their names in the whole model, with a head or without, and in a model of its own."""
 _SECTIONS = ("mrope_section", "mrope_interleaved")
 
 

@@ -1,0 +1,98 @@
+"""What an export takes is planned without reading a matrix, and one that takes too much does not begin."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conch_export import Options, Precision, UnsupportedError, capacity, export, plan
+from conch_export.checkpoints import weights
+from conch_export.errors import MemoryNeededError
+from conch_export.options import described
+from conch_export.planning import exporting
+
+from deploy.kubernetes.resources import plans
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tests.checkpoints import Checkpoints
+
+
+def test_no_matrix_is_read_for_a_plan(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = set()
+    numbers = weights._numbers
+
+    def watched(stored: NDArray[Any]) -> NDArray[np.float32]:
+        axes.add(stored.ndim)
+        return numbers(stored)
+
+    monkeypatch.setattr(weights, "_numbers", watched)
+    capacity(Options(str(checkpoints.bert_cross_encoder()), tmp_path))
+    assert axes <= {1}
+
+
+def test_the_plans_of_the_manifests_are_those_of_the_default_model() -> None:
+    root = Path(__file__).parents[3]
+    folder, repository = root / "deploy" / "kubernetes", root / "model_repository"
+    served = capacity(Options("all-minilm-l6-v2", repository, plan=plan(2)), 8).as_dict()
+    on_gpu = Options("all-minilm-l6-v2", repository, precision=Precision.FP32, plan=plan(1))
+    assert [served] == plans(folder / "overlays" / "cpu") == plans(folder / "kserve")
+    assert [capacity(on_gpu, 64).as_dict()] == plans(folder / "overlays" / "gpu")
+
+
+def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.pbtxt").write_text('name: "bert"')
+    options = Options(str(checkpoints.bert()), tmp_path, name="bert")
+    with pytest.raises(UnsupportedError) as refused:
+        export(options)
+    with pytest.raises(UnsupportedError, match=re.escape(str(refused.value))):
+        capacity(options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored", "hidden", "largest", "others", "measured"),
+    [
+        ("fp32", "F32", 768, 23_440_896, 86_047_360, 797e6),
+        ("int8", "F32", 768, 23_440_896, 86_047_360, 695e6),
+        ("fp32", "F32", 1024, 256_002_048, 303_888_384, 2_421e6),
+        ("int8", "F32", 1024, 256_002_048, 303_888_384, 1_698e6),
+        ("fp32", "BF16", 1024, 155_309_056, 440_467_456, 4_160e6),
+        ("int8", "BF16", 1024, 155_309_056, 440_467_456, 4_153e6),
+    ],
+    ids=["e5-base, fp32", "e5-base, int8", "e5-large, fp32", "e5-large, int8", "Qwen3-0.6B, fp32", "Qwen3-0.6B, int8"],
+)
+def test_the_planned_peak_of_an_export_is_that_which_models_of_true_size_took(
+    precision: str,
+    stored: str,
+    hidden: int,
+    largest: int,
+    others: int,
+    measured: float,
+    checkpoints: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Measured with benchmarks/sizes.py, see benchmarks/results/sizes.json."""
+    description, checkpoint = described(Options(str(checkpoints.bert()), Path("models")), hashed=False)
+    monkeypatch.setattr(weights.Weights, "counts", [largest, *[others // 64] * 64])
+    monkeypatch.setattr(weights.Weights, "are_float32", stored == "F32")
+    shape = replace(description, hidden=hidden)
+    assert exporting.export_memory(shape, checkpoint, Precision(precision)).needed == pytest.approx(measured, rel=0.25)
+
+
+def test_an_export_that_takes_more_memory_than_there_is_does_not_begin(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "available_bytes", lambda: 300_000_000)
+    with pytest.raises(
+        MemoryNeededError, match=r"takes about [\d,]+ MB of memory, and 300 MB are left: .*--ignore-memory"
+    ):
+        export(Options(str(checkpoints.bert()), tmp_path))
+    assert not list(tmp_path.iterdir())
