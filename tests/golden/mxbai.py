@@ -5,6 +5,7 @@ In an environment of its own: pip install mxbai-rerank "transformers<5" && pytho
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from mxbai_rerank import MxbaiRerankV2
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -21,6 +21,8 @@ from tests.saved_checkpoints import MXBAI, TEXTS, draw, kept, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Not imported by name: the environment of the type checker does not have the package.
+MxbaiRerankV2: Any = importlib.import_module("mxbai_rerank").MxbaiRerankV2
 QUERIES = ("where did the cat sit?", "  two\n\nlines of  it\n", "größer: 1 + 1")
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -41,7 +43,8 @@ def tokenizer(texts: Sequence[str]) -> Any:
         trainers.BpeTrainer(vocab_size=420, special_tokens=special, initial_alphabet=letters, show_progress=False),
     )
     names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=2048, **names)
+    make: Any = transformers.PreTrainedTokenizerFast
+    return make(tokenizer_object=made, model_max_length=2048, **names)
 
 
 def reranker(folder: Path) -> dict[str, Any]:
@@ -49,10 +52,11 @@ def reranker(folder: Path) -> dict[str, Any]:
     words = [MxbaiRerankV2.task_prompt, *MxbaiRerankV2.chat_template.values(), *TEXTS, *QUERIES]
     reads = tokenizer(words)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.Qwen2Config(
+    library: Any = transformers
+    config = library.Qwen2Config(
         **sizes, num_key_value_heads=1, vocab_size=len(reads), max_position_embeddings=2048, tie_word_embeddings=True
     )
-    transformers.Qwen2ForCausalLM(config).save_pretrained(folder)
+    library.Qwen2ForCausalLM(config).save_pretrained(folder)
     reads.save_pretrained(folder)
     draw(folder)
     model = MxbaiRerankV2(str(folder), device="cpu", torch_dtype=torch.float32)

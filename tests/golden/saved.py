@@ -17,6 +17,7 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # Not imported by name: type checkers see the installed version, which does not have them.
-LogitScore: Any = vars(sentence_transformers.cross_encoder.modules)["LogitScore"]
 MultiVectorEncoder: Any = vars(sentence_transformers)["MultiVectorEncoder"]
 Dense: Any = vars(sentence_transformers.base.modules)["Dense"]
 Normalize: Any = vars(sentence_transformers.base.modules)["Normalize"]
@@ -216,18 +216,31 @@ def reads_more(folder: Path, template: str, length: int) -> str:
     """A Qwen3-VL with what prepares images and videos, which nothing here is given."""
     # The library tells what ends a conversation by two texts that end in different numbers.
     seen, words = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"], [*WORDS, "0", "4"]
-    text = {**SIZES, **DECODER, "head_dim": 8, "vocab_size": len(words) + len(seen), "max_position_embeddings": length}
+    library: Any = transformers
+    text: dict[str, Any] = {
+        **SIZES,
+        **DECODER,
+        "head_dim": 8,
+        "vocab_size": len(words) + len(seen),
+        "max_position_embeddings": length,
+    }
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e4, "mrope_section": [2, 1, 1]}
     text["rope_parameters"]["mrope_interleaved"] = True
-    vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": WIDTH}
+    vision: dict[str, Any] = {
+        "depth": 1,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+    }
     vision |= {"num_position_embeddings": 16, "patch_size": 4, "deepstack_visual_indexes": [0]}
     numbers = {f"{name[2:-2].removesuffix('_pad')}_token_id": len(words) + index for index, name in enumerate(seen)}
-    config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **numbers)
-    transformers.Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
-    images, videos = transformers.Qwen2VLImageProcessor(), transformers.Qwen3VLVideoProcessor()
+    config = library.Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **numbers)
+    library.Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    images, videos = library.Qwen2VLImageProcessor(), library.Qwen3VLVideoProcessor()
     reads = tokenizer(words, seen)
     reads.model_max_length = length
-    transformers.Qwen3VLProcessor(images, reads, videos, chat_template=template).save_pretrained(folder)
+    library.Qwen3VLProcessor(images, reads, videos, chat_template=template).save_pretrained(folder)
     draw(folder)
     return str(folder)
 

@@ -163,13 +163,14 @@ class Chat:
 
     def _rendered(self, instruction: str, *roles: str) -> str:
         # Imported late: it loads PyTorch.
-        from transformers.utils.chat_template_utils import render_jinja_template  # noqa: PLC0415
+        from transformers.utils import chat_template_utils  # noqa: PLC0415
 
         said = [("system", instruction)] if instruction else []
         said += [(role, _MARKS[role]) for role in roles]
         messages, read = self.messages(said), {**self.special_tokens, **self.options}
         try:
-            conversations, _ = render_jinja_template([messages], chat_template=self.template, **read)
+            render: Any = chat_template_utils.render_jinja_template  # its annotation leaves out half of what it gives
+            conversations, _ = render([messages], chat_template=self.template, **read)
         except Exception as error:  # whatever a template raises
             msg = f"the chat template of {self.place} fails ({str(error).splitlines()[0]}): mend it"
             raise UnsupportedError(msg) from error

@@ -11,7 +11,7 @@ import logging
 import warnings
 from functools import wraps
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sentence_transformers
@@ -186,16 +186,14 @@ def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor]
     return lambda ids: head @ base(input_ids=ids).last_hidden_state[0, -1]
 
 
-class _TextProcessor(transformers.ProcessorMixin):
-    """What prepares texts of a model that reads more, whose other parts are not needed for texts alone."""
-
-    attributes: ClassVar = ["tokenizer"]
-    tokenizer_class = "AutoTokenizer"
-
-
 def processor_of(tokenizer: Any) -> Any:
-    """The processor around a tokenizer. Unlike that, it adds special tokens around a conversation."""
-    return _TextProcessor(tokenizer, chat_template=tokenizer.chat_template)
+    """What prepares texts of a model that reads more. Unlike a tokenizer, it adds special tokens around a conversation.
+
+    Of its parts only the tokenizer is there, as the others need packages for images and are not needed for texts.
+    """
+    parts = {"attributes": ["tokenizer"], "tokenizer_class": "AutoTokenizer"}
+    kind: Any = type("TextProcessor", (transformers.ProcessorMixin,), parts)
+    return kind(tokenizer, chat_template=tokenizer.chat_template)
 
 
 def load_library(description: Description, overrides: Overrides) -> Library:
