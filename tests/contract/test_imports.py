@@ -60,6 +60,7 @@ def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoi
     found = {module.name for module in modules("conch_export") if imported(module) & {"torch", "transformers"}}
     assert found == {
         "architecture.py",
+        "chat.py",
         "dense.py",
         "learning.py",
         "libraries.py",
