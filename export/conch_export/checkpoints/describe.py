@@ -16,7 +16,6 @@ from conch_export.checkpoints.classifiers import Labels
 from conch_export.checkpoints.colbert import is_colbert, read_interaction
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
-from conch_export.checkpoints.lookups.description import describe_static, refuse_what_needs_an_encoder
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
     known_task,
@@ -41,11 +40,14 @@ from conch_export.model.description import (
     Pooling,
     Precision,
     SparseModel,
+    StaticModel,
 )
+from conch_export.model.unfit import refuse_unfit, refuse_unfit_pooling, refuse_what_needs_an_encoder
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.sources.source import Source
 
 
@@ -90,14 +92,14 @@ def describe(
         raise UnsupportedError(msg)
     if checkpoint.static is not None:
         refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
-        _refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
-        return describe_static(checkpoint, checkpoint.static, overrides, **common)
+        refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
+        return _static(checkpoint, checkpoint.static, overrides, **common)
     reader = _Reader(checkpoint, source, overrides)
     task = overrides.task or reader.stated_task()
     if source.code_sha256 and task in (Task.CROSS_ENCODER, Task.CLASSIFICATION, Task.SPARSE):
         msg = f"{task.value} by a checkpoint's own code is not built, only embeddings and token vectors"
         raise UnsupportedError(msg)
-    _refuse_unfit(task, overrides, late_interaction=late_interaction)
+    refuse_unfit(task, overrides, late_interaction=late_interaction)
     reader.refuse_unfit(task, late_interaction=bool(late_interaction))
     common |= reader.common()
     match task:
@@ -116,35 +118,39 @@ def describe(
             raise UnsupportedError(msg)
 
 
-def _refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | None) -> None:
-    """Refuse options that mean nothing for a task."""
-    if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
-        raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for {task.value}")
-    if overrides.label is not None and task is not Task.CROSS_ENCODER:
-        raise UnsupportedError(f"--label names the label that a reranker scores by: leave it out for {task.value}")
-    of_rerankers = {
-        "--score-tokens": overrides.score_tokens,
-        "--pair-template": overrides.pair_template,
-        "--default-instruction": overrides.default_instruction,
-    }
-    for option, stated in of_rerankers.items():
-        if stated is not None and task is not Task.CROSS_ENCODER:
-            raise UnsupportedError(f"{option} is for rerankers: leave it out for {task.value}")
-    if overrides.late_chunking and task is not Task.EMBEDDING:
-        raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
+def _static(checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, **common: Any) -> StaticModel:
+    """Read the description of a static model.
 
-
-def _refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt: bool) -> None:
-    """Refuse what is defined by the mean of tokens for a model that pools otherwise."""
-    if late_chunking and pooling is not Pooling.MEAN:
-        msg = f"--late-chunking needs a model that pools by the mean, and this one pools by {pooling.value}"
-        raise UnsupportedError(f"{msg}: leave it out")
-    if not pools_prompt and pooling is not Pooling.MEAN:
-        msg = f"prompts left out of the pooling (include_prompt) are built for the mean, not for {pooling.value}"
-        raise UnsupportedError(msg)
-    if not pools_prompt and late_chunking:
-        msg = "--late-chunking is not built for a model that leaves prompts out of its pooling: leave it out"
-        raise UnsupportedError(msg)
+    Args:
+        checkpoint: its files.
+        files: those of its table.
+        overrides: facts that the operator states.
+        **common: name, source and precision.
+    """
+    modules, usage = Modules(checkpoint), known_usage(common["source"])
+    dense, (vocabulary, hidden) = modules.dense(), files.shape
+    width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
+    stated = files.normalize if overrides.normalize is None else overrides.normalize
+    prompts, default = read_prompts(checkpoint, usage, overrides)
+    return StaticModel(
+        **common,
+        architecture=files.architecture,
+        packing=Packing.PACKED,
+        hidden=width,
+        vocabulary=vocabulary,
+        max_length=length,
+        max_characters=files.max_characters(length),
+        tokenizer_sha256=hashlib.sha256(files.tokenizer).hexdigest(),
+        tokenizer_bytes=len(files.tokenizer),
+        prompts=prompts,
+        default_prompt_name=default,
+        pooling=Pooling.MEAN,
+        normalize=modules.normalize(stated),
+        dense=dense,
+        dimension=width,
+        matryoshka=read_matryoshka(checkpoint, width, usage, overrides.matryoshka),
+        similarity=read_similarity(checkpoint),
+    )
 
 
 class _Reader:
@@ -293,7 +299,7 @@ class _Reader:
         width, pooling = dense[-1].width if dense else common["hidden"], self.modules.pooling(overrides.pooling)
         # The authors' library does not know where the instruction of a conversation ends, and pools all of it.
         pools_prompt = self._checkpoint.chat is not None or (self.modules.pools_prompt and self._usage.pools_prompt)
-        _refuse_unfit_pooling(pooling, late_chunking=bool(overrides.late_chunking), pools_prompt=pools_prompt)
+        refuse_unfit_pooling(pooling, late_chunking=bool(overrides.late_chunking), pools_prompt=pools_prompt)
         return EmbeddingModel(
             **common,
             **self.prompts(),

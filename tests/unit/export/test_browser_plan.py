@@ -72,7 +72,7 @@ def test_the_command_prints_every_line_and_their_sum() -> None:
     table = run("--web", "--memory", "1GB").output
     assert all(name in table for name in stated["page_mb"])
     assert f" {stated['total_mb']:,.0f} " in table
-    assert "texts of all 256 tokens" in table
+    assert "texts of up to 256 tokens, the limit of the model" in table
 
 
 def test_a_page_without_room_is_status_1() -> None:
