@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -187,7 +188,8 @@ def _compute(
             threads=workers.threads,
             on_gpu=on_gpu,
         )
-        for answer in answers:
-            if answer["error"]:
-                raise BatchError(answer["error"])
-            on_done(Done(*(answer[name] for name in Done._fields)))
+        with closing(answers):  # before Ray is: what an open one does later starts another
+            for answer in answers:
+                if answer["error"]:
+                    raise BatchError(answer["error"])
+                on_done(Done(*(answer[name] for name in Done._fields)))

@@ -43,11 +43,24 @@ class Nodes(NamedTuple):
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A cluster whose head computes nothing, with two nodes."""
+    started = start(attempts=3)
+    yield started
+    started.cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def start(attempts: int) -> Nodes:
+    """Start the nodes; Ray gives one up after 30 s, which a busy machine may take."""
     from ray.cluster_utils import Cluster  # takes seconds, in every process that collects tests
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
-    yield Nodes(cluster, [cluster.add_node(**NODE) for _ in range(2)])
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    made = Cluster()
+    try:
+        made.add_node(**{**NODE, "num_cpus": 0, "include_dashboard": False})
+        return Nodes(made, [made.add_node(**NODE) for _ in range(2)])
+    except Exception:
+        made.shutdown()  # type: ignore[no-untyped-call]
+        if attempts == 1:
+            raise
+    return start(attempts - 1)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +137,7 @@ def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     broken, output = tmp_path / "repository", tmp_path / "vectors"
     shutil.copytree(repository, broken)
     graph = broken / f"{MODEL}.encoder" / "1" / "model.onnx"
-    graph.write_bytes(graph.read_bytes()[:1000])
+    graph.write_bytes(bytes(graph.stat().st_size))  # a file of another size is noticed before any process begins
     started = command(corpus, broken, output, "--address", nodes.cluster.address)
     done = subprocess.run(started, capture_output=True, text=True, check=False)
     assert done.returncode == 1
