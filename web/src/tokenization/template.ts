@@ -75,7 +75,8 @@ export class Template {
 
   #pieces(pair: boolean): Piece[] {
     if (!pair) return this.#single;
-    if (!this.#pair) throw new ManifestError("the tokenizer does not support pairs of texts, which this reranker needs");
+    if (!this.#pair)
+      throw new ManifestError("the tokenizer does not support pairs of texts, which this reranker needs");
     return this.#pair;
   }
 }
