@@ -170,8 +170,8 @@ def test_inputs_that_are_no_corpus_are_refused(files: dict[str, str], given: str
         ("a.parquet", b"nonsense", "cannot be read as parquet"),
         ("a.txt", b"\xff\xfe", "cannot be read as text"),
         ("a.jsonl.gz", b"nonsense", "cannot be read as jsonl"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-3], "cannot be read as jsonl"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:10] + b"\xff" * 9, "cannot be read as jsonl"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0)[:-3], "cannot be read as jsonl"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0)[:10] + b"\xff" * 9, "cannot be read as jsonl"),
         ("a.jsonl.xz", lzma.compress(b'{"text": "a"}\n')[:20] + b"\xff" * 40, "cannot be read as jsonl"),
     ],
 )
