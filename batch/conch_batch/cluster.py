@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from conch_batch.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _OBJECT_STORE_BYTES = 128 << 20
 """Small, because rows and answers pass through files: Ray stores only numbers of shards and counts of rows."""
@@ -132,13 +132,12 @@ def _quieten() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray", "ray.data"):
-        # Errors are raised too; those that it logs with their tracebacks include tasks that end with a failed run.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def spread(
     worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], *, actors: int, threads: int, on_gpu: bool
-) -> Generator[dict[str, Any], None, None]:
+) -> Iterator[dict[str, Any]]:
     """Yield the answer of an actor to each shard, in the order in which they finish.
 
     An actor that dies is replaced, up to 20 times, and its shard is given to another.

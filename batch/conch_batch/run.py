@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -188,8 +187,7 @@ def _compute(
             threads=workers.threads,
             on_gpu=on_gpu,
         )
-        with closing(answers):  # before Ray is: what an open one does later starts another
-            for answer in answers:
-                if answer["error"]:
-                    raise BatchError(answer["error"])
-                on_done(Done(*(answer[name] for name in Done._fields)))
+        for answer in answers:
+            if answer["error"]:
+                raise BatchError(answer["error"])
+            on_done(Done(*(answer[name] for name in Done._fields)))

@@ -192,7 +192,7 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "To go on, run the same command again" in said
 
     before = shards_of(output)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -144,7 +144,9 @@ def _interrupted(what: str) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, however often the keys are pressed
     again = Text(f"{what}. To go on, run the same command again:\n  {_command()}")  # a path may look like markup
     stderr.print(again, soft_wrap=True)
-    raise typer.Exit(_INTERRUPTED)
+    stderr.file.flush()
+    # Not by an exception: threads of Ray that outlive it end an exiting process with a status of their own.
+    os._exit(_INTERRUPTED)
 
 
 def _command() -> str:

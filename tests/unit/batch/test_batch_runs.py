@@ -21,7 +21,7 @@ from conch_batch.outputs.store import Store
 from tests.unit.batch.test_batch_shards import Counting, model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from conch_batch import Done, Report
 
@@ -54,7 +54,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def spread(
         worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], **_: Any
-    ) -> Generator[dict[str, Any], None, None]:
+    ) -> Iterator[dict[str, Any]]:
         made = worker(*arguments)
         yield from (made({"item": shard}) for shard in shards)
 
