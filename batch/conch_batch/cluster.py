@@ -162,7 +162,7 @@ def spread(
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=1),
         num_cpus=threads,
         num_gpus=1 if on_gpu else None,
-        max_restarts=_RESTARTS,
+        ray_remote_args_fn=lambda: {"max_restarts": _RESTARTS},
     )
     try:
         yield from answers.iter_rows()
