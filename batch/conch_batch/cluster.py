@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -156,14 +157,17 @@ def spread(
     import ray  # noqa: PLC0415
 
     items = ray.data.from_items(list(shards), override_num_blocks=len(shards))
-    answers = items.map(
-        worker,
-        fn_constructor_args=tuple(arguments),
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=1),
-        num_cpus=threads,
-        num_gpus=1 if on_gpu else None,
-        ray_remote_args_fn=lambda: {"max_restarts": _RESTARTS},
-    )
+    with warnings.catch_warnings():
+        # Until release 2.64 arguments of actors may be given, with a warning; those with a name do not bound restarts.
+        warnings.simplefilter("ignore")
+        answers = items.map(
+            worker,
+            fn_constructor_args=tuple(arguments),
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=1),
+            num_cpus=threads,
+            num_gpus=1 if on_gpu else None,
+            max_restarts=_RESTARTS,
+        )
     try:
         yield from answers.iter_rows()
     except ray.exceptions.RayError as error:

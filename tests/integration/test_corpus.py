@@ -173,7 +173,8 @@ class Killing:
 
 
 def kill_a_worker() -> None:
-    workers = [each for each in psutil.process_iter(["cmdline"]) if "ray::MapWorker" in " ".join(each.info["cmdline"])]
+    ours = psutil.Process().children(recursive=True)  # other tests have workers too
+    workers = [each for each in ours if each.is_running() and "ray::MapWorker" in " ".join(each.cmdline())]
     assert workers
     workers[0].kill()
 
