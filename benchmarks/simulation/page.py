@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import curves
@@ -24,36 +25,41 @@ MISSING = (
     "`scenarios` beside it do, and `make docs` puts it here."
 )
 
-LATER = "Not simulated yet, for want of the profile above."
+LATER = "Not simulated yet: `python -m benchmarks.simulation.scenarios` does, and `make docs` puts it here."
 
 
 def pages() -> dict[str, Callable[[], str]]:
-    """Charts, by their path in the repository; none before the simulations have run."""
-    if not SIMULATED.exists():
-        return {}
-    return {
-        "docs/scale-compared.svg": compared_chart,
-        "docs/scale-gateway.svg": gateway_chart,
-        "docs/scale-replicas.svg": replicas_chart,
-        "docs/scale-choosing.svg": choosing_chart,
-        "docs/scale-zone.svg": zone_chart,
-        "docs/scale-burst.svg": burst_chart,
+    """Charts of what has been simulated, by their path in the repository."""
+    charts = {
+        "docs/scale-compared.svg": ("compared", compared_chart),
+        "docs/scale-gateway.svg": ("one_gateway", gateway_chart),
+        "docs/scale-replicas.svg": ("sizes", replicas_chart),
+        "docs/scale-choosing.svg": ("choosing", choosing_chart),
+        "docs/scale-zone.svg": ("zone", zone_chart),
+        "docs/scale-burst.svg": ("burst", burst_chart),
     }
+    return {path: made for path, (needs, made) in charts.items() if _has(needs)}
 
 
 def blocks() -> dict[str, Callable[[], str]]:
     """Parts of docs/scale.md, by their names."""
     parts = {
-        "compared": compared,
-        "limits": limits,
-        "replicas": replicas,
-        "choosing": choosing,
-        "zone": zone,
-        "burst": burst,
+        "compared": ("compared", compared),
+        "limits": ("one_gateway", limits),
+        "replicas": ("sizes", replicas),
+        "choosing": ("choosing", choosing),
+        "zone": ("zone", zone),
+        "burst": ("burst", burst),
     }
-    if SIMULATED.exists():
-        return parts
-    return {"compared": lambda: MISSING, **dict.fromkeys([*parts][1:], lambda: LATER)}
+    return {name: made if _has(needs) else partial(_missing, name) for name, (needs, made) in parts.items()}
+
+
+def _missing(name: str) -> str:
+    return MISSING if name == "compared" else LATER
+
+
+def _has(name: str) -> bool:
+    return SIMULATED.exists() and name in _simulated()
 
 
 def compared() -> str:
