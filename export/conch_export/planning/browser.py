@@ -32,7 +32,7 @@ WEBASSEMBLY_BYTES = 2**32
 _MB = 1e6
 _FLOAT_BYTES = 4
 _PAGE_BYTES = 135_000_000
-_CODE_BYTES = 165_000_000
+_CODE_BYTES = 145_000_000
 _HEAP_BYTES = 10_000_000
 """Memory of the empty page, of the modules, and of WebAssembly before a model is loaded."""
 _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES = 120, 195, 160
