@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 _OBJECT_STORE_BYTES = 128 << 20
 """Small, because rows and answers pass through files: Ray stores only numbers of shards and counts of rows."""
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A thread of Ray Data that is still at work after a failed run would start or join another cluster.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
 
 
 _ATTEMPTS = 3

@@ -174,7 +174,7 @@ class Killing:
 
 def kill_a_worker() -> None:
     ours = psutil.Process().children(recursive=True)  # other tests have workers too
-    workers = [each for each in ours if each.is_running() and "ray::MapWorker" in " ".join(each.cmdline())]
+    workers = [each for each in ours if "ray::MapWorker" in " ".join(each.as_dict(["cmdline"])["cmdline"] or [])]
     assert workers
     workers[0].kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ def compute(job: Job, workers: Workers) -> None:
     """Run a job, show its progress, and print its result; ends with status 1 on an error, 130 on Ctrl-C."""
     import conch_batch  # noqa: PLC0415
 
+    logging.disable(logging.CRITICAL)  # Ray logs errors with their tracebacks that it raises too
     try:
         with _shown() as watcher:
             report = conch_batch.run(job, workers, watcher)
