@@ -65,7 +65,7 @@ async def until_idle(leader: int, timeout_s: float) -> bool:
         before, times = times, _processor_times_s(stubs)
         # Each by itself: of a hundred idle stubs some wake up in every window.
         computes = any(now - before.get(pid, now) > IDLE_SHARE * WINDOW_S for pid, now in times.items())
-        # On a machine that is busy with other work they may get little time and yet want it, the same thread for long.
+        # On a busy machine, a thread that has work may get no processor time: then it is runnable in both samples.
         earlier, runnable = runnable, _runnable({leader, *stubs})
         idle = 0 if computes or earlier & runnable else idle + 1
     return True

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import string
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +14,15 @@ import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
-from conch_export import Options, Overrides, Precision
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from tritonclient.grpc.service_pb2 import ModelStatisticsRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests import head_checkpoints, lookup_checkpoints
-from tests.exports import ONE_CORE, export_once
+from tests import head_checkpoints, kind_checkpoints
+from tests.kind_checkpoints import CLASSIFIERS, LATE, framed, outputs, tokens
 from tests.late_interaction import ColBert
 from tests.saved_checkpoints import TEXTS as SAVED_TEXTS
-from tests.saved_checkpoints import golden, restore
+from tests.saved_checkpoints import golden
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -39,55 +36,18 @@ if TYPE_CHECKING:
 TEXTS = ["a cat", "the quick brown fox " * 9, "größer, 日本語 and 🐚!", "x", "to be or not to be? " * 40] * 3
 
 QUERIES = ["Where did the cat sit?", "a query that is far too long for what the model takes of a query " * 3, "x"]
-LATE: dict[str, dict[str, Any]] = {
-    "colbert": {"punctuation": string.punctuation},
-    "attending": {"punctuation": string.punctuation, "attends": True},
-    "pylate": {},
-    "unfilled": {"fills": False},
-}
-LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
-CLASSIFIERS = {"bert-pairs": "bert", "xlmr-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
-TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("kinds")
-    return {
-        "splade": head_checkpoints.splade(folder / "splade"),
-        "m3": head_checkpoints.bge_m3(folder / "m3"),
-        "colbert": head_checkpoints.colbert(folder / "colbert", attend_to_mask_tokens=False),
-        "attending": head_checkpoints.colbert(folder / "attending", attend_to_mask_tokens=True),
-        "pylate": head_checkpoints.pylate(folder / "pylate", "modernbert"),
-        "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
-        "free": lookup_checkpoints.inference_free(folder / "free"),
-        "static": lookup_checkpoints.static(folder / "static"),
-        "nli": head_checkpoints.make(folder / "nli", "bert", "ForSequenceClassification", id2label=LABELS),
-        "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),
-        "instructor": head_checkpoints.instructor(folder / "instructor"),
-        "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
-        "chat": restore("chat", folder),
-        "judge": restore("judge", folder),
-        **{
-            name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
-            for name, kind in CLASSIFIERS.items()
-        },
-    }
+    return kind_checkpoints.make_all(tmp_path_factory.mktemp("kinds"))
 
 
 @pytest.fixture(scope="module")
 def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """`conch serve` over all of them."""
     repository = tmp_path_factory.mktemp("kinds-models")
-    overrides = {
-        "dense": Overrides(late_chunking=True),
-        "words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE, default_instruction="does"),
-    }
-    for name, checkpoint in made.items():
-        late_interaction = True if name == "m3" else None
-        chosen = Options(str(checkpoint), repository, precision=Precision.FP32, plan=ONE_CORE)
-        chosen = replace(chosen, late_interaction=late_interaction, overrides=overrides.get(name, Overrides()))
-        export_once(chosen)
+    kind_checkpoints.export_all(made, repository)
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
         yield serving
 
@@ -109,20 +69,6 @@ def ask(serving: Serving) -> Iterator[Callable[..., Any]]:
             return response.json()
 
         yield answer
-
-
-@torch.inference_mode()
-def outputs(checkpoint: Path, head: str, ids: list[int]) -> Any:
-    """What transformers' class for that head gives for one text."""
-    model = getattr(transformers, f"AutoModel{head}").from_pretrained(checkpoint, attn_implementation="eager").eval()
-    return model(input_ids=torch.tensor([ids]))
-
-
-def tokens(checkpoint: Path, text: str, length: int = 128) -> list[int]:
-    tokenizer = head_checkpoints.tokenizer_of(checkpoint)
-    tokenizer.enable_truncation(length)
-    ids: list[int] = tokenizer.encode(text).ids
-    return ids
 
 
 def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> None:
@@ -242,10 +188,6 @@ def test_scores_of_late_interaction_are_colberts(client: Client, made: dict[str,
     ranking = sorted(client.rerank(query, TEXTS, model=f"{name}-maxsim"))
     expected = [model.score(query, text) for text in TEXTS]
     np.testing.assert_allclose([place.score for place in ranking], expected, rtol=0, atol=1e-5)
-
-
-def framed(query: str, document: str, instruction: str = "does") -> str:
-    return TEMPLATE.replace("{instruction}", instruction).replace("{document}", document).replace("{query}", query)
 
 
 @pytest.mark.parametrize("input_type", [None, "document", "query"])

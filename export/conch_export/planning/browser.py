@@ -7,7 +7,6 @@ Chromium (`benchmarks/results/web-memory.json`), and a test keeps the sum within
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from conch_export.model.public_models import public_models
 from conch_export.options import described_for_plan
 from conch_export.planning.encoders import encoder_of
 from conch_export.planning.gateway import beginnings, tokens_of
-from conch_export.planning.memory import Footprint, HeadFootprint
+from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.progress import silent
 
 if TYPE_CHECKING:
@@ -127,8 +126,7 @@ class BrowserPlan:
 
     def longest(self, memory: int) -> int:
         """Return the most tokens with which the page stays within `memory` bytes; 0 if no length does."""
-        # Finds the first length that does not fit: 1 sorts after 0.
-        return bisect_left(range(1, self.length + 1), 1, key=lambda length: not self.fits(length, memory))
+        return longest(self.length, lambda length: self.fits(length, memory))
 
     def as_dict(self, length: int) -> dict[str, Any]:
         """Return plain values for JSON, for texts of so many tokens; MB are 10^6 bytes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from bisect import bisect_left
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from conch_export.options import described_for_plan
 from conch_export.planning.encoders import encoder_of
 from conch_export.planning.exporting import ExportMemory, export_memory
 from conch_export.planning.gateway import gateway_bytes
-from conch_export.planning.memory import Footprint, HeadFootprint
+from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.triton.configuration import head_instances, save, triton_models
@@ -128,9 +127,7 @@ class Capacity:
 
     def longest(self, memory: int) -> int:
         """Most tokens of a row with which everything stays within `memory` bytes; 0 if nothing does."""
-        lengths = range(1, self.footprint.max_length + 1)
-        # Finds the first length that does not fit: 1 sorts after 0.
-        return bisect_left(lengths, 1, key=lambda length: replace(self, length=length).total > memory)
+        return longest(self.footprint.max_length, lambda length: replace(self, length=length).total <= memory)
 
     def measure(self) -> int:
         """Bytes that one instance took while it computed, in a process that ran its graph.

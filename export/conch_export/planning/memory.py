@@ -6,6 +6,7 @@ sum within a quarter of them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conch_export.model.arrays import Array
     from conch_export.model.heads import Head
     from conch_export.model.network import Attention, Encoder, Layer
@@ -237,3 +240,8 @@ def _relative_bytes(attention: Attention, precision: Precision) -> int:
 def _table_bytes(table: Array, precision: Precision) -> int:
     rounded = precision is Precision.INT8 and table.size > TABLE_ELEMENTS
     return int(table.size) * (1 if rounded else _FLOAT_BYTES)
+
+
+def longest(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the greatest length up to `most` that fits, if all shorter ones do; 0 if none does."""
+    return bisect_left(range(1, most + 1), 1, key=lambda length: int(not fits(length)))

@@ -32,7 +32,7 @@ async def in_calls(
         reservation: of the request.
         max_rows: most rows of a call.
         alike: whether rows of similar size go together.
-        spread: whether more calls are made where instances are idle, so that they all get an equal part.
+        spread: whether the rows are divided among all idle instances, in more calls than necessary.
 
     Raises:
         InvalidInputError: with indices among all rows.

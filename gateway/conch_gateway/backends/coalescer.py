@@ -55,7 +55,6 @@ class _Request:
     answer: asyncio.Future[Vectors]
     left: int
     spread: Spread
-    part: float  # most tokens of a call with its texts
     calls: int = 0  # that begin with its texts
     vectors: Vectors | None = None
     context: Context = field(default_factory=copy_context)
@@ -115,8 +114,7 @@ class Coalescer:
         """
         tokens = sum(map(len, ids))
         spread = Spread.of(tokens, len(ids), max_rows, self._slots.idle)
-        part = tokens / spread.calls if spread.calls > 1 else inf
-        request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids), spread, part)
+        request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids), spread)
         kind = _Kind(options, max_rows, entry.flow.work)
         if len(ids) == 1 and kind.work is Work.SMALL:
             self._slots.note_single()
@@ -204,19 +202,19 @@ def _result(done: asyncio.Task[int]) -> int:
 def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:
     """Take texts that fit a call from the head of the queue; the first always does. Those that left are dropped."""
     group: list[_Row] = []
-    tokens, longest, part = 0, 0, inf
+    tokens, longest, most = 0, 0, inf
     while queue and len(group) < max_rows:
         row = queue[0][-1]
         if row.request.answer.done() or not row.ticket.waits:
-            row.ticket.waits = False  # who has just left may not have come to it: there is nothing left to start
+            row.ticket.waits = False  # a caller who leaves at this moment may not have withdrawn it yet
             heappop(queue)
             continue
-        if group and tokens + len(row.ids) / 2 > part:  # a text goes where more than half of it fits
+        if group and tokens + len(row.ids) / 2 > most:  # a text goes where more than half of it fits
             break
         tokens, longest = tokens + len(row.ids), max(longest, len(row.ids))
         if group and (tokens > max_tokens or (len(group) + 1) * longest > _CALL_CELLS):
             break
-        part = min(part, row.request.part)
+        most = min(most, row.request.spread.call_tokens)
         heappop(queue)
         row.ticket.waits = False
         group.append(row)

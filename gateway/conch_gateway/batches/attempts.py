@@ -1,7 +1,7 @@
-"""One attempt at a line: whether its key may compute it now, and whether what comes of it is the line's answer.
+"""Computes a line once, and decides whether the result is its answer or the line is tried again later.
 
-A line at which a server has failed may be what made it fail. So it is computed again only beside no other line, and
-only when the same model has just computed something else: if the server fails again, that counts against the line.
+A line may have caused the failure of a server. It is then computed again alone, right after the same model has computed
+another text, so that a further failure can be attributed to the line.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _log = logging.getLogger("conch_gateway")
 _TRIED_AGAIN = frozenset({429, 502, 503})
 _MOST_CRASHES = 3
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, LEASE_S  # before a line is tried again
-_SHORTEST_REST_S = 2.0  # of an owner without tokens: each claim of lines that have to wait is in vain
+_SHORTEST_REST_S = 2.0  # of an owner without tokens, so that lines are not claimed in vain too often
 
 
 class Attempts:
     """Computes lines of all owners.
 
     Args:
-        computing: how.
-        pace: is told what lines meet.
-        clock: for the time that owners rest.
+        computing: endpoints, keys and quotas.
+        pace: receives how long lines waited, and which were refused.
+        clock: measures how long owners have to wait.
     """
 
     def __init__(self, computing: Computing, pace: Pace, clock: Callable[[], float] = monotonic) -> None:
@@ -59,7 +59,7 @@ class Attempts:
         return set(self._rests_until)
 
     async def outcome(self, line: Line) -> Outcome:
-        """Compute a line, and return its answer, or that it is put off."""
+        """Compute a line; return its answer, or that it is tried again later."""
         key = self._computing.holder(line.owner)
         if key is None:
             return self._failed(line, UnauthenticatedError(f"the API key {line.owner!r} of this batch was revoked"), [])
@@ -73,11 +73,11 @@ class Attempts:
         return await self._computed(line, line.content, key)
 
     async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Problem | None:
-        """Have the line's model compute something else; return why it cannot do even that."""
+        """Have the line's model compute another text; return the problem if it fails, None if it works."""
         endpoint = self._computing.endpoints[line.endpoint]
         try:
             await endpoint.answer(endpoint.control(content), _context(line, key, []))
-        except Exception as error:  # noqa: BLE001 - of others the line itself will tell
+        except Exception as error:  # noqa: BLE001 - errors of the line itself appear when it is computed
             problem = problem_of(error)
             return problem if problem.status in _TRIED_AGAIN else None
         return None

@@ -17,7 +17,7 @@ class Endpoint:
 
     Attributes:
         answer: takes a line of the input file; returns the body of the response, or raises what the endpoint would.
-        control: makes of a line another one that has its model compute one word, a new one each time.
+        control: returns a copy of a line with one random word as its only text, to test the model with.
         error_body: returns the body of an error response.
     """
 

@@ -193,7 +193,7 @@ class Lines:
 
 
 def has_lapsed(claimed_until: ColumnElement[float], now: float) -> ColumnElement[bool]:
-    """Whether a claim or a delay is over; one that would last far longer than any is of a clock that was set back."""
+    """Return the condition that a claim or a delay is over, or was set by a clock that was ahead and was set back."""
     return or_(claimed_until <= now, claimed_until > now + 2 * LEASE_S)
 
 

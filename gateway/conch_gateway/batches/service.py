@@ -113,14 +113,14 @@ class Batches(Collector):
         yield from (lines, results, most)
 
     async def _tidy(self) -> None:
-        """Let go of what a gateway that was killed has left, where none but that one can have been there."""
+        """Release claims and delete uploads of an earlier run, in a database that no other gateway uses."""
         if self._database.shared:
             return
         try:
             await self._lines.release(of_all=True)
             await self.files.drop_unfinished()
-        except DatabaseError as error:  # a full disk, say; claims lapse, and uploads are deleted later
-            _log.error("what an earlier gateway has left is left to time: %s", error)
+        except DatabaseError as error:  # a full disk, say; claims expire, and uploads are deleted later
+            _log.error("claims and uploads of an earlier run stay until they expire: %s", error)
 
     async def _close(self) -> None:
         await self._closing.step()

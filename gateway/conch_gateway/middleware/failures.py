@@ -27,7 +27,7 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
 async def error_response(request: Request, error: Exception) -> Response:
     """Answer an error in the dialect of the request's path; a failure of the server leaves one line in the log.
 
-    What fails because the caller has gone is none, whatever error the end of the work has become on its way.
+    A request whose caller has disconnected counts as that, whatever was raised while its work was cancelled.
     """
     if has_hung_up(request.scope):
         error = ClientDisconnect()

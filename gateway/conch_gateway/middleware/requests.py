@@ -163,7 +163,7 @@ class _Watch:
 
 
 async def _scoped(work: Awaitable[None]) -> None:
-    """Await work in a cancel scope, to which it ends as cancelled whatever CancelledError a library made of that."""
+    """Await work in a cancel scope; replaces a CancelledError that a library raised by that of the scope."""
     try:
         await work
     except asyncio.CancelledError:
@@ -172,13 +172,13 @@ async def _scoped(work: Awaitable[None]) -> None:
 
 
 def _answerable(error: Exception | asyncio.CancelledError) -> Exception:
-    """Return what is answered: a server that ends cancels its requests at the end of the grace period."""
+    """Return the error to answer with. A server that stops cancels requests at the end of the grace period."""
     if isinstance(error, Exception):
         return error
     task = asyncio.current_task()
     if sys.version_info < (3, 11) or (task is not None and task.cancelling()):
         return StoppingError("the gateway is stopping; retry elsewhere")
-    # Nobody cancelled this request, but something that it waited for was: a mistake, which the log has to show.
+    # This request was not cancelled, but something that it waited for was: a defect, which belongs into the log.
     unforeseen = RuntimeError("what the request waited for was cancelled")
     unforeseen.__cause__ = error
     return unforeseen

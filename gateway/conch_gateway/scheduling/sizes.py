@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 CHARACTERS_PER_TOKEN = 4  # of English; other languages have fewer, and are underestimated until they are tokenised
 LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
@@ -14,7 +14,7 @@ LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
 CALL_TOKENS = 512
 CALL_TOKENS_CROWDED = 128
 ROWS_ON_A_CPU = 8  # that an instance merges; those on a GPU take more, and so more calls keep them busy
-_BETWEEN_CALLS_S = 0.001
+_BETWEEN_CALLS_S = 0.001  # so that Triton gives them to different instances
 
 
 def estimated_sizes(
@@ -39,29 +39,32 @@ def is_large(rows: int, tokens: int, max_rows: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How the calls of one request take the instances that are idle.
+    """How the calls of one request are divided among the instances that are idle.
 
     Attributes:
-        calls: number of calls, of about as many tokens each; 1 if it does not matter.
+        calls: number of calls; 1 if the request is not divided among instances.
         idle: number of instances that compute nothing.
+        call_tokens: tokens of each call, about.
     """
 
     calls: int = 1
     idle: int = 0
+    call_tokens: float = inf
 
     @classmethod
     def of(cls, tokens: int, rows: int, max_rows: int, idle: int) -> Spread:
-        """Spread rows with so many tokens over the idle instances, in equal parts of at most `max_rows`."""
+        """Divide rows with so many tokens among the idle instances, in equal parts of at most `max_rows` rows."""
         if idle <= 1 or max_rows > ROWS_ON_A_CPU:  # a GPU computes a longer call in hardly more time
             return cls()
         # A multiple: with three calls at two instances one of these would be idle while the other computes the third.
         equal = idle * ceil(ceil(rows / max_rows) / idle)
-        return cls(max(1, min(equal, tokens // CALL_TOKENS_CROWDED, rows)), idle)
+        calls = min(equal, tokens // CALL_TOKENS_CROWDED, rows)
+        return cls(calls, idle, tokens / calls) if calls > 1 else cls()
 
     def delay_s(self, number: int) -> float:
-        """Return the seconds after which a call is sent, counted from 0.
+        """Return the seconds after which a call is sent; the first has number 0.
 
-        Triton merges what arrives together into one batch, which one instance computes.
+        Triton merges calls that arrive together into one batch, which one instance computes.
         """
         return _BETWEEN_CALLS_S * min(number, self.idle - 1) if self.calls > 1 else 0.0
 

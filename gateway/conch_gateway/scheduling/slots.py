@@ -7,10 +7,10 @@ goes first, and the virtual time is the tag that went last. So flows advance ali
 requests of one flow are done in their order, and a small request overtakes the large ones of its own caller too.
 
 Calls cannot be interrupted, so order alone does not help a request that arrives while large ones keep every instance
-of the encoder busy. Once a single short text has come while large requests were there, they leave one instance free for
-a while: they get one slot less than there are instances, of which there are half as many as slots. With one instance
-only, whoever makes the calls of large requests should keep them short (`short`). Who alternates between the two, as a
-search does that embeds its query and then reranks, gets all instances for both.
+of the encoder busy. After a single short text has arrived while large requests were computed or waited, large requests
+leave one instance free for a while: they get one slot less than there are instances, of which there are half as many as
+slots. With one instance only, whoever makes the calls of large requests should keep them short (`short`). A lone caller
+who alternates between the two, as a search that embeds its query and then reranks, gets all instances for both.
 
 Background work, for which nobody waits, has a queue and a virtual time of its own. None of its calls starts while any
 other waits. While callers are there at all, its calls are short and leave an instance free.
@@ -33,7 +33,7 @@ from typing import NamedTuple
 Clock = Callable[[], float]
 """Returns seconds from any fixed point in time."""
 
-_MET_S = 10.0  # large requests leave an instance free for so long after a single text came while they were there
+_SINGLES_COME_S = 10.0  # large requests leave an instance free for so long after a single text came beside them
 _CALLERS_STAY_S = 5.0  # callers count as being there for so long after their last call
 _MEMORY_S = 10.0  # of the throughput
 
@@ -115,7 +115,7 @@ class Slots:
         self._flows: dict[Flow, _FlowState] = {}
         self._under_way = dict.fromkeys(Work, 0)
         self._queues: dict[Work, list[tuple[float, int, Ticket]]] = {work: [] for work in Work}
-        self._met_at = self._caller_at = -inf
+        self._single_beside_at = self._caller_at = -inf
         self._throughput = _Throughput(clock())
         self._full = False
 
@@ -142,7 +142,7 @@ class Slots:
     def note_single(self) -> None:
         """Take note of a request that is a single short text, for which somebody waits."""
         if self._under_way[Work.LARGE] or _drop_gone(self._queues[Work.LARGE]):
-            self._met_at = self.clock()
+            self._single_beside_at = self.clock()
 
     def queue(self, entry: Entry, tokens: int, start: Callable[[], None]) -> Ticket:
         """Put a call into the queue. Follow with `grant` when all calls of the request are in it."""
@@ -197,7 +197,7 @@ class Slots:
 
     @property
     def idle(self) -> int:
-        """How many instances of the backend compute nothing, as far as calls from here go."""
+        """How many instances of the backend compute no call of this gateway; 0 while calls wait."""
         return 0 if self._callers_wait() else max(0, self._instances - self.under_way)
 
     def waiting_tokens(self) -> Counter[Entry]:
@@ -211,11 +211,11 @@ class Slots:
     def short(self, work: Work) -> bool:
         """Return whether calls should be short, since those for whom somebody waits come in between.
 
-        So should large ones be if single texts meet them and, for want of instances, none can be left free.
+        So should large ones be if single texts come beside them and, with one instance only, none can be left free.
         """
         if work is Work.BACKGROUND:
             return self._callers_are_there
-        return work is Work.LARGE and self._instances == 1 and self._singles_meet
+        return work is Work.LARGE and self._instances == 1 and self._singles_come
 
     @asynccontextmanager
     async def slot(self, entry: Entry, tokens: int) -> AsyncIterator[None]:
@@ -249,7 +249,7 @@ class Slots:
         most = max(1, self._instances - 1)
         if work is Work.BACKGROUND:
             return not self._callers_are_there or self.under_way < most
-        return work is Work.SMALL or not self._singles_meet or self._under_way[work] < most
+        return work is Work.SMALL or not self._singles_come or self._under_way[work] < most
 
     def _callers_wait(self) -> bool:
         return any(_drop_gone(self._queues[work]) for work in _OF_CALLERS)
@@ -259,8 +259,8 @@ class Slots:
         return self.clock() - self._caller_at <= _CALLERS_STAY_S
 
     @property
-    def _singles_meet(self) -> bool:
-        return self.clock() - self._met_at <= _MET_S
+    def _singles_come(self) -> bool:
+        return self.clock() - self._single_beside_at <= _SINGLES_COME_S
 
 
 class _Throughput:

@@ -142,12 +142,12 @@ def note_error(scope: Scope, error: Exception) -> None:
 
 
 def note_hang_up(scope: Scope) -> None:
-    """Take note that nobody waits for the answer any more."""
+    """Record that the caller has disconnected."""
     scope[_GONE] = True
 
 
 def has_hung_up(scope: Scope) -> bool:
-    """Whether the caller is known to have gone before the answer began."""
+    """Return whether the caller disconnected before the answer began."""
     return _GONE in scope
 
 
