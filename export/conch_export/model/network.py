@@ -80,7 +80,7 @@ class RelativePositions:
         queries: [heads, rows, head width], what keys meet.
         rows: INT64 [2 * reach + 1], for every distance the row in both; entry reach + d for the other token being d
             tokens after the one whose content it is. No two tokens of a row are farther apart than `reach`.
-        rounded: whether short rows meet both in 8 bits.
+        rounded: whether contents meet both in 8 bits.
     """
 
     keys: Array

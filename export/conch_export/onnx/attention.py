@@ -133,7 +133,9 @@ class _Rows:
     def short(self, g: GraphBuilder, index: str) -> str:
         """softmax(q k + what is added) v, all of it at once."""
         query, key, value = self._heads_first(g, index)
-        added = [] if self._relative is None else self._relative.short(g, index, query, key)
+        added = []
+        if self._relative is not None:
+            added, key = self._relative.short(g, index, query, key), _columns(g, key)
         if self._corners is not None:
             added.append(short_scores(g, self._attention, g.node("Gather", self._corners, index)))
         return self._context(g, g.node("MatMul", query, key), added, value)
@@ -153,17 +155,18 @@ class _Rows:
     def _tiled(self, g: GraphBuilder, index: str) -> str:
         query, key, value = self._heads_first(g, index)
         count, key_count = (g.node("Gather", counts, index) for counts in (self._counts, self._key_counts))
-        relative = None if self._relative is None else self._relative.tiled(g, query, key, count)
+        relative, keys = None, key
+        if self._relative is not None:
+            relative, keys = self._relative.tiled(g, query, key, count), _columns(g, key)
 
         def one_tile(inner: GraphBuilder, begin: str, end: str) -> str:
-            key_begin, key_end = self._visible(inner, begin, end, key_count)
-            queries, keys = inner.slice(query, begin, end, -2), inner.slice(key, key_begin, key_end, -1)
-            scores = inner.node("MatMul", queries, keys)
-            tile = Tile(begin, end, key_begin, key_end)
+            tile = Tile(begin, end, *self._visible(inner, begin, end, key_count))
+            seen_keys, seen_values = self._seen(inner, tile, keys, value)
+            scores = inner.node("MatMul", inner.slice(query, begin, end, -2), seen_keys)
             added = [] if relative is None else relative(inner, tile)
             if (by_distance := tile_scores(inner, self._attention, tile)) is not None:
                 added.append(by_distance)
-            return self._context(inner, scores, added, inner.slice(value, key_begin, key_end, -2))
+            return self._context(inner, scores, added, seen_values)
 
         return g.for_each_tile(count, TILE_TOKENS, one_tile, ragged=True)
 
@@ -177,6 +180,12 @@ class _Rows:
             last = g.node("Min", g.node("Add", end, reach), count)
         return first, g.node("Min", end, count) if self._attention.causal else last
 
+    def _seen(self, g: GraphBuilder, tile: Tile, keys: str, values: str) -> tuple[str, str]:
+        """Of the keys [..., width, n] and values [..., n, width] of a row those that the tile sees, uncut if all."""
+        if self._attention.window is None and not self._attention.causal:
+            return keys, values
+        return g.slice(keys, tile.key_begin, tile.key_end, -1), g.slice(values, tile.key_begin, tile.key_end, -2)
+
     def _context(self, g: GraphBuilder, scores: str, added: Sequence[str], value: str) -> str:
         """FP32 [n, heads * width]: softmax(scores and all that is added) v."""
         weights = g.node("Softmax", g.node("Sum", scores, *added) if added else scores, axis=-1)
@@ -185,8 +194,13 @@ class _Rows:
         return g.node("Reshape", context, g.int64([0, -1]))
 
     def _heads_first(self, g: GraphBuilder, index: str) -> list[str]:
-        """Queries, keys and values of a row. Keys have their width before their tokens, as the product takes them."""
+        """Queries, keys and values of a row.
+
+        Keys have their width before their tokens, as the product takes them, unless they meet positions first.
+        """
         orders = ([1, 2, 0, 3], [1, 2, 3, 0]) if self._grouped else ([1, 0, 2], [1, 2, 0])
+        if self._relative is not None:
+            orders = ([1, 0, 2], [1, 0, 2])
         attention, found = self._attention, []
         for part, order in enumerate((orders[0], orders[1], orders[0])):
             group, width = self._parts[part][3], attention.head_width
@@ -199,6 +213,11 @@ class _Rows:
         name, begins, ends, _ = self._parts[part]
         begin, end = (g.node("Gather", corner, index) for corner in (begins, ends))
         return g.node("Slice", name, begin, end, g.int64([0, 1]))
+
+
+def _columns(g: GraphBuilder, keys: str) -> str:
+    """[heads, n, width] as [heads, width, n]."""
+    return g.node("Transpose", keys, perm=[0, 2, 1])
 
 
 def _corner(g: GraphBuilder, rows: str, column: int) -> str:

@@ -214,7 +214,7 @@ def _scaled_norm(attention: Attention) -> Norm | None:
 
 
 def with_rounded_positions(encoder: Encoder) -> Encoder:
-    """The encoder whose short rows meet relative positions in 8 bits, as the rest of an int8 graph does."""
+    """The encoder whose contents meet relative positions in 8 bits, as the rest of an int8 graph does."""
 
     def rounded(layer: Layer) -> Layer:
         relative = layer.attention.relative

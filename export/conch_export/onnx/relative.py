@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from conch_export.onnx.distances import Tile
 
 _END = 2**31
+KEY_TOKENS = 32
+"""Keys that meet positions together in long rows: fewer of them meet fewer positions that they do not need."""
+
+Contents = tuple[str, ...]
+"""Names of the tokens' vectors, [heads, ..., width]: FP32, or UINT8 followed by their scale and zero point."""
 
 
 class RelativeScores:
@@ -38,17 +43,15 @@ class RelativeScores:
     """
 
     def __init__(self, g: GraphBuilder, positions: RelativePositions, scale: float, counts: str) -> None:
-        # Whole tiles, of which the last one's surplus is cut off in the end: what it looks up does not matter.
-        self._reach = -(-max(positions.reach, SHORT_TOKENS) // TILE_TOKENS) * TILE_TOKENS
-        rows = np.pad(positions.rows, self._reach - positions.reach, mode="edge")
-        self._rows = g.shared("relative.rows", rows)
-        tables = positions.keys, positions.queries * scale
-        self._keys, self._queries = g.shared("relative.keys", tables[0]), g.shared("relative.queries", tables[1])
-        self._near = [_Near(g, table, rows) for table in tables] if positions.rounded else []
+        self.reach = _reach(positions)
+        self.heads, _, self.width = positions.keys.shape
+        rows = np.pad(positions.rows, self.reach - positions.reach, mode="edge")[: 2 * self.reach]
+        kind = _Rounded if positions.rounded else _Exact
+        self.keys, self.queries = kind(g, positions.keys, rows), kind(g, positions.queries * scale, rows)
         self._counts = counts
-        middle = g.int64([[SHORT_TOKENS if self._near else self._reach]])
+        middle = g.int64([[self.reach]])
         self._begins, self._ends = g.node("Sub", middle, counts), g.node("Add", middle, counts)
-        heads = g.node("Expand", g.int64([[len(positions.keys)]]), g.node("Shape", counts))
+        heads = g.node("Expand", g.int64([[self.heads]]), g.node("Shape", counts))
         wide = g.node("Sub", g.node("Add", counts, counts), g.int64([[1]]))
         self._shapes = g.node("Concat", heads, counts, wide, axis=1)
 
@@ -59,102 +62,160 @@ class RelativeScores:
             g: the graph of the row.
             index: of the row.
             query: FP32 [heads, n, width].
-            key: FP32 [heads, width, n].
+            key: FP32 [heads, n, width].
         """
         count, begin, end, shape = (
             g.node("Gather", each, index) for each in (self._counts, self._begins, self._ends, self._shapes)
         )
-        if self._near:
-            tokens = (query, g.node("Transpose", key, perm=[0, 2, 1]))
-            products = [near.met_by(g, each, begin, end) for near, each in zip(self._near, tokens, strict=True)]
-        else:
-            rows = g.slice(self._rows, begin, end)
-            keys, queries = (g.node("Gather", table, rows, axis=1) for table in (self._keys, self._queries))
-            products = [_product(g, query, keys), _product(g, key, queries, transposed=True)]
-        by_query, by_key = (_straight(g, product, 1, count, shape) for product in products)
-        first = g.int64([0])
-        by_key = g.node("Transpose", g.slice(by_key, first, count, 2), perm=[0, 2, 1])
-        return [g.slice(by_query, first, count, 2), by_key]
+        found = []
+        for positions, tokens in ((self.keys, query), (self.queries, key)):
+            product = positions.at_distances(g, positions.contents(g, tokens), begin, end)
+            found.append(g.slice(_straight(g, product, 1, count, shape), g.int64([0]), count, 2))
+        by_query, by_key = found
+        return [by_query, g.node("Transpose", by_key, perm=[0, 2, 1])]
 
     def tiled(self, g: GraphBuilder, query: str, key: str, count: str) -> RelativeTiles:
         """The same of a row of `count` tokens, INT64 [1], for some of its queries at a time."""
-        tiles = g.node("Div", g.node("Add", count, g.int64([TILE_TOKENS - 1])), g.int64([TILE_TOKENS]))
-        missing = g.node("Sub", g.node("Mul", tiles, g.int64([TILE_TOKENS])), count)
-        queries = g.node("Pad", query, g.node("Concat", g.int64([0, 0, 0, 0]), missing, g.int64([0]), axis=0))
-        keys = g.node("Pad", key, g.node("Concat", g.int64([0, 0, 0, 0, 0]), missing, axis=0))
-        # FP32 [heads, tiles, TILE_TOKENS, width]
-        keys = g.node("Reshape", keys, g.int64([0, 0, -1, TILE_TOKENS]))
-        return RelativeTiles(self, queries, g.node("Transpose", keys, perm=[0, 2, 3, 1]), tiles)
-
-    def by_query(self, g: GraphBuilder, query: str, begin: str, end: str) -> str:
-        """FP32 [heads, TILE_TOKENS, n]: queries meet the keys' positions at distances begin .. end - 1."""
-        first, last = (g.node("Add", each, g.int64([self._reach])) for each in (begin, end))
-        rows = g.slice(self._rows, first, last)
-        product = _product(g, query, g.node("Gather", self._keys, rows, axis=1))
-        return _straight(g, product, 1, g.int64([TILE_TOKENS]), g.int64([0, TILE_TOKENS, -1]))
-
-    def by_key(self, g: GraphBuilder, keys: str, tiles: str, begin: str) -> str:
-        """FP32 [heads, TILE_TOKENS, n]: all tiles of keys meet the positions of the queries from `begin` on."""
-        first = self._reach - TILE_TOKENS * (np.arange(self._reach // TILE_TOKENS) + 1)
-        windows = g.shared("relative.windows", first[:, None] + np.arange(2 * TILE_TOKENS))
-        places = g.node("Add", g.slice(windows, g.int64([0]), tiles), begin)
-        positions = g.node("Gather", self._queries, g.node("Gather", self._rows, places), axis=1)
-        shape = g.int64([0, 0, TILE_TOKENS, 2 * TILE_TOKENS - 1])
-        straight = _straight(g, _product(g, keys, positions), 2, g.int64([TILE_TOKENS]), shape)
-        straight = g.slice(straight, g.int64([0]), g.int64([TILE_TOKENS]), 3)
-        turned = g.node("Transpose", straight, perm=[0, 3, 1, 2])
-        return g.node("Reshape", turned, g.int64([0, 0, -1]))
-
-
-class _Near:
-    """Positions of one kind in 8 bits, one for each distance that occurs in short rows, without steps.
-
-    Half of the time of a product is saved, and its positions are cut out instead of gathered (ADR 24).
-    """
-
-    def __init__(self, g: GraphBuilder, table: Array, rows: NDArray[np.int64]) -> None:
-        middle = len(rows) // 2
-        near = np.asarray(table)[:, rows[middle - SHORT_TOKENS : middle + SHORT_TOKENS]].transpose(0, 2, 1)
-        scale = np.maximum(np.abs(near).max(), np.finfo(np.float32).tiny) / np.float32(127)
-        self._table = g.shared("relative.near", np.rint(near / scale).astype(np.int8))
-        self._scale = g.constant(np.float32(scale))
-
-    def met_by(self, g: GraphBuilder, contents: str, begin: str, end: str) -> str:
-        """FP32 [heads, n, end - begin]: contents FP32 [heads, n, width], rounded with one scale for the row."""
-        positions = g.slice(self._table, begin, end, 2)
-        return g.node("DynamicQuantizeMatMul", contents, positions, self._scale, domain=MICROSOFT)
+        return RelativeTiles(g, self, self.keys.contents(g, query), self.queries.contents(g, key), count)
 
 
 class RelativeTiles:
     """Those of one long row.
 
     Args:
+        g: the graph of the row.
         scores: of the layer.
-        queries: FP32 [heads, tiles * TILE_TOKENS, width].
-        keys: FP32 [heads, tiles, TILE_TOKENS, width].
-        tiles: INT64 [1], their number.
+        queries: [heads, n, width].
+        keys: [heads, n, width].
+        count: INT64 [1], n.
     """
 
-    def __init__(self, scores: RelativeScores, queries: str, keys: str, tiles: str) -> None:
-        self._scores, self._queries, self._keys, self._tiles = scores, queries, keys, tiles
+    def __init__(self, g: GraphBuilder, scores: RelativeScores, queries: Contents, keys: Contents, count: str) -> None:
+        size = g.int64([KEY_TOKENS])
+        self._scores, self._queries, self._count = scores, queries, count
+        self._tiles = g.node("Div", g.node("Add", count, g.int64([KEY_TOKENS - 1])), size)
+        missing = g.node("Sub", g.node("Mul", self._tiles, size), count)
+        pads = g.node("Concat", g.int64([0, 0, 0, 0]), missing, g.int64([0]), axis=0)
+        tiles = g.node("Reshape", g.node("Pad", keys[0], pads), g.int64([0, -1, KEY_TOKENS, scores.width]))
+        # [heads, tiles, KEY_TOKENS, width]
+        self._keys = (tiles, *keys[1:])
 
     def __call__(self, g: GraphBuilder, tile: Tile) -> list[str]:
         """FP32 [heads, queries, keys] each, to add to the scores of a tile of queries and all keys of the row."""
-        size = g.int64([TILE_TOKENS])
-        query = g.slice(self._queries, tile.begin, g.node("Add", tile.begin, size), 1)
-        first = g.node("Neg", g.node("Add", tile.begin, size))
-        last = g.node("Sub", g.node("Mul", self._tiles, size), tile.begin)
-        found = (
-            self._scores.by_query(g, query, first, last),
-            self._scores.by_key(g, self._keys, self._tiles, tile.begin),
-        )
-        corner = g.node("Concat", g.node("Sub", tile.end, tile.begin), tile.key_end, axis=0)
-        return [g.node("Slice", each, g.int64([0, 0]), corner, g.int64([1, 2])) for each in found]
+        queries = g.node("Sub", tile.end, tile.begin)
+        return [self._by_query(g, tile, queries), self._by_key(g, tile, queries)]
+
+    def _by_query(self, g: GraphBuilder, tile: Tile, queries: str) -> str:
+        """Each query meets the positions of all keys."""
+        met = g.slice(self._queries[0], tile.begin, tile.end, 1), *self._queries[1:]
+        reach = g.int64([self._scores.reach])
+        first, last = g.node("Sub", reach, tile.end), g.node("Sub", g.node("Add", reach, self._count), tile.begin)
+        product = self._scores.keys.at_distances(g, met, first, last)
+        straight = _straight(g, product, 1, queries, g.node("Concat", g.int64([0]), queries, g.int64([-1]), axis=0))
+        return g.slice(straight, g.int64([0]), self._count, 2)
+
+    def _by_key(self, g: GraphBuilder, tile: Tile, queries: str) -> str:
+        """All tiles of keys meet the positions of the queries."""
+        zero, size = g.int64([0]), g.int64([KEY_TOKENS])
+        first = g.node("Div", g.node("Sub", g.int64([self._scores.reach - TILE_TOKENS]), tile.begin), size)
+        begin = g.node("Concat", first, zero, axis=0)
+        end = g.node("Concat", g.node("Add", first, self._tiles), g.node("Add", queries, size), axis=0)
+        product = self._scores.queries.in_windows(g, self._keys, begin, end)
+        straight = _straight(g, product, 2, size, g.int64([0, 0, KEY_TOKENS, -1]))
+        turned = g.node("Transpose", g.slice(straight, zero, queries, 3), perm=[0, 3, 1, 2])
+        return g.slice(g.node("Reshape", turned, g.int64([0, 0, -1])), zero, self._count, 2)
 
 
-def _product(g: GraphBuilder, contents: str, positions: str, *, transposed: bool = False) -> str:
-    """FP32 [..., r, m]: each content [..., r, width], or [..., width, r] if transposed, with each position."""
-    return g.node("FusedMatMul", contents, positions, domain=MICROSOFT, transA=int(transposed), transB=1)
+class _Exact:
+    """Positions of one kind in FP32, one for each step, which are gathered.
+
+    Args:
+        g: the graph.
+        table: FP32 [heads, rows, width].
+        rows: INT64 [2 * reach], of distances -reach .. reach - 1.
+    """
+
+    def __init__(self, g: GraphBuilder, table: Array, rows: NDArray[np.int64]) -> None:
+        self._table, self._rows = g.shared("relative.positions", table), rows
+
+    def contents(self, _: GraphBuilder, tokens: str) -> Contents:
+        """The tokens as they meet positions: FP32 [heads, n, width]."""
+        return (tokens,)
+
+    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
+        """FP32 [heads, r, end - begin]: contents [heads, r, width] meet the positions at begin - reach and after."""
+        return self._met_by(g, contents, g.slice(g.shared("relative.rows", self._rows), begin, end))
+
+    def in_windows(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
+        """FP32 [heads, tiles, r, m]: contents [heads, tiles, r, width] meet a window of positions each, see `_windows`.
+
+        Begin and end are INT64 [2], of windows and of the positions in each.
+        """
+        windows = g.shared("relative.windows", self._rows[_windows(len(self._rows))])
+        return self._met_by(g, contents, g.node("Slice", windows, begin, end, g.int64([0, 1])))
+
+    def _met_by(self, g: GraphBuilder, contents: Contents, rows: str) -> str:
+        positions = g.node("Gather", self._table, rows, axis=1)
+        return g.node("FusedMatMul", *contents, positions, domain=MICROSOFT, transB=1)
+
+
+class _Rounded(_Exact):
+    """Positions of one kind in 8 bits, one for each distance, which are cut out of a table.
+
+    A product takes a third of the time, and gathering columns would take longer than that (ADR 24).
+    """
+
+    def __init__(self, g: GraphBuilder, table: Array, rows: NDArray[np.int64]) -> None:
+        by_distance = np.asarray(table)[:, rows].transpose(0, 2, 1)
+        scale = np.maximum(np.abs(by_distance).max(), np.finfo(np.float32).tiny) / np.float32(127)
+        self._integers = np.rint(by_distance / scale).astype(np.int8)
+        self._table, self._scale = g.shared("relative.rounded", self._integers), g.constant(np.float32(scale))
+
+    def contents(self, g: GraphBuilder, tokens: str) -> Contents:
+        """The tokens, rounded with one scale for the row."""
+        return tuple(g.nodes_of("DynamicQuantizeLinear", tokens, outputs=3))
+
+    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
+        """See `_Exact`."""
+        return self._met_by(g, contents, g.slice(self._table, begin, end, 2))
+
+    def in_windows(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
+        """See `_Exact`."""
+        places = _windows(self._integers.shape[2])
+        windows = g.shared("relative.rounded_windows", self._integers[:, :, places].transpose(0, 2, 1, 3))
+        return self._met_by(g, contents, g.node("Slice", windows, begin, end, g.int64([1, 3])))
+
+    def _met_by(self, g: GraphBuilder, contents: Contents, positions: str) -> str:
+        integers, scale, zero_point = contents
+        operands = (integers, positions, scale, self._scale, zero_point)
+        return g.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
+
+
+def rounded_bytes(positions: RelativePositions) -> int:
+    """Bytes of a layer's positions in 8 bits."""
+    heads, _, width = positions.keys.shape
+    distances = 2 * _reach(positions)
+    return int(heads * width * (2 * distances + _windows(distances).size))
+
+
+def _reach(positions: RelativePositions) -> int:
+    """The largest distance that there are positions for.
+
+    Those of whole tiles, as keys of long rows meet positions a tile at a time: what the last one's surplus meets does
+    not matter, and is cut off in the end.
+    """
+    return -(-max(positions.reach, SHORT_TOKENS) // TILE_TOKENS) * TILE_TOKENS
+
+
+def _windows(count: int) -> NDArray[np.int64]:
+    """[windows, KEY_TOKENS + TILE_TOKENS], places, of so many distances, of what some keys meet in a tile of queries.
+
+    In each window the keys begin `KEY_TOKENS` further on than in the one before, so that the windows of one tile of
+    queries and all keys are next to each other.
+    """
+    size = KEY_TOKENS + TILE_TOKENS
+    first = np.arange(count - size, -1, -KEY_TOKENS)
+    return first[:, None] + np.arange(size)
 
 
 def _straight(g: GraphBuilder, product: str, axes: int, count: str, shape: str) -> str:

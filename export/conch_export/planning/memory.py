@@ -17,6 +17,7 @@ from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import CHUNK_TOKENS
 from conch_export.onnx.heads.sparse import TILE_TOKENS as LOGIT_TOKENS
 from conch_export.onnx.quantization.quantize import TABLE_ELEMENTS
+from conch_export.onnx.relative import rounded_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,12 +230,13 @@ def _matrix_bytes(linear: Linear, precision: Precision) -> int:
 
 
 def _relative_bytes(attention: Attention, precision: Precision) -> int:
-    """Of the relative positions that contents meet; short rows have rounded ones beside them."""
+    """Of the relative positions that contents meet."""
     positions = attention.relative
     if positions is None:
         return 0
-    near = 2 * 2 * SHORT_TOKENS * attention.heads * attention.head_width if precision is Precision.INT8 else 0
-    return (positions.keys.size + positions.queries.size) * _FLOAT_BYTES + near
+    if precision is Precision.INT8:
+        return rounded_bytes(positions)
+    return (positions.keys.size + positions.queries.size) * _FLOAT_BYTES
 
 
 def _table_bytes(table: Array, precision: Precision) -> int:
