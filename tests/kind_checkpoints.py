@@ -43,8 +43,7 @@ def make_all(folder: Path) -> dict[str, Path]:
         "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),
         "instructor": head_checkpoints.instructor(folder / "instructor"),
         "words": head_checkpoints.make(folder / "words", "qwen3", "ForCausalLM"),
-        "chat": restore("chat", folder),
-        "judge": restore("judge", folder),
+        **{name: restore(name, folder) for name in ("chat", "judge", "asymmetric-query", "asymmetric-document")},
         **{
             name: head_checkpoints.make(folder / name, kind, "ForSequenceClassification", num_labels=1)
             for name, kind in CLASSIFIERS.items()

@@ -14,6 +14,8 @@ import pytest
 import torch
 import transformers
 from conch_client import Client, InvalidInputError
+from conch_export.checkpoints.checkpoint import Checkpoint
+from conch_export.checkpoints.generations.installed import as_installed
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from tritonclient.grpc.service_pb2 import ModelStatisticsRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
@@ -22,7 +24,7 @@ from tests import head_checkpoints, kind_checkpoints
 from tests.kind_checkpoints import CLASSIFIERS, LATE, framed, outputs, tokens
 from tests.late_interaction import ColBert
 from tests.saved_checkpoints import TEXTS as SAVED_TEXTS
-from tests.saved_checkpoints import golden
+from tests.saved_checkpoints import golden, restore
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     """`conch serve` over all of them."""
     repository = tmp_path_factory.mktemp("kinds-models")
     kind_checkpoints.export_all(made, repository)
-    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
+    models_file = repository.with_name("kinds.toml")
+    models_file.write_text('asymmetric = {model = "asymmetric-document", queries = "asymmetric-query"}')
+    with Serving(repository, tmp_path_factory.mktemp("serving"), CONCH_MODELS_FILE=str(models_file)) as serving:
         yield serving
 
 
@@ -84,6 +88,8 @@ def test_every_model_says_what_it_is_and_where_it_comes_from(client: Client) -> 
         "words": ("cross-encoder", None, None),
         "chat": ("embedding", None, 16),
         "judge": ("cross-encoder", None, None),
+        "asymmetric-query": ("embedding", None, 16),
+        "asymmetric-document": ("embedding", None, 16),
         "dense": ("embedding", None, 16),
         "dense-chunks": ("late-chunking", "dense", 16),
         "instructor": ("embedding", None, 16),
@@ -119,6 +125,20 @@ def test_queries_are_looked_up_and_never_computed(
             found = np.zeros_like(wanted)
             found[vector.indices] = vector.values
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_queries_are_embedded_by_the_model_that_their_alias_has_for_them(
+    ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    expected = golden()["checkpoints"]["asymmetric"]["answers"]  # of the whole model, by sentence-transformers 6
+    with as_installed(Checkpoint(restore("asymmetric", tmp_path))) as folder:
+        library = SentenceTransformer(str(folder), device="cpu")  # and by 5
+    for side, encode in {"document": library.encode_document, "query": library.encode_query}.items():
+        answer = ask("/v1/embeddings", model="asymmetric", input=SAVED_TEXTS, input_type=side)
+        assert answer["model"] == f"asymmetric-{side}"
+        found = [item["embedding"] for item in answer["data"]]
+        np.testing.assert_allclose(found, expected[side], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, encode(list(SAVED_TEXTS)), rtol=0, atol=1e-5)
 
 
 def computed_rows(serving: Serving, model: str) -> int:

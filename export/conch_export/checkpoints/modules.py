@@ -277,7 +277,7 @@ class Modules:
             "are not built into one model (known: a SparseStaticEmbedding for queries of a model that ends in "
             "SpladePooling): save each side as a model of its own, "
             "SentenceTransformer(modules=[*router.sub_modules[side], *others]).save_pretrained(FOLDER), export both, "
-            "and send queries to the one, documents to the other"
+            "and give both one name in the gateway's models file (queries)"
         )
         raise UnsupportedError(msg)
 

@@ -10,7 +10,7 @@ from conch_client import ModelInfo
 from conch_contract import PLAIN_PROMPT
 
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.jobs import InputType
+from conch_gateway.jobs import EmbeddingJob, InputType
 
 # Names under which models' authors put a prompt, most usual first: sentence-transformers' own order for queries and
 # documents, then nomic's, Jina's and EmbeddingGemma's names.
@@ -35,6 +35,8 @@ PROMPT_NAMES: Mapping[InputType, tuple[str, ...]] = {
 }
 _INSTRUCTED = re.compile(r"(Instruct: ).+(\nQuery: ?)", re.DOTALL)
 """A prompt with an instruction: what e5-mistral began, and Qwen3, GTE-Qwen2 and others have."""
+_OF_QUERIES = {purpose: names for purpose, names in PROMPT_NAMES.items() if set(_QUERY) <= set(names)}
+_NAMES_OF_QUERIES = frozenset(name for names in _OF_QUERIES.values() for name in names)
 _HAS_A_PURPOSE = frozenset(name for names in PROMPT_NAMES.values() for name in names)
 
 
@@ -43,6 +45,13 @@ class Prompt(NamedTuple):
 
     prompt: str | None
     prompt_name: str | None
+
+
+def is_query(job: EmbeddingJob) -> bool:
+    """Tell whether texts are said to be queries: by the name of a prompt, else by their purpose or an instruction."""
+    if job.prompt_name is not None:
+        return job.prompt_name in _NAMES_OF_QUERIES
+    return job.input_type in _OF_QUERIES if job.input_type is not None else job.instruction is not None
 
 
 def choose_prompt(

@@ -16,6 +16,7 @@ from conch_client import InvalidInputError, ModelInfo, ModelReplacedError, Ranke
 from conch_contract import Task
 
 from conch_gateway.backends.backend import Backend
+from conch_gateway.backends.prompts import is_query
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.inference.cache import SharedVectors, VectorCache
 from conch_gateway.inference.checks import check_count, check_pairs, check_texts, check_vectors, checked_space
@@ -202,7 +203,7 @@ class Inference:
             background=context.background,
         ) as reservation:
             for _ in range(_STARTS):
-                chosen = self._models.use(name, tasks, context.key)
+                chosen = self._models.use(name, tasks, context.key, query=vectors is not None and is_query(vectors))
                 result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)
                 if isinstance(result, Result):
                     return result
@@ -244,7 +245,7 @@ async def _measured(
     vectors: EmbeddingJob | None,
 ) -> Result[Given]:
     """Compute, and report the usage, also of a failure; `vectors` is the job if it asks for vectors."""
-    space_id = checked_space(model.info, model.asked, context, vectors)
+    space_id = checked_space(model.space, model.asked, context, vectors)
     started, reservation.asked, reservation.model = perf_counter(), model.asked, model.info.name
     try:
         answer = await compute(model, reservation)

@@ -10,6 +10,10 @@ A TOML table per public name. Which keys it has says which of three things the n
     shadow = "bge-small-en"
     shadow_share = 0.05
 
+    [leaf]                              # the same; texts that are said to be queries are embedded by another model
+    model = "leaf-document"
+    queries = "leaf-query"
+
     [bge-large-en]                      # a model of the repository that is not loaded at the start
     load = "lazy"
 
@@ -50,11 +54,14 @@ class AliasTable(_OwnTable):
 
     Attributes:
         model: that it stands for.
+        queries: model that answers instead if texts are said to be queries; None for the same. What both answer can be
+            compared, which the operator states by this.
         shadow: model that embeds a share of the requests as well, after they were answered; None for none.
         shadow_share: of the requests.
     """
 
     model: _Name
+    queries: _Name | None = None
     shadow: _Name | None = None
     shadow_share: float = Field(0.01, gt=0, le=1)
 
@@ -65,6 +72,18 @@ class AliasTable(_OwnTable):
         if self.shadow == self.model:
             raise ValueError("shadow is the model itself; name another one")
         return self
+
+    @model_validator(mode="after")
+    def _two_models_or_one(self) -> AliasTable:
+        if self.queries == self.model:
+            raise ValueError("queries is the model itself; leave it out")
+        if self.queries is not None and self.shadow is not None:
+            raise ValueError("shadow is compared with one model, and queries is a second one; leave one of them out")
+        return self
+
+    def answering(self, *, query: bool) -> str:
+        """Return the model that answers texts of this kind."""
+        return self.queries if query and self.queries is not None else self.model
 
 
 class LocalTable(_OwnTable):
@@ -84,9 +103,9 @@ class ModelsFile:
     local: dict[str, LocalTable] = field(default_factory=dict)
     backends: dict[str, tuple[str, BaseModel]] = field(default_factory=dict)
 
-    def resolve(self, name: str) -> str:
-        """Return the name of the model that this name stands for."""
-        return self.aliases[name].model if name in self.aliases else name
+    def resolve(self, name: str, *, query: bool = False) -> str:
+        """Return the name of the model that this name stands for, where texts are said to be queries or are not."""
+        return self.aliases[name].answering(query=query) if name in self.aliases else name
 
 
 def read_models_file(path: Path | None, backends: Mapping[str, type[BaseModel]]) -> ModelsFile:
@@ -126,8 +145,9 @@ def _sorted_out(tables: dict[str, Any], backends: Mapping[str, type[BaseModel]])
     for name, alias in found.aliases.items():
         if alias.model in found.aliases:
             raise ValueError(f"[{name}] is an alias of an alias; name the model that {alias.model} stands for")
-        if alias.shadow in found.aliases:
-            raise ValueError(f"[{name}] shadow is an alias; name the model that {alias.shadow} stands for")
+        for key, other in (("shadow", alias.shadow), ("queries", alias.queries)):
+            if other in found.aliases:
+                raise ValueError(f"[{name}] {key} is an alias; name the model that {other} stands for")
     return found
 
 

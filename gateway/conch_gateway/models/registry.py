@@ -35,12 +35,15 @@ class Served:
         name: what the caller is told: its own name, or what was asked for where the caller's key opens that alone.
         asked: the name that was asked for.
         backend: that has it.
+        space: facts of the model whose vectors those of this one can be compared with: its own, unless it answers the
+            queries of an alias for another one.
     """
 
     info: ModelInfo
     name: str
     asked: str
     backend: Backend
+    space: ModelInfo
 
 
 class Shadow(NamedTuple):
@@ -94,32 +97,34 @@ class Models:
             ServerError: a model that it names cannot be loaded.
         """
         file = self._read()
-        for target in {alias.model for alias in file.aliases.values()} - file.backends.keys():
+        named = {alias.answering(query=query) for alias in file.aliases.values() for query in (False, True)}
+        for target in named - file.backends.keys():
             async with self._kept(target):
                 await self.repository.model(target)
         self._adopt(file)
 
     @asynccontextmanager
-    async def use(self, name: str | None, tasks: Set[Task], key: Key) -> AsyncIterator[Served]:
-        """Choose the model of that name and keep it loaded meanwhile.
+    async def use(self, name: str | None, tasks: Set[Task], key: Key, *, query: bool = False) -> AsyncIterator[Served]:
+        """Choose the model of that name, for queries or for other texts, and keep it loaded meanwhile.
 
         A model that does something else stands for the one derived from it that does one of the tasks. Without a name,
         the one of the settings is chosen if the key opens it, or else the first by name that it opens and that fits: of
         the repository's models, of other backends', of aliases.
 
         Raises:
-            InvalidValueError: the model does something else.
+            InvalidValueError: the model does something else, or has vectors of another length than that of documents.
             ModelNotFoundError: no such model is served, or the key does not open it.
             LoadingError: it is being loaded.
             UnavailableError: the backend cannot be reached.
         """
         asked = await self._default(tasks, key) if name is None else name
         with _discreet(asked, key):
-            model = self._resolved(asked, key)
+            model = self._resolved(asked, key, query=query)
             async with self._kept(model):
-                backend = self._backend_of(model)
-                info = await self._fitting(asked, await backend.model(model), tasks)
-                yield Served(info, info.name if key.opens(info.name) else asked, asked, backend)
+                info = await self._facts(asked, model, tasks)
+                space = await self._space(asked, info, self._resolved(asked, key), tasks) if query else info
+                told = info.name if key.opens(info.name) else asked
+                yield Served(info, told, asked, self._backend_of(model), space)
 
     async def describe(self, name: str, key: Key) -> ModelInfo:
         """Return the facts of what a public name stands for, loaded or not, under that name; raises as `use` does."""
@@ -197,10 +202,24 @@ class Models:
             return nullcontext()
         return self.loader.using(name)
 
-    def _resolved(self, name: str, key: Key) -> str:
+    async def _facts(self, asked: str, model: str, tasks: Set[Task]) -> ModelInfo:
+        return await self._fitting(asked, await self._backend_of(model).model(model), tasks)
+
+    async def _space(self, asked: str, queries: ModelInfo, model: str, tasks: Set[Task]) -> ModelInfo:
+        """The facts of the model that answers what is no query, and whose vectors are searched."""
+        documents = await self._facts(asked, model, tasks)
+        if None not in (lengths := {queries.dimension, documents.dimension}) and len(lengths) > 1:
+            msg = (
+                f"model {asked!r} has vectors of {queries.dimension} numbers for queries and of {documents.dimension} "
+                "for documents, which cannot be compared: correct the models file"
+            )
+            raise InvalidValueError(msg, param="model")
+        return documents
+
+    def _resolved(self, name: str, key: Key, *, query: bool = False) -> str:
         known = name in self._file.aliases or name in self._file.backends
         name = name if known else name.removesuffix(LATEST)
-        model = self._file.resolve(name)
+        model = self._file.resolve(name, query=query)
         if not key.opens(name, model):
             raise _unopened(name, key)
         return model
