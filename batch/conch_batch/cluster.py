@@ -1,4 +1,4 @@
-"""Runs the workers of a run on Ray: on a cluster that is started on this machine for the run, or on a running one.
+"""Connects to Ray: to a cluster that is started on this machine for a run, or to a running one.
 
 A cluster that is started here listens on the loopback address only, sends no usage reports and has no dashboard.
 """
@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import warnings
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,27 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from conch_batch.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 _OBJECT_STORE_BYTES = 128 << 20
 """Small, because rows and answers pass through files: Ray stores only numbers of shards and counts of rows."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # A thread of Ray Data that is still at work after a failed run would start or join another cluster.
-    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
-
-
+_NICENESS = "RAY_worker_niceness"
 _ATTEMPTS = 3
-_RESTARTS = 20
-"""Of an actor: machines come and go, but a model that there is no memory for is not tried for ever."""
-NEEDS = (
-    "each node needs conch with its extra [batch], the model repository, and memory for a model in every process (see "
-    "--actors). The same command then goes on where it was"
-)
-"""What to look for where a process that computes cannot be made."""
-_LONGEST_REASON = 500
 _LONGEST_FOLDER = 107 - len("/conch-abcdefgh/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 """Bytes of the path of a folder below which Ray puts its sockets: the path of a socket has 107 at most."""
 
@@ -74,7 +62,7 @@ def connected(address: str | None, cores: int) -> Iterator[Resources]:
     }
     try:
         _connect({"address": address} if address else started, attempts=1 if address else _ATTEMPTS)
-        _quieten()
+        logging.getLogger("ray").setLevel(logging.ERROR)
         found = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
     finally:
@@ -106,7 +94,7 @@ def _connect(arguments: dict[str, Any], attempts: int) -> None:
 
 @cache
 def _private() -> dict[str, str]:
-    """Environment of a cluster that needs a token: Ray runs any code that is sent to its ports.
+    """Environment of a cluster of this run's own. It needs a token: Ray runs any code that is sent to its ports.
 
     Cached, because Ray reads the token once in a process.
     """
@@ -115,6 +103,8 @@ def _private() -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Ray's own is 15: a thirtieth of a core that another process wants too. That of the command is added to it.
+        _NICENESS: os.environ.get(_NICENESS, "0"),
     }
 
 
@@ -129,57 +119,3 @@ def _silent() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _quieten() -> None:
-    from ray.data import DataContext  # noqa: PLC0415
-
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def spread(
-    worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], *, actors: int, threads: int, on_gpu: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield the answer of an actor to each shard, in the order in which they finish.
-
-    An actor that dies is replaced, up to 20 times, and its shard is given to another.
-
-    Args:
-        worker: class of the actors; instances are called with one shard.
-        arguments: arguments of its constructor.
-        shards: arguments of the calls, each sent once unless an actor dies.
-        actors: number of actors, as far as the cluster has room for them.
-        threads: cores of an actor.
-        on_gpu: whether each actor needs a GPU of its own.
-
-    Raises:
-        EngineError: actors cannot be made, or die again and again.
-    """
-    import ray  # noqa: PLC0415
-
-    items = ray.data.from_items(list(shards), override_num_blocks=len(shards))
-    with warnings.catch_warnings():
-        # Until release 2.64 arguments of actors may be given, with a warning; those with a name do not bound restarts.
-        warnings.simplefilter("ignore")
-        answers = items.map(
-            worker,
-            fn_constructor_args=tuple(arguments),
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=1),
-            num_cpus=threads,
-            num_gpus=1 if on_gpu else None,
-            max_restarts=_RESTARTS,
-        )
-    try:
-        yield from answers.iter_rows()
-    except ray.exceptions.RayError as error:
-        raise EngineError(f"a process that computes has ended ({_last_line(error)}): {NEEDS}") from error
-
-
-def _last_line(error: Exception) -> str:
-    """What has happened, of an error that is a traceback of another process."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:_LONGEST_REASON].rstrip(".") if lines else type(error).__name__

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from conch_contract import Task
 
-from conch_batch import cluster
+from conch_batch import actors, cluster
 from conch_batch.engines import opening
 from conch_batch.errors import BatchError, ChangedError, EngineError, InterruptedRun, OutputError
 from conch_batch.inputs.files import find
@@ -179,7 +179,7 @@ def _compute(
             raise EngineError(
                 f"a process needs {wanted}; Ray has {resources.cpus} cores and {resources.gpus} GPUs here"
             )
-        answers = cluster.spread(
+        answers = actors.spread(
             Worker,
             (corpus, workers.threads),
             [json.dumps(shard) for shard in shards.items()],

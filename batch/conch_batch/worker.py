@@ -8,7 +8,7 @@ import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from conch_batch import cluster
+from conch_batch import actors
 from conch_batch.engines import opening
 from conch_batch.errors import BatchError, EngineError
 from conch_batch.outputs.store import Store
@@ -35,9 +35,9 @@ class Worker:
         os.environ["RAYON_NUM_THREADS"] = str(threads)
         self._corpus, self._threads = corpus, threads
 
-    def __call__(self, row: dict[str, str]) -> dict[str, Any]:
-        """Publish the shard in a row `{"item": JSON}`; return the fields of `Done`, or the reason in `error`."""
-        number, pieces = json.loads(row["item"])
+    def compute(self, shard: str) -> dict[str, Any]:
+        """Publish a shard, its number and pieces as JSON; return the fields of `Done`, or the reason in `error`."""
+        number, pieces = json.loads(shard)
         try:
             done = self._shards.compute(number, [Piece(*piece) for piece in pieces])
         except BatchError as error:
@@ -55,7 +55,7 @@ class Worker:
         except BatchError:
             raise
         except Exception as error:
-            msg = f"{job.model} cannot be loaded on {_HOST} ({_in_a_line(error)}): {cluster.NEEDS}"
+            msg = f"{job.model} cannot be loaded on {_HOST} ({_in_a_line(error)}): {actors.NEEDS}"
             raise EngineError(msg) from error
 
 

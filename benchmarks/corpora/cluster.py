@@ -58,7 +58,8 @@ def main() -> None:
     path = folder / "docstrings.parquet"
     if not path.exists():
         corpus(path, options.texts)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # With the niceness that a cluster of the command's own has.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     parts = Parts(RESULT, "benchmarks.corpora.cluster", options.texts)
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from conch_batch import Done, Job
 
 EVERY_S = 1.0
-_ACTOR = "ray::MapWorker"
+_ACTOR = "ray::Worker"
 _QUARTERS = 4
 
 

@@ -16,7 +16,7 @@ import psutil
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conch_batch import Done, Embedding, EngineError, Job, Workers, cluster, run
+from conch_batch import Done, Embedding, EngineError, Job, Workers, actors, cluster, run
 
 from tests.exports import export_once, options_of
 from tests.waiting import until
@@ -127,8 +127,8 @@ class Dying:
     def __init__(self) -> None:
         os._exit(1)
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        return row
+    def compute(self, shard: str) -> dict[str, str]:
+        return {"shard": shard}
 
 
 @pytest.mark.timeout(600)
@@ -146,12 +146,12 @@ def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     assert "Traceback" not in done.stderr
     assert shards_of(output) == 0
 
-    monkeypatch.setattr(cluster, "_RESTARTS", 0)
+    monkeypatch.setattr(actors, "_DEATHS", 1)
     with (
         cluster.connected(nodes.cluster.address, 1),
         pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
     ):
-        list(cluster.spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
+        list(actors.spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
     assert "\n" not in str(raised.value)
 
 
@@ -174,7 +174,7 @@ class Killing:
 
 def kill_a_worker() -> None:
     ours = psutil.Process().children(recursive=True)  # other tests have workers too
-    workers = [each for each in ours if "ray::MapWorker" in " ".join(each.as_dict(["cmdline"])["cmdline"] or [])]
+    workers = [each for each in ours if "ray::Worker" in " ".join(each.as_dict(["cmdline"])["cmdline"] or [])]
     assert workers
     workers[0].kill()
 

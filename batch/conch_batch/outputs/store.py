@@ -107,7 +107,10 @@ class Store:
         if failed:
             self._put(f"_failed/part-{shard:05}.jsonl", failed)
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
+        # The numbers of vectors hardly repeat: with a dictionary of them too, writing takes four times as long, and
+        # half as much room again.
+        flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=flat)
         self._put(f"part-{shard:05}.parquet", buffer.getvalue())
 
     def clear_unfinished(self) -> None:

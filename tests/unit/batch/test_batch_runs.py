@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from conch_batch import Done, Report
 
-modules = {name: importlib.import_module(f"conch_batch.{name}") for name in ("run", "cluster", "outputs.store")}
+modules = {
+    name: importlib.import_module(f"conch_batch.{name}") for name in ("run", "actors", "cluster", "outputs.store")
+}
 
 
 class Watching:
@@ -56,10 +58,10 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], **_: Any
     ) -> Iterator[dict[str, Any]]:
         made = worker(*arguments)
-        yield from (made({"item": shard}) for shard in shards)
+        yield from map(made.compute, shards)
 
     monkeypatch.setattr(modules["cluster"], "connected", nothing)
-    monkeypatch.setattr(modules["cluster"], "spread", spread)
+    monkeypatch.setattr(modules["actors"], "spread", spread)
     monkeypatch.setattr(opening, "describe", lambda _: model())
     monkeypatch.setattr(opening, "needs_gpu", lambda _: False)
     monkeypatch.setattr(opening, "opened", lambda *_: Counting())
