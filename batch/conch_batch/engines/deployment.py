@@ -19,7 +19,7 @@ from conch_batch.model import Model
 from conch_batch.outputs import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 _TEXTS = 64
@@ -86,14 +86,10 @@ class Deployment:
         answers: list[Any] = [None] * len(items)
         tokens = 0
         for start in range(0, len(items), size):
-            places = order[start : start + size]
-            try:
-                body = self._ask([items[place] for place in places])
-            except InvalidInputError as error:
-                raise InvalidInputError(str(error), places) from error
-            tokens += body["usage"]["total_tokens"]
-            for place, answer in zip(places, self._answers(body), strict=True):
-                answers[place] = answer
+            for places, body in self._bodies(items, order[start : start + size]):
+                tokens += body["usage"]["total_tokens"]
+                for place, answer in zip(places, self._answers(body), strict=True):
+                    answers[place] = answer
         arrays = columns.arrays_of(self._job.task, self._model.info, answers)
         return Answers(columns.answer_batch(self.schema, arrays), tokens)
 
@@ -118,6 +114,19 @@ class Deployment:
             half = len(items) // 2
             return self._refused(items[:half]) | self._refused(items[half:])
         return {}
+
+    def _bodies(self, items: Sequence[Item], places: Sequence[int]) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
+        """Yield answers with the places of their items. A request that is refused is divided: it may be too large."""
+        try:
+            body = self._ask([items[place] for place in places])
+        except InvalidInputError as error:
+            if len(places) == 1:
+                raise InvalidInputError(str(error), places) from error
+            half = len(places) // 2
+            yield from self._bodies(items, places[:half])
+            yield from self._bodies(items, places[half:])
+        else:
+            yield places, body
 
     def _ask(self, items: Sequence[Item]) -> dict[str, Any]:
         return self._gateway.post(*_request(self._job, self._model.info, items)).body

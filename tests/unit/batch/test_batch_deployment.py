@@ -1,16 +1,26 @@
-"""A server that is no gateway of conch is named as such, at once."""
+"""What a gateway answers, refuses, or is not."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
+import pyarrow as pa
 import pytest
 from conch_batch import Embedding, EngineError, Job
 from conch_batch.engines import deployment
+from conch_batch.model import Model
+from conch_batch.shards import answered
+from conch_client import InvalidInputError, ModelInfo
+from conch_contract import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Answer = httpx.Response | Callable[[httpx.Request], httpx.Response]
 
 
 def job(server: str) -> Job:
@@ -18,12 +28,12 @@ def job(server: str) -> Job:
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.Response], None]:
-    """Makes all requests get one answer."""
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    """Makes all requests get one answer, or what a function makes of them."""
 
-    def answer(response: httpx.Response) -> None:
+    def answer(response: Answer) -> None:
         real = httpx.Client
-        transport = httpx.MockTransport(lambda _: response)
+        transport = httpx.MockTransport(response if callable(response) else lambda _: response)
 
         def client(**options: Any) -> httpx.Client:
             return real(**{**options, "transport": transport})
@@ -44,7 +54,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.Response], Non
     ids=["a page", "a list", "another server", "no model"],
 )
 def test_what_is_no_gateway_is_told_so(
-    response: httpx.Response, message: str, answering: Callable[[httpx.Response], None]
+    response: httpx.Response, message: str, answering: Callable[[Answer], None]
 ) -> None:
     answering(response)
     with pytest.raises(EngineError, match=message):
@@ -63,3 +73,50 @@ def test_a_server_that_is_not_there_is_not_waited_for_as_long_as_one_that_has_an
     monkeypatch.setattr(deployment, "_FIRST_PATIENCE_S", 0.0)
     with pytest.raises(EngineError, match="does not answer: ConnectError"):
         deployment.describe(job("http://127.0.0.1:9"))
+
+
+class Small:
+    """A gateway that takes few texts at once, whose vectors are the lengths of texts, and that refuses some texts."""
+
+    schema = pa.schema([("vector", pa.list_(pa.float32(), 1))])
+    info = ModelInfo(
+        name="m", task=Task.EMBEDDING, max_length=9, max_rows=9, inputs=(), output="", tokenizer="",
+        tokenizer_sha256="", tokenizer_bytes=0, dimension=1,
+    )  # fmt: skip
+
+    def __init__(self, most: int, status: int) -> None:
+        self.model = Model(self.info, None, self.schema, {})
+        self._most, self._status = most, status
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.content)["input"]
+        if len(texts) > self._most:
+            return httpx.Response(self._status, json={"error": {"message": "the request is too large"}})
+        if "bad" in texts:
+            return httpx.Response(400, json={"error": {"message": "the text is bad"}})
+        vectors = [base64.b64encode(np.array([len(text)], "<f4").tobytes()).decode() for text in texts]
+        usage = {"total_tokens": sum(map(len, texts))}
+        return httpx.Response(200, json={"data": [{"embedding": each} for each in vectors], "usage": usage})
+
+
+@pytest.mark.parametrize("status", [400, 413], ids=["too many texts or tokens", "too many bytes"])
+def test_texts_that_are_too_large_together_are_sent_in_parts_and_only_a_bad_one_is_refused(
+    status: int, answering: Callable[[Answer], None]
+) -> None:
+    gateway = Small(5, status)
+    answering(gateway)
+    engine = deployment.Deployment(job("http://somewhere"), gateway.model)
+    texts = ["a" * length for length in range(1, 100)]
+    answers, refused = answered(engine, [*texts, "bad"])
+
+    assert answers.rows.column("vector").to_pylist() == [[float(len(text))] for text in texts]
+    assert answers.tokens == sum(map(len, texts))
+    assert refused == {"bad": "the text is bad"}
+
+
+def test_the_place_of_a_refused_text_is_that_among_all(answering: Callable[[Answer], None]) -> None:
+    gateway = Small(5, 413)
+    answering(gateway)
+    with pytest.raises(InvalidInputError, match="the text is bad") as refused:
+        deployment.Deployment(job("http://somewhere"), gateway.model).compute([*"abcdefgh", "bad", *"ij"])
+    assert list(refused.value.indices) == [8]
