@@ -13,16 +13,16 @@ from random import uniform
 from time import monotonic, perf_counter
 from typing import Any
 
-from conch_client import ModelReplacedError, UnavailableError
+from conch_client import ModelReplacedError, OverloadedError, UnavailableError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.batches.computing import Computing
 from conch_gateway.batches.lines import LEASE_S, Answered, Line, Outcome, PutOff, output_line
-from conch_gateway.batches.pace import Pace
+from conch_gateway.batches.pace import Pace, Resting, Rests
 from conch_gateway.errors import (
+    CapacityError,
     CrashError,
     NotStoredError,
-    Problem,
     UnauthenticatedError,
     UpstreamError,
     problem_of,
@@ -43,20 +43,17 @@ class Attempts:
     Args:
         computing: endpoints, keys and quotas.
         pace: receives how long lines waited, and which were refused.
-        clock: measures how long owners have to wait.
+        clock: measures how long owners and batches have to wait.
     """
 
     def __init__(self, computing: Computing, pace: Pace, clock: Callable[[], float] = monotonic) -> None:
         self._computing = computing
         self._pace = pace
-        self._clock = clock
-        self._rests_until: dict[str, float] = {}
+        self._rests = Rests(clock)
 
-    def resting(self) -> set[str]:
-        """Return the owners whose lines have to wait until their keys have tokens to spare."""
-        now = self._clock()
-        self._rests_until = {owner: until for owner, until in self._rests_until.items() if until > now}
-        return set(self._rests_until)
+    def resting(self) -> Resting:
+        """Return the owners whose keys have no tokens to spare, and the batches whose servers are away or busy."""
+        return self._rests.now()
 
     async def outcome(self, line: Line) -> Outcome:
         """Compute a line; return its answer, or that it is tried again later."""
@@ -66,20 +63,19 @@ class Attempts:
         if line.content is None:
             return self._failed(line, NotStoredError("the input file of this batch was deleted"), [])
         if rest_s := self._computing.quota.spare_in_s(key):
-            self._rests_until[line.owner] = self._clock() + min(max(rest_s, _SHORTEST_REST_S), _LONGEST_PAUSE_S)
+            self._rests.rest(line.owner, min(max(rest_s, _SHORTEST_REST_S), _LONGEST_PAUSE_S))
             return PutOff(line)
         if line.crashes and (failure := await self._failure_of_control(line, line.content, key)) is not None:
             return self._put_off(line, failure)
         return await self._computed(line, line.content, key)
 
-    async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Problem | None:
-        """Have the line's model compute another text; return the problem if it fails, None if it works."""
+    async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Exception | None:
+        """Have the line's model compute another text; return the error if it fails, None if it works."""
         endpoint = self._computing.endpoints[line.endpoint]
         try:
             await endpoint.answer(endpoint.control(content), _context(line, key, []))
         except Exception as error:  # noqa: BLE001 - errors of the line itself appear when it is computed
-            problem = problem_of(error)
-            return problem if problem.status in _TRIED_AGAIN else None
+            return error if problem_of(error).status in _TRIED_AGAIN else None
         return None
 
     async def _computed(self, line: Line, content: bytes, key: Key) -> Outcome:
@@ -104,15 +100,19 @@ class Attempts:
             )
             problem = problem_of(error)
         elif problem.status in _TRIED_AGAIN:
-            return self._put_off(line, problem, crashed=crashed)
+            return self._put_off(line, error, crashed=crashed)
         if problem.status >= 500:
             _log_failure(line, error, unforeseen=problem.code == "internal_error")
         body = self._computing.endpoints[line.endpoint].error_body(problem)
         return self._answered(line, problem.status, body, usages, error)
 
-    def _put_off(self, line: Line, problem: Problem, *, crashed: bool = False) -> PutOff:
-        delay_s = max(problem.retry_after_s or 0.0, _SHORTEST_PAUSE_S, float(2 ** min(line.tries, 6)))
-        self._pace.refused(delay_s)
+    def _put_off(self, line: Line, error: Exception, *, crashed: bool = False) -> PutOff:
+        least_s = max(problem_of(error).retry_after_s or 0.0, _SHORTEST_PAUSE_S)
+        delay_s = max(least_s, float(2 ** min(line.tries, 6)))
+        if isinstance(error, (CapacityError, OverloadedError)):
+            self._pace.refused(delay_s)  # all lines want what is full
+        else:
+            self._rests.failed(line.batch_id, least_s, _LONGEST_PAUSE_S)
         # Spread: lines that failed together, before several gateways maybe, should not meet again.
         spread_s = delay_s * uniform(1.0, 1.5)  # noqa: S311
         return PutOff(line, min(spread_s, _LONGEST_PAUSE_S), tried=True, crashed=crashed)
@@ -125,6 +125,7 @@ class Attempts:
         for usage in usages:
             self._computing.count(usage, error)
         self._pace.answered(max((usage.queue_s or 0.0 for usage in usages), default=None))
+        self._rests.answered(line.batch_id)
         return Answered(line, content, failed=error is not None, tokens=sum(usage.tokens for usage in usages))
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
 from conch_gateway.batches.files import Clock, read_places
+from conch_gateway.batches.pace import Resting
 from conch_gateway.batches.records import UNFINISHED
 from conch_gateway.batches.schema import answers, batches, lines
 
@@ -28,6 +29,7 @@ LEASE_S = 60.0
 
 Clocks of gateways must agree far better than this.
 """
+_NOBODY = Resting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Lines:
         self._gateway_id = gateway_id
         self._clock = clock
 
-    async def claim(self, most: int, most_bytes: int, *, without: Collection[str] = ()) -> list[Line]:
+    async def claim(self, most: int, most_bytes: int, *, without: Resting = _NOBODY) -> list[Line]:
         """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any.
 
         A line at which a server has failed is claimed alone.
@@ -102,12 +104,13 @@ class Lines:
         Args:
             most: lines.
             most_bytes: of all of them.
-            without: owners whose batches have to wait.
+            without: owners and batches that have to wait.
         """
         now = self._clock()
         free = has_lapsed(lines.c.claimed_until, now)
         waits = exists().where(lines.c.batch_id == batches.c.id, free)
-        due = batches.c.status == "in_progress", batches.c.expires_at > now, batches.c.owner.not_in(without), waits
+        rests = or_(batches.c.owner.in_(without.owners), batches.c.id.in_(without.batches))
+        due = batches.c.status == "in_progress", batches.c.expires_at > now, ~rests, waits
         # Turns are counted, not timed: a clock that is set back would starve batches.
         latest = func.max(batches.c.turn).over().label("latest_turn")
         next_batch = (

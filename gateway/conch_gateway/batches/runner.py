@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from conch_gateway.background import start
 from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, Outcome, PutOff
-from conch_gateway.batches.pace import Pace
+from conch_gateway.batches.pace import Pace, Resting
 
 _MOST_BYTES = 8 * 2**20  # of lines that are claimed at once
 _MOST_UNSTORED_BYTES = 32 * 2**20  # of answers; with more, no line is started
@@ -20,7 +20,7 @@ class Runner:
     Args:
         lines: the lines of all batches.
         compute: computes a line; see `attempts`.
-        resting: returns the owners whose lines have to wait.
+        resting: returns the owners and batches whose lines have to wait.
         pace: how many lines are computed at once.
 
     Attributes:
@@ -31,7 +31,7 @@ class Runner:
         self,
         lines: Lines,
         compute: Callable[[Line], Coroutine[Any, Any, Outcome]],
-        resting: Callable[[], Collection[str]],
+        resting: Callable[[], Resting],
         pace: Pace,
     ) -> None:
         self._lines = lines

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client import OverloadedError, UnavailableError
-from conch_gateway.batches import attempts
+from conch_gateway.batches import attempts, pace
 from conch_gateway.batches.lines import output_line
 from conch_gateway.errors import UpstreamError
 
 from tests.batching import answers, created, embeddings_of, fetched, line, over
+from tests.unit.gateway.conftest import model_info
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -158,6 +159,33 @@ async def test_a_server_that_is_away_for_long_is_no_lines_fault(storing: Serve, 
         batch = await over(http, batch)
 
     assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+
+
+async def test_a_batch_whose_model_is_away_does_not_slow_down_others(
+    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(attempts, "_SHORTEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(attempts, "_LONGEST_PAUSE_S", 60.0)
+    client.served.append(model_info("away", "embedding"))
+    embed, asked = client.embed, 0
+
+    async def embedded(texts: Any, **options: Any) -> Any:
+        nonlocal asked
+        if options["model"].name == "away":
+            asked += 1
+            raise UnavailableError("away")
+        return await embed(texts, **options)
+
+    monkeypatch.setattr(client, "embed", embedded)
+    async with storing() as http:
+        waiting = await created(http, embeddings_of(["x"] * 500, model="away"))
+        await eventually(lambda: asked)
+        batch = await over(http, await created(http, embeddings_of(["x"] * 200)))
+        still = await fetched(http, waiting)
+
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 200)
+    assert (still["status"], still["request_counts"]["failed"]) == ("in_progress", 0)
 
 
 async def test_an_answer_that_cannot_be_written_is_an_error_of_its_line_alone(

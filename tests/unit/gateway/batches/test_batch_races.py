@@ -11,6 +11,7 @@ from conch_gateway.batches.files import Files, lock_files
 from conch_gateway.batches.intake import Intake, numbered
 from conch_gateway.batches.ledger import Ledger
 from conch_gateway.batches.lines import LEASE_S, PutOff
+from conch_gateway.batches.pace import Resting, Rests
 from conch_gateway.batches.records import BatchOrder
 from conch_gateway.batches.schema import CHUNK_BYTES, chunks, files
 from conch_gateway.errors import NotStoredError
@@ -49,7 +50,31 @@ async def test_batches_take_turns_whatever_the_clock_does(state: State) -> None:
 async def test_an_owner_who_has_to_wait_holds_up_nobody(state: State) -> None:
     await state.batch(2)
     other = await state.batch(2, owner="other")
-    assert {line.batch_id for line in await state.one.claim(4, MOST, without={"me"})} == {other.id}
+    resting = Resting(owners=frozenset({"me"}))
+    assert {line.batch_id for line in await state.one.claim(4, MOST, without=resting)} == {other.id}
+
+
+async def test_a_batch_that_has_to_wait_holds_up_no_other(state: State) -> None:
+    waiting, other = await state.batch(2), await state.batch(2)
+    resting = Resting(batches=frozenset({waiting.id}))
+    assert {line.batch_id for line in await state.one.claim(4, MOST, without=resting)} == {other.id}
+
+
+def test_a_batch_whose_server_is_away_rests_longer_each_time_until_a_line_is_answered() -> None:
+    now = [0.0]
+    rests = Rests(lambda: now[0])
+
+    def failed(at: float) -> bool:
+        now[0] = at
+        rests.failed("a", 2, 60)
+        return "a" in rests.now().batches
+
+    # Once may be an accident. Lines that were computed beside one that failed make the rest no longer.
+    assert [failed(at) for at in (0, 1, 1, 2)] == [False, True, True, True]
+    assert [failed(4), rests.now().owners] == [True, frozenset()]
+    assert [at for at in (7.9, 8.1) if now.__setitem__(0, at) or rests.now().batches] == [7.9]
+    rests.answered("a")
+    assert not failed(9)
 
 
 async def test_a_line_at_which_a_server_failed_is_claimed_alone(state: State) -> None:
