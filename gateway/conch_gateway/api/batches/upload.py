@@ -108,6 +108,7 @@ class _Reader:
             self._disposition = value
 
     def _open(self) -> None:
+        self._count(len(self._disposition))
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
         self._is_file = self._name == "file"
@@ -121,10 +122,14 @@ class _Reader:
         if self._is_file:
             self.content += data
             return
-        self._field_bytes += len(data)
+        self._count(len(data))
+        self._value += data
+
+    def _count(self, size: int) -> None:
+        """Count bytes that are kept beside the file: names of fields, and their values."""
+        self._field_bytes += size
         if self._field_bytes > FORM_BYTES:
             raise InvalidValueError(f"the fields beside the file have more than {FORM_BYTES} bytes; {_HOW}")
-        self._value += data
 
     def _close(self) -> None:
         if not self._is_file:

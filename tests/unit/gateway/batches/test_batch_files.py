@@ -97,6 +97,15 @@ async def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(
     assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
 
 
+async def test_a_form_of_many_fields_is_refused_before_it_fills_the_memory(storing: Serve) -> None:
+    fields = b"".join(part(f"x{number}", b"") for number in range(5000))
+    async with storing(batch_file_bytes=10**6) as http:
+        refused = await http.post("/v1/files", content=fields + b"--b--\r\n", headers=FORM)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+    assert "the fields beside the file" in refused.json()["error"]["message"]
+
+
 async def test_a_key_may_have_so_many_files_and_bytes(storing: Serve, tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     alice, bob = [{"authorization": f"Bearer {create_key(keys, name)}"} for name in ("alice", "bob")]
