@@ -220,7 +220,7 @@ class Upstream:
         """
         if length == dimensions:
             return
-        if self._dimension is None and length > (dimensions or 0):
+        if self._dimension is None:
             self._dimension = length
         if length != self._dimension:
             raise NonsenseError(f"its vectors have {length} numbers instead of {dimensions or self._dimension}")
