@@ -5,7 +5,8 @@ The tokens of a request are known only when it is over, so a key may overdraw it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -71,16 +72,28 @@ class Quotas:
 
     def spare_in_s(self, key: Key) -> float:
         """Return when the key can spare tokens: 0 while at least half of a minute's are left, by our count."""
-        charges = [charge for charge in _charges(key, requests=0, tokens=1) if charge.amount]
-        return max((self._own.half_full_in_s(charge) for charge in charges), default=0.0)
+        return max((self._own.half_full_in_s(charge) for charge in _spent(key, 1)), default=0.0)
+
+    @contextmanager
+    def expecting(self, key: Key, tokens: int) -> Iterator[None]:
+        """Count tokens that background work may take, half of a minute's at most and here only, inside the block."""
+        charges = _spent(key, min(tokens, (key.tokens_per_minute or 0) // 2))
+        self._own.spend(charges)
+        try:
+            yield
+        finally:
+            self._own.spend([charge._replace(amount=-charge.amount) for charge in charges])
 
     def spend(self, key: Key, tokens: int) -> None:
-        """Count the tokens of a request that is over; a negative number gives some back."""
-        charges = [charge for charge in _charges(key, requests=0, tokens=tokens) if charge.amount]
-        if charges:
-            self._own.spend(charges)
-            if self._shared is not None:
-                self._shared.spend(charges)
+        """Count the tokens of a request that is over."""
+        charges = _spent(key, tokens)
+        self._own.spend(charges)
+        if charges and self._shared is not None:
+            self._shared.spend(charges)
+
+
+def _spent(key: Key, tokens: int) -> list[Charge]:
+    return [charge for charge in _charges(key, requests=0, tokens=tokens) if charge.amount]
 
 
 def _charges(key: Key, *, requests: int, tokens: int) -> list[Charge]:

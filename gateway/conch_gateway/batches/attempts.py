@@ -80,16 +80,15 @@ class Attempts:
 
     async def _computed(self, line: Line, content: bytes, key: Key) -> Outcome:
         usages = list[Usage]()
-        # Counted now, so that lines that begin together do not all find the same tokens to spare; corrected below.
-        expected = len(content) // CHARACTERS_PER_TOKEN
-        self._computing.quota.spend(key, expected)
         try:
-            body = await self._computing.endpoints[line.endpoint].answer(content, _context(line, key, usages))
+            # Counted now, so that lines that begin together do not all find the same tokens to spare.
+            with self._computing.quota.expecting(key, len(content) // CHARACTERS_PER_TOKEN):
+                body = await self._computing.endpoints[line.endpoint].answer(content, _context(line, key, usages))
             return self._answered(line, 200, body, usages, None)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this line's answer
             return self._failed(line, error, usages)
         finally:
-            self._computing.quota.spend(key, sum(usage.tokens for usage in usages) - expected)
+            self._computing.quota.spend(key, sum(usage.tokens for usage in usages))
 
     def _failed(self, line: Line, error: Exception, usages: Sequence[Usage]) -> Outcome:
         problem, crashed = problem_of(error), _is_crash(error)

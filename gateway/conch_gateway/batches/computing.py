@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,8 +33,11 @@ class Quota(Protocol):
     def spare_in_s(self, key: Key) -> float:
         """Return the seconds until a key has tokens left for background work; 0 if it has."""
 
+    def expecting(self, key: Key, tokens: int) -> AbstractContextManager[None]:
+        """Count tokens that a line may take inside the block."""
+
     def spend(self, key: Key, tokens: int) -> None:
-        """Count tokens; a negative number gives some back."""
+        """Count tokens that a line has taken."""
 
 
 @dataclass(frozen=True, slots=True)

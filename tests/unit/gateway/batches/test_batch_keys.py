@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from conch_client import OverloadedError
 from conch_gateway.auth import keyring
-from conch_gateway.auth.keys import create_key, revoke_key
+from conch_gateway.auth.keys import Key, create_key, revoke_key
+from conch_gateway.auth.quota import Quotas
 from conch_gateway.batches import attempts
 from conch_gateway.batches.lines import Line, Lines
 
@@ -15,9 +16,11 @@ from tests.batching import answers, created, embeddings_of, fetched, line, over
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pytest
+    from conch_gateway.auth.quota import Charge, Refusal
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
@@ -89,6 +92,50 @@ async def test_the_tokens_of_lines_count_and_half_of_them_is_left_to_requests(st
     assert asked.status_code == 200
     assert counts["failed"] == 0
     assert 0 < counts["completed"] < 40
+
+
+async def test_a_large_line_takes_no_more_of_a_keys_tokens_than_it_computes(
+    storing: Serve, client: StandIn, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    alice = create_key(keys, "alice", tokens_per_minute=400)
+    client.gate = asyncio.Event()
+    async with storing(api_keys_file=keys) as http:
+        http.headers.update({"authorization": f"Bearer {alice}"})
+        batch = await created(http, [line("large", {"model": "letters", "input": "a" * 100_000})])
+        await eventually(client.entered.is_set)
+        asked = asyncio.create_task(http.post("/v1/embeddings", json={"model": "letters", "input": "abc"}))
+        await eventually(lambda: asked.done() or len(client.calls) > 2)
+        client.gate.set()
+        assert (await asked).status_code == 200
+        assert (await over(http, batch))["usage"]["total_tokens"] == 16
+
+
+class Others:
+    """Stands in for buckets that gateways share; notes the tokens that are taken."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    async def take(self, charges: Sequence[Charge]) -> Refusal | None:  # noqa: ARG002
+        return None
+
+    def spend(self, charges: Sequence[Charge]) -> None:
+        self.taken += [charge.amount for charge in charges]
+
+
+def test_what_lines_may_take_is_counted_here_only_and_given_back() -> None:
+    others, now = Others(), [0.0]
+    quotas, key = Quotas(others, lambda: now[0]), Key(name="alice", sha256="0" * 64, tokens_per_minute=60)
+    with quotas.expecting(key, 1_000_000):
+        assert quotas.spare_in_s(key) == 0  # half is left to requests
+        with quotas.expecting(key, 1):
+            assert quotas.spare_in_s(key) == 1
+        now[0] += 10
+    quotas.spend(key, 5)
+    assert (others.taken, quotas.spare_in_s(key)) == ([5], 0)
+    quotas.spend(key, 30)
+    assert quotas.spare_in_s(key) == 5
 
 
 async def test_a_key_without_tokens_to_spare_is_waited_for_and_others_go_on(
