@@ -128,6 +128,8 @@ def _url(setting: str) -> URL:
 
 def _engine(url: URL, *, shared: bool) -> AsyncEngine:
     try:
+        if not url.get_dialect().is_async:
+            raise InvalidRequestError(url.drivername)
         # Parameters contain texts and vectors, which must not appear in logs.
         engine = create_async_engine(url, hide_parameters=True, **(_POOL if shared else _POOL_OF_SQLITE))
     except ModuleNotFoundError as error:

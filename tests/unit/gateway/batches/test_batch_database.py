@@ -52,6 +52,12 @@ def test_a_database_that_cannot_be_is_refused_and_not_shown(client: StandIn, set
     assert refused.value.__suppress_context__
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "mysql", "sqlite"])
+def test_a_url_without_an_asynchronous_driver_is_told_how_to_name_one(client: StandIn, scheme: str) -> None:
+    with pytest.raises(BatchSettingError, match=r"no asynchronous driver; .*postgresql\+asyncpg://"):
+        create_app(GatewaySettings(batch_database=f"{scheme}://me@localhost/db"), client)
+
+
 async def test_a_file_that_cannot_be_written_ends_the_start(http_with: Serve, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BatchSettingError, match="name a file"):
