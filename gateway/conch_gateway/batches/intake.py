@@ -125,7 +125,9 @@ class Intake:
         return (await connection.execute(renewed)).rowcount > 0
 
     def _is_ours(self, batch_id: str) -> ColumnElement[bool]:
-        return and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id, batches.c.status == "validating")
+        # One that has just expired is about to end, and the lines that were stored are deleted.
+        reading = and_(batches.c.status == "validating", batches.c.expired_at.is_(None))
+        return and_(batches.c.id == batch_id, batches.c.claim == self._gateway_id, reading)
 
 
 async def numbered(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, int, bytes | None]]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from conch_gateway.batches import intake
 from conch_gateway.batches.database import Database
 from conch_gateway.batches.files import Files, lock_files
 from conch_gateway.batches.intake import Intake, numbered
@@ -115,6 +116,41 @@ async def test_an_input_that_takes_long_to_read_is_read_by_one_gateway(state: St
     await step
 
     assert (await state.ledger.get("me", batch.id)).total == 3
+
+
+class Halting(Slow):
+    """Files whose content comes up to its first line, and the rest only when it is let go."""
+
+    async def content(self, file: File) -> AsyncIterator[bytes]:
+        whole = b"".join([piece async for piece in Files.content(self, file)])
+        first = whole.index(b"\n") + 1
+        yield whole[:first]
+        self.asked.set()
+        await self.let_go.wait()
+        yield whole[first:]
+
+
+async def test_a_batch_that_expires_while_it_is_read_loses_no_line_without_an_answer(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_LINES_AT_ONCE", 1)
+    batch, halting = await state.created(3, window_s=10), Halting(state.database)
+    reading = asyncio.create_task(Intake(state.database, halting, LIMITS, "slow", state.clock).step())
+    await halting.asked.wait()
+    state.now += 11
+    end = state.closing._end
+
+    async def read_before_it_ends(batch_id: str) -> None:
+        halting.let_go.set()
+        await reading
+        await end(batch_id)
+
+    monkeypatch.setattr(state.closing, "_end", read_before_it_ends)
+    await state.closing.step()
+    await state.closing.step()
+    batch = await state.ledger.get("me", batch.id)
+
+    assert (batch.status, batch.total) == ("expired", batch.completed + batch.failed)
 
 
 async def test_an_input_that_is_gone_fails_its_batch(state: State) -> None:
