@@ -146,8 +146,11 @@ class _Gateway:
         if not (job.server or "").startswith(("http://", "https://")):
             raise EngineError(f"{job.server!r} is no address of a gateway: it begins with http:// or https://")
         headers = dict(_PRIORITY)
-        if job.api_key:
-            headers["authorization"] = f"Bearer {job.api_key}"
+        key = (job.api_key or "").strip()  # files of secrets often end in a line end
+        if not (key.isascii() and key.isprintable()):
+            raise EngineError("CONCH_API_KEY has a character that no key has: set it to the key alone")
+        if key:
+            headers["authorization"] = f"Bearer {key}"
         if space_id:
             headers["x-conch-expect-space"] = space_id
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -59,6 +60,26 @@ def test_what_is_no_gateway_is_told_so(
     answering(response)
     with pytest.raises(EngineError, match=message):
         deployment.describe(job("http://somewhere"))
+
+
+@pytest.mark.parametrize("key", ["a\nsecret", "“secret”", "secret\0"])
+def test_what_is_no_key_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(EngineError, match="CONCH_API_KEY") as refused:
+        deployment.describe(replace(job("http://somewhere"), api_key=key))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_line_end_behind_a_key_is_not_part_of_it(answering: Callable[[Answer], None]) -> None:
+    keys = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["authorization"])
+        return httpx.Response(404)
+
+    answering(answer)
+    with pytest.raises(EngineError):
+        deployment.describe(replace(job("http://somewhere"), api_key="secret\n"))
+    assert keys == ["Bearer secret"]
 
 
 @pytest.mark.parametrize("server", ["localhost:8080", "http://[::1", "http://a:b:c"])
