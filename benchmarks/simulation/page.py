@@ -101,9 +101,11 @@ def _profile() -> str:
         f"Measured with {commands} on {single['date'][:10]}: {machine['cores']} cores ({machine['cpu']}). By the "
         f"profile a run of an instance takes {1e3 * engine['fixed_s']:.2f} ms, {1e6 * engine['row_s']:.0f} µs a text, "
         f"{1e6 * engine['token_s']:.1f} µs a token and {1e9 * engine['square_s']:.1f} ns a pair of tokens, "
-        f"{engine['slowdown']:.2f} times as long while both instances run, and a call {1e3 * engine['call_s']:.2f} ms "
+        f"{engine['mixed']:.2f} times as long with texts of different lengths, {engine['slowdown']:.2f} times as long "
+        f"while both instances run, and a call {1e3 * engine['call_s']:.2f} ms "
         f"beside; the gateway spends {1e3 * gateway['request_s']:.2f} ms on a request, {1e6 * gateway['token_s']:.1f} "
-        f"µs on each token and {1e3 * gateway['call_s']:.2f} ms on a call. The costs of runs are off by at most "
+        f"µs on each token and {1e3 * gateway['call_s']:.2f} ms on a call, and a request takes "
+        f"{1e3 * gateway['cold_s']:.1f} ms longer after a pause. The costs of runs are off by at most "
         f"{profile['about']['fit_off_by']:.0%} from the runs that were timed."
     )
 

@@ -44,7 +44,7 @@ def bench(
         Path | None,
         typer.Option(
             help="Measure calls of many lengths instead, alone and under load, and write their costs to this file, for "
-            "`conch plan --rate`. Takes about a minute; nothing else should use the servers."
+            "`conch plan --rate`. Takes one to two minutes; nothing else should use the servers."
         ),
     ] = None,
     triton_url: Annotated[
@@ -105,7 +105,7 @@ def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
     yield "a run", f"{1e3 * engine.fixed_s:.2f} ms, {1e6 * engine.token_s:.1f} µs a token, fits to {_off(profile)}"
     yield "a call", f"{1e3 * engine.call_s:.2f} ms beside its run"
     for call in profile.calls:
-        texts = f"{call.rows} x {call.tokens} tokens"
+        texts = call.texts
         if call.clients == 1:
             yield texts, f"alone {call.latency_ms['p50']:.1f} ms"
         else:

@@ -11,7 +11,7 @@ from conch_contract import encoder_name
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 
-from conch.capacity.profile import CallLoad
+from conch.capacity.profile import CallLoad, latency_ms
 from conch.load.closed_loop import Done, closed_loop
 
 if TYPE_CHECKING:
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
     from conch_client import AsyncClient, ModelInfo
 
-LENGTHS = (16, 64, 128, 256, 512, 2048)
-"""Tokens of the texts; lengths beyond the model's limit are left out."""
+LENGTHS = (15, 63, 127, 255, 511, 2047)
+"""Tokens of equal texts: as with most texts, no multiples of a vector's width, which are a few per cent faster. Lengths
+beyond the model's limit or just below it are left out."""
+
+MIXED = (8, 15, 23, 34, 47, 66, 99, 190)
+"""Tokens of texts that share a call: log-normal, with a median of 40."""
 
 CALL_TOKENS = 512  # of a call, as in the gateway (`conch_gateway.scheduling.sizes`)
 CALLS_EACH = 4  # calls under way per instance, so that no instance is ever idle
@@ -79,19 +83,26 @@ class EngineProbe:
         threads = int(config.parameters["intra_op_thread_count"].string_value or 1)
         return {"cores": sum(group.count for group in groups) * threads}
 
-    def shapes(self) -> Iterator[tuple[int, int]]:
-        """Yield rows and tokens of the calls to measure."""
+    def lengths(self) -> list[int]:
+        """Return tokens of equal texts to measure."""
         longest = self._info.max_length
-        for tokens in sorted({*(length for length in LENGTHS if length <= longest), min(longest, LENGTHS[-2])}):
-            yield from dict.fromkeys([(1, tokens), (min(self._info.max_rows, max(1, CALL_TOKENS // tokens)), tokens)])
+        return sorted({*(length for length in LENGTHS if length < 0.9 * longest), min(longest, LENGTHS[-2])})
 
-    async def measure(self, rows: int, tokens: int, clients: int, seconds: float) -> CallLoad:
-        """Measure calls of one shape."""
-        texts = [[FIRST_ID] * tokens] * rows
+    def shapes(self) -> Iterator[tuple[int, ...]]:
+        """Yield the calls to measure: tokens of each of their texts."""
+        for tokens in self.lengths():
+            yield from {(tokens,), (tokens,) * min(self._info.max_rows, max(1, CALL_TOKENS // tokens))}
+        mixed = tuple(tokens for tokens in MIXED[: self._info.max_rows] if tokens <= self._info.max_length)
+        if len(mixed) > 1:
+            yield mixed
+
+    async def measure(self, lengths: tuple[int, ...], clients: int, seconds: float) -> CallLoad:
+        """Measure calls with texts of these lengths."""
+        texts = [[FIRST_ID] * tokens for tokens in lengths]
 
         async def send(_: int) -> Done:
             await self._client.embed(texts, model=self._info.name)
-            return Done(rows, rows * tokens)
+            return Done(len(lengths), sum(lengths))
 
         await closed_loop(send, clients=clients, seconds=WARM_UP_S)
         before, client_s = await self.counted(), time.process_time()
@@ -103,12 +114,11 @@ class EngineProbe:
         if not counted.runs:
             raise RuntimeError(f"Triton counts no runs of {self._encoder}; turn off its response cache to measure it")
         return CallLoad(
-            rows=rows,
-            tokens=tokens,
+            lengths=list(lengths),
             clients=clients,
             per_s=calls / load.seconds,
             tokens_per_s=summary["tokens_per_s"],
-            latency_ms=summary["latency_ms"],
+            latency_ms=latency_ms(load.latencies_s),
             rows_per_run=counted.rows / counted.runs,
             run_ms=counted.run_ns / counted.runs / 1e6,
             client_ms=1e3 * client_s / calls,

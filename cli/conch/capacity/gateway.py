@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import TYPE_CHECKING
 
-from conch.capacity.profile import RequestLoad
-from conch.load.closed_loop import closed_loop
+from conch.capacity.profile import RequestLoad, latency_ms
+from conch.load.closed_loop import Done, closed_loop
 from conch.load.http import Address, Connection
 from conch.load.target import BenchError, target_of
 from conch.load.texts import Lengths, synthetic_texts
@@ -28,14 +29,28 @@ class GatewayProbe:
         self._model = model
         self._triton = triton
 
-    async def measure(self, tokens: int, clients: int, seconds: float) -> RequestLoad:
-        """Measure requests with one text of so many tokens; raises BenchError if the gateway cannot be measured."""
+    async def measure(self, tokens: int, clients: int, pause_s: float, seconds: float) -> RequestLoad:
+        """Measure requests with one text of so many tokens, each sent `pause_s` after the client's last answer.
+
+        Raises:
+            BenchError: The gateway cannot be measured.
+        """
         texts = synthetic_texts(Lengths(tokens, tokens), 64)
+        latencies_s: list[float] = []
         async with target_of(self._url, self._model, [[text] for text in texts], clients) as target:
-            await closed_loop(target.send, clients=clients, seconds=WARM_UP_S)
+
+            async def send(number: int) -> Done:
+                await asyncio.sleep(pause_s)
+                sent = time.perf_counter()
+                done = await target.send(number)
+                latencies_s.append(time.perf_counter() - sent)
+                return done
+
+            await closed_loop(send, clients=clients, seconds=WARM_UP_S)
+            latencies_s.clear()
             before, calls = await self._processor_s(), await self._triton.counted()
             sender_s = time.process_time()
-            load = await closed_loop(target.send, clients=clients, seconds=seconds)
+            load = await closed_loop(send, clients=clients, seconds=seconds)
             sender_s = time.process_time() - sender_s
             gateway_s = await self._processor_s() - before
             called = (await self._triton.counted()).since(calls).calls
@@ -46,8 +61,9 @@ class GatewayProbe:
         return RequestLoad(
             tokens=round(load.tokens / load.texts),
             clients=clients,
+            pause_ms=1e3 * pause_s,
             per_s=load.texts_per_s,
-            latency_ms=load.summary()["latency_ms"],
+            latency_ms=latency_ms(latencies_s),
             texts_per_call=load.texts / called,
             gateway_ms=1e3 * gateway_s / load.texts,
             sender_ms=1e3 * sender_s / load.texts,

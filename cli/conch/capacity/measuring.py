@@ -1,4 +1,4 @@
-"""Measures a profile in about a minute: calls of every shape, alone and under load, then requests to the gateway."""
+"""Measures a profile: calls of every shape, alone and under load, then requests to the gateway."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from tritonclient.utils import InferenceServerException
 from conch.capacity.engine import CALLS_EACH, EngineProbe
 from conch.capacity.fit import engine_costs, gateway_costs
 from conch.capacity.gateway import CLIENTS, GatewayProbe
-from conch.capacity.profile import CallLoad, Profile, RequestLoad
+from conch.capacity.profile import CallLoad, Profile, RequestLoad, shape_of
 from conch.load.http import HttpError
 from conch.load.target import EMBEDDING, BenchError, chosen
+from conch.simulation.costs import PAUSE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 Load = TypeVar("Load", CallLoad, RequestLoad)
 
-ROUNDS = 2
-SECONDS = 0.7  # of each load in each of them
+ROUNDS = 3
+SECONDS = 0.5  # of each load in each of them
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -62,18 +63,16 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
 
 async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway_url: str | None, say: Say) -> Profile:
     hardware, instances = await probe.hardware(), info.instances or 1
-    # Alone; with as many clients as instances, so that no call waits for an instance; and under load.
-    clients_of_calls, clients_of_texts = ({1, instances, most} for most in (CALLS_EACH * instances, CLIENTS))
-    shapes = [(*shape, clients) for shape in probe.shapes() for clients in sorted(clients_of_calls)]
-    lengths = dict.fromkeys(tokens for _, tokens, _ in shapes) if gateway_url else {}
-    texts = [(tokens, clients) for tokens in lengths for clients in sorted(clients_of_texts)]
+    shapes = [(shape, clients) for shape in probe.shapes() for clients in (1, CALLS_EACH * instances)]
+    loads = [(1, 0.0), (1, PAUSE_S), (CLIENTS, 0.0)] if gateway_url else []
+    texts = [(tokens, *load) for tokens in probe.lengths() for load in loads]
     rounds = _Rounds(say, ROUNDS * (len(shapes) + len(texts)))
-    calls = await rounds.best("Triton: {} x {} tokens, {} at once", shapes, probe.measure)
+    calls = await rounds.typical(_calls_said, shapes, probe.measure)
     cores = len(os.sched_getaffinity(0))
     shares = triton_url.startswith(_LOOPBACK) and hardware.get("cores", 0) >= cores
     engine, off = engine_costs(calls, instances, info.max_rows, shared_cores=shares)
     front = GatewayProbe(str(gateway_url), info.name, probe)
-    requests = await rounds.best("gateway: {} tokens, {} at once", texts, front.measure)
+    requests = await rounds.typical(_requests_said, texts, front.measure)
     about = _about() | {
         "triton_url": triton_url,
         "gateway_url": gateway_url,
@@ -94,18 +93,25 @@ class _Rounds:
         self._say = say
         self._done, self._total = 0, total
 
-    async def best(
-        self, what: str, loads: Sequence[tuple[int, ...]], measure: Callable[..., Awaitable[Load]]
+    async def typical(
+        self, what: Callable[..., str], loads: Sequence[tuple[Any, ...]], measure: Callable[..., Awaitable[Load]]
     ) -> list[Load]:
-        """Return the round with the most answers of each load; `what` describes them."""
-        found: dict[tuple[int, ...], Load] = {}
+        """Return the round of each load with the median number of answers; `what` describes them."""
+        seen: dict[tuple[Any, ...], list[Load]] = {load: [] for load in loads}
         for _ in range(ROUNDS):
             for load in loads:
-                self._say(what.format(*load), self._done, self._total)
-                seen = await measure(*load, SECONDS)
-                found[load] = max(found.get(load, seen), seen, key=lambda each: each.per_s)
+                self._say(what(*load), self._done, self._total)
+                seen[load].append(await measure(*load, SECONDS))
                 self._done += 1
-        return list(found.values())
+        return [sorted(rounds, key=lambda each: each.per_s)[len(rounds) // 2] for rounds in seen.values()]
+
+
+def _calls_said(lengths: Sequence[int], clients: int) -> str:
+    return f"Triton: {shape_of(lengths)}, {clients} at once"
+
+
+def _requests_said(tokens: int, clients: int, pause_s: float) -> str:
+    return f"gateway: {tokens} tokens, {clients} at once{', after pauses' if pause_s else ''}"
 
 
 def _about() -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from conch.load.closed_loop import percentile
 from conch.simulation.costs import EngineCosts, GatewayCosts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 FORMAT = 1
@@ -17,28 +20,38 @@ _HOW = "measure one with: conch bench --profile FILE"
 Record = TypeVar("Record")
 
 
+def latency_ms(latencies_s: Sequence[float]) -> dict[str, float]:
+    """Return the mean and percentiles of latencies."""
+    percentiles = {f"p{percent}": 1e3 * percentile(list(latencies_s), percent) for percent in (50, 95, 99)}
+    return {"mean": 1e3 * fmean(latencies_s), **percentiles}
+
+
 class ProfileError(Exception):
     """A file is not a profile; the message says why, and how to make one."""
 
 
+def shape_of(lengths: Sequence[int]) -> str:
+    """Describe the texts of a call for users."""
+    mean = "" if len(set(lengths)) == 1 else " on average"
+    return f"{len(lengths)} x {fmean(lengths):.0f} tokens{mean}"
+
+
 @dataclass(frozen=True)
 class CallLoad:
-    """Calls to Triton with equal texts, by clients that each have one call under way.
+    """Equal calls to Triton, by clients that each have one call under way.
 
     Attributes:
-        rows: Texts in a call.
-        tokens: Tokens of each.
+        lengths: Tokens of each text of a call.
         clients: Number of clients; 1 measures the latency of a lone call, more measure throughput.
         per_s: Calls answered in a second.
         tokens_per_s: Tokens of these calls in a second.
-        latency_ms: Percentiles of a call's latency.
+        latency_ms: Mean and percentiles of a call's latency.
         rows_per_run: Texts in one run of the encoder, as counted by Triton.
         run_ms: Duration of a run, as measured by Triton.
         client_ms: Processor time of a call in the client.
     """
 
-    rows: int
-    tokens: int
+    lengths: list[int]
     clients: int
     per_s: float
     tokens_per_s: float
@@ -46,6 +59,16 @@ class CallLoad:
     rows_per_run: float
     run_ms: float
     client_ms: float
+
+    @property
+    def texts(self) -> str:
+        """Its texts, for users."""
+        return shape_of(self.lengths)
+
+    @property
+    def calls_per_run(self) -> float:
+        """Calls in one run of the encoder."""
+        return self.rows_per_run / len(self.lengths)
 
 
 @dataclass(frozen=True)
@@ -55,8 +78,9 @@ class RequestLoad:
     Attributes:
         tokens: Tokens of the text.
         clients: Number of clients.
+        pause_ms: Time from an answer to the client's next request.
         per_s: Requests answered in a second.
-        latency_ms: Percentiles of a request's latency.
+        latency_ms: Mean and percentiles of a request's latency.
         texts_per_call: Texts that the gateway sent to Triton in one call.
         gateway_ms: Processor time of a request in the gateway.
         sender_ms: Processor time of a request in its sender.
@@ -64,6 +88,7 @@ class RequestLoad:
 
     tokens: int
     clients: int
+    pause_ms: float
     per_s: float
     latency_ms: dict[str, float]
     texts_per_call: float

@@ -122,6 +122,7 @@ class _Search:
         # Under full load, texts share calls, and a call costs least.
         self._merged = min(engine.max_rows, max(1.0, CALL_TOKENS / self._mean))
         run_s = fmean(engine.run_s([length]) for length in self._lengths) - engine.fixed_s * (1 - 1 / self._merged)
+        run_s *= engine.mixed if self._merged > 1 and len(set(self._lengths)) > 1 else 1.0
         self._text_s = engine.slowdown * (run_s + engine.call_s / self._merged) / engine.instances
         # Gateways merge texts into calls only while all replicas are busy, which a plan avoids.
         self._request_s = gateway.request_s + gateway.token_s * self._mean + gateway.call_s

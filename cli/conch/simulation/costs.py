@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+PAUSE_S = 0.020
+"""Seconds without work after which a request takes `GatewayCosts.cold_s` longer."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,9 @@ class EngineCosts:
         row_s: Seconds of each text in it.
         token_s: Seconds of each token.
         square_s: Seconds of each pair of a text's tokens (attention).
+        mixed: Factor on the time of a run whose texts differ in length.
         call_s: Processor time of a call besides its run: the protocol, the queue, the head.
         path_s: Seconds of a call without computing: the network, threads that wake up.
-        busy_path_s: The same while all cores are busy, and each of a dozen threads waits for one.
         slowdown: Factor on the times of runs and calls while all instances run; the costs above are those of lone ones.
     """
 
@@ -32,14 +35,15 @@ class EngineCosts:
     row_s: float
     token_s: float
     square_s: float
+    mixed: float
     call_s: float
     path_s: float
-    busy_path_s: float
     slowdown: float
 
-    def run_s(self, lengths: Iterable[int]) -> float:
+    def run_s(self, lengths: Sequence[int]) -> float:
         """Return the seconds of a run with texts of these lengths, while no other instance runs."""
-        return self.fixed_s + sum(self.row_s + (self.token_s + self.square_s * n) * n for n in lengths)
+        alike_s = self.fixed_s + sum(self.row_s + (self.token_s + self.square_s * n) * n for n in lengths)
+        return alike_s * (self.mixed if len(set(lengths)) > 1 else 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,14 @@ class GatewayCosts:
         token_s: Processor time of each of its tokens.
         call_s: Processor time of a call to Triton, which small requests share.
         path_s: Seconds of a request without computing.
-        busy_path_s: The same while all cores are busy that the gateway shares with others.
+        cold_s: Seconds that a request takes longer after a pause, as cores sleep and caches cool.
     """
 
     request_s: float = 0.0
     token_s: float = 0.0
     call_s: float = 0.0
     path_s: float = 0.0
-    busy_path_s: float = 0.0
+    cold_s: float = 0.0
 
 
 FREE = GatewayCosts()

@@ -76,8 +76,10 @@ class Deployment:
     def add(self, *, joins: bool = True) -> None:
         """Add a replica, which all gateways know at once."""
         engine = self._design.engine
-        cores = self._shared or Cores(engine.instances, engine.slowdown)
-        replica = Replica(f"triton-{next(self._numbers)}", engine, cores)
+        number = next(self._numbers)
+        replica = Replica(
+            f"triton-{number}", engine, self._shared or Cores(engine.instances, engine.slowdown, number), number
+        )
         self.replicas.append(replica)
         for gateway in self.gateways:
             gateway.add(replica, joins=joins)
@@ -90,11 +92,9 @@ class Deployment:
 
     async def answer(self, lengths: Sequence[int]) -> None:
         """Send a request to the next gateway; raises CapacityError and ConchError."""
+        await next(self._turns).answer(lengths)
         if self._sender is not None:
             await self._sender.run(self._design.sender_s)
-        costs, busy = self._design.gateway, self._shared is not None and self._shared.are_busy
-        await asyncio.sleep(costs.busy_path_s if busy else costs.path_s)
-        await next(self._turns).answer(lengths)
 
     async def fail(self, replicas: Sequence[int], at_s: float, for_s: float) -> None:
         """Kill replicas at `at_s`, and start them again `for_s` seconds later."""

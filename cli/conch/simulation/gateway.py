@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -99,10 +100,12 @@ class Gateway:
     async def answer(self, lengths: Sequence[int]) -> None:
         """Answer a request with texts of these lengths; raises CapacityError and ConchError."""
         rows = [_ids(length) for length in lengths]
+        await asyncio.sleep(self._costs.path_s / 2 + self._costs.cold_s * self._thread.cores.cooled)
         await self._thread.run(self._costs.request_s + self._costs.token_s * sum(lengths))
         with self._admission.reserve("request", _CALLER, rows) as reservation:
             reservation.join(self._backlog, lengths, self._engine.max_rows)
             await self._coalescer.embed(rows, _OPTIONS, self._engine.max_rows, reservation.entry)
+        await asyncio.sleep(self._costs.path_s / 2)
 
     async def embed(self, ids: Sequence[Sequence[int]], **_: Any) -> Vectors:
         """Make a call like the client of the gateway: if a replica is lost, on another one."""

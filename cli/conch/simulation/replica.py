@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from conch_client import UnavailableError
@@ -33,13 +34,14 @@ class Replica:
         runs: Number of runs of its instances.
     """
 
-    def __init__(self, name: str, costs: EngineCosts, cores: Cores) -> None:
+    def __init__(self, name: str, costs: EngineCosts, cores: Cores, home: int = 0) -> None:
         self.name = name
         self.up = True
         self.runs = 0
         self._costs = costs
         self._cores = cores
-        self._free = costs.instances
+        self._homes = range(home, home + costs.instances)
+        self._free = list(self._homes)
         self._waiting: deque[_Call] = deque()
         self._running: dict[asyncio.Task[None], list[_Call]] = {}
 
@@ -51,7 +53,7 @@ class Replica:
         """
         if not self.up:
             raise UnavailableError(_LOST)
-        await asyncio.sleep(self._costs.busy_path_s if self._cores.are_busy else self._costs.path_s)
+        await asyncio.sleep(self._costs.path_s / 2)
         await self._cores.run(self._costs.call_s)
         if not self.up:
             raise UnavailableError(_LOST)
@@ -59,6 +61,7 @@ class Replica:
         self._waiting.append(call)
         self._start_runs()
         await call.done
+        await asyncio.sleep(self._costs.path_s / 2)
 
     def end(self) -> None:
         """Stop at once, as if killed: waiting callers get an error."""
@@ -74,13 +77,12 @@ class Replica:
 
     def begin(self) -> None:
         """Serve again after `end`."""
-        self.up, self._free = True, self._costs.instances
+        self.up, self._free = True, list(self._homes)
 
     def _start_runs(self) -> None:
         while self._free and self._waiting:
-            self._free -= 1
             calls = self._take()
-            task = asyncio.get_running_loop().create_task(self._run(calls))
+            task = asyncio.get_running_loop().create_task(self._run(calls, heappop(self._free)))
             self._running[task] = calls
 
     def _take(self) -> list[_Call]:
@@ -91,12 +93,12 @@ class Replica:
             calls.append(self._waiting.popleft())
         return calls
 
-    async def _run(self, calls: list[_Call]) -> None:
-        await self._cores.run(self._costs.run_s(length for call in calls for length in call.lengths))
+    async def _run(self, calls: list[_Call], instance: int) -> None:
+        await self._cores.run(self._costs.run_s([length for call in calls for length in call.lengths]), instance)
         task = asyncio.current_task()
         if task is not None and self._running.pop(task, None) is not None:
             self.runs += 1
-            self._free += 1
+            heappush(self._free, instance)
             for call in calls:
                 if not call.done.done():
                     call.done.set_result(None)

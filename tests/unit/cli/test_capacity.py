@@ -29,12 +29,12 @@ ENGINE = EngineCosts(
     row_s=1e-4,
     token_s=5e-5,
     square_s=1e-8,
+    mixed=1.1,
     call_s=3e-4,
     path_s=2e-4,
-    busy_path_s=6e-4,
     slowdown=1.2,
 )
-GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=4e-4, busy_path_s=8e-4)
+GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=4e-4, cold_s=1e-3)
 PROFILE = Profile("a-model", 256, {"cores": 2}, ENGINE, GATEWAY)
 
 
@@ -57,68 +57,56 @@ def run(command: Callable[..., None], *arguments: str) -> Result:
     return CliRunner().invoke(app, arguments, terminal_width=200)
 
 
-def call(rows: int, tokens: int, clients: int, rows_per_run: float) -> CallLoad:
-    """What would be measured if calls cost just that: alone, one for each instance, or merged to so many rows."""
-    run_s = ENGINE.fixed_s + rows_per_run * (ENGINE.row_s + (ENGINE.token_s + ENGINE.square_s * tokens) * tokens)
-    calls_per_run = rows_per_run / rows
-    per_s = ENGINE.instances * calls_per_run / (ENGINE.slowdown * (run_s + ENGINE.call_s * calls_per_run))
-    path_s, slower = (ENGINE.path_s, 1.0) if clients == 1 else (ENGINE.busy_path_s, ENGINE.slowdown)
-    p50_ms = 1e3 * (1e-4 + path_s + slower * (ENGINE.call_s + run_s))
-    return CallLoad(
-        rows, tokens, clients, per_s, per_s * rows * tokens, {"p50": p50_ms}, rows_per_run, 1e3 * run_s, 0.1
-    )
+CLIENT_S = 1e-4
+
+
+def call(lengths: list[int], clients: int, calls_per_run: int, *, shared_cores: bool = False) -> CallLoad:
+    """What would be measured if calls cost just that: alone, or so many merged under load."""
+    run_s = ENGINE.run_s(lengths * calls_per_run)
+    spent_s = ENGINE.slowdown * (run_s / calls_per_run + ENGINE.call_s) + (CLIENT_S if shared_cores else 0.0)
+    lone_ms = 1e3 * (CLIENT_S + ENGINE.path_s + ENGINE.call_s + run_s)
+    per_s = 1e3 / lone_ms if clients == 1 else ENGINE.instances / spent_s
+    rows = len(lengths) * calls_per_run
+    return CallLoad(lengths, clients, per_s, per_s * sum(lengths), {"mean": lone_ms}, rows, 1e3 * run_s, 1e3 * CLIENT_S)
 
 
 def request(
-    tokens: int, clients: int, texts_per_call: float, *, idle: float = 0.0, slowdown: float = 1.0
+    tokens: int, clients: int, texts_per_call: float, pause_ms: float = 0.0, *, slowdown: float = 1.0
 ) -> RequestLoad:
-    """The same of a gateway: with so much of a core used without requests, and slower while all cores are busy."""
+    """The same of a gateway, whose work takes longer while all cores are busy."""
     in_gateway_s = GATEWAY.request_s + GATEWAY.token_s * tokens + GATEWAY.call_s / texts_per_call
-    path_s, slower = (ENGINE.path_s + GATEWAY.path_s, 1.0)
-    if clients > 1:
-        path_s, slower = (ENGINE.busy_path_s + GATEWAY.busy_path_s, ENGINE.slowdown)
-    latency_s = 1e-4 + path_s + slower * (in_gateway_s + ENGINE.call_s + ENGINE.run_s([tokens]))
-    per_s = clients / latency_s
-    counted_s = (in_gateway_s + idle / per_s) * (slowdown if clients > 1 else 1.0)
-    return RequestLoad(tokens, clients, per_s, {"p50": 1e3 * latency_s}, texts_per_call, 1e3 * counted_s, 0.1)
+    cold_s = GATEWAY.cold_s if pause_ms else 0.0
+    at_triton_s = ENGINE.path_s + ENGINE.call_s + ENGINE.run_s([tokens])
+    latency_s = CLIENT_S + GATEWAY.path_s + cold_s + in_gateway_s + at_triton_s
+    counted_s = in_gateway_s * (slowdown if clients > 1 else 1.0)
+    latency_ms, per_s = {"mean": 1e3 * latency_s}, clients / latency_s
+    return RequestLoad(tokens, clients, pause_ms, per_s, latency_ms, texts_per_call, 1e3 * counted_s, 1e3 * CLIENT_S)
 
 
-CALLS = [
-    measured
-    for tokens in (16, 64, 128, 256)
-    for rows in (1, 512 // tokens if tokens > 64 else 8)
-    for measured in (
-        call(rows, tokens, 1, rows),
-        call(rows, tokens, 2, rows),
-        call(rows, tokens, 8, 8 if rows in {1, 8} else rows),
-    )
-]
-REQUESTS = [(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (2, 1.0), (32, 4.0))]
+def calls(*, shared_cores: bool = False) -> list[CallLoad]:
+    """Texts of equal lengths, alone or many in a call, and one call of mixed ones; alone and under load."""
+    shapes = [([tokens] * rows, 8 // rows) for tokens in (16, 64, 128, 256) for rows in (1, min(8, 512 // tokens))]
+    merged = [*shapes, ([10, 20, 30, 40, 50, 60, 100, 200], 1)]
+    lone = [call(lengths, 1, 1) for lengths, _ in merged]
+    return [*lone, *(call(lengths, 8, number, shared_cores=shared_cores) for lengths, number in merged)]
 
 
-def test_costs_are_found_again_in_what_they_lead_to() -> None:
-    engine, off = engine_costs(CALLS, 2, 8, shared_cores=False)
-    requests = [request(*load) for load in REQUESTS]
+REQUESTS = [(tokens, *load) for tokens in (16, 64, 256) for load in ((1, 1.0), (1, 1.0, 20.0), (32, 4.0))]
+
+
+@pytest.mark.parametrize("shared_cores", [False, True], ids=["cores of its own", "the same cores as the sender"])
+def test_costs_are_found_again_in_what_they_lead_to(shared_cores: bool) -> None:
+    engine, off = engine_costs(calls(shared_cores=shared_cores), 2, 8, shared_cores=shared_cores)
+    requests = [request(*load, slowdown=ENGINE.slowdown if shared_cores else 1.0) for load in REQUESTS]
 
     assert asdict(engine) == pytest.approx(asdict(ENGINE), rel=1e-3)
     assert off < 1e-6
-    assert asdict(gateway_costs(requests, engine, shared_cores=False)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
-
-
-def test_no_request_costs_what_a_gateway_does_without_any_or_what_busy_neighbours_cost_it() -> None:
-    requests = [request(*load, idle=0.05, slowdown=ENGINE.slowdown) for load in REQUESTS]
-
-    assert asdict(gateway_costs(requests, ENGINE, shared_cores=True)) == pytest.approx(asdict(GATEWAY), rel=1e-3)
-
-
-def test_the_load_s_own_time_is_taken_off_where_it_ran_on_the_same_cores() -> None:
-    engine, _ = engine_costs(CALLS, 2, 8, shared_cores=True)
-
-    assert engine.call_s == pytest.approx(ENGINE.call_s - 1e-4 / ENGINE.slowdown, rel=1e-3)
+    gateway = gateway_costs(requests, engine, shared_cores=shared_cores)
+    assert asdict(gateway) == pytest.approx(asdict(GATEWAY), rel=1e-3)
 
 
 def test_nothing_is_faster_under_load() -> None:
-    faster = [replace(each, per_s=3 * each.per_s) if each.clients > 1 else each for each in CALLS]
+    faster = [replace(each, per_s=3 * each.per_s) if each.clients > 1 else each for each in calls()]
 
     engine, _ = engine_costs(faster, 2, 8, shared_cores=False)
 
@@ -138,7 +126,7 @@ def test_no_cost_is_negative() -> None:
 
 
 def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
-    whole = replace(PROFILE, calls=CALLS, requests=[request(16, 1, 1.0)], about={"machine": {"cores": 2}})
+    whole = replace(PROFILE, calls=calls(), requests=[request(16, 1, 1.0)], about={"machine": {"cores": 2}})
     whole.write(tmp_path / "profile.json")
 
     assert Profile.read(tmp_path / "profile.json") == whole

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from conch.simulation.autoscaling import Autoscaler, Scaling
 from conch.simulation.clock import now_s, simulated
-from conch.simulation.cores import Cores, Thread
-from conch.simulation.costs import EngineCosts, GatewayCosts
+from conch.simulation.cores import TICK_S, Cores, Thread
+from conch.simulation.costs import PAUSE_S, EngineCosts, GatewayCosts
 from conch.simulation.deployment import Deployment, Design
 from conch.simulation.load import Outcome, Request, closed_loop, open_loop, poisson
 from conch.simulation.replica import Replica
@@ -30,9 +30,9 @@ FIXED = EngineCosts(
     row_s=0,
     token_s=0,
     square_s=0,
+    mixed=1,
     call_s=0,
     path_s=0,
-    busy_path_s=0,
     slowdown=1,
 )
 """Each text takes the same time, alone in its run."""
@@ -45,12 +45,12 @@ MERGING = EngineCosts(
     row_s=1e-4,
     token_s=5e-5,
     square_s=1e-8,
+    mixed=1.1,
     call_s=3e-4,
     path_s=3e-4,
-    busy_path_s=9e-4,
     slowdown=1.2,
 )
-GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=3e-4, busy_path_s=9e-4)
+GATEWAY = GatewayCosts(request_s=6e-4, token_s=2e-6, call_s=3e-4, path_s=3e-4, cold_s=1e-3)
 MIXED = [8, 20, 40, 60, 120, 250]
 
 
@@ -132,11 +132,19 @@ def test_latency_grows_with_the_rate_and_shrinks_with_replicas() -> None:
     assert by_replicas[0] > by_replicas[1]
 
 
-def test_a_lone_text_takes_the_sum_of_its_parts() -> None:
-    (latency_s,) = outcome(Design(MERGING, GATEWAY), [Request(1.0, (40,))]).latencies_s
+def test_a_lone_text_takes_the_sum_of_its_parts_and_longer_after_a_pause() -> None:
+    requests = [Request(1.0, (40,)), Request(1.5, (40,)), Request(1.5 + PAUSE_S / 2, (40,))]
+    first_s, after_pause_s, sooner_s = outcome(Design(MERGING, GATEWAY), requests).latencies_s
 
     gateway_s = GATEWAY.path_s + GATEWAY.request_s + 40 * GATEWAY.token_s + GATEWAY.call_s
-    assert latency_s == pytest.approx(gateway_s + MERGING.path_s + MERGING.call_s + MERGING.run_s([40]))
+    parts_s = gateway_s + MERGING.path_s + MERGING.call_s + MERGING.run_s([40])
+    assert first_s == after_pause_s == pytest.approx(parts_s + GATEWAY.cold_s)
+    assert parts_s < sooner_s < after_pause_s
+
+
+def test_a_run_of_texts_of_different_lengths_takes_longer() -> None:
+    assert MERGING.run_s([30, 50]) > MERGING.mixed * MERGING.run_s([40, 40])
+    assert MERGING.run_s([40, 40]) > MERGING.run_s([40])
 
 
 def test_texts_that_wait_share_calls_and_runs_up_to_the_limit_of_rows() -> None:
@@ -236,19 +244,42 @@ async def finishing(compute: object, works: list[float]) -> list[float]:
     return list(await asyncio.gather(*map(one, works)))
 
 
-def test_computations_share_cores_evenly() -> None:
-    assert simulated(lambda: finishing(Cores(2), [1.0])) == [1.0]
-    assert simulated(lambda: finishing(Cores(2), [1.0, 1.0])) == [1.0, 1.0]
-    assert simulated(lambda: finishing(Cores(1), [1.0, 2.0])) == [2.0, 3.0]
-    assert simulated(lambda: finishing(Cores(2), [1.0, 1.0, 1.0, 2.0])) == pytest.approx([2.0, 2.0, 2.0, 3.0])
+def on_cores(works: list[float], cores: int, slowdown: float = 1.0, seed: int = 0) -> list[float]:
+    return simulated(lambda: finishing(Cores(cores, slowdown, seed), works))
+
+
+def test_computations_share_a_core_evenly() -> None:
+    assert on_cores([1.0], cores=1) == pytest.approx([1.0])
+    assert on_cores([1.0, 2.0], cores=1) == pytest.approx([2.0, 3.0])
+
+
+def test_no_core_is_idle_for_long_while_another_is_shared() -> None:
+    assert on_cores([1.0, 1.0], cores=2) == pytest.approx([1.0, 1.0], abs=TICK_S)
+    assert max(on_cores([1.0, 1.0, 1.0, 1.0], cores=2)) == pytest.approx(2.0, abs=2 * TICK_S)
+
+
+def test_a_short_computation_may_share_a_core_with_a_long_one_while_another_core_is_idle() -> None:
+    short_s = TICK_S / 100
+    ends = [on_cores([1.0, short_s], cores=2, seed=seed) for seed in range(20)]
+
+    lost_s = [short_end_s - short_s for _, short_end_s in ends]
+    assert 0 < sum(each > short_s / 100 for each in lost_s) < len(ends)
+    assert [long_end_s - 1.0 for long_end_s, _ in ends] == pytest.approx(lost_s, abs=1e-9)
+
+
+def test_a_thread_wakes_up_on_an_idle_core_if_one_is_left_beside_that_of_its_waker() -> None:
+    short_s = TICK_S / 100
+    ends = [on_cores([1.0, short_s], cores=3, seed=seed) for seed in range(20)]
+
+    assert ends == [pytest.approx([1.0, short_s])] * 20
 
 
 def test_cores_that_are_all_busy_are_slower_each() -> None:
-    assert simulated(lambda: finishing(Cores(2, slowdown=1.5), [1.0, 1.0])) == pytest.approx([1.5, 1.5])
+    assert on_cores([1.0, 1.0], cores=2, slowdown=1.5) == pytest.approx([1.5, 1.5], abs=2 * TICK_S)
 
 
 def test_a_thread_does_one_thing_after_another() -> None:
-    assert simulated(lambda: finishing(Thread(Cores(4)), [1.0, 2.0])) == [1.0, 3.0]
+    assert simulated(lambda: finishing(Thread(Cores(4)), [1.0, 2.0])) == pytest.approx([1.0, 3.0])
 
 
 def test_waiting_takes_no_time_and_for_nothing_is_an_error() -> None:
