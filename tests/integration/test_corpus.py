@@ -32,18 +32,26 @@ MODEL = "bert-fp32"
 ROWS, SHARD_ROWS = 600, 10
 CONCH = str(Path(sys.executable).parent / "conch")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of settings of its own
-STARTS_S = 300  # Ray runs its workers at niceness 15, so other tests come first
+STARTS_S = 300  # processes of Ray take seconds to start, and many are started
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_other_tests_run() -> Iterator[None]:
+    """Ray runs its workers at niceness 15, by default: beside other tests they would come last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
 
 
 class Nodes(NamedTuple):
     cluster: Cluster
-    nodes: list[Any]
+    second: Any
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """A cluster whose head computes nothing, with two nodes."""
+    """A cluster of two nodes, of which the second can be taken away."""
     started = start(attempts=3)
     yield started
     started.cluster.shutdown()  # type: ignore[no-untyped-call]
@@ -55,8 +63,8 @@ def start(attempts: int) -> Nodes:
 
     made = Cluster()
     try:
-        made.add_node(**{**NODE, "num_cpus": 0, "include_dashboard": False})
-        return Nodes(made, [made.add_node(**NODE) for _ in range(2)])
+        made.add_node(**NODE, include_dashboard=False)
+        return Nodes(made, made.add_node(**NODE))
     except Exception:
         made.shutdown()  # type: ignore[no-untyped-call]
         if attempts == 1:
@@ -203,7 +211,7 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     process.wait()
     assert before < shards_of(output) < ROWS // SHARD_ROWS
 
-    watcher = Killing({2: kill_a_worker, 4: lambda: nodes.cluster.remove_node(nodes.nodes[0], allow_graceful=False)})
+    watcher = Killing({2: kill_a_worker, 4: lambda: nodes.cluster.remove_node(nodes.second, allow_graceful=False)})
     task = Embedding()
     job = Job(
         inputs=(str(corpus),), output=str(output), task=task, model=MODEL, repository=repository, shard_rows=SHARD_ROWS
