@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def extras_of(package: str) -> tuple[str, ...]:
     return tuple(extra for extra in (name, *OPTIONAL.get(package, ())) if extra in PROJECT["optional-dependencies"])
 
 
-def imported(module: Path) -> set[str]:
+@cache
+def imported(module: Path) -> frozenset[str]:
     """Top-level names of what a module imports, inside functions and for type checkers too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
@@ -34,4 +36,4 @@ def imported(module: Path) -> set[str]:
             found.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").split(".")[0])
-    return found
+    return frozenset(found)

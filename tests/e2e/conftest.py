@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_export import Options, Overrides, Precision, plan
+from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped]
 
-from tests.exports import export_once
+from tests.exports import export_once, options_of
 from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer  # type: ignore[import-untyped]
 
     from tests.checkpoints import Checkpoints
 
@@ -45,6 +48,29 @@ LONGEST = (
 )
 
 
+ASKING = [
+    f"tests/e2e/test_{name}.py"
+    for name in (
+        *("batches", "bench", "client", "corpus_engines", "faults", "gateway", "hostile_grpc", "hostile_http"),
+        *("http_clients", "huggingface_sdk", "openai_sdk", "parity", "protection", "readme", "rerankers"),
+        *("shared_state", "triton_inference", "triton_serve"),
+    )
+]
+"""Files that use the deployment of all tests, `triton`; on one worker they start it once."""
+
+
+class OfOneDeployment(LoadFileScheduling):  # type: ignore[misc]
+    """Each file stays on one worker, with its servers and exports, and so do all that use the same deployment."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "triton" if file in ASKING else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OfOneDeployment:
+    return OfOneDeployment(config, log)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than cores: much of the time that these tests take they wait for servers."""
     return len(os.sched_getaffinity(0)) + 2
@@ -58,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Path:
-    """Exported as an operator would: the default model in fp32 and in int8, and a small seeded cross-encoder."""
+    """Exported as an operator would: the default model in fp32 and in int8, and small seeded models."""
     folder = tmp_path_factory.mktemp("repository")
     one_core = plan(cores=1)
     export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
@@ -66,6 +92,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
     export_once(Options("all-minilm-l6-v2", folder, overrides=Overrides(late_chunking=True), **int8))
     cross_encoder = checkpoints.bert_cross_encoder()
     export_once(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
+    for checkpoint in (checkpoints.xlm_roberta(), checkpoints.xlm_roberta_cross_encoder()):
+        export_once(Options(str(checkpoint), folder, precision=Precision.FP32, plan=one_core))
     return folder
 
 
@@ -76,6 +104,14 @@ def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactor
     for model in repository.glob("all-minilm-l6-v2*"):
         if not model.name.startswith("all-minilm-l6-v2-int8"):
             shutil.copytree(model, folder / model.name, copy_function=os.link)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that starts at once, with an instance for each core: for tests of processes, not of vectors."""
+    folder = tmp_path_factory.mktemp("small")
+    export_once(options_of(checkpoints, "bert", folder, name="small", plan=plan(), late_interaction=False))
     return folder
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import AsyncClient, Client, InvalidInputError, ModelNotFoundError, OverloadedError
+from conch_client import AsyncClient, Client, InvalidInputError, ModelNotFoundError
 
 from tests.serving import Serving, alive
 from tests.waiting import until
@@ -120,34 +118,10 @@ def test_a_server_with_models_is_ready(client: Client) -> None:
     client.wait_until_ready(timeout_s=5)
 
 
-def test_a_triton_that_was_killed_is_found_again(default_repository: Path, tmp_path: Path) -> None:
-    with Serving(default_repository, tmp_path) as serving, Client(serving.grpc_url, retries=20) as client:
+def test_a_triton_that_was_killed_is_found_again(small_repository: Path, tmp_path: Path) -> None:
+    with Serving(small_repository, tmp_path) as serving, Client(serving.grpc_url, retries=20) as client:
         expected = client.embed(["hello world"])
         killed = serving.triton
         killed.kill()
         until(lambda: not alive(killed))
         np.testing.assert_allclose(client.embed(["hello world"]), expected, atol=1e-6)
-
-
-def test_a_full_queue_is_overload(default_repository: Path, tmp_path: Path) -> None:
-    narrow = tmp_path / "models"
-    shutil.copytree(default_repository, narrow)
-    config = narrow / f"{MODEL}.encoder" / "config.pbtxt"
-    limited = "dynamic_batching {\n  default_queue_policy {\n    max_queue_size: 1\n  }"
-    config.write_text(config.read_text().replace("dynamic_batching {", limited))
-    with (
-        Serving(narrow, tmp_path) as serving,
-        Client(serving.grpc_url) as client,
-        ThreadPoolExecutor(16) as pool,
-    ):
-
-        def ask(_: int) -> str:
-            try:
-                client.embed([LONG] * 8)
-            except OverloadedError as error:
-                return str(error)
-            return ""
-
-        answers = list(pool.map(ask, range(64)))
-        assert client.embed(["hello world"]).shape == (1, 384)
-    assert any("queue is full" in answer for answer in answers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import numpy as np
@@ -44,18 +44,13 @@ def exported(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.fixture
-def models(exported: Path, tmp_path: Path) -> Path:
-    """A repository that the test may change."""
-    return shutil.copytree(exported, tmp_path / "models")
-
-
 class Deployment:
     """`conch serve` whose Triton loads nothing by itself and whose gateway has it load, and a client of that."""
 
-    def __init__(self, serving: Serving, http: httpx.AsyncClient, models_file: Path) -> None:
+    def __init__(self, serving: Serving, http: httpx.AsyncClient, repository: Path, models_file: Path) -> None:
         self.serving = serving
         self.http = http
+        self.repository = repository
         self.models_file = models_file
 
     async def embed(self, model: str) -> NDArray[np.float32]:
@@ -95,66 +90,125 @@ def break_graph(model: Path) -> None:
     (model / "1" / "model.onnx").write_bytes(b"no graph")
 
 
-@pytest.fixture
-def deploy(models: Path, tmp_path: Path) -> Callable[[str], contextlib.AbstractAsyncContextManager[Deployment]]:
+class Deploy(Protocol):
+    """Serves the models as tables of the models file say, from a repository that the tests may change."""
+
+    def __call__(self, tables: str) -> contextlib.AbstractAsyncContextManager[Deployment]: ...
+
+
+@pytest.fixture(scope="module")
+def deploy(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
     @contextlib.asynccontextmanager
     async def deployed(tables: str) -> AsyncIterator[Deployment]:
-        models_file = tmp_path / "models.toml"
+        folder = tmp_path_factory.mktemp("deployment")
+        repository, models_file = folder / "models", folder / "models.toml"
+        shutil.copytree(exported, repository)
         models_file.write_text(tables)
-        serving = Serving(models, tmp_path, CONCH_MODELS_FILE=str(models_file), **KEYS)
+        serving = Serving(repository, folder, CONCH_MODELS_FILE=str(models_file), **KEYS)
         await asyncio.to_thread(serving.start)
         async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
-            yield Deployment(serving, http, models_file)
+            deployment = Deployment(serving, http, repository, models_file)
+            await deployment.until_ready()
+            yield deployment
         assert await asyncio.to_thread(serving.stop) == 0
 
     return deployed
 
 
-async def test_a_lazy_model_is_loaded_once_by_its_first_requests(deploy: Any) -> None:
+@pytest.fixture(scope="module")
+async def lazy(deploy: Deploy) -> AsyncIterator[Deployment]:
+    """`old` is loaded at the start, and `new` by its first request; each test begins with `new` unloaded."""
     async with deploy('old = {load = "start"}\nnew = {load = "lazy"}') as deployment:
-        await deployment.until_ready()
-        assert await deployment.states() == {"old": "loaded", "new": "unloaded"}
-        vectors = await asyncio.gather(*(deployment.embed("new") for _ in range(CLIENTS)))
-        assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
-        assert deployment.loads_of("new.encoder") == 1
-        assert await deployment.states() == {"old": "loaded", "new": "loaded"}
+        yield deployment
 
 
-async def test_unloading_frees_the_memory_and_the_next_request_of_a_lazy_model_loads_it_again(deploy: Any) -> None:
-    async with deploy('old = {load = "demand"}\nnew = {load = "lazy"}') as deployment:
-        await deployment.until_ready()
-        expected = await deployment.embed("new")
-        assert deployment.memory()[1] > 10 * 2**20
-        await deployment.administer("models/new/unload")
-        assert deployment.memory() == (0, 0)
-        np.testing.assert_allclose(await deployment.embed("new"), expected, atol=1e-6)
-        assert "again" not in deployment.serving.said  # processes that end in order are not taken for dead
+@pytest.fixture(scope="module")
+async def aliases(deploy: Deploy) -> AsyncIterator[Deployment]:
+    """Two more names for `old`; `new` is loaded on demand."""
+    async with deploy('tools = {model = "old"}\ncode = {model = "old"}\nnew = {load = "demand"}') as deployment:
+        yield deployment
 
 
-async def test_a_model_on_demand_is_not_found_until_an_administrator_loads_it(deploy: Any) -> None:
-    async with deploy('old = {load = "start"}\nnew = {load = "demand"}') as deployment:
-        await deployment.until_ready()
-        refused = await deployment.http.post("/v1/embeddings", json={"model": "new", "input": TEXT})
-        assert refused.status_code == 404
-        assert "POST /admin/models/new/load" in refused.json()["error"]["message"]
-        await deployment.administer("models/new/load")
-        assert (await deployment.embed("new")).shape == (48,)
+@pytest.fixture(scope="module")
+async def plain(deploy: Deploy) -> AsyncIterator[Deployment]:
+    """Both are loaded at the start."""
+    async with deploy("") as deployment:
+        yield deployment
 
 
-async def test_an_unknown_model_is_not_waited_for(deploy: Any) -> None:
-    async with deploy('new = {load = "lazy"}') as deployment:
-        await deployment.until_ready()
-        refused = await deployment.http.post("/v1/embeddings", json={"model": "nobody", "input": TEXT}, timeout=1)
-        assert refused.status_code == 404
+@pytest.fixture
+async def unloaded(lazy: Deployment) -> Deployment:
+    """`lazy` before anybody has asked `new`."""
+    await lazy.administer("models/new/unload")
+    return lazy
 
 
-async def test_clients_without_a_key_see_what_is_loaded_and_cannot_change_it(deploy: Any) -> None:
-    async with deploy('new = {load = "lazy"}') as deployment, AsyncClient(deployment.serving.grpc_url) as client:
-        await deployment.until_ready()
+async def test_what_is_loaded_at_the_start_is_what_the_models_file_says(
+    lazy: Deployment, aliases: Deployment, plain: Deployment
+) -> None:
+    assert await lazy.states() == {"old": "loaded", "new": "unloaded"}
+    assert await aliases.states() == {"old": "loaded", "new": "unloaded"}
+    assert await plain.states() == {"old": "loaded", "new": "loaded"}
+
+
+async def test_a_lazy_model_is_loaded_once_by_its_first_requests(unloaded: Deployment) -> None:
+    before = unloaded.loads_of("new.encoder")
+    vectors = await asyncio.gather(*(unloaded.embed("new") for _ in range(CLIENTS)))
+    assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
+    assert unloaded.loads_of("new.encoder") == before + 1
+    assert await unloaded.states() == {"old": "loaded", "new": "loaded"}
+
+
+async def test_unloading_frees_the_memory_and_the_next_request_of_a_lazy_model_loads_it_again(
+    unloaded: Deployment,
+) -> None:
+    await unloaded.administer("models/old/unload")
+    expected = await unloaded.embed("new")
+    assert unloaded.memory()[1] > 10 * 2**20
+    await unloaded.administer("models/new/unload")
+    assert unloaded.memory() == (0, 0)
+    np.testing.assert_allclose(await unloaded.embed("new"), expected, atol=1e-6)
+    assert "again" not in unloaded.serving.said  # processes that end in order are not taken for dead
+    await unloaded.administer("models/old/load")
+
+
+async def test_an_unknown_model_is_not_waited_for(lazy: Deployment) -> None:
+    refused = await lazy.http.post("/v1/embeddings", json={"model": "nobody", "input": TEXT}, timeout=1)
+    assert refused.status_code == 404
+
+
+async def test_clients_without_a_key_see_what_is_loaded_and_cannot_change_it(unloaded: Deployment) -> None:
+    async with AsyncClient(unloaded.serving.grpc_url) as client:
         assert [info.name for info in await client.models() if info.base is None] == ["old"]
         assert (await client.embed([TEXT])).shape == (1, 48)
-        for headers, status in (({}, 401), ({"authorization": "Bearer wrong"}, 401), (ADMIN, 200)):
-            assert (await deployment.http.post("/admin/models/old/load", headers=headers)).status_code == status
+    for headers, status in (({}, 401), ({"authorization": "Bearer wrong"}, 401), (ADMIN, 200)):
+        assert (await unloaded.http.post("/admin/models/old/load", headers=headers)).status_code == status
+
+
+async def test_two_names_cost_one_copy(aliases: Deployment) -> None:
+    np.testing.assert_array_equal(await aliases.embed("tools"), await aliases.embed("code"))
+    assert aliases.loads_of("old.encoder") == 1
+    listed = (await aliases.http.get("/v1/models")).json()["data"]
+    assert {"tools", "code", "old"} <= {model["id"] for model in listed}
+
+
+async def test_a_model_on_demand_is_not_found_until_an_administrator_loads_it(aliases: Deployment) -> None:
+    refused = await aliases.http.post("/v1/embeddings", json={"model": "new", "input": TEXT})
+    assert refused.status_code == 404
+    assert "POST /admin/models/new/load" in refused.json()["error"]["message"]
+    await aliases.administer("models/new/load")
+    assert (await aliases.embed("new")).shape == (48,)
+    await aliases.administer("models/new/unload")
+
+
+async def test_a_wrong_models_file_changes_nothing(aliases: Deployment) -> None:
+    expected, right = await aliases.embed("code"), aliases.models_file.read_text()
+    for wrong in ("code = {model = 3}", "code = {model =", 'code = {model = "nobody"}'):
+        aliases.models_file.write_text(wrong)
+        refused = await aliases.http.post("/admin/reload", headers=ADMIN)
+        assert refused.status_code in {400, 404}
+    np.testing.assert_array_equal(await aliases.embed("code"), expected)
+    aliases.models_file.write_text(right)
 
 
 async def under_load(deployment: Deployment, model: str, change: Callable[[], Any]) -> list[NDArray[np.float32]]:
@@ -185,78 +239,53 @@ def assert_all_are_one_of(answers: list[NDArray[np.float32]], old: NDArray[Any],
     assert any(from_old)
 
 
-async def test_an_alias_moves_to_another_model_under_load_without_a_failed_request(deploy: Any) -> None:
-    async with deploy('live = {model = "old"}\nnew = {load = "lazy"}') as deployment:
-        await deployment.until_ready()
-        old = await deployment.embed("old")
-        np.testing.assert_array_equal(await deployment.embed("live"), old)
+async def test_an_alias_moves_to_another_model_under_load_without_a_failed_request(unloaded: Deployment) -> None:
+    unloaded.models_file.write_text('live = {model = "old"}\nnew = {load = "lazy"}')
+    await unloaded.administer("reload")
+    old = await unloaded.embed("old")
+    np.testing.assert_array_equal(await unloaded.embed("live"), old)
 
-        async def move() -> None:
-            deployment.models_file.write_text('live = {model = "new"}\nold = {load = "demand"}')
-            await deployment.administer("reload")
-            await deployment.administer("models/old/unload")
+    async def move() -> None:
+        unloaded.models_file.write_text('live = {model = "new"}\nold = {load = "demand"}')
+        await unloaded.administer("reload")
+        await unloaded.administer("models/old/unload")
 
-        answers = await under_load(deployment, "live", move)
-        assert_all_are_one_of(answers, old, await deployment.embed("new"))
-        assert await deployment.states() == {"old": "unloaded", "new": "loaded"}
+    answers = await under_load(unloaded, "live", move)
+    assert_all_are_one_of(answers, old, await unloaded.embed("new"))
+    assert await unloaded.states() == {"old": "unloaded", "new": "loaded"}
+
+
+async def test_models_are_loaded_again_when_triton_was_started_again(plain: Deployment) -> None:
+    expected, before = await plain.embed("old"), plain.loads_of("old.encoder")
+    plain.serving.triton.kill()
+
+    async def restarted() -> bool:
+        return "Triton serves again" in plain.serving.said
+
+    async def loaded_again() -> bool:
+        return plain.loads_of("old.encoder") > before and set((await plain.states()).values()) == {"loaded"}
+
+    await eventually(restarted)
+    await eventually(loaded_again)
+    np.testing.assert_allclose(await plain.embed("old"), expected, atol=1e-6)
+
+
+async def test_a_new_export_that_cannot_be_loaded_leaves_the_old_one_serving(plain: Deployment, exported: Path) -> None:
+    expected = await plain.embed("old")
+    break_graph(plain.repository / "old.encoder")
+    assert (await plain.http.post("/admin/models/old/load", headers=ADMIN)).status_code == 500
+    np.testing.assert_array_equal(await plain.embed("old"), expected)
+    reasons = {model["id"]: model["reason"] for model in await plain.models()}
+    assert "old.encoder" in reasons["old"]
+    assert reasons["new"] is None
+    shutil.copytree(exported / "old.encoder", plain.repository / "old.encoder", dirs_exist_ok=True)
+    await plain.administer("models/old/load")
 
 
 async def test_a_new_export_under_the_same_name_replaces_the_old_under_load_without_a_failed_request(
-    deploy: Any, models: Path, checkpoints: Checkpoints
+    plain: Deployment, checkpoints: Checkpoints
 ) -> None:
-    async with deploy("") as deployment:
-        await deployment.until_ready()
-        old, new = await deployment.embed("old"), await deployment.embed("new")
-        await asyncio.to_thread(export, of("old", checkpoints.xlm_roberta(), models))
-        answers = await under_load(deployment, "old", lambda: deployment.administer("models/old/load"))
-        assert_all_are_one_of(answers, old, new)
-
-
-async def test_a_new_export_that_cannot_be_loaded_leaves_the_old_one_serving(deploy: Any, models: Path) -> None:
-    async with deploy("") as deployment:
-        await deployment.until_ready()
-        expected = await deployment.embed("old")
-        break_graph(models / "old.encoder")
-        assert (await deployment.http.post("/admin/models/old/load", headers=ADMIN)).status_code == 500
-        np.testing.assert_array_equal(await deployment.embed("old"), expected)
-        reasons = {model["id"]: model["reason"] for model in await deployment.models()}
-        assert "old.encoder" in reasons["old"]
-        assert reasons["new"] is None
-
-
-async def test_a_wrong_models_file_changes_nothing(deploy: Any) -> None:
-    async with deploy('live = {model = "old"}') as deployment:
-        await deployment.until_ready()
-        expected = await deployment.embed("live")
-        for wrong in ("live = {model = 3}", "live = {model =", 'live = {model = "nobody"}'):
-            deployment.models_file.write_text(wrong)
-            refused = await deployment.http.post("/admin/reload", headers=ADMIN)
-            assert refused.status_code in {400, 404}
-        np.testing.assert_array_equal(await deployment.embed("live"), expected)
-
-
-async def test_models_are_loaded_again_when_triton_was_started_again(deploy: Any) -> None:
-    async with deploy("") as deployment:
-        await deployment.until_ready()
-        expected = await deployment.embed("old")
-        deployment.serving.triton.kill()
-
-        async def restarted() -> bool:
-            return "Triton serves again" in deployment.serving.said
-
-        async def loaded_again() -> bool:
-            loads = deployment.loads_of("old.encoder")
-            return loads > 1 and set((await deployment.states()).values()) == {"loaded"}
-
-        await eventually(restarted)
-        await eventually(loaded_again)
-        np.testing.assert_allclose(await deployment.embed("old"), expected, atol=1e-6)
-
-
-async def test_two_names_cost_one_copy(deploy: Any) -> None:
-    async with deploy('tools = {model = "old"}\ncode = {model = "old"}\nnew = {load = "demand"}') as deployment:
-        await deployment.until_ready()
-        np.testing.assert_array_equal(await deployment.embed("tools"), await deployment.embed("code"))
-        assert deployment.loads_of("old.encoder") == 1
-        listed = (await deployment.http.get("/v1/models")).json()["data"]
-        assert {"tools", "code", "old"} <= {model["id"] for model in listed}
+    old, new = await plain.embed("old"), await plain.embed("new")
+    await asyncio.to_thread(export, of("old", checkpoints.xlm_roberta(), plain.repository))
+    answers = await under_load(plain, "old", lambda: plain.administer("models/old/load"))
+    assert_all_are_one_of(answers, old, new)

@@ -11,10 +11,10 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 from conch_client import Client, OverloadedError
-from conch_export import Options, Precision, Queue, plan
+from conch_export import Queue, plan
 from tritonclient.utils import InferenceServerException
 
-from tests.exports import export_once
+from tests.exports import export_once, options_of
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) 
     queues = {"short-queue": Queue(requests=QUEUE), "short-wait": Queue(requests=100_000, timeout_s=1)}
     for name, queue in queues.items():
         chosen = plan(cores=1, queue=queue)
-        export_once(
-            Options(str(checkpoints.bert()), folder / "models", name=name, precision=Precision.FP32, plan=chosen)
-        )
+        export_once(options_of(checkpoints, "bert", folder / "models", name=name, plan=chosen, late_interaction=False))
     with Serving(folder / "models", folder) as serving:
         yield serving
 
@@ -102,10 +100,12 @@ def test_the_client_says_that_the_server_is_overloaded(serving: Serving) -> None
     def embed(_: int) -> str:
         try:
             client.embed(ids, model="short-queue")
-        except OverloadedError:
-            return "overloaded"
+        except OverloadedError as error:
+            return str(error)
         return "OK"
 
     with Client(serving.grpc_url) as client, ThreadPoolExecutor(48) as pool:
-        answers = Counter(pool.map(embed, range(200)))
-    assert set(answers) == {"OK", "overloaded"}
+        answers = set(pool.map(embed, range(200)))
+    assert "OK" in answers
+    assert len(answers) > 1
+    assert all("queue is full" in answer for answer in answers - {"OK"})

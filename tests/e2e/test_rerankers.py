@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conch_client import Client
-from conch_export import Options, Precision, plan
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
-
-from tests.exports import export_once
-from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
+    from tests.serving import Serving
 
     Floats = NDArray[np.float32]
 
@@ -59,22 +56,11 @@ def client(triton: Serving) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def xlm_roberta(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of a Triton of its own, which serves nothing but small XLM-RoBERTa models."""
-    repository = tmp_path_factory.mktemp("xlm-roberta-models")
-    for checkpoint in (checkpoints.xlm_roberta(), checkpoints.xlm_roberta_cross_encoder()):
-        export_once(Options(str(checkpoint), repository, precision=Precision.FP32, plan=plan(cores=1)))
-    with Serving(repository, tmp_path_factory.mktemp("serving")) as serving, Client(serving.grpc_url) as client:
-        yield client
-
-
 @pytest.fixture(params=["bert", "xlm-roberta"])
-def cross_encoder(request: pytest.FixtureRequest, checkpoints: Checkpoints) -> Served:
+def cross_encoder(request: pytest.FixtureRequest, client: Client, checkpoints: Checkpoints) -> Served:
     if request.param == "bert":
-        return Served(request.getfixturevalue("client"), "tiny-cross-encoder", checkpoints.bert_cross_encoder())
-    served = request.getfixturevalue("xlm_roberta")
-    return Served(served, "xlm-roberta-cross-encoder", checkpoints.xlm_roberta_cross_encoder())
+        return Served(client, "tiny-cross-encoder", checkpoints.bert_cross_encoder())
+    return Served(client, "xlm-roberta-cross-encoder", checkpoints.xlm_roberta_cross_encoder())
 
 
 def in_order(ranking: Any) -> Floats:
@@ -180,13 +166,13 @@ def test_the_first_reranker_by_name_is_used_where_none_is_named(client: Client, 
 
 
 @torch.inference_mode()
-def test_embeddings_of_xlm_roberta_are_those_of_transformers(xlm_roberta: Client, checkpoints: Checkpoints) -> None:
+def test_embeddings_of_xlm_roberta_are_those_of_transformers(client: Client, checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.xlm_roberta()
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    tokenizer.enable_truncation(xlm_roberta.model("xlm-roberta").max_length)
+    tokenizer.enable_truncation(client.model("xlm-roberta").max_length)
     model = AutoModel.from_pretrained(checkpoint).eval()
     expected = []
     for text in DOCUMENTS:
         first = model(input_ids=torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, 0].numpy()
         expected.append(first / np.linalg.norm(first))
-    np.testing.assert_allclose(xlm_roberta.embed(DOCUMENTS), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(client.embed(DOCUMENTS, model="xlm-roberta"), expected, rtol=0, atol=1e-5)

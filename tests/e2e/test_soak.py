@@ -18,7 +18,7 @@ FAULTS = [
     "connections to Triton reset",
     "gateway stopped",
 ]
-OF_SOAK = ["--minutes=1", "--per-second=12", "--every=11", f"--faults={','.join(FAULTS)}"]
+OF_SOAK = ["--minutes=1", "--per-second=6", "--every=11", f"--faults={','.join(FAULTS)}"]
 TIMEOUT_S = 400
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 

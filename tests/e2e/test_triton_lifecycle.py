@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import psutil
     from numpy.typing import NDArray
 
-MODEL = "all-minilm-l6-v2"
+MODEL = "small"
+SLOW = "all-minilm-l6-v2"  # a request of which is still computed when a signal comes
 # Health checks that find a hung Triton within a second.
 IMPATIENT = {"CONCH_PROBE_INTERVAL_S": "0.2", "CONCH_PROBE_TIMEOUT_S": "0.5", "CONCH_PROBE_FAILURES": "2"}
 VICTIMS: dict[str, Callable[[Serving], psutil.Process]] = {
@@ -38,9 +39,9 @@ VICTIMS: dict[str, Callable[[Serving], psutil.Process]] = {
 
 
 @pytest.fixture
-def models(default_repository: Path, tmp_path: Path) -> Path:
+def models(small_repository: Path, tmp_path: Path) -> Path:
     """A repository that the test may damage."""
-    return shutil.copytree(default_repository, tmp_path / "models")
+    return shutil.copytree(small_repository, tmp_path / "models")
 
 
 def vector(serving: Serving) -> NDArray[np.float32]:
@@ -62,11 +63,9 @@ def restarts(serving: Serving) -> int:
     return serving.said.count("Triton serves again")
 
 
-def test_whatever_is_killed_is_back_again_and_again_and_nothing_is_left(
-    default_repository: Path, tmp_path: Path
-) -> None:
+def test_whatever_is_killed_is_back_again_and_again_and_nothing_is_left(small_repository: Path, tmp_path: Path) -> None:
     # How soon it is back is measured by `make soak`: here the machine may be busy with other things.
-    with Serving(default_repository, tmp_path) as serving:
+    with Serving(small_repository, tmp_path) as serving:
         expected = vector(serving)
         for number, victim in enumerate([*VICTIMS, "tritonserver"], 1):
             family = [serving.triton, *serving.stubs, serving.warden]
@@ -80,8 +79,8 @@ def test_whatever_is_killed_is_back_again_and_again_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("victim", ["tritonserver", "the warden"])
-def test_what_hangs_is_replaced(default_repository: Path, tmp_path: Path, victim: str) -> None:
-    with Serving(default_repository, tmp_path, **IMPATIENT) as serving:
+def test_what_hangs_is_replaced(small_repository: Path, tmp_path: Path, victim: str) -> None:
+    with Serving(small_repository, tmp_path, **IMPATIENT) as serving:
         hung, triton = VICTIMS[victim](serving), serving.triton
         hung.suspend()
         if victim == "the warden":
@@ -107,16 +106,16 @@ def test_a_restart_that_fails_is_tried_again_until_the_model_is_mended(models: P
     assert "Traceback" not in serving.said
 
 
-def test_nothing_is_written_beside_the_backends_code(default_repository: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_beside_the_backends_code(small_repository: Path, tmp_path: Path) -> None:
     """On a full disk that would be truncated bytecode, and Triton would not start until it is gone."""
-    with Serving(default_repository, tmp_path) as serving:
+    with Serving(small_repository, tmp_path) as serving:
         code = list(serving.run_directory.glob("*/backends/**/*.py"))
         assert code
         assert not list(serving.run_directory.rglob("*.pyc"))
 
 
-def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(default_repository: Path, tmp_path: Path) -> None:
-    with Serving(default_repository, tmp_path) as serving:
+def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(small_repository: Path, tmp_path: Path) -> None:
+    with Serving(small_repository, tmp_path) as serving:
         for number, victim in enumerate(["tritonserver", "the warden"], 1):
             shutil.rmtree(serving.run_directory)
             VICTIMS[victim](serving).kill()
@@ -128,8 +127,8 @@ def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(default_reposit
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_ends_everything_in_order(default_repository: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with Serving(default_repository, tmp_path) as serving:
+def test_a_signal_ends_everything_in_order(small_repository: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with Serving(small_repository, tmp_path) as serving:
         family = serving.family
         assert serving.stop(number) == 0
         assert not any(map(alive, family))
@@ -146,7 +145,7 @@ async def in_flight(serving: Serving) -> list[asyncio.Task[NDArray[np.float32]]]
             for name, values in (("input_ids", ids), ("attention_mask", np.ones_like(ids))):
                 inputs.append(triton_grpc.InferInput(name, values.shape, "INT64"))
                 inputs[-1].set_data_from_numpy(values)
-            answer: NDArray[np.float32] = (await connection.infer(MODEL, inputs)).as_numpy("embedding")
+            answer: NDArray[np.float32] = (await connection.infer(SLOW, inputs)).as_numpy("embedding")
             return answer
 
     requests = [asyncio.ensure_future(infer()) for _ in range(12)]
@@ -173,14 +172,14 @@ async def test_a_second_signal_does_not_wait_for_requests_in_flight(default_repo
     assert not serving.leftovers()
 
 
-def test_a_signal_at_any_moment_of_the_start_leaves_nothing(default_repository: Path, tmp_path: Path) -> None:
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     moments: list[Callable[[Serving], object]] = [
         lambda serving: serving.warden,
         lambda serving: serving.triton,
         lambda serving: serving.stubs[0],
         lambda serving: httpx.get(f"{serving.url}/health/live"),
     ]
-    serving = Serving(default_repository, tmp_path)
+    serving = Serving(small_repository, tmp_path)
     for moment, number in itertools.product(moments, [signal.SIGTERM, signal.SIGKILL]):
         serving.launch()
         until(lambda moment=moment: moment(serving))  # type: ignore[misc]
@@ -189,8 +188,8 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(default_repository: 
         assert "Traceback" not in serving.said
 
 
-def test_nothing_survives_a_process_that_is_killed(default_repository: Path, tmp_path: Path) -> None:
-    with Serving(default_repository, tmp_path) as serving:
+def test_nothing_survives_a_process_that_is_killed(small_repository: Path, tmp_path: Path) -> None:
+    with Serving(small_repository, tmp_path) as serving:
         family = serving.family
         serving.kill()
         until(lambda: not any(map(alive, family)) and not serving.leftovers())
@@ -252,11 +251,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_in_one_line(
     "key", [None, "the-secret-of-triton"], ids=["a key that nobody knows", "a key of the operator"]
 )
 def test_no_secret_is_in_a_command_line_or_an_environment_that_others_can_read(
-    default_repository: Path, tmp_path: Path, key: str | None
+    small_repository: Path, tmp_path: Path, key: str | None
 ) -> None:
     given = {"CONCH_ADMIN_KEY": "the-secret-of-the-admin", "CONCH_API_KEYS": "a:the-secret-of-a"}
     given |= {} if key is None else {"CONCH_TRITON_ADMIN_KEY": key}
-    with Serving(default_repository, tmp_path, **given) as serving:
+    with Serving(small_repository, tmp_path, **given) as serving:
         closed_with = serving.triton.environ()["CONCH_SECRET_ARGUMENT"].rpartition("=")[2]
         assert closed_with == key or (key is None and len(closed_with) == 32)
         secrets = [closed_with.encode(), b"the-secret-of"]

@@ -57,10 +57,10 @@ def test_it_can_use_a_triton_that_runs_already(triton: Serving, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("setting", ["--port", "--triton-grpc-port", "--triton-metrics-port"])
-def test_a_taken_port_is_one_line_and_status_1(default_repository: Path, tmp_path: Path, setting: str) -> None:
+def test_a_taken_port_is_one_line_and_status_1(small_repository: Path, tmp_path: Path, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        serving = Serving(default_repository, tmp_path, f"{setting}={port}").launch()
+        serving = Serving(small_repository, tmp_path, f"{setting}={port}").launch()
         assert serving.wait() == 1
     assert serving.printed == ""
     assert re.fullmatch(rf"error: port {port} on 127\.0\.0\.1 is already in use; set CONCH_\w*PORT.*\n", serving.said)
@@ -79,9 +79,9 @@ def test_a_taken_port_is_one_line_and_status_1(default_repository: Path, tmp_pat
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_status_1(
-    default_repository: Path, tmp_path: Path, setting: dict[str, str], told: str
+    small_repository: Path, tmp_path: Path, setting: dict[str, str], told: str
 ) -> None:
-    serving = Serving(default_repository, tmp_path, **setting).launch()
+    serving = Serving(small_repository, tmp_path, **setting).launch()
     assert serving.wait() == 1
     assert re.fullmatch(rf"error: {told}\n", serving.said), serving.said
     assert not serving.leftovers()
@@ -89,10 +89,10 @@ def test_a_setting_that_cannot_be_is_one_line_and_status_1(
 
 @pytest.mark.parametrize("flag", ["--run-directory={file}", "--run-directory={file}/run"])
 def test_a_run_directory_that_cannot_be_written_is_one_line_and_status_1(
-    default_repository: Path, tmp_path: Path, flag: str
+    small_repository: Path, tmp_path: Path, flag: str
 ) -> None:
     (tmp_path / "file").touch()
-    serving = Serving(default_repository, tmp_path, flag.format(file=tmp_path / "file")).launch()
+    serving = Serving(small_repository, tmp_path, flag.format(file=tmp_path / "file")).launch()
     assert serving.wait() == 1
     assert re.fullmatch(r"error: cannot write .*; set CONCH_RUN_DIRECTORY to a folder you can\n", serving.said), (
         serving.said
@@ -101,12 +101,12 @@ def test_a_run_directory_that_cannot_be_written_is_one_line_and_status_1(
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_models_follow_the_cores_and_the_repository_stays_as_it_was_exported(
-    default_repository: Path, tmp_path: Path, cores: int
+    small_repository: Path, tmp_path: Path, cores: int
 ) -> None:
-    repository = shutil.copytree(default_repository, tmp_path / "models", copy_function=os.link)
+    repository = shutil.copytree(small_repository, tmp_path / "models", copy_function=os.link)
     exported = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
     with Serving(repository, tmp_path, CONCH_TRITON_CORES=str(cores)) as serving, Client(serving.grpc_url) as client:
-        (model,) = (model for model in client.models() if model.name == "all-minilm-l6-v2")
+        (model,) = (model for model in client.models() if model.name == "small")
         assert model.instances == cores
-        assert client.embed(["A cat sat on the mat."]).shape == (1, 384)
+        assert client.embed(["A cat sat on the mat."]).shape == (1, 48)
     assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == exported

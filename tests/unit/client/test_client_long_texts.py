@@ -175,7 +175,7 @@ ends = st.sampled_from(["end", "start"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(text=long_texts(6000), limit=st.integers(3, 60), truncate=ends)
 def test_its_tokens_are_those_of_the_whole_text(kind: str, text: str, limit: int, truncate: Truncate) -> None:
     tokenizer, own = tokenizers_of(kind)
@@ -185,7 +185,7 @@ def test_its_tokens_are_those_of_the_whole_text(kind: str, text: str, limit: int
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(query=long_texts(1500), document=long_texts(1500), limit=st.integers(3, 60), truncate=ends)
 def test_pairs_are_those_of_the_whole_texts(
     kind: str, query: str, document: str, limit: int, truncate: Truncate
@@ -204,7 +204,7 @@ def test_pairs_are_those_of_the_whole_texts(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(query=long_texts(2500), document=long_texts(2500), limit=st.integers(24, 80), truncate=ends)
 def test_framed_pairs_are_those_of_the_whole_texts(
     kind: str, query: str, document: str, limit: int, truncate: Truncate

@@ -53,7 +53,7 @@ LIKELY = ANYTHING | st.sampled_from(["a", ["a"], ["a", "b"], [["a", "b"]], {"tex
 
 
 @pytest.mark.parametrize("path", ERROR_KEYS)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.dictionaries(st.sampled_from(FIELDS), LIKELY))
 async def test_any_body_gets_a_stated_answer(
     http: httpx.AsyncClient, every_kind: StandIn, path: str, body: dict[str, Any]
