@@ -2,7 +2,7 @@
 
 python -m benchmarks.simulation.scenarios      reads results/capacity.json and writes results/simulated.json
 
-Takes twenty minutes of a core, on as many as there are.
+Takes a quarter of an hour of a core, on as many as there are.
 """
 
 from __future__ import annotations

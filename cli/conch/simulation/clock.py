@@ -55,6 +55,12 @@ def simulated(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         loop.close()
 
 
+async def passed(seconds: float) -> None:
+    """Let simulated time pass; no time costs no turn of the loop."""
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+
+
 def now_s() -> float:
     """Return the simulated seconds since the beginning; only within `simulated`."""
     return asyncio.get_running_loop().time()

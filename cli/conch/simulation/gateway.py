@@ -17,7 +17,7 @@ from conch_gateway.scheduling.load import loads
 from conch_gateway.scheduling.slots import Slots
 from conch_gateway.settings import GatewaySettings
 
-from conch.simulation.clock import now_s
+from conch.simulation.clock import passed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,12 +49,13 @@ class Gateway:
 
     def __init__(self, costs: GatewayCosts, thread: Thread, engine: EngineCosts, seed: int = 0) -> None:
         settings = GatewaySettings.model_construct()  # the defaults, whatever the environment says
+        clock = asyncio.get_running_loop().time
         self._costs = costs
         self._thread = thread
         self._engine = engine
-        self._pool: Pool[Replica] = Pool(now_s, draw=Random(seed).random)  # noqa: S311 - no secret
+        self._pool: Pool[Replica] = Pool(clock, draw=Random(seed).random)  # noqa: S311 - no secret
         self._members: dict[Replica, Member[Replica]] = {}
-        self._slots = Slots(1, now_s)
+        self._slots = Slots(1, clock)
         self._backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
         client: Any = self  # the coalescer uses only `embed` of its client
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
@@ -100,12 +101,12 @@ class Gateway:
     async def answer(self, lengths: Sequence[int]) -> None:
         """Answer a request with texts of these lengths; raises CapacityError and ConchError."""
         rows = [_ids(length) for length in lengths]
-        await asyncio.sleep(self._costs.path_s / 2 + self._costs.cold_s * self._thread.cores.cooled)
+        await passed(self._costs.path_s / 2 + self._costs.cold_s * self._thread.cores.cooled)
         await self._thread.run(self._costs.request_s + self._costs.token_s * sum(lengths))
         with self._admission.reserve("request", _CALLER, rows) as reservation:
             reservation.join(self._backlog, lengths, self._engine.max_rows)
             await self._coalescer.embed(rows, _OPTIONS, self._engine.max_rows, reservation.entry)
-        await asyncio.sleep(self._costs.path_s / 2)
+        await passed(self._costs.path_s / 2)
 
     async def embed(self, ids: Sequence[Sequence[int]], **_: Any) -> Vectors:
         """Make a call like the client of the gateway: if a replica is lost, on another one."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from conch_client import UnavailableError
 
+from conch.simulation.clock import passed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +55,7 @@ class Replica:
         """
         if not self.up:
             raise UnavailableError(_LOST)
-        await asyncio.sleep(self._costs.path_s / 2)
+        await passed(self._costs.path_s / 2)
         await self._cores.run(self._costs.call_s)
         if not self.up:
             raise UnavailableError(_LOST)
@@ -61,7 +63,7 @@ class Replica:
         self._waiting.append(call)
         self._start_runs()
         await call.done
-        await asyncio.sleep(self._costs.path_s / 2)
+        await passed(self._costs.path_s / 2)
 
     def end(self) -> None:
         """Stop at once, as if killed: waiting callers get an error."""

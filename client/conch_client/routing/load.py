@@ -110,17 +110,18 @@ class Load:
             self._seconds = _averaged(self._seconds, seen)
             self._seconds_of[task.model] = _averaged(self._seconds_of.get(task.model), seen)
 
-    def predicted_s(self, tokens: float, usual: float) -> float:
+    def predicted_s(self, tokens: float, usual: float, now: float) -> float:
         """Return the seconds until a call of so many tokens would be answered; more tokens under way never shorten it.
 
         Args:
             tokens: Tokens of the call.
             usual: Seconds per token at other servers, used as far as this one has no recent measurement.
+            now: The time.
         """
         seconds = usual
         if self._seconds is not None:
-            age_s = 0.0 if self._tasks else self._clock() - self.finished_at
-            seconds += (self._seconds - usual) * exp(-age_s / _MEMORY_S)
+            faded = 1.0 if self._tasks else exp((self.finished_at - now) / _MEMORY_S)
+            seconds += (self._seconds - usual) * faded
         # Not `max(…)` as above: of two servers that would both start the call at once, that with less work is better.
         return seconds * (tokens + CALL_TOKENS + self.tokens / self.parallel)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
 from conch_client.routing.replica import Replica
-from conch_client.routing.standing import Standing, State
+from conch_client.routing.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -118,7 +118,7 @@ class Pool(Generic[Server]):
     @property
     def serving(self) -> list[Member[Server]]:
         """The members in service; if there are none, all members."""
-        return _serving(self.members)
+        return _serving(self.members, self._clock())
 
     def begin(
         self,
@@ -142,7 +142,7 @@ class Pool(Generic[Server]):
             fitting = [member for member in self.members if member not in tried and fits(member.server)]
             if not fitting:
                 return None
-            member = fitting[0] if len(fitting) == 1 else self._best(_serving(fitting), tokens)
+            member = fitting[0] if len(fitting) == 1 else self._best(fitting, tokens)
             member.used = next(self._numbers)
             return Call(member, member.load.begin(tokens, model))
 
@@ -177,8 +177,10 @@ class Pool(Generic[Server]):
         with self._lock:
             return call.member.load.is_mute(call.task)
 
-    def _best(self, members: list[Member[Server]], tokens: float) -> Member[Server]:
-        known = [member.load.seconds for member in members if member.load.seconds is not None]
+    def _best(self, fitting: list[Member[Server]], tokens: float) -> Member[Server]:
+        now = self._clock()
+        members = _serving(fitting, now)
+        known = [seconds for member in members if (seconds := member.load.seconds) is not None]
         usual = median(known) if known else 1.0
 
         def rank(member: Member[Server]) -> tuple[bool, bool, float, float]:
@@ -186,11 +188,13 @@ class Pool(Generic[Server]):
             # A server that starts slowly gets a call whenever it is idle, because it was added when it was needed.
             # Of equals, the one that was used least recently, so that an idle pool takes turns.
             load, standing = member.load, member.standing
-            predicted_s = load.predicted_s(tokens, usual) / (standing.share if load.calls else 1.0)
-            return standing.state is not State.TRIAL, load.calls >= load.most, predicted_s, member.used
+            calls, predicted_s = load.calls, load.predicted_s(tokens, usual, now)
+            if calls:
+                predicted_s /= standing.share_at(now)
+            return not standing.is_on_trial(now), calls >= load.most, predicted_s, member.used
 
         return min(members, key=rank)
 
 
-def _serving(members: Collection[Member[Server]]) -> list[Member[Server]]:
-    return [member for member in members if member.standing.may_get(member.load.calls)] or list(members)
+def _serving(members: Collection[Member[Server]], now: float) -> list[Member[Server]]:
+    return [member for member in members if member.standing.may_get(member.load.calls, now)] or list(members)

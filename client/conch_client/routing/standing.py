@@ -57,19 +57,29 @@ class Standing:
             return State.OUT
         if now < self._rests_until:
             return State.NOT_READY
-        if self._out_until is not None:
+        if self.is_on_trial(now):
             return State.TRIAL
         return State.SERVING if self.ready else State.NOT_READY
 
-    def may_get(self, calls: int) -> bool:
+    def may_get(self, calls: int, now: float) -> bool:
         """Return whether it may get a call while it has so many under way."""
-        state = self.state
-        return state is State.SERVING or (state is State.TRIAL and not calls)
+        if self._out_until is None:
+            return self.ready and now >= self._rests_until
+        return not calls and self.is_on_trial(now)
+
+    def is_on_trial(self, now: float) -> bool:
+        """Return whether it gets one call to show that it works again."""
+        return self._out_until is not None and now >= self._out_until and now >= self._rests_until
 
     @property
     def share(self) -> float:
         """Its share of the calls of an equally fast server: 0.1 when it comes back, 1 after ten seconds."""
-        return min(1.0, max(_LEAST_SHARE, (self._clock() - self._back_at) / _SLOW_START_S))
+        return self.share_at(self._clock())
+
+    def share_at(self, now: float) -> float:
+        """Return its share at a time."""
+        age_s = now - self._back_at
+        return 1.0 if age_s >= _SLOW_START_S else max(_LEAST_SHARE, age_s / _SLOW_START_S)
 
     def succeed(self) -> None:
         """Record an answer."""
