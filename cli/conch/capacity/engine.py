@@ -91,7 +91,8 @@ class EngineProbe:
     def shapes(self) -> Iterator[tuple[int, ...]]:
         """Yield the calls to measure: tokens of each of their texts."""
         for tokens in self.lengths():
-            yield from {(tokens,), (tokens,) * min(self._info.max_rows, max(1, CALL_TOKENS // tokens))}
+            many = min(self._info.max_rows, max(1, CALL_TOKENS // tokens))
+            yield from dict.fromkeys([(tokens,), (tokens,) * many])
         mixed = tuple(tokens for tokens in MIXED[: self._info.max_rows] if tokens <= self._info.max_length)
         if len(mixed) > 1:
             yield mixed

@@ -59,15 +59,14 @@ def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, share
     taken = [each.gateway_ms / 1e3 / slowdown for each, slowdown in zip(timed, slower, strict=True)] or [1e-6]
     request_s, token_s, call_s = nonnegative(columns, taken)
 
-    def path_of(request: RequestLoad) -> float:
+    def rest_of(request: RequestLoad) -> float:
         in_gateway_s = request_s + token_s * request.tokens + call_s
         at_triton_s = engine.path_s + engine.call_s + engine.run_s([request.tokens])
         return (request.latency_ms["mean"] - request.sender_ms) / 1e3 - in_gateway_s - at_triton_s
 
-    lone = {each.tokens: each for each in steady if each.clients == 1}
-    path_s = _middle(map(path_of, lone.values()))
-    later_ms = (each.latency_ms["mean"] - lone[each.tokens].latency_ms["mean"] for each in requests if each.pause_ms)
-    return GatewayCosts(request_s, token_s, call_s, path_s, _middle(each / 1e3 for each in later_ms))
+    lone = [rest_of(each) for each in steady if each.clients == 1]
+    cold_s = _middle(rest_of(each) - float(np.median(lone)) for each in requests if each.pause_ms)
+    return GatewayCosts(request_s, token_s, call_s, _middle(lone), cold_s)
 
 
 def nonnegative(columns: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
