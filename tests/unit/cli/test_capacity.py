@@ -91,22 +91,27 @@ def calls(*, shared_cores: bool = False) -> list[CallLoad]:
     return [*lone, *(call(lengths, 8, number, shared_cores=shared_cores) for lengths, number in merged)]
 
 
-REQUESTS = [
-    (counted, *load)
-    for tokens in (16, 64, 256)
-    # Tokens are a mean of the texts that were sent in time, so that of another load may be another one.
-    for counted, *load in ((tokens, 1, 1.0), (tokens + 1, 1, 1.0, 20.0), (tokens, 32, 4.0))
-]
+def requests(slowdown: float) -> list[RequestLoad]:
+    """Requests one after another, after pauses, and under load. Tokens are a mean of the texts sent in that time."""
+    return [
+        measured
+        for tokens in (16, 64, 256)
+        for measured in (
+            request(tokens, 1, 1.0),
+            request(tokens + 1, 1, 1.0, pause_ms=20.0),
+            request(tokens, 32, 4.0, slowdown=slowdown),
+        )
+    ]
 
 
 @pytest.mark.parametrize("shared_cores", [False, True], ids=["cores of its own", "the same cores as the sender"])
 def test_costs_are_found_again_in_what_they_lead_to(shared_cores: bool) -> None:
     engine, off = engine_costs(calls(shared_cores=shared_cores), 2, 8, shared_cores=shared_cores)
-    requests = [request(*load, slowdown=ENGINE.slowdown if shared_cores else 1.0) for load in REQUESTS]
 
     assert asdict(engine) == pytest.approx(asdict(ENGINE), rel=1e-3)
     assert off < 1e-6
-    gateway = gateway_costs(requests, engine, shared_cores=shared_cores)
+    slower = requests(ENGINE.slowdown if shared_cores else 1.0)
+    gateway = gateway_costs(slower, engine, shared_cores=shared_cores)
     assert asdict(gateway) == pytest.approx(asdict(GATEWAY), rel=1e-3)
 
 
