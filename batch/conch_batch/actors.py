@@ -96,7 +96,8 @@ class _Pool:
     def _hand_out(self) -> None:
         while self._waiting and self._loads:
             actor = min(self._loads, key=self._loads.__getitem__)
-            if self._loads[actor] == _AHEAD:
+            # The last ones are kept for those that are free first: none shall have two while another has nothing to do.
+            if self._loads[actor] >= (_AHEAD if len(self._waiting) > self._size else 1):
                 return
             shard = self._waiting.popleft()
             self._calls[actor.compute.remote(shard)] = actor, shard
