@@ -12,8 +12,8 @@ endif
 
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
 WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
-# Two workers more than cores, as those wait for servers, and the longest files first (tests/e2e/conftest.py); a file
-# with its servers and exports stays on one worker.
+# Two workers more than cores, as those wait for servers, and the longest files first; a file with its servers and
+# exports stays on one worker, and so do all files that use the same deployment (tests/e2e/conftest.py).
 SLOW_WORKERS := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 LONGEST = (
-    "e2e/test_triton_lifecycle.py",
     "integration/test_corpus.py",
-    "e2e/test_live_models.py",
+    "e2e/test_batches.py",  # the first of `ASKING`, with which the others come
     "e2e/test_soak.py",
+    "e2e/test_triton_lifecycle.py",
     # A worker gets a further file as soon as two tests are left: files of one or two long tests are followed by short
     # ones, which can wait.
     "integration/test_corpus_page.py",
@@ -37,17 +37,12 @@ LONGEST = (
     "integration/test_exports.py",
     "e2e/test_families.py",
     "integration/export/test_families.py",
-    "integration/export/test_memory.py",
     "e2e/test_kinds.py",
-    "e2e/test_triton_serve.py",
-    "e2e/test_batches.py",
+    "integration/export/test_memory.py",
+    "e2e/test_live_models.py",
     "e2e/test_upstreams.py",
-    "e2e/test_readme.py",
-    "e2e/test_client.py",
     "integration/export/test_graph_empty_rows.py",
 )
-
-
 ASKING = [
     f"tests/e2e/test_{name}.py"
     for name in (
