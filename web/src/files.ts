@@ -25,6 +25,13 @@ export interface Source {
   base: URL;
   /** Headers of every request, such as a key. */
   headers: Record<string, string>;
+  /** Private windows and sandboxed frames may have no cache. Loading works without it. */
+  cache: Promise<Cache | undefined>;
+}
+
+export function sourceOf(base: URL, headers: Record<string, string>): Source {
+  const open = async () => globalThis.caches?.open(CACHE);
+  return { base, headers, cache: open().catch(() => undefined) };
 }
 
 export class Files {
@@ -43,7 +50,7 @@ export class Files {
   async read(path: string): Promise<Uint8Array<ArrayBuffer>> {
     const info = this.infos[path] as FileInfo;
     const url = new URL(path, this.source.base);
-    const cache = await openCache();
+    const cache = await this.source.cache;
     const kept = await cache?.match(url);
     if (kept) {
       const bytes = new Uint8Array(await kept.arrayBuffer());
@@ -59,7 +66,7 @@ export class Files {
 
   /** Stores the manifest for use offline, once all its files are cached; deletes files of earlier exports. */
   async settle(manifest: URL, text: string): Promise<void> {
-    const cache = await openCache();
+    const cache = await this.source.cache;
     await cache?.put(manifest, new Response(text)).catch(() => undefined);
     const current = new Set(
       [manifest, ...Object.keys(this.infos).map((path) => new URL(path, this.source.base))].map(String),
@@ -98,18 +105,26 @@ export class Files {
   }
 }
 
-/** The text of a manifest; offline, the text that was last loaded with all its files. */
-export async function readManifest(url: URL, source: Source): Promise<string> {
-  const cache = await openCache();
-  let response: Response;
+/**
+ * The text of a manifest; offline, the text that was last loaded with all its files.
+ *
+ * `isSettled` says whether it is that text, so that there is nothing to store.
+ */
+export async function readManifest(url: URL, source: Source): Promise<{ text: string; isSettled: boolean }> {
+  const kept = keptText(url, source);
   try {
-    response = await request(url, source, "no-cache");
+    const text = await (await request(url, source, "no-cache")).text();
+    return { text, isSettled: text === (await kept) };
   } catch (error) {
-    const kept = error instanceof OfflineError ? await cache?.match(url) : undefined;
-    if (!kept) throw error;
-    return kept.text();
+    const text = error instanceof OfflineError ? await kept : undefined;
+    if (text === undefined) throw error;
+    return { text, isSettled: true };
   }
-  return response.text();
+}
+
+async function keptText(url: URL, source: Source): Promise<string | undefined> {
+  const response = await (await source.cache)?.match(url).catch(() => undefined);
+  return response?.text();
 }
 
 /** The server cannot be reached at all. */
@@ -142,9 +157,4 @@ async function isIntact(bytes: Uint8Array<ArrayBuffer>, info: FileInfo): Promise
   if (bytes.length !== info.bytes) return false;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === info.sha256;
-}
-
-async function openCache(): Promise<Cache | undefined> {
-  // Private windows and sandboxed frames may have no cache. Loading works without it.
-  return globalThis.caches?.open(CACHE).catch(() => undefined);
 }

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { DownloadError, IntegrityError } from "../src/errors.js";
-import { Files, type Progress, readManifest, type Source } from "../src/files.js";
+import { Files, type Progress, readManifest, type Source, sourceOf } from "../src/files.js";
 
 const base = new URL("https://x.example/web/m/");
-const source: Source = { base, headers: { authorization: "Bearer k" } };
+let source: Source;
 const content = new TextEncoder().encode("the weights of a model");
 const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
 const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -28,6 +28,7 @@ beforeEach(() => {
   cache = new MemoryCache();
   seen = [];
   vi.stubGlobal("caches", { open: async () => cache });
+  source = sourceOf(base, { authorization: "Bearer k" });
   vi.stubGlobal("fetch", fetched);
   answer(content);
 });
@@ -62,6 +63,7 @@ describe("a file", () => {
 
   it("is read where there is no cache", async () => {
     vi.stubGlobal("caches", undefined);
+    source = sourceOf(base, {});
 
     expect(await read()).toEqual(content);
   });
@@ -113,7 +115,17 @@ describe("a manifest", () => {
     await readManifest(url, source); // of a network that answers for others, or of a model whose files did not come
     fetched.mockRejectedValue(new TypeError("Failed to fetch"));
 
-    expect(await readManifest(url, source)).toBe("{}");
+    expect(await readManifest(url, source)).toEqual({ text: "{}", isSettled: true });
+  });
+
+  it("that has changed, or was never loaded whole, is to be stored", async () => {
+    answer("{}");
+    expect(await readManifest(url, source)).toEqual({ text: "{}", isSettled: false });
+    await new Files(source, infos, () => undefined).settle(url, "{}");
+
+    expect(await readManifest(url, source)).toEqual({ text: "{}", isSettled: true });
+    answer('{"format": 1}');
+    expect(await readManifest(url, source)).toEqual({ text: '{"format": 1}', isSettled: false });
   });
 
   it("that the server no longer has is an error", async () => {

@@ -27,7 +27,8 @@ export interface Loaded {
   info: ModelInfo;
   tokenizer: TextTokenizer;
   encoder: Encoder;
-  head: Head | null;
+  /** Opens the head, where that has not been done. */
+  head: (() => Promise<Head>) | null;
 }
 
 /** One vector for each text. */
@@ -52,7 +53,7 @@ export async function embed(model: Loaded, texts: readonly string[], options: Em
 /** The output of the head for the rows of one request; for a static model, that of the encoder. */
 export async function answer({ info, encoder, head }: Loaded, rows: readonly Row[]): Promise<Matrix> {
   const tokens = await encoder.encode(rows);
-  return head ? head.apply(rows, tokens, info.output) : tokens;
+  return head ? (await head()).apply(rows, tokens, info.output) : tokens;
 }
 
 /** Token rows of texts with their prompt. */

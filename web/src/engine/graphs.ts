@@ -16,27 +16,45 @@ export interface Matrix {
   width: number;
 }
 
-/** Sets the folder of onnxruntime's files and its number of threads. Call it once, before a graph is opened. */
-export function configure(folder: URL, threads: number): void {
+// A graph without nodes, whose output is its input `x`: protobuf of an onnx.ModelProto.
+const EMPTY = Uint8Array.from([
+  8, 9, 58, 37, 18, 1, 120, 90, 15, 10, 1, 120, 18, 10, 10, 8, 8, 1, 18, 4, 10, 2, 8, 1, 98, 15, 10, 1, 120, 18, 10, 10,
+  8, 8, 1, 18, 4, 10, 2, 8, 1, 66, 4, 10, 0, 16, 21,
+]);
+
+/**
+ * Starts onnxruntime with the files in a folder. Call it once, before a graph is opened.
+ *
+ * onnxruntime has no call for that and starts with the first graph, so this one is empty: compiling WebAssembly need not
+ * wait for the files of a model.
+ */
+export async function start(folder: URL, threads: number): Promise<void> {
   const file = (name: string) => new URL(`ort-wasm-simd-threaded.${name}`, folder).href;
   ort.env.wasm.wasmPaths = { mjs: file("mjs"), wasm: file("wasm") };
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
+  await opened({ graph: EMPTY, data: {} });
 }
+
+// Graphs are optimised as they are written. What onnxruntime would do made no run faster, and every load slower by a
+// tenth of a second and more: its code has to be compiled too.
+const OPTIONS = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled" } as const;
 
 let lastOpened: Promise<unknown> = Promise.resolve();
 
+/** The session of a graph. */
+function opened({ graph, data }: GraphBytes): Promise<ort.InferenceSession> {
+  const externalData = Object.entries(data).map(([path, bytes]) => ({ path, data: bytes }));
+  const options = { ...OPTIONS, externalData };
+  const open = () => ort.InferenceSession.create(graph, options);
+  // One after another: when onnxruntime has opened a graph, it forgets the files of weights of all others.
+  const session = lastOpened.then(open);
+  lastOpened = session.catch(() => undefined);
+  return session;
+}
+
 class Graph {
   protected constructor(protected readonly session: ort.InferenceSession) {}
-
-  protected static session({ graph, data }: GraphBytes): Promise<ort.InferenceSession> {
-    const externalData = Object.entries(data).map(([path, bytes]) => ({ path, data: bytes }));
-    const open = () => ort.InferenceSession.create(graph, { executionProviders: ["wasm"], externalData });
-    // One after another: when onnxruntime has opened a graph, it forgets the files of weights of all others.
-    const session = lastOpened.then(open);
-    lastOpened = session.catch(() => undefined);
-    return session;
-  }
 
   protected async run(feeds: Record<string, TensorData>, output: string): Promise<Matrix> {
     const tensors = Object.entries(feeds).map(([name, { type, data, dims }]) => [
@@ -56,7 +74,7 @@ class Graph {
 /** Computes token embeddings from token ids; for a static model, vectors. */
 export class Encoder extends Graph {
   static async open(bytes: GraphBytes): Promise<Encoder> {
-    return new Encoder(await Graph.session(bytes));
+    return new Encoder(await opened(bytes));
   }
 
   /** One row of the answer for each token of the rows, in their order. */
@@ -68,7 +86,7 @@ export class Encoder extends Graph {
 /** Computes a vector or a score for each row from token embeddings. */
 export class Head extends Graph {
   static async open(bytes: GraphBytes): Promise<Head> {
-    return new Head(await Graph.session(bytes));
+    return new Head(await opened(bytes));
   }
 
   async apply(rows: readonly Row[], tokens: Matrix, output: string): Promise<Matrix> {

@@ -1,12 +1,12 @@
 /** A loaded model in the worker: opens its files and graphs, and answers calls. */
 
 import { InvalidInputError } from "../errors.js";
-import { Files, type Progress, readManifest, type Source } from "../files.js";
+import { Files, type Progress, readManifest, sourceOf } from "../files.js";
 import { lengthFor, type MaxLength } from "../lengths.js";
 import { type GraphFiles, type ModelInfo, parseManifest } from "../manifest.js";
 import { TextTokenizer } from "../tokenization/tokenizer.js";
 import { type EmbedOptions, embed, type Loaded, rowsOf, type TokenOptions } from "./embed.js";
-import { configure, Encoder, type GraphBytes, Head } from "./graphs.js";
+import { Encoder, type GraphBytes, Head, start } from "./graphs.js";
 import { checkText, checkTexts } from "./inputs.js";
 import { type Ranked, type RerankOptions, rerank } from "./rerank.js";
 
@@ -31,21 +31,30 @@ export class WorkerModel {
     private readonly loaded: readonly Loaded[],
   ) {}
 
-  /** Fetches, checks and opens a model, whose graphs open while other files still arrive. */
+  /** Fetches, checks and opens a model. onnxruntime starts, and graphs open, while other files still arrive. */
   static async open(url: string, options: OpenOptions, onProgress: (progress: Progress) => void): Promise<WorkerModel> {
-    configure(new URL(options.runtime), options.threads);
+    const started = start(new URL(options.runtime), options.threads);
+    const [model] = await Promise.all([WorkerModel.#opened(url, options, onProgress), started]);
+    return model;
+  }
+
+  static async #opened(
+    url: string,
+    options: OpenOptions,
+    onProgress: (progress: Progress) => void,
+  ): Promise<WorkerModel> {
     const address = new URL(url);
-    const source: Source = { base: new URL(".", address), headers: options.headers };
-    const text = await readManifest(address, source);
+    const source = sourceOf(new URL(".", address), options.headers);
+    const { text, isSettled } = await readManifest(address, source);
     const manifest = parseManifest(text, url);
     const infos = manifest.models.map((info) => shortened(info, options.maxLength));
     const files = new Files(source, manifest.files, onProgress);
     const [tokenizer, encoder, ...heads] = await Promise.all([
       files.read(manifest.tokenizer).then((bytes) => readTokenizer(bytes, manifest.probes)),
       bytesOf(files, manifest.encoder).then(Encoder.open),
-      ...infos.map(async ({ head }) => head && Head.open(await bytesOf(files, head))),
+      ...infos.map(async ({ head }, index) => head && openedHead(await bytesOf(files, head), index === 0)),
     ]);
-    await files.settle(address, text);
+    if (!isSettled) await files.settle(address, text);
     const loaded = infos.map((info, index) => ({ info, tokenizer, encoder, head: heads[index] ?? null }));
     return new WorkerModel({ name: manifest.name, models: infos }, loaded);
   }
@@ -85,6 +94,14 @@ function readTokenizer(bytes: Uint8Array, probes: { text: string; ids: number[] 
   const tokenizer = new TextTokenizer(new TextDecoder().decode(bytes));
   tokenizer.check(probes);
   return tokenizer;
+}
+
+/** What opens a head once: at once, or when it is first used, as most pages never rank documents. */
+async function openedHead(bytes: GraphBytes, atOnce: boolean): Promise<() => Promise<Head>> {
+  let head: Promise<Head> | undefined;
+  const open = () => (head ??= Head.open(bytes));
+  if (atOnce) await open();
+  return open;
 }
 
 async function bytesOf(files: Files, { graph, data }: GraphFiles): Promise<GraphBytes> {
