@@ -234,20 +234,22 @@ def test_a_finished_output_is_left_as_it_is_and_another_option_refused(
     assert files_of(uninterrupted) == before
 
 
-LISTENING = """
+OF_ITS_OWN = """
 import json, os, psutil
 from conch_batch.cluster import connected
 with connected(None, 1):
     pass
 with connected(None, 1):  # one after another in one process
     me = psutil.Process()
-    found = [each for process in (me, *me.children(recursive=True)) for each in process.net_connections("inet")]
+    others = me.children(recursive=True)
+    found = [each for process in (me, *others) for each in process.net_connections("inet")]
+    niceness = {process.nice() - me.nice() for process in others}
     addresses = {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == "LISTEN"}
-print(json.dumps([sorted(addresses), os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]]))
+print(json.dumps([*addresses, *niceness, os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]]))
 """
 
 
 @pytest.mark.timeout(600)
-def test_a_ray_of_its_own_listens_on_loopback_only_and_wants_a_token() -> None:
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [["127.0.0.1"], "token", "0"]
+def test_a_ray_of_its_own_listens_on_loopback_only_wants_a_token_and_has_the_niceness_of_its_command() -> None:
+    done = subprocess.run([sys.executable, "-c", OF_ITS_OWN], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == ["127.0.0.1", 0, "token", "0"]
