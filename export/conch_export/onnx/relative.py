@@ -9,7 +9,7 @@ times as long.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ _END = 2**31
 KEY_TOKENS = 32
 """Keys that meet positions together in long rows: fewer of them meet fewer positions that they do not need."""
 
+Number = TypeVar("Number", np.int8, np.int64)
 Contents = tuple[str, ...]
 """Names of the tokens' vectors, [heads, ..., width]: FP32, or UINT8 followed by their scale and zero point."""
 
@@ -49,7 +50,7 @@ class RelativeScores:
         kind = _Rounded if positions.rounded else _Exact
         self.keys, self.queries = kind(g, positions.keys, rows), kind(g, positions.queries * scale, rows)
         self._counts = counts
-        middle = g.int64([[self.reach]])
+        middle = g.int64([[SHORT_TOKENS]])
         self._begins, self._ends = g.node("Sub", middle, counts), g.node("Add", middle, counts)
         heads = g.node("Expand", g.int64([[self.heads]]), g.node("Shape", counts))
         wide = g.node("Sub", g.node("Add", counts, counts), g.int64([[1]]))
@@ -69,7 +70,7 @@ class RelativeScores:
         )
         found = []
         for positions, tokens in ((self.keys, query), (self.queries, key)):
-            product = positions.at_distances(g, positions.contents(g, tokens), begin, end)
+            product = positions.at_distances(g, positions.contents(g, tokens), begin, end, SHORT_TOKENS)
             found.append(g.slice(_straight(g, product, 1, count, shape), g.int64([0]), count, 2))
         by_query, by_key = found
         return [by_query, g.node("Transpose", by_key, perm=[0, 2, 1])]
@@ -108,9 +109,10 @@ class RelativeTiles:
     def _by_query(self, g: GraphBuilder, tile: Tile, queries: str) -> str:
         """Each query meets the positions of all keys."""
         met = g.slice(self._queries[0], tile.begin, tile.end, 1), *self._queries[1:]
-        reach = g.int64([self._scores.reach])
-        first, last = g.node("Sub", reach, tile.end), g.node("Sub", g.node("Add", reach, self._count), tile.begin)
-        product = self._scores.keys.at_distances(g, met, first, last)
+        reach = self._scores.reach
+        middle = g.int64([reach])
+        first, last = g.node("Sub", middle, tile.end), g.node("Sub", g.node("Add", middle, self._count), tile.begin)
+        product = self._scores.keys.at_distances(g, met, first, last, reach)
         straight = _straight(g, product, 1, queries, g.node("Concat", g.int64([0]), queries, g.int64([-1]), axis=0))
         return g.slice(straight, g.int64([0]), self._count, 2)
 
@@ -142,9 +144,12 @@ class _Exact:
         """The tokens as they meet positions: FP32 [heads, n, width]."""
         return (tokens,)
 
-    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
-        """FP32 [heads, r, end - begin]: contents [heads, r, width] meet the positions at begin - reach and after."""
-        return self._met_by(g, contents, g.slice(g.shared("relative.rows", self._rows), begin, end))
+    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str, reach: int) -> str:
+        """FP32 [heads, r, end - begin]: contents [heads, r, width] meet the positions at begin - reach and after.
+
+        No position is farther away than `reach`: the smaller a table is, the faster they are cut out of it.
+        """
+        return self._met_by(g, contents, g.slice(g.shared("relative.rows", _middle(self._rows, reach)), begin, end))
 
     def in_windows(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
         """FP32 [heads, tiles, r, m]: contents [heads, tiles, r, width] meet a window of positions each, see `_windows`.
@@ -169,15 +174,16 @@ class _Rounded(_Exact):
         by_distance = np.asarray(table)[:, rows].transpose(0, 2, 1)
         scale = np.maximum(np.abs(by_distance).max(), np.finfo(np.float32).tiny) / np.float32(127)
         self._integers = np.rint(by_distance / scale).astype(np.int8)
-        self._table, self._scale = g.shared("relative.rounded", self._integers), g.constant(np.float32(scale))
+        self._scale = g.constant(np.float32(scale))
 
     def contents(self, g: GraphBuilder, tokens: str) -> Contents:
         """The tokens, rounded with one scale for the row."""
         return tuple(g.nodes_of("DynamicQuantizeLinear", tokens, outputs=3))
 
-    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
+    def at_distances(self, g: GraphBuilder, contents: Contents, begin: str, end: str, reach: int) -> str:
         """See `_Exact`."""
-        return self._met_by(g, contents, g.slice(self._table, begin, end, 2))
+        table = g.shared("relative.rounded", _middle(self._integers, reach))
+        return self._met_by(g, contents, g.slice(table, begin, end, 2))
 
     def in_windows(self, g: GraphBuilder, contents: Contents, begin: str, end: str) -> str:
         """See `_Exact`."""
@@ -195,7 +201,7 @@ def rounded_bytes(positions: RelativePositions) -> int:
     """Bytes of a layer's positions in 8 bits."""
     heads, _, width = positions.keys.shape
     distances = 2 * _reach(positions)
-    return int(heads * width * (2 * distances + _windows(distances).size))
+    return int(heads * width * (4 * SHORT_TOKENS + distances + _windows(distances).size))
 
 
 def _reach(positions: RelativePositions) -> int:
@@ -205,6 +211,12 @@ def _reach(positions: RelativePositions) -> int:
     not matter, and is cut off in the end.
     """
     return -(-max(positions.reach, SHORT_TOKENS) // TILE_TOKENS) * TILE_TOKENS
+
+
+def _middle(values: NDArray[Number], reach: int) -> NDArray[Number]:
+    """The last axis cut to the distances -reach .. reach - 1."""
+    middle = values.shape[-1] // 2
+    return np.ascontiguousarray(values[..., middle - reach : middle + reach])
 
 
 def _windows(count: int) -> NDArray[np.int64]:
