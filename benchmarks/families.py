@@ -2,7 +2,7 @@
 
 There is one for each structure of layers. RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and ELECTRA have BERT's; Qwen2,
 Llama and Mistral have Qwen3's without norms of queries and keys; llama_bidirec has EuroBERT's, which is Llama's without
-causality.
+causality. The time of a batch is the best of all its runs, in turns: other work on the machine only adds to it.
 
     python benchmarks/families.py [--precision fp32|int8]      prints a table and keeps results/families-PRECISION.json
 """
@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,19 +218,28 @@ def _seen(attention: Attention, length: int) -> float:
 
 @dataclass
 class Runner:
-    """A graph and its batches."""
+    """A graph and its batches, with the seconds that each has taken at best."""
 
     session: ort.InferenceSession
     feeds: list[dict[str, NDArray[np.int64 | np.int32]]]
     operations: float
+    best: list[float] = field(default_factory=list)
+
+    def turn(self) -> None:
+        """Run all batches, again and again for some time."""
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + SECONDS:
+            taken, best = list(map(self._seconds, self.feeds)), self.best or [np.inf] * len(self.feeds)
+            self.best = list(map(min, taken, best))
 
     def rate(self) -> float:
         """Return operations per second."""
-        begin, done = time.perf_counter(), 0
-        while (now := time.perf_counter()) < begin + SECONDS or done % len(self.feeds):
-            self.session.run(None, self.feeds[done % len(self.feeds)])
-            done += 1
-        return self.operations * (done / len(self.feeds)) / (now - begin)
+        return self.operations / sum(self.best)
+
+    def _seconds(self, feed: dict[str, NDArray[np.int64 | np.int32]]) -> float:
+        begin = time.perf_counter()
+        self.session.run(None, feed)
+        return time.perf_counter() - begin
 
 
 def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
@@ -262,24 +270,19 @@ def main() -> None:
     precision = parser.parse_args().precision
     rows = lengths("mixed", 64)
     runners = {name: runner(encoder, precision, rows) for name, encoder in encoders().items()}
-    rates: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(ROUNDS):
-        for name, each in runners.items():
-            rates[name].append(each.rate())
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    # Relative to BERT in the same round, because other load on the machine changes more slowly than rounds do.
-    of_bert = {
-        name: statistics.median(own / bert for own, bert in zip(values, rates["bert"], strict=True))
-        for name, values in rates.items()
-    }
+        for each in runners.values():
+            each.turn()
+    rates = {name: each.rate() for name, each in runners.items()}
+    of_bert = {name: rate / rates["bert"] for name, rate in rates.items()}
     table = Table("family", "GOP/s", "of BERT's")
-    for name, rate in medians.items():
+    for name, rate in rates.items():
         table.add_row(name, f"{rate / 1e9:.1f}", f"{of_bert[name]:.2f}")
     Console().print(table)
     result = {
         "command": f"python benchmarks/families.py --precision {precision}",
         "machine": machine(),
-        "gop_per_s": {name: rate / 1e9 for name, rate in medians.items()},
+        "gop_per_s": {name: rate / 1e9 for name, rate in rates.items()},
         "of_bert": of_bert,
     }
     path = Path(__file__).parent / "results" / f"families-{precision}.json"
