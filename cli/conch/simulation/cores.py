@@ -11,8 +11,6 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
 
-from conch.simulation.costs import PAUSE_S
-
 _ROUNDING_S = 1e-12
 TICK_S = 0.004
 """Seconds between two ticks of Linux with 250 Hz, which is its default."""
@@ -69,11 +67,9 @@ class Cores:
         self.busy_s = 0.0
 
     @property
-    def cooled(self) -> float:
-        """How much of a pause of `PAUSE_S` there has been: 0 while anything runs, 1 at its end."""
-        if any(core.jobs for core in self._cores):
-            return 0.0
-        return min(1.0, (self._loop.time() - self._noted_at) / PAUSE_S)
+    def idle_s(self) -> float:
+        """Seconds for which nothing has run; 0 while anything does."""
+        return 0.0 if any(core.jobs for core in self._cores) else self._loop.time() - self._noted_at
 
     async def run(self, work_s: float, home: int | None = None) -> None:
         """Run a computation. Cancelling the call does not stop it.

@@ -64,6 +64,10 @@ class GatewayCosts:
     path_s: float = 0.0
     cold_s: float = 0.0
 
+    def longer_s(self, idle_s: float) -> float:
+        """Return how much longer a request takes that comes after so many seconds without work."""
+        return self.cold_s * min(1.0, idle_s / PAUSE_S)
+
 
 FREE = GatewayCosts()
 """Costs of a gateway that was not measured."""

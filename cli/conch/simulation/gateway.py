@@ -101,7 +101,7 @@ class Gateway:
     async def answer(self, lengths: Sequence[int]) -> None:
         """Answer a request with texts of these lengths; raises CapacityError and ConchError."""
         rows = [_ids(length) for length in lengths]
-        await passed(self._costs.path_s / 2 + self._costs.cold_s * self._thread.cores.cooled)
+        await passed(self._costs.path_s / 2 + self._costs.longer_s(self._thread.cores.idle_s))
         await self._thread.run(self._costs.request_s + self._costs.token_s * sum(lengths))
         with self._admission.reserve("request", _CALLER, rows) as reservation:
             reservation.join(self._backlog, lengths, self._engine.max_rows)
