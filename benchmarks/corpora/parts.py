@@ -31,10 +31,15 @@ class Parts:
         self._disturbance = Disturbance()
 
     def add(self, name: str, found: dict[str, Any]) -> None:
-        """Put a part into the file, in place of an earlier one of its name; show it."""
+        """Put a part into the file, in place of an earlier one of its name; show it.
+
+        It may say how many cores other processes have used (`others_cores`); else these are all but this one's and its
+        descendants that are there, or whose parents waited for them.
+        """
         before = json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
         parts = before["parts"] if before.get("texts") == self._texts else {}
-        about = {**measured_by(self._command), "others_cores": self._disturbance.cores()}
+        others = found.get("others_cores", self._disturbance.cores())
+        about = {**measured_by(self._command), "others_cores": others}
         parts[name] = {**found, "measured": about}
         self._path.write_text(json.dumps({"texts": self._texts, "parts": parts}, indent=1) + "\n", "utf-8")
         print(name, json.dumps(found, indent=1), flush=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from conch_batch import Workers, run
 
+from benchmarks.disturbance import Disturbance
+
 if TYPE_CHECKING:
     from conch_batch import Done, Job
 
@@ -20,10 +22,12 @@ _QUARTERS = 4
 
 
 class Clock:
-    """Keeps what a run says, see `conch_batch.Watcher`."""
+    """Keeps what a run says, see `conch_batch.Watcher`, and how many cores other processes have used until then."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
+        self.others_cores = 0.0
+        self._disturbance = Disturbance()
         self.rows = 0
         self.shards: list[tuple[float, Done]] = []
 
@@ -35,6 +39,7 @@ class Clock:
 
     def done(self, shard: Done) -> None:
         self.shards.append((time.perf_counter() - self.began, shard))
+        self.others_cores = self._disturbance.cores()  # when the run has ended, nobody knows what Ray's processes used
 
 
 class Memory:
@@ -89,4 +94,5 @@ def timed(job: Job, workers: Workers) -> dict[str, Any]:
         "command_seconds": round(seconds, 2),
         "output_mb": round(sum(path.stat().st_size for path in Path(job.output).rglob("*.parquet")) / 1e6, 1),
         "actor_memory_mb_by_quarter": memory.quarters(),
+        "others_cores": clock.others_cores,
     }
