@@ -122,7 +122,8 @@ class Models:
             model = self._resolved(asked, key, query=query)
             async with self._kept(model):
                 info = await self._facts(asked, model, tasks)
-                space = await self._space(asked, info, self._resolved(asked, key), tasks) if query else info
+                documents = self._file.resolve(self._public(asked))
+                space = info if documents == model else await self._space(asked, info, documents, tasks)
                 told = info.name if key.opens(info.name) else asked
                 yield Served(info, told, asked, self._backend_of(model), space)
 
@@ -217,12 +218,16 @@ class Models:
         return documents
 
     def _resolved(self, name: str, key: Key, *, query: bool = False) -> str:
-        known = name in self._file.aliases or name in self._file.backends
-        name = name if known else name.removesuffix(LATEST)
+        name = self._public(name)
         model = self._file.resolve(name, query=query)
         if not key.opens(name, model):
             raise _unopened(name, key)
         return model
+
+    def _public(self, name: str) -> str:
+        """The name without Ollama's tag, unless the models file has it with one."""
+        known = name in self._file.aliases or name in self._file.backends
+        return name if known else name.removesuffix(LATEST)
 
     async def _opened(self, key: Key) -> dict[str, ModelInfo]:
         """The models that public names stand for, as far as the key opens them; aliases come last."""

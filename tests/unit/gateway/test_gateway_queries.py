@@ -92,6 +92,7 @@ async def test_vectors_of_two_lengths_are_not_mixed(http_with: Serve, models_fil
     [
         pytest.param(["pair"], {"query": 200, "document": 200}, id="the alias"),
         pytest.param(["letters"], {"query": 404, "document": 200}, id="the model of documents"),
+        pytest.param(["small"], {"query": 200, "document": 404}, id="the model of queries"),
         pytest.param(["letters", "small"], {"query": 200, "document": 200}, id="both models"),
     ],
 )
