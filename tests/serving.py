@@ -150,9 +150,13 @@ class Serving:
         return self._process.wait(timeout_s)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to end, wait until it has, and return its exit status."""
+        """Ask it to end, wait until it has, and return its exit status; one that does not end in time is killed."""
         self.signal(number)
-        return self.wait()
+        try:
+            return self.wait()
+        except BaseException:  # it did not stop in time, or the test was interrupted meanwhile
+            self.kill()
+            raise
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to `conch serve`."""
@@ -187,13 +191,8 @@ class Serving:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self.status is not None:
-            return
-        try:
+        if self.status is None:
             self.stop()
-        except BaseException:  # it did not stop in time, or the test was interrupted meanwhile
-            self.kill()
-            raise
 
     def _spawn(self, output: BinaryIO, errors: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import anyio
 import tritonclient.grpc.aio as triton
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Probe:
     async def _connect(self) -> triton.InferenceServerClient:
         if self._client is None:
             # gRPC connects only once Triton listens, so that its back-off after a refused connection delays no check.
-            _, writer = await asyncio.wait_for(asyncio.open_connection(*self._address), self._timeout_s)
+            with anyio.fail_after(self._timeout_s):
+                _, writer = await asyncio.open_connection(*self._address)
             writer.close()
             # By default the channels of a process share connections and their back-off, and obey `http_proxy`.
             own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+import anyio
+
 from conch_server import _warden
 from conch_server._arguments import secret_argument, triton_arguments
 from conch_server._errors import StartError
@@ -105,8 +107,9 @@ class TritonRun:
         with contextlib.suppress(OSError, ValueError):
             self._orders.write(order)
         try:
-            return await asyncio.wait_for(self.wait(), within_s)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(within_s):
+                return await self.wait()
+        except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._warden.kill()
             return await self.wait()
@@ -125,8 +128,9 @@ def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:
 async def _announced_pid(warden: asyncio.subprocess.Process, log: TritonLog, timeout_s: float) -> int:
     """Return the process id of tritonserver, the only line that the warden writes; raise StartError."""
     try:
-        line = await asyncio.wait_for(warden.stdout.readline(), timeout_s) if warden.stdout else b""
-    except asyncio.TimeoutError as error:
+        with anyio.fail_after(timeout_s):
+            line = await warden.stdout.readline() if warden.stdout else b""
+    except TimeoutError as error:
         msg = f"the warden of Triton has not started it within {timeout_s:g} s; raise CONCH_START_TIMEOUT_S"
         raise StartError(msg) from error
     # A line without its end was cut short by the warden's own end.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio
 import httpx
 
 from tests.hostile.http_attacks import INNER, Attack, attacks
@@ -87,8 +88,9 @@ async def _send_all(url: str, left: Iterator[Attack], outcome: Outcome) -> None:
     for one in left:
         outcome.attacks[one.kind] += 1
         try:
-            answered = await asyncio.wait_for(_sent(url, one), HUNG_S)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(HUNG_S):
+                answered = await _sent(url, one)
+        except TimeoutError:
             outcome.faults.append(f"hung: {_shown(one)}")
             continue
         outcome.statuses.update(answer.status for answer in answered)

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 from conch_gateway.auth import keys
 
@@ -153,7 +154,8 @@ class Run:
         for task in (*meanwhile, stopping):
             task.cancel()
         await asyncio.gather(*meanwhile, stopping, return_exceptions=True)
-        await asyncio.wait_for(reading, LOAD_ENDS_S)
+        with anyio.fail_after(LOAD_ENDS_S):
+            await reading
         return begin, end
 
     async def _read(self, load: asyncio.subprocess.Process, knows: asyncio.Event) -> None:

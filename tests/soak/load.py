@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 import orjson
 import uvloop
 
@@ -134,7 +135,8 @@ class Load:
         """Ask once, check the answer and count it."""
         begin = time.monotonic()
         try:
-            kind, said = await asyncio.wait_for(self._ask[surface](chance), DEADLINE_S)
+            with anyio.fail_after(DEADLINE_S):
+                kind, said = await self._ask[surface](chance)
         except Exception as error:  # noqa: BLE001  whatever a client raises is an outcome
             kind, said = of_error(error)
         self.tally.add(surface, kind, begin, said)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
 import grpc
 import grpc.aio
 from conch_contract import ConchError
@@ -163,8 +164,9 @@ async def each(items: Sequence[Item], work: Callable[[Item], Awaitable[Result]],
 async def exclusive(lock: Lock, deadline: Deadline) -> AsyncIterator[None]:
     """Holds a lock; raises DeadlineExceededError when it is not free in time."""
     try:
-        await asyncio.wait_for(lock.acquire(), deadline.remaining_s())
-    except asyncio.TimeoutError as failure:
+        with anyio.fail_after(deadline.remaining_s()):
+            await lock.acquire()
+    except TimeoutError as failure:
         raise deadline.exceeded() from failure
     try:
         yield

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import conch_gateway
 from conch_client import UnavailableError
 from conch_gateway.background import repeat, start
@@ -42,7 +43,8 @@ async def test_what_fails_is_repeated_and_told_once(caplog: pytest.LogCaptureFix
             raise outcome
 
     repeating = start(repeat(step, 0.001, "looking"), "a task")
-    await asyncio.wait_for(over.wait(), timeout=5)
+    with anyio.fail_after(5):
+        await over.wait()
     repeating.cancel()
     assert [record.getMessage() for record in caplog.records] == [
         "looking failed and is tried again within 0.001 s: away",

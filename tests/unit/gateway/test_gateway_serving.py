@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import httpx
 import psutil
 import pytest
@@ -64,7 +65,8 @@ async def test_a_request_that_outlasts_the_grace_period_is_given_up(client: Stan
     async with httpx.AsyncClient() as http:
         running = asyncio.create_task(http.post(f"{gateway.url}/v1/embeddings", json=GOOD))
         await client.entered.wait()
-        await asyncio.wait_for(gateway.stop(), timeout=5)
+        with anyio.fail_after(5):
+            await gateway.stop()
 
         answer = await running
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
@@ -76,8 +78,8 @@ async def test_a_gateway_that_ceases_to_serve_says_so(client: StandIn, monkeypat
 
     monkeypatch.setattr("uvicorn.Server.main_loop", fails)
     async with gateway_of(client) as gateway:
-        with pytest.raises(GatewayError, match=r"no longer serves: .*no descriptor left"):
-            await asyncio.wait_for(gateway.wait(), timeout=5)
+        with anyio.fail_after(5), pytest.raises(GatewayError, match=r"no longer serves: .*no descriptor left"):
+            await gateway.wait()
 
 
 async def test_a_gateway_that_is_stopped_has_ended_in_order(client: StandIn) -> None:
@@ -85,7 +87,8 @@ async def test_a_gateway_that_is_stopped_has_ended_in_order(client: StandIn) -> 
     await gateway.start()
     waiting = asyncio.create_task(gateway.wait())
     await gateway.stop()
-    await asyncio.wait_for(waiting, timeout=5)
+    with anyio.fail_after(5):
+        await waiting
 
 
 async def test_the_factory_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

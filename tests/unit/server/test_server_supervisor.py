@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from conch_server import ServerSettings, ServingError, StartError, Supervisor, _supervisor
 
@@ -169,12 +170,13 @@ async def test_an_error_is_raised_to_waiters_when_the_watch_ends(
 
     monkeypatch.setattr(Supervisor, "_watch", breaks)
     async with Supervisor(settings) as supervisor:
-        with pytest.raises(ServingError, match="no longer watched: MemoryError"):
-            await asyncio.wait_for(supervisor.wait(), PATIENCE_S)
+        with anyio.fail_after(PATIENCE_S), pytest.raises(ServingError, match="no longer watched: MemoryError"):
+            await supervisor.wait()
 
 
 async def test_waiters_return_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
     async with Supervisor(settings) as supervisor:
         waiting = asyncio.create_task(supervisor.wait())
-    await asyncio.wait_for(waiting, PATIENCE_S)
+    with anyio.fail_after(PATIENCE_S):
+        await waiting
     assert triton.runs[0].ended.is_set()
