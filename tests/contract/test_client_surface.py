@@ -44,6 +44,7 @@ CALLS = [
 ]  # fmt: skip
 
 MAY_IMPORT = {
+    "anyio",
     "conch_client",
     "conch_contract",
     "grpc",
