@@ -22,7 +22,7 @@ from conch_gateway.middleware.failures import error_response
 from conch_gateway.scheduling.admission import Admission, Backlog, work_of
 from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN, LONGEST_ROW
 from conch_gateway.scheduling.slots import Flow
-from conch_gateway.telemetry.request import context_of, identify, usage_of
+from conch_gateway.telemetry.request import context_of, identify, path_of, usage_of
 
 _OPEN = re.compile(r"(/v1)?/health(/live|/ready)?|/ping")
 _ADMIN = "/admin/"
@@ -74,8 +74,7 @@ class Guard:
                 self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
 
     async def _check(self, scope: Scope) -> None:
-        # The application may be mounted below a path of another server's.
-        path, headers = scope["path"].removeprefix(scope.get("root_path", "")), dict(scope["headers"])
+        path, headers = path_of(scope), dict(scope["headers"])
         if _OPEN.fullmatch(path) or (scope["method"] == "GET" and is_open(path)):
             identify(scope, key=self._guest(headers))
             return

@@ -12,6 +12,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway.errors import BodyTooLargeError, MalformedBodyError, UnsupportedCodingError
+from conch_gateway.telemetry.request import path_of
 
 ACCEPTED_CODINGS = "gzip, deflate, identity"
 _ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's window bits
@@ -33,7 +34,7 @@ class BodyReader:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
         declared, received = _declared_bytes(scope), 0
-        max_bytes = self._larger.get(scope.get("path", ""), self._max_bytes)
+        max_bytes = self._larger.get(path_of(scope), self._max_bytes)
         coding = b", ".join(_values(scope, b"content-encoding")).strip().lower()
         inflater = None if coding in {b"", b"identity"} else _Inflater(coding, max_bytes)
 

@@ -15,7 +15,7 @@ from starlette.routing import Match
 from conch_gateway.api.route import Route, json_response
 from conch_gateway.errors import Problem, problem_of
 from conch_gateway.middleware.body import ACCEPTED_CODINGS
-from conch_gateway.telemetry.request import context_of, has_hung_up, note_error, usage_of
+from conch_gateway.telemetry.request import context_of, has_hung_up, note_error, path_of, usage_of
 
 _log = logging.getLogger("conch_gateway")
 _HEADERS: Mapping[int, Mapping[str, str]] = {
@@ -56,7 +56,7 @@ def _dialect_of(request: Request) -> type[Route]:
     if isinstance(route, Route):
         return type(route)
     dialects = {type(one) for one in request.app.state.routes}
-    below = [one for one in dialects if one.prefix and request.scope["path"].startswith(one.prefix)]
+    below = [one for one in dialects if one.prefix and path_of(request.scope).startswith(one.prefix)]
     return max(below, key=lambda dialect: len(dialect.prefix), default=Route)
 
 

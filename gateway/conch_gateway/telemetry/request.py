@@ -151,6 +151,12 @@ def has_hung_up(scope: Scope) -> bool:
     return _GONE in scope
 
 
+def path_of(scope: Scope) -> str:
+    """Return the path of a request, without that of another server below which the application may be mounted."""
+    path: str = scope.get("path", "")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def context_of(connection: HTTPConnection) -> RequestContext:
     """Return the context that the middleware made for this request."""
     context: RequestContext = connection.scope[_CONTEXT]

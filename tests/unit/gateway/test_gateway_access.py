@@ -148,6 +148,13 @@ async def test_below_the_path_of_another_server_the_same_is_open(tmp_path: Path,
         assert (await http.get(path)).status_code == status
 
 
+@pytest.mark.parametrize(("path", "of"), [("/api/v2/nowhere", {"message"}), ("/api/nowhere", {"error"})])
+async def test_below_the_path_of_another_server_errors_are_in_the_same_dialect(path: str, of: set[str]) -> None:
+    transport = httpx.ASGITransport(create_app(GatewaySettings(), StandIn()), root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://conch") as http:
+        assert (await http.get(path)).json().keys() == of
+
+
 def _filled(path: str) -> str:
     for name, value in PARAMETERS.items():
         path = path.replace(name, value)

@@ -41,6 +41,15 @@ async def test_what_is_uploaded_comes_back(storing: Serve, size: int) -> None:
     assert file["expires_at"] - file["created_at"] == 30 * 86_400
 
 
+async def test_below_the_path_of_another_server_a_file_may_be_as_large(storing: Serve) -> None:
+    async with storing(max_body_bytes=1000) as http:
+        http._transport.root_path = "/api"  # type: ignore[attr-defined]
+        http.base_url = http.base_url.join("/api")
+        file = await uploaded(http, b"x" * 2000)
+
+    assert file["bytes"] == 2000
+
+
 async def test_the_fields_of_a_form_may_come_in_any_order_and_pieces(storing: Serve) -> None:
     sent = part("file", b"a\r\n--c\r\nb", "a b.jsonl") + part("purpose", b"batch") + b"--b--\r\n"
 
