@@ -156,6 +156,8 @@ class Coalescer:
     async def _call(self, group: list[_Row], kind: _Kind, delay_s: float) -> int:
         """Compute the texts of several requests and return how many tokens they had."""
         options = kind.options
+        for row in group:
+            row.request.entry.begun_tokens += len(row.ids)
         try:
             if delay_s:
                 await asyncio.sleep(delay_s)
@@ -177,6 +179,7 @@ class Coalescer:
                 raise
         else:
             for row, vector in zip(group, vectors, strict=True):
+                row.request.entry.done_tokens += len(row.ids)
                 row.request.take(row.place, vector)
             return sum(len(row.ids) for row in group)
         return 0
@@ -191,8 +194,10 @@ class Coalescer:
                 message = str(error).replace(str(list(error.indices)), str(at_fault), 1)
                 request.fail(type(error)(message, at_fault))
             elif not request.answer.done():
+                places = [row.place for row in group if row.request is request]
+                request.entry.begun_tokens -= sum(len(request.ids[place]) for place in places)
                 # No `grant` is needed: the slot of this call is released next, and that grants.
-                self._queue(kind, request, [row.place for row in group if row.request is request])
+                self._queue(kind, request, places)
 
 
 def _result(done: asyncio.Task[int]) -> int:

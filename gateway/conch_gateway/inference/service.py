@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from conch_client import InvalidInputError, ModelInfo, ModelReplacedError, Ranked, SparseVector, UnavailableError
+from conch_client import (
+    DeadlineExceededError,
+    InvalidInputError,
+    ModelInfo,
+    ModelReplacedError,
+    Ranked,
+    SparseVector,
+    UnavailableError,
+)
 from conch_contract import Task
 
 from conch_gateway.backends.backend import Backend
 from conch_gateway.backends.prompts import is_query
-from conch_gateway.errors import InvalidValueError
+from conch_gateway.errors import DeadlineError, InvalidValueError
 from conch_gateway.inference.cache import SharedVectors, VectorCache
 from conch_gateway.inference.checks import check_count, check_pairs, check_texts, check_vectors, checked_space
 from conch_gateway.inference.pairs import pair_scores
@@ -44,6 +52,7 @@ Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]
 
 _ONLY_LABEL = "LABEL_0"  # transformers' name, where a checkpoint has one label and gives it none
 _REPLACED = "the model was replaced again and again; retry when the deployment is over"
+_COMPUTED = (InvalidInputError, DeadlineError, DeadlineExceededError)
 _STARTS = 3  # how often a request may begin anew because its model was replaced, or its Triton went away
 
 
@@ -250,9 +259,11 @@ async def _measured(
     try:
         answer = await compute(model, reservation)
     except BaseException as error:
-        # Inputs that turn out to be wrong only when they are computed have cost as much as others.
-        wrong = isinstance(error, InvalidInputError) and reservation.queue_s is not None
-        context.report(Usage(model.info.name, texts, reservation.tokens if wrong else 0, queue_s=reservation.queue_s))
+        # Servers go on with the calls of a caller who has left or run out of time, and find some inputs to be wrong by
+        # computing them only: these calls have cost as much as others. Those that a server failed at count as nothing.
+        failed = isinstance(error, Exception) and not isinstance(error, _COMPUTED)
+        tokens = reservation.spent(under_way=not failed)
+        context.report(Usage(model.info.name, texts, tokens, queue_s=reservation.queue_s))
         raise
     queue_s, inference_s = reservation.queue_s, None
     if queue_s is not None:

@@ -259,6 +259,12 @@ class Reservation:
         """How long its first call waited for a slot; None if it got none."""
         return None if self._backlog is None else self.entry.waited_s
 
+    def spent(self, *, under_way: bool) -> int:
+        """Return the tokens of the calls that were answered, and of those `under_way` too if these go on."""
+        if self._backlog is None:
+            return 0
+        return self.entry.begun_tokens if under_way else self.entry.done_tokens
+
     def join(self, backlog: Backlog, sizes: Sequence[int], max_rows: int) -> None:
         """Join the backlog of a backend, before calls are queued; once more for what is added to the request.
 

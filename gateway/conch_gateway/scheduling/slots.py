@@ -76,12 +76,16 @@ class Entry:
         flow: that its calls are queued in.
         queued_at: when its first call was queued.
         waited_s: how long its first call waited for its slot; None until it has one.
+        begun_tokens: of its calls that have begun.
+        done_tokens: of those that were answered.
     """
 
     request_id: str
     flow: Flow
     queued_at: float | None = None
     waited_s: float | None = None
+    begun_tokens: int = 0
+    done_tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -225,8 +229,10 @@ class Slots:
         self.grant()
         try:
             await granted.wait()
+            entry.begun_tokens += tokens
             yield
             done = tokens
+            entry.done_tokens += tokens
         finally:
             # A waiting ticket is only marked, as finding it in the heap would cost a search. One that no longer waits
             # has its slot, even where the task was cancelled before it could go on.

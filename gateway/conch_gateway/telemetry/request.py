@@ -37,7 +37,7 @@ class Usage:
     Attributes:
         model: that computed it, by its own name.
         texts: in the request, or documents.
-        tokens: of the texts; 0 if the request failed, unless its inputs were found wrong by computing them.
+        tokens: of the texts; if the request failed or was given up, those that were computed by then.
         cache_hits: how many of the texts were remembered; None without a cache.
         space_id: the vector space of the answer; None if it has no vectors, or the model's is not known.
         tokenize_s: spent on turning texts into tokens.

@@ -13,7 +13,7 @@ from conch_client import AsyncClient, InvalidInputError, UnavailableError
 from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.scheduling.admission import work_of
 from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
-from conch_gateway.scheduling.slots import Flow, Slots
+from conch_gateway.scheduling.slots import Entry, Flow, Slots
 
 from tests.unit.gateway.conftest import model_info
 
@@ -52,6 +52,7 @@ class Callers:
 
     def __init__(self, client: Counting, calls: int) -> None:
         self.slots = Slots(calls)
+        self.entries: list[Entry] = []
         self.coalescer = Coalescer(client, self.slots, timeout_s=1)
 
     async def embed(
@@ -59,6 +60,7 @@ class Callers:
     ) -> Any:
         flow = Flow(caller, work_of(len(ids), sum(map(len, ids)), max_rows))
         entry = self.slots.enter("a-request", flow)
+        self.entries.append(entry)
         try:
             return await self.coalescer.embed(ids, options, max_rows, entry)
         finally:
@@ -130,6 +132,15 @@ async def test_a_mistake_is_paid_for_by_its_maker_alone(coalescer: Callers, clie
     assert refused.value.indices == (0,)
     assert [(await good).tolist(), (await other).tolist()] == [[[3]], [[4]]]
     assert sum([BAD] in call for call in client.sent) == 1
+
+
+async def test_a_mistake_of_another_does_not_make_a_text_count_twice(coalescer: Callers, client: Counting) -> None:
+    busy = [*await start(coalescer, [1]), *await start(coalescer, [2])]
+    tasks = await start(coalescer, [3, 3, 3], [BAD, 4])
+    client.may_answer.set()
+    await asyncio.gather(*busy, *tasks, return_exceptions=True)
+
+    assert [(entry.begun_tokens, entry.done_tokens) for entry in coalescer.entries[2:]] == [(3, 3), (2, 0)]
 
 
 async def test_who_goes_the_moment_that_several_slots_come_free_takes_none(

@@ -13,6 +13,7 @@ import pytest
 from conch_client import AsyncClient, UnavailableError
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
+from conch_gateway.auth.keys import create_key
 from conch_gateway.middleware import requests as middleware
 from conch_gateway.models.arrival import Arrival
 
@@ -20,6 +21,7 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -49,9 +51,10 @@ def _watched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Caller:
     """Sends one request to an application, and hangs up when it is told to."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, secret: str = "") -> None:
         path, body = REQUESTS[what]
-        self.scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+        headers = [(b"api-key", secret.encode())]
+        self.scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
         self.hang_up = asyncio.Event()
         self.status: int | None = None
         self._messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
@@ -95,6 +98,59 @@ async def test_who_hangs_up_while_triton_computes_is_no_failure_of_the_server(
         triton.gate.set()
 
     assert not caplog.records
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> dict[str, str]:
+    """Keys: `poor` has a token a minute, which it may overdraw once."""
+    path = tmp_path / "keys.json"
+    return {"poor": create_key(path, "poor", tokens_per_minute=1), "rich": create_key(path, "rich")}
+
+
+@pytest.fixture
+async def app(triton: FakeServer, secrets: dict[str, str], tmp_path: Path) -> AsyncIterator[FastAPI]:
+    """An application with keys that makes one call at a time, and has the tokenizers."""
+    client = AsyncClient(triton.url)
+    app = create_app(GatewaySettings(api_keys_file=tmp_path / "keys.json", triton_calls=1), client)
+    async with app.router.lifespan_context(app):
+        for model in TASKS:
+            await client.tokenize(["a"], model=model)
+        triton.received.clear()
+        triton.gate.clear()
+        yield app
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_what_is_under_way_when_its_caller_hangs_up_counts_towards_the_quota(
+    triton: FakeServer, app: FastAPI, secrets: dict[str, str], what: str
+) -> None:
+    caller = Caller(what, secrets["poor"])
+    asked = asyncio.create_task(caller.ask(app))
+    await eventually(lambda: triton.received)
+    caller.hang_up.set()
+    assert await asked == 499
+    triton.gate.set()
+
+    assert await Caller(what, secrets["poor"]).ask(app) == 429
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_what_waits_when_its_caller_hangs_up_does_not(
+    triton: FakeServer, app: FastAPI, secrets: dict[str, str], what: str
+) -> None:
+    first, caller = Caller(what, secrets["rich"]), Caller(what, secrets["poor"])
+    computed = asyncio.create_task(first.ask(app))
+    await eventually(lambda: triton.received)
+    asked = asyncio.create_task(caller.ask(app))
+    waiting = {"model": str(REQUESTS[what][1]["model"]), "state": "waiting"}
+    registry = app.state.metrics.registry
+    await eventually(lambda: registry.get_sample_value("conch_gateway_backlog_requests", waiting))
+    caller.hang_up.set()
+    assert await asked == 499
+    triton.gate.set()
+
+    assert await computed == 200
+    assert await Caller(what, secrets["poor"]).ask(app) == 200
 
 
 @pytest.mark.parametrize("what", REQUESTS)

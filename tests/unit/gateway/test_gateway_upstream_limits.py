@@ -318,3 +318,30 @@ async def test_names_that_callers_invent_make_no_series(http_of: Serve) -> None:
         for number in range(2, 20):
             assert await series_after(number) == first
     assert not [series for series in first if "invented" in series or 'model="far-' in series]
+
+
+RIGHT: Any = (200, distinct("a", "b"), {})
+FAILED: Any = (500, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("script", "table", "statuses"),
+    [
+        pytest.param([RIGHT, FAILED], "", [502, 429], id="one of two calls was answered"),
+        pytest.param([FAILED], "", [502, 200], id="none was answered"),
+        pytest.param([RIGHT], "timeout_s = 0.2", [504, 429], id="there was no time for the second"),
+    ],
+)
+async def test_of_a_request_that_fails_those_tokens_count_that_were_computed(
+    http_of: Serve, other: OtherServer, tmp_path: Path, script: list[Any], table: str, statuses: list[int]
+) -> None:
+    other.script = script
+    if table:
+        other.permits = asyncio.Semaphore(len(script))
+    secret = create_key(tmp_path / "keys.json", "alice", tokens_per_minute=1)
+    body = {"model": "far", "input": ["a", "b", "c", "d"]}
+    async with http_of(f"max_rows = 2\ncalls = 1\nretries = 0\n{table}", api_keys_file=tmp_path / "keys.json") as http:
+        answers = [
+            (await http.post("/v1/embeddings", json=body, headers={"api-key": secret})).status_code for _ in range(2)
+        ]
+    assert answers == statuses
