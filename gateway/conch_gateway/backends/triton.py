@@ -236,8 +236,10 @@ class Triton:
         await self._client.close()
 
     def _backlog_for(self, info: ModelInfo) -> Backlog:
-        """Return the backlog of all models, with as many slots as keep the instances of every known model busy."""
+        """Return the backlog of all models, with as many slots as keep the instances of each that is used busy."""
         tritons = [one.instances for one in self._client.replicas if one.state != "out"]
+        loaded = set().union(*tritons)  # none where it is not known just now
+        self._used = {name: used for name, used in self._used.items() if name in loaded or not loaded}
         self._used[info.name] = info
         if self._stated_calls is not None:
             self._slots.resize(self._stated_calls * max(1, sum(info.name in instances for instances in tritons)))

@@ -190,4 +190,7 @@ async def test_calls_are_as_many_as_the_tritons_take_that_there_are_now(monkeypa
         tritons[1].stop()
         await eventually(lambda: [replica.state for replica in client.replicas][:2] == ["out", "out"])
         assert await slots_after("large") == 8  # although nobody asks for the other model any more
+        tritons[2].models["wide"] = FakeModel(instances=4, ready=False)
+        await client.is_ready()  # as after the model was unloaded
+        assert await slots_after("large") == 2
         await client.close()
