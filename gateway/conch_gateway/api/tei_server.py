@@ -18,7 +18,9 @@ from conch_gateway.api.fields.texts import IdsField, StringsField
 from conch_gateway.api.route import Router, json_response
 from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
+from conch_gateway.backends.prompts import is_query
 from conch_gateway.errors import InvalidValueError
+from conch_gateway.jobs import EmbeddingJob
 from conch_gateway.models.registry import Served
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import context_of
@@ -82,7 +84,8 @@ def router(services: Services) -> Router:
     @routes.on_post("/tokenize", TokenizeRequest, list[list[TeiToken]], "Split texts into tokens, as TEI does")
     async def tokenize(body: TokenizeRequest, request: Request) -> Any:
         _check_length(sum(map(len, body.inputs)), "characters", "inputs")
-        async with models.use(body.model, _ANY, context_of(request).key) as model:
+        query = is_query(EmbeddingJob(body.inputs, prompt_name=body.prompt_name))
+        async with models.use(body.model, _ANY, context_of(request).key, query=query) as model:
             tokens = await model.backend.tokens(
                 model.info, body.inputs, prompt_name=body.prompt_name, add_special_tokens=body.add_special_tokens
             )

@@ -120,9 +120,11 @@ class Models:
         asked = await self._default(tasks, key) if name is None else name
         with _discreet(asked, key):
             model = self._resolved(asked, key, query=query)
-            async with self._kept(model):
+            documents = self._file.resolve(self._public(asked))
+            # Both, as what is not loaded has no facts; in one order, so that no two requests wait for each other.
+            first, second = sorted((model, documents))
+            async with self._kept(first), self._kept(second) if second != first else nullcontext():
                 info = await self._facts(asked, model, tasks)
-                documents = self._file.resolve(self._public(asked))
                 space = info if documents == model else await self._space(asked, info, documents, tasks)
                 told = info.name if key.opens(info.name) else asked
                 yield Served(info, told, asked, self._backend_of(model), space)

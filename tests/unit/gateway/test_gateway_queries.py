@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from conch_client import AsyncClient
+from conch_client.testing import FakeModel, FakeServer
+from conch_gateway import GatewaySettings, create_app
 from conch_gateway.auth.keys import create_key
+from pydantic import SecretStr
+from tritonclient.grpc import service_pb2
 
 from tests.unit.gateway.conftest import model_info
 
@@ -85,6 +91,38 @@ async def test_vectors_of_two_lengths_are_not_mixed(http_with: Serve, models_fil
     assert refused.status_code == 400
     assert "vectors of 4 numbers for queries and of 8 for documents" in refused.json()["error"]["message"]
     assert not client.embedded
+
+
+@pytest.mark.parametrize(("fields", "answered"), [({}, "letters"), ({"prompt_name": "query"}, "small")])
+async def test_queries_are_tokenised_as_their_own_model_reads_them(
+    http_with: Serve, models_file: Path, client: StandIn, fields: dict[str, Any], answered: str
+) -> None:
+    async with http_with(models_file=models_file) as http:
+        answer = await http.post("/tokenize", json={"model": "pair", "inputs": "a", **fields})
+    assert answer.status_code == 200, answer.text
+    assert [options["model"] for name, options in client.calls if name == "tokens"] == [answered]
+
+
+class Unloaded(FakeServer):
+    """A server that loads its models when it is told to."""
+
+    def RepositoryModelLoad(self, request: Any, _: Any) -> Any:  # noqa: N802
+        self.models[request.model_name.partition(".")[0]].ready = True
+        return service_pb2.RepositoryModelLoadResponse()
+
+
+async def test_a_query_is_answered_although_the_model_of_documents_was_not_loaded_yet(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text('pair = {model = "large", queries = "small"}\nlarge = {load = "lazy"}\nsmall = {load = "lazy"}')
+    with Unloaded({name: FakeModel(ready=False) for name in ("large", "small")}) as triton:
+        app = create_app(GatewaySettings(models_file=path, triton_admin_key=SecretStr("key")), AsyncClient(triton.url))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http,
+        ):
+            answer = await http.post(URL, json={"model": "pair", "input": "a", "input_type": "query"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == "small"
 
 
 @pytest.mark.parametrize(
