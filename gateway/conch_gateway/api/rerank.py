@@ -69,9 +69,7 @@ class RerankRequest(options.ScoreOptions, options.InstructionOptions, options.Tr
     return_text: options.Flag | None = optional("TEI's name for `return_documents`.")
     raw_scores: options.RawScores = False
     truncate: options.TruncateOption = None
-    truncation_direction: options.Direction = Field(
-        "Right", description="TEI's: Left makes `truncate: true` cut the start."
-    )
+    truncation_direction: options.Direction = None
     truncation: options.Flag | None = optional("Voyage's name for `truncate`.")
 
     @model_validator(mode="after")

@@ -105,7 +105,7 @@ class TeiRequest(RequestBody):
 
     model: options.AnyModel = None
     truncate: options.TruncateOption = None
-    truncation_direction: options.Direction = Field("Right", description="Left makes `truncate: true` cut the start.")
+    truncation_direction: options.Direction = None
     parameters: dict[str, Any] | None = optional("The other fields may be in here, as Hugging Face has them.")
 
     @model_validator(mode="before")

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from conch_client import ModelInfo
 from conch_contract import Task, approximated_space_of, check_space, space_of
 
+from conch_gateway.backends.prompts import choose_prompt
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import EmbeddingJob, is_text
+from conch_gateway.models.registry import Served
 from conch_gateway.telemetry.request import RequestContext
 
 
@@ -41,8 +43,12 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
 
 
-def check_vectors(job: EmbeddingJob, info: ModelInfo, asked: str) -> None:
-    """Raise InvalidValueError for vectors that the model, `asked` for by that name, does not have."""
+def check_vectors(job: EmbeddingJob, model: Served) -> None:
+    """Raise InvalidValueError for vectors that the model does not have, and for a purpose that ids cannot be given.
+
+    Of two models under one name, the purpose chooses one, for ids as well.
+    """
+    info, asked = model.info, model.asked
     if job.dimensions is not None and info.dimension is not None and job.dimensions > info.dimension:
         msg = f"dimensions: model {asked!r} has {info.dimension}; ask for at most as many"
         raise InvalidValueError(msg, param="dimensions")
@@ -52,6 +58,14 @@ def check_vectors(job: EmbeddingJob, info: ModelInfo, asked: str) -> None:
             "--no-normalize"
         )
         raise InvalidValueError(msg, param="normalize")
+    if job.input_type is not None and not is_text(job.texts) and not model.of_two:
+        prompt = choose_prompt(info, None, job.input_type)
+        if info.prompt_text(*prompt) or info.looks_up(*prompt):
+            msg = (
+                f"input_type: {asked!r} reads such text otherwise than others, and token ids are taken as they are; "
+                "send text, or leave it out"
+            )
+            raise InvalidValueError(msg, param="input_type")
 
 
 def checked_space(info: ModelInfo, asked: str, context: RequestContext, job: EmbeddingJob | None) -> str | None:

@@ -37,6 +37,7 @@ class Served:
         backend: that has it.
         space: facts of the model whose vectors those of this one can be compared with: its own, unless it answers the
             queries of an alias for another one.
+        of_two: whether the name stands for two models, and the purpose of a text chooses between them.
     """
 
     info: ModelInfo
@@ -44,6 +45,7 @@ class Served:
     asked: str
     backend: Backend
     space: ModelInfo
+    of_two: bool
 
 
 class Shadow(NamedTuple):
@@ -120,14 +122,15 @@ class Models:
         asked = await self._default(tasks, key) if name is None else name
         with _discreet(asked, key):
             model = self._resolved(asked, key, query=query)
-            documents = self._file.resolve(self._public(asked))
+            public = self._public(asked)
+            documents, queries = (self._file.resolve(public, query=each) for each in (False, True))
             # Both, as what is not loaded has no facts; in one order, so that no two requests wait for each other.
             first, second = sorted((model, documents))
             async with self._kept(first), self._kept(second) if second != first else nullcontext():
                 info = await self._facts(asked, model, tasks)
                 space = info if documents == model else await self._space(asked, info, documents, tasks)
                 told = info.name if key.opens(info.name) else asked
-                yield Served(info, told, asked, self._backend_of(model), space)
+                yield Served(info, told, asked, self._backend_of(model), space, of_two=documents != queries)
 
     async def describe(self, name: str, key: Key) -> ModelInfo:
         """Return the facts of what a public name stands for, loaded or not, under that name; raises as `use` does."""

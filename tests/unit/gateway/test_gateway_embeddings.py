@@ -145,6 +145,11 @@ async def test_what_a_text_is_for_picks_the_models_prompt(
     assert client.calls[0][1]["prompt_name"] == prompt_name
 
 
+async def test_a_purpose_that_makes_no_difference_may_be_said_of_ids(http: httpx.AsyncClient) -> None:
+    ids = [101, 97, 102]
+    assert np.array_equal(await vectors_of(http, input=ids, input_type="clustering"), await vectors_of(http, input=ids))
+
+
 @pytest.mark.parametrize(
     ("fields", "passed"),
     [
@@ -197,6 +202,9 @@ async def test_truncation_follows_the_request_then_the_setting(
         pytest.param({"input": "a", "input_type": "image"}, 400, "input_type", id="unknown input type"),
         pytest.param({"input": "a", "truncate": "middle"}, 400, "truncate", id="unknown truncation"),
         pytest.param({"input": [1], "prompt_name": "query"}, 400, "prompt_name", id="a prompt before ids"),
+        pytest.param({"input": [1], "input_type": "query"}, 400, "input_type", id="a purpose of ids that has a prompt"),
+        pytest.param({"input": [1], "task": "retrieval.passage"}, 400, "input_type", id="Jina's word for it"),
+        pytest.param({"input": [1], "model": "letters-query"}, 400, "input_type", id="NIM's word for it"),
         pytest.param({"input": "a", "model": "x" * 257}, 400, "model", id="a name too long to be one"),
         pytest.param({"input": "a", "model": "overlap"}, 400, "model", id="a reranker"),
         pytest.param({"input": "a", "model": "gpt-9"}, 404, "model", id="unknown model"),

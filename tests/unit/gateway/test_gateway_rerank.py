@@ -193,6 +193,8 @@ async def test_the_best_n_are_returned(http: httpx.AsyncClient, fields: dict[str
         pytest.param({"truncate_prompt_tokens": -1}, "end", id="vLLM's -1"),
         pytest.param({"truncate_prompt_tokens": -1, "truncation_side": "left"}, "start", id="vLLM's -1 at the left"),
         pytest.param({"truncate": True, "truncation_direction": "left"}, "start", id="left in small letters"),
+        pytest.param({"truncation_direction": "Left"}, "start", id="TEI's left alone"),
+        pytest.param({"truncation_side": "left"}, "start", id="vLLM's left alone"),
     ],
 )
 async def test_truncation_is_understood_in_every_dialect(

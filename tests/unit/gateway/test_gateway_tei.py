@@ -49,6 +49,17 @@ async def test_options_are_passed_on(http: httpx.AsyncClient, client: StandIn) -
     assert computed["dimensions"] == 4
 
 
+@pytest.mark.parametrize(("path", "call"), [("/embed", "tokenize"), ("/predict", "rerank")])
+@pytest.mark.parametrize(("direction", "cut"), [("Left", "start"), ("Right", "end")])
+async def test_a_side_alone_says_what_is_cut(
+    http_with: Serve, client: StandIn, path: str, call: str, direction: str, cut: str
+) -> None:
+    async with http_with(truncate="none") as http:
+        await answer(http, path, inputs=[["ab", "c"]] if call == "rerank" else "ab", truncation_direction=direction)
+
+    assert {options["truncate"] for name, options in client.calls if name == call} == {cut}
+
+
 async def test_vectors_that_are_not_to_be_normalised_are_as_the_model_gives_them(
     http: httpx.AsyncClient, client: StandIn
 ) -> None:

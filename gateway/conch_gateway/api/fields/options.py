@@ -64,11 +64,14 @@ class Unserved:
 Truncation = bool | Truncate
 
 
-def truncation(truncate: Truncation | None, direction: str = "Right") -> Truncate | None:
-    """Return what to cut: true cuts the end, or the start if the direction is Left; false cuts none."""
-    if truncate is None or isinstance(truncate, str):
+def truncation(truncate: Truncation | None, direction: str | None = None) -> Truncate | None:
+    """Return what to cut, None where the request does not say.
+
+    True, or a direction alone, cuts the end, or the start if the direction is Left; false cuts none.
+    """
+    if isinstance(truncate, str) or (truncate is None and direction is None):
         return truncate
-    if not truncate:
+    if truncate is False:
         return "none"
     return "start" if direction == "Left" else "end"
 
@@ -111,7 +114,9 @@ Name = Annotated[str, Field(max_length=256)]
 Flag = Annotated[bool, Field(strict=False)]
 _FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
 Direction = Annotated[
-    Literal["Left", "Right"], BeforeValidator(lambda value: value.title() if isinstance(value, str) else value)
+    Literal["Left", "Right"] | None,
+    BeforeValidator(lambda value: value.title() if isinstance(value, str) else value),
+    Field(description="TEI's: the side at which a text beyond the model's limit is cut, unless `truncate` is false."),
 ]
 _TruncationField = Annotated[
     Truncation,
@@ -155,7 +160,8 @@ class TruncationOptions(RequestBody):
         "vLLM's: -1 cuts a text beyond the model's limit; other lengths are refused."
     )
     truncation_side: Literal["left", "right"] | None = optional(
-        "vLLM's: the side at which truncate_prompt_tokens cuts; the right one where left out."
+        "vLLM's: the side at which a text beyond the model's limit is cut; with truncate_prompt_tokens the right one "
+        "where left out."
     )
     add_special_tokens: Annotated[
         Any, Unserved("vLLM's", "send token ids, which get no special tokens", taken=True)
@@ -164,7 +170,7 @@ class TruncationOptions(RequestBody):
     @property
     def cut(self) -> Truncate | None:
         """What to cut, or None where the request does not say."""
-        if self.truncate_prompt_tokens is None:
+        if self.truncate_prompt_tokens is None and self.truncation_side is None:
             return None
         return "start" if self.truncation_side == "left" else "end"
 
