@@ -54,21 +54,12 @@ class Connection:
         if self._channel is None:  # made here and not in __init__, where no loop may run yet
             self._channel = _channel(self._address)
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        channel = self._channel
         try:
-            return await getattr(self._stub, method)(request, timeout=deadline.remaining_s())
+            return await _alone(getattr(self._stub, method)(request, timeout=deadline.remaining_s()))
         except grpc.RpcError as failure:
             raise error_from_rpc(failure) from failure
-        # gRPC cancels the calls of a channel that is closed, although nobody cancelled the task.
-        except (asyncio.CancelledError, grpc.aio.UsageError) as failure:
-            if self.closed:
-                raise ConchError(SESSION_CLOSED) from failure
-            if channel is not self._channel:
-                raise UnavailableError(GIVEN_UP) from failure
-            # gRPC raises a CancelledError of its own in place of the one that was thrown into the task
-            # (`grpc.aio.UnaryUnaryCall`). anyio's scopes know theirs by its message, and throw it again at a pause.
-            await sleep(0)
-            raise
+        except (_CutOffError, grpc.aio.UsageError) as failure:
+            raise (ConchError(SESSION_CLOSED) if self.closed else UnavailableError(GIVEN_UP)) from failure
 
     def check_open(self) -> None:
         """Raises ConchError when the connection was closed."""
@@ -151,7 +142,10 @@ async def each(items: Sequence[Item], work: Callable[[Item], Awaitable[Result]],
 
     workers = [asyncio.create_task(worker()) for _ in range(min(max_in_flight, len(items)))]
     try:
-        await asyncio.gather(*workers)
+        # Not `gather`, which loses a cancellation that comes together with a failure.
+        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
     finally:
         for task in workers:
             task.cancel()
@@ -172,6 +166,24 @@ async def exclusive(lock: Lock, deadline: Deadline) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
+
+
+class _CutOffError(Exception):
+    """gRPC has cancelled a call, whose channel was closed, although nobody has cancelled the task."""
+
+
+async def _alone(call: Awaitable[Result]) -> Result:
+    """The result of a call in a task of its own, so that its cancellation is told from that of the caller."""
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
+        raise
+    if task.cancelled():
+        raise _CutOffError
+    return task.result()
 
 
 def _channel(address: Address) -> grpc.aio.Channel:

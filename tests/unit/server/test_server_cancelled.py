@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,28 +12,11 @@ from conch_server._log import TritonLog
 from conch_server._probe import Probe
 from conch_server._run import TritonRun, _announced_pid
 
+from tests.cancelling import ROUNDS, cancelled
 from tests.serving import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from pathlib import Path
-
-# An answer passes through so many rounds of the event loop at most, from the socket to who awaits it.
-ROUNDS = range(8)
-
-
-async def cancelled(work: Coroutine[Any, Any, object], answer: Any, rounds: int) -> None:
-    """Cancel `work` so many rounds of the event loop after `answer`; it has then ended, one way or the other."""
-    task = asyncio.create_task(work)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    answer()
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    accepted = task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    assert task.cancelled() is accepted
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
