@@ -10,7 +10,6 @@ from conch_contract import Task, approximated_space_of, check_space, space_of
 from conch_gateway.backends.prompts import choose_prompt
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import EmbeddingJob, is_text
-from conch_gateway.models.registry import Served
 from conch_gateway.telemetry.request import RequestContext
 
 
@@ -43,12 +42,18 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         raise InvalidValueError("the first text of a pair is empty; leave the pair out or send some text")
 
 
-def check_vectors(job: EmbeddingJob, model: Served) -> None:
-    """Raise InvalidValueError for vectors that the model does not have, and for a purpose that ids cannot be given.
+def check_vectors(job: EmbeddingJob, info: ModelInfo, asked: str, *, of_two: bool) -> None:
+    """Check that a model, `asked` for by that name, has such vectors, and that it reads token ids as the job says.
 
-    Of two models under one name, the purpose chooses one, for ids as well.
+    Args:
+        job: the job.
+        info: facts of the model.
+        asked: the name, for messages.
+        of_two: whether the name stands for two models: the purpose of the texts has chosen one, for token ids as well.
+
+    Raises:
+        InvalidValueError: it has not, or does not.
     """
-    info, asked = model.info, model.asked
     if job.dimensions is not None and info.dimension is not None and job.dimensions > info.dimension:
         msg = f"dimensions: model {asked!r} has {info.dimension}; ask for at most as many"
         raise InvalidValueError(msg, param="dimensions")
@@ -58,7 +63,7 @@ def check_vectors(job: EmbeddingJob, model: Served) -> None:
             "--no-normalize"
         )
         raise InvalidValueError(msg, param="normalize")
-    if job.input_type is not None and not is_text(job.texts) and not model.of_two:
+    if job.input_type is not None and not is_text(job.texts) and not of_two:
         prompt = choose_prompt(info, None, job.input_type)
         if info.prompt_text(*prompt) or info.looks_up(*prompt):
             msg = (

@@ -106,7 +106,7 @@ class Inference:
         check_texts(job, self._max_inputs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked, of_two=model.of_two)
             info, backend = model.info, model.backend
             source = backend.edition, info, job.truncate or self._truncate
             return await self._cache.complete(
@@ -126,7 +126,7 @@ class Inference:
             raise InvalidValueError(msg, param="input")
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked, of_two=model.of_two)
             return await model.backend.embed_chunks(model.info, job, reservation)
 
         return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute, vectors=job)
@@ -186,7 +186,7 @@ class Inference:
         check_texts(job, self._max_inputs, shortened=False)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Given]:
-            check_vectors(job, model)
+            check_vectors(job, model.info, model.asked, of_two=model.of_two)
             return await method(model.backend)(model.info, job, reservation)
 
         return await self._run(job.model, {task}, job.texts, context, compute, vectors=job)
