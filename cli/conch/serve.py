@@ -59,7 +59,8 @@ def serve(
         typer.Option(help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY]"),
     ] = None,
     no_gateway: Annotated[
-        bool, typer.Option("--no-gateway", help="Start Triton alone, as one of several behind a gateway elsewhere.")
+        bool,
+        typer.Option("--no-gateway", help="Start Triton alone, as one of several on this machine."),
     ] = False,
 ) -> None:
     """Serve the models of the repository over gRPC and REST until SIGTERM or Ctrl-C."""
@@ -139,7 +140,12 @@ def _one_line(error: ValueError) -> str:
     found = getattr(error, "errors", None)
     if found is None:
         return str(error)
-    return "; ".join(f"CONCH_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in found())
+    return "; ".join(map(_setting_and_fault, found()))
+
+
+def _setting_and_fault(error: Mapping[str, Any]) -> str:
+    setting, fault = "_".join(map(str, error["loc"])).upper(), error["msg"].removeprefix("Value error, ")
+    return f"CONCH_{setting}: {fault}" if setting else fault
 
 
 async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> None:
@@ -157,7 +163,7 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
             gateway = await parts.enter_async_context(Gateway(settings, collectors=_collectors(supervisor)))
             # A part that stops serving before its exit raises, which ends the process.
             ends = [part.wait() for part in (gateway, supervisor) if part is not None]
-            await asyncio.gather(_announce(gateway, settings.triton_url), *ends)
+            await asyncio.gather(_announce(gateway, settings), *ends)
 
 
 def _collectors(supervisor: Supervisor | None) -> list[Collector]:
@@ -186,7 +192,7 @@ def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervi
     from conch_server import Supervisor, check_free  # noqa: PLC0415
 
     # Checked now, before models are loaded in vain.
-    check_free(settings.host, settings.port, "CONCH_PORT (--port)")
+    check_free(settings.host, settings.port, "CONCH_HOST (--host)", "CONCH_PORT (--port)")
     return Supervisor(server)
 
 
@@ -244,19 +250,29 @@ def _question(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "/v1/rerank", {"model": model["id"], "query": "ready", "documents": ["ready"]}
 
 
+def _warn_of_defaults(settings: GatewaySettings, served: Collection[str]) -> None:
+    """Log which default is not served, where anything is: requests that name no model get 404."""
+    for setting in ("embedding_model", "rerank_model"):
+        chosen = getattr(settings, setting)
+        if served and chosen is not None and chosen not in served:
+            known = ", ".join(sorted(served))
+            logger.warning("CONCH_%s is %s, which is not served; choose among: %s", setting.upper(), chosen, known)
+
+
 def _loopback(url: str) -> str:
     """Return the address at which this machine reaches a gateway that listens on every interface."""
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
-async def _announce(gateway: Gateway, triton_url: str) -> None:
+async def _announce(gateway: Gateway, settings: GatewaySettings) -> None:
     """Print the addresses once the models answer."""
     with stdout.status("waiting for the models"):
         models = await _models_that_answer(_loopback(gateway.url), gateway.headers)
     # What is loaded stays. Looking through all of it for garbage would stop every request for 80 ms each few seconds.
     gc.collect()
     gc.freeze()
+    _warn_of_defaults(settings, {model["id"] for model in models})
     served = "\n".join(f"{model['id']} ({model['task']})" for model in models)
     docs = f"{_loopback(gateway.url)}/docs"
-    rows = [("REST", gateway.url), ("docs", docs), ("gRPC (Triton)", triton_url), ("models", served)]
+    rows = [("REST", gateway.url), ("docs", docs), ("gRPC (Triton)", settings.triton_url), ("models", served)]
     stdout.print(facts("conch serves", rows))

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from conch_contract import Truncate
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Load = Literal["start", "lazy", "demand"]
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/*\s]+")
+
+
+def _origins(listed: str) -> str:
+    """Browsers compare origins as they send them: one with a path, or without a scheme, would never match."""
+    for origin in filter(None, map(str.strip, listed.split(","))):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin} is no origin; write scheme, host and port alone, as in https://app.example:8443"
+            )
+    return listed
 
 
 class GatewaySettings(BaseSettings):
     """Settings of the REST gateway; the environment variable is the name in capitals after `CONCH_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        env_prefix="CONCH_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
@@ -55,8 +72,10 @@ class GatewaySettings(BaseSettings):
         description="API keys beside those of the file: NAME:KEY or NAME:KEY:admin, divided by commas. With neither, "
         "no key is needed.",
     )
-    cors_origins: str = Field(
-        "", description="Origins, divided by commas, whose pages may call the gateway from a browser; * for all."
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "",
+        description="Origins, divided by commas, whose pages may call the gateway from a browser, such as "
+        "https://app.example; * for all.",
     )
     tls_certificate: Path | None = Field(None, description="Certificate chain in PEM; set, the gateway speaks HTTPS.")
     tls_key: Path | None = Field(None, description="Private key of the certificate in PEM, where it is another file.")

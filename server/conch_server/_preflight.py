@@ -17,8 +17,8 @@ ENSEMBLE = re.compile(r'^\s*platform\s*:\s*"ensemble"', re.MULTILINE)
 EXPORT = "run `conch export`, or set CONCH_MODEL_REPOSITORY to a folder with exported models"
 
 
-def check_free(host: str, port: int, setting: str) -> None:
-    """Raise PortTakenError if a process listens on `host:port`; `setting` is the variable that changes the port."""
+def check_free(host: str, port: int, host_setting: str, port_setting: str) -> None:
+    """Raise ServingError if nothing can listen on `host:port`, with the setting that mends it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Servers set this as well: a port whose last connections are still closing counts as free.
@@ -28,14 +28,17 @@ def check_free(host: str, port: int, setting: str) -> None:
             probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortTakenError(f"port {port} on {host} is already in use; set {setting} to a free one") from error
+                msg = f"port {port} on {host} is already in use; set {port_setting} to a free one"
+                raise PortTakenError(msg) from error
+            setting = port_setting if error.errno == errno.EACCES else host_setting
             raise ServingError(f"cannot listen on {host}:{port} ({error.strerror}); change {setting}") from error
 
 
 def check_repository(repository: Path) -> list[str]:
     """Return the names of all models in order; raise RepositoryError if a file that one needs is missing."""
     if not repository.is_dir():
-        raise RepositoryError(f"the model repository {repository.absolute()} does not exist; {EXPORT}")
+        fault = "is not a folder" if repository.exists() else "does not exist"
+        raise RepositoryError(f"the model repository {repository.absolute()} {fault}; {EXPORT}")
     folders = sorted(config.parent for config in repository.glob("[!.]*/config.pbtxt"))
     if not folders:
         raise RepositoryError(f"the model repository {repository.absolute()} has no model; {EXPORT}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from pathlib import Path
@@ -16,9 +17,10 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 def _loopback(host: str) -> str:
     """Loopback only, because the wheel's Triton, release 24.10, has known holes."""
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{host} is not a loopback address; to serve other machines use docker compose")
-    return host
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return host
+    raise ValueError(f"{host} is not a loopback address, such as 127.0.0.1; to serve other machines use docker compose")
 
 
 def _strong(key: SecretStr) -> SecretStr:
@@ -31,7 +33,9 @@ def _strong(key: SecretStr) -> SecretStr:
 class ServerSettings(BaseSettings):
     """Settings of the embedded Triton; its HTTP endpoint is always off."""
 
-    model_config = SettingsConfigDict(env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     model_repository: Path = Field(
         default=Path("model_repository"), description="Folder of the models that Triton loads."

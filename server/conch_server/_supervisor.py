@@ -124,9 +124,11 @@ class Supervisor:
         self._wheel = find_wheel()
         models = check_repository(settings.model_repository)
         self.models = models if settings.triton_admin_key is None else []
-        check_free(settings.triton_host, settings.triton_grpc_port, "CONCH_TRITON_GRPC_PORT")
+        check_free(settings.triton_host, settings.triton_grpc_port, "CONCH_TRITON_HOST", "CONCH_TRITON_GRPC_PORT")
         if settings.triton_metrics_port:
-            check_free(settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_METRICS_PORT")
+            check_free(
+                settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_HOST", "CONCH_TRITON_METRICS_PORT"
+            )
         self.log.rotate()
 
     async def _launch(self) -> TritonRun:

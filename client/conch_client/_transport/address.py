@@ -61,7 +61,8 @@ class Address:
     certified: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.url or self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+        without_port = ":" not in self.url and not self.tls  # gRPC takes 443 then, which only a proxy with TLS has
+        if without_port or self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
             raise InvalidInputError(
                 f"url must be host:port of Triton's gRPC endpoint, as in '127.0.0.1:8001': {self.url!r}"
             )

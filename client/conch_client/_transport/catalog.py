@@ -179,7 +179,8 @@ class Listing:
 
     def _listed(self, tasks: Sequence[Task]) -> str:
         names = [info.name for info in self.models.values() if info.task in tasks]
-        return f"it has: {', '.join(names) or 'none'} ({' or '.join(tasks)})"
+        kinds = "" if tasks == ANY_TASK else f" ({' or '.join(tasks)})"
+        return f"it has: {', '.join(names) or 'none'}{kinds}"
 
 
 def require_ready(info: ModelInfo) -> ModelInfo:

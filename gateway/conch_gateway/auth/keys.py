@@ -9,20 +9,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from conch_gateway.errors import KeysError
 from conch_gateway.operators_file import read_operators_file
 
 _PREFIX = "conch-"  # by which scanners for leaked secrets can recognise a key
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be 1 to 64 letters of a-z, digits, dots, - _ or @, and begin with a letter or digit")
+    return name
 
 
 class Key(BaseModel):
@@ -40,7 +48,7 @@ class Key(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(pattern=NAME)
+    name: Annotated[str, AfterValidator(_name)]
     sha256: str = Field(pattern="^[0-9a-f]{64}$", repr=False)
     created: date = Field(default_factory=date.today)
     admin: bool = False
@@ -145,7 +153,7 @@ def revoke_key(path: Path, name: str) -> None:
 def _first(error: ValidationError) -> str:
     """Name the first of the values that are wrong, without showing it."""
     detail = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, detail['loc'])) or 'the file'}: {detail['msg']}"
+    return f"{'.'.join(map(str, detail['loc'])) or 'the file'}: {detail['msg'].removeprefix('Value error, ')}"
 
 
 @contextlib.contextmanager

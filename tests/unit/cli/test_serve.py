@@ -11,6 +11,7 @@ import conch_server
 import pytest
 from conch import serve
 from conch.app import app
+from conch_gateway import GatewaySettings
 from typer.testing import CliRunner
 
 from tests.serving import free_ports
@@ -80,6 +81,47 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
     assert "conch[gateway,server]" not in ended.output
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("CONCH_TIMEOUT_S", "inf", "error: CONCH_TIMEOUT_S: Input should be a finite number"),
+        ("CONCH_START_TIMEOUT_S", "inf", "error: CONCH_START_TIMEOUT_S: Input should be a finite number"),
+        ("CONCH_TRITON_HOST", "triton.example", "error: CONCH_TRITON_HOST: triton.example is not a loopback address"),
+        ("CONCH_TLS_KEY", "key.pem", "error: tls_key without tls_certificate; set CONCH_TLS_CERTIFICATE too"),
+        (
+            "CONCH_CORS_ORIGINS",
+            "https://a.example/",
+            "error: CONCH_CORS_ORIGINS: https://a.example/ is no origin; write",
+        ),
+        ("CONCH_CORS_ORIGINS", "*,a.example", "error: CONCH_CORS_ORIGINS: a.example is no origin; write scheme, host"),
+        ("CONCH_TRITON_URL", "triton", "error: url must be host:port of Triton's gRPC endpoint"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_right(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(setting, value)
+    ended = CliRunner().invoke(app, ["serve", f"--repository={tmp_path}", f"--port={free_ports(1)[0]}"])
+    assert ended.exit_code == 1
+    assert ended.output.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("served", "warnings"),
+    [
+        (["letters", "pairs"], ["CONCH_EMBEDDING_MODEL is leters, which is not served; choose among: letters, pairs"]),
+        (["leters", "pairs"], []),
+        ([], []),
+    ],
+    ids=["misspelt", "served", "nothing is known"],
+)
+def test_a_default_model_that_is_not_served_is_logged(
+    caplog: pytest.LogCaptureFixture, served: list[str], warnings: list[str]
+) -> None:
+    serve._warn_of_defaults(GatewaySettings(embedding_model="leters"), set(served))
+    assert caplog.messages == warnings
+
+
 async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answers(*_: object) -> list[dict[str, Any]]:
         return []
@@ -87,7 +129,7 @@ async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(m
     monkeypatch.setattr(serve, "_models_that_answer", answers)
     gateway: Any = SimpleNamespace(url="http://127.0.0.1:8080", headers={})
     try:
-        await serve._announce(gateway, "127.0.0.1:8001")
+        await serve._announce(gateway, GatewaySettings())
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()

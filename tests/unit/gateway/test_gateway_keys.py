@@ -270,6 +270,12 @@ def test_the_command_makes_lists_and_revokes_keys(file: Path) -> None:
     assert (revoked.exit_code, read_keys(file)) == (0, [])
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "-a", "é", "a\nb", "a\n", "a" * 65])
+def test_a_name_that_no_key_can_have_is_told_in_words(file: Path, name: str) -> None:
+    with pytest.raises(KeysError, match="name: must be 1 to 64 letters of a-z, digits, dots, - _ or @"):
+        create_key(file, name)
+
+
 def test_who_may_read_the_file_may_read_it_after_a_change(file: Path) -> None:
     create_key(file, "alice")
     modes = [file.stat().st_mode & 0o777]

@@ -14,6 +14,7 @@ from conch_server import (
     PortTakenError,
     RepositoryError,
     ServerSettings,
+    ServingError,
     _log,
     check_free,
 )
@@ -60,19 +61,30 @@ def test_a_repository_that_is_missing_or_empty_is_said_with_the_fix(tmp_path: Pa
         check_repository(tmp_path)
     with pytest.raises(RepositoryError, match=r"does not exist; run `conch export`.*CONCH_MODEL_REPOSITORY"):
         check_repository(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(RepositoryError, match=r"file is not a folder; run `conch export`"):
+        check_repository(tmp_path / "file")
 
 
 def test_a_taken_port_is_named_with_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 is already in use; set THE_SETTING"):
-            check_free("127.0.0.1", port, "THE_SETTING")
-    check_free("127.0.0.1", port, "THE_SETTING")
+        with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 is already in use; set THE_PORT"):
+            check_free("127.0.0.1", port, "THE_HOST", "THE_PORT")
+    check_free("127.0.0.1", port, "THE_HOST", "THE_PORT")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7"])  # noqa: S104
+@pytest.mark.parametrize("host", ["192.0.2.7", "nowhere.invalid"])
+def test_an_address_that_is_not_this_machines_is_named_with_its_setting(host: str) -> None:
+    with pytest.raises(ServingError, match=rf"cannot listen on {host}:8001 \(.*\); change THE_HOST"):
+        check_free(host, 8001, "THE_HOST", "THE_PORT")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "triton.example"])  # noqa: S104
 def test_the_embedded_triton_listens_on_loopback_only(host: str) -> None:
-    with pytest.raises(ValueError, match="not a loopback address; to serve other machines use docker compose"):
+    with pytest.raises(
+        ValueError, match=r"not a loopback address, such as 127\.0\.0\.1; to serve other machines use docker compose"
+    ):
         ServerSettings(triton_host=host)
 
 
