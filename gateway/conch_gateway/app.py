@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from conch_client import AsyncClient, ConchError
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from conch_gateway.api import MODULES
 from conch_gateway.api.batches.upload import FORM_BYTES
+from conch_gateway.api.route import Route
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
@@ -81,7 +83,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     readiness = Readiness(settings, triton, models, admission)
     keyring, quotas = Keyring(settings), Quotas(shared.buckets if shared is not None else None)
     batches = _batches(settings, inference, keyring, quotas, metrics)
-    app = FastAPI(
+    app = _Application(
         title="conch",
         summary="Embeddings and rerankers served from Triton.",
         version=_VERSION,
@@ -106,6 +108,19 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     _add_observers(app, settings, metrics)
     app.add_middleware(Target)
     return app
+
+
+class _Application(FastAPI):
+    """Describes our routes to FastAPI when the document is asked for."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        if self.openapi_schema is None:
+            described = [route.described() for route in self.routes if isinstance(route, Route)]
+            self.openapi_schema = get_openapi(
+                title=self.title, version=self.version, summary=self.summary, routes=described
+            )
+        return self.openapi_schema
 
 
 def app() -> FastAPI:
@@ -179,10 +194,8 @@ def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> L
 
 
 def _include_dialects(app: FastAPI, services: Services) -> None:
-    routers = [import_module(f"conch_gateway.api.{name}").router(services) for name in MODULES]
-    for router in routers:
-        app.include_router(router)
-    app.state.routes = [route for router in routers for route in router.routes]
+    for name in MODULES:
+        app.router.routes += import_module(f"conch_gateway.api.{name}").router(services).routes
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import HTTPConnection, Request
+from starlette.types import Receive, Scope, Send
 
-from conch_gateway.api.route import Route, Router, json_response
+from conch_gateway.api.route import Route, Router
 from conch_gateway.api.services import Services
 from conch_gateway.errors import ForbiddenError, InvalidValueError
 from conch_gateway.models.loader import Loader
@@ -20,15 +19,11 @@ from conch_gateway.telemetry.request import context_of
 class AdminRoute(Route):
     """A route that checks the key itself: a spelling of its path that the guard misses must not open it."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        """Return the endpoint for administrators."""
-
-        async def administrate(request: Request) -> Response:
-            if not context_of(request).key.admin:
-                raise ForbiddenError("administration takes an administrator's key")
-            return json_response(await self.endpoint(request))
-
-        return administrate
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer administrators; raises ForbiddenError for others."""
+        if not context_of(HTTPConnection(scope)).key.admin:
+            raise ForbiddenError("administration takes an administrator's key")
+        await super().handle(scope, receive, send)
 
 
 def router(services: Services) -> Router:
@@ -36,20 +31,20 @@ def router(services: Services) -> Router:
     routes = Router(AdminRoute)
     models = services.models
 
-    @routes.get("/admin/models", include_in_schema=False)
+    @routes.route("/admin/models", include_in_schema=False)
     async def list_models(_: Request) -> Any:
         local = models.loader.models if models.loader is not None else []
         return {"models": [_entry(model) for model in local], **_names(models)}
 
-    @routes.post("/admin/models/{model_id:path}/load", include_in_schema=False)
+    @routes.route("/admin/models/{model_id:path}/load", method="POST", include_in_schema=False)
     async def load(request: Request) -> Any:
         return _entry(await _loader_of(models).load(request.path_params["model_id"]))
 
-    @routes.post("/admin/models/{model_id:path}/unload", include_in_schema=False)
+    @routes.route("/admin/models/{model_id:path}/unload", method="POST", include_in_schema=False)
     async def unload(request: Request) -> Any:
         return _entry(await _loader_of(models).unload(request.path_params["model_id"]))
 
-    @routes.post("/admin/reload", include_in_schema=False)
+    @routes.route("/admin/reload", method="POST", include_in_schema=False)
     async def reload(_: Request) -> Any:
         await models.reload()
         return _names(models)

@@ -64,16 +64,16 @@ def router(services: Services) -> Router:
         rankings = [{"index": ranked.index, "logit": ranked.score} for ranked in result.given]
         return {"rankings": rankings, "usage": token_usage(result.usage.tokens)}
 
-    @routes.get(
+    @routes.route(
         "/v1/health/live",
         tags=["operations"],
         summary="Is the gateway running, as NIM says it",
         responses={200: {"model": HealthMessage}},
     )
-    async def live(_: Request) -> Response:
-        return json_response({"object": "health.response", "message": "Service is live."})
+    async def live(_: Request) -> Any:
+        return {"object": "health.response", "message": "Service is live."}
 
-    @routes.get(
+    @routes.route(
         "/v1/health/ready",
         tags=["operations"],
         summary="Would requests be answered, as NIM says it",

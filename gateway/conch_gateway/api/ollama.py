@@ -16,12 +16,11 @@ from conch_contract import Task
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
-from starlette.responses import Response
 
 from conch_gateway.api.fields.body import Example, RequestBody, optional
 from conch_gateway.api.fields.options import Dimensions, Flag, Name
 from conch_gateway.api.fields.texts import TEXT, strings_of
-from conch_gateway.api.route import Route, Router, json_response
+from conch_gateway.api.route import Route, Router
 from conch_gateway.api.services import Services
 from conch_gateway.errors import Problem
 from conch_gateway.jobs import EmbeddingJob, Texts
@@ -227,9 +226,11 @@ def router(services: Services) -> Router:
             raise ModelNotFoundError(msg) from error
         return {"status": "success"}
 
-    @routes.get("/api/version", summary="Tell the version, as Ollama does", responses={200: {"model": VersionResponse}})
-    async def tell_version(_: Request) -> Response:
-        return json_response({"version": version("conch")})
+    @routes.route(
+        "/api/version", summary="Tell the version, as Ollama does", responses={200: {"model": VersionResponse}}
+    )
+    async def tell_version(_: Request) -> Any:
+        return {"version": version("conch")}
 
     return routes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -25,11 +27,11 @@ def router(services: Services) -> Router:
     """Return the routes of this resource."""
     routes = Router(tag="operations")
 
-    @routes.get("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
-    async def live(_: Request) -> Response:
-        return json_response({"status": "live"})
+    @routes.route("/health/live", summary="Is the gateway running", responses={200: {"model": Health}})
+    async def live(_: Request) -> Any:
+        return {"status": "live"}
 
-    @routes.get(
+    @routes.route(
         "/health/ready",
         summary="Would requests be answered",
         responses={200: {"model": Health}, 503: {"model": Health}},
@@ -39,7 +41,7 @@ def router(services: Services) -> Router:
         status, word = (200, "ready") if verdict.ready else (503, "unavailable")
         return json_response({"status": word, **verdict.shown_to(context_of(request).key)}, status=status)
 
-    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    @routes.route("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def scrape(request: Request) -> Response:
         key = context_of(request).key
         if key.models is not None:

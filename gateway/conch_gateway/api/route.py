@@ -1,21 +1,23 @@
 """The base of all dialects: the class of their routes, and the router that reads, answers and describes.
 
-An endpoint takes a checked body and the request, and returns the content of its answer. FastAPI solves no dependencies
-on the hot path, and so sees no bodies: the router describes them to it. A dialect with error bodies of its own derives
+An endpoint takes a checked body and the request, and returns the content of its answer. FastAPI takes no part in that:
+it makes `openapi.json` of what the router says about bodies and answers. A dialect with error bodies of its own derives
 a class from `Route`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
 from typing import Any, ClassVar, Literal, TypeVar
 
 import orjson
-from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette import routing
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from conch_gateway.api.fields.body import Body, read_body
 from conch_gateway.errors import Problem
@@ -46,8 +48,14 @@ class ErrorEnvelope(BaseModel):
     error: ErrorDetail
 
 
-class Route(APIRoute):
-    """A route that calls its endpoint directly and answers errors as OpenAI does.
+class Route(routing.Route):
+    """A route that answers errors as OpenAI does, and tells FastAPI about itself.
+
+    Args:
+        path: its template.
+        endpoint: `async (request) -> response`.
+        method: the only one that it takes.
+        described: what FastAPI's `APIRoute` takes, for `openapi.json`.
 
     Attributes:
         error_model: describes what `error_body` returns.
@@ -57,9 +65,20 @@ class Route(APIRoute):
     error_model: ClassVar[type[BaseModel]] = ErrorEnvelope
     prefix: ClassVar[str] = ""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        """Return the endpoint itself: `async (request) -> response`."""
-        return self.endpoint
+    def __init__(
+        self, path: str, endpoint: Callable[[Request], Awaitable[Response]], method: str, described: Mapping[str, Any]
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method])
+        self._described = {"methods": [method], **described}
+
+    def matches(self, scope: Scope) -> tuple[routing.Match, Scope]:
+        """Return how well a request matches, and what it gets: this route too, for metrics and for errors."""
+        match, found = super().matches(scope)
+        return match, {**found, "route": self} if found else found
+
+    def described(self) -> APIRoute:
+        """Return FastAPI's description, which takes far longer to make than the route itself."""
+        return APIRoute(self.path, self.endpoint, **self._described)
 
     @classmethod
     def error_body(cls, problem: Problem) -> Mapping[str, Any]:
@@ -68,12 +87,29 @@ class Route(APIRoute):
         return {"error": {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}}
 
 
-class Router(APIRouter):
+class Router:
     """The routes of one module, whose answers and whose dialect's errors are described in `openapi.json`."""
 
     def __init__(self, dialect: type[Route] = Route, *, tag: str | None = None) -> None:
-        super().__init__(route_class=dialect, tags=None if tag is None else [tag])
+        self.routes: list[Route] = []
         self._dialect = dialect
+        self._tags = [] if tag is None else [tag]
+
+    def add(
+        self, path: str, endpoint: Get, *, method: str = "GET", dialect: type[Route] | None = None, **described: Any
+    ) -> Get:
+        """Add `async (request) -> content`; `described` is what FastAPI's `APIRoute` takes."""
+
+        async def answer(request: Request) -> Response:
+            return json_response(await endpoint(request))
+
+        described = {"name": endpoint.__name__, "tags": self._tags, **described}
+        self.routes.append((dialect or self._dialect)(path, answer, method, described))
+        return endpoint
+
+    def route(self, path: str, **options: Any) -> Callable[[Get], Get]:
+        """Register `async (request) -> content`; for the options see `add`."""
+        return lambda endpoint: self.add(path, endpoint, **options)
 
     def on_get(self, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
         """Register `async (request) -> content`; for the arguments see `on_post`."""
@@ -81,16 +117,7 @@ class Router(APIRouter):
 
     def on(self, method: str, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
         """Register `async (request) -> content` for a method whose body is read by nobody, or by the endpoint."""
-
-        def register(endpoint: Get) -> Get:
-            async def answer(request: Request) -> Response:
-                return json_response(await endpoint(request))
-
-            described = _described(endpoint.__name__, gives, summary, self._dialect)
-            self.add_api_route(path, answer, methods=[method], **described | options)
-            return endpoint
-
-        return register
+        return self.route(path, method=method, **_described(gives, summary, self._dialect) | options)
 
     def on_post(
         self,
@@ -119,14 +146,14 @@ class Router(APIRouter):
         extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
         if parameters:
             extra["parameters"] = list(parameters)
+        described = _described(gives, summary, dialect) | {"openapi_extra": extra} | options
 
         def register(endpoint: Post[Body]) -> Post[Body]:
-            async def answer(request: Request) -> Response:
-                return json_response(await endpoint(await read_body(request, takes), request))
+            @wraps(endpoint)
+            async def read_and_compute(request: Request) -> Any:
+                return await endpoint(await read_body(request, takes), request)
 
-            described = _described(endpoint.__name__, gives, summary, dialect)
-            described |= {"openapi_extra": extra, "route_class_override": dialect}
-            self.add_api_route(path, answer, methods=["POST"], **described | options)
+            self.add(path, read_and_compute, method="POST", dialect=dialect, **described)
             return endpoint
 
         return register
@@ -152,11 +179,11 @@ def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
     return {**parameter, "example": example}
 
 
-def _described(name: str, gives: Any, summary: str, dialect: type[Route]) -> dict[str, Any]:
+def _described(gives: Any, summary: str, dialect: type[Route]) -> dict[str, Any]:
     binary = {"content": {gives: {"schema": {"type": "string", "format": "binary"}}}}
     responses = {
         200: binary if isinstance(gives, str) else {"model": gives},
         "4XX": {"model": dialect.error_model, "description": _REFUSED},
         "5XX": {"model": dialect.error_model, "description": _FAILED},
     }
-    return {"name": name, "summary": summary, "responses": responses}
+    return {"summary": summary, "responses": responses}

@@ -108,10 +108,9 @@ def router(services: Services) -> Router:
         return Response(status_code=200 if verdict.ready else 503)
 
     for path in ("/health", "/ping"):
-        routes.add_api_route(
+        routes.add(
             path,
             health,
-            methods=["GET"],
             summary="Would requests be answered, as TEI says it: without a body",
             response_class=Response,
             responses={503: {"description": "They would not."}},

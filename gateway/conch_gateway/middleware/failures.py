@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 import orjson
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -55,7 +54,7 @@ def _dialect_of(request: Request) -> type[Route]:
         request.scope["route"] = route = next(_routes_at(request), None)
     if isinstance(route, Route):
         return type(route)
-    dialects = {type(one) for one in request.app.state.routes}
+    dialects = {type(one) for one in _routes(request)}
     below = [one for one in dialects if one.prefix and path_of(request.scope).startswith(one.prefix)]
     return max(below, key=lambda dialect: len(dialect.prefix), default=Route)
 
@@ -64,13 +63,16 @@ def _allowed(request: Request, error: Exception) -> str:
     """Return the methods of all routes at the path; the error knows those of the first, which may be FastAPI's own."""
     first = (getattr(error, "headers", None) or {}).get("Allow", "")
     methods = {method for one in _routes_at(request) for method in one.methods or ()}.union(first.split(", "))
-    head = {"HEAD"} if "GET" in methods else set()
-    return ", ".join(sorted(methods.union(head) - {""}))
+    return ", ".join(sorted(methods - {""}))
 
 
-def _routes_at(request: Request) -> Iterator[APIRoute]:
+def _routes_at(request: Request) -> Iterator[Route]:
     """Yield the routes of the request's path, whatever method they take."""
-    return (one for one in request.app.state.routes if one.matches(request.scope)[0] is not Match.NONE)
+    return (one for one in _routes(request) if one.matches(request.scope)[0] is not Match.NONE)
+
+
+def _routes(request: Request) -> Iterator[Route]:
+    return (one for one in request.app.routes if isinstance(one, Route))
 
 
 def _log_failure(request: Request, problem: Problem, error: Exception) -> None:

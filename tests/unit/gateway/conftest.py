@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import fastapi.routing
 import httpx
 import numpy as np
 import pytest
@@ -29,7 +27,6 @@ from conch_client import (
 )
 from conch_contract import Task
 from conch_gateway import GatewaySettings, create_app
-from fastapi.utils import create_model_field
 
 from tests.unit.gateway.other_server import OtherServer
 
@@ -179,14 +176,6 @@ class StandIn(AsyncClient):
 
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _fields_made_once() -> Iterator[None]:
-    """FastAPI makes the fields of every response anew for each application: half the time that most tests take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastapi.routing, "create_model_field", cache(create_model_field))
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import conch_client as cc
 import httpx
 import pytest
 from conch_gateway import GatewayError, GatewaySettings, create_app
-from conch_gateway.api.route import Route
+from conch_gateway.api.route import Route, Router
 from conch_gateway.errors import (
     RULES,
     BatchSettingError,
@@ -21,13 +21,11 @@ from conch_gateway.errors import (
     RetryLaterError,
     WebModelsError,
 )
-from fastapi import APIRouter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, MutableMapping
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
@@ -309,15 +307,15 @@ async def test_a_dialect_answers_every_error_in_its_own_words(client: StandIn) -
         def error_body(cls, problem: Problem) -> Mapping[str, Any]:
             return {"error": problem.message, "error_type": problem.code}
 
-    routes = APIRouter(route_class=FlatRoute)
+    routes = Router(FlatRoute)
 
-    @routes.post("/flat")
-    async def flat(request: Request) -> Response:
+    @routes.route("/flat", method="POST")
+    async def flat(request: Request) -> Any:
         await request.body()
         raise ZeroDivisionError
 
     app = create_app(GatewaySettings(max_body_bytes=10), cast("cc.AsyncClient", client))
-    app.include_router(routes)
+    app.router.routes += routes.routes
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
         kinds = [
             (await http.post("/flat", content=b" " * 11)).json()["error_type"],

@@ -71,7 +71,7 @@ def router(services: Services) -> Router:
         return _answer(stored, request.headers, is_public=model == WEB_MODULE or key is ANYBODY)
 
     # Not described: these are files, not an API.
-    routes.add_api_route(f"{WEB}/{{model}}/{{file}}", give_file, methods=["GET"], include_in_schema=False)
+    routes.add(f"{WEB}/{{model}}/{{file}}", give_file, include_in_schema=False)
     return routes
 
 

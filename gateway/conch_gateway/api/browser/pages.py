@@ -26,7 +26,7 @@ def router(services: Services) -> Router:
     for path, name in PAGES.items():
         summary = f"Page for people: {name.removesuffix('.html')}"
         page = _endpoint(name, computes=path == "/" and services.settings.web_models is not None)
-        routes.add_api_route(path, page, methods=["GET"], summary=summary, response_class=HTMLResponse)
+        routes.add(path, page, summary=summary, response_class=HTMLResponse)
     return routes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,6 +28,7 @@ def read_query(request: Request, model: type[Parameters]) -> Parameters:
         raise explained(error) from error
 
 
+@cache
 def query_parameters(model: type[Query]) -> list[dict[str, Any]]:
     """Describe the parameters."""
     found = model.model_json_schema()["properties"]
