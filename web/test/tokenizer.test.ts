@@ -21,6 +21,15 @@ describe("a text", () => {
     expect(encode("a b c d", 4, "start")).toEqual(tokens("[CLS]", "c", "d", "[SEP]"));
   });
 
+  it("keeps its prompt where its start is cut", () => {
+    const limits = { maxLength: 6, truncate: "start", prompt: "query: " } as const;
+
+    expect(tokenizer.encode("query: a b c d", limits, "texts[0]", 0)).toEqual(
+      tokens("[CLS]", "query", ":", "c", "d", "[SEP]"),
+    );
+    expect(() => tokenizer.encode("query: a b", { ...limits, maxLength: 4 }, "texts[0]", 0)).toThrow(/no room/);
+  });
+
   it("is refused where nothing may be cut, with its number", () => {
     expect(() => encode("a b c d", 5, "none")).toThrow(/texts\[0\] has 6 tokens and the model takes 5/);
     expect(encode("a b c", 5, "none")).toHaveLength(5);

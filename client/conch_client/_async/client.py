@@ -78,7 +78,8 @@ class AsyncClient(AsyncModels):
             prompt: Text to put before each text; ``""`` for none, even where the model has a default.
             prompt_name: Name of one of the model's own prompts; without either its default applies.
             dimensions: Cut the vectors to this length, for models trained for that (Matryoshka).
-            truncate: End at which texts longer than the model takes lose tokens; ``"none"`` refuses them.
+            truncate: End at which texts longer than the model takes lose tokens, a start behind the prompt; ``"none"``
+                refuses them.
             normalize: Vectors of length 1; False only for models that were exported without normalisation.
             expect_space: ``space_id`` of the model that made the vectors which these will be compared with; it is held
                 against what the client knows of the server, which is at most 10 s old. ``~`` before it also takes the

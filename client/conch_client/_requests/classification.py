@@ -101,7 +101,7 @@ def _rows(model: LoadedModel, question: ClassificationQuestion) -> Steps[Rows]:
 def _group(model: LoadedModel, question: ClassificationQuestion, first: str | None, places: list[int]) -> Steps[Rows]:
     """Token rows of the inputs at these places: single texts, or pairs with this first text."""
     prompt = model.info.prompt_text()
-    limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
+    limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate, "prompt": prompt}
     inputs = [question.inputs[place] for place in places]
     if first is None:
         texts = [prompt + text for text in inputs if isinstance(text, str)]

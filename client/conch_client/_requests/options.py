@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, approximated_space_of, check_space, space_of
 
-from conch_client._errors import Item
+from conch_client._errors import PROMPT, Item
 from conch_client._inputs import Inputs, check_count, check_truncate
 from conch_client._tokenization.late_interaction import encode_marked, marked_rows
 
@@ -52,14 +52,17 @@ class TokenOptions:
         texts = [prompt + text for text in inputs.texts or ()] if prompt else inputs.texts or []
         if rules is not None and add_special_tokens:
             query = self.prompt_name == QUERY_PROMPT
-            ids = yield from encode_marked(model.tokenizer, rules, texts, query=query, truncate=self.truncate)
+            ids = yield from encode_marked(
+                model.tokenizer, rules, texts, query=query, truncate=self.truncate, prompt=prompt
+            )
             return marked_rows(rules, ids, ids.truncated)
-        read, shortened = self._read(texts, model.info.max_characters)
+        read, shortened = self._read(texts, prompt, model.info.max_characters)
         rows = yield from model.tokenizer.encode(
             read,
             max_length=limit,
             truncate=self.truncate,
             add_special_tokens=add_special_tokens and not self.looks_up(model.info),
+            prompt=prompt,
         )
         return replace(rows, truncated=tuple(sorted({*rows.truncated, *shortened}))) if shortened else rows
 
@@ -69,17 +72,12 @@ class TokenOptions:
         Ids that were given are pooled whole: they do not say where a prompt ends.
 
         Raises:
-            InvalidInputError: As `rows`; a text has no token beside its prompt, or its beginning may be cut.
+            InvalidInputError: As `rows`; or a text has no token beside its prompt.
         """
         rows = yield from self.rows(model, inputs)
         prompt = "" if inputs.texts is None else model.info.prompt_text(self.prompt, self.prompt_name)
         if not prompt or model.info.pools_prompt:
             return rows
-        if self.truncate == "start":
-            raise InvalidInputError(
-                f"truncate='start' may cut the prompt, which {model.info.name} leaves out of its pooling; "
-                "pass truncate='end'"
-            )
         length = yield from model.tokenizer.prompt_length(prompt, max_length=model.info.max_length)
         if rows.lengths[shortest := int(rows.lengths.argmin())] <= length:
             raise Item.text(shortest).error("has no token beside its prompt; leave it out")
@@ -89,8 +87,8 @@ class TokenOptions:
         """Whether the texts are queries that the model's ``query_model`` answers; token ids never are."""
         return model.looks_up(self.prompt, self.prompt_name)
 
-    def _read(self, texts: list[str], characters: int | None) -> tuple[list[str], list[int]]:
-        """The characters of each text that the model reads, and which texts have more."""
+    def _read(self, texts: list[str], prompt: str, characters: int | None) -> tuple[list[str], list[int]]:
+        """The characters of each text with its prompt that the model reads, and which texts have more."""
         if characters is None:
             return texts, []
         long = [index for index, text in enumerate(texts) if len(text) > characters]
@@ -98,7 +96,15 @@ class TokenOptions:
             raise Item.text(long[0]).error(
                 f"has {len(texts[long[0]])} characters and the model reads {characters}; shorten it"
             )
-        return [text[-characters:] if self.truncate == "start" else text[:characters] for text in texts], long
+        if self.truncate != "start":
+            return [text[:characters] for text in texts], long
+        if long and len(prompt) >= characters:
+            raise PROMPT.error(
+                f"leaves no room for the text: the model reads {characters} characters of both; shorten the prompt, or "
+                "pass truncate='end'"
+            )
+        dropped = (max(0, len(text) - characters) for text in texts)
+        return [prompt + text[len(prompt) + count :] for text, count in zip(texts, dropped, strict=True)], long
 
     def _checked(self, rows: Rows, max_length: int) -> Rows:
         if self.prompt is not None or self.prompt_name is not None:

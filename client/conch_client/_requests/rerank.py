@@ -150,8 +150,8 @@ def _pairs(model: LoadedModel, question: RerankQuestion) -> Steps[Rows]:
     limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate}
     template = model.info.pair_template
     if template is None:
-        query = model.info.prompt_text() + question.query
-        return model.tokenizer.encode_pairs(query, question.documents, **limits)
+        prompt = model.info.prompt_text()
+        return model.tokenizer.encode_pairs(prompt + question.query, question.documents, prompt=prompt, **limits)
     limits["instruction"] = model.info.instruction_text(question.instruction)
     return model.tokenizer.encode_framed(template, question.query, question.documents, **limits)
 

@@ -25,10 +25,12 @@ def encode_marked(
     *,
     query: bool,
     truncate: Truncate,
+    prompt: str = "",
     item: Callable[[int], Item] = Item.text,
 ) -> Steps[TokenIds]:
     """Token ids of queries or of documents; arguments and errors are those of ``TextTokenizer.encode``."""
-    found = yield from tokenizer.encode(texts, max_length=rules.room(query=query), truncate=truncate, item=item)
+    room = rules.room(query=query)
+    found = yield from tokenizer.encode(texts, max_length=room, truncate=truncate, prompt=prompt, item=item)
     return TokenIds((rules.row(row, query=query) for row in found.tolist()), found.truncated)
 
 

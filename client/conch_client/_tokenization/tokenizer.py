@@ -112,15 +112,17 @@ class TextTokenizer:
         max_length: int,
         truncate: Truncate,
         add_special_tokens: bool = True,
+        prompt: str = "",
         item: Callable[[int], Item] = Item.text,
     ) -> Steps[Rows]:
         """Token rows of texts, none longer than ``max_length`` tokens with its special tokens.
 
-        ``item`` is the caller's item behind the text of a number.
+        ``prompt`` is what the texts begin with and keep where their start is cut; ``item`` is the caller's item behind
+        the text of a number.
 
         Raises:
             InvalidInputError: A text is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it is not certain where to cut it.
+                long that it is not certain where to cut it, or there is no room behind its prompt.
         """
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
         room = max(0, max_length - specials)
@@ -135,7 +137,7 @@ class TextTokenizer:
                     if len(bare.ids) > room:
                         if truncate == "none":
                             raise _too_long(item(index), encoding and len(encoding.ids), max_length)
-                        _cut(bare, room, truncate)
+                        bare = yield from self._shortened(bare, room, truncate, prompt)
                         truncated.append(index)
                     encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
                 rows.append(encoding.ids)
@@ -213,6 +215,7 @@ class TextTokenizer:
         *,
         max_length: int,
         truncate: Truncate,
+        prompt: str = "",
         item: Callable[[int, str], Item] = Item.document,
     ) -> Steps[Rows]:
         """Token rows of (query, document) pairs with their segments, as the tokenizer's template joins them.
@@ -220,11 +223,12 @@ class TextTokenizer:
         A pair that is too long is cut as `longest_first` says. The tokens of a query of more than ``_LONGEST_QUERY``
         characters are not counted beyond the model's limit: it is taken to be no longer than a document that has more.
 
-        ``item`` is the caller's item behind the document of a number, with a suffix for what it was joined with.
+        ``prompt`` is what the query begins with and keeps where its start is cut; ``item`` is the caller's item behind
+        the document of a number, with a suffix for what it was joined with.
 
         Raises:
             InvalidInputError: A pair is too long and ``truncate`` is ``"none"``, or it has no token at all, or it is so
-                long that it is not certain where to cut it.
+                long that it is not certain where to cut it, or there is no room behind the prompt.
         """
         room = max(0, max_length - self._tokenizer.num_special_tokens_to_add(is_pair=True))
         encode = partial(self._tokenizer.encode_batch, add_special_tokens=False)
@@ -248,8 +252,8 @@ class TextTokenizer:
                     _cut(document, document_kept, truncate)
                     truncated.append(index)
                 if query_kept not in queries:
-                    queries[query_kept] = Encoding.merge([bare_query])  # a copy: truncation happens in place
-                    _cut(queries[query_kept], query_kept, truncate)
+                    copy = Encoding.merge([bare_query])  # truncation happens in place
+                    queries[query_kept] = yield from self._shortened(copy, query_kept, truncate, prompt)
                 pair = self._tokenizer.post_process(queries[query_kept], document)
                 ids.append(pair.ids)
                 segments.append(pair.type_ids)
@@ -313,6 +317,20 @@ class TextTokenizer:
                 ids += encoding.ids
                 offsets += [(begin + piece.begin, end + piece.begin) for begin, end in encoding.offsets]
             yield ids, offsets
+
+    def _shortened(self, bare: Encoding, length: int, truncate: Truncate, prompt: str) -> Steps[Encoding]:
+        """The ``length`` tokens that are kept of a text that begins with a prompt, as if what is cut was not there."""
+        if truncate != "start" or not prompt:
+            _cut(bare, length, truncate)
+            return bare
+        head = yield from self._bare(prompt, length, "end", PROMPT)
+        if len(head.ids) >= length:
+            raise PROMPT.error(
+                f"leaves no room for the text: the model takes {length} tokens of both; shorten the prompt, or pass "
+                "truncate='end'"
+            )
+        _cut(bare, length - len(head.ids), truncate)
+        return Encoding.merge([head, bare])
 
     def _bare(self, text: str, room: int, truncate: Truncate, item: Item) -> Steps[Encoding]:
         """The text without special tokens: all of it, or more than ``room`` tokens of the end that is kept."""

@@ -87,12 +87,28 @@ async def test_the_tokens_of_a_prompt_that_is_not_pooled_are_marked(client: Any,
         assert set(sent_mask(server)[0]) == {1}
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"pools_prompt": "false"}, {"max_characters": "64"}],
+    ids=["pooled", "not pooled", "few characters"],
+)
+async def test_a_prompt_is_read_although_the_start_of_its_text_is_cut(
+    client: Any, server: FakeServer, parameters: dict[str, str]
+) -> None:
+    server.models["letters"].parameters = {"prompts": '{"query": "q: "}', **parameters}
+    long, kept = "a" * 99 + "b" * 50, "a" * 9 + "b" * 50
+    vectors = await client.embed([long], prompt_name="query", truncate="start")
+    np.testing.assert_array_equal(vectors, await client.embed([kept], prompt_name="query"))
+
+
 async def test_a_prompt_that_is_not_pooled_is_never_cut_and_never_all_of_a_text(
     client: Any, server: FakeServer
 ) -> None:
     server.models["letters"].parameters = {"pools_prompt": "false", "max_length": "6"}
-    with pytest.raises(InvalidInputError, match="truncate='start' may cut the prompt, which letters leaves out"):
-        await client.embed(["abc"], prompt="q: ", truncate="start")
+    await client.embed(["abcd"], prompt="q: ", truncate="start")
+    assert sent_mask(server) == [[3, 3, 3, 3, 1, 1]]
+    with pytest.raises(InvalidInputError, match="the prompt leaves no room for the text"):
+        await client.embed(["abc"], prompt="q:  ", truncate="start")
     await client.embed(["abc"], prompt="longer than the model takes")
     assert sent_mask(server) == [[3, 3, 3, 3, 3, 1]]
     unframed = json.loads(server.models["letters"].tokenizer_json) | {"post_processor": None}

@@ -42,6 +42,29 @@ def test_a_long_text_is_cut_between_its_special_tokens(truncate: str, kept: str)
     assert rows.tolist() == [[CLS, *ids_of(kept), SEP], [CLS, *ids_of("ab"), SEP]]
 
 
+@pytest.mark.parametrize("times", [1, 3000], ids=["short", "long"])
+def test_a_prompt_stays_where_the_start_of_a_text_is_cut(times: int) -> None:
+    rows = finished(tokenizer.encode([f"hg{'abc, ' * times}bcdef"], max_length=6, truncate="start", prompt="hg"))
+    assert rows.tolist() == [[CLS, *ids_of("hgef"), SEP]]
+    assert rows.truncated == (0,)
+
+
+def test_a_prompt_stays_where_the_start_of_a_query_is_cut() -> None:
+    rows = finished(
+        tokenizer.encode_pairs("hgabcdef", ["a" * 9, "b"], max_length=11, truncate="start", prompt="hg"),
+    )
+    assert rows.tolist() == [
+        [CLS, *ids_of("hgef"), SEP, *ids_of("aaaa"), SEP],
+        [CLS, *ids_of("hgbcdef"), SEP, *ids_of("b"), SEP],
+    ]
+
+
+def test_a_prompt_that_leaves_no_room_for_the_text_is_refused_where_it_may_not_be_cut() -> None:
+    with pytest.raises(InvalidInputError, match="the prompt leaves no room for the text: the model takes 4 tokens"):
+        finished(tokenizer.encode(["abcdhhh"], max_length=6, truncate="start", prompt="abcd"))
+    assert finished(tokenizer.encode(["abcdhhh"], max_length=6, truncate="end", prompt="abcd")).tolist()
+
+
 def test_a_long_text_can_be_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"texts\[1\] has 8 tokens and the model takes 6"):
         finished(tokenizer.encode(["ab", "abcdef"], max_length=6, truncate="none"))

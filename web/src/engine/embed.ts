@@ -3,7 +3,7 @@
 import { EngineError, InvalidInputError } from "../errors.js";
 import type { ModelInfo } from "../manifest.js";
 import { markedRow, maskedAtEnd, roomFor } from "../tokenization/interaction.js";
-import type { Limits, TextTokenizer } from "../tokenization/tokenizer.js";
+import { type Limits, noRoom, type TextTokenizer } from "../tokenization/tokenizer.js";
 import type { Truncate } from "../tokenization/truncation.js";
 import { batches } from "./batches.js";
 import type { Row } from "./feeds.js";
@@ -64,12 +64,12 @@ export function rowsOf({ info, tokenizer }: Loaded, texts: readonly string[], op
   if (info.interaction) {
     const isQuery = options.promptName === "query";
     return texts.map((text, index) =>
-      markedRowOf(info, tokenizer, prompt + text, isQuery, truncate, named(index), index),
+      markedRowOf(info, tokenizer, prompt + text, isQuery, { truncate, prompt }, named(index), index),
     );
   }
-  const limits: Limits = { maxLength: info.max_length, truncate };
+  const limits: Limits = { maxLength: info.max_length, truncate, prompt };
   return texts.map((text, index) => {
-    const read = firstCharacters(prompt + text, info.max_characters, truncate, named(index), index);
+    const read = readCharacters(prompt, text, info.max_characters, truncate, named(index), index);
     return { ids: tokenizer.encode(read, limits, named(index), index), masked: 0, prompt: 0 };
   });
 }
@@ -80,13 +80,14 @@ export function markedRowOf(
   tokenizer: TextTokenizer,
   text: string,
   isQuery: boolean,
-  truncate: Truncate,
+  options: Omit<Limits, "maxLength">,
   name: string,
   index: number,
 ): Row {
-  if (!interaction) return { ids: tokenizer.encode(text, { maxLength, truncate }, name, index), masked: 0, prompt: 0 };
+  if (!interaction)
+    return { ids: tokenizer.encode(text, { maxLength, ...options }, name, index), masked: 0, prompt: 0 };
   const room = roomFor(interaction, isQuery);
-  const ids = markedRow(interaction, tokenizer.encode(text, { maxLength: room, truncate }, name, index), isQuery);
+  const ids = markedRow(interaction, tokenizer.encode(text, { maxLength: room, ...options }, name, index), isQuery);
   return { ids, masked: maskedAtEnd(interaction, ids), prompt: 0 };
 }
 
@@ -118,11 +119,6 @@ function pooledRows(model: Loaded, texts: readonly string[], options: TokenOptio
   const rows = rowsOf(model, texts, options);
   const prompt = promptText(info, options);
   if (!prompt || info.pools_prompt) return rows;
-  if (options.truncate === "start") {
-    throw new InvalidInputError(
-      `truncate: 'start' may cut the prompt, which ${info.name} leaves out of its pooling; pass truncate: 'end'`,
-    );
-  }
   const length = tokenizer.promptLength(prompt, info.max_length);
   const shortest = rows.findIndex((row) => row.ids.length <= length);
   if (shortest >= 0) {
@@ -131,14 +127,25 @@ function pooledRows(model: Loaded, texts: readonly string[], options: TokenOptio
   return rows.map((row) => ({ ...row, prompt: length }));
 }
 
-/** The characters of a text that the model reads: code points, as the server counts them. */
-function firstCharacters(text: string, most: number | null, truncate: Truncate, name: string, index: number): string {
-  if (most === null || text.length <= most) return text;
-  const characters = Array.from(text);
-  if (characters.length <= most) return text;
+/** The characters of a text with its prompt that the model reads: code points, as the server counts them. */
+function readCharacters(
+  prompt: string,
+  text: string,
+  most: number | null,
+  truncate: Truncate,
+  name: string,
+  index: number,
+): string {
+  const whole = prompt + text;
+  if (most === null || whole.length <= most) return whole;
+  const characters = Array.from(whole);
+  if (characters.length <= most) return whole;
   if (truncate === "none") {
     const has = `${name} has ${characters.length} characters and the model reads ${most}`;
     throw new InvalidInputError(`${has}; shorten it`, [index]);
   }
-  return (truncate === "start" ? characters.slice(-most) : characters.slice(0, most)).join("");
+  if (truncate === "end") return characters.slice(0, most).join("");
+  const room = most - Array.from(prompt).length;
+  if (room <= 0) throw noRoom(`reads ${most} characters`);
+  return prompt + characters.slice(-room).join("");
 }

@@ -59,9 +59,9 @@ async function interactionScores(
   const { info, tokenizer } = model;
   if (options.instruction !== undefined) throw noInstruction(info.name);
   const truncate = checkTruncate(options.truncate);
-  const lead = markedRowOf(info, tokenizer, query, true, truncate, "query", 0);
+  const lead = markedRowOf(info, tokenizer, query, true, { truncate }, "query", 0);
   const rows = documents.map((text, index) =>
-    markedRowOf(info, tokenizer, text, false, truncate, `documents[${index}]`, index),
+    markedRowOf(info, tokenizer, text, false, { truncate }, `documents[${index}]`, index),
   );
   const scores: number[] = [];
   for (const run of batches(lengthsOf(rows), lead.ids.length)) {
@@ -102,8 +102,9 @@ function pairRows(
   const { pair_template: template, max_length: maxLength } = info;
   if (options.instruction !== undefined && !template?.includes("{instruction}")) throw noInstruction(info.name);
   if (template === null) {
-    const limits = { maxLength, truncate: checkTruncate(options.truncate) };
-    const pairs = tokenizer.encodePairs(promptText(info, {}) + query, documents, limits);
+    const prompt = promptText(info, {});
+    const limits = { maxLength, truncate: checkTruncate(options.truncate), prompt };
+    const pairs = tokenizer.encodePairs(prompt + query, documents, limits);
     return pairs.map(({ ids, types }) => ({ ids, types, masked: 0, prompt: 0 }));
   }
   const instruction = options.instruction ?? info.default_instruction ?? "";

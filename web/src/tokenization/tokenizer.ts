@@ -9,6 +9,8 @@ import { cut, longestFirst, type Truncate } from "./truncation.js";
 export interface Limits {
   maxLength: number;
   truncate: Truncate;
+  /** What the text, or the query of a pair, begins with and keeps where its start is cut. */
+  prompt?: string;
 }
 
 export class TextTokenizer {
@@ -48,13 +50,13 @@ export class TextTokenizer {
   }
 
   /** The ids of a text with special tokens, at most `maxLength` of them. */
-  encode(text: string, { maxLength, truncate }: Limits, name: string, index: number): number[] {
+  encode(text: string, { maxLength, truncate, prompt }: Limits, name: string, index: number): number[] {
     const bare = this.#bare(text);
     const room = Math.max(0, maxLength - this.#template.added(false));
     if (bare.length > room && truncate === "none") {
       throw tooLong(name, index, bare.length + maxLength - room, maxLength);
     }
-    const { ids } = this.#template.join(cut(bare, room, truncate));
+    const { ids } = this.#template.join(this.#shortened(bare, room, truncate, prompt));
     if (!ids.length)
       throw new InvalidInputError(`${name} has no token that the model could read; leave it out`, [index]);
     return ids;
@@ -68,7 +70,7 @@ export class TextTokenizer {
   }
 
   /** The ids and types of a query with each of the documents; pairs that are too long are cut as `longestFirst` says. */
-  encodePairs(query: string, documents: readonly string[], { maxLength, truncate }: Limits): Joined[] {
+  encodePairs(query: string, documents: readonly string[], { maxLength, truncate, prompt }: Limits): Joined[] {
     const room = Math.max(0, maxLength - this.#template.added(true));
     const bareQuery = this.#bare(query);
     return documents.map((text, index) => {
@@ -78,7 +80,8 @@ export class TextTokenizer {
       if (queryKept + documentKept < total && truncate === "none") {
         throw tooLong(`documents[${index}] and the query`, index, total + maxLength - room, maxLength);
       }
-      return this.#template.join(cut(bareQuery, queryKept, truncate), cut(document, documentKept, truncate));
+      const queryRead = this.#shortened(bareQuery, queryKept, truncate, prompt);
+      return this.#template.join(queryRead, cut(document, documentKept, truncate));
     });
   }
 
@@ -87,9 +90,23 @@ export class TextTokenizer {
     return pieces.flatMap((piece) => this.#template.join(this.#bare(piece)).ids);
   }
 
+  /** The `length` ids that are kept of a text that begins with a prompt, as if what is cut was not there. */
+  #shortened(bare: number[], length: number, truncate: Truncate, prompt = ""): number[] {
+    if (bare.length <= length || truncate !== "start" || !prompt) return cut(bare, length, truncate);
+    const head = this.#bare(prompt);
+    if (head.length >= length) throw noRoom(`takes ${length} tokens`);
+    return [...head, ...cut(bare, length - head.length, truncate)];
+  }
+
   #bare(text: string): number[] {
     return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
+}
+
+/** A prompt that would have to be cut, where the start of its text is. */
+export function noRoom(most: string): InvalidInputError {
+  const fix = "shorten the prompt, or pass truncate: 'end'";
+  return new InvalidInputError(`the prompt leaves no room for the text: the model ${most} of both; ${fix}`);
 }
 
 export function tooLong(name: string, index: number, length: number, maxLength: number): InvalidInputError {
