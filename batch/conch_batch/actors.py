@@ -23,7 +23,14 @@ NEEDS = (
 
 
 def spread(
-    worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], *, actors: int, threads: int, on_gpu: bool
+    worker: type[Any],
+    arguments: Sequence[Any],
+    shards: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    actors: int,
+    threads: int,
+    on_gpu: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield the answer of an actor to each shard, in the order in which they finish.
 
@@ -31,6 +38,7 @@ def spread(
         worker: class of the actors; its method `compute` is called with one shard.
         arguments: arguments of its constructor.
         shards: arguments of the calls, each sent once unless an actor dies.
+        before: those that have to be answered before any of `shards` is sent.
         actors: number of actors, as far as the cluster has room for them.
         threads: cores of an actor.
         on_gpu: whether each actor needs a GPU of its own.
@@ -44,7 +52,8 @@ def spread(
     made = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_restarts=0, max_task_retries=0)(worker)
     stored = [ray.put(argument) for argument in arguments]
     try:
-        yield from _Pool(lambda: made.remote(*stored), shards, min(actors, len(shards))).answers()
+        size = min(actors, max(len(shards), len(before)))
+        yield from _Pool(lambda: made.remote(*stored), (before, shards), size).answers()
     except ray.exceptions.RayError as error:
         raise EngineError(f"a process that computes has ended ({_last_line(error)}): {NEEDS}") from error
 
@@ -57,13 +66,13 @@ class _Pool:
 
     Args:
         start: starts an actor.
-        shards: what is to be computed.
+        stages: what is to be computed, one after another.
         size: number of actors.
     """
 
-    def __init__(self, start: Callable[[], Any], shards: Sequence[str], size: int) -> None:
-        self._start, self._size = start, size
-        self._waiting = deque(shards)
+    def __init__(self, start: Callable[[], Any], stages: Sequence[Sequence[str]], size: int) -> None:
+        self._start, self._stages, self._size = start, stages, size
+        self._waiting = deque[str]()
         self._calls: dict[Any, tuple[Any, str | None]] = {}
         """Actor and shard of each call that is not answered; no shard while the actor starts."""
         self._loads: dict[Any, int] = {}
@@ -72,10 +81,17 @@ class _Pool:
 
     def answers(self) -> Iterator[dict[str, Any]]:
         """The answers to all shards."""
-        import ray  # noqa: PLC0415
-
         for _ in range(self._size):
             self._add()
+        for stage in self._stages:
+            self._waiting.extend(stage)
+            self._hand_out()
+            yield from self._answers()
+
+    def _answers(self) -> Iterator[dict[str, Any]]:
+        """The answers to the shards of a stage."""
+        import ray  # noqa: PLC0415
+
         while self._waiting or any(shard is not None for _, shard in self._calls.values()):
             (call,), _ = ray.wait(list(self._calls))
             actor, shard = self._calls.pop(call)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import pyarrow as pa
 from conch_contract import Task
 
-from conch_batch import actors, cluster
+from conch_batch import actors, cluster, repeats
 from conch_batch.engines import opening
+from conch_batch.engines.engine import columns_of
 from conch_batch.errors import BatchError, ChangedError, EngineError, InterruptedRun, OutputError
-from conch_batch.inputs.files import find
+from conch_batch.inputs.files import PARQUET, File, find
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
 from conch_batch.outputs.columns import with_input
 from conch_batch.outputs.store import Store
 from conch_batch.planning import plan as plans
 from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
-from conch_batch.planning.plan import rows_of
+from conch_batch.planning.plan import files_of, plan_repeated, rows_of
 from conch_batch.shards import Corpus, Done, check_columns
 from conch_batch.worker import Worker
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from conch_contract import ModelInfo
 
-    from conch_batch.inputs.files import File
     from conch_batch.job import Job
     from conch_batch.model import Model
     from conch_batch.planning.plan import Piece, Plan
@@ -52,6 +53,13 @@ class Workers:
     cores: int = 1
     actors: int | None = None
     threads: int = 1
+
+
+class _Stage(NamedTuple):
+    """Shards that are to be computed, by their numbers, and their source."""
+
+    corpus: Corpus
+    shards: Mapping[int, Sequence[Piece]]
 
 
 class Report(NamedTuple):
@@ -114,10 +122,20 @@ def _fill(corpus: Corpus, plan: Plan, store: Store, workers: Workers, watcher: W
 
     try:
         if missing:
-            _compute(corpus, missing, workers, on_done)
+            _compute(_Stage(corpus, missing), _repeated(corpus, plan, store), workers, on_done)
     except KeyboardInterrupt as error:
         raise InterruptedRun(f"stopped; {len(store.done())} of {len(rows)} shards are in {store.url}") from error
     return report
+
+
+def _repeated(corpus: Corpus, plan: Plan, store: Store) -> _Stage:
+    """The shards of repeated items whose answers are not there."""
+    job = replace(corpus.job, output=store.repeated_answers, on_error="record")  # a row that fails stops its own shard
+    files = [File(store.repeated(number), "", PARQUET) for number in range(files_of(plan.repeated))]
+    schema = pa.schema([corpus.schema.field(name) for name in columns_of(job.task)])
+    present = Store(job.output).done() if files else set()
+    missing = {number: shard for number, shard in enumerate(plan.repeated) if number not in present}
+    return _Stage(Corpus(job, corpus.model, files, schema), missing)
 
 
 def _refuse_changes_meanwhile(files: Sequence[File], stamps: Sequence[str], store: Store) -> None:
@@ -145,7 +163,8 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
     )
     check_columns(planned.schema, job.task)
     with_input(planned.schema, model.schema, job.prefix)
-    manifest = Manifest(identity, planned)
+    rows = store.write_repeated(repeats.find(files, Reader(job.text_rows), job.task, planned))
+    manifest = Manifest(identity, planned._replace(repeated=plan_repeated(rows, repeats.MOST_ROWS)))
     store.write_manifest(manifest.to_json())
     return manifest
 
@@ -168,10 +187,8 @@ def _most_rows(job: Job, info: ModelInfo) -> int:
     return _MOST_ROWS if is_small else _MOST_LARGE_ROWS
 
 
-def _compute(
-    corpus: Corpus, shards: Mapping[int, Sequence[Piece]], workers: Workers, on_done: Callable[[Done], None]
-) -> None:
-    on_gpu = opening.needs_gpu(corpus.job)
+def _compute(stage: _Stage, before: _Stage, workers: Workers, on_done: Callable[[Done], None]) -> None:
+    on_gpu = opening.needs_gpu(stage.corpus.job)
     with cluster.connected(workers.address, workers.cores) as resources:
         there = resources.gpus if on_gpu else resources.cpus // workers.threads
         if not there and workers.address is None:  # a running cluster may grow later
@@ -181,13 +198,16 @@ def _compute(
             )
         answers = actors.spread(
             Worker,
-            (corpus, workers.threads),
-            [json.dumps(shard) for shard in shards.items()],
+            (stage.corpus, before.corpus if before.corpus.files else None, workers.threads),
+            [json.dumps([*shard, False]) for shard in stage.shards.items()],
+            before=[json.dumps([*shard, True]) for shard in before.shards.items()],
             actors=workers.actors or max(1, there),
             threads=workers.threads,
             on_gpu=on_gpu,
         )
-        for answer in answers:
+        for number, answer in enumerate(answers):
             if answer["error"]:
                 raise BatchError(answer["error"])
-            on_done(Done(*(answer[name] for name in Done._fields)))
+            done = Done(*(answer[name] for name in Done._fields))
+            is_before = number < len(before.shards)
+            on_done(done._replace(shard=-1 - done.shard, rows=0, failed=0) if is_before else done)

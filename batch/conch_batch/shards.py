@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from conch_client import InvalidInputError
 
-from conch_batch.engines.engine import Answers, Item, Question
+from conch_batch.engines.engine import Answers, Item, items_of
 from conch_batch.errors import EngineError, InputError, RowError
 from conch_batch.inputs.files import CSV
 from conch_batch.inputs.rows import Reader
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from conch_batch.model import Model
     from conch_batch.outputs.store import Store
     from conch_batch.planning.plan import Piece
+    from conch_batch.repeats import Answered
 
 
 class Done(NamedTuple):
     """A published shard.
 
     Attributes:
-        shard: its number.
-        rows: rows of the input.
+        shard: its number; negative for a shard of repeated items.
+        rows: rows of the input; a shard of repeated items has none.
         failed: how many of these failed and are not in the shard.
         tokens: computed tokens; equal rows are computed once.
         seconds: time to compute it.
@@ -68,11 +69,12 @@ class Shards:
         corpus: source of the shards.
         engine: computes the answers.
         store: where shards are published.
+        known: answers that are taken from there; None to compute all.
     """
 
-    def __init__(self, corpus: Corpus, engine: Engine, store: Store) -> None:
+    def __init__(self, corpus: Corpus, engine: Engine, store: Store, known: Answered | None = None) -> None:
         self._job, _, self._files, self._input = corpus
-        self._engine, self._store = engine, store
+        self._engine, self._store, self._known = engine, store, known
         self._schema = with_input(corpus.schema, engine.schema, corpus.job.prefix)
         self._reader = Reader(corpus.job.text_rows)
 
@@ -86,8 +88,7 @@ class Shards:
         table = pa.concat_tables([self._read(piece) for piece in pieces])
         items, failures = items_of(table, self._job.task)
         distinct = list(dict.fromkeys(item for item in items if item is not None))
-        (answers, tokens), refused = answered(self._engine, distinct)
-        places = {item: place for place, item in enumerate(item for item in distinct if item not in refused)}
+        (answers, tokens), places, refused = self._answers(distinct)
         failures |= {row: refused[item] for row, item in enumerate(items) if item is not None and item in refused}
         if failures and self._job.on_error == "stop":
             row, reason = min(failures.items())
@@ -99,6 +100,15 @@ class Shards:
         shard = pa.Table.from_arrays(joined, schema=self._schema)
         self._store.publish(number, shard, _lines(table, failures))
         return Done(number, len(table), len(failures), tokens, time.perf_counter() - began)
+
+    def _answers(self, items: Sequence[Item]) -> tuple[Answers, dict[Item, int], dict[Item, str]]:
+        """The answers to the items that can be answered, the row of each there, and why the others cannot."""
+        there, places = self._known.of(items) if self._known else ([], {})
+        missing = [item for item in items if item not in places]
+        (rows, tokens), refused = answered(self._engine, missing)
+        answerable = (item for item in missing if item not in refused)
+        places |= {item: place for place, item in enumerate(answerable, len(places))}
+        return Answers(pa.concat_batches([*there, rows]), tokens), places, refused
 
     def _read(self, piece: Piece) -> pa.Table:
         file = self._files[piece.file]
@@ -130,22 +140,6 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
             raise InputError(
                 f"column {name!r} holds {schema.field(name).type} and not {wanted}; {option} names another"
             )
-
-
-def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
-    """The item of every row, and for rows that have none the reason."""
-    if isinstance(task, Embedding):
-        texts = table.column(task.text).to_pylist()
-        return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
-    queries, lists = table.column(task.query).to_pylist(), table.column(task.documents).to_pylist()
-    items: list[Item | None] = []
-    failures = {}
-    for row, (query, documents) in enumerate(zip(queries, lists, strict=True)):
-        whole = query is not None and documents and None not in documents
-        items.append(Question(query, tuple(documents)) if whole else None)
-        if not whole:
-            failures[row] = f"{task.query} or one of {task.documents} is null, or there is no document"
-    return items, failures
 
 
 def answered(engine: Engine, items: Sequence[Item]) -> tuple[Answers, dict[Item, str]]:

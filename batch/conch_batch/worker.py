@@ -13,6 +13,7 @@ from conch_batch.engines import opening
 from conch_batch.errors import BatchError, EngineError
 from conch_batch.outputs.store import Store
 from conch_batch.planning.plan import Piece
+from conch_batch.repeats import Answered
 from conch_batch.shards import Done, Shards
 
 if TYPE_CHECKING:
@@ -27,19 +28,25 @@ class Worker:
 
     Args:
         corpus: source of the shards.
+        repeated: source of the shards of repeated items, which are computed before; None if there are none.
         threads: cores that it may use.
     """
 
-    def __init__(self, corpus: Corpus, threads: int) -> None:
+    def __init__(self, corpus: Corpus, repeated: Corpus | None, threads: int) -> None:
         # Read when texts are first tokenised; without it, each worker would use all cores to tokenise.
         os.environ["RAYON_NUM_THREADS"] = str(threads)
-        self._corpus, self._threads = corpus, threads
+        self._corpus, self._repeated, self._threads = corpus, repeated, threads
 
     def compute(self, shard: str) -> dict[str, Any]:
-        """Publish a shard, its number and pieces as JSON; return the fields of `Done`, or the reason in `error`."""
-        number, pieces = json.loads(shard)
+        """Publish a shard; return the fields of `Done`, or the reason in `error`.
+
+        Args:
+            shard: number, pieces, and whether its items are repeated ones, as JSON.
+        """
+        number, pieces, is_repeated = json.loads(shard)
         try:
-            done = self._shards.compute(number, [Piece(*piece) for piece in pieces])
+            shards = self._shards[is_repeated]
+            done = shards.compute(number, [Piece(*piece) for piece in pieces])
         except BatchError as error:
             return _failed(str(error))
         except Exception as error:  # noqa: BLE001 - of whatever library: the run ends, and its user gets the reason
@@ -47,11 +54,16 @@ class Worker:
         return {**done._asdict(), "error": ""}
 
     @cached_property
-    def _shards(self) -> Shards:
+    def _shards(self) -> list[Shards]:
         """Made for the first shard, so that a model that cannot be loaded here is reported like all other errors."""
         job, model = self._corpus.job, self._corpus.model
         try:
-            return Shards(self._corpus, opening.opened(job, model, self._threads), Store(job.output))
+            engine, store = opening.opened(job, model, self._threads), Store(job.output)
+            if self._repeated is None:
+                return [Shards(self._corpus, engine, store)]
+            before = Store(self._repeated.job.output)
+            known = Answered(before, job.task, engine.schema, job.prefix)
+            return [Shards(self._corpus, engine, store, known), Shards(self._repeated, engine, before)]
         except BatchError:
             raise
         except Exception as error:

@@ -4,7 +4,7 @@
 
 The corpus are the docstrings of installed packages, until there are 50,000 different ones: packages bring copies of
 each other, and methods have those of other classes. Counted are the tokens that are computed if every row is, if equal
-texts of a shard are computed once, as `conch embed` does, and if equal texts of the corpus are: in the order of the
+texts of a shard are computed once, and if equal texts of the corpus are, as `conch embed` does: in the order of the
 files, and in one that tells nothing.
 """
 

@@ -81,9 +81,9 @@ def repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Texts of many lengths, each fifth one the same, and one that is missing."""
+    """Texts of many lengths, each fifth one the same, the last 200 those of before, and one that is missing."""
     path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    texts = ["again" if n % 5 == 0 else f"text {n} " * (1 + n % 40) for n in range(ROWS)]
+    texts = ["again" if n % 5 == 0 else f"text {n % 400} " * (1 + n % 40) for n in range(ROWS)]
     lines = [json.dumps({"id": n, "text": None if n == 123 else text}) for n, text in enumerate(texts)]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
@@ -121,7 +121,10 @@ def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     table = ds.dataset(uninterrupted, format="parquet").to_table()
     assert table["id"].to_pylist() == [n for n in range(ROWS) if n != 123]
     vectors = table["vector"].to_pylist()
-    assert all(vectors[place] == vectors[0] for place, text in enumerate(table["text"].to_pylist()) if text == "again")
+    texts = table["text"].to_pylist()
+    of_text = dict(zip(texts, vectors, strict=True))
+    assert len(of_text) == 321
+    assert all(vector == of_text[text] for text, vector in zip(texts, vectors, strict=True))
     metadata = pq.read_schema(uninterrupted / "part-00000.parquet").metadata
     config = (repository / MODEL / "config.pbtxt").read_text("utf-8")
     assert metadata[b"conch.space_id"].decode() in config
@@ -193,6 +196,12 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
 ) -> None:
     output = tmp_path / "vectors"
     started = command(corpus, repository, output, "--address", nodes.cluster.address)
+
+    answers = output / "_conch" / "unfinished" / "answers"  # to texts that several shards have
+    process = subprocess.Popen(started, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    until(lambda: shards_of(answers) >= 2, STARTS_S)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
     # Ctrl-C, which a terminal sends to all processes of a command; and again, from somebody in a hurry.
     process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from conch_batch.job import Reranking
+from conch_batch.job import Embedding, Reranking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
-
-    from conch_batch.job import Embedding
 
 _PROBE = "a text"
 
@@ -30,6 +28,27 @@ Item = str | Question
 def probe(task: Embedding | Reranking) -> Item:
     """A short item that every model of a task can answer, to try the options of the task with."""
     return Question(_PROBE, (_PROBE,)) if isinstance(task, Reranking) else _PROBE
+
+
+def columns_of(task: Embedding | Reranking) -> list[str]:
+    """Names of the columns that items are made of."""
+    return [task.text] if isinstance(task, Embedding) else [task.query, task.documents]
+
+
+def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
+    """The item of every row, and for rows that have none the reason."""
+    if isinstance(task, Embedding):
+        texts = table.column(task.text).to_pylist()
+        return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
+    queries, lists = table.column(task.query).to_pylist(), table.column(task.documents).to_pylist()
+    items: list[Item | None] = []
+    failures = {}
+    for row, (query, documents) in enumerate(zip(queries, lists, strict=True)):
+        whole = query is not None and documents and None not in documents
+        items.append(Question(query, tuple(documents)) if whole else None)
+        if not whole:
+            failures[row] = f"{task.query} or one of {task.documents} is null, or there is no document"
+    return items, failures
 
 
 class Answers(NamedTuple):

@@ -33,6 +33,12 @@ class Arrow:
         with file.open() as content, _batches(content) as (found, batches):
             return conformed(pa.Table.from_batches(list(between(batches, begin, end)), schema=found), schema)
 
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows, a record batch at a time."""
+        with file.open() as content, _batches(content) as (_, batches):
+            for batch in batches:
+                yield conformed(pa.Table.from_batches([batch]), schema)
+
 
 @contextmanager
 def _batches(content: IO[bytes]) -> Iterator[tuple[pa.Schema, Iterable[pa.RecordBatch]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,14 @@ from pyarrow import csv as arrow
 from conch_batch.inputs.tables import conformed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from conch_batch.inputs.files import File
 
 _PIECE = 1 << 22
+_ROWS = 4096
 _QUOTE, _NEWLINE, _RETURN = (ord(letter) for letter in '"\n\r')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -34,17 +38,28 @@ class Csv:
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
         """The rows between two bytes."""
-        names = _names(file)
         with file.open() as content:
             content.seek(begin)
-            rows = content.read(end - begin)
-        table = arrow.read_csv(
-            pa.BufferReader(rows),
-            arrow.ReadOptions(column_names=names, block_size=max(len(rows), 1)),
-            arrow.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
-            arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-        )
-        return conformed(table, schema)
+            return _table(file, content.read(end - begin), schema)
+
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows, a few thousand at a time."""
+        places = self.scan(file)[1]
+        with file.open() as content:
+            content.seek(int(places[0]))
+            for begin, end in pairwise([*places[:-1:_ROWS], places[-1]]):
+                yield _table(file, content.read(int(end - begin)), schema)
+
+
+def _table(file: File, rows: bytes, schema: pa.Schema) -> pa.Table:
+    names = _names(file)
+    table = arrow.read_csv(
+        pa.BufferReader(rows),
+        arrow.ReadOptions(column_names=names, block_size=max(len(rows), 1)),
+        arrow.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
+        arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+    )
+    return conformed(table, schema)
 
 
 def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from conch_batch.inputs.files import File
@@ -44,8 +47,18 @@ class JsonLines:
         with file.open() as content:
             content.seek(begin)
             lines = content.read(end - begin).split(b"\n")  # as when they were counted: JSON may have \r between values
-        rows = pa.array([_object(line, None) for line in lines if line.strip()], pa.struct(schema))
-        return pa.Table.from_arrays(rows.flatten(), schema=schema)
+        return _table(lines, schema)
+
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows, a few thousand at a time."""
+        with file.open() as content:
+            while lines := list(islice(content, _ROWS)):
+                yield _table(lines, schema)
+
+
+def _table(lines: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+    rows = pa.array([_object(line, None) for line in lines if line.strip()], pa.struct(schema))
+    return pa.Table.from_arrays(rows.flatten(), schema=schema)
 
 
 def _object(line: bytes, number: int | None) -> dict[str, Any]:

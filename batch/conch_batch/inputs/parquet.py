@@ -34,6 +34,13 @@ class Parquet:
             batches = list(_between(parquet, begin, end))
             return conformed(pa.Table.from_batches(batches, schema=parquet.schema_arrow), schema)
 
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows, of which only these columns are read."""
+        with file.open() as content, pq.ParquetFile(content) as parquet:
+            names = [name for name in schema.names if name in parquet.schema_arrow.names]
+            for batch in parquet.iter_batches(_BATCH, columns=names):
+                yield conformed(pa.Table.from_batches([batch]), schema)
+
 
 def _between(parquet: pq.ParquetFile, begin: int, end: int) -> Iterator[pa.RecordBatch]:
     counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]

@@ -51,6 +51,7 @@ class Scan(NamedTuple):
 class _Format(Protocol):
     def scan(self, file: File, /) -> tuple[pa.Schema, NDArray[np.int64]]: ...
     def read(self, file: File, begin: int, end: int, schema: pa.Schema, /) -> pa.Table: ...
+    def tables(self, file: File, schema: pa.Schema, /) -> Iterator[pa.Table]: ...
 
 
 class Reader:
@@ -82,6 +83,11 @@ class Reader:
         """
         with _named(file):
             return self._formats[file.kind].read(file, begin, end, schema)
+
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows in their order with these columns, some thousand at a time; raises InputError."""
+        with _named(file):
+            yield from self._formats[file.kind].tables(file, schema)
 
 
 def unified(schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from conch_batch.inputs.tables import conformed
 from conch_batch.job import TextRows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from conch_batch.inputs.files import File
@@ -41,9 +44,11 @@ class Texts:
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
         """Rows `begin` to `end`."""
-        rows = self._of(file)[begin:end]
-        lines, texts = [row.line for row in rows], [row.text for row in rows]
-        return pa.Table.from_pydict({"path": [file.name] * len(rows), "line": lines, "text": texts}, schema)
+        return _table(file, self._of(file)[begin:end], schema)
+
+    def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows at once."""
+        yield _table(file, self._of(file), schema)
 
     def _of(self, file: File) -> list[_Row]:
         with file.open() as content:
@@ -57,3 +62,9 @@ class Texts:
             counted = match.start()
             rows.append(_Row(line, match.group().rstrip()))
         return rows
+
+
+def _table(file: File, rows: Sequence[_Row], schema: pa.Schema) -> pa.Table:
+    lines, texts = [row.line for row in rows], [row.text for row in rows]
+    whole = {"path": [file.name] * len(rows), "line": lines, "text": texts}
+    return conformed(pa.Table.from_pydict(whole, _SCHEMA), schema)

@@ -3,6 +3,8 @@
     part-00000.parquet …          the shards
     _failed/part-00000.jsonl …    rows of a shard that could not be computed, and why
     _conch/manifest.json          see `planning.manifest`
+    _conch/repeated/…             the items that occur in several shards, see `repeats`
+    _conch/unfinished/…           partial files, and answers to repeated items, until the run is done
 
 Readers of Parquet folders ignore names that begin with an underscore.
 """
@@ -26,10 +28,11 @@ from fsspec.implementations.local import LocalFileSystem
 from conch_batch.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _MANIFEST = "_conch/manifest.json"
 _UNFINISHED = "_conch/unfinished"
+_REPEATED = "_conch/repeated"
 _LOCK = "_conch/lock"
 _HELD = {errno.EWOULDBLOCK, errno.EACCES}
 _SHARD = re.compile(r"part-(\d{5,})\.parquet")
@@ -103,21 +106,47 @@ class Store:
         return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
 
     def publish(self, shard: int, table: pa.Table, failed: bytes) -> None:
-        """Write a shard and its failed rows (JSON Lines); these first, so that a shard that exists is complete."""
+        """Write a shard and its failed rows (JSON Lines); these first, so that a shard that exists is complete.
+
+        If none failed, the rows that failed in a run that was killed before it wrote the shard are removed.
+        """
+        side = f"_failed/part-{shard:05}.jsonl"
         if failed:
-            self._put(f"_failed/part-{shard:05}.jsonl", failed)
-        buffer = pa.BufferOutputStream()
-        # The numbers of vectors hardly repeat: with a dictionary of them too, writing takes four times as long, and
-        # half as much room again.
-        flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=flat)
-        self._put(f"part-{shard:05}.parquet", buffer.getvalue())
+            self._put(side, failed)
+        else:
+            self._remove(side)
+        self._put(_name(shard), _parquet(table))
+
+    def read(self, shard: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of a published shard; raises OutputError."""
+        with self._readable(), self._filesystem.open(self._path(_name(shard)), "rb") as file:
+            return pq.read_table(file, columns=list(columns))
+
+    def write_repeated(self, tables: Iterable[pa.Table]) -> list[int]:
+        """Write tables of items that occur in several shards, in place of those of a plan that was not finished.
+
+        Returns:
+            The number of rows of each.
+        """
+        self._remove(_REPEATED)
+        rows = []
+        for number, table in enumerate(tables):
+            self._put(f"{_REPEATED}/{_name(number)}", _parquet(table))
+            rows.append(len(table))
+        return rows
+
+    def repeated(self, number: int) -> str:
+        """The URL of such a table."""
+        return self._below(f"{_REPEATED}/{_name(number)}")
+
+    @property
+    def repeated_answers(self) -> str:
+        """The URL of a folder for the answers to these items, which is there until the run is done."""
+        return self._below(f"{_UNFINISHED}/answers")
 
     def clear_unfinished(self) -> None:
-        """Remove partial files of runs that were killed."""
-        path = self._path(_UNFINISHED)
-        if self._is_local and self._filesystem.exists(path):
-            self._filesystem.rm(path, recursive=True)
+        """Remove partial files of runs that were killed, and the answers to repeated items."""
+        self._remove(_UNFINISHED)
 
     def _put(self, name: str, content: bytes | pa.Buffer) -> None:
         path = self._path(name)
@@ -127,6 +156,12 @@ class Store:
                 self._rename(Path(path), content)
             else:  # object stores publish an object when its upload is complete
                 self._filesystem.pipe_file(path, bytes(content))
+
+    def _remove(self, name: str) -> None:
+        path = self._path(name)
+        with self._writable():
+            if self._filesystem.exists(path):
+                self._filesystem.rm(path, recursive=True)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -153,3 +188,19 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
+
+    def _below(self, name: str) -> str:
+        return f"{self.url.rstrip('/')}/{name}"
+
+
+def _name(shard: int) -> str:
+    return f"part-{shard:05}.parquet"
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    buffer = pa.BufferOutputStream()
+    # The numbers of vectors hardly repeat: with a dictionary of them too, writing takes four times as long, and half as
+    # much room again.
+    flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=flat)
+    return buffer.getvalue()

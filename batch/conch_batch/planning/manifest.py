@@ -20,7 +20,7 @@ from conch_batch.planning.plan import Piece, Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Manifest:
             "rows": plan.rows,
             "schema": base64.b64encode(plan.schema.serialize().to_pybytes()).decode(),
             "shards": plan.shards,
+            "repeated": plan.repeated,
         }
         return json.dumps(stated, indent=1).encode()
 
@@ -71,9 +72,11 @@ class Manifest:
             if stated["format"] != FORMAT:
                 raise OutputError(f"{where} was written by another release of conch; name another output")
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stated["schema"])))
-            shards = [[Piece(*piece) for piece in shard] for shard in stated["shards"]]
+            shards, repeated = (
+                [[Piece(*piece) for piece in shard] for shard in stated[key]] for key in ("shards", "repeated")
+            )
             files = [(name, fingerprint) for name, fingerprint in stated["files"]]
-            return cls(Identity(stated["model"], stated["options"], files), Plan(schema, shards))
+            return cls(Identity(stated["model"], stated["options"], files), Plan(schema, shards, repeated))
         except (ValueError, LookupError, TypeError, pa.ArrowException) as error:
             raise OutputError(f"{where} is damaged ({error}); name another output") from error
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from conch_batch.errors import InputError
 from conch_batch.inputs.rows import unified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -44,10 +45,12 @@ class Plan(NamedTuple):
     Attributes:
         schema: columns of the input.
         shards: pieces of every shard.
+        repeated: pieces of the shards of repeated items, in files of their own; see `repeats`.
     """
 
     schema: pa.Schema
     shards: list[list[Piece]]
+    repeated: list[list[Piece]]
 
     @property
     def rows(self) -> int:
@@ -58,6 +61,11 @@ class Plan(NamedTuple):
 def rows_of(shard: Sequence[Piece]) -> int:
     """Rows of a shard."""
     return sum(piece.rows for piece in shard)
+
+
+def files_of(shards: Sequence[Sequence[Piece]]) -> int:
+    """Number of the files that these shards are of."""
+    return shards[-1][-1].file + 1 if shards else 0
 
 
 def plan(
@@ -84,11 +92,21 @@ def plan(
     for file in files:
         on_file(len(scans), len(files))
         scans.append(reader.scan(file))
-    rows = sum(len(scan.places) - 1 for scan in scans)
+    places = [scan.places for scan in scans]
+    rows = sum(len(each) - 1 for each in places)
     if not rows:
         raise InputError("the input has no rows")
-    size = shard_rows or min(most_rows, max(FEWEST_ROWS, -(-rows // _SHARDS)))
-    return Plan(unified([scan.schema for scan in scans]), _shards([scan.places for scan in scans], size))
+    shards = _shards(places, shard_rows or _size(rows, most_rows))
+    return Plan(unified([scan.schema for scan in scans]), shards, [])
+
+
+def plan_repeated(rows: Sequence[int], most_rows: int) -> list[list[Piece]]:
+    """Divide files of so many repeated items into shards of at most `most_rows` rows."""
+    return _shards([np.arange(each + 1) for each in rows], _size(sum(rows), most_rows)) if rows else []
+
+
+def _size(rows: int, most_rows: int) -> int:
+    return min(most_rows, max(FEWEST_ROWS, -(-rows // _SHARDS)))
 
 
 def _shards(places: Sequence[NDArray[np.int64]], size: int) -> list[list[Piece]]:

@@ -98,7 +98,7 @@ class _Lines(_Counts):
         """See `conch_batch.Watcher`."""
         super().done(shard)
         if self._is_time():
-            left = f"about {self.left_s:.0f} s left"
+            left = f"about {self.left_s:.0f} s left" if self.rows > self._before else "repeated rows first"
             stderr.print(f"{self.rows:,} of {self.of:,} rows … {self.rate}, {left}", highlight=False)
 
     def _is_time(self) -> bool:

@@ -32,6 +32,7 @@ class Process:
         self.compute = SimpleNamespace(remote=self._compute)
 
     def _compute(self, shard: str) -> Call:
+        self._ray.begun.append(shard)
         self._free_at = max(self._free_at, self._ray.now) + 1
         return Call(self._free_at, (self._name, shard))
 
@@ -43,6 +44,7 @@ class FakeRay:
 
     def __init__(self, starts: Sequence[float]) -> None:
         self.now = 0.0
+        self.begun: list[str] = []
         self._processes: Iterator[Process] = (Process(self, str(number), at) for number, at in enumerate(starts))
 
     def remote(self, **_: object) -> Callable[[object], Any]:
@@ -82,3 +84,19 @@ def test_few_shards_are_divided_among_all_processes_however_late_some_are_there(
 def test_a_process_that_is_there_late_holds_up_no_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     of_each, seconds = computed(monkeypatch, [0.0, 20.0], 20)
     assert (of_each, seconds) == ({"0": 20}, 20)
+
+
+@pytest.mark.parametrize("before", [1, 3, 8])
+def test_no_shard_is_begun_while_one_that_has_to_come_before_is_missing(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    first, others = [f"before {number}" for number in range(before)], [f"{number}" for number in range(9)]
+    answered, ray = list[str](), FakeRay([0.0, 0.5, 30.0])
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    answers: Any = actors.spread(object, (), others, before=first, actors=3, threads=1, on_gpu=False)
+    for _, shard in answers:
+        answered.append(shard)
+        if len(answered) < before:
+            assert set(ray.begun) <= set(first)
+    assert sorted(answered[:before]) == first
+    assert sorted(answered[before:]) == others

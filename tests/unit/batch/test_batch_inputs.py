@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conch_batch import InputError, TextRows
-from conch_batch.inputs import jsonl
+from conch_batch.inputs import csv, jsonl
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader, unified
 
@@ -88,6 +88,21 @@ def test_any_part_of_a_file_is_read_by_itself(name: str, tmp_path: Path) -> None
     for begin in range(len(ROWS)):
         for end in range(begin + 1, len(ROWS) + 1):
             assert read(tmp_path / name, begin, end) == ROWS[begin:end]
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "a.txt"])
+def test_all_rows_of_a_file_are_read_one_after_another_with_the_columns_that_are_asked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (csv, jsonl):
+        monkeypatch.setattr(module, "_ROWS", 3)
+    FORMATS.get(name, lambda path: path.write_text(ROWS[0]["text"], "utf-8"))(tmp_path / name)
+    (file,) = find([str(tmp_path / name)])
+    wanted = pa.schema([("text", pa.large_string()), ("missing", pa.int64())])
+    tables = list(Reader(TextRows.FILE).tables(file, wanted))
+    assert pa.concat_tables(tables).schema == wanted
+    expected = ROWS[:1] if name == "a.txt" else ROWS
+    assert pa.concat_tables(tables).to_pylist() == [{"text": row["text"], "missing": None} for row in expected]
 
 
 def test_texts_that_look_like_dates_or_numbers_stay_texts(tmp_path: Path) -> None:

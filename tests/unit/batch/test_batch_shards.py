@@ -116,6 +116,15 @@ def test_the_same_rows_make_the_same_bytes(corpus: Corpus, tmp_path: Path) -> No
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+def test_rows_that_no_longer_fail_are_in_no_side_file(corpus: Corpus, tmp_path: Path) -> None:
+    store = Store(corpus.job.output)
+    store.publish(3, pa.table({"n": [1]}), b"{}\n")
+    side = tmp_path / "out" / "_failed" / "part-00003.jsonl"
+    assert side.read_bytes() == b"{}\n"
+    store.publish(3, pa.table({"n": [1, 2]}), b"")  # the run was killed before it wrote the shard, and goes on
+    assert not side.exists()
+
+
 def test_a_file_that_has_lost_rows_since_it_was_planned_is_noticed(corpus: Corpus) -> None:
     shards = Shards(corpus, Counting(), Store(corpus.job.output))
     with pytest.raises(InputError, match="has changed"):
