@@ -85,10 +85,16 @@ class TritonControl:
     async def _call(self, url: str, method: str, request: object, timeout_s: float) -> pb.RepositoryIndexResponse:
         if url not in self._channels:  # a channel takes the running loop, and there may be none yet in __init__
             self._channels[url] = grpc.aio.insecure_channel(url, options=_OPTIONS)
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[url])
+        channel = self._channels[url]
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             return await getattr(stub, method)(request, metadata=self._metadata, timeout=timeout_s)
         except grpc.aio.AioRpcError as failure:
             kind = _STATUS.get(failure.code(), ServerError)
             msg = f"Triton refused {method}: {failure.details()}"
             raise kind(msg) from failure
+        except asyncio.CancelledError as cancelled:
+            if self._channels.get(url) is channel:
+                raise
+            # gRPC cancels the calls of a channel that is closed; nobody has cancelled the task.
+            raise UnavailableError(f"Triton was given up during {method}") from cancelled

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
 import pytest
-from conch_client import AsyncClient
+from conch_client import AsyncClient, UnavailableError
 from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
@@ -106,6 +107,19 @@ async def test_all_load_and_unload_it(loader: Loader, tritons: list[Controlled])
     assert all(triton.loaded for triton in tritons)
     await loader.unload("letters")
     assert not any(triton.loaded for triton in tritons)
+
+
+async def test_a_call_at_one_that_is_given_up_fails_and_is_not_cancelled(tritons: list[Controlled]) -> None:
+    urls = [triton.url for triton in tritons]
+    control = TritonControl(lambda: urls, SecretStr("key"))
+    hangs = tritons[0]
+    hangs.pulse.clear()
+    asked = asyncio.create_task(control.index(urls.pop(0), timeout_s=60))
+    await eventually(lambda: hangs.looked_at)
+    assert (await control.indexes(timeout_s=60)).keys() == set(urls)
+    with pytest.raises(UnavailableError, match="given up during RepositoryIndex"):
+        await asked
+    await control.close()
 
 
 async def test_a_lazy_model_is_loaded_everywhere_by_its_first_request(
