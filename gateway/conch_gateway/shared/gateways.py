@@ -28,12 +28,12 @@ class Shared(Collector):
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Find out, and log, whether Redis answers; close the connections at the end."""
-        for link in self._links:
-            await link.ask(self._redis.ping)
-        yield
-        for link in self._links:
-            await link.finish()
-        await self._redis.aclose()
+        async with self._redis:
+            for link in self._links:
+                await link.ask(self._redis.ping)
+            yield
+            for link in self._links:
+                await link.finish()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauge."""

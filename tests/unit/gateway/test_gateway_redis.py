@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from conch_gateway import GatewaySettings, create_app
 from conch_gateway.auth.keys import create_key
-from conch_gateway.errors import RedisSettingError
+from conch_gateway.errors import GatewayError, RedisSettingError
 from conch_gateway.shared import store
+from conch_gateway.shared.gateways import Shared
+from pydantic import SecretStr
 
 from tests.redis_server import PASSWORD, RedisServer
 from tests.waiting import eventually
@@ -280,6 +282,20 @@ async def test_another_server_at_its_address_fails_no_request(http_with: Serve, 
             assert await status(http, alice) == 200
             assert not await up(http, "quotas", "root")
     assert asked
+
+
+async def test_no_connection_is_left_of_a_gateway_that_fails(redis: RedisServer) -> None:
+    before = len(redis.client.client_list())
+    shared = Shared(SecretStr(redis.url), GatewaySettings())
+
+    async def serve() -> None:
+        async with shared.connected():
+            assert len(redis.client.client_list()) > before
+            raise GatewayError("it no longer serves")
+
+    with pytest.raises(GatewayError, match="no longer serves"):
+        await serve()
+    await eventually(lambda: len(redis.client.client_list()) == before)
 
 
 @pytest.mark.parametrize(
