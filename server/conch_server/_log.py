@@ -36,9 +36,11 @@ class TritonLog:
         """Open the file for appending; `last_lines` begin here from now on. Raise ServingError."""
         with self._named_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and self.path.stat().st_size > LARGEST_BYTES:
-                self.rotate()
             file = self.path.open("ab")
+            if file.tell() > LARGEST_BYTES:
+                file.close()
+                self.rotate()
+                file = self.path.open("ab")
         self._begin = file.tell()
         return file
 

@@ -161,8 +161,9 @@ def _orders(ready: list[int], sources: list[int]) -> set[str]:
     for source in ready:
         received = os.read(source, 64)
         if source == 0:
-            # At the end of the pipe the supervisor is dead, and the next one needs the ports at once.
-            orders.add("stop" if received == b"s" else "kill")
+            # At the end of the pipe the supervisor is dead, and the next one needs the ports at once. What was written
+            # in the meantime is read together.
+            orders.add("stop" if set(received) == {ord("s")} else "kill")
             if not received:
                 sources.remove(source)
         elif set(received) - {signal.SIGCHLD}:

@@ -113,6 +113,15 @@ def test_a_server_that_ignores_sigterm_is_killed_in_the_end(start: Start, region
     assert warden.wait(60) == 128 + signal.SIGKILL
 
 
+def test_two_orders_to_stop_that_are_read_together_are_no_order_to_kill(start: Start, region: Path) -> None:
+    warden = start("trap 'exit 7' TERM; touch {region}; while true; do sleep 0.1; done", exit_timeout_s=100)
+    ready(region)
+    assert warden.stdin is not None
+    warden.stdin.write(b"ss")
+    warden.stdin.flush()
+    assert warden.wait(60) == 7
+
+
 def test_a_server_whose_supervisor_has_died_is_not_waited_for(start: Start, region: Path) -> None:
     warden = start("trap '' TERM; touch {region}; while true; do sleep 0.1; done", exit_timeout_s=100)
     ready(region)
