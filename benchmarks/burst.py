@@ -11,7 +11,6 @@ python benchmarks/burst.py    writes benchmarks/results/burst.json; `make docs` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 import os
@@ -138,8 +137,9 @@ async def _replay(url: str, tritons: Tritons, capacity: float) -> tuple[list[Ans
             sending += [asyncio.create_task(_send(http, next(texts), began, answers))]
         await asyncio.gather(*sending)
         controlling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await controlling
+        await asyncio.wait({controlling})
+        if not controlling.cancelled():
+            controlling.result()
     return answers, samples
 
 

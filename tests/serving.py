@@ -226,12 +226,17 @@ def alive(process: psutil.Process) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
+    """Ports of 127.0.0.1 that nobody listens on, and that no other tests get as long as this process lives."""
     free: list[int] = []
     while len(free) < count:
         port = random.choice(PORTS)  # noqa: S311
-        with socket.socket() as probe:
-            if port not in free and probe.connect_ex(("127.0.0.1", port)):
+        with socket.socket() as probe, socket.socket(socket.AF_UNIX) as reservation:
+            try:
+                reservation.bind(f"\0conch-tests-port-{port}")  # in Linux's abstract namespace, without a file
+            except OSError:
+                continue
+            if probe.connect_ex(("127.0.0.1", port)):
+                reservation.detach()  # stays open until the process ends
                 free.append(port)
     return free
 

@@ -46,8 +46,9 @@ class Supervised:
     async def __aexit__(self, *_: object) -> None:
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
+            await asyncio.wait({self._supervisor})
+            if not self._supervisor.cancelled():
+                self._supervisor.result()
         if self.serving.status is None:
             try:
                 await asyncio.to_thread(self.serving.stop, signal.SIGTERM)

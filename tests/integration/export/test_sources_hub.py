@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,10 @@ from conch_export import CATALOG, Options, Precision, SourceError, export, is_co
 from safetensors.numpy import load_file, save_file
 
 from tests.hub import Faults, LocalHub, go_online
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.checkpoints import Checkpoints
 
@@ -281,9 +281,9 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_goes_on(
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     command = [str(Path(sys.executable).with_name("conch")), "preload", ID, "--repository", str(repository)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: half_of_the_weights(home))
+        until(lambda: half_of_the_weights(home))
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10)
+        assert process.wait(PATIENCE_S)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     assert content_of(repository) == before
@@ -299,13 +299,6 @@ def half_of_the_weights(home: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return any(path.stat().st_size >= 10_000_000 for path in home.rglob("*.incomplete"))
     return False
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_an_export_of_what_the_hub_has_records_it_and_missing_keeps_to_it(

@@ -18,7 +18,7 @@ from conch_client import (
 )
 
 from tests.serving import NOWHERE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ async def test_an_absence_longer_than_all_retries_is_not_remembered(client: Any,
         await client.embed(["x"])
     assert not await client.is_ready()
     server.start()
-    await client.wait_until_ready(timeout_s=5)
+    await client.wait_until_ready(timeout_s=PATIENCE_S)
     assert (await client.embed(["x"])).shape == (1, 8)
 
 
