@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from conch_batch.engines.engine import columns_of, items_of
-from conch_batch.planning.plan import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conch_batch.engines.engine import Item
-    from conch_batch.inputs.files import File
-    from conch_batch.inputs.rows import Reader
     from conch_batch.job import Embedding, Reranking
     from conch_batch.outputs.store import Store
-    from conch_batch.planning.plan import Plan
 
 MOST_ITEMS = 1 << 22
 """Most items that are computed before others; those that are found later are computed in each of their shards."""
@@ -38,26 +34,26 @@ _CACHE_BYTES = 64 << 20
 _TOLD = -1
 
 
-def find(files: Sequence[File], reader: Reader, task: Embedding | Reranking, plan: Plan) -> Iterator[pa.Table]:
-    """Yield tables of some thousand rows, one for each item that occurs in several shards, with its columns alone.
+def find(tables: Iterable[pa.Table], task: Embedding | Reranking, *, rows: int, shard_rows: int) -> Iterator[pa.Table]:
+    """Yield tables of some thousand rows, one row for each item that occurs in several shards.
 
     Args:
-        files: files of the input, in their order.
-        reader: reads the files.
+        tables: all rows in their order, with the columns of the task.
         task: says which columns make an item.
-        plan: the shards.
+        rows: number of rows.
+        shard_rows: rows of each shard but the last.
     """
     found: list[pa.Table] = []
-    rows = written = 0
-    for table in _again(_slices(files, reader, task, plan), task, plan.rows):
+    count = written = 0
+    for table in _again(_slices(tables, shard_rows), task, rows):
         found.append(table)
-        rows += len(table)
-        if rows >= _ROWS:
+        count += len(table)
+        if count >= _ROWS:
             yield pa.concat_tables(found)
-            found, rows, written = [], 0, written + rows
+            found, count, written = [], 0, written + count
             if written >= MOST_ITEMS:
                 return
-    if rows:
+    if found:
         yield pa.concat_tables(found)
 
 
@@ -73,20 +69,16 @@ def _again(slices: Iterable[tuple[int, pa.Table]], task: Embedding | Reranking, 
             yield table.take(pa.array(again))
 
 
-def _slices(
-    files: Sequence[File], reader: Reader, task: Embedding | Reranking, plan: Plan
-) -> Iterator[tuple[int, pa.Table]]:
-    """Consecutive rows of one shard each, with its number; nothing if there is only one shard."""
-    schema = pa.schema([plan.schema.field(name) for name in columns_of(task)])
-    shard_rows, row = rows_of(plan.shards[0]), 0
-    for file in files if len(plan.shards) > 1 else ():
-        for table in reader.tables(file, schema):
-            at = 0
-            while at < len(table):
-                shard, place = divmod(row, shard_rows)
-                rows = min(_ROWS, shard_rows - place, len(table) - at)
-                yield shard, table.slice(at, rows)
-                at, row = at + rows, row + rows
+def _slices(tables: Iterable[pa.Table], shard_rows: int) -> Iterator[tuple[int, pa.Table]]:
+    """Consecutive rows of one shard each, with its number."""
+    row = 0
+    for table in tables:
+        at = 0
+        while at < len(table):
+            shard, place = divmod(row, shard_rows)
+            rows = min(_ROWS, shard_rows - place, len(table) - at)
+            yield shard, table.slice(at, rows)
+            at, row = at + rows, row + rows
 
 
 class _Seen:

@@ -25,7 +25,7 @@ from conch_batch.shards import Corpus, Done, check_columns
 from conch_batch.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from conch_contract import ModelInfo
 
@@ -132,10 +132,9 @@ def _repeated(corpus: Corpus, plan: Plan, store: Store) -> _Stage:
     """The shards of repeated items whose answers are not there."""
     job = replace(corpus.job, output=store.repeated_answers, on_error="record")  # a row that fails stops its own shard
     files = [File(store.repeated(number), "", PARQUET) for number in range(files_of(plan.repeated))]
-    schema = pa.schema([corpus.schema.field(name) for name in columns_of(job.task)])
     present = Store(job.output).done() if files else set()
     missing = {number: shard for number, shard in enumerate(plan.repeated) if number not in present}
-    return _Stage(Corpus(job, corpus.model, files, schema), missing)
+    return _Stage(Corpus(job, corpus.model, files, _of_items(corpus.schema, job)), missing)
 
 
 def _refuse_changes_meanwhile(files: Sequence[File], stamps: Sequence[str], store: Store) -> None:
@@ -163,10 +162,23 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
     )
     check_columns(planned.schema, job.task)
     with_input(planned.schema, model.schema, job.prefix)
-    rows = store.write_repeated(repeats.find(files, Reader(job.text_rows), job.task, planned))
+    rows = store.write_repeated(_repeats(job, files, planned))
     manifest = Manifest(identity, planned._replace(repeated=plan_repeated(rows, repeats.MOST_ROWS)))
     store.write_manifest(manifest.to_json())
     return manifest
+
+
+def _repeats(job: Job, files: Sequence[File], plan: Plan) -> Iterator[pa.Table]:
+    """The items that occur in several shards."""
+    reader, schema = Reader(job.text_rows), _of_items(plan.schema, job)
+    several = files if len(plan.shards) > 1 else ()
+    tables = (table for file in several for table in reader.tables(file, schema))
+    return repeats.find(tables, job.task, rows=plan.rows, shard_rows=rows_of(plan.shards[0]))
+
+
+def _of_items(schema: pa.Schema, job: Job) -> pa.Schema:
+    """The columns that make an item."""
+    return pa.schema([schema.field(name) for name in columns_of(job.task)])
 
 
 def _options(job: Job) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def outputs_of(folder: Path) -> dict[str, bytes]:
 def separately(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The output where each shard computes all of its texts."""
     with monkeypatch.context() as context:
-        context.setattr(repeats, "find", lambda *_: iter(()))
+        context.setattr(repeats, "find", lambda *_, **__: iter(()))
         compute(replace(job, output=str(folder / "separately")))
     return outputs_of(folder / "separately")
 
