@@ -25,7 +25,14 @@ _log = logging.getLogger("conch_gateway")
 _FORM = "write the path of a file, which SQLite makes, or a URL such as postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
 _PATIENCE_S = 20.0  # with a database on another machine; its transactions take milliseconds
 _FAREWELL_S = 5.0
-_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4, "pool_pre_ping": True}
+# Transactions look again at what others may have changed once it is locked. With a stricter level, which a server may
+# have as its default, they would see it as it was, or fail.
+_POOL: dict[str, Any] = {
+    "pool_size": 4,
+    "max_overflow": 4,
+    "pool_pre_ping": True,
+    "isolation_level": "READ COMMITTED",
+}
 # SQLite allows one writer at a time. With a single connection no transaction finds the file locked.
 _POOL_OF_SQLITE: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
 

@@ -14,10 +14,10 @@ from conch_gateway.batches.ledger import Ledger
 from conch_gateway.batches.lines import LEASE_S, PutOff
 from conch_gateway.batches.pace import Resting, Rests
 from conch_gateway.batches.records import BatchOrder
-from conch_gateway.batches.schema import CHUNK_BYTES, chunks, files
+from conch_gateway.batches.schema import CHUNK_BYTES, batches, chunks, files
 from conch_gateway.errors import NotStoredError
 from pydantic import SecretStr
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text, update
 
 from tests.unit.gateway.batches.state import LIMITS, MOST, State, answered
 
@@ -193,6 +193,28 @@ async def test_a_file_that_has_expired_for_the_sweeper_alone_is_not_deleted_unde
         await ledger.create("me", BatchOrder("/v1/embeddings", file_id, "1h", 3600))
         assert not await late.sweep()
         await state.files.get("me", file_id)
+
+
+@pytest.mark.parametrize("default", ["repeatable read", "serializable"])
+async def test_what_another_gateway_commits_is_seen_whatever_the_servers_default_isolation(
+    postgres: PostgresServer, default: str
+) -> None:
+    setting = SecretStr(postgres.new_database())
+    name = setting.get_secret_value().rpartition("/")[2]
+    database = Database(setting)
+    async with database.opened(), database.begin() as connection:
+        await connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation TO '{default}'"))
+    state = State(Database(setting))
+    async with state.database.opened():
+        batch = await state.batch(2)
+        claimed = await state.one.claim(1, MOST), await state.other.claim(1, MOST)
+        async with state.database.begin() as connection:
+            await connection.execute(select(func.count()).select_from(files))
+            await state.one.settle(answered(claimed[0], "one"))
+            await connection.execute(update(batches).values(turn=batches.c.turn + 1))
+        await state.other.settle(answered(claimed[1], "other"))
+        await state.closing.step()
+        assert (await state.ledger.get("me", batch.id)).status == "completed"
 
 
 async def test_an_upload_that_was_given_up_leaves_no_pieces(state: State) -> None:
