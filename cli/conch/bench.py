@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,8 +52,13 @@ def bench(
         str, typer.Option(metavar="HOST:PORT", help="With --profile and a gateway: the gRPC address of its Triton.")
     ] = "127.0.0.1:8001",
 ) -> None:
-    """Put load on a served model and print texts and tokens per second, and latencies."""
+    """Put load on a served model and print texts and tokens per second, and latencies.
+
+    CONCH_API_KEY is the key of a gateway that takes one.
+    """
     given = named_options(context)
+    for file in filter(None, (json_file, profile)):
+        _check_folder(file)
     if profile is not None:
         for name in given.keys() - {"url", "model", "profile", "triton_url"}:
             fail(f"{given[name]} does not go with --profile, which measures loads of its own")
@@ -65,7 +71,7 @@ def bench(
     async def measure() -> dict[str, Any]:
         chosen = file_texts(texts) if texts else synthetic_texts(Lengths.parse(lengths))
         batches = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
-        async with target_of(url, model, batches, concurrency) as target:
+        async with target_of(url, model, batches, concurrency, os.environ.get("CONCH_API_KEY")) as target:
             load = await _load(target, concurrency, duration)
         about = {"url": target.url, "model": target.model, "concurrency": concurrency, "batch": batch}
         return about | load.summary()
@@ -76,9 +82,22 @@ def bench(
         fail(str(error))
     stdout.print(facts(f"{report['model']} at {report['url']}", _rows(report)))
     if json_file is not None:
-        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        _write_json(json_file, report)
     if report["errors"]:
         raise typer.Exit(1)
+
+
+def _check_folder(file: Path) -> None:
+    """Fail before time is spent on what could not be written."""
+    if not file.parent.is_dir():
+        fail(f"{file.parent} is no folder; create it, or name another file")
+
+
+def _write_json(file: Path, report: dict[str, Any]) -> None:
+    try:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write {file}: {error.strerror}; name another file")
 
 
 def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> None:
@@ -86,12 +105,11 @@ def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> 
     from conch.capacity.measuring import measured  # noqa: PLC0415
     from conch.load.target import BenchError  # noqa: PLC0415
 
-    if not path.parent.is_dir():  # said before a minute is spent on it
-        fail(f"{path.parent} is no folder; create it, or name another file")
     gateway = url if url.startswith(("http://", "https://")) else None
     try:
         with steps("connecting") as progress:
-            profile = asyncio.run(measured(triton_url if gateway else url, gateway, model, progress))
+            key = os.environ.get("CONCH_API_KEY")
+            profile = asyncio.run(measured(triton_url if gateway else url, gateway, model, progress, key))
         profile.write(path)
     except (BenchError, ValueError, OSError) as error:
         fail(str(error))

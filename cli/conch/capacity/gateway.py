@@ -24,10 +24,11 @@ _PROCESSOR_S = re.compile(rb"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 class GatewayProbe:
     """Measures one model of a gateway, whose Triton another probe measures."""
 
-    def __init__(self, url: str, model: str, triton: EngineProbe) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
+    def __init__(self, url: str, model: str, triton: EngineProbe, key: str | None) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
         self._model = model
         self._triton = triton
+        self._key = key
 
     async def measure(self, tokens: int, clients: int, pause_s: float, seconds: float) -> RequestLoad:
         """Measure requests with one text of so many tokens, each sent `pause_s` after the client's last answer.
@@ -37,7 +38,7 @@ class GatewayProbe:
         """
         texts = synthetic_texts(Lengths(tokens, tokens), 64)
         latencies_s: list[float] = []
-        async with target_of(self._url, self._model, [[text] for text in texts], clients) as target:
+        async with target_of(self.url, self._model, [[text] for text in texts], clients, self._key) as target:
 
             async def send(number: int) -> Done:
                 await asyncio.sleep(pause_s)
@@ -55,9 +56,9 @@ class GatewayProbe:
             gateway_s = await self._processor_s() - before
             called = (await self._triton.counted()).since(calls).calls
         if load.errors:
-            raise BenchError(f"{self._url}: {next(iter(load.errors))}")
+            raise BenchError(f"{self.url}: {next(iter(load.errors))}")
         if not called:
-            raise BenchError(f"{self._url} sends nothing to the Triton that was measured; name its own by --triton-url")
+            raise BenchError(f"{self.url} sends nothing to the Triton that was measured; name its own by --triton-url")
         return RequestLoad(
             tokens=round(load.tokens / load.texts),
             clients=clients,
@@ -71,12 +72,12 @@ class GatewayProbe:
 
     async def _processor_s(self) -> float:
         """Return the processor time of the gateway's process since it started."""
-        address = Address.of(f"{self._url}/metrics")
+        address = Address.of(f"{self.url}/metrics", self._key)
         connection = Connection(address)
         try:
             found = _PROCESSOR_S.search(await connection.send(address.request("GET")))
         finally:
             connection.close()
         if found is None:
-            raise BenchError(f"{self._url}/metrics has no process_cpu_seconds_total; measure a gateway of this release")
+            raise BenchError(f"{self.url}/metrics has no process_cpu_seconds_total; measure a gateway of this release")
         return float(found[1])

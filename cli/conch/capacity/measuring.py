@@ -35,7 +35,9 @@ SECONDS = 0.5  # of each load in each of them
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
-async def measured(triton_url: str, gateway_url: str | None, model: str | None, say: Say) -> Profile:
+async def measured(
+    triton_url: str, gateway_url: str | None, model: str | None, say: Say, key: str | None = None
+) -> Profile:
     """Measure the profile of a model.
 
     Args:
@@ -43,6 +45,7 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
         gateway_url: Of a gateway in front; None to measure the Triton alone.
         model: Its name; None for the first by name.
         say: Receives what is being measured, the number of finished measurements, and their total.
+        key: API key of the gateway, if it takes one.
 
     Raises:
         BenchError: A server does not answer, lacks the model, or cannot be measured.
@@ -54,25 +57,28 @@ async def measured(triton_url: str, gateway_url: str | None, model: str | None, 
             info = embedding[chosen(model, list(embedding))]
             probe = EngineProbe(triton_url, client, info)
             stack.push_async_callback(probe.close)
-            return await _profile(probe, info, triton_url, gateway_url, say)
+            front = GatewayProbe(gateway_url, info.name, probe, key) if gateway_url else None
+            return await _profile(probe, info, triton_url, front, say)
     except (ConchError, InferenceServerException, RuntimeError) as error:
         raise BenchError(f"{triton_url}: {error}") from error
     except (HttpError, OSError) as error:
         raise BenchError(f"{gateway_url}: {error}") from error
 
 
-async def _profile(probe: EngineProbe, info: ModelInfo, triton_url: str, gateway_url: str | None, say: Say) -> Profile:
+async def _profile(
+    probe: EngineProbe, info: ModelInfo, triton_url: str, front: GatewayProbe | None, say: Say
+) -> Profile:
     hardware, instances = await probe.hardware(), info.instances or 1
     shapes = [(shape, clients) for shape in probe.shapes() for clients in (1, CALLS_EACH * instances)]
-    loads = [(1, 0.0), (1, PAUSE_S), (CLIENTS, 0.0)] if gateway_url else []
+    loads = [(1, 0.0), (1, PAUSE_S), (CLIENTS, 0.0)] if front else []
     texts = [(tokens, *load) for tokens in probe.lengths() for load in loads]
     rounds = _Rounds(say, ROUNDS * (len(shapes) + len(texts)))
     calls = await rounds.typical(_calls_said, shapes, probe.measure)
     cores = len(os.sched_getaffinity(0))
     shares = triton_url.startswith(_LOOPBACK) and hardware.get("cores", 0) >= cores
     engine, off = engine_costs(calls, instances, info.max_rows, shared_cores=shares)
-    front = GatewayProbe(str(gateway_url), info.name, probe)
-    requests = await rounds.typical(_requests_said, texts, front.measure)
+    requests = await rounds.typical(_requests_said, texts, front.measure) if front else []
+    gateway_url = front.url if front else None
     about = _about() | {
         "triton_url": triton_url,
         "gateway_url": gateway_url,

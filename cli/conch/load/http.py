@@ -19,29 +19,35 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class Address:
-    """Host, port and path of a URL such as `http://127.0.0.1:8080/v1/embeddings`."""
+    """Host, port and path of a URL such as `http://127.0.0.1:8080/v1/embeddings`, and the API key of its requests."""
 
     host: str
     port: int
     path: str
     tls: bool
+    key: str = ""
 
     @classmethod
-    def of(cls, url: str) -> Address:
-        """Read a URL.
+    def of(cls, url: str, key: str | None = None) -> Address:
+        """Read a URL and a key.
 
         Raises:
-            ValueError: it is none for HTTP.
+            ValueError: it is none for HTTP, or the key has a character that no header may have.
         """
+        key = (key or "").strip()  # files of secrets often end in a line end
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("CONCH_API_KEY has a character that no key has; set it to the key alone")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is no HTTP address; give one as http://HOST:PORT")
         tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path or "/", tls)
+        return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path or "/", tls, key)
 
     def request(self, method: str, body: bytes = b"") -> bytes:
         """Return the bytes of a request with a JSON body."""
         fields = f"Host: {self.host}:{self.port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        if self.key:
+            fields += f"\r\nAuthorization: Bearer {self.key}"
         return f"{method} {self.path} HTTP/1.1\r\n{fields}".encode() + _HEADER_END + body
 
 

@@ -39,14 +39,23 @@ class Target:
     send: Callable[[int], Awaitable[Done]]
 
 
-def target_of(url: str, model: str | None, batches: Batches, clients: int) -> AbstractAsyncContextManager[Target]:
+def target_of(
+    url: str, model: str | None, batches: Batches, clients: int, key: str | None = None
+) -> AbstractAsyncContextManager[Target]:
     """Return the target at a URL, ready to be sent these batches by so many clients at once.
+
+    Args:
+        url: HOST:PORT of a Triton, or http://… of a gateway.
+        model: its name; None for the first by name.
+        batches: the texts of each request.
+        clients: most requests at once.
+        key: API key of the gateway, if it takes one.
 
     Raises:
         BenchError: when it is entered: the server does not answer or lacks the model.
     """
     if url.startswith(("http://", "https://")):
-        return _gateway(url.rstrip("/").removesuffix("/v1"), model, batches, clients)
+        return _gateway(url.rstrip("/").removesuffix("/v1"), model, batches, clients, key)
     return _triton(url, model, batches)
 
 
@@ -69,10 +78,12 @@ async def _triton(url: str, wanted: str | None, batches: Batches) -> AsyncIterat
 
 
 @asynccontextmanager
-async def _gateway(url: str, wanted: str | None, batches: Batches, clients: int) -> AsyncIterator[Target]:
+async def _gateway(
+    url: str, wanted: str | None, batches: Batches, clients: int, key: str | None
+) -> AsyncIterator[Target]:
     """A gateway as the OpenAI SDK uses it; requests are made beforehand, to leave it the processor."""
-    model = chosen(wanted, await _embedding_models(url))
-    address = Address.of(f"{url}/v1/embeddings")
+    model = chosen(wanted, await _embedding_models(url, key))
+    address = Address.of(f"{url}/v1/embeddings", key)
     bodies = ({"model": model, "input": batch, "encoding_format": "base64"} for batch in batches)
     requests = [address.request("POST", json.dumps(body).encode()) for body in bodies]
     free = [Connection(address) for _ in range(clients)]
@@ -97,13 +108,17 @@ async def _gateway(url: str, wanted: str | None, batches: Batches, clients: int)
             connection.close()
 
 
-async def _embedding_models(url: str) -> list[str]:
-    address = Address.of(f"{url}/v1/models")
+async def _embedding_models(url: str, key: str | None) -> list[str]:
+    address = Address.of(f"{url}/v1/models", key)
     connection = Connection(address)
     try:
         models: list[dict[str, Any]] = json.loads(await connection.send(address.request("GET")))["data"]
     except (OSError, HttpError, ValueError, KeyError) as error:
-        raise BenchError(f"{url} does not answer as a gateway does: {error}") from error
+        msg = (
+            f"{url} does not answer as a gateway does: {error}; give the address of one that runs, and its key in "
+            "CONCH_API_KEY if it takes one"
+        )
+        raise BenchError(msg) from error
     finally:
         connection.close()
     return [model["id"] for model in models if model.get("task", EMBEDDING) == EMBEDDING]

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from conch_gateway.errors import ModelsFileError
 from conch_gateway.operators_file import read_operators_file
 
 VectorType = Literal["dense", "late", "sparse"]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+
+
+def _url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+        raise ValueError("must be an address such as http://HOST:PORT/v1")
+    return url
+
+
+def _some(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not urls:
+        raise ValueError("must name a server")
+    return urls
+
+
+Url = Annotated[str, AfterValidator(_url)]
 Urls = Annotated[
-    tuple[Url, ...], Field(min_length=1), BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+    tuple[Url, ...],
+    BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+    AfterValidator(_some),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 

@@ -155,7 +155,9 @@ def _checked(shape: type[_Shape], name: str, table: dict[str, Any]) -> _Shape:
     try:
         return shape.model_validate(table)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}".removeprefix(": ") for detail in error.errors()
-        )
-        raise ValueError(f"[{name}] {faults}") from error
+        raise ValueError(f"[{name}] {'; '.join(map(_fault, error.errors()))}") from error
+
+
+def _fault(detail: Mapping[str, Any]) -> str:
+    key, fault = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {fault}" if key else fault

@@ -95,14 +95,17 @@ class Models:
         Requests that have begun keep the model that they began with. If this raises, nothing has changed.
 
         Raises:
-            ModelsFileError: the file is wrong.
+            ModelsFileError: the file is wrong, or names a model that there is not.
             ServerError: a model that it names cannot be loaded.
         """
         file = self._read()
-        named = {alias.answering(query=query) for alias in file.aliases.values() for query in (False, True)}
-        for target in named - file.backends.keys():
-            async with self._kept(target):
-                await self.repository.model(target)
+        named = {alias.answering(query=query): name for name, alias in file.aliases.items() for query in (False, True)}
+        try:
+            for target in named.keys() - file.backends.keys():
+                async with self._kept(target):
+                    await self.repository.model(target)
+        except ModelNotFoundError as error:
+            raise ModelsFileError(f"the models file is wrong: [{named[target]}] {error}") from error
         self._adopt(file)
 
     @asynccontextmanager

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from conch.app import app
 from conch.load.closed_loop import Done, Load, closed_loop, percentile
 from conch.load.http import Address, Connection, HttpError
 from conch.load.texts import Lengths, file_texts, synthetic_texts
+from typer.testing import CliRunner
 
 from benchmarks import workloads
 
@@ -97,6 +99,21 @@ def test_mixed_lengths_are_log_normal_within_limits() -> None:
 def test_what_is_no_http_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         Address.of(url)
+
+
+def test_a_key_is_sent_and_one_that_no_header_may_have_is_refused() -> None:
+    url = "http://127.0.0.1:8080/v1/models"
+    assert b"\r\nAuthorization: Bearer conch-abc\r\n" in Address.of(url, "conch-abc\n").request("GET")
+    assert b"Authorization" not in Address.of(url).request("GET")
+    with pytest.raises(ValueError, match="CONCH_API_KEY has a character that no key has"):
+        Address.of(url, "a\r\nHost: b")
+
+
+@pytest.mark.parametrize("option", ["--json", "--profile"])
+def test_a_file_that_cannot_be_written_is_told_before_the_load(tmp_path: Path, option: str) -> None:
+    ended = CliRunner().invoke(app, ["bench", "http://127.0.0.1:1", option, str(tmp_path / "none" / "result.json")])
+    assert ended.exit_code == 1
+    assert ended.output.startswith(f"error: {tmp_path / 'none'} is no folder; create it")
 
 
 async def answering(*answers: bytes) -> asyncio.Server:

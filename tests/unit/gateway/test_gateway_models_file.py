@@ -81,7 +81,12 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
         pytest.param('[a]\nmodel = "b"\nqueries = "c"\nshadow = "d"', "leave one of them out", id="queries and shadow"),
         pytest.param('[a]\nload = "never"', r"\[a\] load: Input should be 'start', 'lazy' or 'demand'", id="load"),
         pytest.param('[a]\nload = "lazy"', "a: .* set CONCH_TRITON_ADMIN_KEY", id="lazy without control"),
-        pytest.param('[a]\nurl = "vllm:8000"\nmodel = "b"', r"\[a\] url.0: ", id="no scheme"),
+        pytest.param(
+            '[a]\nurl = "vllm:8000"\nmodel = "b"',
+            r"\[a\] url.0: must be an address such as http://\S+$",
+            id="no scheme",
+        ),
+        pytest.param('[a]\nmodel = "b"\nshadow = "b"', r"\[a\] shadow is the model itself", id="shadow of itself"),
         pytest.param(f'{FAR}api_key_env = "NONE"', "has no NONE", id="no key"),
         pytest.param(f'{FAR}task = "chat"', r"\[a\] task: Input should be 'embedding' or 'rerank'", id="task"),
         pytest.param(f'{FAR}vector_types = ["thick"]', r"\[a\] vector_types.0: Input should be 'dense'", id="a kind"),
@@ -122,6 +127,10 @@ async def test_the_file_is_read_again_when_an_administrator_says_so(http_with: S
         assert (await http.get("/v1/models/code-search")).json()["task"] == "late-interaction"
         write(models_file, "nonsense")
         assert (await http.post("/admin/reload", headers=ADMIN)).status_code == 400
+        write(models_file, '[code-search]\nmodel = "none"')
+        refused = await http.post("/admin/reload", headers=ADMIN)
+        assert refused.status_code == 400
+        assert "the models file is wrong: [code-search]" in refused.json()["error"]["message"]
         assert (await http.get("/v1/models/code-search")).json()["task"] == "late-interaction"
 
 

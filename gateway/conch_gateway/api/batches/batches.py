@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.requests import Request
 
 from conch_gateway.api.batches.files import Expiry, listed, owner_of, stored
@@ -16,7 +17,14 @@ from conch_gateway.batches.records import Batch, BatchOrder, LinePath, Status
 
 _BATCH_ID = path_parameter("batch_id", "Id of the batch.", "batch_0123456789abcdef01234567")
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+_WINDOW = re.compile("[1-9][0-9]{0,2}[mh]|[1-7]d")
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+
+
+def _window(window: str) -> str:
+    if not _WINDOW.fullmatch(window):
+        raise ValueError("must be 24h, or another number of minutes (30m), hours (6h) or up to seven days (7d)")
+    return window
 
 
 class OutputExpiry(RequestBody):
@@ -37,9 +45,10 @@ class BatchRequest(RequestBody):
 
     input_file_id: str = Field(description="Id of a file that was uploaded with the purpose batch.")
     endpoint: LinePath = Field(description="The path that every line of the file names.")
-    completion_window: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,2}[mh]|[1-7]d)$")] = Field(
+    completion_window: Annotated[str, AfterValidator(_window)] = Field(
         description="The time after which lines that are not computed expire: 24h, or another number of minutes (m), "
-        "hours (h) or up to 7 days (d)."
+        "hours (h) or up to 7 days (d).",
+        json_schema_extra={"pattern": f"^({_WINDOW.pattern})$"},
     )
     metadata: Annotated[
         dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]

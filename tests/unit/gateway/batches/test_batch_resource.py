@@ -45,6 +45,14 @@ async def test_a_batch_that_cannot_be_is_refused(
     assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
 
 
+async def test_a_window_that_cannot_be_is_told_in_words(storing: Serve) -> None:
+    async with storing() as http:
+        body = {"input_file_id": "file-none", "endpoint": "/v1/embeddings", "completion_window": "24"}
+        refused = await http.post("/v1/batches", json=body)
+
+    assert refused.json()["error"]["message"].startswith("completion_window: must be 24h, or another number of minutes")
+
+
 async def test_lists_are_gone_through_from_the_newest_on(storing: Serve) -> None:
     async with storing() as http:
         ids = [(await created(http, embeddings_of("a")))["id"] for _ in range(5)]
