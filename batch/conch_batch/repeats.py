@@ -144,6 +144,7 @@ class Answered:
         self._store, self._task, self._schema = store, task, schema
         self._columns = [prefix + name for name in schema.names]
         self._read: dict[int, pa.Table] = {}
+        self._read_bytes = 0
 
     def of(self, items: Sequence[Item]) -> tuple[list[pa.RecordBatch], dict[Item, int]]:
         """The answers that there are to different items, and the row of each of these items in them."""
@@ -187,7 +188,8 @@ class Answered:
         table = self._read.pop(number, None)
         if table is None:
             table = self._store.read(number, [*columns_of(self._task), *self._columns])
+            self._read_bytes += table.nbytes
         self._read[number] = table  # the last one is that which was used last
-        while len(self._read) > 1 and sum(each.nbytes for each in self._read.values()) > _CACHE_BYTES:
-            del self._read[next(iter(self._read))]
+        while len(self._read) > 1 and self._read_bytes > _CACHE_BYTES:
+            self._read_bytes -= self._read.pop(next(iter(self._read))).nbytes
         return table

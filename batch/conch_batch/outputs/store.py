@@ -119,8 +119,10 @@ class Store:
 
     def read(self, shard: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a published shard; raises OutputError."""
-        with self._readable(), self._filesystem.open(self._path(_name(shard)), "rb") as file:
-            return pq.read_table(file, columns=list(columns))
+        path = self._path(_name(shard))
+        # `pq.read_table` takes twice the time for a small file.
+        with self._readable(), self._filesystem.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+            return parquet.read(list(columns), use_threads=False)
 
     def write_repeated(self, tables: Iterable[pa.Table]) -> list[int]:
         """Write tables of items that occur in several shards, in place of those of a plan that was not finished.
