@@ -10,6 +10,9 @@ export PRETENDED_CORES := $(CORES)
 export PYTHONPATH := $(CURDIR)/tests/pretended_cores
 endif
 
+# Images set it. Without bytecode, pytest rewrites all tests at each start, and every server that they start is compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
 WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
 # Two workers more than cores, as those wait for servers, and the longest files first; a file with its servers and

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_export import Description, Overrides, Precision
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
+from conch_export.sources import files
 from conch_export.sources.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    import hashlib
+    from collections.abc import Callable, Iterator
 
     Change = Callable[[Path], Any]
 
@@ -66,6 +68,21 @@ def tokenizer_settings(**stated: Any) -> tuple[str, dict[str, Any]]:
 
 def without(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _packaged_files_hashed_once() -> Iterator[None]:
+    """Files of installed packages do not change: hashing those of the default model, 90 MB, is half of many tests."""
+    compute, known = files._digest, dict[tuple[Path, bytes], str]()
+
+    def digest(path: Path, begun: hashlib._Hash) -> str:
+        if "site-packages" not in path.parts:
+            return compute(path, begun)
+        return known.get((path, begun.digest())) or known.setdefault((path, begun.digest()), compute(path, begun))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_digest", digest)
+        yield
 
 
 @pytest.fixture

@@ -66,15 +66,14 @@ async def work(state: State, gateway: str) -> None:
 async def test_whichever_transaction_fails_and_ends_its_gateway_every_line_is_answered_once(
     tmp_path: Path, *, committed: bool
 ) -> None:
-    at, failed = 0, True
-    while failed:
-        at += 1
-        faulty = Failing(SecretStr(str(tmp_path / f"{at}.db")), committed=committed)
-        state = State(faulty)
-        async with faulty.opened():
+    faulty = Failing(SecretStr(str(tmp_path / "batches.db")), committed=committed)
+    state, at, failed = State(faulty), 0, True
+    async with faulty.opened():
+        while failed:
+            at += 1
             batch = await state.created(LINES)
             faulty.fails_in = at
-            for number in range(2 * LINES):
+            for number in range(LINES + 2):  # of which two would do nothing, had none failed
                 with suppress(DatabaseError):
                     await work(state, f"gateway {number}")
                 state.now += LEASE_S + 1
@@ -82,8 +81,8 @@ async def test_whichever_transaction_fails_and_ends_its_gateway_every_line_is_an
             batch = await state.ledger.get("me", batch.id)
             content = await state.content(batch.output_file_id)
 
-        assert (batch.status, batch.completed, batch.failed, batch.tokens) == ("completed", LINES, 0, 3 * LINES), at
-        assert [each.split()[0] for each in content.splitlines()] == [b"%d" % number for number in range(LINES)], at
+            assert (batch.status, batch.completed, batch.failed, batch.tokens) == ("completed", LINES, 0, 3 * LINES), at
+            assert [each.split()[0] for each in content.splitlines()] == [b"%d" % number for number in range(LINES)], at
     assert at > 4 * LINES
 
 
