@@ -23,6 +23,7 @@ from conch_export import CATALOG, Entry, families
 from conch_gateway import GatewaySettings
 from conch_gateway.errors import RULES
 from conch_server import ServerSettings
+from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import bridge_table, curves, replica_table
@@ -82,6 +83,8 @@ def _values(field: FieldInfo) -> str:
         kind = next(option for option in get_args(kind) if option is not type(None))
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
+    if kind is SecretStr:
+        return "secret"
     if get_origin(kind) is not None:
         return ", ".join(map(str, get_args(kind)))
     return getattr(kind, "__name__", str(kind)).lower()

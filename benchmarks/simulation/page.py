@@ -114,9 +114,10 @@ def limits() -> str:
     """Return what one replica and one gateway do at most."""
     found = _simulated()["limits"]
     return (
-        f"By the measured costs one replica of two cores computes {found['replica_per_s']:,.0f} such texts in a "
-        f"second, each in a call of its own, and a gateway with a core of its own takes {found['gateway_per_s']:,.0f} "
-        "requests.\n\n![99th percentile by rate](scale-gateway.svg)"
+        f"By the measured costs one replica of two cores computes {found['replica_per_s']:,.0f} texts of mixed lengths "
+        f"in a second, and a gateway with a core of its own takes {found['gateway_per_s']:,.0f} requests with one each"
+        ", if every text has a call of its own. Short texts of several requests share calls, which raises both.\n\n"
+        "![99th percentile by rate](scale-gateway.svg)"
     )
 
 

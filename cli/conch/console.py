@@ -106,6 +106,9 @@ class _Lines:
 @contextmanager
 def transfers() -> Iterator[Callable[[str, int, int], None]]:
     """Show progress bars of files; yields a function of a file's name, its bytes so far, and its total bytes."""
+    if not stderr.is_terminal:
+        yield lambda _name, _done, _total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=stderr, transient=True) as progress:

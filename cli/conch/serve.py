@@ -36,10 +36,13 @@ class _NoAnswerError(Exception):
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address of the gateway.  [env: CONCH_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the gateway.  [env: CONCH_PORT]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the gateway.  [env: CONCH_HOST; default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the gateway.  [env: CONCH_PORT; default: 8080]")] = None,
     repository: Annotated[
-        Path | None, typer.Option(help="Triton's model repository.  [env: CONCH_MODEL_REPOSITORY]")
+        Path | None,
+        typer.Option(help="Triton's model repository.  [env: CONCH_MODEL_REPOSITORY; default: model_repository]"),
     ] = None,
     triton_url: Annotated[
         str | None,
@@ -49,14 +52,17 @@ def serve(
         ),
     ] = None,
     triton_grpc_port: Annotated[
-        int | None, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT]")
+        int | None, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT; default: 8001]")
     ] = None,
     triton_metrics_port: Annotated[
-        int | None, typer.Option(help="Metrics port of that Triton, 0 for none.  [env: CONCH_TRITON_METRICS_PORT]")
+        int | None,
+        typer.Option(help="Metrics port of that Triton, 0 for none.  [env: CONCH_TRITON_METRICS_PORT; default: 8002]"),
     ] = None,
     run_directory: Annotated[
         Path | None,
-        typer.Option(help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY]"),
+        typer.Option(
+            help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY; default: .run]"
+        ),
     ] = None,
     no_gateway: Annotated[
         bool,

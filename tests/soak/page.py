@@ -30,7 +30,7 @@ conch's client does so by itself, up to `retries` times |
 | 429, gRPC `RESOURCE_EXHAUSTED` | a queue is full or a limit is reached | retry after `Retry-After`, \
 or send less at once |
 | 504, gRPC `DEADLINE_EXCEEDED` | no answer within the deadline | send less at once, or allow more time |
-| connection refused or broken | `conch serve` itself does not run | retry; this has no other cause |
+| connection refused or broken | `conch serve` does not run, or a client neither sent nor read for 30 s | retry |
 
 Clients that speak KServe v2 with Triton directly get Triton's own errors: `INTERNAL` with "Stub process … is not
 healthy" when an instance dies, `NOT_FOUND` with "has no available versions" while Triton stops. conch's client turns

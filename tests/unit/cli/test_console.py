@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from conch.console import steps
+from conch.console import steps, transfers
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Show:
         return written
 
     return show
+
+
+def test_without_a_terminal_transfers_print_nothing(shown: Show) -> None:
+    written = shown(False)
+    with transfers() as on_bytes:
+        on_bytes("model.onnx", 1, 2)
+    assert written.getvalue() == ""
 
 
 def test_without_a_terminal_each_step_is_a_line_and_a_long_one_says_how_much_is_left(

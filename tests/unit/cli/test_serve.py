@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import conch_server
 import pytest
+import typer
 from conch import serve
 from conch.app import app
 from conch_gateway import GatewaySettings
+from conch_server import ServerSettings
 from typer.testing import CliRunner
 
 from tests.serving import free_ports
@@ -120,6 +123,15 @@ def test_a_default_model_that_is_not_served_is_logged(
 ) -> None:
     serve._warn_of_defaults(GatewaySettings(embedding_model="leters"), set(served))
     assert caplog.messages == warnings
+
+
+def test_its_help_states_the_defaults_of_the_settings() -> None:
+    command: Any = typer.main.get_command(app)
+    helps = " ".join(option.help or "" for option in command.commands["serve"].params)
+    settings = {f"CONCH_{n.upper()}": f for s in (GatewaySettings, ServerSettings) for n, f in s.model_fields.items()}
+    stated = re.findall(r"\[env: (\w+); default: ([^\]]+)\]", helps)
+    assert len(stated) == 6
+    assert stated == [(name, str(settings[name].default)) for name, _ in stated]
 
 
 async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
