@@ -55,7 +55,7 @@ def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
                 locks.enter_context(_locked(repository))
             yield from _published(repositories)
     except OSError as error:
-        where, state = " and ".join(map(str, repositories)), "Nothing there was changed."
+        where, state = " and ".join(map(str, repositories)), "The repository is as it was."
         if any(map(_is_unfinished, repositories)):
             state = "Models in it were not all put in place: the next export does that."
         msg = f"cannot write to {where}: {error.strerror or error}. {state}"
