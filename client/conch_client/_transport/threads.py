@@ -68,6 +68,8 @@ class Connection:
         """Gives up the calls under way, which fail with UnavailableError; the next one connects anew."""
         given_up, self._channel = self._channel, _channel(self._address)
         given_up.channel.close()
+        if self.closed:  # by another thread meanwhile, which has closed the old channel only
+            self._channel.channel.close()
 
     def close(self) -> None:
         """Closes the channel; calls under way fail."""

@@ -6,12 +6,15 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import anyio
 import numpy as np
 import pytest
 from conch_client import AsyncClient, Client
 from conch_client._inputs import Inputs
+from conch_client._transport import threads
+from conch_client._transport.address import Address
 
 from tests.waiting import eventually
 
@@ -45,6 +48,21 @@ def test_threads_share_a_client(server: FakeServer) -> None:
         expected = alone.embed(TEXTS)
     with Client(server.url) as client, ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+def test_a_connection_that_is_closed_while_it_connects_anew_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def channel(_: Address) -> Any:
+        made.append(Mock())
+        if len(made) == 2:
+            connection.close()
+        return made[-1]
+
+    monkeypatch.setattr(threads, "_channel", channel)
+    connection = threads.Connection(Address("127.0.0.1:1"))
+    connection.reset()
+    assert all(each.channel.close.called for each in made)
 
 
 async def test_tasks_share_a_client(client: AsyncClient) -> None:
