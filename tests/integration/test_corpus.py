@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from conch_batch import Done, Embedding, EngineError, Job, Workers, actors, cluster, run
 
+from tests.dying import Dying
 from tests.exports import export_once, options_of
 from tests.waiting import until
 
@@ -34,6 +35,8 @@ CONCH = str(Path(sys.executable).parent / "conch")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of settings of its own
 STARTS_S = 300  # processes of Ray take seconds to start, and many are started
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
+# Without processes of Ray that nothing here uses: they take more time than the tests.
+HEAD: dict[str, Any] = {**NODE, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,7 +66,7 @@ def start(attempts: int) -> Nodes:
 
     made = Cluster()
     try:
-        made.add_node(**NODE, include_dashboard=False)
+        made.add_node(**HEAD)
         return Nodes(made, made.add_node(**NODE))
     except Exception:
         made.shutdown()  # type: ignore[no-untyped-call]
@@ -130,16 +133,6 @@ def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     assert metadata[b"conch.space_id"].decode() in config
     failed = (uninterrupted / "_failed" / "part-00012.jsonl").read_text("utf-8")
     assert json.loads(failed) == {"error": "text is null", "row": {"id": 123, "text": None}}
-
-
-class Dying:
-    """An actor whose process ends when it is made."""
-
-    def __init__(self) -> None:
-        os._exit(1)
-
-    def compute(self, shard: str) -> dict[str, str]:
-        return {"shard": shard}
 
 
 @pytest.mark.timeout(600)
