@@ -63,10 +63,6 @@ _MEAN_POOLING = {"word_embedding_dimension": 48, "pooling_mode_mean_tokens": Tru
 _CORPUS = ["the quick brown fox jumps over the lazy dog", "to be or not to be, that is the question"]
 
 
-ADAPTERS = {"jina_v3": "classification"}
-"""The adapter that tests take of a kind of checkpoint that has several."""
-
-
 class Checkpoints:
     """Makes checkpoints below a folder, each once."""
 

@@ -23,6 +23,8 @@ os.environ["COLUMNS"] = "400"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.declared import SOURCE_ROOTS
 
+# What imports make stays: to look through it for garbage would be a fifth of the time that they take.
+gc.disable()
 sys.path += SOURCE_ROOTS  # for packages that were added since this checkout was installed
 # jsonschema imports it for formats that no test checks, and it takes 1.4 s of every worker to build a grammar.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # so that importing it raises ModuleNotFoundError
@@ -53,7 +55,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
     """Exempt all that imports and collection have made from garbage collection, which walks it again and again else."""
     gc.collect()
     gc.freeze()
+    gc.enable()

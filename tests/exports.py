@@ -19,7 +19,7 @@ from conch_export import Options, Precision, export, plan
 from conch_export.sources.finder import resolve
 from filelock import FileLock
 
-from tests.checkpoints import ADAPTERS
+from tests.hub_checkpoints import ADAPTERS
 
 if TYPE_CHECKING:
     from tests.checkpoints import Checkpoints

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ADAPTERS = {"jina_v3": "classification"}
+"""The adapter that tests take of a kind of checkpoint that has several."""
+
 HIDDEN, INNER, LAYERS, HEADS, VOCABULARY, LENGTH = 48, 96, 2, 4, 30522, 400
 
 NOMIC_BERT: dict[str, Any] = {

@@ -15,8 +15,8 @@ from conch_export.families import family_of
 from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
-from tests.checkpoints import ADAPTERS
 from tests.exports import export_once, options_of
+from tests.hub_checkpoints import ADAPTERS
 from tests.serving import Serving
 
 if TYPE_CHECKING:

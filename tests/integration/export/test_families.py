@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from tests import head_checkpoints
-from tests.checkpoints import ADAPTERS
+from tests.hub_checkpoints import ADAPTERS
 from tests.hub_models import JinaBert, NomicMoe
 from tests.merging import padded
 
