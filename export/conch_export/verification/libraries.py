@@ -75,6 +75,7 @@ class Library:
         self._prompt = prompt
         self._outputs = outputs
         self._routes = isinstance(model[0], Router)
+        self._known: dict[Item, dict[str, Any]] = {}
 
     def ids(self, item: Item) -> list[int]:
         """The tokens of an item."""
@@ -108,6 +109,12 @@ class Library:
         return vector
 
     def _features(self, item: Item) -> dict[str, Any]:
+        """What the first module takes, made once an item; a copy, because modules add to it."""
+        if item not in self._known:
+            self._known[item] = self._tokenised(item)
+        return dict(self._known[item])
+
+    def _tokenised(self, item: Item) -> dict[str, Any]:
         text: Any = (item.query, item.text) if item.role is Role.PAIR else item.text
         # A query or a document of late interaction is compared as it is.
         prompt = self._prompt if item.role in (Role.TEXT, Role.PAIR) else ""
