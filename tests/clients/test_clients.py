@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     SaidBy = Callable[[str], dict[str, Any]]
 
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a client makes its environment
-
-
 def of_each(client: str, said: str, *providers: str) -> list[tuple[str, str]]:
     """What a client of several providers says of each."""
     return [(client, f"{said} {provider}") for provider in providers]

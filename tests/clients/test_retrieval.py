@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tests.clients.conftest import Served
 
-pytestmark = pytest.mark.timeout(900)  # it makes mteb's environment first
 TEXTS = 300
 
 

@@ -24,7 +24,6 @@ ENVIRONMENTS = ROOT / ".venv-dependencies"
 AT_HAND = "torch"
 ONLY_CUDA = ("triton==", "nvidia-", "cuda-")
 PLAIN = ("--no-annotate", "--no-header")
-pytestmark = pytest.mark.timeout(900)
 each_resolution = pytest.mark.parametrize("resolution", ["lowest-direct", "highest"])
 IMPORT_ALL = """
 import importlib, pkgutil, sys

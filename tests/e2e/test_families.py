@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from tests.checkpoints import Checkpoints
 
-# The first test waits for the export of every model here: minutes, where none is cached and others use the cores too.
-pytestmark = pytest.mark.timeout(600)
-
 FAMILIES = ["bert", "xlm_roberta", "mpnet", "nomic_bert", "jina_bert", "gte", "modernbert", "qwen3"]
 FAMILIES += ["qwen2", "llama", "mistral", "distilbert", "electra", "camembert", "gemma3", "nomic_moe"]
 FAMILIES += ["deberta_v2", "t5", "jina_v3", "gte_multilingual", "eurobert", "llama_bidirec", "qwen2_5_vl"]

@@ -19,8 +19,7 @@ FAULTS = [
     "gateway stopped",
 ]
 OF_SOAK = ["--minutes=1", "--per-second=6", "--every=11", f"--faults={','.join(FAULTS)}"]
-TIMEOUT_S = 400
-pytestmark = pytest.mark.timeout(TIMEOUT_S)
+TIMEOUT_S = 800
 
 
 @pytest.fixture(scope="module")

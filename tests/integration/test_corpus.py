@@ -117,7 +117,6 @@ def shards_of(output: Path) -> int:
     return len(list(output.glob("part-*.parquet")))
 
 
-@pytest.mark.timeout(600)
 def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     uninterrupted: Path, repository: Path
 ) -> None:
@@ -135,7 +134,6 @@ def test_each_row_is_there_once_with_its_vector_and_the_space_of_the_model(
     assert json.loads(failed) == {"error": "text is null", "row": {"id": 123, "text": None}}
 
 
-@pytest.mark.timeout(600)
 def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     corpus: Path, repository: Path, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +181,6 @@ def kill_a_worker() -> None:
     workers[0].kill()
 
 
-@pytest.mark.timeout(600)
 def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     corpus: Path, repository: Path, uninterrupted: Path, nodes: Nodes, tmp_path: Path
 ) -> None:
@@ -251,7 +248,6 @@ print(json.dumps([*addresses, *niceness, os.environ["RAY_AUTH_MODE"], os.environ
 """
 
 
-@pytest.mark.timeout(600)
 def test_a_ray_of_its_own_listens_on_loopback_only_wants_a_token_and_has_the_niceness_of_its_command() -> None:
     done = subprocess.run([sys.executable, "-c", OF_ITS_OWN], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == ["127.0.0.1", 0, "token", "0"]

@@ -55,7 +55,6 @@ def blocks() -> Iterator[tuple[str, str]]:
     yield from re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.timeout(600)
 def test_what_the_page_shows_can_be_done(folder: Path) -> None:
     said = []
     for language, text in blocks():

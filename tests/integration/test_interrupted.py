@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-
-@pytest.mark.timeout(300)
 def test_killed_at_any_moment_each_command_leaves_the_old_or_the_new() -> None:
     program = Path(__file__).parents[1] / "interrupted.py"  # which kills 200 times when it is run by hand
     done = subprocess.run(

@@ -158,7 +158,6 @@ def test_it_names_the_fix_and_changes_nothing(
     assert content_of(repository) == before
 
 
-@pytest.mark.timeout(240)
 def test_a_full_disk_is_told_and_changes_nothing(repository: Path, broken: Path) -> None:
     before = content_of(repository)
 
