@@ -173,7 +173,7 @@ async def test_unloading_frees_the_memory_and_the_next_request_of_a_lazy_model_l
 
 
 async def test_an_unknown_model_is_not_waited_for(lazy: Deployment) -> None:
-    refused = await lazy.http.post("/v1/embeddings", json={"model": "nobody", "input": TEXT}, timeout=1)
+    refused = await lazy.http.post("/v1/embeddings", json={"model": "nobody", "input": TEXT}, timeout=10)
     assert refused.status_code == 404
 
 
