@@ -12,8 +12,9 @@ are random. For each there are these parts, each in fp32 and in int8:
     serve     `conch serve` with two and with eight instances
     peers     what users make of the checkpoint with its peers, and conch in turns with them
 
-The result is written after every part, so that the same command goes on after an interruption. Needs up to 25 GB of
-disk, and as much memory as the shapes take: what is refused or killed for want of it is a result too.
+The result is written after every part, so that the same command goes on after an interruption. All figures of a shape
+come from one machine: what another one has measured of it is measured anew here, if parts of it are measured. Needs up
+to 25 GB of disk, and as much memory as the shapes take: what is refused or killed for want of it is a result too.
 """
 
 from __future__ import annotations
@@ -127,8 +128,10 @@ def main(chosen: argparse.Namespace) -> None:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=sum(map(len, left.values())))
         for name, parts in left.items():
+            if _is_of_elsewhere(result["shapes"].setdefault(name, {})):
+                result["shapes"][name] = {}
             for found in _measured(name, parts, chosen, partial(_say, progress, bar)):
-                _add(result["shapes"].setdefault(name, {}), found)
+                _add(result["shapes"][name], found)
                 chosen.output.parent.mkdir(parents=True, exist_ok=True)
                 chosen.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
                 progress.advance(bar)
@@ -137,9 +140,17 @@ def main(chosen: argparse.Namespace) -> None:
 
 def _left(result: Mapping[str, Any], name: str, chosen: argparse.Namespace) -> list[tuple[str, str]]:
     """The parts of a shape that are to be measured, each with its precision."""
-    measured = {} if chosen.shapes else result["shapes"].get(name, {}).get("measured", {})
+    before = result["shapes"].get(name, {})
+    measured = {} if chosen.shapes else before.get("measured", {})
     both = product(chosen.parts, chosen.precisions)
-    return [(part, precision) for part, precision in both if f"{part} {precision}" not in measured]
+    left = [(part, precision) for part, precision in both if f"{part} {precision}" not in measured]
+    return list(product(PARTS, PRECISIONS)) if left and _is_of_elsewhere(before) else left
+
+
+def _is_of_elsewhere(shape: Mapping[str, Any]) -> bool:
+    """Whether it was measured on another machine."""
+    there, here = shape.get("machine"), machine()
+    return there is not None and any(there[key] != here[key] for key in ("cpu", "cores", "memory_gib"))
 
 
 def _measured(
@@ -148,7 +159,8 @@ def _measured(
     """What each part finds, with the time, the commit and the load of others."""
     subject = _subject(name, chosen, say)
     shape = subject.shape
-    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker}
+    about = {"model": shape.model, "longest": shape.longest, "is_reranker": shape.is_reranker, "machine": machine()}
+    about["versions"] = {"conch": versions()} | {peer: venvs.versions(peer) for peer in ALL_PEERS}
     for part, precision in parts:
         disturbance, began = Disturbance(), datetime.now(timezone.utc)
         found = PARTS[part](subject, precision, chosen, partial(_say_of, say, f"{name}, {precision}"))
@@ -189,20 +201,10 @@ def _add(into: dict[str, Any], found: Mapping[str, Any]) -> None:
 
 def _begun(chosen: argparse.Namespace) -> dict[str, Any]:
     """The result so far, or an empty one."""
-    where = machine()
-    new = {
-        "command": "python benchmarks/sizes.py",
-        "machine": where,
-        "versions": {"conch": versions()} | {peer: venvs.versions(peer) for peer in ALL_PEERS},
-        "shapes": {},
-    }
     if chosen.anew or not chosen.output.exists():
-        return new
+        return {"command": "python benchmarks/sizes.py", "shapes": {}}
     before: dict[str, Any] = json.loads(chosen.output.read_text("utf-8"))
-    same = ("cpu", "cores", "memory_gib")
-    if [before["machine"][key] for key in same] != [where[key] for key in same]:
-        raise SystemExit(f"{chosen.output} was measured on another machine: measure everything --anew")
-    return {**new, "shapes": before["shapes"]}
+    return before
 
 
 def _say(progress: Progress, bar: TaskID, step: str) -> None:

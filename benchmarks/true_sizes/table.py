@@ -142,11 +142,20 @@ def _notes(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _about(result: Mapping[str, Any]) -> str:
-    machine = result["machine"]
-    dates = sorted(part["date"][:10] for shape in result["shapes"].values() for part in shape["measured"].values())
-    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, {when}"
-    return f"{where}, measured with `{result['command']}`; [raw numbers](../benchmarks/results/sizes.json)."
+    """Where and when each shape was measured, and the command."""
+    shapes: Mapping[str, dict[str, Any]] = result["shapes"]
+    of_machines: dict[str, list[str]] = {}
+    for name, shape in shapes.items():
+        machine = shape["machine"]
+        where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB"
+        of_machines.setdefault(where, []).append(name)
+    said = []
+    for where, names in of_machines.items():
+        dates = sorted(part["date"][:10] for name in names for part in shapes[name]["measured"].values())
+        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        said.append(f"{', '.join(names)}: {where}, {when}.")
+    command = f"Measured with `{result['command']}`; [raw numbers](../benchmarks/results/sizes.json)."
+    return "\n".join([*said, command])
 
 
 def _speed(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,11 +39,26 @@ _BETWEEN_WORDS = re.compile(r"(?<=[^\W_]) (?=[^\W\d_])")
 _AFTER_WORDS = re.compile(r"(?<=[^\W\d_])(?=[!\"#$%&()*+,./:;<=>?@\[\]{|}~\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 
 
-class _Piece(NamedTuple):
+class _Piece:
     """Tokens of a part of a text, and where words begin among them."""
 
-    encoding: Encoding
-    starts: list[int]
+    def __init__(self, encoding: Encoding, *, joins_words: bool) -> None:
+        self.encoding = encoding
+        self._words, self._tokens, self._joins_words = encoding.word_ids, encoding.tokens, joins_words
+
+    def starts(self) -> Iterator[int]:
+        """Numbers of the tokens that begin a word, but for the first token, in order."""
+        return filter(self._begins_word, range(1, len(self._words)))
+
+    def last_starts(self) -> Iterator[int]:
+        """The same, from the last one on: most pieces have hundreds of words, and few of them matter."""
+        return filter(self._begins_word, range(len(self._words) - 1, 0, -1))
+
+    def _begins_word(self, index: int) -> bool:
+        if self._words[index] != self._words[index - 1]:
+            return True
+        before, token, space = self._tokens[index - 1], self._tokens[index], _SPACE_IN_METASPACE
+        return token.startswith(space) and not before.endswith(space) and not self._joins_words
 
 
 class LongTexts:
@@ -88,13 +104,7 @@ class LongTexts:
 
     def _piece(self, text: str) -> _Piece:
         encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
-        words, tokens = encoding.word_ids, encoding.tokens
-        starts = [
-            index
-            for index in range(1, len(words))
-            if words[index] != words[index - 1] or self._begins_word(tokens[index - 1], tokens[index])
-        ]
-        return _Piece(encoding, starts)
+        return _Piece(encoding, joins_words=self._joins_words)
 
     def _certain_before(self, text: str, piece: _Piece) -> int:
         """How many of the first tokens are the same, whatever follows the text."""
@@ -102,7 +112,8 @@ class LongTexts:
         while end and text[end - 1].isnumeric():  # some tokenizers group the digits of a number from its end
             end -= 1
         end = min(end, len(text) - _MARGIN - self._longest_added)
-        return next((start for start in reversed(piece.starts[:-_WORDS]) if offsets[start][0] <= end), 0)
+        settled = islice(piece.last_starts(), _WORDS, None)
+        return next((start for start in settled if offsets[start][0] <= end), 0)
 
     def _certain_from(self, text: str, piece: _Piece) -> int:
         """Number of the token from which on all are the same, whatever precedes the text."""
@@ -110,19 +121,15 @@ class LongTexts:
         places = {match.start() for match in _AFTER_WORDS.finditer(text, begin)}
         for match in _BETWEEN_WORDS.finditer(text, begin):
             places |= {match.start(), match.end()}  # the space belongs to the word in some tokenizers
-        return next((start for start in piece.starts if offsets[start][0] in places), len(offsets))
+        return next((start for start in piece.starts() if offsets[start][0] in places), len(offsets))
 
     def _word_starts(self, text: str) -> list[int]:
         """Characters at which words begin whatever is around the text, apart from its edges."""
         piece = self._piece(text)
-        begins = {piece.encoding.offsets[start][0] for start in piece.starts}
+        begins = {piece.encoding.offsets[start][0] for start in piece.starts()}
         edge = _MARGIN + self._longest_added
         places = (match.start() for match in _BETWEEN_WORDS.finditer(text, edge, max(edge, len(text) - edge)))
         return [place for place in places if place in begins or place + 1 in begins]
-
-    def _begins_word(self, before: str, token: str) -> bool:
-        space = _SPACE_IN_METASPACE
-        return token.startswith(space) and not before.endswith(space) and not self._joins_words
 
     @cached_property
     def _joins_words(self) -> bool:

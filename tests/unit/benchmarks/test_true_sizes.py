@@ -17,7 +17,9 @@ def _rate(tokens_per_s: float, milliseconds: float = 20.0) -> dict[str, Any]:
     return {"latency_ms": {"middle": milliseconds}, "mixed": {"tokens_per_s": tokens_per_s}}
 
 
+MACHINE = {"cores": 2, "cpu": "X", "memory_gib": 24}
 SHAPE: dict[str, Any] = {
+    "machine": MACHINE,
     "measured": {"peers": {"date": "2026-11-28T18:00:00+00:00"}},
     "checkpoint": {"weights_mb": 200.0, "dtype": "F16", "parameters": 100_000_000},
     "longest": 512,
@@ -47,8 +49,8 @@ SHAPE: dict[str, Any] = {
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    where = {"cores": 2, "cpu": "X", "memory_gib": 24}
-    content = {"command": "python benchmarks/sizes.py", "machine": where, "shapes": {"some-shape": SHAPE}}
+    there = {"measured": {"plan": {"date": "2026-11-29T18:00:00+00:00"}}, "machine": {**MACHINE, "cpu": "Y"}}
+    content = {"command": "python benchmarks/sizes.py", "shapes": {"some-shape": SHAPE, "another": there}}
     (tmp_path / "sizes.json").write_text(json.dumps(content))
     monkeypatch.setattr(table, "RESULT", tmp_path / "sizes.json")
     return table.block()
@@ -71,3 +73,7 @@ def test_conch_is_compared_with_the_best_of_its_peers_that_ran(page: str) -> Non
 def test_what_was_not_measured_is_named_with_its_reason(page: str) -> None:
     assert "Not measured: openvino with some-shape: too large." in page
     assert "Not measured: conch with some-shape: no answer." in page
+
+
+def test_every_shape_says_on_which_machine_it_was_measured(page: str) -> None:
+    assert "some-shape: 2 cores (X), 24 GiB, 2026-11-28.\nanother: 2 cores (Y), 24 GiB, 2026-11-29.\n" in page
