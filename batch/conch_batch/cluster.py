@@ -25,17 +25,13 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-_STEADY = {
+_IDLE = {
     "AUTOSCALER_UPDATE_INTERVAL_S": "3600",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "RAY_enable_metrics_collection": "0",
-    "RAY_event_stats": "0",
-    "RAY_object_manager_timer_freq_ms": "1000",
-    "RAY_raylet_check_gc_period_milliseconds": "5000",
-    "RAY_raylet_report_resources_period_milliseconds": "1000",
 }
-"""Ray's own processes look around ten times a second for nodes, logs and metrics that a cluster of one run has none of;
-while the run computes, that is a tenth of a core."""
+"""Ray's processes look for nodes, logs and metrics again and again, which costs a few percent of a core; nobody reads
+those of a cluster of one run."""
 _NICENESS = "RAY_worker_niceness"
 _ATTEMPTS = 3
 _LONGEST_FOLDER = 107 - len("/conch-abcdefgh/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
@@ -109,7 +105,7 @@ def _private() -> dict[str, str]:
 
     Cached, because Ray reads the token once in a process.
     """
-    return _STEADY | {
+    return _IDLE | {
         # Keeps the node on the loopback address; named after the systems where that is the default.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
