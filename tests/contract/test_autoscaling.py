@@ -66,6 +66,12 @@ def test_kubernetes_takes_the_autoscaler(version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
+def test_prometheus_puts_on_the_label_that_autoscalers_select_by() -> None:
+    path = ROOT / "deploy" / "prometheus" / "kubernetes.yml"
+    for job in yaml.safe_load(path.read_text(encoding="utf-8"))["scrape_configs"]:
+        assert "namespace" in {rule.get("target_label") for rule in job["relabel_configs"]}, job["job_name"]
+
+
 def test_keda_takes_its_object() -> None:
     keda_schema.validate(one("autoscaling-keda", "ScaledObject", "triton"))
 
