@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -107,11 +108,9 @@ class Inference:
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
             check_vectors(job, model.info, model.asked, of_two=model.of_two)
-            info, backend = model.info, model.backend
-            source = backend.edition, info, job.truncate or self._truncate
-            return await self._cache.complete(
-                job, source, lambda part: backend.embed(info, part, reservation), anywhere=backend.edition is None
-            )
+            source = model.backend.edition, model.info, job.truncate or self._truncate
+            embed = partial(model.backend.embed, model.info, reservation=reservation)
+            return await self._cache.complete(job, source, embed, anywhere=model.backend.edition is None)
 
         result = await self._run(job.model, {Task.EMBEDDING}, job.texts, context, compute, vectors=job)
         if not context.background:
