@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from conch_gateway.scheduling.sizes import CALL_TOKENS
 
 from conch.simulation.clock import simulated
 from conch.simulation.costs import FREE
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from conch.capacity.need import Need
     from conch.capacity.profile import Profile
 
-CALL_TOKENS = 512  # of a call, as in `conch_gateway.scheduling.sizes`
 BUSIEST = 0.9  # largest part of the replicas' time that a plan may use, so that a busier minute is no outage
 BUSIEST_GATEWAY = 0.7  # the same for a gateway's one thread, for which every request waits twice
 GROUP = 24  # most replicas that are simulated; of more, a part with its share of the load

@@ -1,1 +1,1 @@
-"""A deployment in simulated time: the gateway's own scheduling over Tritons that are a law of their service times."""
+"""A deployment in simulated time: the gateway's own scheduling over Tritons that are modelled by the costs of calls."""

@@ -14,6 +14,7 @@ from conch_contract import Task
 from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.scheduling.admission import Admission, Backlog
 from conch_gateway.scheduling.load import loads
+from conch_gateway.scheduling.sizes import CALLS_EACH, ROWS_ON_A_CPU
 from conch_gateway.scheduling.slots import Slots
 from conch_gateway.settings import GatewaySettings
 
@@ -34,7 +35,6 @@ _MODEL = ModelInfo(
 )  # fmt: skip
 _OPTIONS = Options(_MODEL, None, normalize=True)
 _CALLER = "everybody"
-_CALLS_EACH, _ROWS = 2, 8  # as in `conch_gateway.backends.triton`
 
 
 class Gateway:
@@ -134,7 +134,7 @@ class Gateway:
         return outcome is Outcome.ANSWERED
 
     def _resize(self) -> None:
-        each = _CALLS_EACH * self._engine.instances * max(1, self._engine.max_rows // _ROWS)
+        each = CALLS_EACH * self._engine.instances * max(1, self._engine.max_rows // ROWS_ON_A_CPU)
         self._slots.resize(max(1, each * len(self._members)))
 
 

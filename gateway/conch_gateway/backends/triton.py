@@ -43,11 +43,10 @@ from conch_gateway.jobs import (
     is_text,
 )
 from conch_gateway.scheduling.admission import Backlog, Reservation
-from conch_gateway.scheduling.sizes import ROWS_ON_A_CPU, estimated_sizes
+from conch_gateway.scheduling.sizes import CALLS_EACH, ROWS_ON_A_CPU, estimated_sizes
 from conch_gateway.scheduling.slots import Slots
 from conch_gateway.settings import GatewaySettings
 
-_CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
 _MOST_NUMBERS = 2**22  # of an answer with token vectors: 16 MiB of float32, and five times as much in JSON
 _PROBE = "ready"
 
@@ -65,7 +64,7 @@ class Triton:
         self._timeout_s = settings.timeout_s
         self._stated_calls = settings.triton_calls
         self._used: dict[str, ModelInfo] = {}
-        self._slots = Slots(settings.triton_calls or _CALLS_EACH)
+        self._slots = Slots(settings.triton_calls or CALLS_EACH)
         self._long = LongDocuments(client, settings.timeout_s, settings.max_inputs)
         self._coalescer = Coalescer(client, self._slots, settings.timeout_s)
         self.shared_backlog = Backlog(self._slots, settings.timeout_s, "CONCH_TIMEOUT_S")
@@ -303,4 +302,4 @@ def _calls(info: ModelInfo, tritons: Sequence[Mapping[str, int | None]]) -> int:
         tritons: the number of instances of each model at each Triton.
     """
     instances = [each[info.name] for each in tritons if info.name in each] or [info.instances]
-    return _CALLS_EACH * max(1, info.max_rows // ROWS_ON_A_CPU) * sum(count or 0 for count in instances)
+    return CALLS_EACH * max(1, info.max_rows // ROWS_ON_A_CPU) * sum(count or 0 for count in instances)

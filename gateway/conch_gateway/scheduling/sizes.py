@@ -14,6 +14,7 @@ LONGEST_ROW = 8_192  # what is longer is cut or refused by most models
 CALL_TOKENS = 512
 CALL_TOKENS_CROWDED = 128
 ROWS_ON_A_CPU = 8  # that an instance merges; those on a GPU take more, and so more calls keep them busy
+CALLS_EACH = 2  # for an instance: one that it computes, one that is there when it is done
 _BETWEEN_CALLS_S = 0.001  # so that Triton gives them to different instances
 
 
