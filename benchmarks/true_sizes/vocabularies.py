@@ -72,6 +72,7 @@ def _words() -> Iterator[str]:
 
 
 def _letters() -> list[str]:
+    """Return the letters of all scripts, and the printable characters of ASCII."""
     ascii_letters = set(map(chr, range(33, 127)))
     return sorted({letter for script in _SCRIPTS for part in script for letter in part} | ascii_letters)
 
@@ -79,10 +80,7 @@ def _letters() -> list[str]:
 def _xlm_roberta() -> tuple[dict[str, Any], dict[str, str]]:
     """SentencePiece's unigram model with 250,002 tokens (Conneau et al. 2020)."""
     size, begin = 250_001, ["<s>", "<pad>", "</s>", "<unk>"]
-    letters = sorted(
-        {letter for script in _SCRIPTS for part in script for letter in part} | set(map(chr, range(33, 127)))
-    )
-    tokens = _distinct(begin, [_SPACE, *letters], _spellings(), size=size)
+    tokens = _distinct(begin, [_SPACE, *_letters()], _spellings(), size=size)
     scores = [0.0] * len(begin) + [-3 - float(np.log(rank + 1)) for rank in range(size - len(begin))]
     pieces = [[token, score] for token, score in zip(tokens, scores, strict=True)]
     content = _content(
@@ -122,10 +120,7 @@ def _gemma() -> tuple[dict[str, Any], dict[str, str]]:
     """SentencePiece's BPE with bytes for what it lacks, 262,144 tokens (Gemma Team 2025)."""
     size, begin = 262_144, ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     octets = [f"<0x{number:02X}>" for number in range(256)]
-    letters = sorted(
-        {letter for script in _SCRIPTS for part in script for letter in part} | set(map(chr, range(33, 127)))
-    )
-    base = [*begin, *octets, _SPACE, *letters]
+    base = [*begin, *octets, _SPACE, *_letters()]
     vocabulary, merges = _merged(base, (_SPACE + word for word in _words()), size)
     options = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
     content = _content(

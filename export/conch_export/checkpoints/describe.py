@@ -80,16 +80,8 @@ def describe(
         SourceError: the checkpoint is damaged.
     """
     checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
+    _refuse_unmerged_adapter(checkpoint, source)
     common: dict[str, Any] = {"name": name, "source": source, "precision": precision}
-    if checkpoint.has_peft_adapter and not source.parts:
-        msg = (
-            f"{checkpoint.transformer} has {ADAPTER_CONFIG} beside the weights, but no {ADAPTER_WEIGHTS} that is read: "
-            "merge the adapter with PEFT, or export a copy of the folder without that file"
-        )
-        raise UnsupportedError(msg)
-    if checkpoint.has_peft_adapter and (checkpoint.static is not None or family_of(checkpoint.config) is None):
-        msg = f"the adapter {source.adapter} of a checkpoint without a family here is not built: merge it with PEFT"
-        raise UnsupportedError(msg)
     if checkpoint.static is not None:
         refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
         refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)
@@ -116,6 +108,21 @@ def describe(
         case _:
             msg = f"no checkpoint has the task {task.value!r}: state one of {', '.join(OF_CHECKPOINTS)}"
             raise UnsupportedError(msg)
+
+
+def _refuse_unmerged_adapter(checkpoint: Checkpoint, source: Source) -> None:
+    """Refuse a PEFT adapter in the checkpoint's folder that is not merged into its weights as they are read."""
+    if not checkpoint.has_peft_adapter:
+        return
+    if not source.parts:
+        msg = (
+            f"{checkpoint.transformer} has {ADAPTER_CONFIG} beside the weights, but no {ADAPTER_WEIGHTS} that is read: "
+            "merge the adapter with PEFT, or export a copy of the folder without that file"
+        )
+        raise UnsupportedError(msg)
+    if checkpoint.static is not None or family_of(checkpoint.config) is None:
+        msg = f"the adapter {source.adapter} of a checkpoint without a family here is not built: merge it with PEFT"
+        raise UnsupportedError(msg)
 
 
 def _static(checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, **common: Any) -> StaticModel:

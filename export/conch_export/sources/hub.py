@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
 
 from conch_export.errors import SourceError
-from conch_export.sources.arrival import watched
+from conch_export.sources.download_progress import watched
 from conch_export.sources.files import file, git_sha1, needed, refuse_without_weights
 from conch_export.sources.hub_errors import NotFoundError, TransportError, explained, is_interruption, is_refusal
 

@@ -1,7 +1,7 @@
-"""Progress of downloads, in bytes.
+"""Progress of downloads, in bytes, by the sizes of files in the cache.
 
 huggingface_hub passes a caller's `tqdm_class` on to the download of a file only since version 1, and transformers 4
-needs an older one: the size of the file under way is read from the cache.
+needs an older one.
 """
 
 from __future__ import annotations
