@@ -54,7 +54,7 @@ VARIABLES = {
     "CONCH_MONITORING_BIND": "Address of this machine that Prometheus and Grafana are published on.",
     "CONCH_PROMETHEUS_PORT": "Port of this machine for Prometheus (profile monitoring).",
     "CONCH_GRAFANA_PORT": "Port of this machine for Grafana (profile monitoring).",
-    "CONCH_GRAFANA_PASSWORD": "Password of Grafana's user `admin`.",
+    "CONCH_GRAFANA_PASSWORD": "Password of Grafana's user `admin`; unset, it is `admin` until the first login.",
     "CONCH_VERSION": "Tag of the images that are built.",
 }
 """Variables of docker-compose.yml itself, in the order in which they are listed, and what they are for."""

@@ -83,7 +83,7 @@ def serve(
         if server is not None:
             _complete_publication(server.model_repository)
         elif no_gateway:
-            fail("--no-gateway starts Triton alone, and with a triton_url none is started; leave one of them out")
+            fail("--no-gateway starts a Triton, and --triton-url (CONCH_TRITON_URL) names one that runs; leave one out")
         _run(gateway, server, alone=no_gateway)
     except ModuleNotFoundError as error:
         fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")

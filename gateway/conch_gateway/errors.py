@@ -65,7 +65,7 @@ class InvalidValueError(RequestError):
 
 
 class BodyTooLargeError(RequestError):
-    """The body has more bytes than `max_body_bytes`, or more values than a request needs."""
+    """The body has more bytes than `CONCH_MAX_BODY_BYTES`, or more values than a request needs."""
 
 
 class UnsupportedCodingError(RequestError):

@@ -55,7 +55,7 @@ class GatewaySettings(BaseSettings):
     load: Load = Field(
         "start",
         description="When models are loaded that the models file does not mention: at the start, by their first "
-        "request, or by an administrator only. lazy and demand need triton_admin_key.",
+        "request, or by an administrator only. lazy and demand need CONCH_TRITON_ADMIN_KEY.",
     )
     admin_key: SecretStr | None = Field(
         None,
@@ -116,12 +116,12 @@ class GatewaySettings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="Redis in which several gateways share what keys have used in a minute and, where cache_mb is not "
-        "0, vectors: redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH. Unset, or while it does not "
-        "answer, each gateway is on its own. Needs conch[redis].",
+        description="Redis in which several gateways share what keys have used in a minute and, where CONCH_CACHE_MB "
+        "is not 0, vectors: redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH. Unset, or while it does "
+        "not answer, each gateway is on its own. Needs conch[redis].",
     )
     redis_prefix: str = Field(
-        "conch", min_length=1, description="What all keys in Redis begin with; gateways that share have the same."
+        "conch", min_length=1, description="Prefix of all keys in Redis; gateways that share have the same."
     )
     redis_ttl_s: int = Field(86_400, ge=1, description="Seconds that a vector stays in Redis.")
     batch_database: SecretStr | None = Field(
@@ -132,7 +132,7 @@ class GatewaySettings(BaseSettings):
         "conch[database].",
     )
     batch_file_bytes: int = Field(200 * 2**20, ge=1, description="Most bytes of an uploaded file; larger ones get 413.")
-    batch_lines: int = Field(50_000, ge=1, description="Most lines of a batch; each may have max_body_bytes.")
+    batch_lines: int = Field(50_000, ge=1, description="Most lines of a batch; each may have CONCH_MAX_BODY_BYTES.")
     batch_key_bytes: int = Field(
         4 * 2**30, ge=1, description="Most bytes of all files of a key, including answers; further uploads get 403."
     )
@@ -186,7 +186,7 @@ class GatewaySettings(BaseSettings):
     @model_validator(mode="after")
     def _a_certificate_for_the_key(self) -> GatewaySettings:
         if self.tls_key is not None and self.tls_certificate is None:
-            msg = "tls_key without tls_certificate; set CONCH_TLS_CERTIFICATE too"
+            msg = "CONCH_TLS_KEY is set without a certificate; set CONCH_TLS_CERTIFICATE too"
             raise ValueError(msg)
         return self
 
@@ -194,8 +194,8 @@ class GatewaySettings(BaseSettings):
     def _one_request_fits(self) -> GatewaySettings:
         if self.max_in_flight_texts < self.max_inputs:
             msg = (
-                f"max_in_flight_texts ({self.max_in_flight_texts}) is below max_inputs ({self.max_inputs}), so the "
-                "largest request could never be admitted; raise CONCH_MAX_IN_FLIGHT_TEXTS or lower CONCH_MAX_INPUTS"
+                f"CONCH_MAX_IN_FLIGHT_TEXTS ({self.max_in_flight_texts}) is below CONCH_MAX_INPUTS "
+                f"({self.max_inputs}), so the largest request could never be admitted; raise the one or lower the other"
             )
             raise ValueError(msg)
         return self

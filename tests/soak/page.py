@@ -27,8 +27,10 @@ every API, while faults are injected. Every answer is compared with its known va
 | --- | --- | --- |
 | 503, gRPC `UNAVAILABLE` | Triton is being restarted, or cannot be reached | retry after `Retry-After`; \
 conch's client does so by itself, up to `retries` times |
-| 429, gRPC `RESOURCE_EXHAUSTED` | a queue is full or a limit is reached | retry after `Retry-After`, \
-or send less at once |
+| 429 | a limit of the gateway or of the API key is reached, or the answer would come too late | retry after \
+`Retry-After`, or send less at once |
+| gRPC `UNAVAILABLE` with "Exceeds maximum queue size" or "Request timeout expired" | a queue in Triton is full, which \
+`conch export --queue` has limited | retry later, or send less at once |
 | 504, gRPC `DEADLINE_EXCEEDED` | no answer within the deadline | send less at once, or allow more time |
 | connection refused or broken | `conch serve` does not run, or a client neither sent nor read for 30 s | retry |
 

@@ -120,7 +120,7 @@ def _of(given: str, output: str) -> list[File]:
         paths = [path] if filesystem.isfile(path) else get_fs_token_paths(given)[2]
         there = [found for found in sorted(paths) if filesystem.isfile(found)]
     if not there:
-        raise InputError(f"{given} does not exist")
+        raise InputError(f"{given} does not exist: name a file, a folder or a pattern that does")
     return [File(filesystem.unstrip_protocol(found), PurePosixPath(found).name, _kind(found)) for found in there]
 
 

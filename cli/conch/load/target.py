@@ -127,7 +127,7 @@ async def _embedding_models(url: str, key: str | None) -> list[str]:
 def chosen(wanted: str | None, names: list[str]) -> str:
     """Return the name of the wanted model, by default the first; raises BenchError where there is none."""
     if not names:
-        raise BenchError("no embedding model is served there")
+        raise BenchError("no embedding model is served there; export one into its repository, or give another address")
     if wanted is None:
         return min(names)
     if wanted not in names:

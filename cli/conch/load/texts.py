@@ -45,7 +45,8 @@ class Lengths:
             raise ValueError(f"--lengths {text!r} must be mixed, a number, or a range such as 8-256")
         lengths = cls(int(numbers[1]), int(numbers[2] or numbers[1]))
         if not SPECIAL_TOKENS < lengths.low <= lengths.high:
-            raise ValueError(f"--lengths {text!r} must grow, from {SPECIAL_TOKENS + 1} or more")
+            least = SPECIAL_TOKENS + 1
+            raise ValueError(f"--lengths {text!r} must be at least {least}, and a range must grow, such as 8-256")
         return lengths
 
     def draw(self, source: random.Random) -> int:

@@ -86,7 +86,11 @@ class _RerankJob(Job[Ranking]):
         """By ``raw``, with ``scores``."""
         refused = np.flatnonzero(np.isnan(raw)).tolist()
         if refused:
-            raise NotComputedError(f"the model refused documents {refused}, or the query", refused)
+            raise NotComputedError(
+                f"the model answered NaN for documents {refused}: it does not fit its tokenizer, or is damaged; export "
+                "it again",
+                refused,
+            )
         order = np.argsort(-raw, kind="stable")[: self._question.top_n]
         tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
         return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist(), truncated)

@@ -22,7 +22,9 @@ class AdminRoute(Route):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer administrators; raises ForbiddenError for others."""
         if not context_of(HTTPConnection(scope)).key.admin:
-            raise ForbiddenError("administration takes an administrator's key")
+            raise ForbiddenError(
+                "administration takes an administrator's key; make one: conch keys create NAME --admin"
+            )
         await super().handle(scope, receive, send)
 
 

@@ -95,7 +95,8 @@ def read_keys(path: Path) -> list[Key]:
         msg = f"cannot read the keys in {path}: {error.strerror}; make one with: conch keys create NAME"
         raise KeysError(msg) from error
     except ValidationError as error:
-        raise KeysError(f"{path} is no file of keys ({_first(error)})") from error
+        msg = f"{path} is no file of keys ({_first(error)}); mend it, or make another with: conch keys create NAME"
+        raise KeysError(msg) from error
     if len({key.name for key in keys}) != len(keys):
         raise KeysError(f"{path} has two keys of one name; revoke one with: conch keys revoke NAME")
     return keys
@@ -164,7 +165,7 @@ def _changing(path: Path) -> Iterator[None]:
         # The folder is locked: every change replaces the file itself.
         descriptor = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise KeysError(f"cannot write {path}: {error.strerror}") from error
+        raise _unwritable(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -194,7 +195,11 @@ def _write(path: Path, keys: list[Key]) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise KeysError(f"cannot write {path}: {error.strerror}") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> KeysError:
+    return KeysError(f"cannot write {path}: {error.strerror}; make room or name another file with --file")
 
 
 def _keep_access(path: Path, descriptor: int) -> None:

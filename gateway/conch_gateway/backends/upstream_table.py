@@ -1,4 +1,4 @@
-"""The table of an upstream in the models file: where it is, and what its model can do, which is declared, not asked."""
+"""The table of an upstream in the models file: its address, and what its model can do. The upstream is not asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _url(url: str) -> str:
 
 def _some(urls: tuple[str, ...]) -> tuple[str, ...]:
     if not urls:
-        raise ValueError("must name a server")
+        raise ValueError("must name at least one server, such as http://HOST:PORT/v1")
     return urls
 
 
@@ -51,14 +51,15 @@ class UpstreamTable(BaseModel):
         vector_types: which kinds of vectors it gives; late and sparse ones in conch's own shape.
         dimension: length of its dense vectors.
         matryoshka_dimensions: lengths that they may be shortened to; any up to `dimension` where it is not said.
-        prompts: texts to put before texts, by name: the server is told nothing of what texts are for. Without, it is.
-        default_prompt_name: the prompt where nothing is said of what texts are for.
-        extensions: whether the server takes fields that are conch's own or others' than OpenAI's and Cohere's.
+        prompts: texts to put before texts, by name. With them the gateway adds the prompt and does not send
+            `input_type` and `prompt_name`; without them it sends these.
+        default_prompt_name: the prompt of texts whose purpose the request does not state.
+        extensions: whether the server takes other fields than OpenAI's and Cohere's.
         max_length: most tokens of a text.
         max_rows: most texts or documents in one call; longer lists are split.
         calls: most calls under way to each server at once.
         timeout_s: how long a request may take, waiting for its slot and further attempts included.
-        retries: further attempts of a call after what may pass.
+        retries: further attempts of a call after a failure that may be temporary.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -94,7 +95,7 @@ class UpstreamTable(BaseModel):
             msg = "late and sparse vectors are asked for by vector_type, which is no field of OpenAI's; set extensions"
             raise ValueError(msg)
         if self.default_prompt_name is not None and self.default_prompt_name not in (self.prompts or {}):
-            raise ValueError("default_prompt_name is none of prompts")
+            raise ValueError("default_prompt_name is none of prompts; name one of them, or add it")
         return self
 
     def api_key(self) -> SecretStr | None:
@@ -109,5 +110,7 @@ class UpstreamTable(BaseModel):
         try:
             return SecretStr(read_operators_file(self.api_key_file).decode().strip())
         except OSError as error:
-            msg = f"cannot read api_key_file {self.api_key_file}: {error.strerror}"
+            msg = (
+                f"cannot read api_key_file {self.api_key_file}: {error.strerror}; name a file that the gateway can read"
+            )
             raise ModelsFileError(msg) from error

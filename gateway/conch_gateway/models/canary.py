@@ -1,4 +1,4 @@
-"""Canaries: what embedding models answer to a known text, compared with what they should.
+"""Canaries: each embedding model embeds a known text, and a metric says how far its vector is from the right one.
 
 An export writes a text, and the vector that the authors' library has for it, into its report. A served model whose
 vector points elsewhere has other weights, another tokenizer or a broken kernel. Its answers look like any others, so
@@ -26,29 +26,30 @@ from conch_gateway.background import repeat, start
 _TIMEOUT_S = 60.0  # long texts may be ahead of it
 
 
-class _Heard(NamedTuple):
+class _Compared(NamedTuple):
     cosine: float
-    at: float
+    at: float  # Unix time
 
 
 class Canaries(Collector):
-    """Asks the models again and again, and exposes how far they agree.
+    """Runs the canaries periodically, and exposes their cosines as metrics.
 
     Args:
-        triton: that serves them.
-        repository: whose reports have the known answers, read each time, as models may be exported anew; None for none.
-        interval_s: seconds between two times; 0 for never.
+        triton: serves the models.
+        repository: model repository whose reports have the known answers. They are read each time, as models may be
+            exported anew. None for no canaries.
+        interval_s: seconds between two runs; 0 for no canaries.
     """
 
     def __init__(self, triton: Triton, repository: Path | None, interval_s: float) -> None:
         self._triton = triton
         self._repository = repository
         self._interval_s = interval_s
-        self._heard: dict[str, _Heard] = {}
+        self._compared: dict[str, _Compared] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Ask inside the block; what fails is logged and tried again the next time."""
+        """Run the canaries inside the block; a failure is logged, and the next run comes at its time."""
         if self._repository is None or not self._interval_s:
             yield
             return
@@ -61,10 +62,10 @@ class Canaries(Collector):
             await asyncio.gather(task, return_exceptions=True)
 
     async def ask(self, repository: Path) -> None:
-        """Ask every model that is loaded once; raises the first failure after all have been asked."""
+        """Compare every embedding model that is loaded once; raises the first failure after all were compared."""
         served = [info for info in await self._triton.models() if info.ready and info.task == Task.EMBEDDING]
-        # What is not served any more is forgotten; a model that fails keeps its last time, which an alert looks at.
-        self._heard = {info.name: self._heard[info.name] for info in served if info.name in self._heard}
+        # Models that are no longer served are forgotten; one that fails keeps its last time, which an alert looks at.
+        self._compared = {info.name: self._compared[info.name] for info in served if info.name in self._compared}
         ends = await asyncio.gather(*(self._compare(info, repository) for info in served), return_exceptions=True)
         for end in ends:
             if end is not None:
@@ -78,7 +79,7 @@ class Canaries(Collector):
             cosine = known.cosine(await self._triton.vector(info, known.text, _TIMEOUT_S))
         except NotComputedError:
             cosine = 0.0
-        self._heard[info.name] = _Heard(cosine, time())
+        self._compared[info.name] = _Compared(cosine, time())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges, by model."""
@@ -88,9 +89,11 @@ class Canaries(Collector):
             labels=("model",),
         )
         asked_at = GaugeMetricFamily(
-            "conch_gateway_canary_timestamp_seconds", "Unix time of the model's last answer to it.", labels=("model",)
+            "conch_gateway_canary_timestamp_seconds",
+            "Unix time of the model's last answer to the canary.",
+            labels=("model",),
         )
-        for model, heard in self._heard.items():
-            cosine.add_metric((model,), heard.cosine)
-            asked_at.add_metric((model,), heard.at)
+        for model, compared in self._compared.items():
+            cosine.add_metric((model,), compared.cosine)
+            asked_at.add_metric((model,), compared.at)
         yield from (cosine, asked_at)

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes. One registry per app, so that several apps in one process do not count for each other.
+"""The gateway's metrics for Prometheus: one registry per app, so that several apps in one process count apart.
 
 Labels come from fixed sets only (route templates, statuses, names of served models), never from what a user sent.
 """
@@ -68,7 +68,7 @@ class Metrics:
         )
         self._phases = Histogram(
             "conch_gateway_phase_seconds",
-            "Of that, the time for tokenize, queue and inference.",
+            "Parts of a request's time: tokenize, queue and inference.",
             ("phase", "model"),
             buckets=_BUCKETS_S,
             registry=registry,

@@ -1,4 +1,4 @@
-"""Metrics of each server that computes, of Tritons and of upstreams, as they are when Prometheus asks."""
+"""Metrics of every server: each Triton, and each server of an upstream, as they are when Prometheus asks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ class ReplicaMetrics(Collector):
             "conch_gateway_replica_state", "1 for the state that the server is in.", labels=(*_LABELS, "state")
         )
         calls = GaugeMetricFamily("conch_gateway_replica_calls", "Calls to the server under way.", labels=_LABELS)
-        tokens = GaugeMetricFamily("conch_gateway_replica_tokens", "Cost of these calls in tokens.", labels=_LABELS)
+        tokens = GaugeMetricFamily(
+            "conch_gateway_replica_tokens", "Cost in tokens of the calls to the server under way.", labels=_LABELS
+        )
         ended = CounterMetricFamily(
-            "conch_gateway_replica_ended", "Calls that have ended.", labels=(*_LABELS, "outcome")
+            "conch_gateway_replica_ended", "Calls to the server that have ended.", labels=(*_LABELS, "outcome")
         )
         ejections = CounterMetricFamily(
-            "conch_gateway_replica_ejections", "Times that it was taken out of service.", labels=(*_LABELS, "reason")
+            "conch_gateway_replica_ejections",
+            "Times that the server was taken out of service.",
+            labels=(*_LABELS, "reason"),
         )
         for backend, replica in self._replicas():
             place = backend, replica.url

@@ -90,7 +90,11 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
         ("CONCH_TIMEOUT_S", "inf", "error: CONCH_TIMEOUT_S: Input should be a finite number"),
         ("CONCH_START_TIMEOUT_S", "inf", "error: CONCH_START_TIMEOUT_S: Input should be a finite number"),
         ("CONCH_TRITON_HOST", "triton.example", "error: CONCH_TRITON_HOST: triton.example is not a loopback address"),
-        ("CONCH_TLS_KEY", "key.pem", "error: tls_key without tls_certificate; set CONCH_TLS_CERTIFICATE too"),
+        (
+            "CONCH_TLS_KEY",
+            "key.pem",
+            "error: CONCH_TLS_KEY is set without a certificate; set CONCH_TLS_CERTIFICATE too",
+        ),
         (
             "CONCH_CORS_ORIGINS",
             "https://a.example/",

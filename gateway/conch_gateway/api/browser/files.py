@@ -64,7 +64,8 @@ def router(services: Services) -> Router:
     async def give_file(request: Request) -> Response:
         model, name, key = request.path_params["model"], request.path_params["file"], context_of(request).key
         if model != WEB_MODULE and not key.opens(model):
-            raise ModelNotFoundError(f"no model {model!r} for the browser is served to key {key.name!r}")
+            msg = f"no model {model!r} for the browser is served to key {key.name!r}; GET /web lists those that are"
+            raise ModelNotFoundError(msg)
         # A range is of the content, whatever form it is sent in: ranges of the compressed one would be of no use.
         compressed = "range" not in request.headers and _takes_gzip(request.headers)
         stored = await run_sync(partial(folder.file, model, name, compressed=compressed))
