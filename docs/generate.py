@@ -199,7 +199,10 @@ def decisions() -> str:
             message = f"{path.name} has to begin with its number and title, status, date and context, as the others do"
             raise ValueError(message)
         rows.append((begin["number"], f"[{begin['title']}]({path.name})", begin["status"], begin["date"]))
-    head = "A record says what was decided, why, what was rejected and what was measured."
+    head = (
+        "A record says what was decided, why, what was rejected and what was measured. Numbers that are missing were "
+        "never used."
+    )
     return "\n".join(["# Decisions", "", GENERATED, head, "", *_table(("", "decision", "status", "date"), rows)]) + "\n"
 
 
