@@ -1,4 +1,4 @@
-"""How far a long piece of work is: the one interface between those who work and those who show it."""
+"""Progress of long work: the protocol by which an export reports its steps, and the command line shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Each = TypeVar("Each")
 
 
 class Progress(Protocol):
-    """Told about every step."""
+    """A function that is called with every step."""
 
     def __call__(self, what: str, done: int = 0, total: int = 0, /) -> None:
         """A step has begun, or has got so far.
@@ -28,7 +28,7 @@ def silent(what: str, done: int = 0, total: int = 0, /) -> None:
 
 
 def counted(progress: Progress, what: str, each: Iterable[Each], total: int) -> Iterator[Each]:
-    """The things one by one, saying after each how many of all are done."""
+    """Yield the items, and report after each how many of all are done."""
     progress(what, 0, total)
     for number, one in enumerate(each, 1):
         yield one

@@ -1,4 +1,4 @@
-"""The application, put together."""
+"""Assembles the application: services, routes of all dialects, middleware."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST", "DELETE"], "allow_head
 def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> FastAPI:
     """Return the gateway as an ASGI application; its lifespan closes the client.
 
-    `collectors` are what else its process measures, for the same metrics.
+    `collectors` add metrics of the process, such as those of an embedded Triton, to `/metrics`.
     """
     triton = Triton(settings, client)
     models = Models(settings, triton, _loader(settings, client, triton), kinds())
@@ -138,7 +138,7 @@ def client_of(settings: GatewaySettings) -> AsyncClient:
 
 
 def _shared(settings: GatewaySettings) -> Shared | None:
-    """Return what this gateway shares with others, where a Redis is set."""
+    """Return the quotas and vectors in Redis, which gateways share, where one is set."""
     if settings.redis_url is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Several things at once that succeed or fail as one."""
+"""Runs a coroutine for several items at once; the first failure cancels the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 async def all_of(work: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
-    """Do the work for all items at once and return the results in order; the first failure ends the others."""
+    """Do the work for all items at once and return the results in order; the first failure cancels the others."""
     if len(items) == 1:
         return [await work(items[0])]
     results: dict[int, Result] = {}

@@ -1,6 +1,6 @@
-"""What requests ask to compute and what backends answer, in the gateway's own words; dialects are translated into them.
+"""Jobs, into which every dialect turns its requests, and the answers of backends to them.
 
-A job's None leaves an option to the settings or to the model.
+An option that is None is left to the settings or to the model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ InputType = Literal[
     "separation",
     "text-matching",
 ]
-"""What texts are for, in the words of all dialects."""
+"""Purposes of texts, as all dialects call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class EmbeddingJob:
         normalize: whether vectors have length 1; false is refused for models whose vectors always have.
         instruction: what the query is for, in the caller's words, for models whose prompt has a place for it.
         expect_space: vector space that the answer must be in; None for any.
-        counted: whether there may be no more texts than the settings say; Ollama knows no such limit.
+        counted: whether the number of texts is limited by the settings; Ollama has no such limit.
     """
 
     texts: Texts

@@ -10,7 +10,7 @@ MAX_BYTES = 16 * 2**20
 
 
 def read_operators_file(path: Path) -> bytes:
-    """Return its content; raises OSError where it cannot be read, or is larger than any that is meant."""
+    """Return its content; raises OSError where it cannot be read, or has more than `MAX_BYTES`."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

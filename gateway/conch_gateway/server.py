@@ -37,7 +37,7 @@ class Gateway:
     def __init__(
         self, settings: GatewaySettings, *, client: AsyncClient | None = None, collectors: Iterable[Collector] = ()
     ) -> None:
-        """`collectors` are what else the process measures, for `/metrics`."""
+        """`collectors` add metrics of the process to `/metrics`."""
         self._settings = settings
         self._collectors = collectors
         self._client = client
@@ -55,7 +55,7 @@ class Gateway:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What lets this process's own requests in where keys are needed; known only after `start()`."""
+        """Headers with a key for this process's own requests; known only after `start()`."""
         return {"authorization": f"Bearer {self._own_key}"}
 
     async def start(self) -> None:

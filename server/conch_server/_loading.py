@@ -1,4 +1,4 @@
-"""What a starting Triton is waited for, in words: the models that it loads now, and those that come after them."""
+"""Says what a starting Triton is doing: which models it loads now, how large they are, and which come after them."""
 
 from __future__ import annotations
 

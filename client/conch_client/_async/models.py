@@ -1,4 +1,4 @@
-"""What a client asks of servers without anything being computed: its models, whether it is ready, and their tokens."""
+"""Calls that compute nothing: the list of models, readiness, tokenising and decoding."""
 
 from __future__ import annotations
 

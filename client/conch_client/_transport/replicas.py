@@ -1,4 +1,4 @@
-"""What is known of each server of a client, and what of that its user sees."""
+"""The servers of a client with what is known of each, and the `Replica` of each that its user sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator asks for, and a task, a pooling or a static model has no use for."""
+"""Refuses options of an export that its task, its pooling or a static model cannot use."""
 
 from __future__ import annotations
 

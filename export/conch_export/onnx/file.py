@@ -1,4 +1,4 @@
-"""A file as a model: any client of the server can read it, on any Triton, with no other protocol.
+"""The graph of a model that serves a file, such as tokenizer.json: clients read it by requests, from any Triton.
 
 The file lies beside the graph and is the graph's only weight (ONNX external data): it exists once and stays readable.
 

@@ -1,10 +1,9 @@
-"""What scores gain where contents meet relative positions (`RelativePositions`), as nodes of a graph.
+"""Disentangled attention (DeBERTa) as nodes of a graph: products of tokens with relative positions, added to scores.
 
-Tokens that are next to each other need positions that are too: r of them that meet n others need the positions at
-r + n - 1 distances. One product of all with all holds every score that is needed, each token's a place further left
-than those of the token before. Read as rows that are one number shorter, the product has them straight below each
-other (as in Transformer-XL, Dai et al. 2019). Looking up each score by its place (GatherElements) took up to three
-times as long.
+r tokens in a row and n others are at r + n - 1 distances from each other. One product of the r tokens with the
+positions at all these distances holds every score that is needed, those of each token one column further left than
+those of the token before. Reshaped to rows that are one number shorter, the product has them in the same columns (as in
+Transformer-XL, Dai et al. 2019). Looking up each score by its index (GatherElements) took up to three times as long.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ Contents = tuple[str, ...]
 
 
 class RelativeScores:
-    """Those of one layer.
+    """The scores with relative positions of one layer.
 
     Args:
         g: the graph.
-        positions: that contents meet.
-        scale: of the scores, which queries have in them already.
+        positions: keys and queries of the relative positions.
+        scale: of the scores; the layer's queries are multiplied by it already.
         counts: INT64 [C, 1], tokens of every row.
     """
 
@@ -81,7 +80,7 @@ class RelativeScores:
 
 
 class RelativeTiles:
-    """Those of one long row.
+    """The same scores of one long row, for a tile of its queries at a time.
 
     Args:
         g: the graph of the row.
@@ -107,7 +106,7 @@ class RelativeTiles:
         return [self._by_query(g, tile, queries), self._by_key(g, tile, queries)]
 
     def _by_query(self, g: GraphBuilder, tile: Tile, queries: str) -> str:
-        """Each query meets the positions of all keys."""
+        """Products of the tile's queries with the positions of all keys."""
         met = g.slice(self._queries[0], tile.begin, tile.end, 1), *self._queries[1:]
         reach = self._scores.reach
         middle = g.int64([reach])
@@ -117,7 +116,7 @@ class RelativeTiles:
         return g.slice(straight, g.int64([0]), self._count, 2)
 
     def _by_key(self, g: GraphBuilder, tile: Tile, queries: str) -> str:
-        """All tiles of keys meet the positions of the queries."""
+        """Products of all keys with the positions of the tile's queries."""
         zero, size = g.int64([0]), g.int64([KEY_TOKENS])
         first = g.node("Div", g.node("Sub", g.int64([self._scores.reach - TILE_TOKENS]), tile.begin), size)
         begin = g.node("Concat", first, zero, axis=0)

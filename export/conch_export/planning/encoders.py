@@ -1,4 +1,4 @@
-"""What a plan is about: the part of a model before its heads, as data, of which no matrix is read."""
+"""The encoder of a plan, or the table of a static model, as data: shapes are known, and no matrix is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
-    """What stands before the heads; of a static model all of it."""
+    """Return what is before the heads: the encoder, or the whole of a static model; raises UnsupportedError."""
     if isinstance(description, StaticModel) and checkpoint.static is not None:
         return read_static(description, checkpoint.static, checkpoint)
     if (family := family_of(checkpoint.config)) is None:

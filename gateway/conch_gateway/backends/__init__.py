@@ -1,1 +1,1 @@
-"""What computes vectors and scores, behind one protocol: Triton, and OpenAI-like upstreams."""
+"""Backends, which compute vectors and scores, behind one protocol: Triton, and upstreams of the OpenAI kind."""

@@ -1,4 +1,4 @@
-"""The protocol of a backend: what computes vectors and rankings for the rest of the gateway, which never asks how.
+"""The protocol of a backend, which computes vectors and rankings; nothing else in the gateway knows how it does that.
 
 Another backend is a module with a class of this protocol and a `KIND`, and a line in `kinds.py`.
 """
@@ -19,16 +19,15 @@ from conch_gateway.scheduling.admission import Reservation
 class Backend(Protocol):
     """A server of models; belongs to one event loop.
 
-    What computes lets the request's reservation join the backend's backlog, which may raise CapacityError, and makes
-    each call in one of the backlog's slots. It raises InvalidInputError with the indices of the inputs at fault,
-    without sending anything twice to find them; ConchError as the client does; and UpstreamError, UpstreamBusyError or
-    DeadlineError where the backend is an upstream.
-
-    Where the very model of `info` is served no more, all raise ModelReplacedError: the request begins anew.
+    Each method that computes first lets the request's reservation join the backend's backlog, which may raise
+    CapacityError, and then makes every call in one of the backlog's slots. It raises InvalidInputError with the indices
+    of the inputs at fault, without sending anything twice to find them; ConchError as the client does; and
+    UpstreamError, UpstreamBusyError or DeadlineError where the backend is an upstream. If the model of `info` was
+    replaced by another of its name, it raises ModelReplacedError, and the request begins anew.
 
     Attributes:
-        edition: of what the backend answers: with the model's facts, the cache's key of its vectors. None where the
-            facts say all, so that vectors may be shared with other gateways.
+        edition: part of the cache's key of the vectors, for a backend whose model may change while `info` stays the
+            same. None where `info` identifies the weights, so that vectors may be shared with other gateways.
     """
 
     edition: object
@@ -71,7 +70,7 @@ class Backend(Protocol):
     async def tokens(
         self, info: ModelInfo, texts: list[str], *, prompt_name: str | None, add_special_tokens: bool
     ) -> list[list[Token]]:
-        """Split texts into tokens; raises InvalidInputError where the backend keeps its tokenizer to itself."""
+        """Split texts into tokens; raises InvalidValueError where the gateway does not have the tokenizer."""
 
     async def decode(self, info: ModelInfo, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Join tokens to texts; raises as `tokens` does."""
@@ -85,7 +84,7 @@ class Kind(NamedTuple):
 
     Attributes:
         table: the shape of the table.
-        make: makes the backend of a public name, the table, and what is cut from texts where a request does not say.
+        make: makes the backend of a public name, its table, and the default of `truncate`.
     """
 
     table: type[BaseModel]

@@ -1,4 +1,4 @@
-"""Which of a model's prompts a request means: every dialect's word for what a text is for, in one table."""
+"""Chooses the prompt of a request: one table maps every dialect's purpose of a text to the names of prompts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PROMPT_NAMES: Mapping[InputType, tuple[str, ...]] = {
     "text-matching": ("text-matching", "STS", "sts"),
 }
 _INSTRUCTED = re.compile(r"(Instruct: ).+(\nQuery: ?)", re.DOTALL)
-"""A prompt with an instruction: what e5-mistral began, and Qwen3, GTE-Qwen2 and others have."""
+"""Pattern of a prompt with an instruction, as e5-mistral, Qwen3, GTE-Qwen2 and others have it."""
 _OF_QUERIES = {purpose: names for purpose, names in PROMPT_NAMES.items() if set(_QUERY) <= set(names)}
 _NAMES_OF_QUERIES = frozenset(name for names in _OF_QUERIES.values() for name in names)
 _HAS_A_PURPOSE = frozenset(name for names in PROMPT_NAMES.values() for name in names)
 
 
 class Prompt(NamedTuple):
-    """As the client takes it: a text, or a name, or neither for the model's default."""
+    """A prompt as the client takes it: a text, or a name, or neither for the model's default."""
 
     prompt: str | None
     prompt_name: str | None

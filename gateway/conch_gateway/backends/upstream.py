@@ -1,7 +1,7 @@
-"""A model of an upstream, which speaks OpenAI's dialect: how requests for it are worded, and put into calls.
+"""An upstream's model as a backend: turns jobs into requests of OpenAI's dialect, in calls, and checks the answers.
 
-The upstream is asked for what its table declares and nothing else. Dense vectors have length 1 afterwards, as those of
-Triton's models have; everything else is handed on as it came.
+Only what the model's table declares is requested. Dense vectors are scaled to length 1, as those of Triton's models
+are; everything else is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class Upstream:
     """One public name of an upstream's model; see `Backend`.
 
     Attributes:
-        edition: a number of this object's own: what is remembered of another one's answers does not count for it.
+        edition: a number that no other object has. So vectors that were cached from another object are not used: after
+            a reload of the models file the upstream may have another model under the name.
     """
 
     def __init__(self, name: str, table: UpstreamTable, truncate: Truncate) -> None:
-        """Take what requests leave to the settings; raises ModelsFileError when the table's key is missing."""
+        """`truncate` is the default; raises ModelsFileError if the server's key is missing."""
         self._does = (Task.RERANK,) if table.task == "rerank" else tuple(_TASKS[kind] for kind in table.vector_types)
         self._info = _info(name, self._does[0], table)
         self._table = table
@@ -123,8 +124,8 @@ class Upstream:
         return Answer(ranked[: job.top_n], sum(answer.tokens for _, answer in calls))
 
     async def tokens(self, *_: object, **__: object) -> NoReturn:
-        """Refuse: an upstream keeps its tokenizer to itself, and is not asked to classify."""
-        msg = "the tokenizer of the model is with the other server that has the model; ask that one"
+        """Refuse: the gateway does not have the tokenizer, and upstreams do not classify."""
+        msg = "an upstream has the model, and the gateway does not have its tokenizer; ask the upstream itself"
         raise InvalidValueError(msg, param="model")
 
     decode = classify = embed_chunks = tokens
@@ -178,7 +179,7 @@ class Upstream:
         raise DeadlineError(msg)
 
     def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
-        """Return the texts as they are sent, and the options beside them, where the server takes more than OpenAI's."""
+        """Return the texts to send, and the fields beside them that the server takes (`extensions`)."""
         options: dict[str, object] = {}
         if self._table.extensions:
             options["truncate"] = job.truncate or self._truncate
@@ -214,9 +215,9 @@ class Upstream:
         raise InvalidValueError(msg, param="dimensions")
 
     def _check_length(self, length: int, dimensions: int | None) -> None:
-        """Refuse vectors of another length than was asked for, or declared, or else seen before.
+        """Refuse vectors of another length than the requested one, or the declared one, or else that seen before.
 
-        Whole ones, whatever was asked for, are those of a server that takes no notice of the field.
+        Vectors of the whole length are accepted for any request: the server may ignore `dimensions`.
         """
         if length == dimensions:
             return

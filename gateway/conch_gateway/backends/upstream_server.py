@@ -1,4 +1,4 @@
-"""Calls to the servers of an upstream over HTTP: which one, how often, and what refusals mean here."""
+"""Calls to the servers of an upstream over HTTP: chooses the server, repeats a call that failed, and maps refusals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INDICES = re.compile(r"\[(\d{1,4}(?:, \d{1,4})*)\]")  # as in "input[3] is too 
 
 
 class _PassingError(UpstreamError):
-    """Perhaps gone with the next attempt."""
+    """A failure that may be temporary, so the call is tried again."""
 
 
 class _AwayError(_PassingError):
@@ -72,7 +72,7 @@ class UpstreamServers:
 
     @property
     def in_service(self) -> int:
-        """How many take calls; all, where none is in service, as calls are then tried at any."""
+        """Number of servers that take calls; all if none is in service, as calls are then tried at any."""
         members = self._pool.members
         return sum(member.standing.state is State.SERVING for member in members) or len(members)
 

@@ -1,8 +1,7 @@
-"""Vectors that were computed before: a text is computed once within a request, and with a cache once for all.
+"""The cache of vectors. Equal texts of one request are computed once even without it.
 
-An entry belongs to one text under one variant: everything else that its vector depends on, which shows all of itself
-when printed. Both are hashed together, so that the cache holds no text. What another gateway has computed is found
-too, where gateways share a Redis.
+The key of an entry is the hash of the text and of its variant: everything else that the vector depends on, by its
+`repr`. So the cache holds no text. Where gateways share a Redis, vectors that another one has computed are found too.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class SharedVectors(Protocol):
-    """Entries that other gateways read and write as well; they may be out of reach."""
+    """A store that several gateways read and write; it may be out of reach."""
 
     async def find(self, keys: Sequence[bytes]) -> list[Entry | None]:
         """Return the entry of each key, or None for one that is not there, or out of reach."""
@@ -57,16 +56,16 @@ class VectorCache:
         *,
         anywhere: bool = False,
     ) -> Answer[Vectors]:
-        """Return the vectors of all texts, float32 [texts, dimension], of which the unknown are computed, each once.
+        """Return the vectors of all texts, float32 [texts, dimension]; what is not cached is computed, each text once.
 
-        Where the backend does not count the tokens of each text, none are counted for texts that are remembered. Token
-        ids are not remembered.
+        Where the backend does not count the tokens of each text, none are counted for cached texts. Vectors of token
+        ids are not cached.
 
         Args:
             job: the texts, and what is to be done with them.
-            source: what else vectors depend on: the model's facts, the edition of its backend, and what is cut from
-                texts, which the job may leave to the settings.
-            compute: computes the part of the job that is not known.
+            source: what else vectors depend on: the model's facts, the edition of its backend, and `truncate`, which
+                the job may leave to the settings.
+            compute: computes the part of the job that is not cached.
             anywhere: whether `source` means the same in every gateway, so that they may share the vectors.
 
         Raises:
@@ -87,7 +86,7 @@ class VectorCache:
                 answer = await compute(job if len(missing) == len(texts) else replace(job, texts=missing))
             except InvalidInputError as error:
                 raise error.moved([texts.index(text) for text in missing]) from error
-            # Nothing to remember and nothing twice: the answer passes without a copy of its vectors.
+            # Nothing to cache and no text twice: the answer is returned without a copy of its vectors.
             if self._entries is None and len(unique) == len(texts):
                 return answer
             computed = zip(answer.given, answer.row_tokens or [0] * len(missing), strict=True)
@@ -110,7 +109,7 @@ class VectorCache:
         return int(self._entries.currsize) if self._entries is not None else 0
 
     async def _known(self, keys: Mapping[str, bytes], shared: SharedVectors | None) -> dict[str, Entry]:
-        """Return the entries of texts that are remembered, here or elsewhere."""
+        """Return the entries of texts that are cached, here or in the shared store."""
         if self._entries is None:
             return {}
         here = ((text, self._entries.get(key)) for text, key in keys.items())

@@ -1,4 +1,4 @@
-"""Pure-ASGI layers around every endpoint: the plain path, the record of a request, and the end of its time."""
+"""Pure-ASGI layers around every endpoint: normalise the path, record the request, cancel the work of absent callers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from conch_gateway.telemetry.request import (
 )
 
 Recorder = Callable[[Ended], None]
-"""Takes what is known of a request that has ended."""
+"""Receives the record of each request that has ended."""
 
 _SLASHES = re.compile("//+")
 _PATIENCE_S = 0.05  # a request that is answered sooner is not watched
 
 
 class Target:
-    """Outermost layer: makes one plain path of its spellings, and a GET without content of HEAD.
+    """Outermost layer: normalises the path, and answers HEAD as a GET without content.
 
     Doubled and trailing slashes name the same resource, without a redirect, which would lose a POST's body. All other
     layers, the check of API keys among them, see the plain path.
@@ -60,7 +60,7 @@ class Target:
 
 
 class Observer:
-    """Gives each request its id, timing headers and records, and answers even errors that nobody foresaw."""
+    """Gives each request its id, timing headers and records, and answers unforeseen errors too."""
 
     def __init__(self, app: ASGIApp, recorders: Sequence[Recorder]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Waits for a Triton while none can be reached: where they are scaled to zero, requests have the first one started."""
+"""Waits for the first Triton while none can be reached, as where an autoscaler starts one for a request that waits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _EVERY_S = 0.25
 
 
 class Arrival:
-    """Asks whether Triton can be reached, once for all requests that wait; belongs to one event loop.
+    """Polls whether Triton can be reached, once for all requests that wait; belongs to one event loop.
 
     Args:
-        is_ready: says whether it can, and has a model.
+        is_ready: returns whether a Triton can be reached and has a model.
     """
 
     def __init__(self, is_ready: Callable[[], Awaitable[bool]]) -> None:

@@ -36,7 +36,7 @@ _TOKENIZER = tokenizer_name("")
 _DERIVED = ("", *(derived_name("", task) for task in DERIVED))
 
 Work = Callable[[str, LocalModel], Coroutine[Any, Any, None]]
-"""What is done for a model at the Triton of that address."""
+"""Loads or unloads a model at the Triton of an address."""
 
 _AWAY = (UnavailableError, DeadlineExceededError)
 _CATCH_UP_PAUSE_S = 30.0  # after a Triton could not load what others have: it serves meanwhile

@@ -1,7 +1,8 @@
 """One model of the repository: whether it is loaded, how many requests use it, and the change that is under way.
 
-A change waits for the requests that use the model, and requests that arrive meanwhile wait for the change. So a request
-sees one version from its tokenizer to its last call, and none fails because a model is replaced or unloaded.
+This is the gate of ADR 11: a change waits for the requests that use the model, and requests that arrive meanwhile wait
+for the change. So a request sees one version from its tokenizer to its last call, and none fails because a model is
+replaced or unloaded.
 """
 
 from __future__ import annotations

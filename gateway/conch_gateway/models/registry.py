@@ -1,8 +1,7 @@
-"""Which model a request means, and that it stays loaded meanwhile; public names mean something only here.
+"""Resolves public names: finds the model that a request means, and keeps it loaded until the request is answered.
 
-A name is a model of the repository, a model of another backend, or an alias of either.
-
-Nobody gets to a model, or to know of one, without a key that opens it: what it does not open does not exist for them.
+A name is a model of the repository, a model of another backend, or an alias of either. Names are resolved only here.
+To a caller whose key does not open a model, it does not exist.
 """
 
 from __future__ import annotations
@@ -215,7 +214,7 @@ class Models:
         return await self._fitting(asked, await self._backend_of(model).model(model), tasks)
 
     async def _space(self, asked: str, queries: ModelInfo, model: str, tasks: Set[Task]) -> ModelInfo:
-        """The facts of the model that answers what is no query, and whose vectors are searched."""
+        """Return the facts of the model that embeds documents, whose vectors are those that are searched."""
         documents = await self._facts(asked, model, tasks)
         if None not in (lengths := {queries.dimension, documents.dimension}) and len(lengths) > 1:
             msg = (
@@ -233,12 +232,12 @@ class Models:
         return model
 
     def _public(self, name: str) -> str:
-        """The name without Ollama's tag, unless the models file has it with one."""
+        """Return the name without Ollama's tag, unless the models file has it with one."""
         known = name in self._file.aliases or name in self._file.backends
         return name if known else name.removesuffix(LATEST)
 
     async def _opened(self, key: Key) -> dict[str, ModelInfo]:
-        """The models that public names stand for, as far as the key opens them; aliases come last."""
+        """Return the models by public name, as far as the key opens them; aliases come last."""
         own: dict[str, ModelInfo] = {}
         for backend in (self.repository, *self._others.values()):
             own |= {info.name: info for info in await backend.models()}
@@ -259,13 +258,13 @@ class Models:
         raise ModelNotFoundError(f"no model for {_or(tasks)} is served; export one into the model repository")
 
     def _chosen(self, tasks: Set[Task]) -> str | None:
-        """What the settings name for these tasks."""
+        """Return the default model of the settings for these tasks, if they name one."""
         if tasks & RERANKING:
             return self._settings.rerank_model
         return None if Task.CLASSIFICATION in tasks else self._settings.embedding_model
 
     async def _openly_fitting(self, tasks: Set[Task], key: Key) -> dict[str, ModelInfo]:
-        """What the key opens and that does one of the tasks, or else stands for what was derived from it and does."""
+        """Return the models that the key opens and that do one of the tasks, or else whose derived model does."""
         opened = await self._opened(key)
         bases = {info.base for info in await self.repository.models() if info.task in tasks}
         direct = {name: info for name, info in opened.items() if self._does(info) & tasks}
@@ -300,7 +299,7 @@ def _discreet(name: str, key: Key) -> Iterator[None]:
 
 
 def _unopened(name: str, key: Key) -> ModelNotFoundError:
-    """Whether there is such a model or not."""
+    """Return the error of a name that the key does not open, the same whether or not there is such a model."""
     return ModelNotFoundError(
         f"no model {name!r} is served to key {key.name!r}, which is for: {_and(key.models or ())}"
     )

@@ -1,4 +1,4 @@
-"""What only an administrator may ask of a Triton: the index of its repository, and to load and unload models.
+"""Triton's restricted calls: read the index of its repository, load and unload models.
 
 Triton answers these calls only if its key comes as a header (`--grpc-restricted-protocol`), because a load can
 bring files along, which are then run. Clients need none of them.

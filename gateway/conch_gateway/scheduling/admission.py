@@ -1,4 +1,4 @@
-"""How much may be in flight: full means a quick 429 that says when to retry, not a queue that ends in deadlines.
+"""Admission: how much may be in flight. A request that does not fit gets 429 at once, with the time to retry after.
 
 There is one limit for all that the gateway holds, and one for each backend: how long a request would wait for it.
 Tokens are estimated from the length of texts until these are tokenised.

@@ -1,6 +1,6 @@
-"""How much work the gateway has for each model, and how long it would wait: what replicas are added and removed by.
+"""The load of each model: its waiting and running work, and the predicted wait by which replicas are added and removed.
 
-Nothing is counted along the way: what is in flight is looked at when somebody asks.
+Nothing is counted while requests run: the load is computed from what is in flight when a metric is read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Load:
     """The work for one model.
 
     Attributes:
-        waiting_requests: whose first call still waits for a slot, or that have no backend to wait for yet.
-        waiting_tokens: in calls that wait for a slot, of whichever request; estimated where they are not counted yet.
-        running_requests: the others.
-        running_tokens: of all requests, without those that wait.
-        predicted_wait_s: until the calls that wait now have been computed, at the throughput measured so far. A model
-            shares its backend's throughput with the backend's other models, so their calls count as well. No less than
-            the time that the oldest waiting request has waited: it tells of a backend whose throughput is not known,
+        waiting_requests: requests whose first call still waits for a slot, or that have no backend to wait for yet.
+        waiting_tokens: tokens of calls that wait for a slot, of any request; estimated until they are counted.
+        running_requests: the other requests.
+        running_tokens: tokens of all requests, without those that wait.
+        predicted_wait_s: seconds until the calls that wait now have been computed, at the throughput measured so far.
+            The models of a backend share its throughput, so the calls of all of them count. It is no less than the
+            time that the oldest waiting request has waited, which also shows a backend whose throughput is not known,
             which does not answer, or which is not there.
     """
 
@@ -41,7 +41,7 @@ class Load:
 def loads(admission: Admission) -> dict[str, Load]:
     """Return the load of each model that has requests in flight, by its own name, or `UNKNOWN`.
 
-    Background work is left out: it may wait for hours, and nobody is to be alarmed by that.
+    Background work is left out: it may wait for hours, which is no reason for an alert.
     """
     found: dict[str, Load] = {}
     queues: dict[Slots, _Queue] = {}

@@ -1,1 +1,1 @@
-"""What is reported of requests: a request's context and usage, metrics, spans, access log."""
+"""Telemetry: the context and usage of requests, metrics, spans, access log."""

@@ -1,4 +1,4 @@
-"""What the process knows of a Triton that it has started itself."""
+"""Metrics of the embedded Triton: its starts, its restarts and its memory, from the supervisor that runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 
 class Supervisor(Protocol):
-    """Starts a Triton, and starts it again.
+    """What a supervisor of Triton (`conch_server.Supervisor`) says of it.
 
     Attributes:
         start_s: seconds that the last start took until every model was ready.
@@ -27,7 +27,7 @@ class Supervisor(Protocol):
 
 
 class EmbeddedTriton(Collector):
-    """The metrics of one supervisor, as they are when Prometheus asks."""
+    """The metrics of one supervisor's Triton, as they are when Prometheus asks."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

@@ -1,4 +1,4 @@
-"""What is known of a request: its context, which never changes, and its usage, which the inference service measures."""
+"""A request's context, from its headers and key, and its usage, which the inference service measures."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a request took, as far as it got; durations in seconds, None for what it did not get to.
+    """The texts, tokens and times of a request that a model has computed, or has failed to compute.
 
     Attributes:
-        model: that computed it, by its own name.
-        texts: in the request, or documents.
-        tokens: of the texts; if the request failed or was given up, those that were computed by then.
-        cache_hits: how many of the texts were remembered; None without a cache.
-        space_id: the vector space of the answer; None if it has no vectors, or the model's is not known.
-        tokenize_s: spent on turning texts into tokens.
-        queue_s: until its first call to the backend got a slot.
-        inference_s: from there to the last answer.
-        truncated: how many of the texts lost tokens; those that were remembered do not count.
+        model: the model that computed it, by its own name.
+        texts: number of texts or documents in the request.
+        tokens: tokens of the texts; if the request failed or was given up, those that were computed by then.
+        cache_hits: number of texts whose vectors were cached; None without a cache.
+        space_id: vector space of the answer; None if it has no vectors, or the model's is not known.
+        tokenize_s: seconds spent on tokenising; None if that was not reached, as for the next two.
+        queue_s: seconds until its first call to the backend got a slot.
+        inference_s: seconds from then to the last answer.
+        truncated: number of texts that lost tokens; those whose vectors were cached do not count.
     """
 
     model: str
@@ -58,7 +58,7 @@ class Usage:
 
     @property
     def phases(self) -> dict[str, float]:
-        """What the time was spent on, as far as it is known."""
+        """The seconds of each phase that was reached, by name."""
         phases = {"tokenize": self.tokenize_s, "queue": self.queue_s, "inference": self.inference_s}
         return {phase: spent for phase, spent in phases.items() if spent is not None}
 
@@ -68,13 +68,13 @@ class RequestContext:
     """One request, as its headers and its key describe it.
 
     Attributes:
-        request_id: the caller's, or one made here.
-        caller: the name of the key, or the address.
-        key: that the caller has identified with, or what stands for it.
+        request_id: id that the caller sent, or one made here.
+        caller: name of the key, or else the address.
+        key: key that came with the request; `ANYBODY` or `NOBODY` without one.
         timeout_s: how long the caller says it waits for the answer; infinite if it does not say.
-        expect_space: the vector space that the caller's vectors are in; None if it does not say.
+        expect_space: vector space that the caller's vectors are in; None if it does not say.
         started: when the headers had been read, by `time.perf_counter`.
-        report: takes the usage when a model has computed the request, or has failed to.
+        report: receives the usage when a model has computed the request, or has failed to.
         background: whether nobody waits for the answer.
     """
 
@@ -90,15 +90,15 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request that has ended, for the records.
+    """A request that has ended, as metrics, access log and spans record it.
 
     Attributes:
-        context: of the request.
-        method: of the request.
+        context: context of the request.
+        method: its HTTP method.
         route: template of its path.
-        status: of the answer; None if there was none.
-        usage: None if no model was asked.
-        error: that was answered; None for none.
+        status: status of the answer; None if there was none.
+        usage: usage of the model; None if no model was asked.
+        error: error that was answered; None for none.
     """
 
     context: RequestContext
@@ -169,7 +169,7 @@ def usage_of(scope: Scope) -> Usage | None:
 
 
 def end_request(scope: Scope, status: int | None) -> Ended:
-    """Return what is known of a request at its end."""
+    """Return the record of a request that ends now."""
     route = getattr(scope.get("route"), "path", "unmatched")
     return Ended(scope[_CONTEXT], scope["method"], route, status, usage_of(scope), scope.get(_ERROR))
 
