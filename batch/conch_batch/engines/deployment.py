@@ -182,16 +182,16 @@ class _Gateway:
         while True:
             try:
                 response = self._client.send(request)
-                problem = None if response.is_success else f"{response.status_code} {_message(response)}"
+                problem = None if response.is_success else f"answers {response.status_code} {_message(response)}"
                 retry = response.status_code in _LATER
             except httpx.TransportError as error:
-                problem, retry = f"{type(error).__name__}: {error}", True
+                problem, retry = f"does not answer: {type(error).__name__}: {error}", True
             if problem is None:
                 return _Answer(_json(response), response.headers.get("x-conch-space-id"))
             if not retry and response.status_code in {400, 413, 422}:
                 raise InvalidInputError(_message(response))
             if not retry or time.monotonic() + pause_s > end:
-                raise EngineError(f"{request.url} does not answer: {problem}")
+                raise EngineError(f"{request.url} {problem}")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
