@@ -77,7 +77,7 @@ def public_name(options: Options) -> str:
 
 
 def _adapter_name(options: Options) -> list[str]:
-    """What tells the model from the same one without the adapter."""
+    """Return the part of the model name that comes from its adapter; nothing without one."""
     if options.adapter is None:
         return []
     path = Path(options.adapter)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
-"""What may be on the Hub, where the oldest checkpoints are nobody's, or in the catalog."""
+"""Pattern of a name on the Hub, where the oldest checkpoints have no organisation, or in the catalog."""
 
 
 def find(

@@ -82,7 +82,7 @@ class Chat:
         return cls(str(folder), template, kind == "structured", variables, tokens, has_processor)
 
     def prompts(self, stated: Mapping[str, str], default: str) -> tuple[dict[str, str], str]:
-        """What stands before a text for each instruction, by its name, and for none; and the name of the default.
+        """Return the prompt for each instruction, by its name, and for none; and the name of the default.
 
         Args:
             stated: instructions by name, each a message of the system; one that is empty is none.

@@ -28,7 +28,7 @@ _PROBLEMS: dict[str, Activation] = {
 
 
 class Labels:
-    """What config.json says of a classifier.
+    """A classifier's labels and problem type, from config.json.
 
     Attributes:
         are_of_a_head: whether the checkpoint is a sequence classifier.

@@ -45,7 +45,7 @@ _LOGARITHMS = {"relu": 1, "log1p_relu": 2}
 _VECTOR, _TOKENS, _SCORES = "sentence_embedding", "token_embeddings", "scores"
 """sentence-transformers' names of a text's vector, of those of its tokens and of a cross-encoder's scores."""
 _SKIPPING = ["document"]
-"""What texts a skip list is for."""
+"""Kinds of texts that the skip list applies to."""
 _TANH = "torch.nn.modules.activation.Tanh"
 """sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
 _ACTIVATIONS_OF_SCORES: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
@@ -146,7 +146,7 @@ class Modules:
         return layers
 
     def logarithms(self) -> int:
-        """How often SPLADE's pooling takes log(1 + x)."""
+        """Return how many times SPLADE's pooling takes log(1 + x)."""
         stated = self._settings("SpladePooling")
         pooling = stated.of("pooling_strategy", str, "max")
         activation = stated.of("activation_function", str, "relu")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class DebertaV2(Family):
-    """Those of the published sizes, the two with a convolution aside."""
+    """DeBERTa v2 and v3 in their published sizes, except for the two with a convolution."""
 
     model_types: ClassVar[tuple[str, ...]] = ("deberta-v2",)
     settings: ClassVar = {
@@ -39,7 +39,7 @@ class DebertaV2(Family):
     built: ClassVar = {"hidden_act": ("gelu",), "norm_rel_ebd": ("layer_norm", "none", None)}
 
     def reads(self, config: Mapping[str, Any]) -> bool:
-        """Those with both kinds of disentangled attention, no convolution and embeddings of the layers' width."""
+        """Whether it has both kinds of disentangled attention, no convolution and embeddings of the layers' width."""
         return (
             super().reads(config)
             and bool(config.get("relative_attention"))

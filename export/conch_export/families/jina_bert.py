@@ -18,7 +18,7 @@ _ACTIVATIONS = {"geglu": Activation.GELU, "reglu": Activation.RELU}
 
 
 class JinaBert(Bert):
-    """What calls itself BERT and has ALiBi."""
+    """A checkpoint whose model_type is BERT, with ALiBi in place of positions."""
 
     in_transformers = False
     settings: ClassVar = {

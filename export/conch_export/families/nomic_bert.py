@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class NomicBert(Family):
-    """Its config.json has the names of GPT-2's settings."""
+    """Nomic BERT, whose config.json has the names of GPT-2's settings."""
 
     model_types = ("nomic_bert",)
     in_transformers = False

@@ -72,7 +72,7 @@ def _layer(config: Settings, weights: Weights, index: int) -> Layer:
 
 
 def _bias(config: Settings, weights: Weights, index: int) -> RelativeBias:
-    """Those of the first layer are everybody's, except in umT5."""
+    """Return the biases of a layer: those of the first one, except in umT5, where each layer has its own."""
     owner = index if config["model_type"] == "umt5" else 0
     table = np.asarray(weights.table(f"encoder.block.{owner}.layer.0.SelfAttention.relative_attention_bias"))
     farthest, count = config["relative_attention_max_distance"], config["relative_attention_num_buckets"]

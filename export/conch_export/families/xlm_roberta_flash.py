@@ -41,7 +41,7 @@ class XlmRobertaFlash(Family):
     }
 
     def reads(self, config: Mapping[str, Any]) -> bool:
-        """Those of Jina's code: `xlm-roberta` alone is transformers' own."""
+        """Whether Jina's code computes it: `xlm-roberta` alone is transformers' own."""
         code = str((config.get("auto_map") or {}).get("AutoConfig", ""))
         is_jinas = code.endswith(".XLMRobertaFlashConfig") or config["model_type"] == _OWN
         return super().reads(config) and (is_jinas or config.get("position_embedding_type") == "rotary")

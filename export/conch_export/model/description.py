@@ -73,7 +73,7 @@ class ModuleLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What every model to be served has.
+    """The facts that every model to be served has.
 
     Attributes:
         task: what it answers (models derived from it are served beside it, see `public_models`).

@@ -223,7 +223,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What an encoder computes.
+    """A transformer encoder with its weights.
 
     Attributes:
         embeddings: [vocabulary, embedded], by token id.

@@ -29,13 +29,13 @@ def total(g: GraphBuilder, parts: list[str]) -> str:
 
 
 def terms(g: GraphBuilder, name: str, layer: Linear, x: str) -> list[str]:
-    """What is summed up in a linear layer: the product, and the bias if there is one."""
+    """Return the terms of a linear layer, which are to be added: the product, and the bias if there is one."""
     product = g.node("MatMul", x, g.constant(layer.weight, f"{name}.weight"))
     return [product] if layer.bias is None else [product, g.constant(layer.bias, f"{name}.bias")]
 
 
 def fed_forward(g: GraphBuilder, name: str, network: FeedForward, x: str) -> list[str]:
-    """What is summed up in a feed-forward block; FP32 [n, hidden] each, or [hidden] for the bias."""
+    """Return the terms of a feed-forward block, which are to be added: FP32 [n, hidden], and [hidden] for the bias."""
     up = linear(g, f"{name}.up", network.up, x)
     if network.gate is None:
         activated = _activated(g, network.activation, up)
@@ -47,7 +47,7 @@ def fed_forward(g: GraphBuilder, name: str, network: FeedForward, x: str) -> lis
 
 
 def mixture(g: GraphBuilder, name: str, experts: Experts, x: str, *, dense: bool) -> list[str]:
-    """What is summed up in a mixture: FP32 [T, hidden], and the bias if there is one.
+    """Return the terms of a mixture, which are to be added: FP32 [T, hidden], and the bias if there is one.
 
     Args:
         g: the graph.

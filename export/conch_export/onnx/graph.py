@@ -40,7 +40,7 @@ class Graph:
 
     @classmethod
     def of(cls, g: GraphBuilder, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Graph:
-        """What a builder has collected, as a graph with these inputs and outputs."""
+        """Return the nodes and weights of a builder as a graph with these inputs and outputs."""
         return cls(g.model(name, inputs, outputs), g.weights)
 
     @classmethod

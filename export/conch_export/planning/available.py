@@ -24,7 +24,7 @@ def _of_machine(proc: Path) -> int:
 
 
 def _of_groups(root: Path) -> list[int]:
-    """What each limit leaves, of the group that this process is in and of those around it."""
+    """Return the bytes that each memory limit leaves, of this process's control group and of those around it."""
     found, groups = [], root / "sys" / "fs" / "cgroup"
     with suppress(OSError):
         for line in (root / "proc" / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
@@ -38,7 +38,7 @@ def _of_groups(root: Path) -> list[int]:
 
 
 def _left(groups: Path, path: str, names: tuple[str, str], prefix: str) -> list[int]:
-    """What the limits leave; `prefix` begins the names in memory.stat that count groups within a group too."""
+    """Return the bytes that the limits leave; with `prefix` names in memory.stat count groups within a group too."""
     folder, found = groups / path.lstrip("/"), []
     while folder.is_relative_to(groups):
         with suppress(OSError, ValueError):  # no such file: no such limit; "max" is no number and no limit

@@ -62,7 +62,7 @@ class Budget:
 
     @property
     def own(self) -> int:
-        """What no other instance can share."""
+        """Bytes that the instance shares with no other."""
         return self.runtime + self.activations + self.scores + self.outputs
 
     @property

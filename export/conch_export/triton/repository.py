@@ -49,7 +49,7 @@ def info_of(name: str, config: pb.ModelConfig) -> ModelInfo:
 
 
 def target_of(encoder: pb.ModelConfig) -> Target:
-    """What an encoder runs on."""
+    """Return the hardware that an encoder runs on."""
     on_gpu = any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in encoder.instance_group)
     return Target.CUDA if on_gpu else Target.CPU
 

@@ -109,7 +109,7 @@ class Library:
         return vector
 
     def _features(self, item: Item) -> dict[str, Any]:
-        """What the first module takes, made once an item; a copy, because modules add to it."""
+        """Return the input of the first module, made once for each item; a copy, because modules add to it."""
         if item not in self._known:
             self._known[item] = self._tokenised(item)
         return dict(self._known[item])
@@ -159,7 +159,7 @@ class TemplateReranker:
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
-        """Its tokens, and `scores` FP32 [1]."""
+        """Return the tokens of an item, and `scores` FP32 [1]."""
         ids = self.ids(item)
         logits = self._logits(torch.tensor([ids]))
         return ids, {"scores": (logits[self._yes] - logits[self._no])[None]}
@@ -174,7 +174,7 @@ class TemplateReranker:
 
 
 def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What gives the logits of the token after [1, tokens] ids, by transformers."""
+    """Return the function by which transformers computes the logits of the token after ids [1, tokens]."""
     options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
     models: Any = transformers.AutoModelForCausalLM
     family = family_of(checkpoint.config)
@@ -194,7 +194,7 @@ def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor]
 
 
 def processor_of(tokenizer: Any) -> Any:
-    """What prepares texts of a model that reads more. Unlike a tokenizer, it adds special tokens around a conversation.
+    """Return the processor of texts for a model that reads more than text. Unlike a tokenizer, it adds special tokens around a conversation.
 
     Of its parts only the tokenizer is there, as the others need packages for images and are not needed for texts.
     """
@@ -259,7 +259,7 @@ def _see_both_ways(model: Any) -> None:
 
 
 def _load(description: Description) -> tuple[str, Any]:
-    """Who computes, and the model."""
+    """Return the name of the library that computes, and the model as it has loaded it."""
     checkpoint, trusted = Checkpoint.of(description.source), bool(description.source.code_sha256)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
     name = f"sentence-transformers {sentence_transformers.__version__}"

@@ -37,6 +37,6 @@ class Model2Vec:
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
-        """Its tokens, and `sentence_embedding` FP32 [dimension]."""
+        """Return the tokens of an item, and `sentence_embedding` FP32 [dimension]."""
         vector = self._model.encode([self._prompt + item.text], max_length=self._length)[0]
         return self.ids(item), {"sentence_embedding": torch.from_numpy(vector.astype(np.float32))}

@@ -84,7 +84,7 @@ class Reference:
         return self._model.ids(item) if self._rules is None else _marked(self._rules, self._model, item)[0]
 
     def computed_by(self, model: PublicModel) -> str:
-        """Who computes a public model's answers."""
+        """Return which library computes a public model's answers."""
         by_library = {
             Task.LATE_INTERACTION: False,
             Task.MULTI_VECTOR: model.head is None,

@@ -25,7 +25,7 @@ _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
 """Texts that fill a longer model are tokenised and compared, but not computed."""
 KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
-"""What a served model is asked later on, to see that it still answers as its authors' library."""
+"""Text of the known answer, which served models are asked to embed (the canary)."""
 _UNUSUAL = (
     "a",
     ".",
@@ -40,10 +40,10 @@ _UNUSUAL = (
 
 
 class Role(str, Enum):
-    """How the model treats a text."""
+    """The role of a text, by which the model reads it."""
 
     TEXT = "text"
-    """Its default prompt comes before it."""
+    """The model's default prompt comes before it."""
     QUERY = "query"
     DOCUMENT = "document"
     PAIR = "pair"

@@ -48,7 +48,7 @@ class Authors(Protocol):
         """The tokens of an item."""
 
     def computed_by(self, model: PublicModel, /) -> str:
-        """Who computes a public model's answers."""
+        """Return which library computes a public model's answers."""
 
     def answers(self, model: PublicModel, items: Iterable[Item], /) -> Floats:
         """A public model's answers to its items."""

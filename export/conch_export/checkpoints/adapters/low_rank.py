@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Tensors(Protocol):
-    """What is read here of a checkpoint's or an adapter's tensors; see `weights.Weights`."""
+    """Access to the tensors of a checkpoint or an adapter; see `weights.Weights`."""
 
     @property
     def tensors(self) -> Mapping[str, tuple[Path, str]]:

@@ -50,7 +50,7 @@ def prompts(config: Settings, chosen: str) -> dict[str, str]:
 
 
 def low_ranks(config: Settings, weights: Tensors, chosen: str) -> dict[str, LowRank]:
-    """What the chosen adapter does to each weight, by the weight's name.
+    """Return the low-rank change of the chosen adapter to each weight, by the weight's name.
 
     Raises:
         SourceError: the tensors are not those that config.json says.

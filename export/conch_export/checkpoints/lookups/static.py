@@ -59,7 +59,7 @@ class StaticFiles:
 
     @classmethod
     def of(cls, folder: Path, first_module: str) -> StaticFiles | None:
-        """Those in a folder, or None where it holds another kind of model.
+        """Return the files of a static model in a folder, or None if it holds another kind of model.
 
         Args:
             folder: of the first module.
@@ -81,7 +81,7 @@ class StaticFiles:
 
     @property
     def architecture(self) -> str:
-        """What takes the place of an architecture, which transformers has no name for."""
+        """Name in place of an architecture, for which transformers has none."""
         return MODEL2VEC if self.is_model2vec else "static"
 
     @cached_property

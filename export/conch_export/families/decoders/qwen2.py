@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Qwen2(Llama):
-    """Its biases are read where the checkpoint has them, as all biases are."""
+    """Llama whose queries, keys and values may have biases, which are read where the checkpoint has them."""
 
     model_types = ("qwen2",)
     settings: ClassVar = {

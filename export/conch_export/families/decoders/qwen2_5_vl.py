@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 VISION = "image_token_id video_token_id vision_config vision_end_token_id vision_start_token_id vision_token_id"
 """Keys of config.json about what is no text."""
 INNER_NAMES = {r"^model\.language_model\.": "model.", r"^language_model\.": ""}
-"""Its tensors by their names in the whole model, with a head or without, and in a model of its own."""
+"""Names of the language model's tensors in the whole model, with a head or without, and in a model of its own."""
 _SECTIONS = ("mrope_section", "mrope_interleaved")
 
 
 class Qwen25Vl(Qwen2):
-    """Its rotary positions have three parts, for time, height and width, which are one and the same number for text."""
+    """Qwen2 whose rotary positions have three parts (time, height, width), which are one number for text."""
 
     model_types = ("qwen2_5_vl_text",)
     unread: ClassVar = VISION

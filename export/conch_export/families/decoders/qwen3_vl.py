@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Qwen3Vl(Qwen3):
-    """What images add to its first layers is nothing where there are none."""
+    """Qwen3: what images add to the first layers is left out, as there are none."""
 
     model_types = ("qwen3_vl_text",)
     unread: ClassVar = VISION

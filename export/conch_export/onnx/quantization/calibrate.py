@@ -102,7 +102,7 @@ def _cut(nodes: list[onnx.NodeProto], names: set[str], count: int) -> tuple[list
 
 
 def _run(graph: Graph, nodes: list[onnx.NodeProto], wanted: set[str], known: list[Values]) -> Iterator[Values]:
-    """Those wanted tensors that the nodes compute, for each of several sets of tensors that are known."""
+    """Yield the wanted tensors that the nodes compute, for each of several sets of tensors that are known."""
     made = {name for node in nodes for name in node.output}
     read = set().union(*map(reads, nodes))
     inputs, outputs = sorted(read & known[0].keys()), sorted(made & wanted)
