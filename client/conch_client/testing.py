@@ -92,7 +92,7 @@ class FakeModel:
         return named.get(self.task, ("score",))
 
     def config(self, name: str) -> model_config_pb2.ModelConfig:
-        """Its Triton configuration under that name."""
+        """The configuration of the Triton model of that name."""
         config = model_config_pb2.ModelConfig(name=name, max_batch_size=self.max_rows)
         config.input.extend(model_config_pb2.ModelInput(name=tensor) for tensor in self.inputs)
         config.output.extend(model_config_pb2.ModelOutput(name=tensor) for tensor in self.outputs)
@@ -108,7 +108,7 @@ class FakeModel:
         return config
 
     def compute(self, tensors: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        """Its outputs by name, row by row as real models have them; NaN in rows with an unknown token."""
+        """The outputs of the model by name, row by row as real models have them; NaN in rows with an unknown token."""
         ids, mask = tensors["input_ids"], tensors["attention_mask"]
         counts = np.stack([self._counts(row[real > 0]) for row, real in zip(ids, mask, strict=True)])
         if self.task == Task.LATE_CHUNKING:

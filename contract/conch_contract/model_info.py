@@ -1,4 +1,4 @@
-"""What a served model says about itself: one record, written to and read from `parameters` of its `config.pbtxt`."""
+"""The description of a served model: one record, written to and read from `parameters` of its `config.pbtxt`."""
 
 from __future__ import annotations
 

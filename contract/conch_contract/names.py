@@ -30,7 +30,7 @@ HEADS: Mapping[Task, str] = MappingProxyType(
         Task.LATE_CHUNKING: "chunks",
     }
 )
-"""What a head is called, after the public model's name and a dot, by the task of that model."""
+"""Names of heads by the task of the public model; they follow its name and a dot."""
 
 DERIVED: Mapping[Task, str] = MappingProxyType(
     {
@@ -40,12 +40,12 @@ DERIVED: Mapping[Task, str] = MappingProxyType(
         Task.LATE_CHUNKING: "chunks",
     }
 )
-"""What a derived model is called, after the name of its base and a hyphen, by its task."""
+"""Names of derived models by their task; they follow the name of the base and a hyphen."""
 
 _BRIDGE = "{}-as-"
 
 INNER_NAMES = frozenset({ENCODER, TOKENIZER, QUERIES, *HEADS.values()})
-"""What stands after a public model's name, and a dot, in the names of the models behind it."""
+"""Names of the Triton models behind a public model; they follow its name and a dot."""
 
 
 def encoder_name(model: str) -> str:

@@ -1,4 +1,4 @@
-"""What others read of an export's `report.json`: a text, and the vector that the authors' library has for it."""
+"""The part of an export's `report.json` that others read: a text, and the vector that its authors' library computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 """Name of the file, in the folder of the model that was exported."""
 KNOWN_ANSWER = "known_answer"
-"""Its key with the text and the vector."""
+"""Key of the text and the vector in the report."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a model answers: one spelling for `config.pbtxt`, clients, the gateway and the command line."""
+"""Tasks of models: one spelling for `config.pbtxt`, clients, the gateway and the command line."""
 
 from __future__ import annotations
 

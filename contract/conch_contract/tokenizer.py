@@ -1,4 +1,4 @@
-"""What a `tokenizer.json` may hold, beyond what the library `tokenizers` refuses itself."""
+"""Checks of a `tokenizer.json` beyond those of the library `tokenizers`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ WEB_ENTRY = "conch-web.js"
 """The module's file that pages import."""
 
 WEB_TASKS = (Task.EMBEDDING, Task.LATE_INTERACTION, Task.CROSS_ENCODER)
-"""What the module answers."""
+"""Tasks that the module computes."""
 
 _HASH_LETTERS = 16
 _STORED = re.compile(r"[a-z]+-[0-9a-f]{16}\.(onnx|data|json)")
@@ -46,7 +46,7 @@ class WebFile(NamedTuple):
 
 
 class WebModel(NamedTuple):
-    """What a manifest says to those who serve its files.
+    """The part of a manifest that servers of its files read.
 
     Attributes:
         tasks: What each of its models answers, by name.
@@ -63,7 +63,7 @@ def stored_name(stem: str, suffix: str, sha256: str) -> str:
 
 
 def read_web_model(manifest: Path) -> WebModel:
-    """What a manifest says.
+    """Reads a manifest.
 
     Raises:
         OSError: It cannot be read.

@@ -162,7 +162,7 @@ class ListenError(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one class of errors is answered.
+    """The HTTP answer to one class of errors.
 
     Attributes:
         status: of HTTP.

@@ -120,7 +120,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Given]):
-    """What a backend computed.
+    """The answer of a backend to a job.
 
     Attributes:
         given: vectors, a ranking or predictions.

@@ -1,4 +1,4 @@
-"""What an operator can set: one frozen object, built once at the edge and passed whole."""
+"""The gateway's settings: one frozen object, built once at the edge and passed whole."""
 
 from __future__ import annotations
 

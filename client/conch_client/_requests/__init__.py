@@ -1,3 +1,3 @@
-"""What a call sends and what it makes of the answers; no I/O."""
+"""Jobs: the requests of a call, and its result from the responses; no I/O."""
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Classification(NamedTuple):
-    """What a classifier says of some inputs.
+    """The scores of a classifier for some inputs.
 
     Attributes:
         labels: In the order of the scores' columns.
@@ -43,7 +43,7 @@ class Classification(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClassificationQuestion:
-    """What to classify and how; see ``Client.classify``."""
+    """Inputs and options of a classification; see ``Client.classify``."""
 
     inputs: list[str | tuple[str, str]]
     raw_scores: bool

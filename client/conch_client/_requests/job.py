@@ -68,7 +68,7 @@ class Job(Generic[Result]):
 
     @abstractmethod
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Result:
-        """What the call returns, from the responses in the order of ``parts``."""
+        """The result of the call, from the responses in the order of ``parts``."""
 
 
 Prepare = Callable[[LoadedModel], Generator[None, None, Job[Result]]]

@@ -1,4 +1,4 @@
-"""Options of calls: how texts become tokens, and what their vectors look like."""
+"""Options of calls: of tokenising, and of vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenOptions:
-    """How texts become tokens; see ``Client.embed``."""
+    """Options of tokenising: prompt and truncation; see ``Client.embed``."""
 
     prompt: str | None = None
     prompt_name: str | None = None
@@ -120,7 +120,7 @@ class TokenOptions:
 
 @dataclass(frozen=True, slots=True)
 class VectorOptions:
-    """What the vectors look like; see ``Client.embed``."""
+    """Options of vectors: length, normalisation, vector space; see ``Client.embed``."""
 
     dimensions: int | None = None
     normalize: bool = True

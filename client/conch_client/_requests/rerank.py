@@ -59,7 +59,7 @@ class Ranking(list[Ranked]):
 
 @dataclass(frozen=True, slots=True)
 class RerankQuestion:
-    """What to rank and how; see ``Client.rerank``."""
+    """Query, documents and options of a ranking; see ``Client.rerank``."""
 
     query: str
     documents: list[str]

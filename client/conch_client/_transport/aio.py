@@ -30,7 +30,7 @@ __all__ = ["Background", "Computation", "Connection", "Lock", "Outcome", "each",
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Outcome = Awaitable
-"""What a function returns that computes a result, ``Outcome[Result]``: here an awaitable of it."""
+"""The type that a function returns which computes a ``Result``: here an awaitable of it."""
 
 _THREADS = 2  # `tokenizers` uses all cores for several texts anyway; more threads would take them from the loop
 

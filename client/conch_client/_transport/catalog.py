@@ -1,4 +1,4 @@
-"""What a server serves, as last read: its models by name.
+"""The models of a server by name, as they were last read.
 
 A redeployment can give a name to another model, with another tokenizer, and ids of the old tokenizer would then give
 wrong vectors without any error. Therefore a reading counts for ``TTL_S`` seconds only, and is void at once when the
@@ -124,7 +124,7 @@ class Catalog:
 
 
 class Listing:
-    """What several servers have together; of versions of a model, that of the server that comes first.
+    """The models of several servers together; of several versions of a model, that of the first server.
 
     Args:
         readings: Of the servers, the one that should get the next call first.

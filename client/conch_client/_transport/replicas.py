@@ -34,7 +34,7 @@ class Server(Generic[Connection]):
 
 
 def listing(members: Iterable[Member[Server[Connection]]]) -> Listing:
-    """What these servers have, of which the one with least to do comes first.
+    """The models of these servers; the server with least to do comes first.
 
     A voided reading counts only where there is no other: a server that hangs has least to do, and perhaps another
     version.
@@ -76,6 +76,6 @@ def refuse_what_is_away(
 
 
 def seen(member: Member[Server[Connection]]) -> Replica:
-    """What the user sees of it."""
+    """The state of a server as users see it."""
     catalog = member.server.catalog
     return member.seen(member.server.address.url, catalog.reading.instances if catalog.is_valid() else {})

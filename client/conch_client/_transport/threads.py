@@ -27,7 +27,7 @@ __all__ = ["Background", "Computation", "Connection", "Lock", "Outcome", "each",
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Outcome = Annotated[Result, "at once"]
-"""What a function returns that computes a result, ``Outcome[Result]``: here the result itself."""
+"""The type that a function returns which computes a ``Result``: here the result itself."""
 
 
 class Connection:

@@ -19,7 +19,7 @@ FILE_PART_BYTES = 2 * 1024 * 1024  # gRPC's default limit of a message is 4 MiB
 
 
 class Tokenizers:
-    """Those that were fetched; the table is replaced, never changed, so that threads need no lock to read."""
+    """The tokenizers that were fetched; the table is replaced, never changed, so that threads need no lock to read."""
 
     def __init__(self) -> None:
         self._by_digest: dict[str, TextTokenizer] = {}

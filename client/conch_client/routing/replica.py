@@ -1,4 +1,4 @@
-"""What users see of a server among several."""
+"""The state of one of several servers, as users see it."""
 
 from __future__ import annotations
 

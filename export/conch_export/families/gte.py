@@ -56,7 +56,7 @@ class Gte(Family):
 
 
 def _frequencies(config: Settings) -> NDArray[np.float64]:
-    """Return frequencies for a longer range, by fixed NTK scaling: a larger base, and all slower (kexue.fm/archives/9706)."""
+    """Frequencies for a longer range by fixed NTK scaling: a larger base, and all slower (kexue.fm/archives/9706)."""
     width = config["hidden_size"] // config["num_attention_heads"]
     scaling = config.inner("rope_scaling")
     if not scaling:

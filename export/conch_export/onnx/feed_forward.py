@@ -35,7 +35,7 @@ def terms(g: GraphBuilder, name: str, layer: Linear, x: str) -> list[str]:
 
 
 def fed_forward(g: GraphBuilder, name: str, network: FeedForward, x: str) -> list[str]:
-    """Return the terms of a feed-forward block, which are to be added: FP32 [n, hidden], and [hidden] for the bias."""
+    """Return the terms of a feed-forward block, which are to be added; FP32 [n, hidden], a bias [hidden]."""
     up = linear(g, f"{name}.up", network.up, x)
     if network.gate is None:
         activated = _activated(g, network.activation, up)

@@ -18,7 +18,7 @@ _ROUNDING_S = 1e-6
 
 
 class Charge(NamedTuple):
-    """What is taken from one bucket: `amount` units of those of which `holder` may use `limit` in a minute."""
+    """A charge on one bucket: `amount` units of those of which `holder` may use `limit` in a minute."""
 
     holder: str
     unit: str

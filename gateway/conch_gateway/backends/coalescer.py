@@ -33,7 +33,7 @@ _CALL_CELLS = 1024
 
 
 class Options(NamedTuple):
-    """What texts must agree in to share a call."""
+    """Model and options, in which texts of one call are equal."""
 
     model: ModelInfo
     dimensions: int | None

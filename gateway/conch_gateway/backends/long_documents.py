@@ -1,4 +1,4 @@
-"""What is read of long documents: their beginning, or several parts of which the best counts.
+"""Long documents: only their beginning is read, or several parts, of which the best one counts.
 
 Cohere documents both: `max_tokens_per_doc` cuts a document, `max_chunks_per_doc` splits one that the model cannot read
 at once. A part begins with a word where there is one near, and leaves room for the query, so that none is cut again.

@@ -200,7 +200,7 @@ def _retry_after_s(answer: httpx.Response) -> int:
 
 
 def _message(answer: httpx.Response) -> str:
-    """What went wrong, as OpenAI's dialect says it, or Cohere's and Jina's, or any other."""
+    """Return the message of an error in OpenAI's dialect, in Cohere's and Jina's, or in any other form."""
     try:
         body = answer.json()
         error = body.get("error") or body.get("message") or body

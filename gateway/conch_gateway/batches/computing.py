@@ -1,4 +1,4 @@
-"""What batches need from the rest of the gateway: endpoints of the API without HTTP, keys, quotas, metrics."""
+"""The interface of batches to the rest of the gateway: endpoints of the API without HTTP, keys, quotas, metrics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Quota(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """How lines are computed.
+    """The functions of the gateway by which lines are computed.
 
     Attributes:
         endpoints: those that lines may name, by path.

@@ -24,7 +24,7 @@ from conch_gateway.middleware.lingering import lingering
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slow a peer may be.
+    """Limits of how slow a peer may be.
 
     Attributes:
         patience_s: a request must be whole this long after its first byte; what has arrived of it buys more time.

@@ -30,7 +30,7 @@ _KEEP_S = 1.0  # probes arriving faster than this share one answer
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found.
+    """The result of probing all models.
 
     Attributes:
         faults: of each model, by name; None for none.

@@ -146,7 +146,7 @@ class Models:
 
     @property
     def aliases(self) -> dict[str, str]:
-        """What each alias stands for."""
+        """The model that each alias stands for."""
         return {name: table.model for name, table in self._file.aliases.items()}
 
     def shadow_of(self, asked: str | None) -> Shadow | None:

@@ -143,7 +143,7 @@ class Admission:
 
     @property
     def requests(self) -> int:
-        """How many are in flight."""
+        """Number of requests in flight."""
         return len(self.reservations)
 
     def now(self) -> float:
@@ -220,7 +220,7 @@ def work_of(rows: int, tokens: int, max_rows: int, *, background: bool = False) 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What one request has in flight: in the gateway, and from `join` on at one backend.
+    """The room of one request: in the gateway, and from `join` on in the backlog of one backend.
 
     Attributes:
         admission: where it has room.
@@ -256,7 +256,7 @@ class Reservation:
 
     @property
     def queue_s(self) -> float | None:
-        """How long its first call waited for a slot; None if it got none."""
+        """Seconds that its first call waited for a slot; None if it got none."""
         return None if self._backlog is None else self.entry.waited_s
 
     def spent(self, *, under_way: bool) -> int:

@@ -1,4 +1,4 @@
-"""How large requests are, and the calls that they are split into: one rule for every backend."""
+"""Sizes of requests, and how they are split into calls: one rule for every backend."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _MEMORY_S = 10.0  # of the throughput
 
 
 class Work(Enum):
-    """What calls compete as."""
+    """Kinds of work, which differ in priority."""
 
     SMALL = "small"
     LARGE = "large"
@@ -50,7 +50,7 @@ _OF_CALLERS = (Work.SMALL, Work.LARGE)
 
 
 class Flow(NamedTuple):
-    """What is queued fairly: the large requests, the small requests or the background work of one caller."""
+    """A unit of fair queueing: the large requests, the small requests or the background work of one caller."""
 
     caller: str
     work: Work
@@ -196,12 +196,12 @@ class Slots:
 
     @property
     def under_way(self) -> int:
-        """How many calls have a slot."""
+        """Number of calls that have a slot."""
         return sum(self._under_way.values())
 
     @property
     def idle(self) -> int:
-        """How many instances of the backend compute no call of this gateway; 0 while calls wait."""
+        """Number of instances of the backend that compute no call of this gateway; 0 while calls wait."""
         return 0 if self._callers_wait() else max(0, self._instances - self.under_way)
 
     def waiting_tokens(self) -> Counter[Entry]:

@@ -1,1 +1,1 @@
-"""What several gateways share through Redis: what keys have used, and vectors. Imported only where a Redis is set."""
+"""State that several gateways share through Redis: usage of keys, and vectors. Imported only where a Redis is set."""

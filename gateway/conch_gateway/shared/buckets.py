@@ -1,4 +1,4 @@
-"""What keys have used, counted by all gateways together: the buckets of `auth.quota` in Redis.
+"""Usage of keys, counted by all gateways together: the buckets of `auth.quota` in Redis.
 
 A bucket is a key that holds the microsecond, by Redis' own clock, at which it will be full, and expires then.
 """

@@ -16,7 +16,7 @@ from conch_gateway.shared.vectors import RedisVectors
 
 
 class Shared(Collector):
-    """What keys have used, and vectors; as a collector of metrics it says whether Redis answers."""
+    """Usage of keys and vectors in Redis; as a collector of metrics it says whether Redis answers."""
 
     def __init__(self, url: SecretStr, settings: GatewaySettings) -> None:
         """Raises RedisSettingError for a URL that is none."""

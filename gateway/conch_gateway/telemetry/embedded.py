@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 
 class Supervisor(Protocol):
-    """What a supervisor of Triton (`conch_server.Supervisor`) says of it.
+    """The supervisor of an embedded Triton (`conch_server.Supervisor`).
 
     Attributes:
         start_s: seconds that the last start took until every model was ready.

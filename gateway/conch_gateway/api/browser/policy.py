@@ -1,4 +1,4 @@
-"""What a browser may do with what it is given here: content security policies, and isolation from other origins.
+"""Headers that restrict browsers: content security policies, and isolation from other origins.
 
 A page that computes needs threads, which share memory: browsers give that only to pages that are isolated from other
 origins (COOP and COEP), and their policy has to allow WebAssembly and scripts of this gateway. No other page may.

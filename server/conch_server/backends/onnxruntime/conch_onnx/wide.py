@@ -26,7 +26,7 @@ IDLE_NS = 100_000_000
 
 
 class Session(Protocol):
-    """What an instance needs of an onnxruntime session."""
+    """The interface of an onnxruntime session that an instance uses."""
 
     def run(self, names: Sequence[str], feed: Mapping[str, NDArray[Any]], /) -> Sequence[NDArray[Any]]:
         """Return the outputs of these names."""
