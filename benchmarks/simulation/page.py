@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DEPLOYMENTS = {
     "single": "`conch serve`: one Triton with two instances",
     "tritons": "three Tritons with one instance each behind one gateway",
-    "stand-ins": "three stand-ins for Tritons behind one gateway",
+    "stand-ins": "three stand-ins for Tritons, whose runs take a fixed time, behind one gateway",
 }
 MILLISECONDS, REPLICAS = Axis("ms", log=True), Axis("replicas", log=True)
 NEAR = 0.15  # of what was measured: as near as the simulation is to be
