@@ -1,4 +1,4 @@
-"""What pages say of corpora, generated from the results: the seed's job, throughput, kills and the cluster.
+"""What pages say of corpora, generated from the results: long chunks, throughput, kills and the cluster.
 
 Each result may be there in parts, measured on any number of cores.
 """
@@ -28,13 +28,13 @@ LABELS = {
 }
 
 
-def seed_job(*, whole: bool = False) -> str:
-    """The job that conch was made for, as a table; `whole` with every way that was measured."""
-    result = _read("seed-job")
+def long_chunks(*, whole: bool = False) -> str:
+    """A table of the times of `conch embed` and transformers for long chunks; `whole` with every way measured."""
+    result = _read("long-chunks")
     if result is None:
-        return "The first job has not been measured yet: `python -m benchmarks.corpora.seed_job` does that."
+        return "Not measured yet: `python -m benchmarks.corpora.long_chunks` does that."
     ways = {name: way for name, way in result["ways"].items() if whole or name != OURS_FP32}
-    lines = ["| 2,587 chunks of about 850 tokens | seconds a chunk | hours in all | times as fast |"]
+    lines = ["| a corpus of 2,587 chunks of about 850 tokens | seconds a chunk | hours in all | times as fast |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, way in ways.items():
         label = f"`{OURS}`{name.removeprefix(OURS)}" if name.startswith(OURS) else f"{name}, fp32"
@@ -51,7 +51,7 @@ def seed_job(*, whole: bool = False) -> str:
 def measured() -> str:
     """All that was measured, for the page about corpora."""
     blocks = [throughput(_read("corpus")), *killed(_read("corpus-kills")), *cluster(_read("corpus-cluster"))]
-    return "\n\n".join([*blocks, seed_job(whole=True)])
+    return "\n\n".join([*blocks, long_chunks(whole=True)])
 
 
 def throughput(result: Found | None) -> str:

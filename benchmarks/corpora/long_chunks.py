@@ -1,6 +1,6 @@
-"""The job that conch was made for: 2,587 chunks of 850 tokens with nomic-embed-text-v1.5; `results/seed-job.json`.
+"""A corpus of long chunks: 2,587 chunks of 850 tokens with nomic-embed-text-v1.5; `results/long-chunks.json`.
 
-    python -m benchmarks.corpora.seed_job [--folder FOLDER] [--chunks 48] [--batches 2] [--single 8]
+    python -m benchmarks.corpora.long_chunks [--folder FOLDER] [--chunks 48] [--batches 2] [--single 8]
 
 The checkpoint has the model's true shape and random weights: what is computed, and how long that takes, is the same.
 Chunks are joined paragraphs of docstrings, of lengths as a splitter of documents makes them (600 to 1,100 tokens).
@@ -36,7 +36,7 @@ from benchmarks.machine import ROOT, machine, revision, versions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-RESULT = ROOT / "benchmarks" / "results" / "seed-job.json"
+RESULT = ROOT / "benchmarks" / "results" / "long-chunks.json"
 CHUNKS, TOKENS, DEVIATION, SHORTEST, LONGEST = 2587, 850, 100, 600, 1100
 BATCH = 16
 
@@ -64,7 +64,7 @@ def main() -> None:
     found["transformers, batches of 16"].pop("vectors")
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.corpora.seed_job", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.corpora.long_chunks", *sys.argv[1:]]),
         "git": revision(),
         "machine": machine(),
         "versions": versions() | {"transformers (peer)": venvs.versions("transformers")["transformers"]},
