@@ -1,5 +1,5 @@
 # Generated from _async/models.py by `make docs`; do not edit.
-"""What a client asks of servers without anything being computed: its models, whether it is ready, and their tokens."""
+"""Calls that compute nothing: the list of models, readiness, tokenising and decoding."""
 
 from __future__ import annotations
 
