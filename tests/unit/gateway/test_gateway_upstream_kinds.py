@@ -213,7 +213,7 @@ async def test_its_tokenizer_is_not_here(http_of: Serve, path: str) -> None:
     async with http_of() as http:
         answer = await http.post(path, json={"model": "far", "inputs": "a", "ids": [1]})
     assert answer.status_code == 400
-    assert "other server" in answer.json()["error"]
+    assert "upstream" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3], ids=["a declared length", "the whole length"])
