@@ -87,8 +87,8 @@ class _RerankJob(Job[Ranking]):
         refused = np.flatnonzero(np.isnan(raw)).tolist()
         if refused:
             raise NotComputedError(
-                f"the model answered NaN for documents {refused}: it does not fit its tokenizer, or is damaged; export "
-                "it again",
+                f"the model refused documents {refused}, or the query: it does not fit its tokenizer, or is damaged; "
+                "export it again",
                 refused,
             )
         order = np.argsort(-raw, kind="stable")[: self._question.top_n]
