@@ -102,6 +102,8 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions, option
             raise invalid("late_chunking: chunks have dense vectors only; leave vector_type out")
         if typed and (self.vector_type != "dense" or (self.types and self.output_dtype)):
             raise invalid("send one of embedding_type and output_dtype, and for dense vectors only")
+        if self.vector_type == "sparse" and True in self.normalize_words:
+            raise invalid("normalize: weights of terms are as the model gives them; leave it out")
         if not self.unit_length and {"int8", "uint8"} & {*self.types, self.output_dtype}:
             raise invalid("normalize: numbers of eight bits are for vectors of length 1; leave it out")
         return self
@@ -112,9 +114,9 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions, option
         return self.embedding_type or self.encoding_type or ()
 
     @property
-    def unit_length(self) -> bool:
-        """Whether vectors are scaled to length 1."""
-        return super().unit_length and self.normalized is not False
+    def normalize_words(self) -> tuple[bool | None, ...]:
+        """All fields that say whether vectors have length 1."""
+        return *super().normalize_words, self.normalized
 
     def job(self) -> EmbeddingJob:
         """Return the job that the request describes, without synonyms."""

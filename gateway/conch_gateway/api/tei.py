@@ -143,6 +143,14 @@ class EmbedRequest(TextsRequest):
     inputs: TextsField = Field(description="Text or texts, or their token ids (special tokens included).")
 
 
+class SparseRequest(EmbedRequest):
+    """Texts or token ids, of which terms are weighed."""
+
+    normalize: Annotated[
+        Any, options.Unserved("Of other servers", "weights are as the model gives them; leave it out", taken=False)
+    ] = None
+
+
 class SimilarityRequest(TextsRequest):
     """A sentence, and others to compare with it."""
 
@@ -225,8 +233,8 @@ def router(services: Services) -> Router:
     async def embed_all(body: EmbedRequest, request: Request) -> Any:
         return (await inference.embed_tokens(body.job(body.inputs, normalize=None), context_of(request))).given
 
-    @routes.on_post("/embed_sparse", EmbedRequest, list[list[TermWeight]], "Weigh terms, as TEI does")
-    async def embed_sparse(body: EmbedRequest, request: Request) -> Any:
+    @routes.on_post("/embed_sparse", SparseRequest, list[list[TermWeight]], "Weigh terms, as TEI does")
+    async def embed_sparse(body: SparseRequest, request: Request) -> Any:
         return list(map(_weights, (await inference.embed_sparse(body.job(body.inputs), context_of(request))).given))
 
     @routes.on_post(

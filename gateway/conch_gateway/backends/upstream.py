@@ -105,6 +105,7 @@ class Upstream:
         further: dict[str, object] = {"max_tokens_per_doc": job.document_tokens}
         further |= {"max_chunks_per_doc": job.document_parts} if job.document_parts > 1 else {}
         further |= extensions if self._table.extensions else {}
+        self._check_truncate(job.truncate)
         further |= self._instruction(job.instruction)
 
         def body(places: Sequence[int]) -> Fields:
@@ -180,6 +181,7 @@ class Upstream:
 
     def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
         """Return the texts to send, and the fields beside them that the server takes (`extensions`)."""
+        self._check_truncate(job.truncate)
         options: dict[str, object] = {}
         if self._table.extensions:
             options["truncate"] = job.truncate or self._truncate
@@ -202,6 +204,12 @@ class Upstream:
             msg = "instruction: the server of the model takes no such field (extensions); leave it out"
             raise InvalidValueError(msg, param="instruction")
         return {} if instruction is None else {"instruction": instruction}
+
+    def _check_truncate(self, truncate: Truncate | None) -> None:
+        """Refuse to cut the start where the server is not told: such servers cut the end, or refuse the text."""
+        if truncate == "start" and not self._table.extensions:
+            msg = "truncate: the server of the model takes no such field (extensions), and cuts no start; leave it out"
+            raise InvalidValueError(msg, param="truncate")
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""

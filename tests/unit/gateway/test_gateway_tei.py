@@ -95,6 +95,14 @@ async def test_sparse_vectors_are_lists_of_terms(http: httpx.AsyncClient, every_
     ]
 
 
+async def test_weights_of_terms_are_not_normalised(http: httpx.AsyncClient, every_kind: StandIn) -> None:
+    response = await http.post("/embed_sparse", json={"inputs": "ba", "normalize": True})
+
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("normalize: ")
+    assert not every_kind.calls
+
+
 @pytest.mark.parametrize("path", ["/similarity", "/"])
 async def test_a_sentence_is_compared_with_others(http: httpx.AsyncClient, path: str) -> None:
     same, other = await answer(http, path, inputs=SENTENCES)

@@ -327,6 +327,22 @@ async def test_a_server_without_extensions_gets_no_fields_but_openais_and_cohere
     assert set(other.requests[0]) == {"model", *fields}
 
 
+@pytest.mark.parametrize(
+    ("table", "path", "body"),
+    [
+        pytest.param("", "/v1/embeddings", {"input": "a"}, id="vectors"),
+        pytest.param(RERANKER, "/v1/rerank", {"query": "q", "documents": ["a"]}, id="a ranking"),
+    ],
+)
+async def test_a_server_without_extensions_is_not_asked_to_cut_the_start(
+    http_of: Serve, other: OtherServer, table: str, path: str, body: dict[str, Any]
+) -> None:
+    async with http_of(f"extensions = false\n{table}") as http:
+        response = await http.post(path, json={"model": "far", **body, "truncate": "start"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "truncate")
+    assert not other.requests
+
+
 async def test_numbers_survive_the_way_bit_by_bit(http_of: Serve, other: OtherServer) -> None:
     vectors = np.random.default_rng(7).normal(size=(2, 5)).astype(np.float32)
     other.script = [(200, answer_with([late(vectors)]), {})]

@@ -137,6 +137,9 @@ async def test_a_model_without_such_vectors_is_refused(http: httpx.AsyncClient) 
     [
         pytest.param({"vector_type": "late", "dimensions": 4}, id="shortened token vectors"),
         pytest.param({"vector_type": "sparse", "embedding_type": "int8"}, id="sparse vectors of int8"),
+        pytest.param({"vector_type": "sparse", "normalize": True}, id="sparse vectors of length 1"),
+        pytest.param({"vector_type": "sparse", "use_activation": True}, id="the same in vLLM's newer words"),
+        pytest.param({"vector_type": "sparse", "normalized": True}, id="the same in Jina's"),
         pytest.param({"embedding_type": "int8", "output_dtype": "int8"}, id="a type said twice"),
         pytest.param({"dimensions": 4, "output_dimension": 4}, id="a length said twice"),
         pytest.param({"task": "retrieval.query", "input_type": "query"}, id="a purpose said twice"),

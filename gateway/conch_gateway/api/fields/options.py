@@ -187,9 +187,14 @@ class VectorOptions(RequestBody):
     endianness: ByteOrder = Field("little", description="vLLM's: order of the bytes in base64; native is little here.")
 
     @property
+    def normalize_words(self) -> tuple[bool | None, ...]:
+        """All fields that say whether vectors have length 1."""
+        return self.normalize, self.use_activation
+
+    @property
     def unit_length(self) -> bool:
         """Whether vectors are scaled to length 1."""
-        return False not in (self.normalize, self.use_activation)
+        return False not in self.normalize_words
 
     def packed(self, rows: Iterable[NDArray[Any]]) -> list[Any]:
         """Return the rows as they are, or base64 of each."""
