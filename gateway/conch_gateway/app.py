@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from conch_client import AsyncClient, ConchError
+from conch_client import AsyncClient, ConchError, InvalidInputError
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client.registry import Collector
@@ -133,8 +133,15 @@ def app() -> FastAPI:
 
 
 def client_of(settings: GatewaySettings) -> AsyncClient:
-    """Return a client for the Triton of the settings; requests for computing say their own time."""
-    return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+    """Return a client for the Triton of the settings; requests for computing say their own time.
+
+    Raises:
+        InvalidInputError: `triton_url` is no address.
+    """
+    try:
+        return AsyncClient(settings.triton_url, timeout_s=min(settings.timeout_s, _DESCRIBING_TIMEOUT_S))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"CONCH_TRITON_URL: {error}") from error
 
 
 def _shared(settings: GatewaySettings) -> Shared | None:

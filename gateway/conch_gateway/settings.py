@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from conch_contract import Truncate
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -12,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Load = Literal["start", "lazy", "demand"]
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/*\s]+")
+_COLLECTOR = re.compile(r"https?://[^\s/?#@]+:\d+/?")
 
 
 def _origins(listed: str) -> str:
@@ -22,6 +25,16 @@ def _origins(listed: str) -> str:
                 f"{origin} is no origin; write scheme, host and port alone, as in https://app.example:8443"
             )
     return listed
+
+
+def _collector(endpoint: str) -> str:
+    """Check for a host and a port: gRPC would drop a path, such as that of a collector's HTTP endpoint."""
+    with contextlib.suppress(ValueError):  # no port is above 65535
+        if _COLLECTOR.fullmatch(endpoint) and urlsplit(endpoint).port:
+            return endpoint
+    raise ValueError(
+        "must be scheme, host and port alone of a collector's gRPC endpoint, as in http://127.0.0.1:4317; https for TLS"
+    )
 
 
 class GatewaySettings(BaseSettings):
@@ -174,7 +187,7 @@ class GatewaySettings(BaseSettings):
     )
     shutdown_grace_s: int = Field(30, ge=0, description="Seconds that requests in flight have to finish on shutdown.")
     access_log: bool = Field(default=False, description="Log a JSON object for each request.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
         None,
         description="OpenTelemetry collector that gets spans over gRPC, for example http://127.0.0.1:4317; "
         "unset, none are made.",

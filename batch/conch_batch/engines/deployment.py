@@ -143,8 +143,7 @@ class _Gateway:
 
     def __init__(self, job: Job, space_id: str | None = None, patience_s: float = _PATIENCE_S) -> None:
         self._patience_s = patience_s
-        if not (job.server or "").startswith(("http://", "https://")):
-            raise EngineError(f"{job.server!r} is no address of a gateway: it begins with http:// or https://")
+        address = _address(job.server or "")
         headers = dict(_PRIORITY)
         key = (job.api_key or "").strip()  # files of secrets often end in a line end
         if not (key.isascii() and key.isprintable()):
@@ -153,10 +152,7 @@ class _Gateway:
             headers["authorization"] = f"Bearer {key}"
         if space_id:
             headers["x-conch-expect-space"] = space_id
-        try:
-            self._client = httpx.Client(base_url=job.server or "", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
-        except httpx.InvalidURL as error:
-            raise EngineError(f"{job.server!r} is no address of a gateway: {error}") from error
+        self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
 
     def close(self) -> None:
         self._client.close()
@@ -194,6 +190,16 @@ class _Gateway:
                 raise EngineError(f"{request.url} {problem}")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _address(server: str) -> httpx.URL:
+    try:
+        address = httpx.URL(server)
+    except httpx.InvalidURL as error:
+        raise EngineError(f"{server!r} is no address of a gateway: {error}; write http://HOST:PORT") from error
+    if address.scheme not in {"http", "https"} or not address.host:
+        raise EngineError(f"{server!r} is no address of a gateway: write http://HOST:PORT")
+    return address
 
 
 def _request(job: Job, info: ModelInfo, items: Sequence[Item]) -> tuple[str, dict[str, Any]]:

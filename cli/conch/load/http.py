@@ -37,11 +37,16 @@ class Address:
         key = (key or "").strip()  # files of secrets often end in a line end
         if not (key.isascii() and key.isprintable()):
             raise ValueError("CONCH_API_KEY has a character that no key has; set it to the key alone")
-        parts = urlsplit(url)
+        no_address = f"{url!r} is no HTTP address; give one as http://HOST:PORT"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(no_address) from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no HTTP address; give one as http://HOST:PORT")
+            raise ValueError(no_address)
         tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path or "/", tls, key)
+        return cls(parts.hostname, port or (443 if tls else 80), parts.path or "/", tls, key)
 
     def request(self, method: str, body: bytes = b"") -> bytes:
         """Return the bytes of a request with a JSON body."""

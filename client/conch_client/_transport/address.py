@@ -46,6 +46,11 @@ class TLS:
         return grpc.ssl_channel_credentials(*(None if path is None else Path(path).read_bytes() for path in paths))
 
 
+def is_port(text: str) -> bool:
+    """Whether it is the number of a TCP port."""
+    return text.isdecimal() and 0 < int(text) < 2**16
+
+
 @dataclass(frozen=True)
 class Address:
     """Where the server is and how to connect to it.
@@ -61,8 +66,7 @@ class Address:
     certified: str | None = None
 
     def __post_init__(self) -> None:
-        without_port = ":" not in self.url and not self.tls  # gRPC takes 443 then, which only a proxy with TLS has
-        if without_port or self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+        if not self._names_a_server:
             raise InvalidInputError(
                 f"url must be host:port of Triton's gRPC endpoint, as in '127.0.0.1:8001': {self.url!r}"
             )
@@ -73,6 +77,17 @@ class Address:
         proxy = (("grpc.enable_http_proxy", 0),) if self._is_loopback() else ()
         name = (("grpc.ssl_target_name_override", self.certified),) if self.tls and self.certified else ()
         return (*_OPTIONS, *proxy, *name)
+
+    @property
+    def _names_a_server(self) -> bool:
+        if self.url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+            return False
+        if ":/" in self.url or self.url.startswith("unix"):  # names of other kinds that gRPC resolves
+            return True
+        host, _, port = self.url.rpartition(":")
+        if not host or self.url.endswith("]"):
+            return bool(self.url and self.tls)  # without a port gRPC takes 443, which only a proxy with TLS has
+        return is_port(port)
 
     def _is_loopback(self) -> bool:
         host = self.url.rpartition(":")[0].strip("[]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from conch_contract import InvalidInputError
 
-from conch_client._transport.address import Address
+from conch_client._transport.address import Address, is_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ class Targets:
 
 def _name(part: str) -> Name:
     host, _, port = part.removeprefix(_DNS).rpartition(":")
-    if not part.startswith(_DNS) or not host or not port.isdecimal() or "/" in host:
+    if not part.startswith(_DNS) or not host or not is_port(port) or "/" in host:
         raise InvalidInputError(f"url must be dns:///host:port to look up all addresses of a host: {part!r}")
     return Name(host.strip("[]"), int(port))
 

@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from conch_gateway.backends.upstream_answers import NonsenseError
 from conch_gateway.backends.upstream_table import UpstreamTable
-from conch_gateway.errors import UpstreamBusyError, UpstreamError
+from conch_gateway.errors import ModelsFileError, UpstreamBusyError, UpstreamError
 
 _CONNECT_TIMEOUT_S = 5.0
 _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
@@ -47,7 +47,7 @@ class UpstreamServers:
     """The servers of one table of the models file, which share its calls; belongs to one event loop."""
 
     def __init__(self, table: UpstreamTable) -> None:
-        """Raise ModelsFileError where the servers' key is missing."""
+        """Raise ModelsFileError where the servers' key is missing, or the authorities cannot be read."""
         self._retries = table.retries
         self._pool: Pool[httpx.AsyncClient] = Pool()
         key = table.api_key()
@@ -153,8 +153,18 @@ class UpstreamServers:
 
 @cache
 def _authorities() -> ssl.SSLContext:
-    """Return the settings of TLS that all servers share: reading the certificates of the authorities takes 25 ms."""
-    return httpx.create_ssl_context()
+    """Return the settings of TLS that all servers share: reading the certificates of the authorities takes 25 ms.
+
+    They are read once, so that a file of them that has changed counts after a restart.
+
+    Raises:
+        ModelsFileError: SSL_CERT_FILE or SSL_CERT_DIR names what cannot be read.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"the authorities that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error}); correct or unset it"
+        raise ModelsFileError(msg) from error
 
 
 def _any(_: httpx.AsyncClient) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from conch_gateway.errors import ModelsFileError
@@ -16,9 +18,11 @@ VectorType = Literal["dense", "late", "sparse"]
 
 
 def _url(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
-        raise ValueError("must be an address such as http://HOST:PORT/v1")
-    return url
+    with contextlib.suppress(httpx.InvalidURL):
+        port = httpx.URL(url).port
+        if re.fullmatch(r"https?://[^\s/?#]+(/\S*)?", url) and (port is None or 0 < port < 2**16):
+            return url
+    raise ValueError("must be an address such as http://HOST:PORT/v1")
 
 
 def _some(urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,4 +117,7 @@ class UpstreamTable(BaseModel):
             msg = (
                 f"cannot read api_key_file {self.api_key_file}: {error.strerror}; name a file that the gateway can read"
             )
+            raise ModelsFileError(msg) from error
+        except UnicodeDecodeError as error:
+            msg = f"api_key_file {self.api_key_file} is not in UTF-8; write the key alone into it"
             raise ModelsFileError(msg) from error

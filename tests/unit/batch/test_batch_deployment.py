@@ -82,7 +82,7 @@ def test_a_line_end_behind_a_key_is_not_part_of_it(answering: Callable[[Answer],
     assert keys == ["Bearer secret"]
 
 
-@pytest.mark.parametrize("server", ["localhost:8080", "http://[::1", "http://a:b:c"])
+@pytest.mark.parametrize("server", ["localhost:8080", "http://", "http://[::1", "http://a:b:c"])
 def test_what_is_no_address_is_refused(server: str) -> None:
     with pytest.raises(EngineError, match="is no address of a gateway"):
         deployment.describe(job(server))

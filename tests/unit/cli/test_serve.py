@@ -13,6 +13,7 @@ import pytest
 import typer
 from conch import serve
 from conch.app import app
+from conch.options import DEFAULT_REPOSITORY
 from conch_gateway import GatewaySettings
 from conch_server import ServerSettings
 from typer.testing import CliRunner
@@ -101,7 +102,16 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
             "error: CONCH_CORS_ORIGINS: https://a.example/ is no origin; write",
         ),
         ("CONCH_CORS_ORIGINS", "*,a.example", "error: CONCH_CORS_ORIGINS: a.example is no origin; write scheme, host"),
-        ("CONCH_TRITON_URL", "triton", "error: url must be host:port of Triton's gRPC endpoint"),
+        ("CONCH_TRITON_URL", "triton", "error: CONCH_TRITON_URL: url must be host:port of Triton's gRPC endpoint"),
+        ("CONCH_TRITON_URL", "triton:grpc", "error: CONCH_TRITON_URL: url must be host:port of Triton's gRPC endpoint"),
+        ("CONCH_OTLP_ENDPOINT", "nonsense", "error: CONCH_OTLP_ENDPOINT: must be scheme, host and port alone"),
+        ("CONCH_OTLP_ENDPOINT", "collector:4317", "error: CONCH_OTLP_ENDPOINT: must be scheme, host and port alone"),
+        ("CONCH_OTLP_ENDPOINT", "http://collector", "error: CONCH_OTLP_ENDPOINT: must be scheme, host and port alone"),
+        (
+            "CONCH_OTLP_ENDPOINT",
+            "http://collector:4318/v1/traces",
+            "error: CONCH_OTLP_ENDPOINT: must be scheme, host and port alone",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_right(
@@ -136,6 +146,15 @@ def test_its_help_states_the_defaults_of_the_settings() -> None:
     stated = re.findall(r"\[env: (\w+); default: ([^\]]+)\]", helps)
     assert len(stated) == 6
     assert stated == [(name, str(settings[name].default)) for name, _ in stated]
+
+
+def test_other_commands_have_the_defaults_of_the_settings_too() -> None:
+    gateway, server = GatewaySettings.model_fields, ServerSettings.model_fields
+    command: Any = typer.main.get_command(app)
+    bench = {option.name: option.default for option in command.commands["bench"].params}
+    assert bench["url"] == f"http://{gateway['host'].default}:{gateway['port'].default}"
+    assert bench["triton_url"] == gateway["triton_url"].default
+    assert server["model_repository"].default == DEFAULT_REPOSITORY
 
 
 async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,7 +331,9 @@ async def test_the_addresses_of_a_name_are_looked_up_again(kind: Any, monkeypatc
             await client.close()
 
 
-@pytest.mark.parametrize("url", ["", [], "a:1,,b:2", "dns:///a", "dns:a:1", "a:1,http://b:2"], ids=repr)
+@pytest.mark.parametrize(
+    "url", ["", [], "a:1,,b:2", "dns:///a", "dns:a:1", "dns:///a:70000", "a:1,http://b:2", "a:b", "a:0"], ids=repr
+)
 def test_what_is_no_address_is_refused(url: Any) -> None:
     with pytest.raises(InvalidInputError, match="url must"):
         Client(url)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_gateway import GatewayError, GatewaySettings
+from conch_gateway.backends import upstream_server
 from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.models.models_file import read_models_file
 
@@ -86,6 +87,7 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
             r"\[a\] url.0: must be an address such as http://\S+$",
             id="no scheme",
         ),
+        pytest.param('[a]\nurl = "http://vllm:port/v1"\nmodel = "b"', r"\[a\] url.0: must be an address", id="no port"),
         pytest.param('[a]\nmodel = "b"\nshadow = "b"', r"\[a\] shadow is the model itself", id="shadow of itself"),
         pytest.param(f'{FAR}api_key_env = "NONE"', "has no NONE", id="no key"),
         pytest.param(f'{FAR}task = "chat"', r"\[a\] task: Input should be 'embedding' or 'rerank'", id="task"),
@@ -105,6 +107,23 @@ def test_a_file_that_says_this_is_refused_at_the_start(
 ) -> None:
     models_file.write_text(content)
     with pytest.raises(GatewayError, match=told):
+        http_with(models_file=models_file)
+
+
+def test_authorities_that_cannot_be_read_are_named_with_their_variable(
+    http_with: Serve, models_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "nowhere.pem")
+    upstream_server._authorities.cache_clear()
+    models_file.write_text(FAR)
+    with pytest.raises(GatewayError, match="SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"):
+        http_with(models_file=models_file)
+
+
+def test_a_key_that_is_no_text_is_named_with_its_file(http_with: Serve, models_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff")
+    models_file.write_text(f'{FAR}api_key_file = "{tmp_path}/key"')
+    with pytest.raises(GatewayError, match=r"api_key_file \S+/key is not in UTF-8"):
         http_with(models_file=models_file)
 
 
