@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from conch_batch.errors import InputError
 from conch_batch.job import Embedding, Reranking
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PROBE = "a text"
+_SHOWN = 60
 
 
 class Question(NamedTuple):
@@ -36,11 +38,15 @@ def columns_of(task: Embedding | Reranking) -> list[str]:
 
 
 def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
-    """The item of every row, and for rows that have none the reason."""
+    """The item of every row, and for rows that have none the reason.
+
+    Raises:
+        InputError: a text is not in UTF-8, which Parquet and Arrow files do not rule out.
+    """
     if isinstance(task, Embedding):
-        texts = table.column(task.text).to_pylist()
+        texts = _values(table, task.text)
         return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
-    queries, lists = table.column(task.query).to_pylist(), table.column(task.documents).to_pylist()
+    queries, lists = _values(table, task.query), _values(table, task.documents)
     items: list[Item | None] = []
     failures = {}
     for row, (query, documents) in enumerate(zip(queries, lists, strict=True)):
@@ -49,6 +55,16 @@ def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | 
         if not whole:
             failures[row] = f"{task.query} or one of {task.documents} is null, or there is no document"
     return items, failures
+
+
+def _values(table: pa.Table, name: str) -> list[Any]:
+    try:
+        values: list[Any] = table.column(name).to_pylist()
+    except UnicodeDecodeError as error:
+        shown = repr(error.object)[:_SHOWN]
+        msg = f"column {name!r} has a text that is not in UTF-8, {shown}: convert it, and write the file again"
+        raise InputError(msg) from error
+    return values
 
 
 class Answers(NamedTuple):

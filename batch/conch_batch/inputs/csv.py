@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from codecs import getincrementaldecoder
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
 
 _PIECE = 1 << 22
-_ROWS = 4096
 _QUOTE, _NEWLINE, _RETURN = (ord(letter) for letter in '"\n\r')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -43,12 +42,23 @@ class Csv:
             return _table(file, content.read(end - begin), schema)
 
     def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
-        """All rows, a few thousand at a time."""
-        places = self.scan(file)[1]
+        """All rows, a few megabytes at a time."""
         with file.open() as content:
-            content.seek(int(places[0]))
-            for begin, end in pairwise([*places[:-1:_ROWS], places[-1]]):
-                yield _table(file, content.read(int(end - begin)), schema)
+            content.readline()
+            rows = b""
+            for piece, ends in _pieces(content):
+                if not len(ends):
+                    rows += piece
+                    continue
+                whole = int(ends[-1]) + 1
+                yield from _tables(file, rows + piece[:whole], schema)
+                rows = piece[whole:]
+            yield from _tables(file, rows, schema)
+
+
+def _tables(file: File, rows: bytes, schema: pa.Schema) -> Iterator[pa.Table]:
+    if rows.strip(b"\r\n"):
+        yield _table(file, rows, schema)
 
 
 def _table(file: File, rows: bytes, schema: pa.Schema) -> pa.Table:
@@ -62,21 +72,30 @@ def _table(file: File, rows: bytes, schema: pa.Schema) -> pa.Table:
     return conformed(table, schema)
 
 
+def _pieces(content: IO[bytes]) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
+    """A few megabytes at a time, with the places of the line ends in them that are outside of quotes."""
+    quotes = 0
+    while piece := content.read(_PIECE):
+        letters = np.frombuffer(piece, np.uint8)
+        inside = (quotes + np.cumsum(letters == _QUOTE)) % 2
+        yield piece, np.flatnonzero((letters == _NEWLINE) & (inside == 0))
+        quotes = int(inside[-1])
+    if quotes:
+        raise ValueError("a quote is not closed")
+
+
 def _line_begins(file: File) -> tuple[NDArray[np.int64], int]:
     """Offsets of the lines that are not empty, where lines end outside of quotes; and the size of the file."""
     ends, ends_in_two = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
-    at, quotes, last = 0, 0, 0
+    at, last, decoder = 0, 0, getincrementaldecoder("utf-8")()
     with file.open() as content:
-        while piece := content.read(_PIECE):
+        for piece, places in _pieces(content):
+            decoder.decode(piece)  # raises UnicodeDecodeError
             letters = np.frombuffer(piece, np.uint8)
-            inside = (quotes + np.cumsum(letters == _QUOTE)) % 2
-            places = np.flatnonzero((letters == _NEWLINE) & (inside == 0))
             ends.append(places + (at + 1))
             ends_in_two.append(np.append(last, letters[:-1])[places] == _RETURN)
-            quotes += int((letters == _QUOTE).sum())
             at, last = at + len(piece), int(letters[-1])
-    if quotes % 2:
-        raise ValueError("a quote is not closed")
+    decoder.decode(b"", final=True)
     begins, sizes = np.concatenate(ends), np.diff(np.concatenate([*ends, [at]]))
     line_ends = np.append(np.where(np.concatenate(ends_in_two)[1:], 2, 1), 0)  # the last line may have no line end
     return begins[sizes > line_ends], at

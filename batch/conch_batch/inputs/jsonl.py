@@ -64,7 +64,7 @@ def _table(lines: Iterable[bytes], schema: pa.Schema) -> pa.Table:
 def _object(line: bytes, number: int | None) -> dict[str, Any]:
     where = "" if number is None else f"line {number} "
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode("utf-8-sig"))  # of bytes, it would guess the encoding
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}is no JSON: {error}") from error
     if not isinstance(found, dict):

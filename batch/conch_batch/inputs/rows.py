@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from conch_batch.errors import InputError
 from conch_batch.inputs import arrow, csv, files, jsonl, parquet, texts
+from conch_batch.inputs.encoding import not_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ _UNREADABLE = (
     *(zlib.error, lzma.LZMAError),  # compressed bytes are damaged
     *(OverflowError, RecursionError),  # JSON has a number or a nesting that is too large
 )
+_IN_UTF8 = {files.CSV, files.JSONL, files.TEXT}
 
 
 class Scan(NamedTuple):
@@ -85,7 +87,7 @@ class Reader:
             return self._formats[file.kind].read(file, begin, end, schema)
 
     def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
-        """All rows in their order with these columns, some thousand at a time; raises InputError."""
+        """All rows in their order with these columns, a part at a time; raises InputError."""
         with _named(file):
             yield from self._formats[file.kind].tables(file, schema)
 
@@ -111,4 +113,6 @@ def _named(file: File) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        raise InputError(f"{file.url} cannot be read as {file.kind}: {error}") from error
+        is_decoding = isinstance(error, UnicodeDecodeError) and file.kind in _IN_UTF8
+        reason = not_utf8(file) if is_decoding else error
+        raise InputError(f"{file.url} cannot be read as {file.kind}: {reason}") from error

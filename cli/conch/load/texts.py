@@ -62,13 +62,25 @@ def synthetic_texts(lengths: Lengths, count: int = COUNT) -> list[str]:
     return [" ".join(source.choices(words, k=lengths.draw(source) - SPECIAL_TOKENS)) for _ in range(count)]
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file; raises ValueError if it is not in UTF-8."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} is not in UTF-8 (line {line}); convert it, as with iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        ) from error
+
+
 def file_texts(path: Path) -> list[str]:
     """Return the lines of a file that are not blank.
 
     Raises:
-        ValueError: There are none, or the file is not UTF-8.
+        ValueError: There are none, or the file is not in UTF-8.
     """
-    texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = [line.strip() for line in text_of(path).splitlines() if line.strip()]
     if not texts:
         raise ValueError(f"{path} has no text; put one in every line")
     return texts

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from conch.load.texts import file_texts
+from conch.load.texts import file_texts, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +32,13 @@ def read_sample(path: Path, most: int) -> list[str]:
 
 def _paragraphs(folder: Path) -> list[str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _TEXT_FILES)
-    contents = (path.read_text(encoding="utf-8") for path in paths)
+    contents = (text_of(path) for path in paths)
     return [part.strip() for content in contents for part in _BLANK_LINES.split(content) if part.strip()]
 
 
 def _records(path: Path) -> list[str]:
     texts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -90,12 +90,14 @@ def test_any_part_of_a_file_is_read_by_itself(name: str, tmp_path: Path) -> None
             assert read(tmp_path / name, begin, end) == ROWS[begin:end]
 
 
-@pytest.mark.parametrize("name", [*FORMATS, "a.txt"])
+@pytest.mark.parametrize(
+    ("name", "piece"), [*((name, 100) for name in [*FORMATS, "a.txt"]), ("a.csv", 1), ("a.tsv", 1), ("a.csv", 10_000)]
+)
 def test_all_rows_of_a_file_are_read_one_after_another_with_the_columns_that_are_asked(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (csv, jsonl):
-        monkeypatch.setattr(module, "_ROWS", 3)
+    monkeypatch.setattr(jsonl, "_ROWS", 3)
+    monkeypatch.setattr(csv, "_PIECE", piece)
     FORMATS.get(name, lambda path: path.write_text(ROWS[0]["text"], "utf-8"))(tmp_path / name)
     (file,) = find([str(tmp_path / name)])
     wanted = pa.schema([("text", pa.large_string()), ("missing", pa.int64())])
@@ -184,6 +186,13 @@ def test_inputs_that_are_no_corpus_are_refused(files: dict[str, str], given: str
         ("a.csv", b'"te"xt,n\na,1\n', "first line holds no names"),
         ("a.parquet", b"nonsense", "cannot be read as parquet"),
         ("a.txt", b"\xff\xfe", "cannot be read as text"),
+        ("a.txt", "a".encode("utf-16"), r"not in UTF-8: byte 0 \(line 1\) is 0xff; convert it .* iconv -f UTF-16"),
+        ("a.txt", b"a\nb\xe9", r"not in UTF-8: byte 3 \(line 2\) is 0xe9; convert it .* iconv -f WINDOWS-1252"),
+        ("a.jsonl", b'{"n": 1}\n{"text": "\xe9"}\n', r"not in UTF-8: byte 19 \(line 2\) is 0xe9; convert it"),
+        ("a.jsonl", b'{"text": "\xed\xa0\xbd"}\n', r"not in UTF-8: byte 10 \(line 1\) is 0xed; convert it"),
+        ("a.csv", b"t\xe9xt\na\n", r"not in UTF-8: byte 1 \(line 1\) is 0xe9; convert it"),
+        ("a.csv", b"text\na\nna\xefve\n", r"not in UTF-8: byte 9 \(line 3\) is 0xef; convert it"),
+        ("a.csv", b"text\na\xc3", r"not in UTF-8: byte 6 \(line 2\) is 0xc3; convert it"),
         ("a.jsonl.gz", b"nonsense", "cannot be read as jsonl"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0)[:-3], "cannot be read as jsonl"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0)[:10] + b"\xff" * 9, "cannot be read as jsonl"),

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conch_batch import ChangedError, Embedding, InputError, Job, Numbers, OutputError, RowError, TextRows
-from conch_batch.engines.engine import Answers
+from conch_batch import ChangedError, Embedding, InputError, Job, Numbers, OutputError, Reranking, RowError, TextRows
+from conch_batch.engines.engine import Answers, items_of
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
 from conch_batch.model import Model
@@ -100,6 +100,14 @@ def test_rows_that_fail_go_to_a_side_file_with_the_reason(corpus: Corpus) -> Non
         (4, "the text is bad"),
         (7, "the model answers NaN to it"),
     ]
+
+
+@pytest.mark.parametrize(("column", "task"), [("text", Embedding()), ("query", Reranking())])
+def test_a_text_that_is_not_in_utf_8_is_shown_with_its_column(column: str, task: Embedding | Reranking) -> None:
+    texts = pa.array([b"good", b"na\xefve"], pa.binary()).view(pa.string())
+    table = pa.table({column: texts, "documents": [["a"], ["b"]]})
+    with pytest.raises(InputError, match=rf"column '{column}' has a text that is not in UTF-8, b'na\\xefve'"):
+        items_of(table, task)
 
 
 def test_or_stop_the_run_before_the_shard_is_there(corpus: Corpus) -> None:

@@ -95,7 +95,14 @@ def test_mixed_lengths_are_log_normal_within_limits() -> None:
     assert workloads.lengths("mixed") == workloads.lengths("mixed")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://a", "http://"])
+def test_texts_that_are_not_in_utf_8_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_bytes(b"one\nna\xefve\n")
+    with pytest.raises(ValueError, match=r"texts is not in UTF-8 \(line 2\); convert it, as with iconv"):
+        file_texts(path)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://a", "http://", "http://a:b", "http://[::1"])
 def test_what_is_no_http_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         Address.of(url)
