@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from conch import INTERRUPTED
 from conch.console import facts, fail, stderr
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from conch_batch import Done, Job, Report, Workers
 
 _LINE_EVERY_S = 10.0
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as in shells."""
 
 
 def compute(job: Job, workers: Workers) -> None:
@@ -148,7 +147,7 @@ def _interrupted(what: str) -> NoReturn:
     stderr.print(again, soft_wrap=True)
     stderr.file.flush()
     # Not by an exception: threads of Ray that outlive it end an exiting process with a status of their own.
-    os._exit(_INTERRUPTED)
+    os._exit(INTERRUPTED)
 
 
 def _command() -> str:
