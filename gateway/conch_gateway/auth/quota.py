@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -111,6 +112,7 @@ class _Buckets:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._full_at: dict[tuple[str, str, int], float] = {}
+        self._tidy_at = -inf
 
     def take(self, charges: Sequence[Charge]) -> Refusal | None:
         """Take from all buckets unless one is empty: a refused request must not cost its caller one."""
@@ -123,9 +125,13 @@ class _Buckets:
 
     def spend(self, charges: Sequence[Charge]) -> None:
         """Take from all buckets, whatever is in them."""
+        now = self._clock()
+        if now >= self._tidy_at:  # full ones are those of keys that are not used, or not there any more
+            self._full_at = {bucket: full_at for bucket, full_at in self._full_at.items() if full_at > now}
+            self._tidy_at = now + MINUTE_S
         for charge in charges:
             owed_s = self._owed_s(charge) + charge.amount * MINUTE_S / charge.limit
-            self._full_at[charge[:3]] = self._clock() + owed_s
+            self._full_at[charge[:3]] = now + owed_s
 
     def half_full_in_s(self, charge: Charge) -> float:
         """Return the seconds until a bucket is half full; 0 if it is."""

@@ -126,6 +126,7 @@ class Coalescer:
         finally:
             # A caller who leaves withdraws what waits. Calls under way go on: they have other callers' texts as well.
             request.drop()
+            self._tidy(kind)
 
     def _queue(self, kind: _Kind, request: _Request, places: Iterable[int]) -> None:
         waiting, start_call = self._waiting.setdefault(kind, []), partial(self._start, kind)
@@ -134,6 +135,11 @@ class Coalescer:
             ticket = self._slots.queue(request.entry, len(request.ids[place]), start_call)
             request.tickets.append(ticket)
             heappush(waiting, (ticket.tag, next(self._numbers), _Row(request, place, ticket)))
+
+    def _tidy(self, kind: _Kind) -> None:
+        """Forget a kind whose texts have all left: no call is started for it, and callers may ask for many kinds."""
+        if kind in self._waiting and not _drop_gone(self._waiting[kind]):
+            del self._waiting[kind]
 
     def _start(self, kind: _Kind) -> None:
         """Use a slot for the texts that are next."""
@@ -208,12 +214,8 @@ def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) 
     """Take texts that fit a call from the head of the queue; the first always does. Those that left are dropped."""
     group: list[_Row] = []
     tokens, longest, most = 0, 0, inf
-    while queue and len(group) < max_rows:
+    while len(group) < max_rows and _drop_gone(queue):
         row = queue[0][-1]
-        if row.request.answer.done() or not row.ticket.waits:
-            row.ticket.waits = False  # a caller who leaves at this moment may not have withdrawn it yet
-            heappop(queue)
-            continue
         if group and tokens + len(row.ids) / 2 > most:  # a text goes where more than half of it fits
             break
         tokens, longest = tokens + len(row.ids), max(longest, len(row.ids))
@@ -224,3 +226,11 @@ def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) 
         row.ticket.waits = False
         group.append(row)
     return group
+
+
+def _drop_gone(queue: list[tuple[float, int, _Row]]) -> bool:
+    """Drop texts that left from the head of the queue; return whether any is left."""
+    while queue and ((row := queue[0][-1]).request.answer.done() or not row.ticket.waits):
+        row.ticket.waits = False  # a caller who leaves at this moment may not have withdrawn it yet
+        heappop(queue)
+    return bool(queue)

@@ -105,6 +105,8 @@ class Shadows:
             self._logged = kind
         else:
             self._metrics.count(model, shadow.model, "compared")
+            shadows = self._models.shadows
+            self._recent = {pair: recent for pair, recent in self._recent.items() if pair[1] in shadows}
             recent = self._recent.setdefault((model, shadow.model), Recent())
             for agreement, correlation in recent.compare(vectors, others):
                 self._metrics.observe(model, shadow.model, agreement, correlation)

@@ -40,6 +40,7 @@ Work = Callable[[str, LocalModel], Coroutine[Any, Any, None]]
 
 _AWAY = (UnavailableError, DeadlineExceededError)
 _CATCH_UP_PAUSE_S = 30.0  # after a Triton could not load what others have: it serves meanwhile
+_REMEMBERED_S = 86_400.0  # after its name has last had the address of a Triton
 
 _log = logging.getLogger("conch_gateway")
 
@@ -62,7 +63,8 @@ class Loader:
         self._timeout_s = min(timeout_s, _LONGEST_WAIT_S)
         self._names: set[str] = set()
         self._models: dict[str, LocalModel] = {}
-        self._missed: set[tuple[str, str]] = set()
+        self._missed: dict[tuple[str, str], float] = {}
+        """Changes that Tritons have missed, and when each of these was last known."""
         self._catching_up: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._retry_at: dict[tuple[str, str], float] = {}
 
@@ -133,6 +135,7 @@ class Loader:
         if not self._client.replicas:  # names are looked up by the client's first call
             await self._client.is_ready()
         indexes = await self._control.indexes(_CALL_TIMEOUT_S)
+        self._forget()
         self._names = {entry for index in indexes.values() for entry in index}
         names = {entry.removesuffix(_TOKENIZER) for entry in self._names if entry.endswith(_TOKENIZER)}
         self._models = {name: self._models.get(name) or LocalModel(name, self._policy_of(name)) for name in names}
@@ -144,6 +147,13 @@ class Loader:
                 self._catch_up(model, having, indexes.keys() - having)
             if model.is_due:
                 model.begin(self._load, loaded=True)
+
+    def _forget(self) -> None:
+        """Forget Tritons that are gone for good. One that is away may come back as it was, at the same address."""
+        now, known = monotonic(), {replica.url for replica in self._client.replicas}
+        seen = {place: now if place[0] in known else at for place, at in self._missed.items()}
+        self._missed = {place: at for place, at in seen.items() if now - at < _REMEMBERED_S}
+        self._retry_at = {place: at for place, at in self._retry_at.items() if at > now}
 
     def _is_loaded(self, model: LocalModel, index: Index) -> bool:
         return all(index.get(name) == "READY" for name in self._triton_models(model))
@@ -163,7 +173,7 @@ class Loader:
     async def _do_alone(self, place: tuple[str, str], work: Work, model: LocalModel) -> None:
         try:
             await work(place[0], model)
-            self._missed.discard(place)
+            self._missed.pop(place, None)
             await self._client.is_ready()
         except _AWAY:
             raise
@@ -231,8 +241,9 @@ class Loader:
             if len(away) == len(urls) or not isinstance(failure, _AWAY):
                 raise failure
         known = {replica.url for replica in self._client.replicas}
-        self._missed -= {(url, model.name) for url in urls}
-        self._missed |= {(url, model.name) for url in (known - set(urls)) | away}
+        for url in urls:
+            self._missed.pop((url, model.name), None)
+        self._missed |= dict.fromkeys(((url, model.name) for url in (known - set(urls)) | away), monotonic())
 
     async def _load_at(self, url: str, model: LocalModel) -> None:
         for name in self._triton_models(model):  # one by one: Triton does not say which model of an ensemble failed

@@ -100,6 +100,10 @@ class Readiness:
             return Verdict({}, f"Triton did not list its models{reason}")
         except ConchError as error:
             return Verdict({}, f"Triton did not list its models: {error}")
+        names = {info.name for info in infos}
+        self._unanswered = {
+            name: probe for name, probe in self._unanswered.items() if name in names or not probe.answer.done()
+        }
         faults = dict(zip((info.name for info in infos), await all_of(self._fault, infos), strict=True))
         faults |= self._models.missing()
         if not (faults or self._models.may_be_empty):

@@ -20,6 +20,7 @@ from conch_gateway.errors import InvalidValueError, LoadingError, ModelsFileErro
 from conch_gateway.jobs import RERANKING
 from conch_gateway.models.loader import Loader
 from conch_gateway.models.models_file import ModelsFile, read_models_file
+from conch_gateway.models.uses import Uses
 from conch_gateway.settings import GatewaySettings, Load
 
 LATEST = ":latest"  # Ollama's clients put it behind a name that has no tag
@@ -75,7 +76,7 @@ class Models:
         self._kinds = kinds
         self._settings = settings
         self._others: dict[str, Backend] = {}
-        self._retired: list[Backend] = []
+        self._uses = Uses()
         self._file = ModelsFile()
         self._adopt(self._read())
 
@@ -91,7 +92,8 @@ class Models:
     async def reload(self) -> None:
         """Read the models file again, and let it count once every model that an alias stands for is loaded.
 
-        Requests that have begun keep the model that they began with. If this raises, nothing has changed.
+        Requests that have begun keep the model that they began with; a backend that the file names no more is closed
+        when they have been answered. If this raises, nothing has changed.
 
         Raises:
             ModelsFileError: the file is wrong, or names a model that there is not.
@@ -132,7 +134,8 @@ class Models:
                 info = await self._facts(asked, model, tasks)
                 space = info if documents == model else await self._space(asked, info, documents, tasks)
                 told = info.name if key.opens(info.name) else asked
-                yield Served(info, told, asked, self._backend_of(model), space, of_two=documents != queries)
+                with self._uses.of(backend := self._backend_of(model)):
+                    yield Served(info, told, asked, backend, space, of_two=documents != queries)
 
     async def describe(self, name: str, key: Key) -> ModelInfo:
         """Return the facts of what a public name stands for, loaded or not, under that name; raises as `use` does."""
@@ -148,6 +151,11 @@ class Models:
     def aliases(self) -> dict[str, str]:
         """The model that each alias stands for."""
         return {name: table.model for name, table in self._file.aliases.items()}
+
+    @property
+    def shadows(self) -> set[str]:
+        """The models that a share of the requests for another one also goes to."""
+        return {table.shadow for table in self._file.aliases.values() if table.shadow is not None}
 
     def shadow_of(self, asked: str | None) -> Shadow | None:
         """Return the model that a share of the requests for this name also goes to; without a name, for the default."""
@@ -190,8 +198,8 @@ class Models:
     def _adopt(self, file: ModelsFile) -> None:
         truncate = self._settings.truncate
         others = {name: self._kinds[mark].make(name, table, truncate) for name, (mark, table) in file.backends.items()}
-        self._retired += self._others.values()  # requests that have begun still use them
-        self._file, self._others = file, others
+        retired, self._file, self._others = self._others, file, others
+        self._uses.retire(retired.values())
         if self.loader is not None:
             self.loader.apply_policies(self._policy_of)
 
@@ -199,7 +207,8 @@ class Models:
         return self._file.local[name].load if name in self._file.local else self._settings.load
 
     async def _close(self) -> None:
-        for backend in (*self._retired, *self._others.values(), self.repository):
+        await self._uses.end()
+        for backend in (*self._others.values(), self.repository):
             await backend.close()
 
     def _backend_of(self, model: str) -> Backend:

@@ -41,6 +41,11 @@ class OtherServer:
             self._connections.discard(task)
             writer.close()
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
     async def hang_up(self) -> None:
         """End all connections, so that none outlives its loop."""
         for task in (connections := list(self._connections)):

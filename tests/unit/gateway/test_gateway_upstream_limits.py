@@ -99,6 +99,33 @@ async def test_what_is_remembered_is_forgotten_when_the_models_file_is_read_agai
     assert len(other.requests) == 2
 
 
+async def test_a_server_that_the_models_file_names_no_more_is_left_when_its_last_request_is_answered(
+    http_of: Serve, other: OtherServer, tmp_path: Path
+) -> None:
+    other.permits = asyncio.Semaphore(0)
+    async with http_of(admin_key="root") as http:
+        asked = asyncio.create_task(embedded(http, "a"))
+        await eventually(lambda: other.at_once)
+        (tmp_path / "models.toml").write_text("")
+        assert (await http.post("/admin/reload", headers=ADMIN)).status_code == 200
+        assert 'backend="far"' not in (await http.get("/metrics")).text
+        assert other.connections
+        other.permits.release()
+        assert len((await asked)[0]) == 1
+        await eventually(lambda: not other.connections)
+
+
+async def test_an_idle_server_that_the_models_file_names_no_more_is_left_at_once(
+    http_of: Serve, other: OtherServer, tmp_path: Path
+) -> None:
+    async with http_of(admin_key="root") as http:
+        await embedded(http, "a")
+        assert other.connections
+        (tmp_path / "models.toml").write_text("")
+        assert (await http.post("/admin/reload", headers=ADMIN)).status_code == 200
+        await eventually(lambda: not other.connections)
+
+
 async def test_a_refusal_counts_places_among_the_texts_that_were_given(http_of: Serve, other: OtherServer) -> None:
     async with http_of(cache_mb=1) as http:
         await embedded(http, "known")

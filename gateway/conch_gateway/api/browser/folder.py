@@ -83,6 +83,7 @@ class WebFolder:
                 found[manifest.parent.name] = self._model(manifest)
             except (DescriptionError, OSError) as error:  # noqa: PERF203 - the other models can still be served
                 _log.warning("a model for the browser is left out: %s", error)
+        self._read = {path: read for path, read in self._read.items() if path.parent.name in found}
         return found
 
     def file(self, model: str, name: str, *, compressed: bool) -> Stored:
