@@ -222,4 +222,4 @@ def _compute(stage: _Stage, before: _Stage, workers: Workers, on_done: Callable[
                 raise BatchError(answer["error"])
             done = Done(*(answer[name] for name in Done._fields))
             is_before = number < len(before.shards)
-            on_done(done._replace(shard=-1 - done.shard, rows=0, failed=0) if is_before else done)
+            on_done(done._replace(repeated=True, rows=0, failed=0) if is_before else done)

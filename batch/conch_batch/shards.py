@@ -32,11 +32,12 @@ class Done(NamedTuple):
     """A published shard.
 
     Attributes:
-        shard: its number; negative for a shard of repeated items.
+        shard: its number.
         rows: rows of the input; a shard of repeated items has none.
         failed: how many of these failed and are not in the shard.
         tokens: computed tokens; equal rows are computed once.
         seconds: time to compute it.
+        repeated: whether it is one of repeated items, which have numbers of their own; see `repeats`.
     """
 
     shard: int
@@ -44,6 +45,7 @@ class Done(NamedTuple):
     failed: int
     tokens: int
     seconds: float
+    repeated: bool = False
 
 
 class Corpus(NamedTuple):

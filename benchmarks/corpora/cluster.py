@@ -93,7 +93,7 @@ def _measure(cluster: Cluster, counts: list[int], path: Path, parts: Parts) -> N
         "seconds": round(max(at for at, _ in killing.shards), 1),
         "rows_lost": killing.rows - len(set(ids)),
         "rows_doubled": len(ids) - len(set(ids)),
-        "shards_told_twice": len(killing.shards) - len({done.shard for _, done in killing.shards}),
+        "shards_told_twice": len(killing.shards) - len({(done.repeated, done.shard) for _, done in killing.shards}),
         "differing_files": differing(files(Path(job.output)), files(first)),
     }
     parts.add("killed", killed)

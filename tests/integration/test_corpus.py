@@ -161,7 +161,7 @@ class Killing:
     """A watcher that does something when so many shards are done."""
 
     def __init__(self, at: dict[int, Callable[[], None]]) -> None:
-        self._at, self.shards = at, list[int]()
+        self._at, self.shards = at, list[tuple[bool, int]]()
 
     def reading(self, files: int, of: int) -> None:  # noqa: ARG002
         raise AssertionError("what was planned is not planned again")
@@ -170,7 +170,7 @@ class Killing:
         assert 0 < present < rows == ROWS
 
     def done(self, shard: Done) -> None:
-        self.shards.append(shard.shard)
+        self.shards.append((shard.repeated, shard.shard))
         self._at.get(len(self.shards), lambda: None)()
 
 

@@ -81,7 +81,8 @@ def test_each_text_of_the_corpus_is_computed_once_and_the_files_are_the_same(
     assert sorted(map(str, asked)) == sorted({text for text in TEXTS if text is not None})
     assert sum(done.tokens for done in report.done) == sum(map(len, map(str, asked)))
     assert (sum(done.rows for done in report.done), sum(done.failed for done in report.done)) == (len(TEXTS), 1)
-    assert len({done.shard for done in report.done}) == len(report.done)
+    told = [(done.repeated, done.shard) for done in report.done]
+    assert sorted(told) == [*((False, shard) for shard in range(11)), (True, 0), (True, 1)]
     table = ds.dataset(job.output, format="parquet").to_table()
     assert table["text"].to_pylist() == [text for text in TEXTS if text is not None]
     assert outputs_of(tmp_path / "out") == separately(job, tmp_path, monkeypatch)
