@@ -39,8 +39,15 @@ class Metrics:
         self._errors = Counter(
             "conch_gateway_errors", "Requests refused or failed, by code.", ("code",), registry=registry
         )
-        self._tokens = Counter("conch_gateway_tokens", "Real tokens computed.", ("model",), registry=registry)
-        self._texts = Counter("conch_gateway_texts", "Texts and documents computed.", ("model",), registry=registry)
+        self._tokens = Counter(
+            "conch_gateway_tokens",
+            "Real tokens computed for answered requests; those of others count for quotas only.",
+            ("model",),
+            registry=registry,
+        )
+        self._texts = Counter(
+            "conch_gateway_texts", "Texts and documents of answered requests.", ("model",), registry=registry
+        )
         self._cache = Counter(
             "conch_gateway_cache_texts",
             "Texts that were looked for in the cache: hit or miss.",

@@ -111,6 +111,20 @@ async def test_metrics_count_requests_tokens_and_errors(http: httpx.AsyncClient)
         assert f"conch_gateway_in_flight_{what} 0.0" in samples
 
 
+async def test_tokens_and_texts_are_those_of_answered_requests_as_their_descriptions_say(
+    http: httpx.AsyncClient, client: StandIn
+) -> None:
+    client.busy = NotComputedError("the model refused text(s) [1]", [1])
+    await http.post("/v1/embeddings", json={"input": ["ab", "c"]})
+
+    samples = (await http.get("/metrics")).text.splitlines()
+
+    for what in ("tokens", "texts"):
+        assert not any(sample.startswith(f"conch_gateway_{what}_total{{") for sample in samples)
+        told = next(sample for sample in samples if sample.startswith(f"# HELP conch_gateway_{what}_total "))
+        assert "answered requests" in told
+
+
 async def test_metrics_count_what_lost_tokens(every_kind: StandIn, http: httpx.AsyncClient) -> None:
     await http.post("/v1/embeddings", json={"input": ["a" * 15, "b", "c" * 20]})
     await http.post("/v1/embeddings", json={"input": ["a" * 15, "b"], "vector_type": "sparse"})
