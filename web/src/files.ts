@@ -8,6 +8,8 @@ import { DownloadError, IntegrityError } from "./errors.js";
 import type { FileInfo } from "./manifest.js";
 
 const CACHE = "conch-web";
+const KEY = "pass a key with `headers`";
+const REPLACED = "conch.json lists it, so the model was replaced while it was loaded: load again";
 
 export interface Progress {
   /** Path of the file of which a part arrived. */
@@ -77,7 +79,8 @@ export class Files {
   }
 
   async #fetched(path: string, url: URL, info: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
-    const response = await request(url, this.source, "no-store"); // the HTTP cache would keep a second copy
+    // Not into the HTTP cache, which would keep a second copy.
+    const response = await request(url, this.source, "no-store", REPLACED);
     const bytes = new Uint8Array(info.bytes);
     const reader = (response.body as ReadableStream<Uint8Array>).getReader();
     let length = 0;
@@ -130,13 +133,19 @@ async function keptText(url: URL, source: Source): Promise<string | undefined> {
 /** The server cannot be reached at all. */
 class OfflineError extends DownloadError {}
 
-async function request(url: URL, source: Source, cache: RequestCache): Promise<Response> {
+async function request(
+  url: URL,
+  source: Source,
+  cache: RequestCache,
+  missing = "check the address",
+): Promise<Response> {
   const response = await fetch(url, { headers: source.headers, cache }).catch((error) => {
     throw interrupted(url, "cannot be fetched", error, OfflineError);
   });
   if (!response.ok) {
-    const fix = response.status === 401 || response.status === 403 ? "pass a key with `headers`" : "check the address";
-    throw new DownloadError(`${url} was answered with status ${response.status}; ${fix}`);
+    const { status } = response;
+    const fix = status === 404 ? missing : status === 401 || status === 403 ? KEY : "check the address";
+    throw new DownloadError(`${url} was answered with status ${status}; ${fix}`);
   }
   return response;
 }
@@ -148,8 +157,8 @@ function interrupted(url: URL, what: string, cause?: unknown, kind = DownloadErr
 
 function changed(url: URL, what: string): IntegrityError {
   return new IntegrityError(
-    `${url} ${what} than conch.json says: it was changed on the way or after it was written; ` +
-      "write the model again with `conch web`, or clear the CDN's cache",
+    `${url} ${what} than conch.json says: the model was replaced while it was loaded, or the file was changed on its way; ` +
+      "load again, and if that does not help write the model again with `conch web`, or clear the CDN's cache",
   );
 }
 

@@ -69,7 +69,7 @@ describe("a file", () => {
   });
 
   it.each([
-    ["was changed", "the weights of a modem", /another SHA-256/],
+    ["was changed", "the weights of a modem", /another SHA-256.*was replaced while it was loaded.*load again/],
     ["has grown", "the weights of a model and more", /more than 22 bytes/],
   ])("that %s is refused, and not kept", async (_, body, message) => {
     answer(body);
@@ -87,6 +87,12 @@ describe("a file", () => {
     expect(error).toBeInstanceOf(DownloadError);
     expect(error).not.toBeInstanceOf(IntegrityError);
     expect(error.message).toMatch(/ended after 7 of 22 bytes.*load again/);
+  });
+
+  it("that a newer export has replaced says so", async () => {
+    answer("", 404);
+
+    await expect(read()).rejects.toThrow(/status 404; conch.json lists it, so the model was replaced.*load again/);
   });
 
   it("that needs a key says so", async () => {
