@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from conch_export import Overrides, Pooling
+from conch_export import Overrides, Pooling, inspection
 
 from tests.exports import export_once, options_of
 from tests.hub import LocalHub, only_hub
@@ -44,6 +44,14 @@ class Exports:
 def _one_torch_thread() -> None:
     """For models this small its threads only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _speed_is_measured_in_a_moment() -> Iterator[None]:
+    """`conch verify` takes two seconds for it, and nothing here asks how fast a model is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspection, "_SPEED_S", 0.1)
+        yield
 
 
 @pytest.fixture(scope="session")
