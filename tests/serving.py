@@ -55,6 +55,9 @@ class Serving:
     `repository` is served, or, where that is None, the Triton of `CONCH_TRITON_URL`. `folder` gets the run directory
     and all output. `flags` and `environment` are those of the command; `CONCH_` variables of this process are not
     handed on. `start` may be called again after `stop` or `kill`: the ports stay the same.
+
+    Attributes:
+        http: client of its gateway, whenever one runs.
     """
 
     def __init__(self, repository: Path | None, folder: Path, *flags: str, **environment: str) -> None:
@@ -79,6 +82,9 @@ class Serving:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}
         # A company's proxy that leads nowhere: what is on this machine is never asked through it.
         self._environment = {**inherited, "COLUMNS": "200", "http_proxy": NOWHERE, "https_proxy": NOWHERE}
+        # Of no connection that outlives a gateway, and without certificates, which each call of `httpx.get` reads anew.
+        transport = httpx.HTTPTransport(verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self.http = httpx.Client(base_url=self.url, transport=transport, timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
         self._begins = (0, 0)
 
@@ -171,7 +177,7 @@ class Serving:
     def ready(self) -> bool:
         """Whether `/health/ready` answers 200."""
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=10).status_code == 200
+            return self.http.get("/health/ready", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 

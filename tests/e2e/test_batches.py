@@ -7,7 +7,6 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -111,7 +110,7 @@ def test_killed_at_any_moment_every_line_is_answered_once(gateway: Serving, sdk:
         time.sleep(moments.uniform(0, LONGEST_LIFE_S))
         gateway.kill()
         gateway.launch()
-        until(lambda: httpx.get(f"{gateway.url}/health/live").is_success)
+        until(lambda: gateway.http.get("/health/live").is_success)
     batch = over(sdk, batch)
     written = answers(sdk, batch.output_file_id)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -36,8 +35,8 @@ TEXTS = ["a cat sat on the mat", "x", "the quick brown fox jumps over the lazy d
 
 
 @pytest.fixture(scope="module")
-def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Where Triton and a gateway over it listen, with one model of each family, and those of none, by its name."""
+def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """`conch serve` over one model of each family, and those of none, by its name."""
     repository: Path = tmp_path_factory.mktemp("families")
     with pytest.MonkeyPatch.context() as patch:
         # transformers copies code before it runs it, by default below the user's home.
@@ -46,7 +45,7 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
             trusted = WITHOUT.get(kind, False)
             export_once(options_of(checkpoints, kind, repository, trust_remote_code=trusted))
     with Serving(repository, tmp_path_factory.mktemp("serving")) as serving:
-        yield serving.grpc_url, serving.url
+        yield serving
 
 
 def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArray[np.float32]:
@@ -61,12 +60,9 @@ def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArr
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_is_served_with_its_own_vectors(
-    served: tuple[str, str], checkpoints: Checkpoints, family: str
-) -> None:
-    triton, gateway = served
+def test_a_family_is_served_with_its_own_vectors(served: Serving, checkpoints: Checkpoints, family: str) -> None:
     model = f"{family}-fp32"
-    with Client(triton) as client:
+    with Client(served.grpc_url) as client:
         ids = client.tokenize(TEXTS, model=model)
         vectors = client.embed(TEXTS, model=model)
         limit = client.model(model).max_length
@@ -74,22 +70,22 @@ def test_a_family_is_served_with_its_own_vectors(
     wanted = expected(Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, "")), ids, family)
     np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
 
-    answer = httpx.post(f"{gateway}/v1/embeddings", json={"model": model, "input": TEXTS}, timeout=60).json()
+    answer = served.http.post("/v1/embeddings", json={"model": model, "input": TEXTS}).json()
     np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)
     assert answer["usage"]["prompt_tokens"] == sum(map(len, ids))
 
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_a_model_without_a_family_is_served_with_its_own_vectors(
-    served: tuple[str, str], checkpoints: Checkpoints, name: str
+    served: Serving, checkpoints: Checkpoints, name: str
 ) -> None:
     folder = getattr(checkpoints, name)()
     model = AbacusModel.from_pretrained(folder) if WITHOUT[name] else transformers.AutoModel.from_pretrained(folder)
-    with Client(served[0]) as client:
+    with Client(served.grpc_url) as client:
         ids = client.tokenize(TEXTS, model=f"{name}-fp32")
     with torch.inference_mode():
         rows = [torch.tensor([row]) for row in ids]
         means = [model(row, torch.ones_like(row)).last_hidden_state[0].mean(0) for row in rows]
     wanted = torch.nn.functional.normalize(torch.stack(means)).numpy()
-    answer = httpx.post(f"{served[1]}/v1/embeddings", json={"model": f"{name}-fp32", "input": TEXTS}, timeout=60).json()
+    answer = served.http.post("/v1/embeddings", json={"model": f"{name}-fp32", "input": TEXTS}).json()
     np.testing.assert_allclose([item["embedding"] for item in answer["data"]], wanted, rtol=0, atol=1e-5)

@@ -159,7 +159,7 @@ async def test_vectors_name_their_space_and_another_one_is_a_conflict(http: http
 async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: Path) -> None:
     serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
     async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
-        await asyncio.to_thread(until, lambda: httpx.get(f"{serving.url}/health/live").status_code == 200)
+        await asyncio.to_thread(until, lambda: serving.http.get("/health/live").is_success)
         refused, ready, live = [
             await http.post(EMBEDDINGS, json=GOOD),
             await http.get("/health/ready"),

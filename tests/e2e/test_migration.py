@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import typer
 from conch.app import app
@@ -62,7 +61,7 @@ def test_the_page_can_be_followed(serving: Serving, repository: Path, tmp_path: 
         "CONCH_ADMIN_KEY": ADMIN_KEY,
         "CONCH_MODEL_REPOSITORY": str(repository),
     }
-    spaces = {model: httpx.get(f"{serving.url}/v1/models/{model}").json()["space_id"] for model in (OLD, NEW)}
+    spaces = {model: serving.http.get(f"/v1/models/{model}").json()["space_id"] for model in (OLD, NEW)}
 
     def ran(line: str) -> str:
         here = line.replace("http://127.0.0.1:8080", serving.url).replace(SPACE, spaces[OLD])
@@ -90,5 +89,5 @@ def test_the_page_can_be_followed(serving: Serving, repository: Path, tmp_path: 
                 expected = re.search(r"# (\d{3})$", line)
                 assert told == (expected[1] if expected else "200"), (line, (tmp_path / "answer").read_text())
 
-    bridge = httpx.get(f"{serving.url}/v1/models/{NEW}-as-{OLD}").json()
+    bridge = serving.http.get(f"/v1/models/{NEW}-as-{OLD}").json()
     assert (bridge["base"], bridge["bridges_to"]) == (NEW, spaces[OLD])

@@ -149,7 +149,7 @@ async def until_refused(url: str) -> None:
 
 def test_idle_it_takes_no_more_than_150_mb(tmp_path: Path) -> None:
     serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
-    until(lambda: httpx.get(f"{serving.url}/health/live").status_code == 200)
+    until(lambda: serving.http.get("/health/live").is_success)
     resident = psutil.Process(serving.pid).memory_info().rss
     assert serving.stop() == 0
     assert resident < 150e6
