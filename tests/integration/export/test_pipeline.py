@@ -27,6 +27,8 @@ from conch_export.triton.publish import STAGING
 from conch_export.verification.standards import STANDARDS
 from safetensors.numpy import load_file, save_file
 
+from tests.exports import export_once
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -171,7 +173,7 @@ def changed(options: Options, tmp_path: Path, change: Any) -> Path:
 
 
 def test_changed_configurations_are_outdated_by_name(options: Options) -> None:
-    export(options)
+    export_once(options)
     config = options.repository / "xlm-roberta.pooling" / "config.pbtxt"
     config.write_text(config.read_text() + "# edited\n")
     with pytest.raises(OutdatedError, match=r"xlm-roberta\.pooling/config\.pbtxt: not what"):
@@ -181,13 +183,13 @@ def test_changed_configurations_are_outdated_by_name(options: Options) -> None:
 
 @pytest.mark.parametrize("lost", ["xlm-roberta.encoder/1/model.onnx", "xlm-roberta/report.json"])
 def test_an_export_that_lost_a_file_is_not_complete(options: Options, lost: str) -> None:
-    export(options)
+    export_once(options)
     (options.repository / lost).unlink()
     assert not is_complete(options)
 
 
 def test_another_plan_or_precision_is_another_export(options: Options) -> None:
-    export(options)
+    export_once(options)
     assert not is_complete(replace(options, precision=Precision.INT8))
     assert not is_complete(replace(options, plan=replace(options.plan, threads=7)))
     assert not is_complete(replace(options, late_interaction=True))
