@@ -9,15 +9,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from conch_client import AsyncClient, ConchError, InvalidInputError
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from prometheus_client.registry import Collector
+from starlette import routing
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Lifespan
 
 from conch_gateway.api import MODULES
 from conch_gateway.api.batches.upload import FORM_BYTES
-from conch_gateway.api.route import Route
+from conch_gateway.api.route import Route, json_response
 from conch_gateway.api.services import Services
 from conch_gateway.auth.guard import Guard
 from conch_gateway.auth.keyring import Keyring
@@ -49,12 +52,11 @@ if TYPE_CHECKING:
     from conch_gateway.batches.service import Batches
     from conch_gateway.shared.gateways import Shared
 
-_VERSION = version("conch")
 _DESCRIBING_TIMEOUT_S = 30.0  # for what Triton says of its models, which takes milliseconds
 _CORS: dict[str, Any] = {"allow_methods": ["GET", "POST", "DELETE"], "allow_headers": ["*"], "expose_headers": ["*"]}
 
 
-def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> FastAPI:
+def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Iterable[Collector] = ()) -> Application:
     """Return the gateway as an ASGI application; its lifespan closes the client.
 
     `collectors` add metrics of the process, such as those of an embedded Triton, to `/metrics`.
@@ -83,15 +85,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     readiness = Readiness(settings, triton, models, admission)
     keyring, quotas = Keyring(settings), Quotas(shared.buckets if shared is not None else None)
     batches = _batches(settings, inference, keyring, quotas, metrics)
-    app = _Application(
-        title="conch",
-        summary="Embeddings and rerankers served from Triton.",
-        version=_VERSION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lambda _: _running(models, canaries, shadows, shared, batches),
-    )
+    app = Application(lambda _: _running(models, canaries, shadows, shared, batches))
     _include_dialects(app, Services(settings, inference, models, readiness, metrics, batches))
     app.state.metrics, app.state.keyring = metrics, keyring
 
@@ -110,20 +104,30 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     return app
 
 
-class _Application(FastAPI):
-    """Describes our routes to FastAPI when the document is asked for."""
+class Application(Starlette):
+    """The routes of all dialects, which FastAPI describes when the document is asked for. Nothing before imports it."""
+
+    def __init__(self, lifespan: Lifespan[Starlette]) -> None:
+        super().__init__(routes=[routing.Route("/openapi.json", self._document)], lifespan=lifespan)
+        self.router.redirect_slashes = False
+        self._described: dict[str, Any] | None = None
 
     def openapi(self) -> dict[str, Any]:
         """Return the document."""
-        if self.openapi_schema is None:
-            described = [route.described() for route in self.routes if isinstance(route, Route)]
-            self.openapi_schema = get_openapi(
-                title=self.title, version=self.version, summary=self.summary, routes=described
-            )
-        return self.openapi_schema
+        from fastapi.openapi.utils import get_openapi  # noqa: PLC0415
+
+        if self._described is None:
+            routes = [route.described() for route in self.routes if isinstance(route, Route)]
+            summary = "Embeddings and rerankers served from Triton."
+            self._described = get_openapi(title="conch", version=version("conch"), summary=summary, routes=routes)
+        return self._described
+
+    async def _document(self, request: Request) -> Response:
+        root = request.scope.get("root_path", "").rstrip("/")  # the path of another server in front
+        return json_response(self.openapi() | ({"servers": [{"url": root}]} if root else {}))
 
 
-def app() -> FastAPI:
+def app() -> Application:
     """Return the application as the environment configures it, for `uvicorn --factory conch_gateway:app`.
 
     There, uvicorn's own options set host, port, grace period and access log (`--no-access-log` suits the hot path).
@@ -200,14 +204,14 @@ def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> L
     return Loader(control, client, triton.probe, settings.timeout_s)
 
 
-def _include_dialects(app: FastAPI, services: Services) -> None:
+def _include_dialects(app: Application, services: Services) -> None:
     for name in MODULES:
         app.router.routes += import_module(f"conch_gateway.api.{name}").router(services).routes
     for error in (GatewayError, ConchError, HTTPException):
         app.add_exception_handler(error, error_response)
 
 
-def _add_observers(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
+def _add_observers(app: Application, settings: GatewaySettings, metrics: Metrics) -> None:
     recorders: list[Recorder] = [metrics.record, *([log_access] if settings.access_log else [])]
     app.add_middleware(Observer, recorders=recorders)
     app.add_middleware(Drain)

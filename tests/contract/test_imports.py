@@ -80,7 +80,10 @@ def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoi
         ("conch_batch", {"torch", "transformers", "optimum", "ray", "fastapi", "conch_gateway"}),
         ("conch_contract", {"torch", "tokenizers", "grpc", "tritonclient", "google", "onnxruntime", "conch_client"}),
         ("conch_export", {"torch", "transformers", "optimum", "fastapi", "conch_client", "conch_gateway"}),
-        ("conch_gateway", {"torch", "transformers", "onnx", "onnxruntime", "huggingface_hub", "conch_export"}),
+        (
+            "conch_gateway",
+            {"torch", "transformers", "onnx", "onnxruntime", "huggingface_hub", "fastapi", "conch_export"},
+        ),
         ("conch_server", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "conch_client", "conch_export"}),
     ],
 )

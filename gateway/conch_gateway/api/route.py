@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import orjson
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette import routing
 from starlette.requests import Request
@@ -21,6 +20,9 @@ from starlette.types import Scope
 
 from conch_gateway.api.fields.body import Body, read_body
 from conch_gateway.errors import Problem
+
+if TYPE_CHECKING:
+    from fastapi.routing import APIRoute
 
 ErrorType = Literal[
     "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
@@ -78,6 +80,8 @@ class Route(routing.Route):
 
     def described(self) -> APIRoute:
         """Return FastAPI's description, which takes far longer to make than the route itself."""
+        from fastapi.routing import APIRoute  # noqa: PLC0415 - for nothing else
+
         return APIRoute(self.path, self.endpoint, **self._described)
 
     @classmethod

@@ -33,8 +33,8 @@ from tests.unit.gateway.other_server import OtherServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fastapi import FastAPI
     from numpy.typing import NDArray
+    from starlette.applications import Starlette
 
 DIMENSION = 8
 
@@ -199,7 +199,7 @@ def http_with(client: StandIn) -> Serve:
     """An HTTP client of a gateway with these settings."""
 
     @asynccontextmanager
-    async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async def serving(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),

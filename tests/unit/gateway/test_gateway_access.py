@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 OPEN = {
     *("GET /", "GET /docs", "GET /health", "GET /ping", "GET /health/live", "GET /health/ready"),
@@ -37,7 +37,7 @@ PARAMETERS = {"{model_id:path}": "letters", "{deployment:path}": "letters"}
 SERVED = ("letters", "overlap")
 
 
-def all_routes(app: FastAPI) -> list[tuple[str, str]]:
+def all_routes(app: Starlette) -> list[tuple[str, str]]:
     routes = [route for route in app.routes if isinstance(route, Route)]
     return [(method, route.path) for route in routes for method in sorted({*(route.methods or ())} - {"HEAD"})]
 
@@ -147,6 +147,12 @@ async def test_below_the_path_of_another_server_the_same_is_open(tmp_path: Path,
     transport = httpx.ASGITransport(app, root_path="/api")
     async with httpx.AsyncClient(transport=transport, base_url="http://conch") as http:
         assert (await http.get(path)).status_code == status
+
+
+async def test_below_the_path_of_another_server_the_document_names_that() -> None:
+    transport = httpx.ASGITransport(create_app(GatewaySettings(), StandIn()), root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://conch") as http:
+        assert (await http.get("/api/openapi.json")).json()["servers"] == [{"url": "/api"}]
 
 
 @pytest.mark.parametrize(("path", "of"), [("/api/v2/nowhere", {"message"}), ("/api/nowhere", {"error"})])

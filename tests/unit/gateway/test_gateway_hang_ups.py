@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
     from pathlib import Path
 
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
     from tests.unit.gateway.conftest import StandIn
 
@@ -68,7 +68,7 @@ class Caller:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         self.status = message.get("status", self.status)
 
-    async def ask(self, app: FastAPI) -> int | None:
+    async def ask(self, app: Starlette) -> int | None:
         """The status of the answer."""
         await app(cast("Any", self.scope), self.receive, cast("Any", self.send))
         return self.status
@@ -108,7 +108,7 @@ def secrets(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-async def app(triton: FakeServer, secrets: dict[str, str], tmp_path: Path) -> AsyncIterator[FastAPI]:
+async def app(triton: FakeServer, secrets: dict[str, str], tmp_path: Path) -> AsyncIterator[Starlette]:
     """An application with keys that makes one call at a time, and has the tokenizers."""
     client = AsyncClient(triton.url)
     app = create_app(GatewaySettings(api_keys_file=tmp_path / "keys.json", triton_calls=1), client)
@@ -122,7 +122,7 @@ async def app(triton: FakeServer, secrets: dict[str, str], tmp_path: Path) -> As
 
 @pytest.mark.parametrize("what", REQUESTS)
 async def test_what_is_under_way_when_its_caller_hangs_up_counts_towards_the_quota(
-    triton: FakeServer, app: FastAPI, secrets: dict[str, str], what: str
+    triton: FakeServer, app: Starlette, secrets: dict[str, str], what: str
 ) -> None:
     caller = Caller(what, secrets["poor"])
     asked = asyncio.create_task(caller.ask(app))
@@ -136,7 +136,7 @@ async def test_what_is_under_way_when_its_caller_hangs_up_counts_towards_the_quo
 
 @pytest.mark.parametrize("what", REQUESTS)
 async def test_what_waits_when_its_caller_hangs_up_does_not(
-    triton: FakeServer, app: FastAPI, secrets: dict[str, str], what: str
+    triton: FakeServer, app: Starlette, secrets: dict[str, str], what: str
 ) -> None:
     first, caller = Caller(what, secrets["rich"]), Caller(what, secrets["poor"])
     computed = asyncio.create_task(first.ask(app))
