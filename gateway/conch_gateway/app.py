@@ -33,7 +33,7 @@ from conch_gateway.inference.service import Inference
 from conch_gateway.inference.shadows import Shadows
 from conch_gateway.middleware.body import BodyReader, Drain
 from conch_gateway.middleware.failures import error_response
-from conch_gateway.middleware.requests import Observer, Presence, Recorder, Target
+from conch_gateway.middleware.requests import Answerer, Observer, Presence, Recorder, Target
 from conch_gateway.models.arrival import Arrival
 from conch_gateway.models.canary import Canaries
 from conch_gateway.models.load_times import LoadTimes
@@ -97,6 +97,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     uploads = {} if batches is None else {"/v1/files": settings.batch_file_bytes + FORM_BYTES}
     app.add_middleware(BodyReader, max_bytes=settings.max_body_bytes, larger=uploads)
     app.add_middleware(Guard, keyring=keyring, quotas=quotas, admission=admission, backlog=backlog)
+    app.add_middleware(Answerer)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
     _add_observers(app, settings, metrics)

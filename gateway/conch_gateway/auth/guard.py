@@ -17,8 +17,7 @@ from conch_gateway.api import is_open
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import ANYBODY, NOBODY, Key
 from conch_gateway.auth.quota import Quotas
-from conch_gateway.errors import ForbiddenError, GatewayError, UnauthenticatedError
-from conch_gateway.middleware.failures import error_response
+from conch_gateway.errors import ForbiddenError, UnauthenticatedError
 from conch_gateway.scheduling.admission import Admission, Backlog, work_of
 from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN, LONGEST_ROW
 from conch_gateway.scheduling.slots import Flow
@@ -54,17 +53,11 @@ class Guard:
         self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request, or answer why it may not pass."""
+        """Run the request; raises GatewayError where it may not pass."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            await self._check(scope)
-        except GatewayError as error:
-            # Answered here, inside of CORS: without its headers a browser would not show the error to the page.
-            response = await error_response(Request(scope), error)
-            await response(scope, receive, send)
-            return
+        await self._check(scope)
         try:
             await self._app(scope, receive, send)
         finally:

@@ -60,7 +60,7 @@ class Target:
 
 
 class Observer:
-    """Gives each request its id, timing headers and records, and answers unforeseen errors too."""
+    """Gives each request its id, timing headers and records."""
 
     def __init__(self, app: ASGIApp, recorders: Sequence[Recorder]) -> None:
         self._app = app
@@ -83,15 +83,40 @@ class Observer:
 
         try:
             await self._app(scope, receive, send_marked)
-        except (Exception, asyncio.CancelledError) as error:
-            if status is not None:  # the answer has begun; only breaking the connection tells the truth
-                raise
-            response = await error_response(Request(scope), _answerable(error))
-            await response(scope, receive, send_marked)
         finally:
             ended = end_request(scope, status)
             for record in self._recorders:
                 record(ended)
+
+
+class Answerer:
+    """Answers what the layers and routes within it raise, also what nobody foresaw.
+
+    It is inside of CORS: without the headers of that, a browser would not show the answer to its page.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except (Exception, asyncio.CancelledError) as error:
+            if begun:  # only breaking the connection tells the truth
+                raise
+            response = await error_response(Request(scope), _answerable(error))
+            await response(scope, receive, send)
 
 
 class Presence:

@@ -246,6 +246,26 @@ async def test_a_browser_of_another_origin_is_let_in_only_if_it_is_listed(http_w
     assert (refused.status_code, refused.headers[allowed]) == (401, "https://here.example")
 
 
+@pytest.mark.parametrize(
+    ("settings", "failure", "status"),
+    [
+        pytest.param({"timeout_s": 0.05}, None, 504, id="the time is up"),
+        pytest.param({"max_body_bytes": 1}, None, 413, id="a body is too large"),
+        pytest.param({}, UnavailableError("away"), 503, id="Triton is away"),
+        pytest.param({}, RuntimeError("a defect"), 500, id="nobody foresaw it"),
+    ],
+)
+async def test_a_page_of_a_listed_origin_may_read_why_a_request_failed(
+    http_with: Serve, client: StandIn, settings: dict[str, Any], failure: Exception | None, status: int
+) -> None:
+    client.busy, client.gate = failure, None if failure else asyncio.Event()
+    async with http_with(cors_origins="https://here.example", **settings) as http:
+        answer = await http.post(URL, json=GOOD, headers={"origin": "https://here.example"})
+
+    assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (status, "https://here.example")
+    assert answer.json()["error"]["message"]
+
+
 def test_a_private_key_without_a_certificate_is_refused() -> None:
     with pytest.raises(ValidationError, match="CONCH_TLS_CERTIFICATE"):
         GatewaySettings.model_validate({"tls_key": "key.pem"})
