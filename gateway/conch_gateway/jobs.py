@@ -48,7 +48,7 @@ class EmbeddingJob:
         normalize: whether vectors have length 1; false is refused for models whose vectors always have.
         instruction: what the query is for, in the caller's words, for models whose prompt has a place for it.
         expect_space: vector space that the answer must be in; None for any.
-        counted: whether the number of texts is limited by the settings; Ollama has no such limit.
+        counted: whether CONCH_MAX_INPUTS is the most texts; otherwise it is as many as may be in flight.
     """
 
     texts: Texts

@@ -1,6 +1,7 @@
 """`/api/embed`, `/api/embeddings` and Ollama's paths about models.
 
-As in Ollama, a request without input only checks that the model is there, and a list may be of any length.
+As in Ollama, a request without input only checks that the model is there. A list, which is of any length in Ollama, may
+be as long as all that may be in flight.
 """
 
 from __future__ import annotations

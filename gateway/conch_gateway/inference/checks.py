@@ -19,8 +19,7 @@ def check_texts(job: EmbeddingJob, most: int, *, shortened: bool = True) -> None
     Raises:
         InvalidValueError: there are more than `most` texts, or an option does not go with them.
     """
-    if job.counted:
-        check_count(len(job.texts), most, "inputs", "input")
+    check_count(len(job.texts), most, "inputs", "input")
     if job.dimensions is not None and not shortened:
         raise InvalidValueError("dimensions: only dense vectors can be shortened; leave it out", param="dimensions")
     for name, value in (("prompt_name", job.prompt_name), ("instruction", job.instruction)):

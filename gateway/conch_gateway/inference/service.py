@@ -94,6 +94,7 @@ class Inference:
     ) -> None:
         """`answered` is called with each embedding job that is not background work, its vectors and its usage."""
         self._max_inputs = settings.max_inputs
+        self._max_uncounted = settings.max_in_flight_texts
         self._truncate = settings.truncate
         self._triton_wait_s = settings.triton_wait_s
         self._models = models
@@ -104,7 +105,7 @@ class Inference:
 
     async def embed(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return one vector for each text: float32 [texts, dimension]."""
-        check_texts(job, self._max_inputs)
+        check_texts(job, self._max_inputs if job.counted else self._max_uncounted)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
             check_vectors(job, model.info, model.asked, of_two=model.of_two)

@@ -76,11 +76,22 @@ async def test_no_prompt_gets_an_empty_vector(http: httpx.AsyncClient) -> None:
     assert (response.status_code, response.json()) == (200, {"embedding": []})
 
 
-async def test_a_list_may_be_of_any_length(http_with: Serve) -> None:
+async def test_a_list_may_be_longer_than_in_other_dialects(http_with: Serve) -> None:
     async with http_with(max_inputs=2) as http:
         response = await http.post("/api/embed", json={"model": "letters", "input": ["a", "b", "c"]})
 
     assert len(response.json()["embeddings"]) == 3
+
+
+async def test_a_list_is_refused_that_is_longer_than_what_may_be_in_flight(http_with: Serve, client: StandIn) -> None:
+    async with http_with(max_inputs=2, max_in_flight_texts=3) as http:
+        response = await http.post("/api/embed", json={"model": "letters", "input": ["a", "b", "c", "d"]})
+
+    assert (response.status_code, response.json()) == (
+        400,
+        {"error": "4 inputs are too many; send at most 3 in one request"},
+    )
+    assert client.calls == []
 
 
 async def test_a_model_that_is_there_need_not_be_pulled(http: httpx.AsyncClient) -> None:
