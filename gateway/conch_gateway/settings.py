@@ -12,6 +12,8 @@ from conch_contract import Truncate
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from conch_gateway.header_secret import header_secret
+
 Load = Literal["start", "lazy", "demand"]
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/*\s]+")
 _COLLECTOR = re.compile(r"https?://[^\s/?#@]+:\d+/?")
@@ -35,6 +37,18 @@ def _collector(endpoint: str) -> str:
     raise ValueError(
         "must be scheme, host and port alone of a collector's gRPC endpoint, as in http://127.0.0.1:4317; https for TLS"
     )
+
+
+def _secret(key: SecretStr) -> SecretStr:
+    return SecretStr(header_secret(key.get_secret_value()))
+
+
+def _tritons_secret(key: SecretStr) -> SecretStr:
+    if header_secret(key.get_secret_value()) != key.get_secret_value():
+        raise ValueError(
+            "begins or ends with a space or a line end, which is a part of the key for Triton; leave it out"
+        )
+    return key
 
 
 class GatewaySettings(BaseSettings):
@@ -70,11 +84,11 @@ class GatewaySettings(BaseSettings):
         description="When models are loaded that the models file does not mention: at the start, by their first "
         "request, or by an administrator only. lazy and demand need CONCH_TRITON_ADMIN_KEY.",
     )
-    admin_key: SecretStr | None = Field(
+    admin_key: Annotated[SecretStr, AfterValidator(_secret)] | None = Field(
         None,
         description="Key for /admin, where models are loaded and unloaded; API keys of administrators open it too.",
     )
-    triton_admin_key: SecretStr | None = Field(
+    triton_admin_key: Annotated[SecretStr, AfterValidator(_tritons_secret)] | None = Field(
         None, description="Secret that Triton requires for loading and unloading models; unset, it does neither."
     )
     api_keys_file: Path | None = Field(

@@ -34,7 +34,12 @@ class ServerSettings(BaseSettings):
     """Settings of the embedded Triton; its HTTP endpoint is always off."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CONCH_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
+        env_prefix="CONCH_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     model_repository: Path = Field(

@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 
 from conch_gateway.auth.keys import ANYBODY, Key, digest, read_keys
 from conch_gateway.errors import KeysError
+from conch_gateway.header_secret import header_secret
 from conch_gateway.settings import GatewaySettings
 
 _log = logging.getLogger("conch_gateway")
@@ -94,9 +95,9 @@ def _keys_of(setting: SecretStr | None) -> Iterator[Key]:
         name, _, rest = entry.strip().partition(":")
         secret, _, role = rest.partition(":")
         try:
-            if not secret or role not in {"", "admin"}:
+            if role not in {"", "admin"}:
                 raise ValueError
-            yield Key(name=name, sha256=digest(secret), admin=role == "admin")
+            yield Key(name=name, sha256=digest(header_secret(secret)), admin=role == "admin")
         except (ValueError, ValidationError):  # the message leaves out the entry, which may be a secret
-            msg = f"CONCH_API_KEYS: entry {number} must be NAME:KEY or NAME:KEY:admin, divided by commas"
+            msg = f"CONCH_API_KEYS: entry {number} must be NAME:KEY or NAME:KEY:admin in ASCII, divided by commas"
             raise KeysError(msg) from None

@@ -12,6 +12,7 @@ import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from conch_gateway.errors import ModelsFileError
+from conch_gateway.header_secret import header_secret
 from conch_gateway.operators_file import read_operators_file
 
 VectorType = Literal["dense", "late", "sparse"]
@@ -103,21 +104,30 @@ class UpstreamTable(BaseModel):
         return self
 
     def api_key(self) -> SecretStr | None:
-        """Return the key from where the table says it is; raises ModelsFileError where it is not."""
-        if self.api_key_env is not None:
-            if not os.environ.get(self.api_key_env):
-                msg = f"the environment has no {self.api_key_env}, which api_key_env names; set it"
-                raise ModelsFileError(msg)
-            return SecretStr(os.environ[self.api_key_env])
-        if self.api_key_file is None:
+        """Return the key from where the table says it is; raises ModelsFileError where there is none."""
+        if self.api_key_env is None and self.api_key_file is None:
             return None
         try:
-            return SecretStr(read_operators_file(self.api_key_file).decode().strip())
-        except OSError as error:
-            msg = (
-                f"cannot read api_key_file {self.api_key_file}: {error.strerror}; name a file that the gateway can read"
-            )
-            raise ModelsFileError(msg) from error
-        except UnicodeDecodeError as error:
-            msg = f"api_key_file {self.api_key_file} is not in UTF-8; write the key alone into it"
-            raise ModelsFileError(msg) from error
+            return SecretStr(header_secret(self._stated_key()))
+        except ValueError as error:
+            place = self.api_key_file or f"the variable {self.api_key_env}"
+            raise ModelsFileError(f"the key in {place}, which the models file names, {error}") from error
+
+    def _stated_key(self) -> str:
+        if self.api_key_file is not None:
+            return _read(self.api_key_file)
+        key = os.environ.get(self.api_key_env or "")
+        if not key:
+            raise ModelsFileError(f"the environment has no {self.api_key_env}, which api_key_env names; set it")
+        return key
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_operators_file(path).decode()
+    except OSError as error:
+        msg = f"cannot read api_key_file {path}: {error.strerror}; name a file that the gateway can read"
+        raise ModelsFileError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"api_key_file {path} is not in UTF-8; write the key alone into it"
+        raise ModelsFileError(msg) from error

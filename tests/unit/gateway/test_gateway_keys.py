@@ -161,6 +161,25 @@ def test_a_setting_that_is_no_list_of_keys_is_told_without_them(setting: str) ->
     assert SECRET not in str(refused.value)
 
 
+def test_a_key_with_a_character_that_no_header_has_is_refused_at_the_start() -> None:
+    for setting in ("admin_key", "triton_admin_key"):
+        with pytest.raises(ValidationError, match="no header may have; write a key of ASCII") as refused:
+            GatewaySettings.model_validate({setting: "schl\u00fcssel"})
+        assert "ssel" not in str(refused.value)
+    with pytest.raises(KeysError, match="CONCH_API_KEYS: entry 2"):
+        Keyring(GatewaySettings.model_validate({"api_keys": "a:b,alice:schl\u00fcssel"}))
+    with pytest.raises(ValidationError, match="a line end, which is a part of the key for Triton"):
+        GatewaySettings.model_validate({"triton_admin_key": f"{SECRET}\n"})
+
+
+async def test_keys_of_files_of_secrets_may_end_in_a_line_end(http_with: Serve) -> None:
+    async with http_with(admin_key=f"{SECRET}\n", api_keys="alice:a, bob: b\n") as http:
+        administration = await http.get("/admin/models", headers=bearer(SECRET))
+        others = [await http.post(URL, json=GOOD, headers=bearer(key)) for key in ("a", "b")]
+
+    assert [administration.status_code, *(answer.status_code for answer in others)] == [200, 200, 200]
+
+
 def test_settings_show_no_secret() -> None:
     settings = GatewaySettings.model_validate(
         {"api_keys": f"a:{SECRET}", "tls_key_password": SECRET, "tls_certificate": "c"}

@@ -14,6 +14,7 @@ from conch_gateway.models.models_file import read_models_file
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Serve, StandIn
+    from tests.unit.gateway.other_server import OtherServer
 
 DOCS = Path(__file__).parents[3] / "docs" / "models.md"
 FAR = '[a]\nurl = "http://b/v1"\nmodel = "b"\n'
@@ -125,6 +126,27 @@ def test_a_key_that_is_no_text_is_named_with_its_file(http_with: Serve, models_f
     models_file.write_text(f'{FAR}api_key_file = "{tmp_path}/key"')
     with pytest.raises(GatewayError, match=r"api_key_file \S+/key is not in UTF-8"):
         http_with(models_file=models_file)
+
+
+@pytest.mark.parametrize("key", [b"", b"\n", "schl\u00fcssel".encode(), b"one\ntwo"])
+def test_a_key_that_no_header_can_hold_is_refused_at_the_start(
+    http_with: Serve, models_file: Path, tmp_path: Path, key: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(key)
+    models_file.write_text(f'{FAR}api_key_file = "{tmp_path / "key"}"')
+    with pytest.raises(GatewayError, match=f"the key in {tmp_path / 'key'}, .* write a key of ASCII") as refused:
+        http_with(models_file=models_file)
+    assert "ssel" not in str(refused.value)
+
+
+async def test_a_key_of_the_environment_may_end_in_a_line_end(
+    http_of: Serve, other: OtherServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_FAR", "opensesame\n")
+    async with http_of('api_key_env = "KEY_OF_FAR"') as http:
+        answer = await http.post("/v1/embeddings", json={"model": "far", "input": "a"})
+    assert answer.status_code == 200
+    assert "authorization: bearer opensesame\r\n" in other.heads[0]
 
 
 def test_a_file_that_is_not_there_is_named_with_its_setting(http_with: Serve, tmp_path: Path) -> None:

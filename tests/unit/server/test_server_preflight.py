@@ -88,6 +88,12 @@ def test_the_embedded_triton_listens_on_loopback_only(host: str) -> None:
         ServerSettings(triton_host=host)
 
 
+def test_a_key_that_is_refused_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="write at least 16 letters") as refused:
+        ServerSettings.model_validate({"triton_admin_key": "open:sesame"})
+    assert "sesame" not in str(refused.value)
+
+
 def test_flags_win_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONCH_TRITON_GRPC_PORT", "9001")
     monkeypatch.setenv("CONCH_TRITON_METRICS_PORT", "9002")
