@@ -17,7 +17,7 @@ import typer
 from conch.console import facts, fail, refused, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     import httpx
     from conch_gateway import Gateway, GatewaySettings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 SAY_EVERY_S = 10.0
+LATER = frozenset({429, 503, 504})  # the gateway, or Triton, has others' requests, or Triton is started again
 VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
 
 logger = logging.getLogger("conch")
@@ -231,28 +232,40 @@ async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict
         loaded = [model for model in models if model["id"] in ready]
         if loaded:
             path, body = _question(loaded[0])
-            answer = await gateway.post(path, json=body)
+            answer = await _awaited(lambda: gateway.post(path, json=body), lambda given: given.status_code in LATER)
             if answer.status_code != httpx.codes.OK:
                 raise _NoAnswerError(f"the gateway answered {answer.status_code} to its first request: {answer.text}")
     return models
 
 
 async def _ready_models(gateway: httpx.AsyncClient) -> Collection[str]:
-    """Return the names of all models once every one has answered; log what is missing as long as that takes."""
-    began = said = time.monotonic()
-    while (health := await gateway.get("/health/ready")).is_error:
-        if (now := time.monotonic()) - said > SAY_EVERY_S:
-            said = now
-            logger.info("not ready after %.0f s: %s", now - began, "; ".join(health.json().get("reasons", ())))
-        await asyncio.sleep(POLL_S)
+    """Return the names of all models once every one has answered."""
+    health = await _awaited(lambda: gateway.get("/health/ready"), lambda given: given.is_error)
     names: dict[str, bool] = health.json()["models"]
     return names
+
+
+async def _awaited(
+    ask: Callable[[], Awaitable[httpx.Response]], is_early: Callable[[httpx.Response], bool]
+) -> httpx.Response:
+    """Ask until it is no longer too early for an answer; log why it is, as long as that takes."""
+    began = said = time.monotonic()
+    while is_early(answer := await ask()):
+        if (now := time.monotonic()) - said > SAY_EVERY_S:
+            said, reasons = now, answer.json().get("reasons", [answer.text])
+            logger.info("not ready after %.0f s: %s", now - began, "; ".join(reasons))
+        await asyncio.sleep(POLL_S)
+    return answer
 
 
 def _question(model: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if model["task"] in VECTOR_TYPES:
         vector_type = VECTOR_TYPES[model["task"]]
         return "/v1/embeddings", {"model": model["id"], "input": "ready", "vector_type": vector_type}
+    if model["task"] == "late-chunking":
+        return "/v1/embeddings", {"model": model["id"], "input": "ready", "late_chunking": True}
+    if model["task"] == "classification":
+        return "/predict", {"model": model["id"], "inputs": "ready"}
     return "/v1/rerank", {"model": model["id"], "query": "ready", "documents": ["ready"]}
 
 
