@@ -64,8 +64,12 @@ class Quotas:
         charges = _charges(key, requests=1, tokens=0)
         if not charges:
             return
-        refusal = None if self._shared is None else await self._shared.take(charges)
-        refusal = refusal or self._own.take(charges)
+        # Our own first: what these refuse is taken from no other gateway.
+        refusal = self._own.take(charges)
+        if refusal is None and self._shared is not None:
+            refusal = await self._shared.take(charges)
+            if refusal is not None:
+                self._own.spend(_given_back(charges))
         if refusal is not None:
             _, unit, limit, _ = refusal.charge
             msg = f"key {key.name!r} has used its {limit} {unit} a minute; retry when retry-after says"
@@ -83,7 +87,7 @@ class Quotas:
         try:
             yield
         finally:
-            self._own.spend([charge._replace(amount=-charge.amount) for charge in charges])
+            self._own.spend(_given_back(charges))
 
     def spend(self, key: Key, tokens: int) -> None:
         """Count the tokens of a request that is over."""
@@ -91,6 +95,10 @@ class Quotas:
         self._own.spend(charges)
         if charges and self._shared is not None:
             self._shared.spend(charges)
+
+
+def _given_back(charges: Sequence[Charge]) -> list[Charge]:
+    return [charge._replace(amount=-charge.amount) for charge in charges]
 
 
 def _spent(key: Key, tokens: int) -> list[Charge]:

@@ -14,7 +14,7 @@ from conch_gateway import GatewaySettings, KeysError, QuotaError, create_app
 from conch_gateway.auth import keyring as _keyring
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import Key, create_key, digest, read_keys, revoke_key
-from conch_gateway.auth.quota import Quotas
+from conch_gateway.auth.quota import Charge, Quotas, Refusal
 from conch_gateway.errors import ModelsFileError
 from pydantic import ValidationError
 from typer.testing import CliRunner
@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from tests.unit.gateway.conftest import StandIn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import httpx
@@ -247,6 +248,35 @@ async def test_a_quota_refills_evenly() -> None:
     with pytest.raises(QuotaError, match="10 tokens a minute") as refused:
         await quotas.begin(key)
     assert refused.value.retry_after_s == pytest.approx(30.0)
+
+
+class Everywhere:
+    """Buckets that gateways share, and what was taken from them."""
+
+    def __init__(self) -> None:
+        self.taken: list[Sequence[Charge]] = []
+        self.refusal: Refusal | None = None
+
+    async def take(self, charges: Sequence[Charge]) -> Refusal | None:
+        if self.refusal is None:
+            self.taken.append(charges)
+        return self.refusal
+
+    def spend(self, charges: Sequence[Charge]) -> None:
+        pass
+
+
+async def test_a_request_that_is_refused_is_counted_neither_here_nor_elsewhere() -> None:
+    shared, key = Everywhere(), Key(name="alice", sha256=digest(SECRET), requests_per_minute=1)
+    quotas = Quotas(shared, clock=lambda: 0.0)
+    shared.refusal = Refusal(Charge("alice", "requests", 1, 1), 60.0)
+    with pytest.raises(QuotaError):
+        await quotas.begin(key)
+    shared.refusal = None
+    await quotas.begin(key)
+    with pytest.raises(QuotaError):
+        await quotas.begin(key)
+    assert len(shared.taken) == 1
 
 
 async def test_a_browser_of_another_origin_is_let_in_only_if_it_is_listed(http_with: Serve) -> None:
