@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -39,7 +40,7 @@ class Keyring:
             self._fixed.append(Key(name="admin", sha256=digest(settings.admin_key.get_secret_value()), admin=True))
         self._fixed += _keys_of(settings.api_keys)
         self._version = self._file_version()  # before reading: a change in between is read next time
-        self._from_file = [] if self._path is None else read_keys(self._path)
+        self._from_file = self._distinct([] if self._path is None else read_keys(self._path))
         self._looked_at = float("-inf")
 
     @property
@@ -73,11 +74,22 @@ class Keyring:
 
     def _read_again(self, path: Path) -> None:
         try:
-            self._from_file = read_keys(path)
+            self._from_file = self._distinct(read_keys(path))
         except KeysError as error:  # the old keys stay valid until the file has been mended
             _log.error("the keys are as they were: %s", error)
         else:
             _log.info("keys read again: %d", len(self._from_file))
+
+    def _distinct(self, from_file: list[Key]) -> list[Key]:
+        """Return the keys; raises KeysError where two have one name, by which quotas, files and batches know them."""
+        names = Counter(key.name for key in (*self._fixed, *from_file))
+        if twice := [name for name, count in names.items() if count > 1]:
+            msg = (
+                f"two keys are named {twice[0]!r}; keys of the file and of CONCH_API_KEYS need names of their own, and "
+                "conch is the name of the gateway's, admin that of CONCH_ADMIN_KEY: rename one"
+            )
+            raise KeysError(msg)
+        return from_file
 
     def _file_version(self) -> tuple[int, int, int] | None:
         try:

@@ -181,6 +181,24 @@ async def test_keys_of_files_of_secrets_may_end_in_a_line_end(http_with: Serve) 
     assert [administration.status_code, *(answer.status_code for answer in others)] == [200, 200, 200]
 
 
+@pytest.mark.parametrize(
+    ("names", "settings", "told"),
+    [
+        ([], {"api_keys": "a:b,a:c"}, "'a'"),
+        (["a"], {"api_keys": "a:b"}, "'a'"),
+        (["conch"], {}, "'conch'"),
+        (["admin"], {"admin_key": SECRET}, "'admin'"),
+    ],
+    ids=["in the setting", "in the setting and the file", "the gateway's own", "the administrator's"],
+)
+def test_two_keys_of_one_name_are_refused(file: Path, names: list[str], settings: dict[str, Any], told: str) -> None:
+    create_key(file, "alice")
+    for name in names:
+        create_key(file, name)
+    with pytest.raises(KeysError, match=f"two keys are named {told}; .*: rename one"):
+        Keyring(GatewaySettings.model_validate({"api_keys_file": file, **settings}))
+
+
 def test_settings_show_no_secret() -> None:
     settings = GatewaySettings.model_validate(
         {"api_keys": f"a:{SECRET}", "tls_key_password": SECRET, "tls_certificate": "c"}
