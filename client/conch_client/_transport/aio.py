@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from asyncio import Lock, sleep
 from collections.abc import Awaitable
@@ -17,7 +18,8 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport.messages import GIVEN_UP, SESSION_CLOSED
+from conch_client._transport import limits
+from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,6 +35,7 @@ Outcome = Awaitable
 """The type that a function returns which computes a ``Result``: here an awaitable of it."""
 
 _THREADS = 2  # `tokenizers` uses all cores for several texts anyway; more threads would take them from the loop
+_log = logging.getLogger("conch_client")
 
 
 class Connection:
@@ -86,10 +89,20 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Starts work that pauses now and then."""
-        task = asyncio.ensure_future(work(*arguments))
+        """Starts work that pauses now and then, and begins it again after it has failed."""
+        task = asyncio.ensure_future(self._kept_up(work, *arguments))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _kept_up(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        while True:
+            try:
+                await work(*arguments)
+            except Exception:  # noqa: BLE001, PERF203 - the work shall not end with it
+                _log.exception(BEGUN_AGAIN)
+                await sleep(limits.BEGIN_AGAIN_S)
+            else:
+                return
 
     async def pause(self, seconds: float) -> bool:
         """Waits; whether the work shall go on then."""

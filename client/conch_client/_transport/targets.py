@@ -71,6 +71,10 @@ def _name(part: str) -> Name:
     host, _, port = part.removeprefix(_DNS).rpartition(":")
     if not part.startswith(_DNS) or not host or not is_port(port) or "/" in host:
         raise InvalidInputError(f"url must be dns:///host:port to look up all addresses of a host: {part!r}")
+    try:
+        host.encode("idna")  # as looking it up does
+    except UnicodeError as error:
+        raise InvalidInputError(f"url has a host that no name server can know: {part!r} ({error})") from error
     return Name(host.strip("[]"), int(port))
 
 

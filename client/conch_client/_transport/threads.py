@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport.messages import GIVEN_UP, SESSION_CLOSED
+from conch_client._transport import limits
+from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,8 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 Outcome = Annotated[Result, "at once"]
 """The type that a function returns which computes a ``Result``: here the result itself."""
+
+_log = logging.getLogger("conch_client")
 
 
 class Connection:
@@ -84,8 +88,19 @@ class Background:
         self._ended = Event()
 
     def start(self, work: Callable[..., None], *arguments: object) -> None:
-        """Starts work that pauses now and then."""
-        Thread(target=work, args=arguments, name="conch-client-watch", daemon=True).start()
+        """Starts work that pauses now and then, and begins it again after it has failed."""
+        Thread(target=self._kept_up, args=(work, *arguments), name="conch-client-watch", daemon=True).start()
+
+    def _kept_up(self, work: Callable[..., None], *arguments: object) -> None:
+        goes_on = True
+        while goes_on:
+            try:
+                work(*arguments)
+            except Exception:  # noqa: BLE001, PERF203 - the work shall not end with it
+                _log.exception(BEGUN_AGAIN)
+                goes_on = self.pause(limits.BEGIN_AGAIN_S)
+            else:
+                return
 
     def pause(self, seconds: float) -> bool:
         """Waits; whether the work shall go on then."""
