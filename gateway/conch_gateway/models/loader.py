@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence, Set
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
+import anyio
 from conch_client import AsyncClient, DeadlineExceededError, ModelInfo, ModelNotFoundError, UnavailableError
 from conch_contract import DERIVED, INNER_NAMES, derived_name, is_bridge_name, tokenizer_name
 
@@ -28,6 +29,7 @@ from conch_gateway.settings import Load
 _REFRESH_EVERY_S = 1.0
 _CALL_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 600.0  # gigabytes from a slow disk
+_GONE_TIMEOUT_S = 600.0  # calls under way at a model end before it is unloaded
 _POLL_S = 0.02
 _ALIVE = frozenset({"READY", "LOADING", "UNLOADING"})
 _LONGEST_WAIT_S = 30.0  # of a request for a model that is being loaded
@@ -255,10 +257,17 @@ class Loader:
         for name in reversed(names):
             await self._control.unload(url, name, _CHANGE_TIMEOUT_S)
         # Triton's answer only says that unloading has begun; memory is free once the index says so.
+        try:
+            with anyio.fail_after(_GONE_TIMEOUT_S):
+                while await self._is_any_alive(url, names):  # noqa: ASYNC110 - only the index says so
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            msg = f"Triton has not unloaded {model.name} within {_GONE_TIMEOUT_S:g} s; start it again if it hangs"
+            raise DeadlineExceededError(msg) from error
+
+    async def _is_any_alive(self, url: str, names: Sequence[str]) -> bool:
         index = await self._control.index(url, _CALL_TIMEOUT_S)
-        while any(index.get(name) in _ALIVE for name in names):
-            await asyncio.sleep(_POLL_S)
-            index = await self._control.index(url, _CALL_TIMEOUT_S)
+        return any(index.get(name) in _ALIVE for name in names)
 
     def _triton_models(self, model: LocalModel) -> list[str]:
         """Return the names of the Triton models that belong to a model: inner ones before the ensembles of them.

@@ -6,6 +6,7 @@ To a caller whose key does not open a model, it does not exist.
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ class Models:
         self._settings = settings
         self._others: dict[str, Backend] = {}
         self._uses = Uses()
+        self._reloading = Lock()
         self._file = ModelsFile()
         self._adopt(self._read())
 
@@ -93,21 +95,16 @@ class Models:
         """Read the models file again, and let it count once every model that an alias stands for is loaded.
 
         Requests that have begun keep the model that they began with; a backend that the file names no more is closed
-        when they have been answered. If this raises, nothing has changed.
+        when they have been answered. If this raises, nothing has changed. Of two readings the later one counts.
 
         Raises:
             ModelsFileError: the file is wrong, or names a model that there is not.
             ServerError: a model that it names cannot be loaded.
         """
-        file = self._read()
-        named = {alias.answering(query=query): name for name, alias in file.aliases.items() for query in (False, True)}
-        try:
-            for target in named.keys() - file.backends.keys():
-                async with self._kept(target):
-                    await self.repository.model(target)
-        except ModelNotFoundError as error:
-            raise ModelsFileError(f"the models file is wrong: [{named[target]}] {error}") from error
-        self._adopt(file)
+        async with self._reloading:
+            file = self._read()
+            await self._check_targets(file)
+            self._adopt(file)
 
     @asynccontextmanager
     async def use(self, name: str | None, tasks: Set[Task], key: Key, *, query: bool = False) -> AsyncIterator[Served]:
@@ -202,6 +199,16 @@ class Models:
         self._uses.retire(retired.values())
         if self.loader is not None:
             self.loader.apply_policies(self._policy_of)
+
+    async def _check_targets(self, file: ModelsFile) -> None:
+        """Have every model loaded that an alias stands for; raises as `reload` does."""
+        named = {alias.answering(query=query): name for name, alias in file.aliases.items() for query in (False, True)}
+        try:
+            for target in named.keys() - file.backends.keys():
+                async with self._kept(target):
+                    await self.repository.model(target)
+        except ModelNotFoundError as error:
+            raise ModelsFileError(f"the models file is wrong: [{named[target]}] {error}") from error
 
     def _policy_of(self, name: str) -> Load:
         return self._file.local[name].load if name in self._file.local else self._settings.load

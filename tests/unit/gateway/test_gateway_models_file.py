@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway import GatewayError, GatewaySettings
@@ -13,6 +14,8 @@ from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.models.models_file import read_models_file
 
 if TYPE_CHECKING:
+    from conch_client import ModelInfo
+
     from tests.unit.gateway.conftest import Serve, StandIn
     from tests.unit.gateway.other_server import OtherServer
 
@@ -158,6 +161,31 @@ def test_a_file_that_is_not_there_is_named_with_its_setting(http_with: Serve, tm
 def test_the_examples_of_the_documentation_are_understood(models_file: Path, example: str) -> None:
     models_file.write_text(example)
     assert read_models_file(models_file, {"url": UpstreamTable}).backends
+
+
+async def test_of_two_readings_the_later_counts_although_the_first_takes_longer(
+    http_with: Serve, client: StandIn, models_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, told, model = asyncio.Event(), asyncio.Event(), client.model
+
+    async def slow(name: str, **options: Any) -> ModelInfo:
+        asked.set()
+        await told.wait()
+        return await model(name, **options)
+
+    async with http_with(models_file=models_file, admin_key="key-of-the-administrator") as http:
+        monkeypatch.setattr(client, "model", slow)
+        write(models_file, '[search]\nmodel = "letters"')
+        first = asyncio.create_task(http.post("/admin/reload", headers=ADMIN))
+        await asked.wait()
+        monkeypatch.setattr(client, "model", model)
+        write(models_file, '[search]\nmodel = "overlap"')
+        second = asyncio.create_task(http.post("/admin/reload", headers=ADMIN))
+        for _ in range(100):  # enough for the second one to end, did it not wait
+            await asyncio.sleep(0)
+        told.set()
+        assert [(await reading).status_code for reading in (first, second)] == [200, 200]
+        assert (await http.get("/admin/models", headers=ADMIN)).json()["aliases"] == {"search": "overlap"}
 
 
 async def test_the_file_is_read_again_when_an_administrator_says_so(http_with: Serve, models_file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 import pytest
-from conch_client import AsyncClient, UnavailableError
+from conch_client import AsyncClient, DeadlineExceededError, UnavailableError
 from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Controlled(FakeServer):
     """A server that loads and unloads its model when told to."""
 
-    looked_at, asked_to_load, is_broken = 0, 0, False
+    looked_at, asked_to_load, is_broken, keeps_it = 0, 0, False, False
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.looked_at += 1
@@ -45,7 +45,7 @@ class Controlled(FakeServer):
         return service_pb2.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(self, *_: Any) -> Any:  # noqa: N802
-        self.models["letters"].ready = False
+        self.models["letters"].ready = self.keeps_it
         return service_pb2.RepositoryModelUnloadResponse()
 
     @property
@@ -107,6 +107,18 @@ async def test_all_load_and_unload_it(loader: Loader, tritons: list[Controlled])
     assert all(triton.loaded for triton in tritons)
     await loader.unload("letters")
     assert not any(triton.loaded for triton in tritons)
+
+
+async def test_one_that_does_not_unload_it_is_not_waited_for_without_end(
+    loader: Loader, tritons: list[Controlled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await loader.load("letters")
+    monkeypatch.setattr(loaders, "_GONE_TIMEOUT_S", 0.2)
+    for triton in tritons:
+        triton.keeps_it = True  # as one of whose instances a call hangs
+    with pytest.raises(DeadlineExceededError, match=r"has not unloaded letters within 0\.2 s; start it again"):
+        await loader.unload("letters")
+    assert loader.models[0].state != "changing"
 
 
 async def test_a_call_at_one_that_is_given_up_fails_and_is_not_cancelled(tritons: list[Controlled]) -> None:
