@@ -36,6 +36,8 @@ Clock = Callable[[], float]
 _SINGLES_COME_S = 10.0  # large requests leave an instance free for so long after a single text came beside them
 _CALLERS_STAY_S = 5.0  # callers count as being there for so long after their last call
 _MEMORY_S = 10.0  # of the throughput
+# What is predicted. A backend that has failed for minutes would seem to need numbers that autoscalers cannot hold.
+_LONGEST_S = 86_400.0
 
 
 class Work(Enum):
@@ -289,8 +291,8 @@ class _Throughput:
         self._noted_at = now
 
     def seconds_for(self, tokens: int) -> float | None:
-        """Return how long so many tokens take; None if nothing has been measured."""
-        return tokens * self._seconds / self._tokens if self._tokens else None
+        """Return how long so many tokens take, a day at most; None if nothing has been measured."""
+        return min(tokens * self._seconds / self._tokens, _LONGEST_S) if self._tokens else None
 
 
 def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:

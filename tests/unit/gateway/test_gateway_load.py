@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conch_gateway.scheduling.load import UNKNOWN, Load, loads
 
-from tests.unit.gateway.test_gateway_admission import PER_S, Clock, Gateway, measured
+from tests.unit.gateway.test_gateway_admission import PER_S, Clock, Gateway, measured, work
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -74,6 +74,18 @@ def test_where_nothing_was_measured_the_wait_is_that_of_the_oldest_request(clock
         clock.now += 4.0
 
         assert loads(gateway.admission)["a"].predicted_wait_s == 7.0
+
+
+def test_a_backend_that_has_failed_for_long_is_not_predicted_to_need_more_than_a_day(clock: Clock) -> None:
+    gateway = measured(clock)
+    for _ in range(3):
+        work(gateway.slots, clock, 0, 600.0)
+
+    with gateway.held(300) as running, gateway.held(50, "you") as waiting:
+        queue(running, "a", 300)
+        queue(waiting, "a", 50)
+
+        assert loads(gateway.admission)["a"].predicted_wait_s == 86_400.0
 
 
 def test_a_request_that_no_backend_has_yet_waits(clock: Clock) -> None:
