@@ -99,6 +99,7 @@ class _Reader:
         self._value.clear()
 
     def _add_to_header(self, part: int, data: bytes) -> None:
+        self._count(len(data))
         self._header[part] += data
 
     def _end_header(self) -> None:
@@ -108,7 +109,6 @@ class _Reader:
             self._disposition = value
 
     def _open(self) -> None:
-        self._count(len(self._disposition))
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
         self._is_file = self._name == "file"
@@ -126,7 +126,7 @@ class _Reader:
         self._value += data
 
     def _count(self, size: int) -> None:
-        """Count bytes that are kept beside the file: names of fields, and their values."""
+        """Count bytes beside the file: headers of fields, and values."""
         self._field_bytes += size
         if self._field_bytes > FORM_BYTES:
             raise InvalidValueError(f"the fields beside the file have more than {FORM_BYTES} bytes; {_HOW}")

@@ -115,6 +115,18 @@ async def test_a_form_of_many_fields_is_refused_before_it_fills_the_memory(stori
     assert "the fields beside the file" in refused.json()["error"]["message"]
 
 
+async def test_a_form_of_long_headers_is_refused_before_it_fills_the_memory(storing: Serve) -> None:
+    headers = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 4000) for number in range(7))
+    fields = b"".join(
+        part(f"x{number}", b"").replace(b"\r\n\r\n", b"\r\n" + headers + b"\r\n", 1) for number in range(3)
+    )
+    async with storing(batch_file_bytes=10**6) as http:
+        refused = await http.post("/v1/files", content=fields + b"--b--\r\n", headers=FORM)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+    assert "the fields beside the file" in refused.json()["error"]["message"]
+
+
 async def test_a_key_may_have_so_many_files_and_bytes(storing: Serve, tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     alice, bob = [{"authorization": f"Bearer {create_key(keys, name)}"} for name in ("alice", "bob")]
