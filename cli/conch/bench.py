@@ -139,7 +139,7 @@ def _off(profile: Profile) -> str:
 async def _load(target: Target, clients: int, duration_s: float) -> Load:
     """Measure after a warm-up, and show how fast it is meanwhile."""
     await closed_loop(target.send, clients=clients, seconds=min(WARM_UP_S, duration_s))
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task(target.model, total=duration_s)
 

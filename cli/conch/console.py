@@ -24,8 +24,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-stdout = Console()
-stderr = Console(stderr=True)
+# Paths and names of models are printed as they are: brackets in them may look like markup, and colons like emoji.
+stdout = Console(markup=False, emoji=False)
+stderr = Console(stderr=True, markup=False, emoji=False)
 _LINE_EVERY_S = 10.0
 
 
@@ -64,7 +65,7 @@ def steps(first: str = "starting") -> Iterator[_Bar | _Lines]:
     if not stderr.is_terminal:
         yield _Lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bars:
         shown = _Bar(bars)
         shown(first)
@@ -109,7 +110,7 @@ def transfers() -> Iterator[Callable[[str, int, int], None]]:
     if not stderr.is_terminal:
         yield lambda _name, _done, _total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=stderr, transient=True) as progress:
 

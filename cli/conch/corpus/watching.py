@@ -136,15 +136,14 @@ def _shown() -> Iterator[_Counts]:
     if not stderr.is_terminal:
         yield _Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True) as bars:
         yield _Bar(bars)
 
 
 def _interrupted(what: str) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, however often the keys are pressed
-    again = Text(f"{what}. To go on, run the same command again:\n  {_command()}")  # a path may look like markup
-    stderr.print(again, soft_wrap=True)
+    stderr.print(f"{what}. To go on, run the same command again:\n  {_command()}", soft_wrap=True, highlight=False)
     stderr.file.flush()
     # Not by an exception: threads of Ray that outlive it end an exiting process with a status of their own.
     os._exit(INTERRUPTED)

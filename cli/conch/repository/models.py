@@ -44,10 +44,10 @@ def models(repository: Repository = DEFAULT_REPOSITORY, as_json: AsJson = False)
         typer.echo(json.dumps({"models": known, "others": others}, indent=2))
         return
     # Output to another program or a pager is not limited to the terminal's width.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
     console.print(_table(known))
     if others:
-        console.print(f"also exported to {repository}: {', '.join(others)}", markup=False)
+        console.print(f"also exported to {repository}: {', '.join(others)}")
 
 
 def _known(entry: Entry, exported: dict[str, list[str]]) -> dict[str, Any]:

@@ -58,3 +58,13 @@ def test_on_a_terminal_there_is_a_bar_which_is_gone_in_the_end(shown: Show) -> N
         told("calibrating", 1, 4)
     assert "calibrating" in written.getvalue()
     assert "25%" in written.getvalue()
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(shown: Show) -> None:
+    written = shown(True)
+    with steps() as told:
+        told("calibrating [/a]", 1, 4)
+    with transfers() as on_bytes:
+        on_bytes("[/b].onnx", 1, 2)
+    assert "calibrating [/a]" in written.getvalue()
+    assert "[/b].onnx" in written.getvalue()

@@ -357,6 +357,13 @@ def test_the_command_makes_lists_and_revokes_keys(file: Path) -> None:
     assert (revoked.exit_code, read_keys(file)) == (0, [])
 
 
+def test_a_key_is_printed_wherever_its_file_is(tmp_path: Path) -> None:
+    made = run("create", "alice", "--file", str(tmp_path / "[/a]" / "keys.json"))
+
+    assert (made.exit_code, made.stdout.startswith("conch-")) == (0, True)
+    assert "[/a]" in made.stderr
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "-a", "é", "a\nb", "a\n", "a" * 65])
 def test_a_name_that_no_key_can_have_is_told_in_words(file: Path, name: str) -> None:
     with pytest.raises(KeysError, match="name: must be 1 to 64 letters of a-z, digits, dots, - _ or @"):
