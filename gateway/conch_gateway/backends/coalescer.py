@@ -18,7 +18,7 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
-from conch_client import AsyncClient, InvalidInputError, ModelInfo
+from conch_client import AsyncClient, ConchError, InvalidInputError, ModelInfo
 
 from conch_gateway.background import start
 from conch_gateway.jobs import Vectors
@@ -157,7 +157,15 @@ class Coalescer:
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         # A callback, not a `finally` in `_call`: a task that is cancelled before its first step never enters its body.
-        call.add_done_callback(lambda done: self._slots.release(kind.work, _result(done)))
+        call.add_done_callback(partial(self._end, group, kind))
+
+    def _end(self, group: list[_Row], kind: _Kind, call: asyncio.Task[int]) -> None:
+        """Free the slot of a call. Callers wait for futures of their own, which none may leave open for ever."""
+        error = asyncio.CancelledError() if call.cancelled() else call.exception()
+        if error is not None:
+            for row in group:
+                row.request.fail(error)
+        self._slots.release(kind.work, 0 if error else call.result())
 
     async def _call(self, group: list[_Row], kind: _Kind, delay_s: float) -> int:
         """Compute the texts of several requests and return how many tokens they had."""
@@ -175,20 +183,17 @@ class Coalescer:
                 timeout_s=self._timeout_s,
                 request_id=",".join(dict.fromkeys(row.request.entry.request_id for row in group)),
             )
-        except InvalidInputError as error:
-            self._refuse(group, kind, error)
-        # Cancellation too: callers wait for futures of their own, which the end of this task would leave open for ever.
-        except BaseException as error:
-            for row in group:
-                row.request.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
-            if not isinstance(error, Exception):
-                raise
-        else:
             for row, vector in zip(group, vectors, strict=True):
                 row.request.entry.done_tokens += len(row.ids)
                 row.request.take(row.place, vector)
-            return sum(len(row.ids) for row in group)
-        return 0
+        except InvalidInputError as error:
+            self._refuse(group, kind, error)
+            return 0
+        except ConchError as error:
+            for row in group:
+                row.request.fail(error)
+            return 0
+        return sum(len(row.ids) for row in group)
 
     def _refuse(self, group: list[_Row], kind: _Kind, error: InvalidInputError) -> None:
         """Fail the requests at fault, and queue the others' texts again: they have got no vectors."""
@@ -204,10 +209,6 @@ class Coalescer:
                 request.entry.begun_tokens -= sum(len(request.ids[place]) for place in places)
                 # No `grant` is needed: the slot of this call is released next, and that grants.
                 self._queue(kind, request, places)
-
-
-def _result(done: asyncio.Task[int]) -> int:
-    return 0 if done.cancelled() or done.exception() else done.result()
 
 
 def _take(queue: list[tuple[float, int, _Row]], max_rows: int, max_tokens: int) -> list[_Row]:

@@ -16,6 +16,7 @@ from conch_gateway.scheduling.sizes import CALL_TOKENS, CALL_TOKENS_CROWDED
 from conch_gateway.scheduling.slots import Entry, Flow, Slots
 
 from tests.unit.gateway.conftest import model_info
+from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,6 +168,24 @@ async def test_who_has_gone_is_not_sent(coalescer: Callers, client: Counting) ->
     await asyncio.gather(*busy, here)
 
     assert client.sent[2:] == [[[4]]]
+
+
+@pytest.mark.parametrize("loses", [True, False], ids=["a vector too few", "cancelled before it begins"])
+async def test_whatever_ends_a_call_ends_its_requests(
+    coalescer: Callers, client: Counting, monkeypatch: pytest.MonkeyPatch, loses: bool
+) -> None:
+    async def too_few(texts: Sequence[Any], **_: Any) -> NDArray[np.float32]:
+        return np.zeros((len(texts) - 1, 1), np.float32)
+
+    monkeypatch.setattr(client, "embed", too_few)
+    asking = asyncio.create_task(coalescer.embed([[1]]))
+    await asyncio.sleep(0)
+    if not loses:
+        for call in coalescer.coalescer._calls:
+            call.cancel()
+    with anyio.fail_after(PATIENCE_S), pytest.raises(ValueError if loses else asyncio.CancelledError):
+        await asking
+    assert coalescer.slots.under_way == 0
 
 
 async def test_a_failure_reaches_everyone_who_was_sent_and_nobody_after(coalescer: Callers, client: Counting) -> None:
