@@ -143,8 +143,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        msg = f"cannot listen on {host}: {error.strerror}; set CONCH_HOST to an address of this machine"
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"cannot listen on {host}: {reason}; set CONCH_HOST to an address of this machine"
         raise ListenError(msg) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -26,6 +26,8 @@ def check_free(host: str, port: int, host_setting: str, port_setting: str) -> No
         try:
             probe.bind((host, port))
             probe.listen(1)
+        except UnicodeError as error:
+            raise ServingError(f"cannot listen on {host}:{port} ({error}); change {host_setting}") from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 msg = f"port {port} on {host} is already in use; set {port_setting} to a free one"

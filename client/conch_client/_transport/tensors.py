@@ -90,9 +90,9 @@ def check_answer(info: ModelInfo, request: pb.ModelInferRequest, response: pb.Mo
     rows, contents = request.inputs[0].shape[0], response.raw_output_contents
     length = info.dimension if info.task in _DENSE else None
     for output, content in zip(response.outputs, contents, strict=False):
-        shape, dtype = output.shape, _DTYPES.get(output.datatype)
+        shape, dtype = tuple(output.shape), _DTYPES.get(output.datatype)
         fits = dtype is not None and len(content) == math.prod(shape) * dtype.itemsize
-        if not fits or shape[0] != rows or length not in {None, shape[-1]}:
+        if not fits or shape[:1] != (rows,) or length not in {None, shape[-1]}:
             raise ServerError(
                 f"{request.model_name} answered {output.name} {list(shape)} with {len(content)} bytes for {rows} rows"
             )

@@ -86,13 +86,14 @@ async def test_a_model_of_another_kind_is_told_by_the_call_it_is_for(
 
 
 @every_call
+@pytest.mark.parametrize("shape", [(1, 1), ()], ids=["one row", "a number"])
 async def test_an_answer_of_another_shape_is_the_servers_fault(
-    client: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch, call: str
+    client: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch, call: str, shape: tuple[int, ...]
 ) -> None:
     model = server.models[CALLS[call]]
-    answer = {name: np.zeros((1, 1), np.float32) for name in model.outputs}
+    answer = {name: np.zeros(shape, np.float32) for name in model.outputs}
     monkeypatch.setattr(model, "compute", lambda _: answer)
-    with pytest.raises(ServerError, match=r"instead of|\[1, 1\] with 4 bytes for 2 rows"):
+    with pytest.raises(ServerError, match=r"instead of|\[(1, 1)?\] with 4 bytes for 2 rows"):
         await getattr(client, call)(["abc", "d"])
 
 

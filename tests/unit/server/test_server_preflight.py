@@ -74,7 +74,7 @@ def test_a_taken_port_is_named_with_its_setting() -> None:
     check_free("127.0.0.1", port, "THE_HOST", "THE_PORT")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.7", "nowhere.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.7", "nowhere.invalid", "no..host"])
 def test_an_address_that_is_not_this_machines_is_named_with_its_setting(host: str) -> None:
     with pytest.raises(ServingError, match=rf"cannot listen on {host}:8001 \(.*\); change THE_HOST"):
         check_free(host, 8001, "THE_HOST", "THE_PORT")
