@@ -18,15 +18,13 @@ from conch_gateway.api.fields.texts import IdsField, StringsField
 from conch_gateway.api.route import Router, json_response
 from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
-from conch_gateway.backends.prompts import is_query
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.jobs import EmbeddingJob
+from conch_gateway.inference.service import ANY_TASK
 from conch_gateway.models.registry import Served
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import context_of
 
 _LONGEST = 2**17  # characters or token ids
-_ANY = frozenset(Task)
 
 
 class TokenizeRequest(RequestBody):
@@ -79,28 +77,31 @@ class TeiInfo(BaseModel):
 def router(services: Services) -> Router:
     """Return the routes of this dialect that compute nothing."""
     routes = Router(TeiRoute, tag="tei")
-    models = services.models
+    models, inference = services.models, services.inference
 
     @routes.on_post("/tokenize", TokenizeRequest, list[list[TeiToken]], "Split texts into tokens, as TEI does")
     async def tokenize(body: TokenizeRequest, request: Request) -> Any:
         _check_length(sum(map(len, body.inputs)), "characters", "inputs")
-        query = is_query(EmbeddingJob(body.inputs, prompt_name=body.prompt_name))
-        async with models.use(body.model, _ANY, context_of(request).key, query=query) as model:
-            tokens = await model.backend.tokens(
-                model.info, body.inputs, prompt_name=body.prompt_name, add_special_tokens=body.add_special_tokens
-            )
+        tokens = await inference.tokens(
+            body.inputs,
+            body.model,
+            context_of(request),
+            prompt_name=body.prompt_name,
+            add_special_tokens=body.add_special_tokens,
+        )
         # In a thread: some hundred thousand tokens would keep other requests waiting.
         return await asyncio.to_thread(lambda: json_response([[token._asdict() for token in row] for row in tokens]))
 
     @routes.on_post("/decode", DecodeRequest, list[str], "Join tokens to texts, as TEI does")
     async def decode(body: DecodeRequest, request: Request) -> Any:
         _check_length(sum(map(len, body.ids)), "token ids", "ids")
-        async with models.use(body.model, _ANY, context_of(request).key) as model:
-            return await model.backend.decode(model.info, body.ids, skip_special_tokens=body.skip_special_tokens)
+        return await inference.decode(
+            body.ids, body.model, context_of(request), skip_special_tokens=body.skip_special_tokens
+        )
 
     @routes.on_get("/info", TeiInfo, "Describe the model, as TEI does")
     async def describe(request: Request) -> Any:
-        async with models.use(None, _ANY, context_of(request).key) as model:
+        async with models.use(None, ANY_TASK, context_of(request).key) as model:
             return _info(model, services.settings)
 
     async def health(_: Request) -> Response:

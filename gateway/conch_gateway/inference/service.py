@@ -7,7 +7,7 @@ request may be refused with 429 where it reserves room, and where the backend le
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence, Set
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -20,6 +20,7 @@ from conch_client import (
     ModelReplacedError,
     Ranked,
     SparseVector,
+    Token,
     UnavailableError,
 )
 from conch_contract import Task
@@ -51,6 +52,7 @@ Given = TypeVar("Given")
 Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
 Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
+ANY_TASK = frozenset(Task)
 _ONLY_LABEL = "LABEL_0"  # transformers' name, where a checkpoint has one label and gives it none
 _REPLACED = "the model was replaced again and again; retry when the deployment is over"
 _COMPUTED = (InvalidInputError, DeadlineError, DeadlineExceededError)
@@ -179,6 +181,45 @@ class Inference:
         tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
         return await self._run(job.model, tasks, job.rows, context, compute)
 
+    async def tokens(
+        self,
+        texts: list[str],
+        model: str | None,
+        context: RequestContext,
+        *,
+        prompt_name: str | None,
+        add_special_tokens: bool,
+    ) -> list[list[Token]]:
+        """Split texts into tokens, as the model reads them."""
+        query = is_query(EmbeddingJob(texts, prompt_name=prompt_name))
+        with self._reserved(texts, context) as reservation:
+            async with self._models.use(model, ANY_TASK, context.key, query=query) as served:
+                reservation.model = served.info.name
+                return await served.backend.tokens(
+                    served.info, texts, prompt_name=prompt_name, add_special_tokens=add_special_tokens
+                )
+
+    async def decode(
+        self, ids: list[list[int]], model: str | None, context: RequestContext, *, skip_special_tokens: bool
+    ) -> list[str]:
+        """Join the model's tokens to texts."""
+        with self._reserved(ids, context) as reservation:
+            async with self._models.use(model, ANY_TASK, context.key) as served:
+                reservation.model = served.info.name
+                return await served.backend.decode(served.info, ids, skip_special_tokens=skip_special_tokens)
+
+    def _reserved(
+        self, rows: Sequence[str] | Sequence[Sequence[int]], context: RequestContext, *, beside: int = 0
+    ) -> AbstractContextManager[Reservation]:
+        return self._admission.reserve(
+            context.request_id,
+            context.caller,
+            rows,
+            beside=beside,
+            stated_s=context.timeout_s,
+            background=context.background,
+        )
+
     async def _embed_whole(
         self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]
     ) -> Result[Given]:
@@ -203,14 +244,7 @@ class Inference:
         vectors: EmbeddingJob | None = None,
     ) -> Result[Given]:
         # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
-        with self._admission.reserve(
-            context.request_id,
-            context.caller,
-            rows,
-            beside=beside,
-            stated_s=context.timeout_s,
-            background=context.background,
-        ) as reservation:
+        with self._reserved(rows, context, beside=beside) as reservation:
             for _ in range(_STARTS):
                 chosen = self._models.use(name, tasks, context.key, query=vectors is not None and is_query(vectors))
                 result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)

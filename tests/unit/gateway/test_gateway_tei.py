@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,28 @@ async def test_a_classifier_describes_its_labels(http: httpx.AsyncClient, client
         "classifier": {"id2label": {"0": "long", "1": "short"}, "label2id": {"long": 0, "short": 1}}
     }
     assert (await http.get("/v1/models/lengths")).json()["labels"] == ["long", "short"]
+
+
+@pytest.mark.parametrize(("path", "method"), [("/tokenize", "tokens"), ("/decode", "decode")])
+async def test_tokenising_takes_up_room_like_all_other_work(
+    http_with: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch, path: str, method: str
+) -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def slow(texts: Any, **_: Any) -> list[Any]:
+        begun.set()
+        await done.wait()
+        return [[] for _ in texts] if path == "/tokenize" else [""]
+
+    monkeypatch.setattr(client, method, slow)
+    body = {"inputs": ["ab"], "ids": [[1]]}
+    async with http_with(max_in_flight_requests=1, max_in_flight_texts=2048) as http:
+        first = asyncio.create_task(http.post(path, json=body))
+        await begun.wait()
+        second = await http.post(path, json=body, headers={"x-request-timeout-s": "1"})
+        done.set()
+        assert (second.status_code, second.json()["error_type"]) == (429, "Overloaded")
+        assert [(await first).status_code, (await http.post(path, json=body)).status_code] == [200, 200]
 
 
 async def test_tokens_tell_their_place(http: httpx.AsyncClient) -> None:
