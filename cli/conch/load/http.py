@@ -50,7 +50,8 @@ class Address:
 
     def request(self, method: str, body: bytes = b"") -> bytes:
         """Return the bytes of a request with a JSON body."""
-        fields = f"Host: {self.host}:{self.port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        fields = f"Host: {host}:{self.port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         if self.key:
             fields += f"\r\nAuthorization: Bearer {self.key}"
         return f"{method} {self.path} HTTP/1.1\r\n{fields}".encode() + _HEADER_END + body

@@ -54,6 +54,11 @@ def test_a_load_without_an_answer_is_valid_json() -> None:
     assert summary["texts_per_s"] == 0
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "[::1]:8080"])
+def test_the_host_of_a_request_is_that_of_the_address(host: str) -> None:
+    assert f"\r\nHost: {host}\r\n".encode() in Address.of(f"http://{host}/x").request("GET")
+
+
 @pytest.mark.parametrize(
     ("text", "low", "high"), [("16", 16, 16), ("8-256", 8, 256), ("mixed", 4, 512)], ids=["number", "range", "mixed"]
 )
