@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
-import anyio
 from conch_client import AsyncClient, DeadlineExceededError, ModelInfo, ModelNotFoundError, UnavailableError
 from conch_contract import DERIVED, INNER_NAMES, derived_name, is_bridge_name, tokenizer_name
 
@@ -257,13 +256,12 @@ class Loader:
         for name in reversed(names):
             await self._control.unload(url, name, _CHANGE_TIMEOUT_S)
         # Triton's answer only says that unloading has begun; memory is free once the index says so.
-        try:
-            with anyio.fail_after(_GONE_TIMEOUT_S):
-                while await self._is_any_alive(url, names):  # noqa: ASYNC110 - only the index says so
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError as error:
-            msg = f"Triton has not unloaded {model.name} within {_GONE_TIMEOUT_S:g} s; start it again if it hangs"
-            raise DeadlineExceededError(msg) from error
+        deadline = monotonic() + _GONE_TIMEOUT_S
+        while await self._is_any_alive(url, names):
+            if monotonic() > deadline:
+                msg = f"Triton has not unloaded {model.name} within {_GONE_TIMEOUT_S:g} s; start it again if it hangs"
+                raise DeadlineExceededError(msg)
+            await asyncio.sleep(_POLL_S)
 
     async def _is_any_alive(self, url: str, names: Sequence[str]) -> bool:
         index = await self._control.index(url, _CALL_TIMEOUT_S)
