@@ -12,8 +12,6 @@ from conch_contract import Truncate
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from conch_gateway.header_secret import header_secret
-
 Load = Literal["start", "lazy", "demand"]
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/*\s]+")
 _COLLECTOR = re.compile(r"https?://[^\s/?#@]+:\d+/?")
@@ -37,6 +35,20 @@ def _collector(endpoint: str) -> str:
     raise ValueError(
         "must be scheme, host and port alone of a collector's gRPC endpoint, as in http://127.0.0.1:4317; https for TLS"
     )
+
+
+def header_secret(text: str) -> str:
+    """Return a secret without the space around it: files of secrets often end in a line end, and headers never do.
+
+    Raises:
+        ValueError: nothing is left, or it has a character that no header has; the message does not repeat it.
+    """
+    secret = text.strip()
+    if not secret:
+        raise ValueError("is empty; write a key of ASCII letters, digits and signs")
+    if not (secret.isascii() and secret.isprintable()):
+        raise ValueError("has a character that no header may have; write a key of ASCII letters, digits and signs")
+    return secret
 
 
 def _secret(key: SecretStr) -> SecretStr:

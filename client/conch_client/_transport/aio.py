@@ -18,7 +18,6 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport import limits
 from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ Outcome = Awaitable
 """The type that a function returns which computes a ``Result``: here an awaitable of it."""
 
 _THREADS = 2  # `tokenizers` uses all cores for several texts anyway; more threads would take them from the loop
+_AGAIN_S = 0.5  # after which work begins again that failed in a way that nobody foresaw
 _log = logging.getLogger("conch_client")
 
 
@@ -100,7 +100,7 @@ class Background:
                 await work(*arguments)
             except Exception:  # noqa: BLE001, PERF203 - the work shall not end with it
                 _log.exception(BEGUN_AGAIN)
-                await sleep(limits.BEGIN_AGAIN_S)
+                await sleep(_AGAIN_S)
             else:
                 return
 

@@ -27,9 +27,6 @@ READ_TIMEOUT_S = 2.0
 LOOKUP_EVERY_S = 5.0
 """How often the addresses of a name are looked up, as long as DNS servers let records be kept in a cluster."""
 
-BEGIN_AGAIN_S = 0.5
-"""Seconds after which work beside the calls begins again that failed in a way that nobody foresaw."""
-
 
 @dataclass(frozen=True)
 class Limits:

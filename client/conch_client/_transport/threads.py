@@ -15,7 +15,6 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport import limits
 from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, SESSION_CLOSED
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ Item = TypeVar("Item")
 Outcome = Annotated[Result, "at once"]
 """The type that a function returns which computes a ``Result``: here the result itself."""
 
+_AGAIN_S = 0.5  # after which work begins again that failed in a way that nobody foresaw
 _log = logging.getLogger("conch_client")
 
 
@@ -98,7 +98,7 @@ class Background:
                 work(*arguments)
             except Exception:  # noqa: BLE001, PERF203 - the work shall not end with it
                 _log.exception(BEGUN_AGAIN)
-                goes_on = self.pause(limits.BEGIN_AGAIN_S)
+                goes_on = self.pause(_AGAIN_S)
             else:
                 return
 

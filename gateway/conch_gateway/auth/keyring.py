@@ -14,8 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from conch_gateway.auth.keys import ANYBODY, Key, digest, read_keys
 from conch_gateway.errors import KeysError
-from conch_gateway.header_secret import header_secret
-from conch_gateway.settings import GatewaySettings
+from conch_gateway.settings import GatewaySettings, header_secret
 
 _log = logging.getLogger("conch_gateway")
 _LOOK_AGAIN_S = 1.0

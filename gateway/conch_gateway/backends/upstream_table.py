@@ -12,8 +12,8 @@ import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from conch_gateway.errors import ModelsFileError
-from conch_gateway.header_secret import header_secret
 from conch_gateway.operators_file import read_operators_file
+from conch_gateway.settings import header_secret
 
 VectorType = Literal["dense", "late", "sparse"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_client import AsyncClient, Client, InvalidInputError
-from conch_client._transport import aio, limits, threads
+from conch_client._transport import aio, threads
 
 from tests.waiting import eventually, until
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BEGIN_AGAIN_S", 0.01)
+    for module in (aio, threads):
+        monkeypatch.setattr(module, "_AGAIN_S", 0.01)
 
 
 def failing_twice() -> tuple[list[int], Callable[[], None]]:
