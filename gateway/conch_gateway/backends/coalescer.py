@@ -18,7 +18,7 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
-from conch_client import AsyncClient, ConchError, InvalidInputError, ModelInfo
+from conch_client import AsyncClient, InvalidInputError, ModelInfo
 
 from conch_gateway.background import start
 from conch_gateway.jobs import Vectors
@@ -189,7 +189,7 @@ class Coalescer:
         except InvalidInputError as error:
             self._refuse(group, kind, error)
             return 0
-        except ConchError as error:
+        except Exception as error:  # noqa: BLE001 - each request tells its own, and the log has it once
             for row in group:
                 row.request.fail(error)
             return 0
