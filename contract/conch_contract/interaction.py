@@ -85,10 +85,16 @@ class Interaction:
             return 0
         return sum(1 for _ in takewhile(lambda token: token == self.augmentation, reversed(row)))
 
-    def compared(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which tokens of a row late interaction compares: bool [n] for int64 [n]."""
-        is_query = self.query_marker is not None and len(ids) > 1 and ids[1] == self.query_marker
-        return np.ones(len(ids), np.bool_) if is_query else ~np.isin(ids, self.skip_list)
+    def compared(self, ids: NDArray[np.int64], *, query: bool | None = None) -> NDArray[np.bool_]:
+        """Which tokens of a row late interaction compares: bool [n] for int64 [n].
+
+        Args:
+            ids: The row.
+            query: Whether it is a query; None where only its marker tells.
+        """
+        if query is None:
+            query = self.query_marker is not None and len(ids) > 1 and bool(ids[1] == self.query_marker)
+        return np.ones(len(ids), np.bool_) if query else ~np.isin(ids, self.skip_list)
 
 
 _FIELDS = {"filler": "augmentation", "filler_seen": "attends_to_augmentation", "skipped": "skip_list"}

@@ -75,7 +75,8 @@ class ModelInfo:
         default_prompt_name: The prompt that is used when the caller names none; None for none.
         matryoshka_dimensions: Lengths that vectors were trained to be cut to; None when they were not.
         matryoshka_centred: Whether the mean of a vector's numbers is taken from them before it is cut.
-        similarity: How its authors compare vectors, ``cosine`` or ``dot``; None where they do not say.
+        similarity: How its authors compare vectors, ``cosine``, ``dot``, ``euclidean`` or ``manhattan``; None where
+            they do not say.
         pair_template: The text that a cross-encoder reads, with ``{query}`` and ``{document}`` in it; None where its
             tokenizer joins them.
         default_instruction: What stands for ``{instruction}`` in that text where the caller states nothing; None where

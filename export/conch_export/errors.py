@@ -4,6 +4,7 @@ ExportError
 ├── SourceError          the checkpoint cannot be found, read or trusted
 ├── UnsupportedError     the checkpoint needs something that is not built
 ├── UndecidedError       the checkpoint lacks a fact that must not be guessed; the message names the option for it
+│   └── UndecidedPoolingError  that fact is how token vectors become one, or whether it has length 1
 ├── MemoryNeededError    this machine has less memory than the export takes
 ├── VerificationError    the exported graphs differ from their reference by more than is allowed
 └── OutdatedError        the repository differs from what an export would write (`--check`)
@@ -26,6 +27,10 @@ class UnsupportedError(ExportError):
 
 class UndecidedError(ExportError):
     """The checkpoint lacks a fact that must not be guessed."""
+
+
+class UndecidedPoolingError(UndecidedError):
+    """The checkpoint does not say how token vectors become one, or whether that has length 1."""
 
 
 class MemoryNeededError(ExportError):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from conch_contract import encoder_name
+from conch_contract import ModelInfo, encoder_name
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
@@ -19,8 +19,11 @@ from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
+from conch_export.sources.files import file
+from conch_export.triton.configuration import TOKENIZER_FILE, triton_models
+from conch_export.triton.plan import plan
 from conch_export.triton.published import published, refuse_misfits
-from conch_export.triton.repository import graph_path, owned, read_report
+from conch_export.triton.repository import graph_path, info_of, owned, read_config, read_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
@@ -39,6 +42,11 @@ if TYPE_CHECKING:
 
 _SPEED_S = 2.0
 _ROWS = 8
+_NOT_COMPARED = {
+    *("source", "revision", "weights_sha256", "checkpoint_sha256", "code_sha256", "adapter"),
+    *("description", "max_rows", "ready", "instances"),
+}
+"""Fields of a public model that no answer follows from: where it comes from, and how it is served."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,10 @@ def inspect(
     report = read_report(repository, name) or {}
     overrides = _overrides(report, name)
     verification: dict[str, Verification] = {}
-    not_compared, problems = "", []
+    not_compared, problems = "", list(_changed_tokenizer(description))
     try:
         original = _original(description, overrides, repository, checkpoint, adapter, trusted=trust_remote_code)
+        problems += _misstated(original, repository)
         expected = _expected(original, overrides, progress)
         verification = verify(original, expected, repository, target, progress)
     except VerificationError as error:
@@ -132,7 +141,9 @@ def inspect(
         not_compared = str(error)
     progress("comparing texts alone and merged")
     merged = {model: each.max_merged_difference for model, each in verification.items()}
-    merged = merged or merging(description, repository, target)
+    if not merged:
+        merged = merging(description, repository, target)
+        problems += _changed_by_merging(merged) if not_compared else []
     progress("measuring speed and memory")
     texts_per_s, tokens_per_s = _speed(description, repository, target)
     graph = graph_path(repository, encoder_name(name))
@@ -146,7 +157,7 @@ def inspect(
         disk_bytes=sum(report["files"].values()),
         peak_bytes=measured_peak(graph, description.max_length) if target is Target.CPU else None,
         versions=report["versions"],
-        problems=tuple(problems or _changed_by_merging(merged)),
+        problems=tuple(problems),
     )
 
 
@@ -182,6 +193,28 @@ def _expected(original: Description, overrides: Overrides, progress: Progress) -
     from conch_export.verification.reference import Reference  # noqa: PLC0415
 
     return expectations(original, lambda: Reference(original, overrides), progress)
+
+
+def _changed_tokenizer(description: Description) -> Iterator[str]:
+    path = description.source.folder / TOKENIZER_FILE
+    if file(path).sha256 != description.tokenizer_sha256:
+        yield f"{path} is not the tokenizer that was exported: export it again"
+
+
+def _misstated(original: Description, repository: Path) -> Iterator[str]:
+    """What public models say of themselves, and their checkpoint does not."""
+    expected = triton_models(original, plan())
+    for model in public_models(original):
+        path = repository / model.name / "config.pbtxt"
+        if not path.exists():
+            yield f"{path} is missing: export it again"
+            continue
+        configs = (read_config(repository, model.name), expected[model.name])
+        stated, right = (info_of(model.name, config) for config in configs)
+        for name in (field.name for field in fields(ModelInfo) if field.name not in _NOT_COMPARED):
+            found, wanted = getattr(stated, name), getattr(right, name)
+            if found != wanted:
+                yield f"{path} states {name} = {found!r}, its checkpoint {wanted!r}: export it again"
 
 
 def _changed_by_merging(differences: dict[str, float]) -> Iterator[str]:
@@ -246,7 +279,7 @@ def _speed(description: Description, repository: Path, target: Target) -> tuple[
     encode = EncoderGraph(graph_path(repository, encoder_name(description.name)), target=target)
     head = HeadGraph(graph_path(repository, model.head)) if model.head is not None else None
     sample = verification_sample(description, rows_of.added_tokens)
-    rows = [rows_of(item) for item in sample.items(description, model)]
+    rows = [rows_of(item) for item in sample.items(description, model) if rows_of.is_sent(item)]
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
 
     def answer(group: list[Row]) -> None:

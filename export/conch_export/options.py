@@ -11,7 +11,7 @@ from conch_contract import INNER_NAMES
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
-from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.errors import UndecidedPoolingError, UnsupportedError
 from conch_export.model.description import Overrides, Pooling, Precision
 from conch_export.progress import silent
 from conch_export.provenance import find
@@ -116,7 +116,7 @@ def described_for_plan(options: Options, progress: Progress) -> tuple[Descriptio
     """Description, checkpoint, and what an export would ask for; nothing for what it would not."""
     try:
         return (*described(options, progress, hashed=False), "")
-    except UndecidedError as error:
+    except UndecidedPoolingError as error:
         # An export needs to know the pooling; a plan does not, as every pooling takes about the same memory.
         assumed = replace(options.overrides, pooling=Pooling.MEAN, normalize=True)
         return (*described(replace(options, overrides=assumed), progress, hashed=False), str(error))

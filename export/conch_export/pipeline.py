@@ -21,7 +21,7 @@ from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits, refuse_misfits
-from conch_export.triton.repository import owned, read_report, refuse_taken
+from conch_export.triton.repository import owned, read_report, refuse_taken, superseded
 from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def export(options: Options, progress: Progress = silent) -> Exported:
 
 
 def check(options: Options) -> None:
-    """Compare the repository's configurations with what an export would write.
+    """Compare the repository's configurations, and what its report says was stated, with what an export would write.
 
     Raises:
         OutdatedError: they differ; the message lists the files.
@@ -100,6 +100,10 @@ def check(options: Options) -> None:
     if description.source.locks:
         paths[options.repository / LOCK_FILE] = lock_text(options.repository, [description.source])
     differing = [str(path) for path, text in paths.items() if not path.exists() or path.read_text("utf-8") != text]
+    differing += [str(options.repository / name) for name in superseded(options.repository, description.name, configs)]
+    report = read_report(options.repository, description.name)
+    if report is not None and report.get("overrides", {}) != json.loads(json.dumps(options.overrides.as_dict())):
+        differing.append(str(options.repository / description.name / REPORT))
     if differing:
         msg = (
             f"{', '.join(differing)}: not what `conch export {options.reference}` writes; run it and commit the result"

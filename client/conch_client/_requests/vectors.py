@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from conch_contract import check_space, space_of
+from conch_contract import QUERY_PROMPT, check_space, space_of
 
 from conch_client._errors import ServerError
 from conch_client._requests.job import Job, refuse_rows
@@ -110,9 +110,10 @@ class ChunksJob(Job[ChunkVectors]):
 class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
     """One vector for each token."""
 
-    def __init__(self, model: ModelInfo, rows: Rows, *, normalize: bool) -> None:
+    def __init__(self, model: ModelInfo, rows: Rows, *, normalize: bool, query: bool | None) -> None:
         super().__init__(model, rows)
         self._normalize = normalize and not model.normalized
+        self._query = query
 
     @classmethod
     def prepare(
@@ -120,7 +121,8 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
     ) -> Steps[TokenVectorsJob]:
         """The job for these texts."""
         check_space(expect_space, space_of(model.info, normalize=normalize), model.info.name)
-        return cls(model.info, (yield from tokens.rows(model, inputs)), normalize=normalize)
+        query = tokens.prompt_name == QUERY_PROMPT if inputs.rows is None else None
+        return cls(model.info, (yield from tokens.rows(model, inputs)), normalize=normalize, query=query)
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> list[NDArray[np.float32]]:
         """float32 [tokens, dimension] for each text."""
@@ -141,7 +143,9 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
         rules = self._model.interaction
         if rules is None:
             return vectors
-        return [row[rules.compared(np.asarray(ids))] for row, ids in zip(vectors, self._rows.tolist(), strict=True)]
+        rows = map(np.asarray, self._rows.tolist())
+        kept = [rules.compared(ids, query=self._query) for ids in rows]
+        return [row[compared] for row, compared in zip(vectors, kept, strict=True)]
 
 
 class SparseJob(Job[list[SparseVector]]):

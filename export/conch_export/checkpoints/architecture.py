@@ -26,6 +26,7 @@ _BASES = {
 }
 """Keys of transformers 4 for the rotary base of each kind of layer, of architectures with more than one kind."""
 _DEFAULT_ROPE = {"rope_type": "default"}
+_TURNED = "partial_rotary_factor"
 _GPT2_NAMES = {
     "hidden_size": "n_embd",
     "intermediate_size": "n_inner",
@@ -177,7 +178,8 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     nested = {key for key, value in parameters.items() if isinstance(value, dict)}
     if not nested:
         only = next(iter(kinds.values()), "rope_theta")
-        return {only: parameters.of("rope_theta", float, 10000.0), "rope_scaling": _scaling(parameters)}
+        base = parameters.of("rope_theta", float, 10000.0)
+        return {only: base, "rope_scaling": _scaling(parameters), **_turned(parameters)}
     if nested != set(parameters) or not nested <= set(kinds):
         msg = (
             f"{parameters.place} = {dict(parameters)!r} is not built for {stated.get('model_type')!r} (known for each "
@@ -187,7 +189,7 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for kind in sorted(nested):
         one = parameters.inner(kind)
-        values[kinds[kind]] = one.of("rope_theta", float, 10000.0)
+        values |= {kinds[kind]: one.of("rope_theta", float, 10000.0), **_turned(one)}
         if (scaling := _scaling(one)) is not None:
             if kind != next(iter(kinds)):
                 raise UnsupportedError(
@@ -197,8 +199,13 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     return values
 
 
+def _turned(parameters: Settings) -> dict[str, Any]:
+    """How much of a head turns, which transformers 4 reads beside these settings."""
+    return {key: parameters[key] for key in (_TURNED,) if key in parameters}
+
+
 def _scaling(parameters: Settings) -> dict[str, Any] | None:
-    rest = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    rest = {key: value for key, value in parameters.items() if key not in ("rope_theta", _TURNED)}
     return None if rest in ({}, _DEFAULT_ROPE) else rest
 
 

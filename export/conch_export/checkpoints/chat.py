@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATE_FILE, _OLDER_FILE = "chat_template.jinja", "chat_template.json"
+"""The older one is read by processors only, and before the other."""
 OF_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """Files of a processor, which prepares more than text. Those of transformers add the tokenizer's special tokens around
 a conversation that does not begin with one, where a tokenizer by itself adds none."""
@@ -180,6 +181,9 @@ class Chat:
 def _template(folder: Path) -> str:
     path, stated = folder / TEMPLATE_FILE, read_settings(folder / "tokenizer_config.json")
     template = path.read_text("utf-8") if path.exists() else stated.get("chat_template")
+    if read_settings(older := folder / _OLDER_FILE).get("chat_template", template) != template:
+        msg = f"{older} states another chat template than the folder's other files"
+        raise UnsupportedError(f"{msg}: leave the one that is meant, as {TEMPLATE_FILE}")
     if not isinstance(template, str):
         msg = f"texts go through a chat template, and {folder} has none: neither {TEMPLATE_FILE} nor chat_template"
         raise UnsupportedError(f"{msg} (one text) in tokenizer_config.json")

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Interaction
 
-from conch_export.checkpoints.known_keys import QUERY_EXPANSION
+from conch_export.checkpoints.known_keys import COLBERT, QUERY_EXPANSION
 from conch_export.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.settings import Settings
+    from conch_export.model.description import Overrides
 
 _METADATA = "artifact.metadata"
 _PYLATE = "config_sentence_transformers.json"
+_COMPARED_BY = {"similarity": "cosine", "interaction": "colbert", "relu": False, "pool_factor": 1}
+"""How ColBERT's own library compares vectors, in models that are built: each, by its cosine."""
+_SIMILARITIES = ("maxsim", "meanmaxsim", "cosine", "dot")
+"""What others call the comparison of token vectors, or say of the single vectors that a model had before."""
 
 
 def read_interaction(checkpoint: Checkpoint, positions: int, skipped: list[str] | None) -> Interaction | None:
@@ -32,12 +37,43 @@ def read_interaction(checkpoint: Checkpoint, positions: int, skipped: list[str] 
     Raises:
         UnsupportedError: a marker is no token of its tokenizer, or a rule is not built.
     """
+    stated = checkpoint.settings(_PYLATE)
+    if (similarity := stated.of("similarity_fn_name", str, "cosine")).lower() not in _SIMILARITIES:
+        known = ", ".join(map(repr, _SIMILARITIES))
+        msg = f"{stated.place} states similarity_fn_name = {similarity!r}, which is not built for token vectors"
+        raise UnsupportedError(f"{msg} (known: {known})")
     if skipped is not None:
         return _of_sentence_transformers(checkpoint, positions, skipped)
-    metadata, pylate = checkpoint.settings(_METADATA), checkpoint.settings(_PYLATE)
-    if metadata:
+    if metadata := checkpoint.settings(_METADATA):
         return _of_colbert(checkpoint, metadata, positions)
-    return _of_pylate(checkpoint, pylate, positions) if "query_length" in pylate else None
+    return _of_pylate(checkpoint, stated, positions) if "query_length" in stated else None
+
+
+def refuse_other_rules(checkpoint: Checkpoint, overrides: Overrides, *, markers: bool) -> None:
+    """Refuse prompts and lengths beside the rules of a model, by which its queries and documents are written.
+
+    Args:
+        checkpoint: states the rules.
+        overrides: what the operator states.
+        markers: whether the prompts of queries and documents are their markers.
+
+    Raises:
+        UnsupportedError: there are some.
+    """
+    asked = {"--prompts": overrides.prompts, "--default-prompt": overrides.default_prompt}
+    for option, value in {**asked, "--max-length": overrides.max_length}.items():
+        if value is not None:
+            msg = f"{option} is not built for a model that states how its queries and documents are written"
+            raise UnsupportedError(f"{msg}: leave it out, or export a copy of the folder that states it otherwise")
+    stated = checkpoint.settings(_PYLATE)
+    prompts, default = stated.inner("prompts"), stated.of("default_prompt_name", str, "")
+    others = [name for name in prompts if prompts[name] and not (markers and name in ("query", "document"))]
+    if others:
+        msg = f"{stated.place} states the prompt {others[0]!r}, which is not built for late interaction"
+        raise UnsupportedError(f"{msg}: export a copy of the folder without it, if it is not meant for that")
+    if default != "document" and prompts.get(default):
+        msg = f"{stated.place} states default_prompt_name = {default!r}, but texts of which nothing is said are served"
+        raise UnsupportedError(f"{msg} as documents: export a copy of the folder without it")
 
 
 def is_colbert(checkpoint: Checkpoint) -> bool:
@@ -46,6 +82,9 @@ def is_colbert(checkpoint: Checkpoint) -> bool:
 
 
 def _of_colbert(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    stated.refuse_unknown(COLBERT)
+    for key, built in _COMPARED_BY.items():
+        stated.refuse_others(key, built)
     punctuation = string.punctuation if stated.of("mask_punctuation", bool, default=True) else ""
     return Interaction(
         query_marker=checkpoint.token_id(stated.of("query_token_id", str, "[unused0]")),
@@ -59,17 +98,24 @@ def _of_colbert(checkpoint: Checkpoint, stated: Settings, positions: int) -> Int
 
 
 def _of_pylate(checkpoint: Checkpoint, stated: Settings, positions: int) -> Interaction:
+    """PyLate's rules, with its own defaults for what is missing or null."""
     expands = stated.of("do_query_expansion", bool, default=True)
-    words = [word for word in stated.texts("skiplist_words") if checkpoint.has_token(word)]
+    listed = list(string.punctuation) if stated.get("skiplist_words") is None else stated.texts("skiplist_words")
     return Interaction(
-        query_marker=checkpoint.token_id(stated.of("query_prefix", str, "[Q] ") or "[Q] "),
-        document_marker=checkpoint.token_id(stated.of("document_prefix", str, "[D] ") or "[D] "),
-        query_length=_length(stated, "query_length", positions, positions),
-        document_length=_length(stated, "document_length", positions, positions),
+        query_marker=_prefix(checkpoint, stated, "query_prefix", "[Q] "),
+        document_marker=_prefix(checkpoint, stated, "document_prefix", "[D] "),
+        query_length=_length(stated, "query_length", 32, positions),
+        document_length=_length(stated, "document_length", 180, positions),
         augmentation=checkpoint.mask_id() if expands else None,
         attends_to_augmentation=stated.of("attend_to_expansion_tokens", bool, default=False),
-        skip_list=tuple(sorted(map(checkpoint.token_id, words))),
+        skip_list=tuple(sorted(map(checkpoint.token_id, filter(checkpoint.has_token, listed)))),
     )
+
+
+def _prefix(checkpoint: Checkpoint, stated: Settings, key: str, default: str) -> int | None:
+    """The token that is put after the first one; None for none, which an empty text says."""
+    prefix = stated.of(key, str, default)
+    return checkpoint.token_id(prefix) if prefix else None
 
 
 def _of_sentence_transformers(checkpoint: Checkpoint, positions: int, skipped: list[str]) -> Interaction:

@@ -13,7 +13,7 @@ from conch_contract import Task, is_pair_template, splits_texts, takes_instructi
 from conch_export.checkpoints.adapters.own import refuse_unchosen
 from conch_export.checkpoints.architecture import refuse_unread, refuse_wrong_types
 from conch_export.checkpoints.classifiers import Labels
-from conch_export.checkpoints.colbert import is_colbert, read_interaction
+from conch_export.checkpoints.colbert import is_colbert, read_interaction, refuse_other_rules
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
 from conch_export.checkpoints.modules import Modules
@@ -48,6 +48,7 @@ from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.lookups.static import StaticFiles
+    from conch_export.sources.catalog import Usage
     from conch_export.sources.source import Source
 
 
@@ -136,7 +137,10 @@ def _static(checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, **
     """
     modules, usage = Modules(checkpoint), known_usage(common["source"])
     dense, (vocabulary, hidden) = modules.dense(), files.shape
-    width, length = dense[-1].width if dense else hidden, overrides.max_length or files.max_length
+    width, length = dense[-1].width if dense else hidden, overrides.max_length
+    if length is not None and length < 1:
+        raise UnsupportedError(f"--max-length {length} leaves no room for text: give 1 or more")
+    length = length or files.max_length
     stated = files.normalize if overrides.normalize is None else overrides.normalize
     prompts, default = read_prompts(checkpoint, usage, overrides)
     return StaticModel(
@@ -155,9 +159,18 @@ def _static(checkpoint: Checkpoint, files: StaticFiles, overrides: Overrides, **
         normalize=modules.normalize(stated),
         dense=dense,
         dimension=width,
-        matryoshka=read_matryoshka(checkpoint, width, usage, overrides.matryoshka),
-        similarity=read_similarity(checkpoint),
+        **_comparison(checkpoint, width, usage, overrides),
     )
+
+
+def _comparison(checkpoint: Checkpoint, width: int, usage: Usage, overrides: Overrides) -> dict[str, Any]:
+    """The fields of how vectors of an embedding model are cut and compared."""
+    centred = overrides.matryoshka_centred
+    return {
+        "matryoshka": read_matryoshka(checkpoint, width, usage, overrides.matryoshka),
+        "matryoshka_centred": usage.matryoshka_centred if centred is None else centred,
+        "similarity": read_similarity(checkpoint),
+    }
 
 
 class _Reader:
@@ -248,11 +261,13 @@ class _Reader:
         label = overrides.label
         if label is not None and (self._score_tokens or layered):
             raise UnsupportedError("--label is for sequence classifiers with several labels: leave it out")
-        if overrides.default_instruction is not None and not self._score_tokens:
-            raise UnsupportedError("--default-instruction is for rerankers that answer in words: leave it out")
+        asked = {"--default-instruction": overrides.default_instruction, "--pair-template": overrides.pair_template}
+        if not self._score_tokens and (unfit := [option for option, stated in asked.items() if stated is not None]):
+            raise UnsupportedError(f"{unfit[0]} is for rerankers that answer in words: leave it out")
+        one = layered or self._score_tokens
+        activation = self.modules.activation_of_scores(1 if one else len(self._labels.names))
         if self._score_tokens:
             return GenerativeReranker(**common, **self._template(), score_tokens=self._score_tokens)
-        activation = self.modules.activation_of_scores(1 if layered else len(self._labels.names))
         common |= self.prompts() | self._segments()
         if layered:
             pooling, layers = self.modules.pooling(), self.modules.scoring()
@@ -292,6 +307,7 @@ class _Reader:
         prompts = self.prompts()
         if rules is None:
             return MultiVectorModel(**common, **prompts)
+        refuse_other_rules(self._checkpoint, self._overrides, markers=self.modules.is_multi_vector)
         if rules.masks_augmentation and self._family is None:
             msg = f"queries whose augmentation is not attended to are not built for {self._checkpoint.model_type!r}"
             raise UnsupportedError(msg)
@@ -302,7 +318,6 @@ class _Reader:
     def embedding(self, common: dict[str, Any], *, late_interaction: bool) -> EmbeddingModel:
         """The description of a model that gives one vector for a text."""
         overrides, dense = self._overrides, self.modules.dense()
-        centred = overrides.matryoshka_centred
         width, pooling = dense[-1].width if dense else common["hidden"], self.modules.pooling(overrides.pooling)
         # The authors' library does not know where the instruction of a conversation ends, and pools all of it.
         pools_prompt = self._checkpoint.chat is not None or (self.modules.pools_prompt and self._usage.pools_prompt)
@@ -315,9 +330,7 @@ class _Reader:
             dimension=width,
             normalize=self.modules.normalize(overrides.normalize),
             pools_prompt=pools_prompt,
-            matryoshka=read_matryoshka(self._checkpoint, width, self._usage, overrides.matryoshka),
-            matryoshka_centred=self._usage.matryoshka_centred if centred is None else centred,
-            similarity=read_similarity(self._checkpoint),
+            **_comparison(self._checkpoint, width, self._usage, overrides),
             late_interaction=late_interaction,
             projected=extra_width(self._checkpoint, COLBERT),
             lexical=has_lexical(self._checkpoint, overrides.lexical),
@@ -328,7 +341,10 @@ class _Reader:
         """The text that a generative reranker reads, and the instruction in it of requests that state none."""
         overrides, usage = self._overrides, self._usage
         template, known = overrides.pair_template, ""
-        if template is None and (chat := self._checkpoint.chat) is not None:
+        chat = self._checkpoint.chat if template is None else None
+        if chat is None and (overrides.prompts, overrides.default_prompt) != (None, None):
+            raise UnsupportedError("a pair template has no place for --prompts and --default-prompt: leave them out")
+        if chat is not None:
             prompts, default = read_prompts(self._checkpoint, usage, overrides)
             known = overrides.default_instruction or prompts.get(default, "")
             template = chat.pair_template(known)

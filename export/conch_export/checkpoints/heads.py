@@ -83,12 +83,14 @@ _CLASSIFIERS = {
     "modernbert": _MODERNBERT,
 }
 """By model_type: the sequence classifiers of transformers, and of the authors of `new` and `nomic_bert`."""
+_BERT = "cls.predictions.transform"
 _VOCABULARIES = (
-    _Layout("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"),
-    _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
-    _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector"),
-    _Layout("head.dense", "head.norm", "decoder"),
+    _Layout(f"{_BERT}.dense", f"{_BERT}.LayerNorm", "cls.predictions.decoder", "gelu", activation_setting="hidden_act"),
+    _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "gelu"),
+    _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector", "gelu", activation_setting="activation"),
+    _Layout("head.dense", "head.norm", "decoder", "gelu", activation_setting="classifier_activation"),
 )
+"""Heads of masked language models."""
 LEXICAL, COLBERT = "sparse_linear", "colbert_linear"
 _CONVERT = (
     'python -c "import torch, safetensors.torch as s; '
@@ -151,15 +153,14 @@ def read_projection(description: Description, checkpoint: Checkpoint) -> Project
 
 def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabulary:
     """The head of a masked language model."""
-    weights, config = checkpoint.weights, checkpoint.config
+    weights = checkpoint.weights
     layout = next((layout for layout in _VOCABULARIES if f"{layout.dense}.weight" in weights), None)
     if layout is None:
         msg = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
         raise UnsupportedError(msg)
-    activation = _setting(config, "hidden_act", "activation", "hidden_activation", default="gelu")
     norm = _norm(checkpoint, str(layout.norm))
     decoder = Linear(_decoder_table(weights, layout.output).T, _decoder_bias(weights, layout.output))
-    layers = (Dense(weights.linear(str(layout.dense)), activation), norm)
+    layers = (Dense(weights.linear(str(layout.dense)), _activation(checkpoint, layout)), norm)
     return Vocabulary(layers, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
 
@@ -266,8 +267,7 @@ def _read_classifier(checkpoint: Checkpoint, label: int | None = None, *, exclus
     weights, config, layout = checkpoint.weights, checkpoint.config, _CLASSIFIERS[checkpoint.model_type]
     layers: list[HeadLayer] = []
     if layout.dense is not None:
-        activation = str(config.get(layout.activation_setting, layout.activation))
-        layers.append(Dense(weights.linear(layout.dense), activation))
+        layers.append(Dense(weights.linear(layout.dense), _activation(checkpoint, layout)))
     if layout.norm is not None:
         layers.append(_norm(checkpoint, layout.norm))
     output = _label_layer(checkpoint, layout.output)
@@ -293,8 +293,15 @@ def _label_layer(checkpoint: Checkpoint, name: str) -> Linear:
     return layer
 
 
+def _activation(checkpoint: Checkpoint, layout: _Layout) -> str:
+    return str(checkpoint.config.get(layout.activation_setting, layout.activation))
+
+
 def _norm(checkpoint: Checkpoint, name: str) -> Norm:
-    epsilon = _setting(checkpoint.config, "layer_norm_eps", "norm_eps", default=1e-12)
+    # ModernBERT's published files state both, and its authors read the first.
+    epsilon = next(
+        (checkpoint.config[key] for key in ("norm_eps", "layer_norm_eps") if key in checkpoint.config), 1e-12
+    )
     return checkpoint.weights.norm(name, float(epsilon))
 
 
@@ -318,7 +325,3 @@ def _decoder_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.fl
         if candidate in weights:
             return np.asarray(weights.array(candidate))
     return None
-
-
-def _setting(config: dict[str, Any], *names: str, default: Any) -> Any:
-    return next((config[name] for name in names if name in config), default)

@@ -82,6 +82,17 @@ SENTENCE_TRANSFORMERS = _keys("""
     skiplist_words truncate_dim
 """)
 """Of config_sentence_transformers.json, which PyLate writes to as well."""
+MODEL_TYPES = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT")
+"""Values of its `model_type`: classes of sentence-transformers, and PyLate's."""
+COLBERT = _keys("""
+    accumsteps amp attend_to_mask_tokens avoid_fork_if_possible bsize centroid_score_threshold checkpoint
+    clustering_mode collection dim distillation_alpha doc_maxlen doc_token doc_token_id experiment gpus
+    ignore_scores index_bsize index_name index_path index_root interaction kmeans_niters load_index_with_mmap lr
+    mask_punctuation maxsteps meta model_name name nbits ncells ndocs nranks nway overwrite pool_factor
+    protected_tokens queries query_maxlen query_token query_token_id rank relu reranker resume root save_every
+    similarity triples use_ib_negatives warmup warmup_bert
+""")
+"""Of ColBERT's artifact.metadata: what is read, how the model was trained, and how indexes are made and searched."""
 QUERY_EXPANSION = _keys("attend length strategy token")
 """Of sentence_bert_config.json, query_expansion."""
 ROUTER = _keys("parameters structure types")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODULE, MODULES, kind_of
+from conch_export.checkpoints.known_keys import MODEL_ARGUMENTS_WITHOUT_EFFECT, MODEL_TYPES, MODULE, MODULES, kind_of
 from conch_export.checkpoints.settings import Settings
-from conch_export.errors import SourceError, UndecidedError, UnsupportedError
+from conch_export.errors import SourceError, UndecidedPoolingError, UnsupportedError
 from conch_export.model.description import ModuleLayer, Pooling
 from conch_export.sources.files import weight_files
 
@@ -27,11 +27,17 @@ _KNOWN = (
 _ORDER = {"Pooling": 1, "Dense": 2, "Normalize": 3}
 _SCORING = ("Dense", "LayerNorm", "Normalize")
 """Kinds of layers behind the pooling of a cross-encoder, in any order."""
-_BUILT: dict[str, tuple[Any, ...]] = {
-    "tokenizer_name_or_path": (),
-    "transformer_task": ("feature-extraction", "fill-mask", "sequence-classification", "text-generation", "any-to-any"),
+_LOGITS = "logits"
+_GIVEN_BY = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "fill-mask": (_LOGITS, "token_embeddings"),
+    "sequence-classification": (_LOGITS, "scores"),
+    "text-generation": (_LOGITS, "causal_logits"),
+    "any-to-any": (_LOGITS, "causal_logits"),
 }
-"""Values that sentence-transformers' settings of the encoder may have."""
+"""By `transformer_task`: transformers' name of what the encoder gives, and sentence-transformers' name of it."""
+_OF_LATE_INTERACTION = ("document_length", "query_expansion", "query_length")
+"""Settings of an encoder that treat queries and documents apart."""
 _POOLINGS = {
     "mean": Pooling.MEAN,
     "cls": Pooling.CLS,
@@ -46,8 +52,9 @@ _VECTOR, _TOKENS, _SCORES = "sentence_embedding", "token_embeddings", "scores"
 """sentence-transformers' names of a text's vector, of those of its tokens and of a cross-encoder's scores."""
 _SKIPPING = ["document"]
 """Kinds of texts that the skip list applies to."""
-_TANH = "torch.nn.modules.activation.Tanh"
-"""sentence-transformers' default for a Dense whose settings name no activation; it writes Identity for none."""
+_TANH, _IDENTITY = "torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"
+"""Of a Dense whose settings name no activation: sentence-transformers' default, which writes Identity for none, and
+PyLate's."""
 _ACTIVATIONS_OF_SCORES: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 
 
@@ -65,12 +72,15 @@ class Modules:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        saved_as = checkpoint.settings(_SETTINGS).get("model_type")
+        settings = checkpoint.settings(_SETTINGS)
+        settings.refuse_others("model_type", *MODEL_TYPES)
+        saved_as = settings.get("model_type")
         self.is_cross_encoder, self.is_multi_vector = saved_as == "CrossEncoder", saved_as == "MultiVectorEncoder"
         # Which of a checkpoint's own adapters is taken, callers say by `task`; here each is a model of its own.
         arguments = ["task"] if checkpoint.own_adapters else []
         modules = [_kind_and_folder(stated, arguments) for stated in checkpoint.modules]
         self._folders = [(kind, folder) for kind, folder in modules if kind != "Dropout"]
+        self._of_pylate = {str(each["path"]) for each in checkpoint.modules if str(each["type"]).startswith("pylate.")}
         self.looks_up_queries = self._looks_up_queries()
         self._refuse_unknown()
         if self._folders:
@@ -86,7 +96,7 @@ class Modules:
         """How token embeddings become a text's vector.
 
         Raises:
-            UndecidedError: neither the checkpoint nor the operator states it.
+            UndecidedPoolingError: neither the checkpoint nor the operator states it.
             UnsupportedError: the checkpoint states something that is not built.
         """
         if asked is not None:
@@ -95,7 +105,7 @@ class Modules:
         if not stated:
             options = "|".join(pooling.value for pooling in Pooling)
             msg = f"the checkpoint does not say how to pool: state its authors' choice with --pooling {options}"
-            raise UndecidedError(msg)
+            raise UndecidedPoolingError(msg)
         modes = _pooling_modes(stated)
         if len(modes) != 1 or modes[0] not in _POOLINGS:
             msg = f"pooling {' + '.join(modes) or 'nothing'} is not built (known: {', '.join(_POOLINGS)})"
@@ -108,12 +118,12 @@ class Modules:
         return self._settings("Pooling").of("include_prompt", bool, default=True)
 
     def normalize(self, asked: bool | None) -> bool:  # noqa: FBT001 - mirrors the override
-        """Whether vectors leave with length 1; raises UndecidedError where nothing states it."""
+        """Whether vectors leave with length 1; raises UndecidedPoolingError where nothing states it."""
         if asked is not None:
             return asked
         if not self.kinds:
             option = "state it with --normalize or --no-normalize"
-            raise UndecidedError(f"the checkpoint does not say whether vectors are normalised: {option}")
+            raise UndecidedPoolingError(f"the checkpoint does not say whether vectors are normalised: {option}")
         return "Normalize" in self.kinds
 
     def dense(self) -> tuple[ModuleLayer, ...]:
@@ -177,11 +187,14 @@ class Modules:
         """The tokens for yes and no of a generative reranker; empty for other models.
 
         Raises:
-            UnsupportedError: there is a token for yes only.
+            UnsupportedError: there is a token for yes only, or further modules.
         """
         stated = self._settings("LogitScore")
         if not stated:
             return ()
+        stated.refuse_others("module_input_name", "causal_logits")
+        if self.kinds[1:] != ["LogitScore"]:
+            raise UnsupportedError(f"a reranker whose modules are {', '.join(self.kinds)} is not built")
         answers = {answer: stated.of(f"{answer}_token_id", int, -1) for answer in ("true", "false")}
         if min(answers.values()) < 0:
             msg = "a reranker that scores by one word's logit is not built: it needs a word for yes and one for no"
@@ -220,7 +233,8 @@ class Modules:
             UnsupportedError: it is not built.
         """
         stated = self._settings("Dense", folder)
-        width, activation = stated.of("out_features", int, 0), stated.of("activation_function", str, _TANH)
+        default = _IDENTITY if folder in self._of_pylate else _TANH
+        width, activation = stated.of("out_features", int, 0), stated.of("activation_function", str, default)
         name = activation.rsplit(".", 1)[-1].lower()
         reads = stated.of("module_input_name", str, source)
         gives = stated.of("module_output_name", str, reads)
@@ -260,10 +274,17 @@ class Modules:
         stated = self._checkpoint.transformer_settings
         for key in ("model_args", "model_kwargs"):
             stated.inner(key).refuse_unknown(MODEL_ARGUMENTS_WITHOUT_EFFECT)
-        for key, built in _BUILT.items():
-            if key in stated and stated[key] not in (None, *built):
-                known = f" (known: {', '.join(map(repr, built))})" if built else ""
-                raise UnsupportedError(f"{stated.place} states {key} = {stated[key]!r}, which is not built{known}")
+        stated.refuse_others("tokenizer_name_or_path")
+        stated.refuse_others("transformer_task", *_GIVEN_BY)
+        output, name = _GIVEN_BY[stated.of("transformer_task", str, "feature-extraction")]
+        stated.refuse_others("module_output_name", name)
+        modalities = stated.inner("modality_config")
+        modalities.inner("text").refuse_others("method", "forward")  # that of messages is read with their template
+        for modality in ("message", "text"):
+            modalities.inner(modality).refuse_others("method_output_name", output, [output])
+        if not self.is_multi_vector:
+            for key in _OF_LATE_INTERACTION:
+                stated.refuse_others(key)
 
     def _looks_up_queries(self) -> bool:
         routes = self._checkpoint.routes

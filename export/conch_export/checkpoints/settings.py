@@ -93,6 +93,16 @@ class Settings(dict[str, Any]):
                 )
                 raise UnsupportedError(msg)
 
+    def refuse_others(self, key: str, *built: Any) -> None:
+        """Refuse values of a key other than null and those that are built.
+
+        Raises:
+            UnsupportedError: it has another one.
+        """
+        if self.get(key) not in (None, *built):
+            known = f" (known: {', '.join(map(repr, built))})" if built else ""
+            raise UnsupportedError(f"{self.place} states {key} = {self[key]!r}, which is not built{known}")
+
 
 def states_something(value: Any) -> bool:
     """Whether a value could change anything: null, and empty texts, lists and objects could not."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from conch_export.sources.source import Source
 
 
+_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+"""sentence-transformers' names."""
 _LEAST = 3
 """The shortest limit in tokens: room for one between the first and the last special token."""
 
@@ -113,7 +115,7 @@ def read_similarity(checkpoint: Checkpoint) -> str:
     """How the authors compare vectors; empty where the checkpoint does not state it.
 
     Raises:
-        UnsupportedError: the checkpoint cuts its vectors.
+        UnsupportedError: the checkpoint cuts its vectors, or compares them in an unknown way.
     """
     stated = checkpoint.settings("config_sentence_transformers.json")
     if stated.of("truncate_dim", int, 0):
@@ -122,6 +124,7 @@ def read_similarity(checkpoint: Checkpoint) -> str:
             "requests that ask; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
         )
         raise UnsupportedError(msg)
+    stated.refuse_others("similarity_fn_name", "", *_SIMILARITIES)
     return stated.of("similarity_fn_name", str, "")
 
 

@@ -6,6 +6,7 @@ Matrices and tables are read when their numbers are needed, vectors at once.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,10 @@ _INNER = ("model.language_model.", "language_model.")
 """Before the names of a language model that is part of a model of more than text."""
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Types that hold plain numbers; quantized ones need a scale, which is not read."""
+_PARTS = re.compile(r"(.*\b(?:layers?\.\d+|embeddings))\.(.+)")
+"""A layer or the embeddings, and the name of a tensor in it."""
+_COMPUTED = ("position_ids", "token_type_ids", "inv_freq", "norm_factor")
+"""Ends of names of what modules compute from their settings, and some save."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Weights:
     prefixes: tuple[str, ...] = ("",)
     low_ranks: Mapping[str, LowRank] = field(default_factory=dict)
     _open: dict[Path, Any] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
 
     @classmethod
     def load(cls, files: Sequence[Path], model_type: str = "") -> Weights:
@@ -97,6 +103,7 @@ class Weights:
         full = self._resolve(name)
         if full not in self.tensors:
             raise self._missing(name)
+        self._used.add(full)
         stored = _Stored(self._of_numbers(full))
         return _Merged(stored, self.low_ranks[full]) if full in self.low_ranks else stored
 
@@ -104,6 +111,14 @@ class Weights:
         """The name in `tensors` of a tensor that may have another prefix than those; None where there is none."""
         bare = next((name.removeprefix(each) for each in self.prefixes if each and name.startswith(each)), name)
         return next((each for each in map(self._resolve, (name, bare)) if each in self.tensors), None)
+
+    @property
+    def unused(self) -> list[str]:
+        """Tensors beside those that were asked for, in the same layers or embeddings; adapters aside."""
+        used = {found[1] for found in map(_PARTS.fullmatch, self._used) if found}
+        others = (name for name in self.tensors if name not in self._used and ".parametrizations." not in name)
+        found = ((name, _PARTS.fullmatch(name)) for name in others if not name.endswith(_COMPUTED))
+        return [name for name, part in found if part is not None and part[1] in used]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; raises SourceError where there is none."""

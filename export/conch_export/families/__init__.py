@@ -75,7 +75,7 @@ class Family(ABC):
         """The encoder with its weights, which fit each other.
 
         Raises:
-            UnsupportedError: a variant that the family does not know.
+            UnsupportedError: a variant that the family does not know, by its settings or its tensors.
             SourceError: a tensor is missing, or of another model.
         """
         for key, values in self.built.items():
@@ -83,6 +83,13 @@ class Family(ABC):
                 known = f"{config['model_type']} (known: {', '.join(map(repr, values))})"
                 raise UnsupportedError(f"{key} = {config.get(key)!r} is not built for {known}")
         encoder = self.encoder(config, weights)
+        # What transformers computes is compared with it; of the others nothing else would tell a variant.
+        if not self.in_transformers and (unused := weights.unused):
+            msg = (
+                f"the checkpoint has a tensor {unused[0]!r}, which no {config['model_type']!r} that is built has: "
+                "it is of a variant that computes something else"
+            )
+            raise UnsupportedError(msg)
         widths = (next((config[key] for key in keys if key in config), None) for keys in _WIDTHS)
         refuse_misfits(encoder, config["vocab_size"], *(int(width or 0) for width in widths))
         if encoder.max_length != self.position_count(config):

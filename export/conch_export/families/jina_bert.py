@@ -25,7 +25,7 @@ class JinaBert(Bert):
         **Bert.settings,
         str: f"{Bert.settings[str]} emb_pooler feed_forward_type",
     }
-    built: ClassVar = {"feed_forward_type": tuple(_ACTIVATIONS)}
+    built: ClassVar = {"feed_forward_type": tuple(_ACTIVATIONS), "is_decoder": (False, None)}
 
     def reads(self, config: Mapping[str, Any]) -> bool:
         """A `bert` with ALiBi."""

@@ -11,6 +11,7 @@ import numpy as np
 from conch_contract import Task
 
 from conch_export.errors import UnsupportedError
+from conch_export.migration.neighbours import refuse_distances
 from conch_export.model.description import EmbeddingModel
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, can_run
 from conch_export.progress import counted, silent
@@ -68,7 +69,8 @@ class InProcess:
 
     Raises:
         SourceError: there is no such model, or it is damaged.
-        UnsupportedError: it does not give one vector for a text, has no such prompt, or cannot be run here.
+        UnsupportedError: it does not give one vector for a text, compares vectors otherwise than here, has no such
+            prompt, or cannot be run here.
     """
 
     def __init__(self, repository: Path, name: str, prompt_name: str | None = None) -> None:
@@ -78,6 +80,7 @@ class InProcess:
         if self.info.task is not Task.EMBEDDING or not isinstance(description, EmbeddingModel):
             msg = f"{name} is for {self.info.task}: only models with one vector per text can be compared and bridged"
             raise UnsupportedError(msg)
+        refuse_distances(self.info)
         if not can_run(self.target):
             raise UnsupportedError(
                 f"{name} is for {self.target.value}, which this machine does not have: use a machine with a GPU"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conch_export.errors import UnsupportedError
 from conch_export.verification.agreement import units
 
 if TYPE_CHECKING:
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 10
 _BLOCK = 512
+
+
+def refuse_distances(info: ModelInfo) -> None:
+    """Refuse a model whose neighbours are not those with the largest dot products.
+
+    Raises:
+        UnsupportedError: its authors compare vectors by a distance, and those of length 1 would not help.
+    """
+    is_like_cosines = info.similarity == "euclidean" and info.normalized
+    if info.similarity not in (None, "cosine", "dot") and not is_like_cosines:
+        msg = f"{info.name} compares vectors by {info.similarity}, and neighbours are found by cosine and dot here"
+        raise UnsupportedError(f"{msg}: not built")
 
 
 def compared(vectors: Floats, info: ModelInfo) -> Floats:

@@ -27,8 +27,17 @@ def refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | N
     for option, stated in of_rerankers.items():
         if stated is not None and task is not Task.CROSS_ENCODER:
             raise UnsupportedError(f"{option} is for rerankers: leave it out for {task.value}")
-    if overrides.late_chunking and task is not Task.EMBEDDING:
-        raise UnsupportedError(f"--late-chunking is for embedding models: leave it out for {task.value}")
+    of_embedding_models = {
+        "--pooling": overrides.pooling,
+        "--normalize": overrides.normalize,
+        "--matryoshka": overrides.matryoshka,
+        "--matryoshka-centred": overrides.matryoshka_centred,
+        "--lexical": overrides.lexical or None,
+        "--late-chunking": overrides.late_chunking or None,
+    }
+    for option, value in of_embedding_models.items():
+        if value is not None and task is not Task.EMBEDDING:
+            raise UnsupportedError(f"{option} is for embedding models: leave it out for {task.value}")
 
 
 def refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt: bool) -> None:

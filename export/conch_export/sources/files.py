@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 BLOCK_BYTES = 1 << 20
 _DECIDING = {"config.json", "modules.json", "adapter_config.json", "router_config.json"}
 """Settings of networks; those of tokenizers show in tokenizer.json, those of prompts and lengths are stated."""
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 _SETTINGS = {".json", ".txt", ".model"}
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Of PEFT's adapters."""
@@ -94,13 +94,18 @@ def is_adapter(names: Iterable[str]) -> bool:
 
 
 def refuse_without_weights(checkpoint: str, names: Iterable[str]) -> None:
-    """Refuse a checkpoint, or a folder of a module, without safetensors among its files.
+    """Refuse a checkpoint, or a folder of a module, without safetensors among its files, or without all of them.
 
     Raises:
-        SourceError: there are none.
+        SourceError: there are none, or not as many shards as their names say.
     """
     names = list(names)
-    if weight_names(names) or is_adapter(names):
+    weights = weight_names(names)
+    counts = {int(found[1]) for found in map(_SHARD.search, weights) if found}
+    if counts and counts != {len(weights)}:
+        there = f"has {len(weights)} shards of weights, whose names say {' and '.join(map(str, sorted(counts)))}"
+        raise SourceError(f"{checkpoint} {there}: fetch it again, into an empty folder")
+    if weights or is_adapter(names):
         return
     pickles = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))))
     msg = (

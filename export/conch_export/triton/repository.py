@@ -18,7 +18,7 @@ from conch_export.errors import SourceError, UnsupportedError
 from conch_export.model.description import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Container, Iterator
     from pathlib import Path
 
 
@@ -79,6 +79,23 @@ def _configs(repository: Path) -> Iterator[tuple[str, pb.ModelConfig]]:
 def owned(repository: Path, public: str) -> list[str]:
     """Names of the Triton models of a public one, itself and those derived from it included."""
     return sorted(name for name, owner in owners(repository).items() if owner == public)
+
+
+def superseded(repository: Path, public: str, kept: Collection[str]) -> list[str]:
+    """Public models that an earlier export of a model made beside those that are kept; bridges are none.
+
+    Args:
+        repository: where they are.
+        public: name of the model.
+        kept: names of the Triton models that an export makes now.
+    """
+    others = set(owned(repository, public)).difference(kept)
+    return [name for name, config in _configs(repository) if name in others and _is_exported(config.parameters)]
+
+
+def _is_exported(parameters: Container[str]) -> bool:
+    """Whether parameters are those of a public model that an export wrote."""
+    return FORMAT_PARAMETER in parameters and "bridge_sha256" not in parameters
 
 
 def refuse_taken(repository: Path, staged: Path) -> None:

@@ -116,9 +116,10 @@ def units(vectors: Floats) -> Floats:
 
 
 def _cosines(a: Floats, b: Floats) -> Floats:
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    cosines = (a * b).sum(axis=1) / np.maximum(norms[0] * norms[1], 1e-30)
     # Where both are all zeros (no token weighs anything) they agree.
-    return np.asarray(np.where(norms == 0, 1.0, (a * b).sum(axis=1) / np.maximum(norms, 1e-30)), np.float32)
+    return np.asarray(np.where((norms[0] == 0) & (norms[1] == 0), 1.0, cosines), np.float32)
 
 
 def _ranks(scores: Floats) -> Floats:

@@ -37,7 +37,7 @@ from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from conch_export.checkpoints.chat import Chat
@@ -69,10 +69,12 @@ class Library:
         name: who computes.
     """
 
-    def __init__(self, name: str, model: Any, prompt: str | None, outputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, model: Any, prompts: Mapping[str | None, str | None], outputs: tuple[str, ...]
+    ) -> None:
         self.name = name
         self._model = model
-        self._prompt = prompt
+        self._prompts = prompts
         self._outputs = outputs
         self._routes = isinstance(model[0], Router)
         self._known: dict[Item, dict[str, Any]] = {}
@@ -117,7 +119,7 @@ class Library:
     def _tokenised(self, item: Item) -> dict[str, Any]:
         text: Any = (item.query, item.text) if item.role is Role.PAIR else item.text
         # A query or a document of late interaction is compared as it is.
-        prompt = self._prompt if item.role in (Role.TEXT, Role.PAIR) else ""
+        prompt = self._prompts.get(item.prompt_name) if item.role in (Role.TEXT, Role.PAIR) else ""
         options: dict[str, Any] = {}
         if self._routes and item.role is not Role.TEXT:
             options, prompt = {"task": item.role.value}, self._model.prompts.get(item.role.value, "")
@@ -233,7 +235,7 @@ def load_library(description: Description, overrides: Overrides) -> Library:
     if chat is not None and chat.has_processor:
         model[0].processor = processor_of(model[0].tokenizer)
     outputs = _OUTPUTS[description.task] if not isinstance(description, StaticModel) else ("sentence_embedding",)
-    return Library(name, model, _prompt(model, description, overrides), outputs)
+    return Library(name, model, _prompts(model, description, overrides), outputs)
 
 
 def _see_both_ways(model: Any) -> None:
@@ -375,13 +377,16 @@ def _usable_positions(module: Any) -> int | None:
     return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)
 
 
-def _prompt(model: Any, description: Description, overrides: Overrides) -> str | None:
-    """The text before the input: the library's own default, unless the operator or the authors elsewhere state one."""
+def _prompts(model: Any, description: Description, overrides: Overrides) -> dict[str | None, str | None]:
+    """What is put before a text, by the name of a prompt, and as None for texts of which nothing is said.
+
+    The library's own, unless the operator or the authors elsewhere state others.
+    """
     stated = any(model.prompts.values()) or model.default_prompt_name
     if stated and overrides.prompts is None and overrides.default_prompt is None:
-        return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-    checkpoint = Checkpoint.of(description.source)
-    if checkpoint.chat is None:
-        return description.default_prompt
-    prompts, default = read_prompts(checkpoint, known_usage(description.source), overrides)
-    return prompts.get(default)  # an instruction, which the library itself puts into a conversation
+        prompts, default = model.prompts, model.default_prompt_name
+    elif (checkpoint := Checkpoint.of(description.source)).chat is None:
+        prompts, default = description.prompts, description.default_prompt_name
+    else:  # instructions, which the library itself puts into a conversation
+        prompts, default = read_prompts(checkpoint, known_usage(description.source), overrides)
+    return {**prompts, None: prompts.get(default) if default else None}

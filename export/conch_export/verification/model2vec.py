@@ -22,7 +22,7 @@ class Model2Vec:
 
     def __init__(self, description: StaticModel, overrides: Overrides) -> None:
         self.name = f"model2vec {model2vec.__version__}"
-        self._prompt = description.default_prompt
+        self._description = description
         self._model = model2vec.StaticModel.from_pretrained(description.source.folder, normalize=overrides.normalize)
         self._model.embedding = self._model.embedding.astype(np.float32)
         # As its newer versions do by themselves: no pad is averaged, and the checkpoint's own length counts.
@@ -32,11 +32,16 @@ class Model2Vec:
 
     def ids(self, item: Item) -> list[int]:
         """The tokens of an item, unknown ones included."""
-        text = (self._prompt + item.text)[: self._length * self._model.median_token_length]
+        text = self._prompted(item)[: self._length * self._model.median_token_length]
         ids: list[int] = self._model.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
         """Return the tokens of an item, and `sentence_embedding` FP32 [dimension]."""
-        vector = self._model.encode([self._prompt + item.text], max_length=self._length)[0]
+        vector = self._model.encode([self._prompted(item)], max_length=self._length)[0]
         return self.ids(item), {"sentence_embedding": torch.from_numpy(vector.astype(np.float32))}
+
+    def _prompted(self, item: Item) -> str:
+        """A text with its prompt, which this library knows nothing of."""
+        name = self._description.default_prompt_name if item.prompt_name is None else item.prompt_name
+        return self._description.prompts.get(name, "") + item.text

@@ -51,6 +51,7 @@ class Rows:
         if isinstance(description, SparseModel) and description.looks_up_queries:
             return self._of_a_side(description, item)
         prompt = description.default_prompt if item.role in (Role.TEXT, Role.PAIR) else ""
+        prompt = prompt if item.prompt_name is None else description.prompts[item.prompt_name]
         if isinstance(description, StaticModel):
             encoding = self._encode((prompt + item.text)[: description.max_characters])
         elif item.role is not Role.PAIR:
@@ -64,6 +65,11 @@ class Rows:
         else:
             encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
+
+    def is_sent(self, item: Item) -> bool:
+        """Whether clients send it: they refuse texts without tokens, and without any beside a prompt not pooled."""
+        row = self(item)
+        return len(row.ids) > row.prompt
 
     def _of_a_side(self, description: SparseModel, item: Item) -> Row:
         """A query without special tokens, or a document."""

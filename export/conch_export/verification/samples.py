@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Task
 
-from conch_export.model.description import GenerativeReranker, SparseModel, interaction_of
+from conch_export.model.description import (
+    EmbeddingModel,
+    GenerativeReranker,
+    MultiVectorModel,
+    SparseModel,
+    interaction_of,
+)
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ _LONGEST_RUN = 512
 KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
 """Text of the known answer, which served models are asked to embed (the canary)."""
 _UNUSUAL = (
+    "",
     "a",
     ".",
     KNOWN_TEXT,
@@ -57,16 +64,18 @@ class Item:
         role: how the model treats it.
         text: the text, or a pair's document.
         query: of a pair.
+        prompt_name: the prompt of a text; None for the default one.
     """
 
     role: Role
     text: str
     query: str = ""
+    prompt_name: str | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Texts, and queries that rank them.
+    """Texts, and queries that rank them. Some tokenizers give an empty text no tokens: it is no row then.
 
     Attributes:
         queries: each is a part of one of the texts, so that every ranking has a best one.
@@ -81,7 +90,8 @@ class Sample:
     def items(self, description: Description, model: PublicModel) -> list[Item]:
         """The items of a public model; for late interaction the queries, then the documents."""
         texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
-        return self._items(description, model, texts)
+        named = [Item(Role.TEXT, KNOWN_TEXT, prompt_name=name) for name in _other_prompts(description, model)]
+        return self._items(description, model, texts) + named
 
     def long_items(self, description: Description, model: PublicModel) -> list[Item]:
         """Items that are only tokenised, as they take long to compute."""
@@ -100,6 +110,15 @@ class Sample:
             queries = [Item(Role.QUERY, query) for query in self.queries]
             return queries + [Item(Role.DOCUMENT, text) for text in texts]
         return [Item(Role.TEXT, text) for text in texts]
+
+
+def _other_prompts(description: Description, model: PublicModel) -> list[str]:
+    """Names of the prompts beside the default one, of a model that puts them before single texts."""
+    is_of_texts = isinstance(description, EmbeddingModel | MultiVectorModel | SparseModel) and model.base is None
+    looks_up = isinstance(description, SparseModel) and description.looks_up_queries
+    if not is_of_texts or looks_up or interaction_of(description) is not None:
+        return []
+    return [name for name in description.prompts if name != description.default_prompt_name]
 
 
 def verification_sample(description: Description, added_tokens: Sequence[str]) -> Sample:

@@ -69,7 +69,7 @@ def judge(precision: Precision, model: PublicModel, found: Verification) -> None
     problems += _misses(STANDARDS[precision], model.task, found)
     if problems and precision is not Precision.FP32:
         problems[-1] += ": export it with --precision fp32, which rounds nothing"
-    if found.max_merged_difference > MAX_MERGED_DIFFERENCE:
+    if not found.max_merged_difference <= MAX_MERGED_DIFFERENCE:
         problems.append(f"merging changes a vector by {found.max_merged_difference:.1e}")
     if problems:
         msg = f"{model.name} is not published, it differs from its reference ({found.reference}): "

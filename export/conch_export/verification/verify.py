@@ -101,7 +101,7 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
     rows_of, expected = Rows(description), {}
     sample = verification_sample(description, rows_of.added_tokens)
     for model in sides(description):
-        items = sample.items(description, model)
+        items = [item for item in sample.items(description, model) if rows_of.is_sent(item)]
         for item in [*items, *sample.long_items(description, model)]:
             _compare_tokens(description, item, rows_of(item).ids, reference)
         computed = counted(progress, "computing the reference", items, len(items))
@@ -178,7 +178,8 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
     """
     graphs, differences = _Graphs(description, folder, target), {}
     for model in sides(description):
-        alone, merged = graphs.answers(model, graphs.sample.items(description, model))
+        items = [item for item in graphs.sample.items(description, model) if graphs.rows_of.is_sent(item)]
+        alone, merged = graphs.answers(model, items)
         differences[model.name] = difference(model.task, alone, merged)
     return differences
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError
+from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError, export
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.options import public_name
 from conch_export.triton.published import published
@@ -263,3 +263,18 @@ def test_augmentation_that_could_attend_to_nothing_is_refused(serve: Callable[..
         serve(head_checkpoints.pylate(tmp_path / "beyond", "modernbert", query_length=19))
     seen = {"query_length": 19, "attend_to_expansion_tokens": True}
     serve(head_checkpoints.pylate(tmp_path / "attended", "modernbert", **seen))
+
+
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
+def test_heads_of_modernbert_are_read_by_the_keys_that_its_authors_read(tmp_path: Path, head: str) -> None:
+    folder = tmp_path / "m"
+    if head == "ForMaskedLM":
+        head_checkpoints.splade(folder, "modernbert")
+    else:
+        head_checkpoints.make(folder, "modernbert", head, num_labels=1)
+    stated = json.loads((folder / "config.json").read_text())
+    # The encoder's activation is another, and nothing reads the key of other architectures for the norms' epsilon.
+    stated |= {"classifier_activation": "silu", "hidden_activation": "gelu", "norm_eps": 1e-5, "layer_norm_eps": 0.5}
+    (folder / "config.json").write_text(json.dumps(stated))
+    exported = export(Options(str(folder), tmp_path / "models", precision=Precision.FP32, plan=ONE_CORE))
+    assert exported.verification["m"].max_difference < 1e-4

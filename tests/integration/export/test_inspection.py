@@ -10,7 +10,9 @@ import onnx
 import pytest
 from conch.app import app
 from conch_export import SourceError, inspect
+from google.protobuf import text_format
 from onnx import numpy_helper
+from tritonclient.grpc import model_config_pb2 as pb
 from typer.testing import CliRunner
 
 from tests.merging import Published
@@ -68,6 +70,35 @@ def test_changed_weights_are_found_out(exported: Published, checkpoints: Checkpo
     double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
     found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()))
     assert "differs from its reference" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("derived", "key", "value", "said"),
+    [
+        ("", "max_length", "64", "states max_length = 64, its checkpoint 128"),
+        ("", "pooling", "mean", "states pooling = 'mean', its checkpoint 'cls'"),
+        ("", "prompts", json.dumps({"query": "q: "}), "states prompts = {'query': 'q: '}, its checkpoint {}"),
+        ("-maxsim", "max_length", "64", "-maxsim/config.pbtxt states max_length = 64, its checkpoint 128"),
+    ],
+    ids=["length", "pooling", "prompts", "of a derived model"],
+)
+def test_what_a_model_says_of_itself_and_its_checkpoint_does_not_is_found_out(
+    exported: Published, checkpoints: Checkpoints, derived: str, key: str, value: str, said: str
+) -> None:
+    path = exported.repository / (exported.name + derived) / "config.pbtxt"
+    config = text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
+    config.parameters[key].string_value = value
+    path.write_text(text_format.MessageToString(config), "utf-8")
+    found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()))
+    assert said in found.problems[0]
+    assert found.verification, "the graphs are as they were"
+
+
+def test_a_changed_tokenizer_is_found_out(exported: Published) -> None:
+    path = exported.repository / f"{exported.name}.tokenizer" / "1" / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace("<mask>", "<maks>"), "utf-8")
+    (problem,) = inspect(exported.name, exported.repository).problems
+    assert "tokenizer.json is not the tokenizer that was exported" in problem
 
 
 def test_a_misnamed_batch_input_is_found_out(exported: Published) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import model2vec
 import numpy as np
 import pytest
 from conch_contract import encoder_name, queries_name
-from conch_export import ExportError, Options, Overrides, Pooling, Precision, export
+from conch_export import ExportError, Options, Overrides, Pooling, Precision, UnsupportedError, export
+from conch_export.model.description import StaticModel
 from conch_export.onnx.engine import EncoderGraph, QueryGraph, Row
 from conch_export.onnx.layout import row_lengths
 from conch_export.triton.repository import graph_path
@@ -17,6 +19,7 @@ from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SparseEncoder
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests import lookup_checkpoints
 from tests.merging import padded, session
@@ -180,3 +183,28 @@ def test_a_router_reads_and_imports_nothing_but_what_was_checked(
         (folder / name).write_text(json.dumps(stated))
     with pytest.raises(ExportError, match=told):
         exported(folder)
+
+
+def test_what_the_operator_states_of_a_static_model_counts(tmp_path: Path) -> None:
+    folder = lookup_checkpoints.static(tmp_path / "static")
+    options = Options(str(folder), tmp_path / "models", "m", precision=Precision.FP32)
+    cut = Overrides(matryoshka=(16,), matryoshka_centred=True)
+    description = export(replace(options, overrides=cut)).description
+    assert isinstance(description, StaticModel)
+    assert (description.matryoshka, description.matryoshka_centred) == ((48, 16), True)
+    for length in (0, -5):
+        with pytest.raises(UnsupportedError, match=f"--max-length {length} leaves no room for text"):
+            export(replace(options, overrides=Overrides(max_length=length)))
+
+
+def test_unknown_tokens_of_a_unigram_vocabulary_count_as_in_model2vec(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0), ("\u2581", -2.0), *((letter, -3.0) for letter in "abcdefghij")]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    table = np.random.default_rng(0).standard_normal((len(pieces), 48)).astype(np.float32)
+    static = model2vec.StaticModel(table, tokenizer, {"model_type": "model2vec"}, normalize=True)
+    static.save_pretrained(tmp_path / "static")
+    repository, rows_of = exported(tmp_path / "static")
+    texts = ["a bad zzz cab", "zzz", "a cab"]
+    found = vectors(repository, [rows_of(Item(Role.TEXT, text)) for text in texts])
+    np.testing.assert_allclose(found, static.encode(texts), rtol=0, atol=1e-5)

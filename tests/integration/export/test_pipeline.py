@@ -14,7 +14,9 @@ from conch_export import (
     ExportError,
     Options,
     OutdatedError,
+    Overrides,
     Precision,
+    Task,
     UnsupportedError,
     VerificationError,
     check,
@@ -27,6 +29,7 @@ from conch_export.triton.publish import STAGING
 from conch_export.verification.standards import STANDARDS
 from safetensors.numpy import load_file, save_file
 
+from tests import head_checkpoints
 from tests.exports import export_once
 
 if TYPE_CHECKING:
@@ -238,3 +241,22 @@ def test_an_architecture_that_nothing_knows_is_refused(options: Options, tmp_pat
     with pytest.raises(ExportError, match="abacus"):
         export(replace(options, reference=str(folder)))
     assert not list(options.repository.glob("*"))
+
+
+def test_another_fact_that_the_operator_states_is_another_export(options: Options, tmp_path: Path) -> None:
+    labels = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    folder = head_checkpoints.make(tmp_path / "nli", "bert", "ForSequenceClassification", id2label=labels)
+    chosen = replace(options, reference=str(folder), overrides=Overrides(task=Task.CROSS_ENCODER, label="entailment"))
+    export(chosen)
+    assert is_complete(chosen)
+    other = replace(chosen, overrides=Overrides(task=Task.CROSS_ENCODER, label="neutral"))
+    assert not is_complete(other)
+    with pytest.raises(OutdatedError, match=r"nli/report\.json: not what"):
+        check(other)
+
+
+def test_what_an_export_would_take_away_is_outdated_by_name(options: Options) -> None:
+    export(replace(options, late_interaction=True))
+    with pytest.raises(OutdatedError, match=r"xlm-roberta-maxsim, .*xlm-roberta-tokens: not what"):
+        check(options)
+    assert not is_complete(options)

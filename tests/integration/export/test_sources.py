@@ -174,3 +174,18 @@ def test_shards_are_read_as_one(checkpoints: Checkpoints, tmp_path: Path) -> Non
     weights = Checkpoint(tmp_path).weights
     assert all((np.asarray(weights.array(name)) == tensors[name]).all() for name in names)
     assert len(resolve(str(tmp_path)).weights_sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("shards", "said"),
+    [
+        (["00001-of-00003", "00003-of-00003"], "has 2 shards of weights, whose names say 3"),
+        (["00001-of-00002", "00002-of-00002", "00001-of-00001"], "has 3 shards of weights, whose names say 1 and 2"),
+    ],
+    ids=["one is missing", "those of two"],
+)
+def test_a_checkpoint_without_all_its_shards_is_refused(tmp_path: Path, shards: list[str], said: str) -> None:
+    for number in shards:
+        (tmp_path / f"model-{number}.safetensors").write_bytes(b"")
+    with pytest.raises(SourceError, match=said):
+        resolve(str(tmp_path))

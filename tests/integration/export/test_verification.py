@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export import Options, Overrides, Pooling, Precision, VerificationError, export
+from conch_export import Options, Overrides, Pooling, Precision, Task, VerificationError, export
+from conch_export.model.public_models import PublicModel
 from conch_export.verification import rows
-from conch_export.verification.agreement import score_agreement, vector_agreement
+from conch_export.verification.agreement import Verification, score_agreement, vector_agreement
+from conch_export.verification.standards import judge
 from tokenizers import Tokenizer, normalizers
 
 from tests import head_checkpoints
@@ -49,6 +52,16 @@ def test_a_setting_that_was_misread_is_found(
     options = Options(str(folder), tmp_path / "repository", precision=precision)
     export_once(options)  # as it is, it is published
     monkeypatch.setattr(mistake, value)
+    with pytest.raises(VerificationError, match="m is not published"):
+        export(options)
+
+
+def test_a_misread_prompt_of_requests_that_name_it_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = embedding(tmp_path / "m", prompts={"query": "query: ", "passage": "passage: "})
+    options = Options(str(folder), tmp_path / "repository", precision=Precision.INT8)
+    export(options)
+    misread = ({"query": "query: ", "passage": "query: "}, "")
+    monkeypatch.setattr("conch_export.checkpoints.describe.read_prompts", lambda *_: misread)
     with pytest.raises(VerificationError, match="m is not published"):
         export(options)
 
@@ -99,6 +112,23 @@ def test_errors_of_narrow_vectors_are_seen_without_what_they_share() -> None:
     measured = vector_agreement(found, expected, centred=True)
     assert measured["mean_cosine"] > 0.9995
     assert measured["centred_cosine"] == pytest.approx(1 / np.sqrt(1 + 0.3**2), abs=0.005)
+
+
+def test_a_vector_of_zeros_agrees_with_zeros_alone() -> None:
+    expected = np.array([[1, 2], [0, 0]], np.float32)
+    assert vector_agreement(expected, expected, centred=False)["mean_cosine"] == 1
+    zeros = np.zeros_like(expected)
+    for one, other in ((zeros, expected), (expected, zeros)):
+        assert vector_agreement(one, other, centred=False) == {"mean_cosine": 0.5, "min_cosine": 0}
+
+
+@pytest.mark.parametrize("task", [Task.EMBEDDING, Task.SPARSE, Task.CROSS_ENCODER])
+def test_numbers_that_are_none_among_other_texts_alone_are_found(task: Task) -> None:
+    model = PublicModel("m", task, None)
+    good = Verification("x", texts=2, tokens=9, max_difference=0.0, max_merged_difference=0.0, mean_cosine=1.0)
+    judge(Precision.FP32, model, good)
+    with pytest.raises(VerificationError, match=r"m is not published.* merging changes a vector by nan"):
+        judge(Precision.FP32, model, replace(good, max_merged_difference=float("nan")))
 
 
 def test_scores_are_judged_by_their_order_and_their_spread() -> None:

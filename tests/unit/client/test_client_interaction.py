@@ -85,6 +85,14 @@ async def test_punctuation_of_documents_has_no_vector(client: Any) -> None:
     assert len(query) == 8
 
 
+async def test_queries_keep_their_punctuation_where_no_marker_tells_them(client: Any, server: FakeServer) -> None:
+    rules = {**RULES, "query_marker": None, "document_marker": None, "filler": None}
+    server.models["tokens"].parameters["interaction"] = json.dumps(rules)
+    (query,) = await client.embed_tokens(["a,b"], model="tokens", prompt_name="query")
+    (document,) = await client.embed_tokens(["a,b"], model="tokens")
+    assert (len(query), len(document)) == (5, 4)
+
+
 @pytest.mark.parametrize("prompt_name", ["query", "document"])
 async def test_ids_of_tokenize_are_computed_as_the_text_is(client: Any, server: FakeServer, prompt_name: str) -> None:
     expected = await client.embed_tokens(["a,b", "c"], model="tokens", prompt_name=prompt_name)

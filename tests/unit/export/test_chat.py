@@ -48,7 +48,9 @@ def talks(template: str, *, options: dict[str, Any] | None = None, **message: st
         "post_processor": SPECIAL,
         "model": {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "?"},
     }
-    modality = {"message": {"method": "forward", "method_output_name": "x", "format": "flat", **message}}
+    modality = {
+        "message": {"method": "forward", "method_output_name": "last_hidden_state", "format": "flat", **message}
+    }
     chat = {"chat_template": {"add_generation_prompt": True} if options is None else options}
     settings = {"modality_config": modality, "processing_kwargs": chat}
     return [
@@ -154,3 +156,13 @@ def test_a_chat_template_that_no_text_goes_through_changes_nothing(
     (tmp_path / "chat_template.jinja").write_text(TALK)
     assert read().prompts == {}
     assert json.loads(Checkpoint(tmp_path).tokenizer).get("post_processor") is None
+
+
+def test_an_older_file_with_another_template_is_refused(read: Callable[..., Description]) -> None:
+    older = put("chat_template.json", {"chat_template": TALK})
+    expected = read(*talks(TALK)).prompts
+    assert read(*talks(TALK), older).prompts == expected
+    with pytest.raises(UnsupportedError, match=r"chat_template\.json states another chat template than the folder"):
+        read(*talks(PAIR), older)
+    with pytest.raises(UnsupportedError, match=r"leave the one that is meant, as chat_template\.jinja"):
+        read(*talks(TALK), lambda folder: (folder / "chat_template.jinja").unlink())

@@ -11,7 +11,7 @@ from conch_export import UnsupportedError
 from conch_export.migration.comparison import _translated, distinct
 from conch_export.migration.evaluation import Pairs, Recalls
 from conch_export.migration.maps import procrustes, ridge
-from conch_export.migration.neighbours import compared, nearest, recall
+from conch_export.migration.neighbours import compared, nearest, recall, refuse_distances
 from conch_export.verification.agreement import units
 
 from tests.unit.contract.test_contract import EMBEDDING
@@ -85,6 +85,15 @@ def test_vectors_are_compared_as_the_models_authors_do() -> None:
     x = texts(3, 4)
     np.testing.assert_allclose(np.linalg.norm(compared(x, RAW), axis=1), 1, rtol=1e-6)
     assert compared(x, replace(RAW, similarity="dot")) is x
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "manhattan"])
+def test_models_that_compare_by_a_distance_are_refused(similarity: str) -> None:
+    for usual in (None, "cosine", "dot"):
+        refuse_distances(replace(RAW, similarity=usual))
+    refuse_distances(replace(RAW, similarity="euclidean", normalized=True))
+    with pytest.raises(UnsupportedError, match=f"compares vectors by {similarity}, and neighbours are found by"):
+        refuse_distances(replace(RAW, similarity=similarity))
 
 
 def test_recalls_tell_a_perfect_bridge_from_none() -> None:

@@ -164,12 +164,12 @@ class StaticFiles:
 
     @cached_property
     def unknown(self) -> int | None:
-        """The token that does not count, which Model2Vec takes out of texts; None for none."""
-        if not self.is_model2vec:
-            return None
-        model = json.loads(self._tokenizer.to_str())["model"]
-        token = model.get("unk_token")
-        number = model.get("unk_id") if token is None else self._tokenizer.token_to_id(token)
+        """The token that does not count, which Model2Vec takes out of texts; None for none.
+
+        That of a Unigram vocabulary, which has a number and no name there (`unk_id`), Model2Vec leaves in.
+        """
+        token = json.loads(self._tokenizer.to_str())["model"].get("unk_token") if self.is_model2vec else None
+        number = None if token is None else self._tokenizer.token_to_id(token)
         return None if number is None else int(number)
 
     @property
