@@ -166,7 +166,9 @@ class PlainModule(torch.nn.Module):
         texts = [inputs[0]] if isinstance(inputs[0], str) else list(inputs[0])
         texts[0] = (prompt or "") + texts[0]
         options = {"truncation": "longest_first", "max_length": self.max_seq_length, "return_tensors": "pt"}
-        features = dict(self.tokenizer(*texts, return_token_type_ids=True, **options))
+        # In a list: given as two arguments, transformers takes an empty second text for none.
+        item = texts[0] if len(texts) == 1 else tuple(texts)
+        features = dict(self.tokenizer([item], return_token_type_ids=True, **options))
         if prompt:  # for a pooling that leaves it out
             ids = self.tokenizer(prompt, truncation=True, max_length=self.max_seq_length)["input_ids"]
             features["prompt_length"] = len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
