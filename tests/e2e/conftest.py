@@ -104,9 +104,9 @@ def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def small_repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that starts at once, with one instance: for tests of processes, not of vectors."""
+    """A model that starts at once, with an instance for each core: for tests of processes, not of vectors."""
     folder = tmp_path_factory.mktemp("small")
-    export_once(options_of(checkpoints, "bert", folder, name="small", late_interaction=False))
+    export_once(options_of(checkpoints, "bert", folder, name="small", plan=plan(), late_interaction=False))
     return folder
 
 

@@ -43,7 +43,8 @@ class Load:
             if response.status_code == 200:
                 difference = float(np.abs(vector_of(response) - self._expected[number]).max())
                 self.largest_difference = max(self.largest_difference, difference)
-            await asyncio.sleep(0.02)  # or the load would take the processor from what is starting
+            else:
+                await asyncio.sleep(0.02)  # or the load would take the processor from what is starting
 
     def count(self, status: int, since: float = 0.0) -> int:
         return sum(response.status_code == status and moment > since for moment, response in self.answers)

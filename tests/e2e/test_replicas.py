@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.checkpoints import Checkpoints
 
-CLIENTS, PAUSE_S = 8, 0.2  # without a pause they would take the processors from what is starting
+CLIENTS, PAUSE_S = 16, 0.1  # without a pause they would take the processors from what is starting
 A_BUSY_MACHINE_S = 3
 
 

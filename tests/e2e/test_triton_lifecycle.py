@@ -131,7 +131,7 @@ def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(small_repositor
     assert "Traceback" not in serving.said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_everything_in_order(small_repository: Path, tmp_path: Path, number: signal.Signals) -> None:
     with Serving(small_repository, tmp_path) as serving:
         family = serving.family

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 import signal
 import socket
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conch.app import app
 from conch_client import Client
-from conch_export import plan
-from typer.testing import CliRunner, Result
 
-from tests.exports import export_once, options_of
-from tests.serving import Serving, alive, free_ports
+from tests.serving import Serving, alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from tests.checkpoints import Checkpoints
 
 BODY = {"input": [f"cat {number} sat on the mat " * 40 for number in range(16)]}
 
@@ -61,26 +56,14 @@ def test_it_can_use_a_triton_that_runs_already(triton: Serving, tmp_path: Path) 
     assert alive(triton.triton)
 
 
-@pytest.fixture
-def start(small_repository: Path, tmp_path: Path) -> Callable[..., Result]:
-    """`conch serve` in this process, which is to be refused before it starts another."""
-
-    def started(*flags: str, **settings: str) -> Result:
-        names = ("port", "triton-grpc-port", "triton-metrics-port")
-        ports = [f"--{name}={port}" for name, port in zip(names, free_ports(3), strict=True)]
-        folders = [f"--repository={small_repository}", f"--run-directory={tmp_path / 'run'}"]
-        return CliRunner(env=settings).invoke(app, ["serve", *ports, *folders, *flags])
-
-    return started
-
-
 @pytest.mark.parametrize("setting", ["--port", "--triton-grpc-port", "--triton-metrics-port"])
-def test_a_taken_port_is_one_line_and_status_1(start: Callable[..., Result], setting: str) -> None:
+def test_a_taken_port_is_one_line_and_status_1(small_repository: Path, tmp_path: Path, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        ended = start(f"{setting}={port}")
-    assert (ended.exit_code, ended.stdout) == (1, "")
-    assert re.fullmatch(rf"error: port {port} on 127\.0\.0\.1 is already in use; set CONCH_\w*PORT.*\n", ended.stderr)
+        serving = Serving(small_repository, tmp_path, f"{setting}={port}").launch()
+        assert serving.wait() == 1
+    assert serving.printed == ""
+    assert re.fullmatch(rf"error: port {port} on 127\.0\.0\.1 is already in use; set CONCH_\w*PORT.*\n", serving.said)
 
 
 @pytest.mark.parametrize(
@@ -90,25 +73,12 @@ def test_a_taken_port_is_one_line_and_status_1(start: Callable[..., Result], set
         pytest.param(
             {"CONCH_TRITON_HOST": "192.0.2.1"}, r".*not a loopback address.*docker compose.*", id="not loopback"
         ),
-    ],
-)
-def test_a_setting_that_cannot_be_is_one_line_and_status_1(
-    start: Callable[..., Result], setting: dict[str, str], told: str
-) -> None:
-    ended = start(**setting)
-    assert ended.exit_code == 1
-    assert re.fullmatch(rf"error: {told}\n", ended.stderr), ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("setting", "told"),
-    [
         pytest.param({"CONCH_API_KEYS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of keys"),
         pytest.param({"CONCH_MODELS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of models"),
         pytest.param({"CONCH_TLS_CERTIFICATE": "/nowhere"}, r"cannot use the certificate.*", id="no certificate"),
     ],
 )
-def test_a_file_that_the_gateway_lacks_is_one_line_and_status_1_and_triton_ends(
+def test_a_setting_that_cannot_be_is_one_line_and_status_1(
     small_repository: Path, tmp_path: Path, setting: dict[str, str], told: str
 ) -> None:
     serving = Serving(small_repository, tmp_path, **setting).launch()
@@ -119,20 +89,21 @@ def test_a_file_that_the_gateway_lacks_is_one_line_and_status_1_and_triton_ends(
 
 @pytest.mark.parametrize("flag", ["--run-directory={file}", "--run-directory={file}/run"])
 def test_a_run_directory_that_cannot_be_written_is_one_line_and_status_1(
-    start: Callable[..., Result], tmp_path: Path, flag: str
+    small_repository: Path, tmp_path: Path, flag: str
 ) -> None:
     (tmp_path / "file").touch()
-    ended = start(flag.format(file=tmp_path / "file"))
-    assert ended.exit_code == 1
-    assert re.fullmatch(r"error: cannot write .*; set CONCH_RUN_DIRECTORY to a folder you can\n", ended.stderr)
+    serving = Serving(small_repository, tmp_path, flag.format(file=tmp_path / "file")).launch()
+    assert serving.wait() == 1
+    assert re.fullmatch(r"error: cannot write .*; set CONCH_RUN_DIRECTORY to a folder you can\n", serving.said), (
+        serving.said
+    )
 
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_models_follow_the_cores_and_the_repository_stays_as_it_was_exported(
-    checkpoints: Checkpoints, tmp_path: Path, cores: int
+    small_repository: Path, tmp_path: Path, cores: int
 ) -> None:
-    repository = tmp_path / "models"
-    export_once(options_of(checkpoints, "bert", repository, name="small", plan=plan(), late_interaction=False))
+    repository = shutil.copytree(small_repository, tmp_path / "models", copy_function=os.link)
     exported = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
     with Serving(repository, tmp_path, CONCH_TRITON_CORES=str(cores)) as serving, Client(serving.grpc_url) as client:
         (model,) = (model for model in client.models() if model.name == "small")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,14 +159,20 @@ def test_it_names_the_fix_and_changes_nothing(
 
 
 def test_a_full_disk_is_told_and_changes_nothing(repository: Path, broken: Path) -> None:
-    before, (soft, hard) = content_of(repository), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = content_of(repository)
+
+    def fill_the_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
     arguments = ["export", str(broken), "--name", "bert-fp32", "--repository", str(repository), "--precision", "fp32"]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
-    try:
-        done = CliRunner().invoke(app, arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert done.exit_code == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "conch", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=fill_the_disk,
+    )
+    assert done.returncode == 1
     said = " ".join(done.stderr.split())
     assert "cannot write to" in said
     assert "The repository is as it was." in said
