@@ -198,7 +198,7 @@ def main() -> None:
     """Measure and write the result."""
     texts = packages_docstrings()
     texts = [texts[place] for place in np.random.default_rng(SEED + 1).permutation(len(texts))]
-    asked = [pair for pair in zip(*questions_and_answers(), strict=True) if len(pair[1]) <= MOST_CHARACTERS]
+    asked = [pair for pair in zip(*questions_and_answers(docstrings()), strict=True) if len(pair[1]) <= MOST_CHARACTERS]
     questions, answers = zip(*asked[:QUESTIONS], strict=True)
     models = embedded(texts, questions, answers)
     bridges = []

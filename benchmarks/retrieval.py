@@ -3,7 +3,9 @@
     python benchmarks/retrieval.py
 
 serves all-MiniLM-L6-v2 in fp32 and in int8 with `conch serve`, and has mteb score the gateways, the graphs in process
-and sentence-transformers: each docstring's first sentence must find the rest of it.
+and sentence-transformers: each docstring's first sentence must find the rest of it. The docstrings are those of the
+installed packages, which takes a quarter of an hour: with those of the standard library alone, of 1,559 queries,
+rounding moves the score by 0.3 % in either direction (standard error of the mean), which is all that it may cost.
 """
 
 from __future__ import annotations
@@ -14,26 +16,27 @@ import os
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from conch_export.verification.texts import docstrings
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments, machine, venvs  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.corpora.docstrings import docstrings, modules  # noqa: E402
 from benchmarks.models import NAME, prepare  # noqa: E402
 from benchmarks.servers import HOST, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from benchmarks.models import Models
 
 RESULT = ROOT / "benchmarks" / "results" / "retrieval.json"
 WORK = ROOT / ".run" / "benchmarks"
 MAX_LENGTH = 256
-TIMEOUT_S = 1200
+PAIRS = 8000
+TIMEOUT_S = 3600
 AUTHORS = "sentence-transformers, fp32"
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
@@ -56,13 +59,20 @@ def question_and_answer(text: str) -> tuple[str, str] | None:
     return parts[0], parts[1]
 
 
-def pairs() -> tuple[list[str], list[str]]:
-    """Queries and documents; document i answers query i, and no two of either are equal."""
+def pairs(texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Queries and documents of docstrings; document i answers query i, and no two of either are equal."""
     by_query: dict[str, str] = {}
-    for query, document in filter(None, map(question_and_answer, docstrings())):
-        if document not in by_query.values():
-            by_query.setdefault(query, document)
+    documents: set[str] = set()
+    for query, document in filter(None, map(question_and_answer, texts)):
+        if query not in by_query and document not in documents:
+            by_query[query] = document
+            documents.add(document)
     return list(by_query), list(by_query.values())
+
+
+def _spread(texts: Sequence[str]) -> list[str]:
+    """As many as are scored, evenly from all, so that each package has its part."""
+    return [texts[index * len(texts) // PAIRS] for index in range(min(PAIRS, len(texts)))]
 
 
 def scores(
@@ -101,8 +111,8 @@ def graphs(models: Models, precision: str) -> dict[str, Any]:
 
 
 def measure(models: Models) -> dict[str, Any]:
-    """Score everything on the whole set."""
-    queries, documents = pairs()
+    """Score everything."""
+    queries, documents = map(_spread, pairs(chain.from_iterable(map(docstrings, modules()))))
     asked: dict[str, dict[str, Any]] = {AUTHORS: {"checkpoint": str(models.checkpoint)}}
     servers = []
     try:

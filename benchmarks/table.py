@@ -80,7 +80,7 @@ def retrieved() -> str:
     lines += [_row([name, f"{score:.4f}"]) for name, score in found.items()]
     about = (
         f"By mteb {result['mteb']}: {result['queries']:,} queries, {result['documents']:,} documents; the rest of a "
-        "docstring of Python's standard library is to be found by its first sentence "
+        "docstring of an installed package is to be found by its first sentence "
         f"(`{result['command']}`, {result['date'][:10]}; [raw numbers](../benchmarks/results/{RETRIEVAL.name}))."
     )
     return "\n".join([RETRIEVAL_TITLE, "", *lines, "", about]) + "\n"

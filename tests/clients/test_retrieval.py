@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conch_export.sources.finder import resolve
+from conch_export.verification.texts import docstrings
 
 from benchmarks import retrieval
 from benchmarks.models import NAME
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
     from tests.clients.conftest import Served
 
-TEXTS = 300
+OF_FP32 = 0.99
+"""Rounding moves the score of so few queries by 0.003 of it in either direction (standard error of the mean); that it
+costs less than that, `benchmarks/retrieval.py` measures with more of them."""
 
 
 def test_int8_finds_what_the_authors_fp32_finds(served: Served, repository: Path, tmp_path: Path) -> None:
-    queries, documents = (texts[:TEXTS] for texts in retrieval.pairs())
+    queries, documents = retrieval.pairs(docstrings())
     parts = {"encoder": f"{NAME}.encoder", "head": f"{NAME}.pooling"}
     graphs = {part: str(repository / name / "1" / "model.onnx") for part, name in parts.items()}
     checkpoint = resolve(NAME).folder
@@ -36,4 +39,4 @@ def test_int8_finds_what_the_authors_fp32_finds(served: Served, repository: Path
             },
         )
     assert found["gateway"] == pytest.approx(found["graphs"], abs=1e-4)
-    assert found["gateway"] >= 0.997 * found["authors"]
+    assert found["gateway"] >= OF_FP32 * found["authors"]

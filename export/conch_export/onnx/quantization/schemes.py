@@ -28,7 +28,7 @@ _SMOOTHING = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Strengths that are tried: how much of the differences between channels moves from the input to the weight."""
 _WEIGHT_CLIPPING = (1.0, 0.97, 0.94, 0.9, 0.86, 0.8)
 """Shares of a column's largest weight at which its range may end: clipping a few weights makes the steps finer."""
-_TOLERANCE = 1.5
+_TOLERANCE = 1.2
 """A cheaper scheme is taken if its error is at most this many times the smallest."""
 _COLUMNS = 256
 """Columns of the weights by which schemes are compared: all columns together rarely tell another order."""
