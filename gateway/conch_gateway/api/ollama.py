@@ -1,7 +1,7 @@
 """`/api/embed`, `/api/embeddings` and Ollama's paths about models.
 
-As in Ollama, a request without input only checks that the model is there. A list, which is of any length in Ollama, may
-be as long as all that may be in flight.
+As in Ollama, a request without input only checks that the model is there. A list may have any number of texts in
+Ollama; here it may have as many as may be in flight together (`CONCH_MAX_IN_FLIGHT_TEXTS`).
 """
 
 from __future__ import annotations

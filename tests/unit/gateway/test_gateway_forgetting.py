@@ -80,15 +80,20 @@ class Tritons:
         await eventually(lambda: self.looks >= looks + 2)
 
 
+def loader_of(tritons: Tritons, now: list[float], monkeypatch: pytest.MonkeyPatch) -> Loader:
+    """A loader that looks at these Tritons all the time, at the time that `now` has."""
+    monkeypatch.setattr(loaders, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loaders, "_REFRESH_EVERY_S", 0.01)
+    both: Any = tritons
+    return Loader(both, both, Triton(GatewaySettings(), AsyncClient()).probe, 5.0)
+
+
 @pytest.mark.parametrize(("away_s", "catches_up"), [(3600, True), (2 * 86_400, False)], ids=["an hour", "two days"])
 async def test_what_a_triton_has_missed_is_known_for_a_day_after_its_address_is_gone(
     monkeypatch: pytest.MonkeyPatch, away_s: float, catches_up: bool
 ) -> None:
     now, tritons = [0.0], Tritons()
-    monkeypatch.setattr(loaders, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loaders, "_REFRESH_EVERY_S", 0.01)
-    both: Any = tritons
-    loader = Loader(both, both, Triton(GatewaySettings(), AsyncClient()).probe, 5.0)
+    loader = loader_of(tritons, now, monkeypatch)
     async with loader.running():
         await loader.load("letters")
         tritons.there = ["a:1"]
@@ -102,10 +107,7 @@ async def test_what_a_triton_has_missed_is_known_for_a_day_after_its_address_is_
 
 async def test_when_tritons_that_are_gone_may_be_tried_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now, tritons = [0.0], Tritons()
-    monkeypatch.setattr(loaders, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loaders, "_REFRESH_EVERY_S", 0.01)
-    both: Any = tritons
-    loader = Loader(both, both, Triton(GatewaySettings(), AsyncClient()).probe, 5.0)
+    loader = loader_of(tritons, now, monkeypatch)
 
     async with loader.running():
         await loader.load("letters")
