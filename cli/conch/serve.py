@@ -160,6 +160,8 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
     from conch_gateway import Gateway  # noqa: PLC0415
 
     supervisor = None if server is None else _supervisor_of(settings, server)
+    # Made before models are loaded: files that cannot be used are told at once.
+    gateway = Gateway(settings, collectors=_collectors(supervisor))
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         # Exited in reverse order: the gateway finishes its requests while Triton still serves.
@@ -167,7 +169,7 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
             if supervisor is not None:
                 with stdout.status("starting Triton"):
                     await parts.enter_async_context(supervisor)
-            gateway = await parts.enter_async_context(Gateway(settings, collectors=_collectors(supervisor)))
+            await parts.enter_async_context(gateway)
             # A part that stops serving before its exit raises, which ends the process.
             ends = [part.wait() for part in (gateway, supervisor) if part is not None]
             await asyncio.gather(_announce(gateway, settings), *ends)

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from pydantic import SecretStr
 from typing_extensions import Self
 
-from conch_gateway.app import client_of, create_app
+from conch_gateway.app import Application, client_of, create_app
 from conch_gateway.background import start
 from conch_gateway.errors import GatewayError, ListenError
 from conch_gateway.middleware.protocol import Protocol
@@ -37,13 +37,16 @@ class Gateway:
     def __init__(
         self, settings: GatewaySettings, *, client: AsyncClient | None = None, collectors: Iterable[Collector] = ()
     ) -> None:
-        """`collectors` add metrics of the process to `/metrics`."""
+        """Read all files that the settings name; `collectors` add metrics of the process to `/metrics`.
+
+        Raises:
+            GatewayError: one of the files cannot be used, or a setting needs what is not installed.
+        """
         self._settings = settings
-        self._collectors = collectors
-        self._client = client
+        self._app = create_app(settings, client or client_of(settings), collectors)
+        self._configuration = _configuration(self._app, settings)
         self._resources = AsyncExitStack()
         self._port = settings.port
-        self._own_key = ""
         self._ticking: asyncio.Task[None] | None = None
 
     @property
@@ -55,8 +58,8 @@ class Gateway:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers with a key for this process's own requests; known only after `start()`."""
-        return {"authorization": f"Bearer {self._own_key}"}
+        """Headers with a key for this process's own requests."""
+        return {"authorization": f"Bearer {self._app.state.keyring.own}"}
 
     async def start(self) -> None:
         """Listen; return once requests are accepted. Triton may still be away: then they get 503.
@@ -68,11 +71,8 @@ class Gateway:
         self._port = listener.getsockname()[1]
         async with AsyncExitStack() as resources:
             resources.callback(listener.close)
-            app = create_app(self._settings, self._client or client_of(self._settings), self._collectors)
-            self._own_key = app.state.keyring.own
-            await resources.enter_async_context(app.router.lifespan_context(app))
-            server = uvicorn.Server(self._configuration(app))
-            _load(server.config)
+            await resources.enter_async_context(self._app.router.lifespan_context(self._app))
+            server = uvicorn.Server(self._configuration)
             server.lifespan = server.config.lifespan_class(server.config)
             await server.startup(sockets=[listener])
             self._ticking = start(server.main_loop(), "the gateway's main loop")
@@ -102,22 +102,6 @@ class Gateway:
         """Stop."""
         await self.stop()
 
-    def _configuration(self, app: object) -> uvicorn.Config:
-        return uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            http=Protocol,
-            ws="none",
-            lifespan="off",  # entered by start() itself: uvicorn would end the process when it fails
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=self._settings.shutdown_grace_s,
-            ssl_certfile=self._settings.tls_certificate,
-            ssl_keyfile=self._settings.tls_key,
-            ssl_keyfile_password=_revealed(self._settings.tls_key_password),
-        )
-
 
 async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: asyncio.Task[None]) -> None:
     server.should_exit = True
@@ -127,12 +111,27 @@ async def _shut_down(server: uvicorn.Server, listener: socket.socket, ticking: a
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
-def _load(config: uvicorn.Config) -> None:
+def _configuration(app: Application, settings: GatewaySettings) -> uvicorn.Config:
+    configuration = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",  # entered by start() itself: uvicorn would end the process when it fails
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_keyfile_password=_revealed(settings.tls_key_password),
+    )
     try:
-        config.load()
+        configuration.load()
     except OSError as error:  # ssl.SSLError is one
         msg = f"cannot use the certificate: {error}; see CONCH_TLS_CERTIFICATE, CONCH_TLS_KEY, CONCH_TLS_KEY_PASSWORD"
         raise ListenError(msg) from error
+    return configuration
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
