@@ -101,6 +101,7 @@ class Upstream:
         """Return the best documents, by descending score."""
         extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
         if job.raw_scores:
+            self._check_raw_scores()
             extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
         further: dict[str, object] = {"max_tokens_per_doc": job.document_tokens}
         further |= {"max_chunks_per_doc": job.document_parts} if job.document_parts > 1 else {}
@@ -210,6 +211,15 @@ class Upstream:
         if truncate == "start" and not self._table.extensions:
             msg = "truncate: the server of the model takes no such field (extensions), and cuts no start; leave it out"
             raise InvalidValueError(msg, param="truncate")
+
+    def _check_raw_scores(self) -> None:
+        """Refuse scores without an activation where the server is not told: it may have applied one, or not."""
+        if not self._table.extensions:
+            msg = (
+                "raw_scores: the server of the model takes no such field (extensions), so that its scores may be of "
+                "either kind; ask for scores as it gives them, on a path such as /v1/rerank"
+            )
+            raise InvalidValueError(msg, param="raw_scores")
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""

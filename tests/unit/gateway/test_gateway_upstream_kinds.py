@@ -313,7 +313,7 @@ async def test_declared_prompts_are_put_before_texts_here(
         pytest.param(
             RERANKER,
             "/v1/rerank",
-            {"query": "q", "documents": ["a"], "raw_scores": True},
+            {"query": "q", "documents": ["a"], "truncate": "none"},
             {"query", "documents", "top_n"},
             id="a ranking",
         ),
@@ -340,6 +340,24 @@ async def test_a_server_without_extensions_is_not_asked_to_cut_the_start(
     async with http_of(f"extensions = false\n{table}") as http:
         response = await http.post(path, json={"model": "far", **body, "truncate": "start"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "truncate")
+    assert not other.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/rerank", {"query": "q", "documents": ["a"], "raw_scores": True}, id="Jina"),
+        pytest.param("/rerank", {"query": "q", "texts": ["a"], "raw_scores": True}, id="TEI"),
+        pytest.param("/v1/score", {"text_1": "q", "text_2": ["a"], "use_activation": False}, id="vLLM"),
+        pytest.param("/v1/ranking", {"query": {"text": "q"}, "passages": [{"text": "a"}]}, id="NIM"),
+    ],
+)
+async def test_a_server_without_extensions_is_not_asked_for_raw_scores(
+    http_of: Serve, other: OtherServer, path: str, body: dict[str, Any]
+) -> None:
+    async with http_of(f"extensions = false\n{RERANKER}") as http:
+        response = await http.post(path, json={"model": "far", **body})
+    assert (response.status_code, "raw_scores" in response.text) == (400, True)
     assert not other.requests
 
 
