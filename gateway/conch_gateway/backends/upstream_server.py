@@ -25,6 +25,8 @@ _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
 _REFUSED_STATUSES = frozenset({400, 413, 422})
 _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
+_MOST_BYTES = 1 << 28
+"""Of an answer: 2,048 vectors of 4,096 numbers take 180 MB where a server writes the numbers out."""
 # A server on this machine is never reached through the proxy that `http_proxy` names.
 _WITHOUT_PROXY = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 _FAILED = "the server of the model failed: "
@@ -173,12 +175,22 @@ def _any(_: httpx.AsyncClient) -> bool:
 
 async def _ask(server: httpx.AsyncClient, path: str, content: bytes, headers: Mapping[str, str]) -> bytes:
     try:
-        answer = await server.post(path, content=content, headers=headers)
+        async with server.stream("POST", path, content=content, headers=headers) as answer:
+            body = await _body(answer)
     except httpx.HTTPError as error:
         raise _AwayError(f"{_FAILED}it cannot be reached ({type(error).__name__})") from error
     if answer.status_code == httpx.codes.OK:
-        return answer.content
-    raise _refusal(answer)
+        return body
+    raise _refusal(answer, body)
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise failure(f"its answer has more than {_MOST_BYTES >> 20} MiB; lower max_rows in the models file")
+    return bytes(body)
 
 
 def failure(reason: str) -> UpstreamError:
@@ -186,14 +198,14 @@ def failure(reason: str) -> UpstreamError:
     return UpstreamError(_FAILED + reason)
 
 
-def _refusal(answer: httpx.Response) -> Exception:
+def _refusal(answer: httpx.Response, body: bytes) -> Exception:
     status = answer.status_code
     if status in _RETRIED_STATUSES:
         return _PassingError(f"{_FAILED}it answered {status}")
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return UpstreamBusyError("the server of the model takes no more now", _retry_after_s(answer))
     if status in _REFUSED_STATUSES:
-        message = _message(answer)
+        message = _message(body)
         found = _INDICES.search(message)
         indices = [int(index) for index in found[1].split(", ")] if found is not None else []
         return InvalidInputError(f"the server of the model refused the request: {message}", indices)
@@ -209,12 +221,12 @@ def _retry_after_s(answer: httpx.Response) -> int:
     return min(int(stated), _LONGEST_RETRY_AFTER_S) if stated.isdecimal() and len(stated) < 10 else 1
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(body: bytes) -> str:
     """Return the message of an error in OpenAI's dialect, in Cohere's and Jina's, or in any other form."""
     try:
-        body = answer.json()
-        error = body.get("error") or body.get("message") or body
+        told = orjson.loads(body)
+        error = told.get("error") or told.get("message") or told
         text = error.get("message") or error if isinstance(error, dict) else error
     except (ValueError, AttributeError):
-        text = answer.text
+        text = body.decode(errors="replace")
     return str(text)[:_SHOWN_CHARACTERS]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway.auth.keys import create_key
+from conch_gateway.backends import upstream_server
 
 from tests.unit.gateway.other_server import TOKENS, answer_with
 from tests.waiting import eventually
@@ -372,3 +374,19 @@ async def test_of_a_request_that_fails_those_tokens_count_that_were_computed(
             (await http.post("/v1/embeddings", json=body, headers={"api-key": secret})).status_code for _ in range(2)
         ]
     assert answers == statuses
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_an_answer_that_has_no_end_is_read_no_further_than_the_limit(
+    http_of: Serve, other: OtherServer, monkeypatch: pytest.MonkeyPatch, status: int, encoding: str
+) -> None:
+    monkeypatch.setattr(upstream_server, "_MOST_BYTES", 1 << 20)
+    content = b'{"data": "' + bytes(2 << 20)
+    content = gzip.compress(content) if encoding == "gzip" else content
+    other.script = [(status, content, {"content-encoding": encoding})]
+    async with http_of("retries = 0") as http:
+        response = await http.post("/v1/embeddings", json={"model": "far", "input": "a"})
+        after, _ = await embedded(http, "a")
+    assert (response.status_code, "more than 1 MiB" in response.text) == (502, True)
+    assert len(after) == 1
