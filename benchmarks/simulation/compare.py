@@ -75,7 +75,8 @@ def _simulated(design: Design, load: dict[str, Any]) -> list[Outcome]:
 
 
 def _beside(load: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
-    name = f"{load['clients']} clients" if "clients" in load else f"{load['per_s']:g}/s"
+    clients = load.get("clients")
+    name = f"{load['per_s']:g}/s" if clients is None else f"{clients} client{'s' if clients > 1 else ''}"
     latencies = [latency for outcome in outcomes for latency in outcome.latencies_s]
     simulated_s = {
         "answered_per_s": len(latencies) / sum(max(outcome.answered_at_s) for outcome in outcomes),
