@@ -18,8 +18,9 @@ RUN --mount=type=cache,target=/var/cache/pip \
     /opt/conch/bin/pip install --constraint constraints.txt '.[gateway,otel,redis,database]'
 
 FROM python:${PYTHON}
+# A new volume gets the mode of the folder that it is mounted on, and CONCH_GATEWAY_USER may be anybody.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch \
-    && install --directory --owner=10001 --group=10001 --mode=700 /var/lib/conch
+    && install --directory --owner=10001 --group=10001 --mode=1777 /var/lib/conch
 COPY --from=build /opt/conch /opt/conch
 COPY deploy/is_ready.py /opt/conch/
 ENV PATH=/opt/conch/bin:$PATH \

@@ -132,6 +132,19 @@ def test_triton_reads_the_volume_that_export_writes(services: dict[str, Any], st
     assert "CONCH_MODEL_REPOSITORY=/models" in dockerfile
 
 
+@pytest.mark.parametrize("name", ["gateway"])
+def test_a_new_volume_can_be_written_by_whichever_user_a_service_runs_as(services: dict[str, Any], name: str) -> None:
+    """It gets the mode of the folder in the image that it is mounted on."""
+    service = services[name]
+    mounts = [mount.split(":") for mount in service["volumes"]]
+    dockerfile = (ROOT / service["build"]["dockerfile"]).read_text(encoding="utf-8")
+    made = re.findall(r"install --directory .*--mode=(\d+) (/.*)$", dockerfile, re.MULTILINE)
+    modes = {folder: int(mode, 8) for mode, folders in made for folder in folders.split()}
+    assert "user" in service
+    assert {target for _, target, *options in mounts if options != ["ro"]} == modes.keys()
+    assert all(mode & 0o777 == 0o777 for mode in modes.values())
+
+
 def test_the_gateway_finds_every_triton_and_is_published_where_it_listens(
     services: dict[str, Any], started: Started
 ) -> None:
