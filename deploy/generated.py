@@ -42,6 +42,7 @@ VARIABLES = {
     "HF_TOKEN": "Token of the Hub, for `export`.",
     "HF_HUB_OFFLINE": "1 keeps `export` away from the Hub.",
     "CONCH_MODELS": "Model repository that Triton serves: the volume that `export` fills, or a folder.",
+    "CONCH_EXPORT_USER": "User and group of `export`, who must be able to write to that folder (`id -u`, `id -g`).",
     "CONCH_TRITON_IMAGE": "Image of Triton. Its own /models, if it has one, is hidden by CONCH_MODELS.",
     "CONCH_TRITON_REPLICAS": "Number of Tritons; the gateway finds all.",
     "CONCH_TRITON_CPUS": "Cores of each Triton; `export` plans for as many.",

@@ -132,7 +132,7 @@ def test_triton_reads_the_volume_that_export_writes(services: dict[str, Any], st
     assert "CONCH_MODEL_REPOSITORY=/models" in dockerfile
 
 
-@pytest.mark.parametrize("name", ["gateway"])
+@pytest.mark.parametrize("name", ["export", "gateway"])
 def test_a_new_volume_can_be_written_by_whichever_user_a_service_runs_as(services: dict[str, Any], name: str) -> None:
     """It gets the mode of the folder in the image that it is mounted on."""
     service = services[name]
