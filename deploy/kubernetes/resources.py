@@ -26,15 +26,16 @@ def plans(folder: Path) -> list[dict[str, Any]]:
     """Return the plans in a folder's `plan.json`, one for each model.
 
     Raises:
-        ValueError: it is no JSON, or holds none.
+        ValueError: it is no JSON, or holds none of this version.
     """
     text, found = (folder / "plan.json").read_text(encoding="utf-8").strip(), []
     while text:
         plan, end = json.JSONDecoder().raw_decode(text)
         found.append(plan)
         text = text[end:].lstrip()
-    if not found:
-        raise ValueError(f"{folder / 'plan.json'} has no plan: write the output of `conch plan --json` to it")
+    if not found or any("cores" not in plan for plan in found):
+        msg = f"{folder / 'plan.json'} has no plan of this version: write the output of `conch plan --json` to it"
+        raise ValueError(msg)
     return found
 
 
@@ -59,7 +60,7 @@ def patch(folder: Path) -> str:
     """Return the patch that gives the pods of an overlay their requests and limits."""
     planned = plans(folder)
     on_gpu = folder.name == "gpu"
-    cores = _GPU_CORES if on_gpu else max(plan["instances"] for plan in planned)
+    cores = _GPU_CORES if on_gpu else max(plan["cores"] for plan in planned)
     memory, gateway = f"{mebibytes(triton_mb(planned))}Mi", mebibytes(gateway_mb(planned))
     # Equal requests and limits: such a pod is the last to be evicted, and a static policy gives it cores of its own.
     triton = {"cpu": str(cores), "memory": memory, **({"nvidia.com/gpu": "1"} if on_gpu else {})}

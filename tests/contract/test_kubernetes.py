@@ -276,7 +276,7 @@ def test_requests_are_those_of_all_models_and_triton_counts_once(tmp_path: Path)
     folder = ROOT / "deploy" / "kubernetes" / "overlays" / "cpu"
     [plan] = resources.plans(folder)
     alone = container("cpu", "triton")["resources"]["limits"]
-    assert alone["cpu"] == str(plan["instances"])
+    assert alone["cpu"] == str(plan["cores"])
     assert _mib(alone["memory"]) >= 1.25 * resources.triton_mb([plan]) / 1.048576
     (tmp_path / "plan.json").write_text((folder / "plan.json").read_text() * 2)
     twice = yaml.safe_load(resources.patch(tmp_path).split("---\n")[0])["spec"]["template"]["spec"]["containers"][0]
@@ -293,14 +293,15 @@ def test_a_gpu_is_requested_where_triton_computes_on_one() -> None:
 
 def test_an_overlays_requests_are_written_for_other_models(tmp_path: Path) -> None:
     folder = shutil.copytree(ROOT / "deploy" / "kubernetes" / "overlays" / "cpu", tmp_path / "cpu")
-    (folder / "plan.json").write_text((folder / "plan.json").read_text().replace('"instances": 2', '"instances": 8'))
+    (folder / "plan.json").write_text((folder / "plan.json").read_text().replace('"cores": 2', '"cores": 8'))
     subprocess.run([sys.executable, ROOT / "deploy" / "kubernetes" / "resources.py", folder], check=True)
     triton, _ = yaml.safe_load_all((folder / "resources.yaml").read_text())
     assert triton["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "8"
 
 
-def test_a_folder_without_a_plan_says_where_to_get_one(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text("\n")
+@pytest.mark.parametrize("text", ["\n", '{"instances": 2}'], ids=["nothing", "a plan of an older version"])
+def test_a_folder_without_a_plan_says_where_to_get_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
     with pytest.raises(ValueError, match="write the output of `conch plan --json` to it"):
         resources.patch(tmp_path)
 

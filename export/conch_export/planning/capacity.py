@@ -81,6 +81,7 @@ class Capacity:
         exports: what an export takes at its peak, by precision.
         disk: bytes of what is exported, by precision.
         unsaid: what an export asks for and the plan does not need to know; empty for nothing.
+        threads: of each instance, for one operator.
     """
 
     encoder: Encoder | Static
@@ -94,6 +95,12 @@ class Capacity:
     exports: Mapping[str, ExportMemory] = field(default_factory=dict)
     disk: Mapping[str, int] = field(default_factory=dict)
     unsaid: str = ""
+    threads: int = 1
+
+    @property
+    def cores(self) -> int:
+        """Of all instances of the encoder together."""
+        return self.instances * self.threads
 
     @property
     def budget(self) -> Budget:
@@ -147,6 +154,7 @@ class Capacity:
             "length": self.length,
             "rows": self.rows,
             "instances": self.instances,
+            "cores": self.cores,
             "instance_mb": {name: count / _MB for name, count in asdict(budget).items()},
             "shares_weights": self.shares_weights,
             "tables_mb": self.footprint.tables / _MB,
@@ -191,6 +199,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
         {each.value: export_memory(description, checkpoint, each) for each in _PRECISIONS},
         {each.value: _disk(encoder, heads.values(), description, each) for each in _PRECISIONS},
         unsaid,
+        options.plan.threads,
     )
 
 

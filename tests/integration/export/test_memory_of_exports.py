@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Options, Precision, UnsupportedError, capacity, export, plan
+import yaml
+from conch_export import Aim, Options, Precision, UnsupportedError, capacity, export, plan
 from conch_export.checkpoints import weights
 from conch_export.errors import MemoryNeededError
 from conch_export.options import described
 from conch_export.planning import exporting
 
-from deploy.kubernetes.resources import plans
+from deploy.kubernetes.resources import patch, plans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,16 @@ def test_the_plans_of_the_manifests_are_those_of_the_default_model() -> None:
     on_gpu = Options("all-minilm-l6-v2", repository, precision=Precision.FP32, plan=plan(1))
     assert [served] == plans(folder / "overlays" / "cpu") == plans(folder / "kserve")
     assert [capacity(on_gpu, 64).as_dict()] == plans(folder / "overlays" / "gpu")
+
+
+@pytest.mark.parametrize("aim", list(Aim))
+def test_a_pod_gets_the_cores_that_its_model_is_planned_for(aim: Aim, tmp_path: Path) -> None:
+    repository = Path(__file__).parents[3] / "model_repository"
+    planned = capacity(Options("all-minilm-l6-v2", repository, plan=plan(4, aim)))
+    (tmp_path / "plan.json").write_text(json.dumps(planned.as_dict()))
+    triton = yaml.safe_load(patch(tmp_path).split("---\n")[0])
+    [container] = triton["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["cpu"] == "4"
 
 
 def test_a_plan_refuses_what_an_export_would_refuse(checkpoints: Checkpoints, tmp_path: Path) -> None:
