@@ -61,6 +61,14 @@ def slowing(name: str, **labels: str) -> dict[str, str]:
     }
 
 
+def canary(times: str, interval_s: int) -> dict[str, str]:
+    """A model whose canaries were answered at these times."""
+    return {
+        selector("conch_gateway_canary_timestamp_seconds", **GATEWAY, model="m"): times,
+        selector("conch_gateway_canary_interval_seconds", **GATEWAY): f"{interval_s}x150",
+    }
+
+
 CASES = {
     "ConchBatchesStalled": Case(
         {
@@ -141,12 +149,17 @@ CASES = {
         {**GATEWAY, **MODEL},
     ),
     "ConchCanarySilent": Case(
-        {selector("conch_gateway_canary_timestamp_seconds", **GATEWAY, model="m"): "0+60x5 300x15 1260+60x10"},
+        canary("0+60x5 300x15 1260+60x10", interval_s=60),
         18,
         25,
         {**GATEWAY, **MODEL},
     ),
 }
+
+QUIET = {
+    "ConchCanarySilent": (canary("0x59 3600x59 7200x30", interval_s=3600), 118),
+}
+"""Series that look like those of an alert at a minute, and for which it does not fire."""
 
 
 def promtool(*arguments: object) -> str:
@@ -207,7 +220,10 @@ def test_every_alert_fires_and_resolves(tmp_path: Path) -> None:
             {
                 "rule_files": list(map(str, RULES)),
                 "evaluation_interval": "1m",
-                "tests": [_tested(name, case) for name, case in CASES.items()],
+                "tests": [
+                    *(_tested(name, case) for name, case in CASES.items()),
+                    *(_quiet(name, *case) for name, case in QUIET.items()),
+                ],
             }
         )
     )
@@ -221,7 +237,7 @@ def _tested(name: str, case: Case) -> dict[str, Any]:
     return {
         "name": name,
         "interval": "1m",
-        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "input_series": _input(case.series),
         "alert_rule_test": [
             {"alertname": name, "eval_time": "0m", "exp_alerts": []},
             {
@@ -232,6 +248,19 @@ def _tested(name: str, case: Case) -> dict[str, Any]:
             {"alertname": name, "eval_time": f"{case.resolved_at}m", "exp_alerts": []},
         ],
     }
+
+
+def _quiet(name: str, series: dict[str, str], minute: int) -> dict[str, Any]:
+    return {
+        "name": f"{name} is quiet",
+        "interval": "1m",
+        "input_series": _input(series),
+        "alert_rule_test": [{"alertname": name, "eval_time": f"{minute}m", "exp_alerts": []}],
+    }
+
+
+def _input(series: dict[str, str]) -> list[dict[str, str]]:
+    return [{"series": name, "values": values} for name, values in series.items()]
 
 
 def _filled(text: str, labels: dict[str, str]) -> str:

@@ -26,9 +26,11 @@ from conch_gateway.background import repeat, start
 _TIMEOUT_S = 60.0  # long texts may be ahead of it
 
 
-class _Compared(NamedTuple):
-    cosine: float
+class _Asked(NamedTuple):
+    """When a model answered last, with which cosine; if it never did, when it was asked first."""
+
     at: float  # Unix time
+    cosine: float | None = None
 
 
 class Canaries(Collector):
@@ -45,7 +47,7 @@ class Canaries(Collector):
         self._triton = triton
         self._repository = repository
         self._interval_s = interval_s
-        self._compared: dict[str, _Compared] = {}
+        self._asked: dict[str, _Asked] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -64,22 +66,29 @@ class Canaries(Collector):
     async def ask(self, repository: Path) -> None:
         """Compare every embedding model that is loaded once; raises the first failure after all were compared."""
         served = [info for info in await self._triton.models() if info.ready and info.task == Task.EMBEDDING]
-        # Models that are no longer served are forgotten; one that fails keeps its last time, which an alert looks at.
-        self._compared = {info.name: self._compared[info.name] for info in served if info.name in self._compared}
+        began = time()
         ends = await asyncio.gather(*(self._compare(info, repository) for info in served), return_exceptions=True)
+        # Models that are no longer served, or have no known answer, are forgotten. One that fails keeps its last time,
+        # which an alert looks at.
+        self._asked = {
+            info.name: end if isinstance(end, _Asked) else self._asked.get(info.name, _Asked(began))
+            for info, end in zip(served, ends, strict=True)
+            if end is not None
+        }
         for end in ends:
-            if end is not None:
+            if isinstance(end, BaseException):
                 raise end
 
-    async def _compare(self, info: ModelInfo, repository: Path) -> None:
+    async def _compare(self, info: ModelInfo, repository: Path) -> _Asked | None:
+        """Return the model's answer; None if its report has no known one."""
         known = await asyncio.to_thread(KnownAnswer.read, repository / info.name / REPORT)
         if known is None:
-            return
+            return None
         try:
             cosine = known.cosine(await self._triton.vector(info, known.text, _TIMEOUT_S))
         except NotComputedError:
             cosine = 0.0
-        self._compared[info.name] = _Compared(cosine, time())
+        return _Asked(time(), cosine)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges, by model."""
@@ -90,10 +99,16 @@ class Canaries(Collector):
         )
         asked_at = GaugeMetricFamily(
             "conch_gateway_canary_timestamp_seconds",
-            "Unix time of the model's last answer to the canary.",
+            "Unix time of the model's last answer to the canary; of the first canary, if it has answered none.",
             labels=("model",),
         )
-        for model, compared in self._compared.items():
-            cosine.add_metric((model,), compared.cosine)
-            asked_at.add_metric((model,), compared.at)
-        yield from (cosine, asked_at)
+        for model, asked in self._asked.items():
+            asked_at.add_metric((model,), asked.at)
+            if asked.cosine is not None:
+                cosine.add_metric((model,), asked.cosine)
+        interval = GaugeMetricFamily(
+            "conch_gateway_canary_interval_seconds",
+            "CONCH_CANARY_INTERVAL_S, the time between canaries.",
+            self._interval_s,
+        )
+        yield from (cosine, asked_at, interval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from time import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def canaries_of(client: StandIn, repository: Path) -> Canaries:
 
 
 def heard(canaries: Canaries, number: int = 0) -> dict[str, float]:
-    """The cosines by model, or the times."""
+    """The cosines by model, or the times (1)."""
     return {sample.labels["model"]: sample.value for sample in list(canaries.collect())[number].samples}
 
 
@@ -85,6 +86,23 @@ async def test_one_model_that_fails_keeps_its_last_time_and_hides_no_other(clien
     assert after["more"] > before["more"]
 
 
+async def test_a_model_that_never_answers_has_the_time_of_its_first_canary(client: StandIn, tmp_path: Path) -> None:
+    await tell(client, tmp_path, "letters")
+    client.busy = UnavailableError("away")
+    canaries = canaries_of(client, tmp_path)
+    asked = []
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await canaries.ask(tmp_path)
+        asked.append(heard(canaries, 1)["letters"])
+    assert asked[0] == asked[1] == pytest.approx(time(), abs=60)
+    assert heard(canaries) == {}
+    client.busy = None
+    await canaries.ask(tmp_path)
+    assert heard(canaries) == {"letters": pytest.approx(1)}
+    assert heard(canaries, 1)["letters"] > asked[0]
+
+
 async def test_a_model_that_is_not_served_any_more_is_forgotten(client: StandIn, tmp_path: Path) -> None:
     await tell(client, tmp_path, "letters")
     canaries = canaries_of(client, tmp_path)
@@ -99,7 +117,7 @@ async def test_a_model_whose_export_knows_no_vector_has_none(client: StandIn, tm
     (tmp_path / "letters" / REPORT).write_text("{}")
     canaries = canaries_of(client, tmp_path)
     await canaries.ask(tmp_path)
-    assert heard(canaries) == {}
+    assert heard(canaries) == heard(canaries, 1) == {}
 
 
 async def test_it_goes_on_after_a_failure(
