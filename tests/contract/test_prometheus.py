@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from deploy.prometheus import series
@@ -170,18 +171,39 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["prometheus.yml", "static.yml", "kubernetes.yml"])
+SCRAPES = pytest.mark.parametrize("name", ["prometheus.yml", "static.yml", "kubernetes.yml"])
+
+
+@SCRAPES
 def test_a_scrape_configuration_is_valid_and_finds_the_rules(name: str, tmp_path: Path) -> None:
     configuration = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+    assert "2 rule files found" in checked(configuration, tmp_path)
+    assert [job["job_name"] for job in configuration["scrape_configs"]] == ["conch-gateway", "conch-triton"]
+
+
+@SCRAPES
+def test_its_comments_are_settings_for_a_gateway_with_keys_and_a_certificate(name: str, tmp_path: Path) -> None:
+    commented = (FOLDER / name).read_text(encoding="utf-8").replace("/etc/prometheus", str(tmp_path))
+    configuration = yaml.safe_load(
+        re.sub(r"^( +)# (?=(?:authorization|scheme|tls_config): )", r"\1", commented, flags=re.M)
+    )
+    gateway = configuration["scrape_configs"][0]
+    assert gateway["scheme"] == "https"
+    assert gateway["tls_config"].keys() == {"server_name", "ca_file"}
+    Path(gateway["authorization"]["credentials_file"]).write_text("key")
+    trustme.CA().cert_pem.write_to_path(gateway["tls_config"]["ca_file"])
+    checked(configuration, tmp_path)
+
+
+def checked(configuration: dict[str, Any], folder: Path) -> str:
+    """What promtool says of a scrape configuration beside the rules."""
     for job in configuration["scrape_configs"]:
         # Debian's Prometheus is built without the discovery of Kubernetes, so that its promtool knows no such field.
         discovery = job.pop("kubernetes_sd_configs", [])
         assert all(each == {"role": "pod"} for each in discovery)
-    shutil.copytree(FOLDER / "rules", tmp_path / "rules")
-    (tmp_path / name).write_text(yaml.safe_dump(configuration))
-    told = promtool("check", "config", tmp_path / name)
-    assert "2 rule files found" in told
-    assert [job["job_name"] for job in configuration["scrape_configs"]] == ["conch-gateway", "conch-triton"]
+    shutil.copytree(FOLDER / "rules", folder / "rules")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    return promtool("check", "config", folder / "prometheus.yml")
 
 
 def test_every_alert_is_tried() -> None:
