@@ -223,6 +223,12 @@ def test_the_gateways_image_is_healthy_when_the_gateway_is_ready(
     assert (run.returncode == 0) == healthy
 
 
+def test_files_with_an_operators_secrets_are_not_committed() -> None:
+    files = (".env", "deploy/config/keys.json", "deploy/config/upstream-keys.env", "deploy/prometheus/metrics-key")
+    ignored = subprocess.run(["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert tuple(ignored.stdout.split()) == files
+
+
 def test_only_the_gateway_and_on_this_machine_the_monitoring_can_be_reached(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published.keys() == {"gateway", "prometheus", "grafana"}
