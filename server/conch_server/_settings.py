@@ -17,10 +17,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 def _loopback(host: str) -> str:
     """Loopback only, because the wheel's Triton, release 24.10, has known holes."""
+    # Triton joins address and port by a colon, and takes no IPv6 address for metrics.
     with contextlib.suppress(ValueError):
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+        if host == "localhost" or ipaddress.IPv4Address(host).is_loopback:
             return host
-    raise ValueError(f"{host} is not a loopback address, such as 127.0.0.1; to serve other machines use docker compose")
+    raise ValueError(
+        f"{host} is not an IPv4 loopback address, such as 127.0.0.1; to serve other machines use docker compose"
+    )
 
 
 def _strong(key: SecretStr) -> SecretStr:
@@ -49,7 +52,7 @@ class ServerSettings(BaseSettings):
         default=Path(".run"), description="Folder for Triton's log and for files of the running Triton."
     )
     triton_host: Annotated[str, AfterValidator(_loopback)] = Field(
-        default="127.0.0.1", description="Loopback address that Triton listens on."
+        default="127.0.0.1", description="Loopback address (IPv4) that Triton listens on."
     )
     triton_grpc_port: Port = Field(default=8001, description="TCP port of Triton's gRPC endpoint (KServe v2).")
     triton_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(

@@ -71,7 +71,7 @@ def test_a_taken_port_is_one_line_and_status_1(small_repository: Path, tmp_path:
     [
         pytest.param({"CONCH_MAX_INPUTS": "eighty"}, r"CONCH_MAX_INPUTS: .*", id="no number"),
         pytest.param(
-            {"CONCH_TRITON_HOST": "192.0.2.1"}, r".*not a loopback address.*docker compose.*", id="not loopback"
+            {"CONCH_TRITON_HOST": "192.0.2.1"}, r".*not an IPv4 loopback address.*docker compose.*", id="not loopback"
         ),
         pytest.param({"CONCH_API_KEYS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of keys"),
         pytest.param({"CONCH_MODELS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of models"),

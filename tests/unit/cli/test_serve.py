@@ -90,7 +90,11 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
     [
         ("CONCH_TIMEOUT_S", "inf", "error: CONCH_TIMEOUT_S: Input should be a finite number"),
         ("CONCH_START_TIMEOUT_S", "inf", "error: CONCH_START_TIMEOUT_S: Input should be a finite number"),
-        ("CONCH_TRITON_HOST", "triton.example", "error: CONCH_TRITON_HOST: triton.example is not a loopback address"),
+        (
+            "CONCH_TRITON_HOST",
+            "triton.example",
+            "error: CONCH_TRITON_HOST: triton.example is not an IPv4 loopback address",
+        ),
         (
             "CONCH_TLS_KEY",
             "key.pem",

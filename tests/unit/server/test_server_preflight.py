@@ -80,10 +80,11 @@ def test_an_address_that_is_not_this_machines_is_named_with_its_setting(host: st
         check_free(host, 8001, "THE_HOST", "THE_PORT")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "triton.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "triton.example", "::1"])  # noqa: S104
 def test_the_embedded_triton_listens_on_loopback_only(host: str) -> None:
     with pytest.raises(
-        ValueError, match=r"not a loopback address, such as 127\.0\.0\.1; to serve other machines use docker compose"
+        ValueError,
+        match=r"not an IPv4 loopback address, such as 127\.0\.0\.1; to serve other machines use docker compose",
     ):
         ServerSettings(triton_host=host)
 
