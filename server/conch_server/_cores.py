@@ -9,13 +9,11 @@ prefers that file.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONFIG_NAME = "conch"
 PER_CORE = "per_core"
@@ -79,6 +77,8 @@ def _overlay(path: Path, cores: int) -> str | None:
 
 def _write(place: Path, text: str) -> None:
     place.parent.mkdir(exist_ok=True)
-    staging = place.with_name(f".{place.name}")
-    staging.write_text(text, encoding="utf-8")
-    staging.replace(place)
+    # A folder of its own, as several Tritons may start together on one repository.
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as staging:
+        written = Path(staging, place.name)
+        written.write_text(text, encoding="utf-8")
+        written.replace(place)

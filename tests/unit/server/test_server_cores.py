@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -79,6 +81,25 @@ def test_where_nothing_can_be_written_it_is_served_as_planned(tmp_path: Path, ca
     with caplog.at_level(logging.WARNING, logger="conch_server"):
         fit_to_cores(repository, 3)
     assert f"{ENCODER} is served as it was planned, not for 3 cores" in caplog.text
+
+
+def test_tritons_that_start_together_do_not_take_each_others_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
+    both_have_written, replace = Barrier(2), Path.replace
+
+    def replace_together(path: Path, target: Path) -> Path:
+        both_have_written.wait(60)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_together)
+    with ThreadPoolExecutor() as tritons, caplog.at_level(logging.WARNING, logger="conch_server"):
+        list(tritons.map(fit_to_cores, [repository] * 2, [3] * 2))
+    exported = (repository / ENCODER / "config.pbtxt").read_text(encoding="utf-8")
+    [written] = (repository / ENCODER / "configs").iterdir()
+    assert written.read_text(encoding="utf-8") == fitted(exported, 3)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("broken", [b"per_core {", b"per_core \xff"])
