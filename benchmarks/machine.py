@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from conch_export import usable_cores
+from conch_contract import usable_cores
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = (

@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export import Options, Plan, Precision, export, is_complete, plan, usable_cores
+from conch_contract import usable_cores
+from conch_export import Options, Plan, Precision, export, is_complete, plan
 from conch_export.sources.finder import resolve
 from tokenizers import Tokenizer
 

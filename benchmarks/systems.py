@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conch_export import usable_cores
+from conch_contract import usable_cores
 
 from benchmarks import venvs, workloads
 from benchmarks.models import NAME

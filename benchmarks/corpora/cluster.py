@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 from conch_batch import Embedding, Job, Workers, run
-from conch_export import usable_cores
+from conch_contract import usable_cores
 from ray.cluster_utils import Cluster
 
 from benchmarks.corpora.docstrings import corpus

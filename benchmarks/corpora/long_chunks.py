@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from conch_batch import Embedding, Job, Workers
-from conch_export import Precision, usable_cores
+from conch_contract import usable_cores
+from conch_export import Precision
 from conch_export.verification.texts import docstrings
 from tokenizers import Tokenizer
 

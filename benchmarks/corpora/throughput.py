@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from conch_batch import BatchError, Embedding, Job, Workers
-from conch_export import usable_cores
+from conch_contract import usable_cores
 
 from benchmarks import deployments, models, venvs
 from benchmarks.corpora.docstrings import corpus

@@ -9,7 +9,7 @@ import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from conch_export import usable_cores
+from conch_contract import usable_cores
 
 from benchmarks import deployments, venvs
 from benchmarks.models import NAME, TOKENIZER_FILES, Models

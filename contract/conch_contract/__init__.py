@@ -1,7 +1,7 @@
 """The contract between an export and its clients: what `config.pbtxt` says of a model, and how it is given texts.
 
-An export writes it, clients and the gateway read it, and verification runs the same code as clients do. Needs numpy and
-nothing else.
+An export writes it, clients and the gateway read it, and verification runs the same code as clients do. Beside it,
+`machine` counts the cores that a process may use, on which plans and servers have to agree. Needs numpy and no more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from conch_contract.classification import Activation, label_scores
 from conch_contract.errors import ConchError, DescriptionError, InvalidInputError, SpaceError
 from conch_contract.interaction import QUERY_PROMPT, Interaction
+from conch_contract.machine import control_groups, usable_cores
 from conch_contract.model_info import FORMAT, FORMAT_PARAMETER, SPACE_PARAMETER, ModelInfo
 from conch_contract.names import (
     DERIVED,
@@ -80,6 +81,7 @@ __all__ = [
     "approximated_space_of",
     "bridge_name",
     "check_space",
+    "control_groups",
     "derived_name",
     "encoder_name",
     "head_name",
@@ -96,4 +98,5 @@ __all__ = [
     "stored_name",
     "takes_instruction",
     "tokenizer_name",
+    "usable_cores",
 ]

@@ -27,7 +27,7 @@ from conch_export.provenance import preload
 from conch_export.sources.catalog import CATALOG, DEFAULT, Entry
 from conch_export.sources.source import Source
 from conch_export.triton.ensemble import Ensemble, Published
-from conch_export.triton.plan import Aim, Plan, Queue, plan, usable_cores
+from conch_export.triton.plan import Aim, Plan, Queue, plan
 from conch_export.triton.published import planned
 from conch_export.triton.repository import exported_from
 from conch_export.verification.agreement import Verification
@@ -86,6 +86,5 @@ __all__ = [
     "planned",
     "preload",
     "public_name",
-    "usable_cores",
     "write_web",
 ]

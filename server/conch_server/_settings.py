@@ -65,7 +65,7 @@ class ServerSettings(BaseSettings):
     triton_cores: PositiveInt | None = Field(
         default=None,
         description="Cores that Triton computes on: models exported without --cores get an instance for each. Unset, "
-        "the cores that `conch serve` may run on.",
+        "those that `conch serve` may run on, and no more than the CPU quota of its container.",
     )
     triton_load_threads: PositiveInt = Field(
         default=4, description="Number of models that Triton loads at the same time."

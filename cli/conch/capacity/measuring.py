@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from conch_client import AsyncClient, ConchError
+from conch_contract import usable_cores
 from tritonclient.utils import InferenceServerException
 
 from conch.capacity.engine import CALLS_EACH, EngineProbe
@@ -74,7 +74,7 @@ async def _profile(
     texts = [(tokens, *load) for tokens in probe.lengths() for load in loads]
     rounds = _Rounds(say, ROUNDS * (len(shapes) + len(texts)))
     calls = await rounds.typical(_calls_said, shapes, probe.measure)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     shares = triton_url.startswith(_LOOPBACK) and hardware.get("cores", 0) >= cores
     engine, off = engine_costs(calls, instances, info.max_rows, shared_cores=shares)
     requests = await rounds.typical(_requests_said, texts, front.measure) if front else []
@@ -125,7 +125,7 @@ def _about() -> dict[str, Any]:
     packages = ("conch", "grpcio", "tritonclient", "numpy")
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
+        "machine": {"cpu": _cpu(), "cores": usable_cores(), "system": platform.platform()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
 

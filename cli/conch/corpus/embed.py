@@ -41,7 +41,7 @@ def embed(
 ) -> None:
     """Embed a corpus: every row of the input with its vector, in Parquet files. A stopped run can be continued."""
     import conch_batch as cb  # noqa: PLC0415
-    from conch_export import usable_cores  # noqa: PLC0415
+    from conch_contract import usable_cores  # noqa: PLC0415
 
     task = cb.Embedding(
         text=text,

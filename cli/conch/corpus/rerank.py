@@ -35,7 +35,7 @@ def rerank(
 ) -> None:
     """Rank the documents of every row by its query, best first, in Parquet files. A stopped run can be continued."""
     import conch_batch as cb  # noqa: PLC0415
-    from conch_export import usable_cores  # noqa: PLC0415
+    from conch_contract import usable_cores  # noqa: PLC0415
 
     task = cb.Reranking(
         query=query,

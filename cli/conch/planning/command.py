@@ -70,6 +70,7 @@ def plan(
     if web:
         _refuse(given, _SERVER, "does not go with --web: it is about servers")
     import conch_export as ce  # noqa: PLC0415
+    from conch_contract import usable_cores  # noqa: PLC0415
 
     options = ce.Options(
         reference=model,
@@ -77,7 +78,7 @@ def plan(
         revision=revision,
         adapter=adapter,
         precision=ce.Precision(precision),
-        plan=ce.plan(cores or ce.usable_cores(), ce.Aim(aim)),
+        plan=ce.plan(cores or usable_cores(), ce.Aim(aim)),
         overrides=ce.Overrides(max_length=max_length, task=task and ce.Task(task), label=label),
     )
     if web:

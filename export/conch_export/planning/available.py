@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conch_contract import control_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ROOT = Path("/")
+_LIMITS = (("memory.max", "memory.current", ""), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))
+"""Files of a group with its limit and its use, of either version; in version 1 names in memory.stat that begin so count
+groups within the group too."""
 
 
 def available_bytes(root: Path = _ROOT) -> int:
@@ -14,7 +23,8 @@ def available_bytes(root: Path = _ROOT) -> int:
     Args:
         root: of the file system with `proc` and `sys`.
     """
-    return min([_of_machine(root / "proc"), *_of_groups(root)])
+    groups = control_groups("memory", root)
+    return min([_of_machine(root / "proc"), *(left for folder in groups for left in _left(folder))])
 
 
 def _of_machine(proc: Path) -> int:
@@ -23,30 +33,13 @@ def _of_machine(proc: Path) -> int:
     return 1024 * (kibibytes["MemAvailable"] + kibibytes.get("SwapFree", 0))
 
 
-def _of_groups(root: Path) -> list[int]:
-    """Return the bytes that each memory limit leaves, of this process's control group and of those around it."""
-    found, groups = [], root / "sys" / "fs" / "cgroup"
-    with suppress(OSError):
-        for line in (root / "proc" / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                found += _left(groups, path, ("memory.max", "memory.current"), "")
-            elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-                found += _left(groups / "memory", path, names, "total_")
-    return found
-
-
-def _left(groups: Path, path: str, names: tuple[str, str], prefix: str) -> list[int]:
-    """Return the bytes that the limits leave; with `prefix` names in memory.stat count groups within a group too."""
-    folder, found = groups / path.lstrip("/"), []
-    while folder.is_relative_to(groups):
+def _left(folder: Path) -> Iterator[int]:
+    """Return the bytes that the limits of a group leave."""
+    for *names, prefix in _LIMITS:
         with suppress(OSError, ValueError):  # no such file: no such limit; "max" is no number and no limit
             most, used = (int((folder / name).read_text(encoding="ascii")) for name in names)
             # Files that were read count as used, and are dropped where memory is needed. Those that were read twice,
             # as a checkpoint is that was fetched and hashed, are active.
             stated = (folder / "memory.stat").read_text(encoding="ascii").split()
             droppable = (stated.index(f"{prefix}{kind}_file") for kind in ("inactive", "active"))
-            found.append(most - used + sum(int(stated[index + 1]) for index in droppable))
-        folder = folder.parent
-    return found
+            yield most - used + sum(int(stated[index + 1]) for index in droppable)

@@ -5,7 +5,6 @@ Hides the trade between throughput and latency.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -83,8 +82,3 @@ def plan(
     else:
         chosen, per_core = Plan(instances=count, threads=1, queue=queue), PerCore.INSTANCES
     return chosen if cores else replace(chosen, per_core=per_core)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0))
