@@ -111,9 +111,11 @@ def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[Gatewa
     gateway = GatewaySettings(**_set(given))
     if "triton_url" in gateway.model_fields_set:
         return gateway, None
+    from conch_contract import usable_cores  # noqa: PLC0415
     from conch_server import ServerSettings  # noqa: PLC0415
 
     server = ServerSettings(**_set(for_triton))
+    server = server.model_copy(update={"triton_cores": server.triton_cores or usable_cores()})
     own = {
         "triton_url": f"{server.triton_host}:{server.triton_grpc_port}",
         "canary_repository": gateway.canary_repository or server.model_repository,
@@ -226,7 +228,8 @@ async def _models_that_answer(url: str, headers: Mapping[str, str]) -> list[dict
 
     # The address is the gateway's own: its certificate need not be for it, and no proxy leads to it.
     unverified = httpx.AsyncHTTPTransport(verify=False)
-    async with httpx.AsyncClient(base_url=url, headers=headers, transport=unverified, timeout=60) as gateway:
+    timeout = httpx.Timeout(None, connect=60)  # the gateway's own settings limit the time that its answers take
+    async with httpx.AsyncClient(base_url=url, headers=headers, transport=unverified, timeout=timeout) as gateway:
         ready = await _ready_models(gateway)
         listed = await gateway.get("/v1/models")
         # A gateway whose requests wait for a Triton is ready without one, and then there is nothing to list.

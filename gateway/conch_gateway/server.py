@@ -27,7 +27,7 @@ class Gateway:
     """A gateway that listens from `start()` to `stop()`, beside whatever else runs on the event loop.
 
     It takes no signals and configures no logging: both are the caller's. For the best throughput start the loop with
-    `uvloop.run(...)`.
+    `uvloop.run(...)`. It is started once.
 
         async with Gateway(settings) as gateway:
             print(gateway.url)
@@ -47,6 +47,7 @@ class Gateway:
         self._configuration = _configuration(self._app, settings)
         self._resources = AsyncExitStack()
         self._port = settings.port
+        self._is_started = False
         self._ticking: asyncio.Task[None] | None = None
 
     @property
@@ -66,8 +67,13 @@ class Gateway:
 
         Raises:
             ListenError: the port is taken, or the address is not this machine's.
+            GatewayError: it was started before, or its database of batches cannot be used.
         """
+        if self._is_started:
+            msg = "this gateway was started before, and its connections are closed since: make another"
+            raise GatewayError(msg)
         listener = _listen(self._settings.host, self._settings.port)
+        self._is_started = True
         self._port = listener.getsockname()[1]
         async with AsyncExitStack() as resources:
             resources.callback(listener.close)

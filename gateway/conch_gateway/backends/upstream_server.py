@@ -25,6 +25,9 @@ _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
 _REFUSED_STATUSES = frozenset({400, 413, 422})
 _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
+# Of other encodings a few bytes may become gigabytes at once; how many gzip's can is known.
+_COMPRESSED = {"accept-encoding": "gzip"}
+_ENCODINGS = frozenset({"", "identity", "gzip"})
 _MOST_BYTES = 1 << 28
 """Of an answer: 2,048 vectors of 4,096 numbers take 180 MB where a server writes the numbers out."""
 # A server on this machine is never reached through the proxy that `http_proxy` names.
@@ -56,7 +59,7 @@ class UpstreamServers:
         for url in dict.fromkeys(table.url):
             http = httpx.AsyncClient(
                 base_url=url,
-                headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
+                headers=_COMPRESSED | ({} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"}),
                 verify=_authorities(),
                 timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
@@ -185,6 +188,8 @@ async def _ask(server: httpx.AsyncClient, path: str, content: bytes, headers: Ma
 
 
 async def _body(answer: httpx.Response) -> bytes:
+    if (encoding := answer.headers.get("content-encoding", "")).lower() not in _ENCODINGS:
+        raise failure(f"its answer is encoded as {encoding[:_SHOWN_CHARACTERS]!r}; it was asked for gzip or none")
     body = bytearray()
     async for part in answer.aiter_bytes():
         body += part

@@ -85,7 +85,8 @@ class VectorCache:
             try:
                 answer = await compute(job if len(missing) == len(texts) else replace(job, texts=missing))
             except InvalidInputError as error:
-                raise error.moved([texts.index(text) for text in missing]) from error
+                first = {text: place for place, text in reversed(list(enumerate(texts)))}
+                raise error.moved([first[text] for text in missing]) from error
             # Nothing to cache and no text twice: the answer is returned without a copy of its vectors.
             if self._entries is None and len(unique) == len(texts):
                 return answer

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import anyio
 from conch_client import InvalidInputError, ModelInfo, Ranked
 
 from conch_gateway.backends.backend import Backend
 from conch_gateway.concurrency import all_of
 from conch_gateway.jobs import Answer, PairJob, RerankJob
 from conch_gateway.scheduling.admission import Reservation
-
-_QUERIES = 64
-"""Queries that are ranked at a time. Were thousands begun at once, nobody else would be answered until all had been."""
 
 
 async def pair_scores(job: PairJob, info: ModelInfo, backend: Backend, reservation: Reservation) -> Answer[list[float]]:
@@ -20,7 +16,6 @@ async def pair_scores(job: PairJob, info: ModelInfo, backend: Backend, reservati
     for place, (query, _) in enumerate(job.pairs):
         groups.setdefault(query, []).append(place)
     scores = [0.0] * len(job.pairs)
-    turns = anyio.Semaphore(_QUERIES)
 
     async def rank(query: str) -> Answer[list[Ranked]]:
         documents = [job.pairs[place][1] for place in groups[query]]
@@ -28,8 +23,7 @@ async def pair_scores(job: PairJob, info: ModelInfo, backend: Backend, reservati
             query, documents, raw_scores=job.raw_scores, truncate=job.truncate, instruction=job.instruction
         )
         try:
-            async with turns:
-                answer = await backend.rerank(info, question, reservation)
+            answer = await backend.rerank(info, question, reservation)
         except InvalidInputError as error:
             raise error.moved(groups[query]) from error
         for ranked in answer.given:

@@ -275,9 +275,12 @@ class Models:
 
     def _chosen(self, tasks: Set[Task]) -> str | None:
         """Return the default model of the settings for these tasks, if they name one."""
+        embedding, rerank = self._settings.embedding_model, self._settings.rerank_model
+        if tasks >= {Task.EMBEDDING, *RERANKING}:  # any model will do
+            return embedding or rerank
         if tasks & RERANKING:
-            return self._settings.rerank_model
-        return None if Task.CLASSIFICATION in tasks else self._settings.embedding_model
+            return rerank
+        return None if Task.CLASSIFICATION in tasks else embedding
 
     async def _openly_fitting(self, tasks: Set[Task], key: Key) -> dict[str, ModelInfo]:
         """Return the models that the key opens and that do one of the tasks, or else whose derived model does."""

@@ -22,9 +22,13 @@ _FAILED = 500
 
 
 def exporting_provider(endpoint: str) -> TracerProvider:
-    """Return a provider that sends spans to an OTLP collector (gRPC), in batches and beside the requests."""
+    """Return a provider that sends spans to an OTLP collector (gRPC), in batches and beside the requests.
+
+    Channels of gRPC that are made after this get a span for each call.
+    """
     provider = TracerProvider(resource=Resource.create({"service.name": "conch-gateway"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    GrpcAioInstrumentorClient().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
     return provider
 
 
@@ -35,8 +39,6 @@ class Tracing:
         self._app = app
         self._tracer = provider.get_tracer("conch_gateway")
         self._propagator = TraceContextTextMapPropagator()
-        # The client's channel is made at its first call, so this comes in time.
-        GrpcAioInstrumentorClient().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""

@@ -169,13 +169,14 @@ def collector() -> Iterator[Collector]:
 async def test_spans_lead_from_the_caller_through_the_gateway_to_triton(collector: Collector) -> None:
     trace_id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     with FakeServer() as triton:
-        settings = GatewaySettings(otlp_endpoint=collector.url, triton_url=triton.url)
-        app = create_app(settings, AsyncClient(triton.url))
+        settings, client = GatewaySettings(otlp_endpoint=collector.url, triton_url=triton.url), AsyncClient(triton.url)
+        app = create_app(settings, client)
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://g") as http,
         ):
+            await client.models()  # as the canary, which `conch serve` has, before the first request comes
             headers = {"traceparent": f"00-{trace_id}-{parent}-01", "x-request-id": "7"}
             assert (await http.post(URL, json=GOOD, headers=headers)).status_code == 200
     await asyncio.to_thread(app.state.spans.force_flush)

@@ -43,6 +43,15 @@ async def test_it_serves_between_start_and_stop_on_a_free_port(client: StandIn) 
             await http.get(f"{gateway.url}/health/live")
 
 
+async def test_it_is_started_once(client: StandIn) -> None:
+    gateway = gateway_of(client)
+    await gateway.start()
+    await gateway.stop()
+
+    with pytest.raises(GatewayError, match="make another"):
+        await gateway.start()
+
+
 async def test_stopping_lets_requests_in_flight_finish(client: StandIn) -> None:
     client.gate = asyncio.Event()
     gateway = gateway_of(client)
@@ -175,6 +184,7 @@ def test_what_tests_have_started_ends_with_them_however_they_end(tmp_path: Path)
         assert tests.stdout is not None
         try:
             served = psutil.Process(int(tests.stdout.readline()))
+            until(lambda: served.cmdline()[:1] == [sys.executable])  # by then the kernel knows with whom it ends
             assert alive(served)
         finally:
             tests.kill()

@@ -205,6 +205,20 @@ async def test_tokenising_takes_up_room_like_all_other_work(
         assert [(await first).status_code, (await http.post(path, json=body)).status_code] == [200, 200]
 
 
+@pytest.mark.parametrize(("path", "call"), [("/tokenize", "tokens"), ("/decode", "decode")])
+async def test_texts_are_split_as_they_are_by_the_model_that_embeds_them(
+    http_with: Serve, client: StandIn, path: str, call: str
+) -> None:
+    client.served.insert(0, replace(client.served[0], name="another"))
+
+    async with http_with(embedding_model="letters", rerank_model="overlap") as http:
+        await answer(http, path, inputs="ab", ids=[97])
+        await answer(http, "/embed", inputs="ab")
+
+    asked = {options["model"] for name, options in client.calls if name in (call, "embed")}
+    assert asked == {"letters"}
+
+
 async def test_tokens_tell_their_place(http: httpx.AsyncClient) -> None:
     assert await answer(http, "/tokenize", inputs="ab") == [
         [

@@ -390,3 +390,11 @@ async def test_an_answer_that_has_no_end_is_read_no_further_than_the_limit(
         after, _ = await embedded(http, "a")
     assert (response.status_code, "more than 1 MiB" in response.text) == (502, True)
     assert len(after) == 1
+
+
+async def test_an_answer_in_an_encoding_that_was_not_asked_for_is_not_read(http_of: Serve, other: OtherServer) -> None:
+    other.script = [(200, b"any", {"content-encoding": "br"})]
+    async with http_of("retries = 0") as http:
+        response = await http.post("/v1/embeddings", json={"model": "far", "input": "a"})
+    assert (response.status_code, "encoded as 'br'" in response.text) == (502, True)
+    assert "accept-encoding: gzip\r\n" in other.heads[0]
