@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -52,6 +53,8 @@ class Store:
         except (ValueError, ImportError) as error:
             raise OutputError(f"{url} cannot be written to: {error}") from error
         self._is_local = isinstance(self._filesystem, LocalFileSystem)
+        # Object stores have no rename, and leave `mv` to the base class, which copies.
+        self._renames = type(self._filesystem).mv is not AbstractFileSystem.mv
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -154,8 +157,8 @@ class Store:
         path = self._path(name)
         with self._writable():
             self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            if self._is_local:
-                self._rename(Path(path), content)
+            if self._renames:
+                self._rename(path, content)
             else:  # object stores publish an object when its upload is complete
                 self._filesystem.pipe_file(path, bytes(content))
 
@@ -179,14 +182,21 @@ class Store:
         except OSError as error:
             raise OutputError(f"{self.url} cannot be written: {error}") from error
 
-    def _rename(self, path: Path, content: bytes | pa.Buffer) -> None:
-        unfinished = Path(self._path(_UNFINISHED)) / f"{path.name}.{uuid.uuid4().hex}"
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+    def _rename(self, path: str, content: bytes | pa.Buffer) -> None:
+        folder = self._path(_UNFINISHED)
+        unfinished = f"{folder}/{path.rpartition('/')[2]}.{uuid.uuid4().hex}"
+        self._filesystem.makedirs(folder, exist_ok=True)
+        if self._is_local:
+            with Path(unfinished).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(unfinished).replace(path)
+            return
+        self._filesystem.pipe_file(unfinished, bytes(content))
+        if self._filesystem.exists(path):  # FTP, SMB and HDFS do not rename onto a file
+            self._filesystem.rm_file(path)
+        self._filesystem.mv(unfinished, path)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

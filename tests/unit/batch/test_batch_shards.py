@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from conch_batch.planning.plan import Piece, Plan, plan, rows_of
 from conch_batch.shards import Corpus, Done, Shards, check_columns
 from conch_client import InvalidInputError, ModelInfo
 from conch_contract import Task
+from fsspec.implementations.memory import MemoryFileSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,3 +221,26 @@ def test_another_file_system_gets_each_shard_in_one_piece() -> None:
     store = Store("memory://a-corpus")
     store.publish(7, pa.table({"n": [1]}), b"")
     assert store.done() == {7}
+
+
+def test_a_server_whose_disk_is_full_has_no_half_of_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(self: MemoryFileSystem, path1: str, path2: str) -> None:
+        assert path2 not in self.store  # as servers of SMB, FTP and HDFS want it
+        self.store[path2] = self.store.pop(path1)
+
+    def half(self: MemoryFileSystem, path: str, value: bytes) -> None:
+        self.open(path, "wb", data=value[: len(value) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(MemoryFileSystem, "mv", rename)  # which makes it a server: object stores have no renames
+    store, table = Store("memory://a-server"), pa.table({"n": [1]})
+    with monkeypatch.context() as context:
+        context.setattr(MemoryFileSystem, "pipe_file", half)
+        with pytest.raises(OutputError, match="No space left"):
+            store.publish(0, table, b"")
+    assert store.done() == set()
+    for failed in (b"1\n", b"2\n"):
+        store.publish(0, table, failed)
+    assert store.read(0, ["n"]) == table
+    store.clear_unfinished()
+    assert store.done() == {0}
