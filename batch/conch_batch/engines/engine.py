@@ -40,20 +40,23 @@ def columns_of(task: Embedding | Reranking) -> list[str]:
 def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
     """The item of every row, and for rows that have none the reason.
 
+    An empty text is none, as everywhere in the gateway: its vector would say nothing of the row.
+
     Raises:
         InputError: a text is not in UTF-8, which Parquet and Arrow files do not rule out.
     """
     if isinstance(task, Embedding):
         texts = _values(table, task.text)
-        return texts, {row: f"{task.text} is null" for row, text in enumerate(texts) if text is None}
+        reasons = {None: f"{task.text} is null", "": f"{task.text} is empty"}
+        return [text or None for text in texts], {row: reasons[text] for row, text in enumerate(texts) if not text}
     queries, lists = _values(table, task.query), _values(table, task.documents)
     items: list[Item | None] = []
     failures = {}
     for row, (query, documents) in enumerate(zip(queries, lists, strict=True)):
-        whole = query is not None and documents and None not in documents
+        whole = query and documents and None not in documents
         items.append(Question(query, tuple(documents)) if whole else None)
         if not whole:
-            failures[row] = f"{task.query} or one of {task.documents} is null, or there is no document"
+            failures[row] = f"{task.query} is null or empty, one of {task.documents} is null, or there is no document"
     return items, failures
 
 

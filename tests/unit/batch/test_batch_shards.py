@@ -113,6 +113,16 @@ def test_a_text_that_is_not_in_utf_8_is_shown_with_its_column(column: str, task:
         items_of(table, task)
 
 
+def test_an_empty_text_is_no_text_whatever_would_compute_it() -> None:
+    table = pa.table({"text": ["a", "", None]})
+    assert items_of(table, Embedding()) == (["a", None, None], {1: "text is empty", 2: "text is null"})
+    questions = pa.table({"query": ["a", "", "b"], "documents": [["", "c"], ["c"], []]})
+    items, failures = items_of(questions, Reranking())
+    assert items == [("a", ("", "c")), None, None]
+    assert list(failures) == [1, 2]
+    assert "query is null or empty" in failures[1]
+
+
 def test_or_stop_the_run_before_the_shard_is_there(corpus: Corpus) -> None:
     stopping = corpus._replace(job=replace(corpus.job, on_error="stop"))
     with pytest.raises(RowError, match="row 2 of shard 3 cannot be computed: text is null"):
