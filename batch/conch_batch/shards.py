@@ -7,10 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-from conch_client import InvalidInputError
 
 from conch_batch.engines.engine import Answers, Item, items_of
-from conch_batch.errors import EngineError, InputError, RowError
+from conch_batch.errors import InputError, RowError
 from conch_batch.inputs.files import CSV
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
@@ -90,7 +89,7 @@ class Shards:
         table = pa.concat_tables([self._read(piece) for piece in pieces])
         items, failures = items_of(table, self._job.task)
         distinct = list(dict.fromkeys(item for item in items if item is not None))
-        (answers, tokens), places, refused = self._answers(distinct)
+        (answers, tokens, refused), places = self._answers(distinct)
         failures |= {row: refused[item] for row, item in enumerate(items) if item is not None and item in refused}
         if failures and self._job.on_error == "stop":
             row, reason = min(failures.items())
@@ -103,14 +102,14 @@ class Shards:
         self._store.publish(number, shard, _lines(table, failures))
         return Done(number, len(table), len(failures), tokens, time.perf_counter() - began)
 
-    def _answers(self, items: Sequence[Item]) -> tuple[Answers, dict[Item, int], dict[Item, str]]:
-        """The answers to the items that can be answered, the row of each there, and why the others cannot."""
+    def _answers(self, items: Sequence[Item]) -> tuple[Answers, dict[Item, int]]:
+        """The answers, and the row of each item that has one."""
         there, places = self._known.of(items) if self._known else ([], {})
         missing = [item for item in items if item not in places]
-        (rows, tokens), refused = answered(self._engine, missing)
+        rows, tokens, refused = self._engine.compute(missing)
         answerable = (item for item in missing if item not in refused)
         places |= {item: place for place, item in enumerate(answerable, len(places))}
-        return Answers(pa.concat_batches([*there, rows]), tokens), places, refused
+        return Answers(pa.concat_batches([*there, rows]), tokens, refused), places
 
     def _read(self, piece: Piece) -> pa.Table:
         file = self._files[piece.file]
@@ -142,30 +141,6 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
             raise InputError(
                 f"column {name!r} holds {schema.field(name).type} and not {wanted}; {option} names another"
             )
-
-
-def answered(engine: Engine, items: Sequence[Item]) -> tuple[Answers, dict[Item, str]]:
-    """Answers to the items that can be answered, in their order, and why the others cannot.
-
-    Raises:
-        EngineError: no item can be answered.
-    """
-    try:
-        return _answers(engine, items), {}
-    except InvalidInputError:
-        refused = engine.refusals(items)  # the error may name only one of several
-    while True:
-        kept = [item for item in items if item not in refused]
-        try:
-            return _answers(engine, kept), refused
-        except InvalidInputError as error:  # the model answers NaN; for questions, the error names one at a time
-            if not error.indices:
-                raise EngineError(str(error)) from error
-            refused |= {kept[index]: "the model answers NaN to it" for index in error.indices}
-
-
-def _answers(engine: Engine, items: Sequence[Item]) -> Answers:
-    return engine.compute(items) if items else Answers(pa.RecordBatch.from_pylist([], schema=engine.schema), 0)
 
 
 def _failed(number: int, row: int, reason: str) -> str:

@@ -35,13 +35,17 @@ class Calls:
         self._task, self._model = task, model
 
     def answers(self, schema: pa.Schema, items: Sequence[Item], run: Run) -> Answers:
-        """The answers to all items; raises the errors of `Engine.compute`."""
+        """The answers to all items.
+
+        Raises:
+            InvalidInputError: some cannot be answered; `indices` has at least one of them.
+        """
         if isinstance(self._task, Reranking):
             return self._rankings(self._task, schema, items, run)
         job = self._embedding(self._task, items)
         arrays = columns.arrays_of(self._task, self._model.info, run(job))
         counts = columns.counts(job.lengths, job.truncated)
-        return Answers(columns.answer_batch(schema, [*arrays, *counts]), int(job.lengths.sum()))
+        return Answers(columns.answer_batch(schema, [*arrays, *counts]), int(job.lengths.sum()), {})
 
     def refusal(self, item: Item) -> str | None:
         """The reason why an item cannot be answered; None if it can."""
@@ -83,7 +87,8 @@ class Calls:
         tokens = np.array([each.tokens for each in rankings])
         truncated = np.flatnonzero([bool(each.truncated) for each in rankings]).tolist()
         arrays = columns.arrays_of(task, self._model.info, rankings)
-        return Answers(columns.answer_batch(schema, [*arrays, *columns.counts(tokens, truncated)]), int(tokens.sum()))
+        batch = columns.answer_batch(schema, [*arrays, *columns.counts(tokens, truncated)])
+        return Answers(batch, int(tokens.sum()), {})
 
     def _ranking(self, task: Reranking, item: Item) -> jobs.Job[Any]:
         query, documents = cast("Question", item)

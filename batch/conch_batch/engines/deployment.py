@@ -12,7 +12,7 @@ import numpy as np
 from conch_client import InvalidInputError, Ranked, Ranking, SparseVector
 from conch_contract import ModelInfo, Task
 
-from conch_batch.engines.engine import Answers, Item, Question, probe
+from conch_batch.engines.engine import Answers, Item, Question, no_answers, probe
 from conch_batch.errors import EngineError
 from conch_batch.job import Job, Reranking
 from conch_batch.model import Model
@@ -83,50 +83,42 @@ class Deployment:
         """See `Engine`."""
         size = 1 if isinstance(self._job.task, Reranking) else _TEXTS
         order = sorted(range(len(items)), key=lambda place: -_length(items[place]))
-        answers: list[Any] = [None] * len(items)
+        answers: dict[int, Any] = {}
+        refused: dict[Item, str] = {}
         tokens = 0
         for start in range(0, len(items), size):
             for places, body in self._bodies(items, order[start : start + size]):
+                if isinstance(body, str):
+                    refused |= {items[place]: body for place in places}
+                    continue
                 tokens += body["usage"]["total_tokens"]
-                for place, answer in zip(places, self._answers(body), strict=True):
-                    answers[place] = answer
-        arrays = columns.arrays_of(self._job.task, self._model.info, answers)
-        return Answers(columns.answer_batch(self.schema, arrays), tokens)
-
-    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
-        """See `Engine`. Requests are bisected until each refused item is found."""
-        size = 1 if isinstance(self._job.task, Reranking) else _TEXTS
-        found: dict[Item, str] = {}
-        for start in range(0, len(items), size):
-            found |= self._refused(items[start : start + size])
-        return found
+                answers |= zip(places, self._answers(body), strict=True)
+        if not answers:
+            return no_answers(self.schema, refused)
+        in_order = [answers[place] for place in sorted(answers)]
+        arrays = columns.arrays_of(self._job.task, self._model.info, in_order)
+        return Answers(columns.answer_batch(self.schema, arrays), tokens, refused)
 
     def close(self) -> None:
         """See `Engine`."""
         self._gateway.close()
 
-    def _refused(self, items: Sequence[Item]) -> dict[Item, str]:
-        try:
-            self._ask(items)
-        except InvalidInputError as error:
-            if len(items) == 1:
-                return {items[0]: str(error)}
-            half = len(items) // 2
-            return self._refused(items[:half]) | self._refused(items[half:])
-        return {}
+    def _bodies(
+        self, items: Sequence[Item], places: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], dict[str, Any] | str]]:
+        """Yield answers with the places of their items; for an item that is refused, the reason.
 
-    def _bodies(self, items: Sequence[Item], places: Sequence[int]) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
-        """Yield answers with the places of their items. A request that is refused is divided: it may be too large."""
+        A request that is refused is divided: it may be too large, or only one of its items be refused.
+        """
         try:
-            body = self._ask([items[place] for place in places])
+            yield places, self._ask([items[place] for place in places])
         except InvalidInputError as error:
             if len(places) == 1:
-                raise InvalidInputError(str(error), places) from error
+                yield places, str(error)
+                return
             half = len(places) // 2
             yield from self._bodies(items, places[:half])
             yield from self._bodies(items, places[half:])
-        else:
-            yield places, body
 
     def _ask(self, items: Sequence[Item]) -> dict[str, Any]:
         return self._gateway.post(*_request(self._job, self._model.info, items)).body

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import pyarrow as pa
+
 from conch_batch.errors import InputError
 from conch_batch.job import Embedding, Reranking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
+    from collections.abc import Mapping, Sequence
 
 _PROBE = "a text"
 _SHOWN = 60
@@ -40,7 +40,7 @@ def columns_of(task: Embedding | Reranking) -> list[str]:
 def items_of(table: pa.Table, task: Embedding | Reranking) -> tuple[list[Item | None], dict[int, str]]:
     """The item of every row, and for rows that have none the reason.
 
-    An empty text is none, as everywhere in the gateway: its vector would say nothing of the row.
+    An empty text is none, as in the gateway: its vector would say nothing of the row.
 
     Raises:
         InputError: a text is not in UTF-8, which Parquet and Arrow files do not rule out.
@@ -74,12 +74,19 @@ class Answers(NamedTuple):
     """Answers to items.
 
     Attributes:
-        rows: one for each item.
+        rows: one for each item that can be answered, in their order.
         tokens: computed tokens of all rows.
+        refused: the other items, and why they cannot be answered.
     """
 
     rows: pa.RecordBatch
     tokens: int
+    refused: Mapping[Item, str]
+
+
+def no_answers(schema: pa.Schema, refused: Mapping[Item, str]) -> Answers:
+    """The answers where all items are refused, or there are none."""
+    return Answers(pa.RecordBatch.from_pylist([], schema=schema), 0, refused)
 
 
 class Engine(Protocol):
@@ -90,15 +97,11 @@ class Engine(Protocol):
         """Columns of the answers: those of the model."""
 
     def compute(self, items: Sequence[Item], /) -> Answers:
-        """The answers to all items.
+        """The answers to different items.
 
         Raises:
-            InvalidInputError: some cannot be answered; `indices` has at least one of them.
             EngineError: no item can be answered.
         """
-
-    def refusals(self, items: Sequence[Item], /) -> dict[Item, str]:
-        """The items that cannot be answered, as far as this is known without computing them, with the reasons."""
 
     def close(self) -> None:
         """Close connections; the engine is not used afterwards."""

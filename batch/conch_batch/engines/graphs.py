@@ -11,6 +11,7 @@ from conch_export import Ensemble, ExportError, Published, Target
 from tritonclient.grpc import service_pb2 as pb
 
 from conch_batch.engines.calls import Calls
+from conch_batch.engines.refusals import answered
 from conch_batch.errors import EngineError
 from conch_batch.job import Reranking
 from conch_batch.model import Model
@@ -80,15 +81,13 @@ class Graphs:
 
     def compute(self, items: Sequence[Item]) -> Answers:
         """See `Engine`."""
-        return self._calls.answers(self.schema, items, self._run)
-
-    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
-        """See `Engine`."""
-        reasons = {item: self._calls.refusal(item) for item in items}
-        return {item: reason for item, reason in reasons.items() if reason is not None}
+        return answered(self.schema, items, self._compute, self._calls.refusal)
 
     def close(self) -> None:
         """Nothing needs to be closed."""
+
+    def _compute(self, items: Sequence[Item]) -> Answers:
+        return self._calls.answers(self.schema, items, self._run)
 
     def _run(self, job: jobs.Job[Any]) -> Any:
         return job.result([self._respond(job.request(part)) for part in job.parts])

@@ -14,8 +14,7 @@ import pytest
 from conch_batch import Embedding, EngineError, Job
 from conch_batch.engines import deployment
 from conch_batch.model import Model
-from conch_batch.shards import answered
-from conch_client import InvalidInputError, ModelInfo
+from conch_client import ModelInfo
 from conch_contract import Task
 
 if TYPE_CHECKING:
@@ -108,6 +107,7 @@ class Small:
     def __init__(self, most: int, status: int) -> None:
         self.model = Model(self.info, None, self.schema, {})
         self._most, self._status = most, status
+        self.answered: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         texts = json.loads(request.content)["input"]
@@ -115,6 +115,7 @@ class Small:
             return httpx.Response(self._status, json={"error": {"message": "the request is too large"}})
         if "bad" in texts:
             return httpx.Response(400, json={"error": {"message": "the text is bad"}})
+        self.answered += texts
         vectors = [base64.b64encode(np.array([len(text)], "<f4").tobytes()).decode() for text in texts]
         usage = {"total_tokens": sum(map(len, texts))}
         return httpx.Response(200, json={"data": [{"embedding": each} for each in vectors], "usage": usage})
@@ -128,16 +129,20 @@ def test_texts_that_are_too_large_together_are_sent_in_parts_and_only_a_bad_one_
     answering(gateway)
     engine = deployment.Deployment(job("http://somewhere"), gateway.model)
     texts = ["a" * length for length in range(1, 100)]
-    answers, refused = answered(engine, [*texts, "bad"])
+    answers = engine.compute([*texts[:8], "bad", *texts[8:]])
 
     assert answers.rows.column("vector").to_pylist() == [[float(len(text))] for text in texts]
     assert answers.tokens == sum(map(len, texts))
-    assert refused == {"bad": "the text is bad"}
+    assert answers.refused == {"bad": "the text is bad"}
+    assert sorted(gateway.answered) == texts  # each once: they use a quota
 
 
-def test_the_place_of_a_refused_text_is_that_among_all(answering: Callable[[Answer], None]) -> None:
-    gateway = Small(5, 413)
+def test_where_all_texts_are_refused_or_there_are_none_there_are_no_answers(
+    answering: Callable[[Answer], None],
+) -> None:
+    gateway = Small(5, 400)
     answering(gateway)
-    with pytest.raises(InvalidInputError, match="the text is bad") as refused:
-        deployment.Deployment(job("http://somewhere"), gateway.model).compute([*"abcdefgh", "bad", *"ij"])
-    assert list(refused.value.indices) == [8]
+    engine = deployment.Deployment(job("http://somewhere"), gateway.model)
+    for texts in ([], ["bad"]):
+        answers = engine.compute(texts)
+        assert (len(answers.rows), answers.tokens, list(answers.refused)) == (0, 0, texts)

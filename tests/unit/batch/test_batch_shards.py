@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from conch_batch import ChangedError, Embedding, InputError, Job, Numbers, OutputError, Reranking, RowError, TextRows
 from conch_batch.engines.engine import Answers, items_of
+from conch_batch.engines.refusals import answered
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader
 from conch_batch.model import Model
@@ -46,17 +47,17 @@ class Counting:
     def close(self) -> None:
         pass
 
-    def refusals(self, items: Sequence[Item]) -> dict[Item, str]:
-        return {item: "the text is bad" for item in items if item == "bad"}
-
     def compute(self, items: Sequence[Item]) -> Answers:
+        return answered(self.schema, items, self._compute, lambda item: "the text is bad" if item == "bad" else None)
+
+    def _compute(self, items: Sequence[Item]) -> Answers:
         for wrong in ("bad", "NaN"):
             if wrong in items:
                 raise InvalidInputError("texts[0] is wrong", (items.index(wrong),))
         self.asked += items
         lengths = [len(item) for item in items]
         arrays = [pa.array([[float(n)] for n in lengths], self.schema.field(0).type), pa.array(lengths, pa.int32())]
-        return Answers(pa.RecordBatch.from_arrays(arrays, schema=self.schema), sum(lengths))
+        return Answers(pa.RecordBatch.from_arrays(arrays, schema=self.schema), sum(lengths), {})
 
 
 def model() -> Model:
