@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from conch_contract import REPORT, Task, bridge_name, head_name
 
-from conch_export.errors import UnsupportedError, VerificationError
+from conch_export.errors import ExportError, UnsupportedError, VerificationError
 from conch_export.migration.comparison import distinct
 from conch_export.migration.evaluation import Pairs, Recalls
 from conch_export.migration.head import bridge_graph, bridge_info, bridge_models
 from conch_export.migration.in_process import InProcess
 from conch_export.progress import silent
 from conch_export.triton.configuration import save
+from conch_export.triton.ensemble import Published
 from conch_export.triton.publish import staged
 from conch_export.triton.published import refuse_misfits
 from conch_export.triton.repository import graph_path, refuse_taken
@@ -113,12 +114,13 @@ def fit(
         UnsupportedError: no bridge is needed, or none can be fitted to these models or texts.
         SourceError: a model is not in the repository, or damaged.
         VerificationError: the graphs do not compute the map, or recall is too low; nothing is published.
-        ExportError: another export is running, or the name is taken.
+        ExportError: another export is running, the new model was exported again meanwhile, or the name is taken.
     """
     # Imported here, because only fitting needs PyTorch, which takes seconds to load.
     from conch_export.migration.learning import Parts, applied, learned  # noqa: PLC0415
 
     texts = distinct(texts, FEWEST_TEXTS)
+    exported = Published.find(repository, new).graphs_sha256()
     models = InProcess(repository, new, new_prompt), InProcess(repository, old, old_prompt)
     _refuse_unbridgeable(*models)
     vectors = (model.embed(texts, progress).vectors for model in models)
@@ -127,6 +129,7 @@ def fit(
     layers = candidates[0].layers
     info = bridge_info(bridge_name(new, old), pairs.new, pairs.old, models[0].prompt_name, layers)
     with staged(repository) as folder:
+        _refuse_exported_again(Published.find(repository, new), exported)
         bridged = models[0].behind(_write(folder, repository, info, layers), info)
         progress("verifying")
         found = _verified(bridged, [texts[place] for place in held_out], applied(layers, pairs.x[held_out]))
@@ -152,6 +155,13 @@ def _refuse_unbridgeable(new: InProcess, old: InProcess) -> None:
             "index with the new model as it is (`conch migrate compare` shows how far their precisions agree)"
         )
         raise UnsupportedError(msg)
+
+
+def _refuse_exported_again(new: Published, graphs_sha256: str) -> None:
+    """Refuse graphs that are not those whose vectors the map was learned from: the bridge would run behind them."""
+    if new.graphs_sha256() != graphs_sha256:
+        name = new.info.name
+        raise ExportError(f"{name} was exported again while its bridge was learned: run `conch migrate fit` again")
 
 
 def _write(folder: Path, repository: Path, info: ModelInfo, layers: Sequence[HeadLayer]) -> Path:

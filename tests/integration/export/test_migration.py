@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch.app import app
-from conch_export import Options, Overrides, Precision, SourceError, UnsupportedError, VerificationError, fit, inspect
+from conch_export import (
+    ExportError,
+    Options,
+    Overrides,
+    Precision,
+    SourceError,
+    UnsupportedError,
+    VerificationError,
+    fit,
+    inspect,
+)
+from conch_export.migration import learning
 from conch_export.migration.in_process import InProcess
 from conch_export.triton.ensemble import Published
 from conch_export.triton.repository import owned
@@ -115,6 +126,22 @@ def test_what_cannot_be_bridged_is_refused_and_nothing_is_changed(exported: Path
     refused(exported, "too few", UnsupportedError, CLS, MEAN, texts=TEXTS[:100])
     refused(exported, "has no prompt 'query'; it has: none", UnsupportedError, CLS, MEAN, new_prompt="query")
     refused(exported, "is not published: it finds", VerificationError, CLS, MEAN, least_recall=1.0)
+
+
+def test_a_new_model_that_is_exported_again_meanwhile_gets_no_bridge(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = repository / Published.find(repository, CLS).steps[-1] / "1" / "model.onnx"
+    learned = learning.learned
+
+    def meanwhile(*arguments: Any) -> Any:
+        head.write_bytes(head.read_bytes()[::-1])  # another graph, of the size that the report states
+        return learned(*arguments)
+
+    monkeypatch.setattr(learning, "learned", meanwhile)
+    with pytest.raises(ExportError, match=f"{CLS} was exported again while its bridge was learned"):
+        fit(CLS, MEAN, repository, TEXTS, least_recall=0.0)
+    assert not (repository / f"{CLS}-as-{MEAN}").exists()
 
 
 def test_a_bridge_is_verified_with_the_model_that_it_is_derived_from(repository: Path) -> None:
