@@ -95,7 +95,7 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
     Raises:
         BatchError: see `errors`. Published shards stay, and the next run continues from there.
     """
-    files, store = find(job.inputs, job.output), Store(job.output)
+    store, files = Store(job.output), find(job.inputs, job.output)
     model = opening.describe(job)
     with store.locked():
         stamps = [file.stamp() for file in files]

@@ -95,12 +95,13 @@ def find(inputs: Sequence[str], output: str = "") -> list[File]:
     """The files of all inputs, those of each input in the order of their names.
 
     Of a folder, these are all files below it in a known format. If the folder contains tables, text files beside them
-    (`README.md`) are left out. So are the files of the output, where that is below an input.
+    (`README.md`) are left out. So are, of folders and patterns, the files of the output.
 
     Raises:
         InputError: there is no file, or there are files of several formats.
     """
-    files = [file for each in inputs for file in _of(each, output)]
+    ours = _place(*url_to_fs(output)) if output else None
+    files = [file for each in inputs for file in _of(each, ours)]
     kinds = Counter(file.kind for file in files)
     if len(kinds) > 1:
         msg = f"the inputs have files of several formats ({', '.join(sorted(kinds))}); run the command for each of them"
@@ -111,29 +112,25 @@ def find(inputs: Sequence[str], output: str = "") -> list[File]:
     return files
 
 
-def _of(given: str, output: str) -> list[File]:
+def _of(given: str, ours: str | None) -> list[File]:
     with _readable(given):
         filesystem, path = url_to_fs(given)
         if filesystem.isdir(path):
-            return _below(filesystem, path, given, output)
+            return _below(filesystem, path, given, ours)
         # A file of this very name comes before what the name matches as a pattern.
-        paths = [path] if filesystem.isfile(path) else get_fs_token_paths(given)[2]
+        paths = [path] if filesystem.isfile(path) else _foreign(filesystem, get_fs_token_paths(given)[2], ours)
         there = [found for found in sorted(paths) if filesystem.isfile(found)]
     if not there:
-        raise InputError(f"{given} does not exist: name a file, a folder or a pattern that does")
+        raise InputError(f"{given} does not exist, or only in the output: name a file, a folder or a pattern that does")
     return [File(filesystem.unstrip_protocol(found), PurePosixPath(found).name, _kind(found)) for found in there]
 
 
-def _below(filesystem: AbstractFileSystem, folder: str, given: str, output: str) -> list[File]:
+def _below(filesystem: AbstractFileSystem, folder: str, given: str, ours: str | None) -> list[File]:
     root = PurePosixPath(folder)
-    ours = f"{filesystem.unstrip_protocol(url_to_fs(output)[1])}/" if output else None
     found = [
-        path
-        for path in sorted(_paths(filesystem, folder))
-        if not _is_hidden(PurePosixPath(path).relative_to(root))
-        and not (ours and filesystem.unstrip_protocol(path).startswith(ours))
+        path for path in sorted(_paths(filesystem, folder)) if not _is_hidden(PurePosixPath(path).relative_to(root))
     ]
-    kinds = {path: _KINDS[suffix] for path in found if (suffix := _suffix(path)) in _KINDS}
+    kinds = {path: _KINDS[suffix] for path in _foreign(filesystem, found, ours) if (suffix := _suffix(path)) in _KINDS}
     tables = {kind for kind in kinds.values() if kind != TEXT}
     files = [
         File(filesystem.unstrip_protocol(path), str(PurePosixPath(path).relative_to(root)), kind)
@@ -141,8 +138,20 @@ def _below(filesystem: AbstractFileSystem, folder: str, given: str, output: str)
         if not tables or kind in tables
     ]
     if not files:
-        raise InputError(f"{given} has no file that ends in {_named(_KINDS)}")
+        raise InputError(f"{given} has no file that ends in {_named(_KINDS)}, or only in the output")
     return files
+
+
+def _foreign(filesystem: AbstractFileSystem, paths: Sequence[str], ours: str | None) -> list[str]:
+    """The paths that are not below the output."""
+    return [path for path in paths if ours is None or not _place(filesystem, path).startswith(f"{ours}/")]
+
+
+def _place(filesystem: AbstractFileSystem, path: str) -> str:
+    """The URL of a file or folder, without links and `..`."""
+    real = os.path.realpath(path) if isinstance(filesystem, LocalFileSystem) else path
+    url: str = filesystem.unstrip_protocol(real)
+    return url.rstrip("/")
 
 
 def _paths(filesystem: AbstractFileSystem, folder: str) -> list[str]:

@@ -259,6 +259,37 @@ def test_an_output_below_an_input_is_no_part_of_it(tmp_path: Path) -> None:
     assert [file.name for file in found] == ["a.jsonl", "vectors-2/b.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        ("corpus", "corpus/vectors"),
+        ("corpus/notes/..", "corpus/vectors"),
+        ("corpus", "notes/../corpus/vectors"),
+        ("corpus", "link/vectors"),
+        ("link", "corpus/vectors"),
+        ("corpus/*.parquet", "corpus/vectors"),
+        ("corpus/**/*.parquet", "corpus/vectors"),
+        ("link/**/*.parquet", "corpus/vectors"),
+    ],
+)
+def test_an_output_is_no_part_of_its_input_however_both_are_named(
+    given: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("corpus/a.parquet", "corpus/vectors/part-00000.parquet", "corpus/notes/b.txt", "notes/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("corpus")
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in find([given], output)] == ["a.parquet"]
+
+
+def test_a_pattern_that_only_the_output_matches_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").touch()
+    for given in ("", "*.parquet"):
+        with pytest.raises(InputError, match="or only in the output"):
+            find([str(tmp_path / given)], str(tmp_path))
+
+
 def test_a_folder_below_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.jsonl", "secret/b.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
