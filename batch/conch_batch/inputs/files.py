@@ -36,6 +36,7 @@ _KINDS = {
 _COMPRESSED = {".gz", ".bz2", ".xz"}
 _TAGS = ("ETag", "etag", "md5Hash", "checksum")
 """Keys under which object stores state the version of a file's content."""
+_HIDDEN = (".", "_")
 _PIECE = 1 << 22
 
 
@@ -155,10 +156,21 @@ def _place(filesystem: AbstractFileSystem, path: str) -> str:
 
 
 def _paths(filesystem: AbstractFileSystem, folder: str) -> list[str]:
-    if isinstance(filesystem, LocalFileSystem):  # whose `find` leaves out folders that cannot be read, without a word
-        return [f"{where}/{name}" for where, _, names in os.walk(folder, onerror=_raise) for name in names]
+    if isinstance(filesystem, LocalFileSystem):  # whose `find` leaves out folders that are links or cannot be read
+        return [f"{where}/{name}" for where, names in _walk(folder) for name in names]
     found: list[str] = filesystem.find(folder)
     return found
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below one with the names of their files. Links are followed, and each folder is read once."""
+    seen = {os.path.realpath(folder)}
+    for where, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        yield where, names
+        shown = (name for name in sorted(folders, reverse=True) if not name.startswith(_HIDDEN))
+        places = {os.path.realpath(f"{where}/{name}"): name for name in shown}
+        folders[:] = sorted(name for place, name in places.items() if place not in seen)
+        seen.update(places)
 
 
 def _raise(error: OSError) -> None:
@@ -175,7 +187,7 @@ def _readable(url: str) -> Iterator[None]:
 
 
 def _is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+    return any(part.startswith(_HIDDEN) for part in path.parts)
 
 
 def _kind(path: str) -> str:

@@ -290,6 +290,16 @@ def test_a_pattern_that_only_the_output_matches_is_refused(tmp_path: Path) -> No
             find([str(tmp_path / given)], str(tmp_path))
 
 
+def test_linked_folders_below_are_read_once(tmp_path: Path) -> None:
+    for name in ("corpus/a.jsonl", "corpus/.2026/c.jsonl", "elsewhere/b.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+    links = {"linked": "../elsewhere", "again": "../elsewhere", "current": ".2026", "loop": "."}
+    for link, to in {**links, "../elsewhere/back": "../corpus"}.items():
+        (tmp_path / "corpus" / link).symlink_to(to)
+    assert [file.name for file in find([str(tmp_path / "corpus")])] == ["a.jsonl", "again/b.jsonl", "current/c.jsonl"]
+
+
 def test_a_folder_below_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.jsonl", "secret/b.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
