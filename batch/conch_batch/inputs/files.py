@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from fsspec.core import get_fs_token_paths, url_to_fs
+from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from conch_batch.errors import InputError
@@ -119,7 +119,7 @@ def _of(given: str, ours: str | None) -> list[File]:
         if filesystem.isdir(path):
             return _below(filesystem, path, given, ours)
         # A file of this very name comes before what the name matches as a pattern.
-        paths = [path] if filesystem.isfile(path) else _foreign(filesystem, get_fs_token_paths(given)[2], ours)
+        paths = [path] if filesystem.isfile(path) else _foreign(filesystem, filesystem.glob(path), ours)
         there = [found for found in sorted(paths) if filesystem.isfile(found)]
     if not there:
         raise InputError(f"{given} does not exist, or only in the output: name a file, a folder or a pattern that does")

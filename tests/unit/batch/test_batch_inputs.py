@@ -16,6 +16,7 @@ from conch_batch import InputError, TextRows
 from conch_batch.inputs import csv, jsonl
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader, unified
+from fsspec.core import url_to_fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,16 @@ def test_rows_of_a_text_file_are_what_was_asked(
     (tmp_path / "a.md").write_text("one\ntwo\n\n\nthree\n", encoding="utf-8")
     found = read(tmp_path / "a.md", 0, len(expected), rows)
     assert [(row["path"], row["line"], row["text"]) for row in found] == [("a.md", *row) for row in expected]
+
+
+@pytest.mark.parametrize("pattern", ["part-0?.jsonl", "part-0[01].jsonl", "part-*.jsonl"])
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_pattern_is_one_with_any_wildcard(pattern: str, where: str, tmp_path: Path) -> None:
+    folder = str(tmp_path) if where == "local" else f"memory://{tmp_path.name}"
+    for name in ("part-00.jsonl", "part-01.jsonl", "other.jsonl"):
+        filesystem, path = url_to_fs(f"{folder}/{name}")
+        filesystem.pipe_file(path, b"{}\n")
+    assert [file.name for file in find([f"{folder}/{pattern}"])] == ["part-00.jsonl", "part-01.jsonl"]
 
 
 def test_files_of_a_folder_come_by_name_and_tables_without_the_texts_beside_them(tmp_path: Path) -> None:
