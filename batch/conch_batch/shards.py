@@ -149,6 +149,21 @@ def _failed(number: int, row: int, reason: str) -> str:
 
 def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
     """The failed rows with their reasons, as JSON Lines."""
-    rows: list[dict[str, Any]] = table.filter(pa.array([row in failures for row in range(len(table))])).to_pylist()
+    failed = table.filter(pa.array([row in failures for row in range(len(table))]))
+    rows: list[dict[str, Any]] = failed.cast(pa.schema([_without_times(field) for field in failed.schema])).to_pylist()
     lines = [{"error": failures[row], "row": values} for row, values in zip(sorted(failures), rows, strict=True)]
     return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
+
+
+def _without_times(field: pa.Field) -> pa.Field:
+    """A field with texts in place of dates and times: Python has none with nanoseconds, or after the year 9999."""
+    kind = field.type
+    if pa.types.is_temporal(kind):
+        return field.with_type(pa.string())
+    if pa.types.is_struct(kind):
+        return field.with_type(pa.struct([_without_times(each) for each in kind]))
+    if pa.types.is_list(kind):
+        return field.with_type(pa.list_(_without_times(kind.value_field)))
+    if pa.types.is_large_list(kind):
+        return field.with_type(pa.large_list(_without_times(kind.value_field)))
+    return field

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from conch_batch.engines.engine import Item
 
@@ -112,6 +112,28 @@ def test_a_text_that_is_not_in_utf_8_is_shown_with_its_column(column: str, task:
     table = pa.table({column: texts, "documents": [["a"], ["b"]]})
     with pytest.raises(InputError, match=rf"column '{column}' has a text that is not in UTF-8, b'na\\xefve'"):
         items_of(table, task)
+
+
+def test_a_row_that_fails_may_have_times_that_python_has_not(corpus: Corpus) -> None:
+    nanoseconds, far = pa.scalar(1, pa.timestamp("ns")), pa.scalar(5_000_000, pa.date32())
+    columns = {
+        "text": [None, "a"],
+        "at": pa.array([nanoseconds] * 2),
+        "in_utc": pa.array([1, 1], pa.timestamp("ns", "UTC")),
+        "day": pa.array([far] * 2),
+        "time": pa.array([1, 1], pa.time64("ns")),
+        "took": pa.array([1, 1], pa.duration("ns")),
+        "about": pa.array([{"seen": [nanoseconds]}] * 2, pa.struct([("seen", pa.list_(pa.timestamp("ns")))])),
+    }
+    table = pa.table(columns)
+    path = Path(corpus.job.output).with_name("in.parquet")
+    pq.write_table(table, path)
+    done, _, published = compute(corpus._replace(files=find([str(path)]), schema=table.schema))
+    assert (done.failed, published.select(table.column_names)) == (1, table.slice(1))
+    side = Path(corpus.job.output) / "_failed" / "part-00003.jsonl"
+    row = json.loads(side.read_text("utf-8"))["row"]
+    at = "1970-01-01 00:00:00.000000001"
+    assert (row["text"], row["at"], row["in_utc"], row["about"]) == (None, at, f"{at}Z", {"seen": [at]})
 
 
 def test_an_empty_text_is_no_text_whatever_would_compute_it() -> None:
