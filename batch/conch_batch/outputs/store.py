@@ -128,12 +128,13 @@ class Store:
             return parquet.read(list(columns), use_threads=False)
 
     def write_repeated(self, tables: Iterable[pa.Table]) -> list[int]:
-        """Write tables of items that occur in several shards, in place of those of a plan that was not finished.
+        """Write tables of items that occur in several shards; remove those, and the answers, of an earlier plan.
 
         Returns:
             The number of rows of each.
         """
         self._remove(_REPEATED)
+        self.clear_unfinished()
         rows = []
         for number, table in enumerate(tables):
             self._put(f"{_REPEATED}/{_name(number)}", _parquet(table))

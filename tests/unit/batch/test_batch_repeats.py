@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from conch_batch.engines.engine import Item
+    from conch_batch.engines.engine import Answers, Item
 
 _in_process = test_batch_runs._in_process
 
@@ -37,6 +37,18 @@ class Remembering(Counting):
     def __init__(self, asked: list[Item]) -> None:
         super().__init__()
         self.asked = asked
+
+
+class Doubling(Counting):
+    """Another model, whose vectors are twice as long."""
+
+    def compute(self, items: Sequence[Item]) -> Answers:
+        answers = super().compute(items)
+        vectors = pa.array(
+            [[2.0 * value[0].as_py()] for value in answers.rows.column("vector")], self.schema.field(0).type
+        )
+        rows = pa.RecordBatch.from_arrays([vectors, answers.rows.column("tokens")], schema=self.schema)
+        return answers._replace(rows=rows)
 
 
 @pytest.fixture
@@ -124,6 +136,21 @@ def test_a_plan_that_was_not_finished_leaves_nothing_of_an_input_that_is_another
     compute(replace(job, output=str(tmp_path / "whole")))
     assert asked == ["a", "b"] * 2
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_answers_of_a_plan_whose_manifest_was_removed_are_not_those_of_the_next(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRun):
+        compute(job, stop)  # after the first shard of repeated texts
+    (tmp_path / "out" / "_conch" / "manifest.json").unlink()
+    monkeypatch.setattr(opening, "opened", lambda *_: Doubling())
+    compute(job)
+    table = ds.dataset(job.output, format="parquet").to_table()
+    assert table["vector"].to_pylist() == [[2.0 * len(text)] for text in table["text"].to_pylist()]
 
 
 def test_where_nothing_is_repeated_nothing_is_written_for_it(tmp_path: Path, asked: list[Item]) -> None:
