@@ -19,6 +19,7 @@ from conch_batch.model import Model
 from conch_batch.outputs import columns
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping, Sequence
 
 
@@ -144,7 +145,13 @@ class _Gateway:
             headers["authorization"] = f"Bearer {key}"
         if space_id:
             headers["x-conch-expect-space"] = space_id
-        self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=address,
+            headers=headers,
+            timeout=_TIMEOUT_S,
+            trust_env=False,  # without proxies, and without SSL_CERT_FILE if it were not for the next line
+            verify=_authorities(),
+        )
 
     def close(self) -> None:
         self._client.close()
@@ -182,6 +189,14 @@ class _Gateway:
                 raise EngineError(f"{request.url} {problem}")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _authorities() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"the authorities that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error}); correct or unset it"
+        raise EngineError(msg) from error
 
 
 def _address(server: str) -> httpx.URL:

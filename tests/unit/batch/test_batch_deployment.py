@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+import trustme
 from conch_batch import Embedding, EngineError, Job
 from conch_batch.engines import deployment
 from conch_batch.model import Model
@@ -19,6 +23,7 @@ from conch_contract import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Answer = httpx.Response | Callable[[httpx.Request], httpx.Response]
 
@@ -146,3 +151,27 @@ def test_where_all_texts_are_refused_or_there_are_none_there_are_no_answers(
     for texts in ([], ["bad"]):
         answers = engine.compute(texts)
         assert (len(answers.rows), answers.tokens, list(answers.refused)) == (0, 0, texts)
+
+
+def test_authorities_of_ones_own_are_those_of_ssl_cert_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+            monkeypatch.setattr(deployment, "_FIRST_PATIENCE_S", 0.0)
+            with pytest.raises(EngineError, match="answers 501"):  # as this server answers everything
+                deployment.describe(job(f"https://127.0.0.1:{server.server_port}"))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_authorities_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "nowhere.pem")
+    with pytest.raises(EngineError, match="SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"):
+        deployment.describe(job("https://127.0.0.1:9"))
