@@ -32,6 +32,7 @@ _CALLER = "conch-shadow"
 _TEXTS = 8  # compared per request; as many as fit in one call
 _TIMEOUT_S = 60.0
 _RECENT, _FEWEST, _NEIGHBOURS = 256, 32, 10
+_SAME = 1 - 1e-6  # cosine of the vectors of equal texts, but for rounding
 
 _log = logging.getLogger("conch_gateway")
 
@@ -135,7 +136,8 @@ class Recent:
     def compare(self, ours: Vectors, theirs: Vectors) -> list[tuple[float, float]]:
         """Return, for each text, the share of nearest recent texts in common, and the correlation of cosines.
 
-        The vectors are then added to the recent ones. Before there are enough of these, nothing is returned.
+        The vectors are then added to the recent ones. Before there are enough of these, nothing is returned. A text
+        whose vector is among them is left out: its copies would be its nearest texts for any two models.
 
         Args:
             ours: vectors of the first model, float32 [texts, dimension].
@@ -146,11 +148,14 @@ class Recent:
             # A model that was replaced under its name may have another dimension.
             if self._pairs and [each.shape for each in pair] != [each.shape for each in self._pairs[0]]:
                 self._pairs, self._next = [], 0
-            if len(self._pairs) >= _FEWEST:
+            if self._pairs:
                 ours_with, theirs_with = (
                     np.stack(known) @ one for known, one in zip(zip(*self._pairs, strict=True), pair, strict=True)
                 )
-                found.append((_in_common(ours_with, theirs_with), _correlation(ours_with, theirs_with)))
+                if ours_with.max() > _SAME:
+                    continue
+                if len(self._pairs) >= _FEWEST:
+                    found.append((_in_common(ours_with, theirs_with), _correlation(ours_with, theirs_with)))
             self._remember(pair)
         return found
 

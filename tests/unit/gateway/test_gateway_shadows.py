@@ -59,7 +59,7 @@ async def test_a_share_is_embedded_by_both_and_answered_by_one(
 ) -> None:
     async with http_with(models_file=models_file) as http:
         for number in range(5):
-            texts = [f"text {number} {place}" for place in range(9)]
+            texts = [f"{number}{place} text" for place in range(9)]
             answer = await http.post(URL, json={"model": "search", "input": texts})
             assert (answer.json()["model"], len(answer.json()["data"])) == ("letters", 9)
             await eventually(lambda number=number: outcomes_are(http, "compared", number + 1))  # type: ignore[misc]
@@ -157,3 +157,15 @@ def test_models_that_turn_a_space_agree_and_those_that_know_nothing_of_each_othe
         assert found.shape == (300 - 32, 2)
         assert (least <= found.mean(axis=0)).all()
         assert (found.mean(axis=0) <= most + 1e-6).all()
+
+
+def test_texts_that_come_again_and_again_do_not_make_models_agree() -> None:
+    random = np.random.default_rng(0)
+    ours, theirs = (random.standard_normal((64, 16)).astype(np.float32) for _ in range(2))
+    often = np.array([*range(64), *random.integers(0, 8, 400)])
+    rounding = 1 + 1e-6 * random.standard_normal((len(often), 16)).astype(np.float32)
+    recent = Recent()
+    assert len(recent.compare(ours[often] * rounding, theirs[often])) == 64 - 32
+    found = np.array(recent.compare(*(random.standard_normal((100, 16)).astype(np.float32) for _ in range(2))))
+    assert found.shape == (100, 2)
+    assert found.mean(axis=0).max() < 0.3
