@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow
 
+from conch_batch.inputs.files import suffix_of
 from conch_batch.inputs.tables import conformed
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ def _names(file: File) -> list[str]:
 
 
 def _delimiter(file: File) -> str:
-    return "\t" if ".tsv" in file.name.lower() else ","
+    return "\t" if suffix_of(file.name) == ".tsv" else ","

@@ -131,7 +131,9 @@ def _below(filesystem: AbstractFileSystem, folder: str, given: str, ours: str | 
     found = [
         path for path in sorted(_paths(filesystem, folder)) if not _is_hidden(PurePosixPath(path).relative_to(root))
     ]
-    kinds = {path: _KINDS[suffix] for path in _foreign(filesystem, found, ours) if (suffix := _suffix(path)) in _KINDS}
+    kinds = {
+        path: _KINDS[suffix] for path in _foreign(filesystem, found, ours) if (suffix := suffix_of(path)) in _KINDS
+    }
     tables = {kind for kind in kinds.values() if kind != TEXT}
     files = [
         File(filesystem.unstrip_protocol(path), str(PurePosixPath(path).relative_to(root)), kind)
@@ -191,13 +193,13 @@ def _is_hidden(path: PurePosixPath) -> bool:
 
 
 def _kind(path: str) -> str:
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in _KINDS:
         raise InputError(f"{path} ends in none of {_named(_KINDS)}: convert it, or rename it to what it is")
     return _KINDS[suffix]
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
     """The suffix that states the format: `.jsonl` of `a.jsonl.gz`."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
     if suffixes[-1:] and suffixes[-1] in _COMPRESSED:

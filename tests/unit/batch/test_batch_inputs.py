@@ -115,6 +115,15 @@ def test_texts_that_look_like_dates_or_numbers_stay_texts(tmp_path: Path) -> Non
     assert read(tmp_path / "a.csv", 0, 2) == read(tmp_path / "a.jsonl", 0, 2) == expected
 
 
+def test_tabs_separate_values_where_the_file_ends_in_tsv_whatever_else_is_called_so(tmp_path: Path) -> None:
+    for name in ("from.tsv/a.csv", "from.tsv/b.tsv.csv", "from.tsv/c.csv.TSV"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("n\ttext\n1\ta\n" if name.endswith("TSV") else "n,text\n1,a\n", encoding="utf-8")
+    files = find([str(tmp_path)])
+    assert [Reader(TextRows.FILE).scan(file).schema.names for file in files] == [["n", "text"]] * 3
+
+
 def test_empty_lines_of_a_csv_file_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'n,text\r\n1,a\r\n\r\n\n2,"b\n\nc"\n3,\n\n')
     assert read(tmp_path / "a.csv", 0, 3) == [
