@@ -80,7 +80,7 @@ def file_texts(path: Path) -> list[str]:
     Raises:
         ValueError: There are none, or the file is not in UTF-8.
     """
-    texts = [line.strip() for line in text_of(path).splitlines() if line.strip()]
+    texts = [line.strip() for line in text_of(path).split("\n") if line.strip()]
     if not texts:
         raise ValueError(f"{path} has no text; put one in every line")
     return texts

@@ -38,7 +38,7 @@ def _paragraphs(folder: Path) -> list[str]:
 
 def _records(path: Path) -> list[str]:
     texts = []
-    for number, line in enumerate(text_of(path).splitlines(), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
