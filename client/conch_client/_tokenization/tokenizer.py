@@ -378,7 +378,15 @@ def _described(text: str, encoding: Encoding) -> list[Token]:
 
 
 def _cut(encoding: Encoding, length: int, truncate: Truncate) -> None:
-    encoding.truncate(length, direction="left" if truncate == "start" else "right")
+    """Keeps ``length`` tokens of an encoding.
+
+    What is cut off stays with it, in parts as long as what is kept, and a pair is joined of every part of the one text
+    with every part of the other. The second cut drops the parts of the first, and leaves one of a single token.
+    """
+    direction = "left" if truncate == "start" else "right"
+    if length:
+        encoding.truncate(length + 1, direction=direction)
+    encoding.truncate(length, direction=direction)
 
 
 def _too_long(item: Item, length: int | None, max_length: int) -> InvalidInputError:
