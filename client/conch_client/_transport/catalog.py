@@ -115,7 +115,7 @@ class Catalog:
                 models[config.name] = read_model_info(config, by_name)
             except ServerError as error:  # noqa: PERF203 - one bad model must not hide the others
                 unreadable[config.name] = str(error)
-        for name in {entry.name for entry in index.models} - models.keys():
+        for name in {entry.name for entry in index.models} - by_name.keys():
             if name in self._reading.models:  # Triton does not describe unloaded models, but an earlier reading does
                 models[name] = replace(self._reading.models[name], ready=False)
         instances = {name: info.instances for name, info in models.items() if info.ready}

@@ -103,6 +103,17 @@ async def test_one_model_that_cannot_be_read_does_not_hide_the_others(client: An
         await client.model("future")
 
 
+async def test_a_model_that_is_read_no_more_says_why_and_is_not_called_unloaded(
+    client: Any, server: FakeServer
+) -> None:
+    await client.models()
+    server.models["letters"].parameters = {"max_length": "many"}
+    assert await client.is_ready()
+    with pytest.raises(ServerError, match=r"letters describes itself wrongly.*export it again"):
+        await client.embed(["x"], model="letters")
+    assert [info.name for info in await client.models()] == ["overlap", "pairs"]
+
+
 async def test_models_share_a_tokenizer_that_is_fetched_once_and_in_parts(
     connect: Callable[..., Any], server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
