@@ -12,7 +12,7 @@ from conch_client._errors import DeadlineExceededError, ModelReplacedError, Serv
 from conch_client._requests.job import LoadedModel
 from conch_client._sync.servers import Servers
 from conch_client._tokenization.steps import Stepper
-from conch_client._transport.catalog import ModelChangedError, require_ready
+from conch_client._transport.catalog import ModelChangedError, require_ready, require_task
 from conch_client._transport.deadline import Deadline
 from conch_client._transport.limits import READY_POLL_S, READY_TIMEOUT_S, STARTS
 from conch_client._transport.messages import MODEL_KEEPS_CHANGING, MODEL_REPLACED, NOT_READY
@@ -128,7 +128,7 @@ class Session:
         self._servers.close()
 
     def _load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
-        info = model if isinstance(model, ModelInfo) else self.find(model, tasks, deadline)
+        info = require_task(model, tasks) if isinstance(model, ModelInfo) else self.find(model, tasks, deadline)
         require_ready(info)
         return LoadedModel(info, self._tokenizers.get(info) or self._fetch_tokenizer(info, deadline))
 

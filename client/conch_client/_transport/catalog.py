@@ -165,8 +165,7 @@ class Listing:
         if info is None:
             raise self._missing(name, tasks)
         if info.task not in tasks:
-            call = _CALLS.get(info.task, "rerank")
-            raise InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {self._listed(tasks)}")
+            raise _other_task(info, self._listed(tasks))
         return info
 
     def _missing(self, name: str | None, tasks: Sequence[Task]) -> ModelNotFoundError | ServerError:
@@ -181,6 +180,13 @@ class Listing:
         names = [info.name for info in self.models.values() if info.task in tasks]
         kinds = "" if tasks == ANY_TASK else f" ({' or '.join(tasks)})"
         return f"it has: {', '.join(names) or 'none'}{kinds}"
+
+
+def require_task(info: ModelInfo, tasks: Sequence[Task]) -> ModelInfo:
+    """The model itself; raises InvalidInputError when it is of another task than these."""
+    if info.task not in tasks:
+        raise _other_task(info, f"pass one for {' or '.join(tasks)}")
+    return info
 
 
 def require_ready(info: ModelInfo) -> ModelInfo:
@@ -223,3 +229,8 @@ def read_model_info(
         )
     except DescriptionError as error:
         raise ServerError(str(error)) from error
+
+
+def _other_task(info: ModelInfo, remedy: str) -> InvalidInputError:
+    call = _CALLS.get(info.task, "rerank")
+    return InvalidInputError(f"{info.name} is a model for {call}() ({info.task}); {remedy}")

@@ -68,6 +68,17 @@ async def test_a_model_of_another_task_is_refused_with_the_right_call(client: An
         await client.rerank("x", ["y"], model="letters")
 
 
+async def test_the_description_of_a_model_of_another_task_is_refused_too(client: Any, server: FakeServer) -> None:
+    server.models["classes"] = FakeModel(task="classification", parameters={"labels": '["relevant"]'})
+    server.models["chunks"] = FakeModel(task="late-chunking")
+    classes, chunks = await client.model("classes"), await client.model("chunks")
+    with pytest.raises(InvalidInputError, match=r"classes is a model for classify\(\) .*; pass one for late-"):
+        await client.rerank("x", ["y"], model=classes)
+    with pytest.raises(InvalidInputError, match=r"chunks is a model for embed_chunks\(\) .*; pass one for embedding"):
+        await client.embed(["x"], model=chunks)
+    assert await client.tokenize(["x"], model=chunks)
+
+
 async def test_a_model_that_appears_is_found_at_once(client: Any, server: FakeServer) -> None:
     await client.models()
     server.models["new"] = FakeModel()
