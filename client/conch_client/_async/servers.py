@@ -247,7 +247,7 @@ class AsyncServers:
     async def _config(self, connection: Connection, name: str, deadline: Deadline) -> Any:
         try:
             return (await connection.call("ModelConfig", pb.ModelConfigRequest(name=name), deadline)).config
-        except ModelNotFoundError:  # unloaded since the index was read
+        except (ModelNotFoundError, NotLoadedError):  # unloaded since the index was read
             return None
 
     async def _start(self, deadline: Deadline) -> None:

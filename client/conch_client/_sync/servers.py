@@ -244,7 +244,7 @@ class Servers:
     def _config(self, connection: Connection, name: str, deadline: Deadline) -> Any:
         try:
             return (connection.call("ModelConfig", pb.ModelConfigRequest(name=name), deadline)).config
-        except ModelNotFoundError:  # unloaded since the index was read
+        except (ModelNotFoundError, NotLoadedError):  # unloaded since the index was read
             return None
 
     def _start(self, deadline: Deadline) -> None:

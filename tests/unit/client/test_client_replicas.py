@@ -6,6 +6,7 @@ import asyncio
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 from conch_client import (
@@ -47,6 +48,15 @@ class Babbler(FakeServer):
             response.outputs.add(name="embedding", datatype="FP32", shape=[1, 1])
             return response
         return super().ModelInfer(request, context)
+
+
+class Unloading(FakeServer):
+    """Lists a model as ready that it has unloaded when it is asked to describe it, and says so as Triton does."""
+
+    def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name == "leaving":
+            context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'leaving' has no available versions")
+        return super().ModelConfig(request, context)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +131,14 @@ async def test_one_that_dies_fails_no_call_and_comes_back(servers: list[FakeServ
     await eventually(serves_again)
 
 
+async def test_one_that_unloads_a_model_while_it_is_read_stays_in_service(join: Callable[..., Both]) -> None:
+    with Unloading({"letters": FakeModel(), "leaving": FakeModel()}) as server, FakeServer({}) as other:
+        alone, client = join(server), join(server, other)
+        assert [info.name for info in await alone.models()] == ["letters"]
+        assert (await client.embed(["x"])).shape == (1, 8)
+        assert state(client, server) == "serving"
+
+
 async def test_a_model_that_only_one_has_which_is_away_may_come_back(
     servers: list[FakeServer], join: Callable[..., Both]
 ) -> None:
@@ -191,8 +209,6 @@ async def test_one_that_answers_nonsense_is_taken_out(servers: list[FakeServer],
 async def test_a_full_queue_is_no_fault_and_another_has_room(
     servers: list[FakeServer], join: Callable[..., Both]
 ) -> None:
-    import grpc
-
     full = (grpc.StatusCode.UNAVAILABLE, "in ensemble 'letters', Exceeds maximum queue size")
     client = join(*servers[:2])
     await client.tokenize(["x"])
