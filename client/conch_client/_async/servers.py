@@ -256,7 +256,8 @@ class AsyncServers:
             if self._open:
                 return
             self.check_open()
-            if not await self._look_up() or not self._pool.members:
+            found = await self._look_up(deadline)
+            if not found or not self._pool.members:
                 hosts = ", ".join(name.host for name in self._targets.names)
                 raise UnavailableError(NO_ADDRESSES.format(hosts))
             for member in self._pool.members:
@@ -268,18 +269,19 @@ class AsyncServers:
     async def _keep_looking_up(self) -> None:
         while await self._background.pause(limit.LOOKUP_EVERY_S):
             known = self._pool.members
-            await self._look_up()
+            await self._look_up(Deadline(limit.LOOKUP_TIMEOUT_S))
             for member in self._pool.members:
                 if member not in known:
                     self._background.start(self._watch, member)
 
-    async def _look_up(self) -> bool:
+    async def _look_up(self, deadline: Deadline) -> bool:
         """Adds servers that the names have now, and removes the others; whether all names were found."""
         wanted, complete = list(self._targets.addresses), True
         for name in self._targets.names:
             try:
-                wanted += name.addresses(await records_of(name.host), tls=self._targets.tls)
-            except OSError:  # noqa: PERF203 - the name server may be away, which says nothing of the servers
+                wanted += name.addresses(await records_of(name.host, deadline), tls=self._targets.tls)
+            except (OSError, DeadlineExceededError):  # noqa: PERF203
+                # The name server may be away, which says nothing of the servers.
                 complete = False
         known = {member.server.address: member for member in self._pool.members}
         for address in wanted:

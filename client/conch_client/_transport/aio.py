@@ -117,9 +117,10 @@ class Background:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def records_of(host: str) -> list[str]:
-    """The addresses of a host; raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+async def records_of(host: str, deadline: Deadline) -> list[str]:
+    """The addresses of a host; raises OSError where there are none, or none came in time."""
+    with anyio.fail_after(deadline.remaining_s()):  # its TimeoutError is an OSError
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(record[4][0]) for record in found]
 
 

@@ -27,6 +27,9 @@ READ_TIMEOUT_S = 2.0
 LOOKUP_EVERY_S = 5.0
 """How often the addresses of a name are looked up, as long as DNS servers let records be kept in a cluster."""
 
+LOOKUP_TIMEOUT_S = 30.0
+"""Seconds for a lookup for which no call waits."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
@@ -111,9 +111,22 @@ class Background:
         self._ended.set()
 
 
-def records_of(host: str) -> list[str]:
-    """The addresses of a host; raises OSError."""
-    return [str(record[4][0]) for record in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+def records_of(host: str, deadline: Deadline) -> list[str]:
+    """The addresses of a host; raises OSError where there are none, or none came in time."""
+    found: list[str] = []
+
+    def look_up() -> None:
+        with suppress(OSError):
+            records = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found.extend([str(record[4][0]) for record in records])
+
+    # Nothing ends a lookup, so one that comes too late goes on alone.
+    lookup = Thread(target=look_up, name="conch-client-lookup", daemon=True)
+    lookup.start()
+    lookup.join(deadline.remaining_s())
+    if not found:
+        raise OSError(f"{host} has no address that came in time")
+    return found
 
 
 class Computation:

@@ -34,6 +34,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from conch_client._transport.deadline import Deadline
+
 OTHER = fake_tokenizer_json(("[SEP]", "[PAD]", "[CLS]", "[MORE]"))
 TEXTS = [f"text number {number}" for number in range(40)]
 
@@ -319,10 +321,10 @@ async def test_servers_that_differ_in_instances_only_are_one_group(
 async def test_the_addresses_of_a_name_are_looked_up_again(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     records = ["127.0.0.1"]
 
-    async def found(host: str) -> list[str]:
-        return found_now(host)
+    async def found(host: str, deadline: Deadline) -> list[str]:
+        return found_now(host, deadline)
 
-    def found_now(host: str) -> list[str]:
+    def found_now(host: str, _: Deadline) -> list[str]:
         assert host == "triton-headless"
         if not records:
             raise OSError("no such host")
