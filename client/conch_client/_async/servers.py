@@ -257,6 +257,7 @@ class AsyncServers:
                 return
             self.check_open()
             found = await self._look_up(deadline)
+            self.check_open()  # closing has ended what was begun by then, and nothing later
             if not found or not self._pool.members:
                 hosts = ", ".join(name.host for name in self._targets.names)
                 raise UnavailableError(NO_ADDRESSES.format(hosts))

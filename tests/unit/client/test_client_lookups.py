@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from conch_client import AsyncClient, Client, DeadlineExceededError
+from conch_client import AsyncClient, Client, ConchError, DeadlineExceededError
 
 from tests.unit.client.conftest import Both
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,3 +62,15 @@ async def test_a_call_does_not_outlast_its_time(
     names.answers.set()
     assert (await client.embed(["x"])).shape == (1, 8)
     await client.close()
+
+
+async def test_a_client_that_is_closed_meanwhile_leaves_nothing_running(server: FakeServer, names: NameServer) -> None:
+    before = asyncio.all_tasks()
+    client = AsyncClient(address(server))
+    call = asyncio.create_task(client.embed(["x"]))
+    await eventually(names.asked.is_set)
+    await client.close()
+    names.answers.set()
+    with pytest.raises(ConchError, match="the client is closed"):
+        await call
+    assert asyncio.all_tasks() == before
