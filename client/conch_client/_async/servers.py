@@ -88,10 +88,7 @@ class AsyncServers:
 
     async def models_now(self, deadline: Deadline) -> list[ModelInfo]:
         """All models, as they are now; reads once and does not retry."""
-        at = deadline.started_at
-        await self._read_unless(
-            lambda: all(one.server.catalog.is_newer_than(at) for one in self._pool.serving), deadline
-        )
+        await self._read_unless(self._all_newer_than(deadline.started_at), deadline)
         return self.listed
 
     @property
@@ -130,10 +127,11 @@ class AsyncServers:
             except UnavailableError as failure:  # noqa: PERF203 - a retry is just that
                 await sleep(backoff.next_delay_s(failure))
 
-    def expire(self) -> None:
-        """Voids all readings."""
-        for member in self._pool.members:
-            member.server.catalog.expire()
+    async def was_replaced(self, info: ModelInfo, deadline: Deadline) -> bool:
+        """Whether a server that had that very model has another now; reads all anew."""
+        had, asked_at = [one for one in self._pool.serving if one.server.has(info)], time.monotonic()
+        await self._read_unless(self._all_newer_than(asked_at), deadline)
+        return not had or not all(one.server.has(info) for one in had)
 
     def check_open(self) -> None:
         """Raises ConchError when the client was closed."""
@@ -189,6 +187,9 @@ class AsyncServers:
 
     def _all_current(self) -> bool:
         return all(member.server.catalog.is_current() for member in self._pool.serving)
+
+    def _all_newer_than(self, asked_at: float) -> Callable[[], bool]:
+        return lambda: all(one.server.catalog.is_newer_than(asked_at) for one in self._pool.serving)
 
     async def _read_unless(
         self,

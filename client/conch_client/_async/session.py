@@ -159,7 +159,8 @@ class AsyncSession:
             try:
                 return await self._computation.run(lambda: self._tokenizers.add(info, parts))
             except ServerError:
-                self._servers.expire()  # the model may have been replaced in between
+                if await self._servers.was_replaced(info, deadline):
+                    raise ModelChangedError from None
                 raise
 
 

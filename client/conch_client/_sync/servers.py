@@ -89,8 +89,7 @@ class Servers:
 
     def models_now(self, deadline: Deadline) -> list[ModelInfo]:
         """All models, as they are now; reads once and does not retry."""
-        at = deadline.started_at
-        self._read_unless(lambda: all(one.server.catalog.is_newer_than(at) for one in self._pool.serving), deadline)
+        self._read_unless(self._all_newer_than(deadline.started_at), deadline)
         return self.listed
 
     @property
@@ -129,10 +128,11 @@ class Servers:
             except UnavailableError as failure:  # noqa: PERF203 - a retry is just that
                 sleep(backoff.next_delay_s(failure))
 
-    def expire(self) -> None:
-        """Voids all readings."""
-        for member in self._pool.members:
-            member.server.catalog.expire()
+    def was_replaced(self, info: ModelInfo, deadline: Deadline) -> bool:
+        """Whether a server that had that very model has another now; reads all anew."""
+        had, asked_at = [one for one in self._pool.serving if one.server.has(info)], time.monotonic()
+        self._read_unless(self._all_newer_than(asked_at), deadline)
+        return not had or not all(one.server.has(info) for one in had)
 
     def check_open(self) -> None:
         """Raises ConchError when the client was closed."""
@@ -186,6 +186,9 @@ class Servers:
 
     def _all_current(self) -> bool:
         return all(member.server.catalog.is_current() for member in self._pool.serving)
+
+    def _all_newer_than(self, asked_at: float) -> Callable[[], bool]:
+        return lambda: all(one.server.catalog.is_newer_than(asked_at) for one in self._pool.serving)
 
     def _read_unless(
         self,

@@ -160,7 +160,8 @@ class Session:
             try:
                 return self._computation.run(lambda: self._tokenizers.add(info, parts))
             except ServerError:
-                self._servers.expire()  # the model may have been replaced in between
+                if self._servers.was_replaced(info, deadline):
+                    raise ModelChangedError from None
                 raise
 
 

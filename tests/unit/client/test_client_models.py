@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
-from conch_client import InvalidInputError, ModelInfo, ModelNotFoundError, ServerError, UnavailableError
+from conch_client import (
+    InvalidInputError,
+    ModelInfo,
+    ModelNotFoundError,
+    ModelReplacedError,
+    ServerError,
+    UnavailableError,
+)
 from conch_client._transport import catalog, tokenizers
 from conch_client.testing import FakeModel, fake_tokenizer_json
 
@@ -141,6 +148,23 @@ async def test_a_tokenizer_that_is_not_the_exported_one_is_refused(client: Any, 
     actual = hashlib.sha256(fake_tokenizer_json()).hexdigest()
     with pytest.raises(ServerError, match=re.escape(f"serves a file with SHA-256 {actual}")):
         await client.embed(["x"])
+
+
+async def test_a_model_that_was_replaced_before_its_tokenizer_came_is_read_anew(
+    client: Any, server: FakeServer
+) -> None:
+    await client.models()
+    server.models["letters"] = FakeModel(tokenizer_json=OTHER_TOKENIZER, dimension=5)
+    assert (await client.embed(["x"])).shape == (1, 5)
+
+
+async def test_a_version_that_was_replaced_before_its_tokenizer_came_is_no_more(
+    client: Any, server: FakeServer
+) -> None:
+    version = await client.model("letters")
+    server.models["letters"] = FakeModel(tokenizer_json=OTHER_TOKENIZER)
+    with pytest.raises(ModelReplacedError):
+        await client.embed(["x"], model=version)
 
 
 async def test_a_tokenizer_replaced_without_notice_is_used_once_the_reading_is_old(
