@@ -144,9 +144,11 @@ def _token_rows(values: list[Any]) -> Rows:
         if not isinstance(value, (list, tuple, np.ndarray)):
             kind = type(value).__name__
             raise Item.text(index).error(f"must be a list of token ids like the first item, not {kind}")
+    # All at once, which is faster; but of integers of some types numpy then makes floats.
     if not _are_ids(list(chain.from_iterable(values))):
-        index = next(i for i, value in enumerate(values) if not _are_ids(value))
-        raise Item.text(index).error(f"must hold integers from 0 to {_MAX_ID}, and nothing else")
+        for index, value in enumerate(values):
+            if not _are_ids(value):
+                raise Item.text(index).error(f"must hold integers from 0 to {_MAX_ID}, and nothing else")
     return Rows.of(values)
 
 

@@ -52,7 +52,16 @@ def test_any_ordered_collection_of_texts_is_taken(texts: Any) -> None:
     assert check_inputs(texts).texts == ["a", "b"]
 
 
-@pytest.mark.parametrize("ids", [[[1, 2], [3]], [(1, 2), (3,)], [np.array([1, 2]), np.array([3], np.int32)]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [[1, 2], [3]],
+        [(1, 2), (3,)],
+        [np.array([1, 2]), np.array([3], np.int32)],
+        [np.array([1, 2], np.uint64), np.array([3], np.int64)],
+    ],
+    ids=["lists", "tuples", "arrays", "arrays-that-together-are-floats"],
+)
 def test_token_ids_are_taken_from_lists_and_arrays(ids: Any) -> None:
     rows = check_inputs(ids).rows
     assert rows is not None
