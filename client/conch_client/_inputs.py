@@ -113,10 +113,14 @@ def check_truncate(truncate: object) -> None:
 
 def check_count(value: object, name: str) -> None:
     """Raises InvalidInputError unless the value is None or an integer of at least 1."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidInputError(f"{name} must be an integer of at least 1, not {value!r}")
+    if value is not None:
+        check_integer(value, name, least=1)
+
+
+def check_integer(value: object, name: str, *, least: int) -> None:
+    """Raises InvalidInputError unless the value is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InvalidInputError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def _text_or_pair(value: object, item: Item) -> str | tuple[str, str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conch_contract import InvalidInputError
-
-from conch_client._inputs import check_count
+from conch_client._inputs import check_integer
 from conch_client._transport.deadline import check_timeout
 
 STARTS = 3
@@ -47,6 +45,5 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout_s)
-        check_count(self.max_in_flight, "max_in_flight")
-        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
-            raise InvalidInputError(f"retries must be an integer of at least 0, not {self.retries!r}")
+        check_integer(self.max_in_flight, "max_in_flight", least=1)
+        check_integer(self.retries, "retries", least=0)

@@ -166,7 +166,11 @@ async def test_an_address_is_host_and_port(connect: Callable[..., Any], url: str
         type(connect().client)(url)
 
 
-@pytest.mark.parametrize("options", [{"timeout_s": 0}, {"max_in_flight": 0}, {"retries": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout_s": 0}, {"max_in_flight": 0}, {"max_in_flight": None}, {"retries": -1}, {"retries": None}],
+    ids=str,
+)
 async def test_limits_are_checked(connect: Callable[..., Any], options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(options))):
         connect(**options)
