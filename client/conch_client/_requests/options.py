@@ -9,7 +9,7 @@ import numpy as np
 from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, approximated_space_of, check_space, space_of
 
 from conch_client._errors import PROMPT, Item
-from conch_client._inputs import Inputs, check_count, check_truncate
+from conch_client._inputs import Inputs, check_count, check_text, check_truncate
 from conch_client._tokenization.late_interaction import encode_marked, marked_rows
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class TokenOptions:
 
     def __post_init__(self) -> None:
         check_truncate(self.truncate)
+        for text, item in ((self.prompt, PROMPT), (self.prompt_name, Item("prompt_name"))):
+            if text is not None:
+                check_text(text, item)
 
     def tokens(
         self, model: LoadedModel, texts: list[str], *, add_special_tokens: bool, limit: int | None

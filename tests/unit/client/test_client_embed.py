@@ -76,6 +76,21 @@ async def test_prompts_go_before_the_text(client: Any, server: FakeServer, optio
     assert await client.tokenize(["x"], **options) == await client.tokenize([put_before + "x"], prompt="")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": ["q: "]}, "the prompt must be a str, not list"),
+        ({"prompt": "q\ud800"}, "the prompt has a lone surrogate at character 1"),
+        ({"prompt_name": ["query"]}, "prompt_name must be a str, not list"),
+    ],
+    ids=["list", "lone-surrogate", "list-of-names"],
+)
+async def test_a_prompt_that_is_no_text_is_refused(client: Any, options: Any, message: str) -> None:
+    for call in (client.embed, client.tokenize, client.tokens):
+        with pytest.raises(InvalidInputError, match=message):
+            await call(["x"], **options)
+
+
 async def test_the_tokens_of_a_prompt_that_is_not_pooled_are_marked(client: Any, server: FakeServer) -> None:
     server.models["letters"].parameters = {"prompts": '{"query": "q: "}', "pools_prompt": "false"}
     await client.embed(["ab"], prompt_name="query")
