@@ -12,6 +12,7 @@ from conch_client._errors import DeadlineExceededError, UnavailableError
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 2.0
+_A_CENTURY_S = 100 * 365 * 24 * 3600  # gRPC counts nanoseconds since 1970 in 64 bits, and locks count them from now
 
 
 def check_timeout(timeout_s: float) -> float:
@@ -29,7 +30,7 @@ class Deadline:
     def __init__(self, timeout_s: float) -> None:
         self.started_at = time.monotonic()
         self._timeout_s = check_timeout(timeout_s)
-        self._ends_at = self.started_at + timeout_s
+        self._ends_at = self.started_at + min(timeout_s, _A_CENTURY_S)
 
     def remaining_s(self) -> float:
         """Seconds left; raises DeadlineExceededError when there are none."""

@@ -83,6 +83,11 @@ async def test_a_call_ends_with_its_deadline(client: Any, server: FakeServer) ->
         await client.embed(["x"] * 40, timeout_s=0.2)
 
 
+async def test_a_call_may_have_any_time(client: Any) -> None:
+    assert (await client.embed(["x"], timeout_s=1e10)).shape == (1, 8)
+    await client.wait_until_ready(timeout_s=1e300)
+
+
 async def test_the_deadline_holds_while_another_call_fetches_the_tokenizer(client: Any, server: FakeServer) -> None:
     server.gate.clear()
     first = asyncio.ensure_future(client.embed(["x"]))
