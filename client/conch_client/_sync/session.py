@@ -100,10 +100,11 @@ class Session:
 
     def wait_until_ready(self, deadline: Deadline) -> None:
         """Returns as soon as ``is_ready``; raises DeadlineExceededError after the deadline."""
-        while not self.is_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
-            if deadline.remaining_s() < READY_POLL_S:
-                raise DeadlineExceededError(NOT_READY)
-            sleep(READY_POLL_S)
+        try:
+            while not self.is_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
+                sleep(min(READY_POLL_S, deadline.remaining_s()))
+        except DeadlineExceededError as failure:
+            raise DeadlineExceededError(NOT_READY) from failure
 
     def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.

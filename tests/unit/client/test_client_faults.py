@@ -134,6 +134,12 @@ async def test_waiting_for_a_server_that_never_comes_ends(server: FakeServer, co
         await client.wait_until_ready(timeout_s=0.3)
 
 
+async def test_waiting_for_a_server_that_hangs_ends_with_the_same_words(server: FakeServer, client: Any) -> None:
+    server.pulse.clear()
+    with pytest.raises(DeadlineExceededError, match="no model became ready"):
+        await client.wait_until_ready(timeout_s=0.3)
+
+
 async def test_a_closed_client_says_so(client: Any) -> None:
     await client.embed(["x"])
     await client.close()
