@@ -98,6 +98,6 @@ class Address:
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Credentials of an encrypted connection; None for one that is not."""
-        if self.tls is False:
+        if not self.tls:
             return None
         return (self.tls if isinstance(self.tls, TLS) else TLS()).credentials()

@@ -171,6 +171,11 @@ async def test_the_first_call_fails_in_time_where_nobody_answers(connect: Callab
             await closing
 
 
+async def test_without_tls_nothing_is_encrypted(connect: Callable[..., Any]) -> None:
+    for tls in (False, None):
+        assert (await connect(tls=tls, retries=0).embed(["x"], timeout_s=PATIENCE_S)).shape == (1, 8)
+
+
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:8000", "grpc://host:8001", "triton"])
 async def test_an_address_is_host_and_port(connect: Callable[..., Any], url: str) -> None:
     with pytest.raises(InvalidInputError, match="url must be host:port"):
