@@ -58,7 +58,7 @@ class Models:
 
         Args:
             texts: As in ``embed``; token-id sequences come back as they are.
-            model: Any model's name; None for the first embedding model, or else the first reranker.
+            model: Any model's name; None for the first embedding model by name, or else the first of any other task.
             prompt: As in ``embed``.
             prompt_name: As in ``embed``.
             truncate: As in ``embed``.
@@ -91,7 +91,8 @@ class Models:
             prompt: As in ``tokenize``.
             prompt_name: As in ``tokenize``.
             add_special_tokens: As in ``tokenize``.
-            limit: Most tokens returned for a text; None returns all.
+            limit: Most tokens returned for a text; None returns all, and a text of any length is then tokenised in one
+                step, which no deadline ends.
             timeout_s: As in ``tokenize``.
         """
         check_count(limit, "limit")
