@@ -70,12 +70,13 @@ class Attempts:
         return await self._computed(line, line.content, key)
 
     async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Exception | None:
-        """Have the line's model compute another text; return the error if it fails, None if it works."""
+        """Have the line's model compute another text; return the error if it cannot, None otherwise."""
         endpoint = self._computing.endpoints[line.endpoint]
         try:
             await endpoint.answer(endpoint.control(content), _context(line, key, []))
         except Exception as error:  # noqa: BLE001 - errors of the line itself appear when it is computed
-            return error if problem_of(error).status in _TRIED_AGAIN else None
+            status = problem_of(error).status
+            return error if status in _TRIED_AGAIN or status >= 500 else None
         return None
 
     async def _computed(self, line: Line, content: bytes, key: Key) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from conch_gateway.api.cohere import CohereRoute
-from conch_gateway.api.fields.body import Body, checked, parse_json, parsed
+from conch_gateway.api.fields.body import Body, checked, parse_json, parsed, without_nulls
 from conch_gateway.api.openai import EmbeddingsRequest, SharedRoute, embeddings
 from conch_gateway.api.rerank import RerankRequest, ranking
 from conch_gateway.batches.computing import Endpoint
@@ -41,6 +41,8 @@ def _body_of(line: bytes, model: type[Body]) -> Body:
 
 
 def _control(line: bytes) -> bytes:
-    body, word = parse_json(line)["body"], f"ready {token_hex(4)}"  # not the same each time: it would be cached
+    # A null is no field: filled with a text, it would be one too many.
+    body = without_nulls(parse_json(line)["body"])
+    word = f"ready {token_hex(4)}"  # not the same each time: it would be cached
     short = {"input": word, "query": word, "documents": [word], "texts": [word]}
     return orjson.dumps({"body": {**body, **{name: short[name] for name in short.keys() & body.keys()}}})

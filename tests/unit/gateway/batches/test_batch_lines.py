@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_client import OverloadedError, UnavailableError
+from conch_client import DeadlineExceededError, OverloadedError, ServerError, UnavailableError
 from conch_gateway.batches import attempts, pace
 from conch_gateway.batches.lines import output_line
 from conch_gateway.errors import UpstreamError
@@ -159,6 +159,43 @@ async def test_a_server_that_is_away_for_long_is_no_lines_fault(storing: Serve, 
         batch = await over(http, batch)
 
     assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+
+
+async def test_a_null_in_a_line_lets_no_absent_server_count_against_it(storing: Serve, client: StandIn) -> None:
+    client.busy = UnavailableError("away")
+    body = {"model": "overlap", "query": "abc", "documents": ["xyz", "abz"], "texts": None}
+    async with storing() as http:
+        batch = await created(http, [line("a", body, "/v1/rerank")], endpoint="/v1/rerank")
+        await eventually(lambda: len(client.calls) > 20)
+        client.busy = None
+        batch = await over(http, batch)
+
+    assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+
+
+@pytest.mark.parametrize("failure", [DeadlineExceededError("slow"), ServerError("broken")], ids=["slow", "broken"])
+async def test_no_line_is_blamed_while_its_model_computes_no_other_text(
+    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    embed, others, works = client.embed, 0, False
+
+    async def embedded(texts: Any, **options: Any) -> Any:
+        nonlocal others
+        if works:
+            return await embed(texts, **options)
+        if bytes(texts[0][1:-1]) == b"mine":
+            raise UnavailableError("away")
+        others += 1
+        raise failure
+
+    monkeypatch.setattr(client, "embed", embedded)
+    async with storing() as http:
+        batch = await created(http, embeddings_of(["mine"]))
+        await eventually(lambda: others > 3)
+        works = True
+        batch = await over(http, batch)
+
+    assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
 
 
 async def test_a_batch_whose_model_is_away_does_not_slow_down_others(
