@@ -78,8 +78,8 @@ class Guard:
         if scope["method"] == "POST" and not admin and not path.startswith(_STORED):
             # Before the body is read only its length is known: at least one text, of at least so many tokens.
             tokens = _least_tokens(headers.get(b"content-length", b""))
-            self._admission.check(1, tokens)
             backlog, context = self._backlog(), context_of(Request(scope))
+            self._admission.check(1, tokens, background=context.background)
             if backlog is not None:
                 work = work_of(1, tokens, 1, background=context.background)
                 backlog.check(Flow(context.caller, work), tokens, context.timeout_s)

@@ -17,7 +17,7 @@ from conch_gateway.scheduling.sizes import estimated_sizes, is_large
 from conch_gateway.scheduling.slots import Entry, Flow, Slots, Work
 
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # of what callers are told to wait
-_BACKGROUND_PART = 4  # background work takes up to one part of so many of the room
+_BACKGROUND_PART = 4  # background work takes one part of so many of the room, and one request of it such a part of that
 
 
 class Backlog:
@@ -65,15 +65,20 @@ class Backlog:
                 f"the answer would take {needed_s:.0f} s, as you have about {ahead} tokens in flight already, and "
                 f"{reason}; retry when retry-after says, or send fewer texts at once"
             )
-            raise CapacityError(msg, self.retry_after_s(tokens))
+            raise CapacityError(msg, self.retry_after_s(tokens, background=flow.in_background))
 
-    def retry_after_s(self, tokens: int) -> float:
-        """Put a refused request behind those that were refused before, and return when there will be room for it."""
+    def retry_after_s(self, tokens: int, *, background: bool = False) -> float:
+        """Put a refused request behind those that were refused before, and return when there will be room for it.
+
+        Callers are not put behind background work: nobody waits for that.
+        """
         now, needed_s = self.slots.clock(), self.slots.seconds_for(tokens)
         if needed_s is None:
             return _UNKNOWN_S
-        self._refused_until = min(max(now, self._refused_until) + needed_s, now + _LONGEST_S)
-        return max(_SHORTEST_S, self._refused_until - now)
+        until = min(max(now, self._refused_until) + needed_s, now + _LONGEST_S)
+        if not background:
+            self._refused_until = until
+        return max(_SHORTEST_S, until - now)
 
     def add(self, flow: Flow, tokens: int) -> None:
         """Add to what a flow has in flight, or take from it."""
@@ -105,6 +110,8 @@ class Admission:
         self.texts = 0
         self.tokens = 0
         self._in_background = _Held()
+        self._most_background_texts = max(1, max_texts // _BACKGROUND_PART**2)
+        self._most_background_tokens = max(1, max_tokens // _BACKGROUND_PART**2)
 
     @contextmanager
     def reserve(
@@ -125,21 +132,23 @@ class Admission:
             rows: texts, or their token ids.
             beside: characters that are computed with each text.
             stated_s: how long the caller says it waits.
-            background: whether nobody waits for it; all of that has a part of the room only.
+            background: whether nobody waits for it; all of that has a part of the room only, in which one request
+                counts as a part at most, so that none is too large for it.
 
         Raises:
             CapacityError: there is no room now.
         """
         tokens = sum(estimated_sizes(rows, beside=beside))
-        self.check(len(rows), tokens)
-        if background:
-            self._check_background(len(rows), tokens)
         reservation = Reservation(self, request_id, caller, tokens, stated_s, self.now(), background)
-        self._hold(reservation, len(rows), tokens)
+        texts = min(len(rows), self._most_background_texts) if background else len(rows)
+        self.check(texts, tokens, background=background)
+        if background:
+            self._check_background(texts, reservation.counted)
+        self._hold(reservation, texts)
         try:
             yield reservation
         finally:
-            self._let_go(reservation, len(rows))
+            self._let_go(reservation, texts)
 
     @property
     def requests(self) -> int:
@@ -150,8 +159,13 @@ class Admission:
         """Return the time, in seconds."""
         return self._backlog.slots.clock()
 
-    def check(self, texts: int, tokens: int) -> None:
+    def counted(self, tokens: int, *, background: bool) -> int:
+        """Return as how many tokens a request with so many counts."""
+        return min(tokens, self._most_background_tokens) if background else tokens
+
+    def check(self, texts: int, tokens: int, *, background: bool = False) -> None:
         """Raise CapacityError where there is no room; while there is no other request, one of any size has room."""
+        tokens = self.counted(tokens, background=background)
         full = (
             self.requests >= self._max_requests
             or self.texts + texts > self._max_texts
@@ -164,7 +178,8 @@ class Admission:
                 "says, or send fewer texts at once"
             )
             # Room comes free only when a whole request ends, so the wait is at least that for an average one.
-            raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, self.tokens // self.requests)))
+            average = self.tokens // self.requests
+            raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, average), background=background))
 
     def _check_background(self, texts: int, tokens: int) -> None:
         held = self._in_background
@@ -175,14 +190,14 @@ class Admission:
         )
         if full and held.requests:
             msg = "as much is computed in the background as may be; retry when some of it is done"
-            raise CapacityError(msg, self._backlog.retry_after_s(tokens))
+            raise CapacityError(msg, self._backlog.retry_after_s(tokens, background=True))
 
-    def _hold(self, reservation: Reservation, texts: int, tokens: int) -> None:
+    def _hold(self, reservation: Reservation, texts: int) -> None:
         self.reservations.add(reservation)
         self.texts += texts
-        self.tokens += tokens
+        self.tokens += reservation.counted
         if reservation.background:
-            self._in_background.add(1, texts, tokens)
+            self._in_background.add(1, texts, reservation.counted)
 
     def _let_go(self, reservation: Reservation, texts: int) -> None:
         self.reservations.discard(reservation)
@@ -255,6 +270,11 @@ class Reservation:
         return self._backlog is not None
 
     @property
+    def counted(self) -> int:
+        """Tokens that it takes of the room in the gateway."""
+        return self.admission.counted(self.tokens, background=self.background)
+
+    @property
     def queue_s(self) -> float | None:
         """Seconds that its first call waited for a slot; None if it got none."""
         return None if self._backlog is None else self.entry.waited_s
@@ -301,5 +321,6 @@ class Reservation:
         self._count(-self.tokens)
 
     def _count(self, tokens: int) -> None:
+        before = self.counted
         self.tokens += tokens
-        self.admission.correct(tokens, background=self.background)
+        self.admission.correct(self.counted - before, background=self.background)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from conch_gateway.errors import CapacityError
-from conch_gateway.scheduling.admission import Admission, Backlog
+from conch_gateway.scheduling.admission import Admission, Backlog, Reservation
 from conch_gateway.scheduling.load import loads
 from conch_gateway.scheduling.slots import Flow, Slots, Work
 
@@ -101,17 +103,53 @@ def test_it_has_a_quarter_of_the_room(admission: Admission) -> None:
         admission.reserve("3", "a", ["text"], background=True),
     ):
         pass
-    with admission.reserve("1", "a", ["text"] * 21, background=True) as one:  # one of any size, alone
+    with admission.reserve("1", "a", ["text"] * 21, background=True) as one:  # of any size
         assert not loads(admission)
-        with (
-            pytest.raises(CapacityError, match="in the background"),
-            admission.reserve("2", "a", ["a"], background=True),
-        ):
-            pass
         with admission.reserve("3", "a", ["text"] * 40):
             assert one.background
     with admission.reserve("4", "a", ["text"], background=True):
         pass
+
+
+def test_none_of_it_is_too_large_for_its_room_or_takes_room_from_callers() -> None:
+    slots = Slots(2, lambda: 100.0)
+    backlog = Backlog(slots, 10, "the limit")
+    admission = Admission(backlog, max_requests=64, max_texts=80, max_tokens=800)
+    with ExitStack() as held:
+
+        def reserve(texts: int, tokens: int, *, background: bool = True) -> Reservation:
+            rows = [[1] * tokens] * texts
+            return held.enter_context(admission.reserve("1", "a", rows, background=background))
+
+        reserve(20, 10, background=False)
+        for _ in range(4):
+            reserve(100, 100).join(backlog, [150] * 100, 8)
+        with pytest.raises(CapacityError, match="in the background"):
+            reserve(1, 1)
+        reserve(40, 10, background=False)  # three quarters, with those above
+        with pytest.raises(CapacityError, match="the gateway is full"):
+            reserve(1, 1, background=False)
+    assert (admission.texts, admission.tokens) == (0, 0)
+    assert admission._in_background.tokens == 0
+
+
+def test_callers_are_not_told_to_wait_for_it() -> None:
+    slots = Slots(1, lambda: 100.0)
+    slots._throughput._tokens, slots._throughput._seconds = 100.0, 1.0
+    admission = Admission(Backlog(slots, 10.0, "the limit"), max_requests=1, max_texts=80, max_tokens=800)
+
+    def refused(*, background: bool) -> float:
+        with (
+            pytest.raises(CapacityError) as refusal,
+            admission.reserve("2", "a", [[1] * 50], background=background),
+        ):
+            pass
+        return refusal.value.retry_after_s
+
+    with admission.reserve("1", "a", [[1] * 50]):
+        told = [refused(background=background) for background in (False, True, True, False)]
+
+    assert told == pytest.approx([0.5, 1.0, 1.0, 1.0])
 
 
 def test_no_request_waits_for_it_by_the_prediction() -> None:

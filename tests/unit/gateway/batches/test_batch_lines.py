@@ -93,6 +93,30 @@ async def test_requests_go_before_lines_and_have_most_of_the_room(storing: Serve
     assert batch["request_counts"]["completed"] == 50
 
 
+async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
+    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.served.append(model_info("slow", "embedding"))
+    embed, let_go = client.embed, asyncio.Event()
+
+    async def embedded(texts: Any, **options: Any) -> Any:
+        if options["model"].name == "slow":
+            client.entered.set()
+            await let_go.wait()
+        return await embed(texts, **options)
+
+    monkeypatch.setattr(client, "embed", embedded)
+    large = line("a", {"model": "letters", "input": [f"text {number}" for number in range(200)]})
+    async with storing(max_in_flight_tokens=400, triton_calls=8) as http:
+        request = asyncio.create_task(http.post("/v1/embeddings", json={"model": "slow", "input": "a"}))
+        await eventually(client.entered.is_set)
+        batch = await over(http, await created(http, [large]))
+        let_go.set()
+        assert (await request).status_code == 200
+
+    assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+
+
 async def test_a_stopped_gateway_lets_go_of_its_lines_and_the_next_goes_on(storing: Serve, client: StandIn) -> None:
     client.gate = asyncio.Event()
     async with storing() as http:
