@@ -5,6 +5,7 @@ Errors are raised where the endpoint reads, so that they are answered in the end
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from conch_gateway.telemetry.request import path_of
 ACCEPTED_CODINGS = "gzip, deflate, identity"
 _ZLIB_FORMATS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # zlib's window bits
 _CHUNKED = 2**63  # stands for the length that a chunked body does not declare
+_PIECE_BYTES = 256 * 1024  # of an inflated body: a few kilobytes may become gigabytes
 
 
 class BodyReader:
@@ -42,6 +44,9 @@ class BodyReader:
             nonlocal received
             if declared != _CHUNKED and declared > max_bytes:
                 raise _too_large(max_bytes)
+            if inflater is not None and inflater.has_more:
+                await asyncio.sleep(0)  # others have the event loop between two pieces
+                return inflater.piece()
             message = await receive()
             content = message.get("body", b"")
             received += len(content)
@@ -49,24 +54,35 @@ class BodyReader:
                 raise _too_large(max_bytes)
             if inflater is None or message["type"] != "http.request":
                 return message
-            return {**message, "body": inflater.inflate(content, last=not message.get("more_body"))}
+            return inflater.piece(content, last=not message.get("more_body"))
 
         await self._app(scope, receive_checked, send)
 
 
 class _Inflater:
+    """Inflates a body a piece at a time.
+
+    Attributes:
+        has_more: whether what was received may become more than the pieces so far.
+    """
+
     def __init__(self, coding: bytes, max_bytes: int) -> None:
         self._coding = coding.decode("latin-1")
         self._max_bytes = self._left = max_bytes
         self._stream = zlib.decompressobj(_ZLIB_FORMATS[coding]) if coding in _ZLIB_FORMATS else None
+        self._last = False
+        self.has_more = False
 
-    def inflate(self, data: bytes, *, last: bool) -> bytes:
+    def piece(self, received: bytes = b"", *, last: bool = False) -> Message:
+        """Return the next piece as a message; while there are more, nothing may be `received`."""
         if self._stream is None:
             msg = f"a body in content-encoding {self._coding!r} cannot be read; send one of: {ACCEPTED_CODINGS}"
             raise UnsupportedCodingError(msg)
+        self._last = self._last or last
+        # One byte beyond the limit proves that it is exceeded; the rest of what may be gigabytes is never inflated.
+        most = min(_PIECE_BYTES, self._left + 1)
         try:
-            # One byte beyond the limit proves that it is exceeded; the rest of what may be gigabytes is never inflated.
-            content = self._stream.decompress(data, self._left + 1)
+            content = self._stream.decompress(self._stream.unconsumed_tail + received, most)
         except zlib.error as error:
             raise self._malformed("is not") from error
         self._left -= len(content)
@@ -74,9 +90,12 @@ class _Inflater:
             raise _too_large(self._max_bytes)
         if self._stream.unused_data:
             raise self._malformed("goes on after the end of its")
-        if last and not self._stream.eof:
+        # zlib may hold back what had no room, though it has read all that there was.
+        self.has_more = len(content) == most and not self._stream.eof
+        ended = self._last and not self.has_more
+        if ended and not self._stream.eof:
             raise self._malformed("ends before its")
-        return content
+        return {"type": "http.request", "body": content, "more_body": not ended}
 
     def _malformed(self, what: str) -> MalformedBodyError:
         return MalformedBodyError(f"the body {what} {self._coding}, which its content-encoding says it is")
