@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from itertools import accumulate
 from time import time
 from typing import Any
 
@@ -18,7 +19,7 @@ from conch_gateway.errors import BodyTooLargeError, ConflictError, NotStoredErro
 
 Clock = Callable[[], float]
 _UPLOAD_S = 6 * 3600  # older uploads that are not complete were abandoned
-_ANSWERS_AT_ONCE = 64
+_AT_ONCE, _BYTES_AT_ONCE = 256, 4 * 2**20  # answers, and of those as many as are so large together, or one
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -179,11 +180,11 @@ class Files:
     async def _answered(self, batch_id: str, *, failures: bool) -> AsyncIterator[bytes]:
         last = 0
         while True:
-            asked = select(answers.c.number, answers.c.content).where(
-                answers.c.batch_id == batch_id, answers.c.failed == failures, answers.c.number > last
-            )
+            rest = and_(answers.c.batch_id == batch_id, answers.c.failed == failures, answers.c.number > last)
             async with self._database.begin() as connection:
-                rows = (await connection.execute(asked.order_by(answers.c.number).limit(_ANSWERS_AT_ONCE))).all()
+                numbers = await _next_numbers(connection, rest)
+                asked = select(answers.c.number, answers.c.content).where(rest, answers.c.number.in_(numbers))
+                rows = (await connection.execute(asked.order_by(answers.c.number))).all()
             if not rows:
                 return
             for row in rows:
@@ -244,6 +245,16 @@ async def read_places(
     asked = select(chunks).where(chunks.c.file_id == file_id, chunks.c.number.in_(sorted(numbers)))
     found = {row.number: row.content for row in (await connection.execute(asked)).all()}
     return [_cut(found, begin, length) for begin, length in places]
+
+
+async def _next_numbers(connection: AsyncConnection, rest: ColumnElement[bool]) -> list[int]:
+    """Return the numbers of the first of some answers, as many as should be in memory or in a transaction at once."""
+    asked = select(answers.c.number, func.length(answers.c.content)).where(rest).order_by(answers.c.number)
+    found = (await connection.execute(asked.limit(_AT_ONCE))).all()
+    ends = accumulate(size for _, size in found)
+    return [number for (number, _), end in zip(found, ends, strict=True) if end <= _BYTES_AT_ONCE] or [
+        number for number, _ in found[:1]
+    ]
 
 
 async def lock_files(connection: AsyncConnection, owner: str) -> None:
