@@ -9,7 +9,7 @@ from itertools import accumulate
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conch_gateway.batches.database import Database
@@ -19,7 +19,8 @@ from conch_gateway.errors import BodyTooLargeError, ConflictError, NotStoredErro
 
 Clock = Callable[[], float]
 _UPLOAD_S = 6 * 3600  # older uploads that are not complete were abandoned
-_AT_ONCE, _BYTES_AT_ONCE = 256, 4 * 2**20  # answers, and of those as many as are so large together, or one
+_AT_ONCE, _BYTES_AT_ONCE = 256, 4 * 2**20  # pieces or answers, and of those as many as are so large together, or one
+_GOING = 0  # stands for the time of creation of a file that is being deleted
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -71,7 +72,8 @@ class Files:
                 raise ConflictError(
                     f"{file_id} is the input of {batch_id}; cancel that first, or wait until it has ended"
                 )
-            await self._drop(connection, file_id)
+            await _mark(connection, file_id)
+        await self._drop(file_id)
 
     async def content(self, file: File) -> AsyncIterator[bytes]:
         """Yield the content, a piece at a time."""
@@ -82,10 +84,7 @@ class Files:
             yield piece
 
     async def sweep(self) -> bool:
-        """Delete one expired file or abandoned upload; return whether there was one.
-
-        One at a time, as deleting a large file takes long, and other transactions wait meanwhile.
-        """
+        """Delete one file that has expired, was abandoned or is half deleted; return whether there was one."""
         now = self._clock()
         reading = select(batches.c.id).where(batches.c.input_file_id == files.c.id, batches.c.status.in_(UNFINISHED))
         expired = and_(files.c.complete, files.c.expires_at <= int(now), ~reading.exists())
@@ -96,19 +95,21 @@ class Files:
             # Looked at again now that the file is locked: a batch may have been created over it meanwhile.
             if file_id is None or (await connection.execute(reading_of(file_id))).first() is not None:
                 return False
-            await self._drop(connection, file_id)
+            await _mark(connection, file_id)
+        await self._drop(file_id)
         return True
 
     async def drop_unfinished(self) -> None:
         """Delete all uploads that have not ended."""
         async with self._database.begin() as connection:
-            for file_id in (await connection.execute(select(files.c.id).where(~files.c.complete))).scalars().all():
-                await self._drop(connection, file_id)
+            found = (await connection.execute(select(files.c.id).where(~files.c.complete))).scalars().all()
+        for file_id in found:
+            await self.abandon(file_id)
 
     async def write(self, owner: str, file_id: str, number: int, content: bytes) -> None:
         """Add a piece to an upload; raises StorageError if the owner's files exceed their limit."""
         async with self._database.begin() as connection:
-            larger = update(files).where(files.c.id == file_id).values(bytes=files.c.bytes + len(content))
+            larger = update(files).where(_is_begun(file_id)).values(bytes=files.c.bytes + len(content))
             if not (await connection.execute(larger)).rowcount:
                 raise _too_slow()
             await connection.execute(insert(chunks).values(file_id=file_id, number=number, content=content))
@@ -122,15 +123,15 @@ class Files:
             await self._check_room(connection, owner, begun=True)
             values = {"complete": True, "filename": filename, "created_us": int(1e6 * now)}
             values["expires_at"] = int(now) + (expires_s or self._limits.retention_s)
-            begun = files.c.id == file_id, ~files.c.complete
-            if not (await connection.execute(update(files).where(*begun).values(values))).rowcount:
+            if not (await connection.execute(update(files).where(_is_begun(file_id)).values(values))).rowcount:
                 raise _too_slow()
             return file_of(await self._find(connection, owner, file_id))
 
     async def abandon(self, file_id: str) -> None:
         """Delete an upload that does not become a file."""
         async with self._database.begin() as connection:
-            await self._drop(connection, file_id)
+            await _mark(connection, file_id)
+        await self._drop(file_id)
 
     def check_size(self, size: int) -> None:
         """Raise BodyTooLargeError for a file that is too large."""
@@ -158,15 +159,28 @@ class Files:
             msg = f"your files would have more than {self._limits.key_bytes} bytes, the limit of a key; delete some"
             raise StorageError(msg)
 
-    async def _drop(self, connection: AsyncConnection, file_id: str) -> None:
-        of_batch = select(files.c.batch_id, files.c.failures).where(
-            files.c.id == file_id, files.c.batch_id.is_not(None)
-        )
-        for batch_id, failures in (await connection.execute(of_batch)).all():
-            of_file = and_(answers.c.batch_id == batch_id, answers.c.failed == failures)
-            await connection.execute(delete(answers).where(of_file))
-        await connection.execute(delete(chunks).where(chunks.c.file_id == file_id))
-        await connection.execute(delete(files).where(files.c.id == file_id))
+    async def _drop(self, file_id: str) -> None:
+        """Delete a file that is marked, in short transactions: others wait meanwhile, and a long one may be ended."""
+        while await self._drop_some(file_id):
+            pass
+
+    async def _drop_some(self, file_id: str) -> bool:
+        """Delete some of the content of a file, or the file once it has none; return whether there may be more."""
+        async with self._database.begin() as connection:
+            # Locked, so that no piece of an upload is added meanwhile.
+            asked = select(files).where(files.c.id == file_id).with_for_update()
+            file = (await connection.execute(asked)).first()
+            if file is None:
+                return False
+            table, content = chunks, chunks.c.file_id == file_id
+            if file.batch_id is not None:
+                table, content = answers, _answers_of(file.batch_id, failures=file.failures)
+            numbers = await _next_numbers(connection, table, content)
+            if numbers:
+                await connection.execute(delete(table).where(content, table.c.number.in_(numbers)))
+            else:
+                await connection.execute(delete(files).where(files.c.id == file_id))
+        return bool(numbers)
 
     async def _uploaded(self, file: File) -> AsyncIterator[bytes]:
         for number in _numbers(0, file.bytes):
@@ -180,9 +194,9 @@ class Files:
     async def _answered(self, batch_id: str, *, failures: bool) -> AsyncIterator[bytes]:
         last = 0
         while True:
-            rest = and_(answers.c.batch_id == batch_id, answers.c.failed == failures, answers.c.number > last)
+            rest = and_(_answers_of(batch_id, failures=failures), answers.c.number > last)
             async with self._database.begin() as connection:
-                numbers = await _next_numbers(connection, rest)
+                numbers = await _next_numbers(connection, answers, rest)
                 asked = select(answers.c.number, answers.c.content).where(rest, answers.c.number.in_(numbers))
                 rows = (await connection.execute(asked.order_by(answers.c.number))).all()
             if not rows:
@@ -247,9 +261,23 @@ async def read_places(
     return [_cut(found, begin, length) for begin, length in places]
 
 
-async def _next_numbers(connection: AsyncConnection, rest: ColumnElement[bool]) -> list[int]:
-    """Return the numbers of the first of some answers, as many as should be in memory or in a transaction at once."""
-    asked = select(answers.c.number, func.length(answers.c.content)).where(rest).order_by(answers.c.number)
+def _answers_of(batch_id: str, *, failures: bool) -> ColumnElement[bool]:
+    return and_(answers.c.batch_id == batch_id, answers.c.failed == failures)
+
+
+def _is_begun(file_id: str) -> ColumnElement[bool]:
+    return and_(files.c.id == file_id, ~files.c.complete, files.c.created_us != _GOING)
+
+
+async def _mark(connection: AsyncConnection, file_id: str) -> None:
+    """Hide a file, which is then deleted: by whoever marks it, or else by `sweep`."""
+    values = {"complete": False, "created_us": _GOING}
+    await connection.execute(update(files).where(files.c.id == file_id).values(values))
+
+
+async def _next_numbers(connection: AsyncConnection, table: Table, rest: ColumnElement[bool]) -> list[int]:
+    """Return the numbers of the first of some pieces or answers, as many as are read or deleted at once."""
+    asked = select(table.c.number, func.length(table.c.content)).where(rest).order_by(table.c.number)
     found = (await connection.execute(asked.limit(_AT_ONCE))).all()
     ends = accumulate(size for _, size in found)
     return [number for (number, _), end in zip(found, ends, strict=True) if end <= _BYTES_AT_ONCE] or [

@@ -24,9 +24,9 @@ files = Table(
     Column("filename", String(255), nullable=False),
     Column("purpose", String(32), nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),  # 0 while it is being deleted
     Column("expires_at", BigInteger, nullable=False),
-    Column("complete", Boolean, nullable=False),  # False while it is being uploaded and not visible
+    Column("complete", Boolean, nullable=False),  # False while it is being uploaded or deleted and not visible
     Column("batch_id", String(64)),
     Column("failures", Boolean, nullable=False),
     Index("conch_files_by_owner", "owner", "created_us"),
