@@ -88,7 +88,7 @@ class Database:
         self._prepared = True
 
     async def _make_tables(self) -> int:
-        async with self.begin() as connection:
+        async with self._transaction() as connection:
             await connection.run_sync(METADATA.create_all)
             found: int | None = (await connection.execute(select(versions.c.version))).scalar()
             if found is None:
@@ -97,10 +97,20 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed at the end; raises DatabaseError if the database fails or does not answer.
+        """One transaction, committed at the end.
 
         It is not cancelled with its request: drivers differ in what a cancelled statement leaves behind.
+
+        Raises:
+            DatabaseError: the database fails or does not answer, or it is not known yet whether the tables are ours.
         """
+        if not self._prepared:
+            raise DatabaseError("the tables of CONCH_BATCH_DATABASE have not been checked yet; retry later")
+        async with self._transaction() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         try:
             with anyio.fail_after(_PATIENCE_S if self.shared else None, shield=True):
                 async with self._engine.begin() as connection:

@@ -6,20 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conch_gateway.batches.database import Database
 from conch_gateway.batches.intake import Intake
 from conch_gateway.batches.lines import LEASE_S, Answered, PutOff
 from conch_gateway.batches.records import BatchOrder
 from conch_gateway.batches.schema import lines, versions
 from conch_gateway.errors import BatchSettingError, ConflictError, DatabaseError, NotStoredError
+from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
 from tests.batching import answers, created, embeddings_of, fetched, jsonl, over
 from tests.postgres_server import PASSWORD, PostgresServer
-from tests.unit.gateway.batches.state import LIMITS, MOST, answered
+from tests.unit.gateway.batches.state import LIMITS, MOST, State, answered
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.unit.gateway.batches.state import State
     from tests.unit.gateway.conftest import Serve, StandIn
 
 
@@ -193,6 +194,23 @@ async def test_tables_of_another_version_are_refused(state: State) -> None:
     state.database._prepared = False  # as at the next start
     with pytest.raises(BatchSettingError, match="version 7"):
         await state.database.prepare()
+
+
+async def test_tables_of_another_version_are_not_used_either_when_the_database_comes_later() -> None:
+    with PostgresServer() as server:
+        url = SecretStr(server.new_database())
+        earlier, late = State(Database(url)), State(Database(url))
+        async with earlier.database.opened(), earlier.database.begin() as connection:
+            await connection.execute(update(versions).values(version=7))
+        server.stop()
+        async with late.database.opened():
+            server.start()
+            with pytest.raises(DatabaseError, match="not been checked"):
+                await late.files.upload("me")
+            with pytest.raises(BatchSettingError, match="version 7"):
+                await late.database.prepare()
+            with pytest.raises(DatabaseError, match="not been checked"):
+                await late.files.upload("me")
 
 
 async def test_two_gateways_with_one_database_share_the_lines(
