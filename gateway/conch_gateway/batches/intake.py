@@ -57,8 +57,9 @@ class Intake:
                 values = {"status": "in_progress", "in_progress_at": now, "total": total}
             async with self._database.begin() as connection:
                 mine = self._is_ours(batch.id)
-                await connection.execute(update(batches).where(mine).values({**values, "claim": None}))
-                if errors:
+                ended = await connection.execute(update(batches).where(mine).values({**values, "claim": None}))
+                # Where it is no longer ours, the lines are those of the gateway that has taken it over.
+                if errors and ended.rowcount:
                     await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
 
     async def hold(self) -> None:

@@ -118,6 +118,31 @@ async def test_an_input_that_takes_long_to_read_is_read_by_one_gateway(state: St
     assert (await state.ledger.get("me", batch.id)).total == 3
 
 
+class Losing(Slow):
+    """Files whose content turns out to be gone when it is let go."""
+
+    async def content(self, file: File) -> AsyncIterator[bytes]:
+        self.asked.set()
+        await self.let_go.wait()
+        yield b""
+        raise NotStoredError(f"{file.id} is gone")
+
+
+async def test_a_gateway_that_fails_over_an_input_late_leaves_the_lines_to_the_one_that_took_it_over(
+    state: State,
+) -> None:
+    batch, losing = await state.created(3), Losing(state.database)
+    late = asyncio.create_task(Intake(state.database, losing, LIMITS, "late", state.clock).step())
+    await losing.asked.wait()
+    state.now += LEASE_S + 1
+    await state.intake.step()
+    losing.let_go.set()
+    await late
+
+    assert (await state.ledger.get("me", batch.id)).status == "in_progress"
+    assert [line.number for line in await state.one.claim(4, MOST)] == [1, 2, 3]
+
+
 class Halting(Slow):
     """Files whose content comes up to its first line, and the rest only when it is let go."""
 
