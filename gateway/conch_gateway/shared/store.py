@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import TypeVar
 
@@ -99,9 +99,9 @@ class Link:
             _log.info("Redis answers again (%s)", self.use)
         return answer
 
-    def tell(self, call: Callable[[], Awaitable[object]]) -> None:
-        """Make a call for whose answer nobody waits."""
-        task = start(self.ask(call), f"a call to Redis ({self.use})")
+    def tell(self, *calls: Callable[[], Awaitable[object]]) -> None:
+        """Make calls for whose answers nobody waits, one after another: all at once, each would wait for the others."""
+        task = start(self._ask_all(calls), f"calls to Redis ({self.use})")
         self._unawaited.add(task)
         task.add_done_callback(self._unawaited.discard)
 
@@ -109,6 +109,10 @@ class Link:
         """Wait for the calls for whose answers nobody waits."""
         if self._unawaited:
             await asyncio.wait(self._unawaited)
+
+    async def _ask_all(self, calls: Iterable[Callable[[], Awaitable[object]]]) -> None:
+        for call in calls:
+            await self.ask(call)
 
     def _note_failure(self, error: Exception) -> None:
         self._ask_again_at = self._clock() + PAUSE_S

@@ -7,7 +7,7 @@ the number of tokens and of the vector's numbers, then these, all in little-endi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from functools import partial
 from struct import Struct
 
 import numpy as np
@@ -31,21 +31,25 @@ class RedisVectors:
         self._ttl_s = ttl_s
 
     async def find(self, keys: Sequence[bytes]) -> list[Entry | None]:
-        """Return the entry of each key; none where Redis gives no answer."""
-        return await self.reading.ask(lambda: self._read(keys)) or [None] * len(keys)
+        """Return the entry of each key; none from where on Redis gives no answer."""
+        found: list[Entry | None] = []
+        for begin in range(0, len(keys), _AT_ONCE):
+            # One call each: together, those of a long list would take too long, and Redis would seem to be away.
+            some = await self.reading.ask(partial(self._read, keys[begin : begin + _AT_ONCE]))
+            if some is None:
+                break
+            found += some
+        return found + [None] * (len(keys) - len(found))
 
     def keep(self, entries: Mapping[bytes, Entry]) -> None:
         """Store entries, soon."""
-        left = iter(entries.items())
-        while some := dict(islice(left, _AT_ONCE)):
-            self.writing.tell(lambda some=some: self._write(some))  # type: ignore[misc]
+        pairs = list(entries.items())
+        parts = [dict(pairs[begin : begin + _AT_ONCE]) for begin in range(0, len(pairs), _AT_ONCE)]
+        self.writing.tell(*(partial(self._write, part) for part in parts))
 
     async def _read(self, keys: Sequence[bytes]) -> list[Entry | None]:
-        found: list[Entry | None] = []
-        for begin in range(0, len(keys), _AT_ONCE):
-            values = await self._redis.mget([self._name(key) for key in keys[begin : begin + _AT_ONCE]])
-            found += [_unpacked(value) if isinstance(value, bytes) else None for value in values]
-        return found
+        values = await self._redis.mget([self._name(key) for key in keys])
+        return [_unpacked(value) if isinstance(value, bytes) else None for value in values]
 
     async def _write(self, entries: Mapping[bytes, Entry]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
