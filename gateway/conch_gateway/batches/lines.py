@@ -29,6 +29,10 @@ LEASE_S = 60.0
 
 Clocks of gateways must agree far better than this.
 """
+LARGE_BYTES = 256 * 1024
+"""Size above which a line is large: it keeps all instances of a model busy by itself, and takes long."""
+MOST_LARGE = 2
+"""Most large lines at once."""
 _NOBODY = Resting()
 
 
@@ -52,6 +56,11 @@ class Line:
     tries: int
     crashes: int
     content: bytes | None
+
+    @property
+    def large(self) -> bool:
+        """Whether it is computed apart from the others."""
+        return len(self.content or b"") > LARGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,9 @@ class Lines:
         self._gateway_id = gateway_id
         self._clock = clock
 
-    async def claim(self, most: int, most_bytes: int, *, without: Resting = _NOBODY) -> list[Line]:
+    async def claim(
+        self, most: int, most_bytes: int, *, most_large: int = MOST_LARGE, without: Resting = _NOBODY
+    ) -> list[Line]:
         """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any.
 
         A line at which a server has failed is claimed alone.
@@ -104,10 +115,13 @@ class Lines:
         Args:
             most: lines.
             most_bytes: of all of them.
+            most_large: large ones among them.
             without: owners and batches that have to wait.
         """
         now = self._clock()
         free = has_lapsed(lines.c.claimed_until, now)
+        if not most_large:
+            free = and_(free, lines.c.bytes <= LARGE_BYTES)
         waits = exists().where(lines.c.batch_id == batches.c.id, free)
         rests = or_(batches.c.owner.in_(without.owners), batches.c.id.in_(without.batches))
         due = batches.c.status == "in_progress", batches.c.expires_at > now, ~rests, waits
@@ -123,7 +137,7 @@ class Lines:
             of_batch = lines.c.batch_id == batch.id
             asked = select(lines).where(of_batch, free).order_by(lines.c.number).limit(most)
             found = (await connection.execute(asked.with_for_update(skip_locked=True))).all()
-            taken = _first_of(found, most_bytes)
+            taken = _first_of(found, most_bytes, most_large)
             claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
             numbers = [row.number for row in taken]
             await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
@@ -200,12 +214,17 @@ def has_lapsed(claimed_until: ColumnElement[float], now: float) -> ColumnElement
     return or_(claimed_until <= now, claimed_until > now + 2 * LEASE_S)
 
 
-def _first_of(found: Sequence[Row[Any]], most_bytes: int) -> list[Row[Any]]:
+def _first_of(found: Sequence[Row[Any]], most_bytes: int, most_large: int) -> list[Row[Any]]:
     if found and found[0].crashes:
         return [found[0]]
     together = list(takewhile(lambda row: not row.crashes, found))
     sums = accumulate(row.bytes for row in together)
-    return [row for row, total in zip(together, sums, strict=True) if total <= most_bytes] or together[:1]
+    large = accumulate(int(row.bytes > LARGE_BYTES) for row in together)
+    return [
+        row
+        for row, total, count in zip(together, sums, large, strict=True)
+        if total <= most_bytes and count <= most_large
+    ] or together[:1]
 
 
 async def store_answers(connection: AsyncConnection, batch_id: str, answered: Iterable[Answered]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from conch_gateway.background import start
-from conch_gateway.batches.lines import LEASE_S, Answered, Line, Lines, Outcome, PutOff
+from conch_gateway.batches.lines import LEASE_S, MOST_LARGE, Answered, Line, Lines, Outcome, PutOff
 from conch_gateway.batches.pace import Pace, Resting
 
 _MOST_BYTES = 8 * 2**20  # of lines that are claimed at once
@@ -54,12 +54,15 @@ class Runner:
     async def fill(self) -> None:
         """Claim and start lines as long as there are any."""
         while not self.pace.pause_s:
-            free = self.pace.most - self.running
+            large = sum(line.large for line in self._running.values())  # these take no places of others
+            free = self.pace.most - (self.running - large)
             # Several at a time, because each claim is a transaction.
             if free < max(1, self.pace.most // 4) or self._unstored_bytes > _MOST_UNSTORED_BYTES:
                 await self._end_of_one()
                 continue
-            claimed = await self._lines.claim(free, _MOST_BYTES, without=self._resting())
+            claimed = await self._lines.claim(
+                free, _MOST_BYTES, most_large=max(0, MOST_LARGE - large), without=self._resting()
+            )
             if not claimed:
                 return
             if claimed[0].crashes:

@@ -107,7 +107,7 @@ class Batches(Collector):
             results.add_metric((result,), number)
         most = GaugeMetricFamily(
             "conch_gateway_batch_most_lines",
-            "Most lines of batches that are computed at once; adapts to the backlog.",
+            "Most lines of batches, large ones apart, that are computed at once; adapts to the backlog.",
             self._runner.pace.most,
         )
         yield from (lines, results, most)

@@ -117,6 +117,33 @@ async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
     assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
 
 
+async def test_large_lines_leave_places_to_the_others(
+    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conch_gateway.batches.lines.LARGE_BYTES", 1000)
+    client.served.append(model_info("slow", "embedding"))
+    embed, let_go = client.embed, asyncio.Event()
+
+    async def embedded(texts: Any, **options: Any) -> Any:
+        if options["model"].name == "slow":
+            client.entered.set()
+            await let_go.wait()
+        return await embed(texts, **options)
+
+    monkeypatch.setattr(client, "embed", embedded)
+    large = [line(str(number), {"model": "slow", "input": "a", "user": "x" * 2000}) for number in range(20)]
+    async with storing(triton_calls=8) as http:
+        waiting = await created(http, large)
+        await eventually(client.entered.is_set)
+        batch = await over(http, await created(http, embeddings_of(["x"] * 50)))
+        assert (await fetched(http, waiting))["request_counts"]["completed"] == 0
+        let_go.set()
+        waiting = await over(http, waiting)
+
+    assert batch["request_counts"] == {"total": 50, "completed": 50, "failed": 0}
+    assert waiting["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+
+
 async def test_a_stopped_gateway_lets_go_of_its_lines_and_the_next_goes_on(storing: Serve, client: StandIn) -> None:
     client.gate = asyncio.Event()
     async with storing() as http:

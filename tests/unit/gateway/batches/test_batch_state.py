@@ -88,6 +88,17 @@ async def test_lines_are_claimed_up_to_a_size_and_one_at_least(state: State) -> 
     assert (len(first), len(await state.one.claim(4, 2 * size + 1))) == (1, 2)
 
 
+async def test_large_lines_are_claimed_up_to_a_number_and_hold_up_no_others(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await state.batch(12)  # the texts of the last two have two digits
+    (first,) = await state.one.claim(1, MOST)
+    monkeypatch.setattr("conch_gateway.batches.lines.LARGE_BYTES", len(first.content or b""))
+    found = [[line.number for line in await state.one.claim(6, MOST, most_large=most)] for most in (1, 1, 0, 1)]
+
+    assert found == [[2, 3, 4, 5, 6, 7], [8, 9, 10, 11], [], [12]]
+
+
 async def test_answers_and_the_end_of_their_lines_are_one_thing(state: State) -> None:
     batch = await state.batch(2)
     claimed = await state.one.claim(2, MOST)
