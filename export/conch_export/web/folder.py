@@ -108,8 +108,6 @@ def _write(model: BrowserModel, folder: Path, on_bytes: OnBytes) -> Written:
         "files": {name: each._asdict() for name, each in copies.files.items()},
         "probes": probes(model.tokenizer),
     }
-    if model.known_answer is not None:
-        manifest["known_answer"] = model.known_answer
     path = folder / WEB_MANIFEST
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Written(model, copies.files)

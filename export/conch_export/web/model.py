@@ -5,12 +5,11 @@ Models that a browser cannot run are refused, with the reason.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from conch_contract import FORMAT_PARAMETER, KNOWN_ANSWER, REPORT, WEB_TASKS, ModelInfo, Task
+from conch_contract import FORMAT_PARAMETER, WEB_TASKS, ModelInfo
 
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision, Target
@@ -57,7 +56,6 @@ class BrowserModel:
         tokenizer: path of the tokenizer, which all of them share.
         heads: description of each model and the graph of its head; None if the encoder computes the answer.
         left_out: tasks of derived models that conch-web does not support, by name.
-        known_answer: text and vector in its report, to check the page's own; None if it has none.
     """
 
     name: str
@@ -65,7 +63,6 @@ class BrowserModel:
     tokenizer: Path
     heads: tuple[tuple[ModelInfo, GraphFiles | None], ...]
     left_out: Mapping[str, str]
-    known_answer: Mapping[str, str] | None
 
     @property
     def graphs(self) -> list[GraphFiles]:
@@ -90,14 +87,12 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
         msg = f"{name} is for {description.task}; in a browser conch-web answers {', '.join(WEB_TASKS)}"
         raise UnsupportedError(msg)
     parts = {info.name: _parts(repository, info) for info in answered}
-    report = json.loads((repository / name / REPORT).read_text("utf-8"))
     found = BrowserModel(
         name,
         encoder=next(iter(parts.values()))[0],
         tokenizer=repository / answered[0].tokenizer / "1" / TOKENIZER_FILE,
         heads=tuple((info, next(iter(parts[info.name][1:]), None)) for info in answered),
         left_out={info.name: str(info.task) for info in infos if info not in answered},
-        known_answer=report.get(KNOWN_ANSWER) if answered[0].task is Task.EMBEDDING else None,
     )
     for graph in found.graphs:
         _refuse_unrunnable(name, graph)
