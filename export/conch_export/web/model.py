@@ -55,7 +55,7 @@ class BrowserModel:
         encoder: graph of the encoder, which all of them share.
         tokenizer: path of the tokenizer, which all of them share.
         heads: description of each model and the graph of its head; None if the encoder computes the answer.
-        left_out: tasks of derived models that conch-web does not support, by name.
+        left_out: derived models that conch-web does not support, and what they are, by name.
     """
 
     name: str
@@ -82,7 +82,8 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
         msg = f"{name} was exported for a GPU, and a browser computes on the processor: export it with --target cpu"
         raise UnsupportedError(msg)
     infos = sorted(_public(repository, name), key=lambda info: info.base is not None)
-    answered = [info for info in infos if info.task in WEB_TASKS]
+    # A page asks for a task and not for a model, so it would never get the vectors of a bridge.
+    answered = [info for info in infos if info.task in WEB_TASKS and info.bridge_sha256 is None]
     if not answered:
         msg = f"{name} is for {description.task}; in a browser conch-web answers {', '.join(WEB_TASKS)}"
         raise UnsupportedError(msg)
@@ -92,7 +93,9 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
         encoder=next(iter(parts.values()))[0],
         tokenizer=repository / answered[0].tokenizer / "1" / TOKENIZER_FILE,
         heads=tuple((info, next(iter(parts[info.name][1:]), None)) for info in answered),
-        left_out={info.name: str(info.task) for info in infos if info not in answered},
+        left_out={
+            each.name: "bridge" if each.bridge_sha256 else str(each.task) for each in infos if each not in answered
+        },
     )
     for graph in found.graphs:
         _refuse_unrunnable(name, graph)

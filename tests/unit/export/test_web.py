@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -15,6 +16,7 @@ from conch_client import Client
 from conch_client.testing import FakeModel, FakeServer
 from conch_contract import WEB_ENTRY, WEB_MANIFEST, WEB_MODULE, DescriptionError, read_web_model
 from conch_export import DEFAULT, ExportError, Options, UnsupportedError, plan, write_web
+from conch_export.migration.head import bridge_models
 from conch_export.onnx.builder import MICROSOFT
 from conch_export.options import described
 from conch_export.triton.configuration import save, triton_models
@@ -117,6 +119,19 @@ def test_a_client_finds_the_facts_of_every_model_that_a_browser_answers(exported
     for fact in ("dimension", "max_length", "pooling", "normalized", "prompts", "space_id", "output", "precision"):
         assert first[fact] == getattr(info, fact)
     assert written.model.left_out == {f"{NAME}-tokens": "multi-vector"}
+
+
+def test_a_bridge_is_left_out_and_named(repository: Path, tmp_path: Path) -> None:
+    new = info_of(NAME, read_config(repository, NAME))
+    bridge = replace(new, name="new-as-old", base=NAME, bridge_sha256="3" * 64, bridges_to="0123456789abcdef")
+    save(bridge_models(repository, bridge), repository)
+    write_graph(repository, "new-as-old.pooling")
+    write_report(repository)
+
+    (written,) = write_web([NAME], repository, tmp_path / "web")
+
+    assert written.model.left_out == {f"{NAME}-tokens": "multi-vector", "new-as-old": "bridge"}
+    assert [each["name"] for each in manifest_of(tmp_path / "web")["models"]] == [NAME, f"{NAME}-maxsim"]
 
 
 def test_probes_have_the_ids_that_clients_send(exported: Path, tmp_path: Path) -> None:
