@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from conch_client import Client
+from conch_contract import space_of
 
 PAGE = ("index.html", "search.js", "offline.js")
 SUFFIXES = {".md", ".rst", ".txt"}
@@ -52,7 +53,7 @@ def main() -> None:
         # Where the model has prompts for the two, embed with prompt_name="document" here and promptName in search.js.
         vectors = client.embed([each["text"] for each in documents], model=options.model)
     options.output.mkdir(parents=True, exist_ok=True)
-    index = {"model": model.name, "space": model.space_id, "dimension": model.dimension, "documents": documents}
+    index = {"model": model.name, "space": space_of(model), "dimension": model.dimension, "documents": documents}
     (options.output / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     (options.output / "vectors.bin").write_bytes(np.asarray(vectors, "<f4").tobytes())
     for name in PAGE:

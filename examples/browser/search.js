@@ -6,9 +6,7 @@ const state = document.querySelector("#state");
 
 // A browser that refuses it (blocked cookies, say) needs the network.
 await navigator.serviceWorker?.register("offline.js").catch(() => undefined);
-await open().catch((error) => {
-  state.textContent = `${error.name}: ${error.message}`;
-});
+await open().catch(tell);
 
 async function open() {
   const [index, numbers] = await Promise.all([
@@ -23,15 +21,23 @@ async function open() {
   });
   state.textContent = `${index.documents.length} paragraphs, ${model.threads} threads.`;
   form.querySelector("button").disabled = false;
-  form.addEventListener("submit", async (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const began = performance.now();
-    // Vectors of another space than the index's would give wrong neighbours: `expectSpace` refuses them.
-    const query = await model.embed(form.elements.query.value, { expectSpace: index.space });
-    const best = nearest(vectors, query).slice(0, TOP);
-    state.textContent = `${Math.round(performance.now() - began)} ms on this device.`;
-    show(best.map(({ row, score }) => ({ ...index.documents[row], score })));
+    search(model, index, vectors).catch(tell);
   });
+}
+
+async function search(model, index, vectors) {
+  const began = performance.now();
+  // Vectors of another space than the index's would give wrong neighbours: `expectSpace` refuses them.
+  const query = await model.embed(form.elements.query.value, { expectSpace: index.space });
+  const best = nearest(vectors, query).slice(0, TOP);
+  state.textContent = `${Math.round(performance.now() - began)} ms on this device.`;
+  show(best.map(({ row, score }) => ({ ...index.documents[row], score })));
+}
+
+function tell(error) {
+  state.textContent = `${error.name}: ${error.message}`;
 }
 
 /** Rows by descending dot product: vectors have length 1, so it is the cosine. */

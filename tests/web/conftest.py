@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MODELS = (
     *("all-minilm-l6-v2", "all-minilm-l6-v2-int8", "tiny-cross-encoder", "words"),
-    *("colbert", "unfilled", "instructor", "static", "matryoshka", "jina_bert-fp32"),
+    *("colbert", "unfilled", "instructor", "static", "matryoshka", "jina_bert-fp32", "unnormalised"),
 )
 TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
 
@@ -49,6 +49,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
         "words": head_checkpoints.make(made / "words", "qwen3", "ForCausalLM"),
         "static": lookup_checkpoints.static(made / "static"),
         "matryoshka": checkpoints.bert("matryoshka"),
+        "unnormalised": checkpoints.bert("unnormalised"),
     }
     overrides = {
         "words": Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE, default_instruction="does"),
@@ -58,6 +59,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
             matryoshka=(16, 32),
             matryoshka_centred=True,
         ),
+        "unnormalised": Overrides(normalize=False),
     }
     for name, checkpoint in small.items():
         chosen = Options(str(checkpoint), folder, name=name, precision=Precision.FP32, plan=ONE_CORE)

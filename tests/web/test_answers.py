@@ -58,7 +58,7 @@ def test_a_vector_does_not_depend_on_the_other_texts(page: Page) -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("model", ["jina_bert-fp32", "static", "instructor", "matryoshka"])
+@pytest.mark.parametrize("model", ["jina_bert-fp32", "static", "instructor", "matryoshka", "unnormalised"])
 def test_every_kind_of_embedding_model_answers_as_on_the_server(page: Page, server: Client, model: str) -> None:
     np.testing.assert_allclose(vectors(page, model, SHORT), server.embed(SHORT, model=model), rtol=0, atol=1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,21 +30,35 @@ SEARCH = """async (query) => {
     if (state.textContent.includes("Error")) return state.textContent;
     document.querySelector("input").value = query;
     document.querySelector("form").requestSubmit();
-    await until(() => document.querySelector("li"));
+    await until(() => document.querySelector("li") || state.textContent.includes("Error"));
+    if (state.textContent.includes("Error")) return state.textContent;
     await navigator.serviceWorker.ready;
     return [...document.querySelectorAll("li")].map((item) => item.firstChild.textContent);
 }"""
+
+
+def build(output: Path, serving: Serving, model: str) -> None:
+    script, documents = ROOT / "examples" / "browser" / "build.py", ROOT / "docs" / "adr"
+    command = [sys.executable, str(script), str(documents), "--output", str(output)]
+    subprocess.run([*command, "--url", serving.grpc_url, "--model", model], check=True)
 
 
 @pytest.fixture(scope="module")
 def site(folder: Path, serving: Serving) -> tuple[Path, Any]:
     """The folder of the site, and its index."""
     output = folder / "site"
-    script, documents = ROOT / "examples" / "browser" / "build.py", ROOT / "docs" / "adr"
-    command = [sys.executable, str(script), str(documents), "--output", str(output)]
-    subprocess.run([*command, "--url", serving.grpc_url, "--model", "all-minilm-l6-v2-int8"], check=True)
+    build(output, serving, "all-minilm-l6-v2-int8")
     (output / "web").symlink_to(folder)
     return output, json.loads((output / "index.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def unnormalised(folder: Path, serving: Serving, tmp_path: Path) -> Path:
+    """The folder of a site whose model does not normalise its vectors, and whose files a test may change."""
+    build(tmp_path, serving, "unnormalised")
+    for name in ("unnormalised", "conch-web"):
+        shutil.copytree(folder / name, tmp_path / "web" / name)
+    return tmp_path
 
 
 def test_it_finds_what_the_servers_vectors_find_with_and_without_a_network(
@@ -59,3 +74,12 @@ def test_it_finds_what_the_servers_vectors_find_with_and_without_a_network(
         assert found[:3] == expected
         assert chromium.run(online.url, SEARCH, QUERY, context="a reader") == found  # the service worker keeps the page
     assert chromium.run(online.url, SEARCH, QUERY, context="a reader") == found
+
+
+def test_it_searches_where_the_call_normalises_the_vectors(
+    unnormalised: Path, chromium: Chromium, static: Callable[[Path], Served]
+) -> None:
+    with static(unnormalised) as online:
+        found = chromium.run(online.url, SEARCH, QUERY)
+
+    assert len(found) == 5, found

@@ -41,6 +41,13 @@ def test_the_same_text_has_the_same_vector_here_and_there(used: list[Any]) -> No
     assert "different vector spaces" not in used[0]["answer"]
 
 
+def test_vectors_that_calls_normalise_are_in_one_space_here_and_there(chromium: Chromium, serving: Serving) -> None:
+    answer = chromium.run(serving.url, USE, ["unnormalised", "a cat"])["answer"]
+
+    assert re.match(r"1\.0{6} cosine of the two", answer), answer
+    assert "different vector spaces" not in answer
+
+
 def test_it_tells_both_timings_and_what_loading_took(used: list[Any]) -> None:
     first, again = (each["answer"] for each in used)
 
