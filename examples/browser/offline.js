@@ -6,8 +6,11 @@ self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim(
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
-  const isOurs = new URL(request.url).origin === self.location.origin && request.method === "GET";
-  if (isOurs && request.cache !== "no-store") event.respondWith(answer(request));
+  const { origin, pathname } = new URL(request.url);
+  const isOurs = origin === self.location.origin && request.method === "GET";
+  // conch-web keeps a manifest itself, once it has all the files that it lists.
+  const isModels = request.cache === "no-store" || pathname.endsWith("/conch.json");
+  if (isOurs && !isModels) event.respondWith(answer(request));
 });
 
 async function answer(request) {

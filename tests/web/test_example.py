@@ -83,3 +83,15 @@ def test_it_searches_where_the_call_normalises_the_vectors(
         found = chromium.run(online.url, SEARCH, QUERY)
 
     assert len(found) == 5, found
+
+
+def test_without_a_network_it_uses_the_last_model_that_came_whole(
+    unnormalised: Path, chromium: Chromium, static: Callable[[Path], Served]
+) -> None:
+    manifest = unnormalised / "web" / "unnormalised" / "conch.json"
+    with static(unnormalised) as online:
+        found = chromium.run(online.url, SEARCH, QUERY, context="a traveller")
+        manifest.write_text(manifest.read_text("utf-8").replace("encoder-", "encoder-0"), "utf-8")
+        assert chromium.run(online.url, SEARCH, QUERY, context="a traveller").startswith("DownloadError")
+
+    assert chromium.run(online.url, SEARCH, QUERY, context="a traveller") == found
