@@ -23,6 +23,17 @@ USE = """async ([model, text]) => {
 }"""
 
 
+END_WORKER = """async ([model, text]) => {
+    const use = USE;
+    await use([model, text]);
+    const { postMessage } = Worker.prototype;
+    Worker.prototype.postMessage = function () { this.dispatchEvent(new ErrorEvent("error", { message: "it died" })); };
+    const ended = await use([model, text]);
+    Worker.prototype.postMessage = postMessage;
+    return [ended.answer, (await use([model, text])).answer];
+}""".replace("USE", USE)
+
+
 @pytest.fixture(scope="module")
 def used(chromium: Chromium, serving: Serving) -> list[Any]:
     """What the page says of a text, at first and when it is opened again."""
@@ -46,6 +57,13 @@ def test_vectors_that_calls_normalise_are_in_one_space_here_and_there(chromium: 
 
     assert re.match(r"1\.0{6} cosine of the two", answer), answer
     assert "different vector spaces" not in answer
+
+
+def test_a_model_whose_worker_has_ended_is_loaded_anew(chromium: Chromium, serving: Serving) -> None:
+    ended, again = chromium.run(serving.url, END_WORKER, ["unnormalised", "a cat"])
+
+    assert "the model's worker ended (it died)" in ended
+    assert re.search(r"cosine of the two.*loaded from", again, re.DOTALL), again
 
 
 def test_it_tells_both_timings_and_what_loading_took(used: list[Any]) -> None:
