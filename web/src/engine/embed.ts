@@ -8,7 +8,7 @@ import type { Truncate } from "../tokenization/truncation.js";
 import { batches } from "./batches.js";
 import type { Row } from "./feeds.js";
 import type { Encoder, Head, Matrix } from "./graphs.js";
-import { checkTruncate } from "./inputs.js";
+import { checkTruncate, optionalText } from "./inputs.js";
 import { checkVectors, shaped, type VectorOptions } from "./vectors.js";
 
 export interface TokenOptions {
@@ -96,7 +96,9 @@ export function notComputed(name: string, index: number): EngineError {
 }
 
 /** The text to put before each input. */
-export function promptText(info: ModelInfo, { prompt, promptName }: TokenOptions): string {
+export function promptText(info: ModelInfo, options: TokenOptions): string {
+  const prompt = optionalText(options.prompt, "prompt");
+  const promptName = optionalText(options.promptName, "promptName");
   if (prompt !== undefined && promptName !== undefined) {
     throw new InvalidInputError("give prompt or promptName, not both");
   }

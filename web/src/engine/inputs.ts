@@ -25,6 +25,11 @@ export function checkText(text: unknown, name: string, indices: number[] = []): 
   return text;
 }
 
+/** An option that is a text; undefined where it is not given, or null. */
+export function optionalText(text: unknown, name: string): string | undefined {
+  return text === undefined || text === null ? undefined : checkText(text, name);
+}
+
 export function checkTruncate(truncate: unknown = "end"): Truncate {
   if (!TRUNCATIONS.includes(truncate)) {
     throw new InvalidInputError(`truncate must be 'end', 'start' or 'none', not ${JSON.stringify(truncate)}`);

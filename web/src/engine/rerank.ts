@@ -7,7 +7,7 @@ import type { Truncate } from "../tokenization/truncation.js";
 import { batches } from "./batches.js";
 import { answer, type Loaded, markedRowOf, notComputed, promptText } from "./embed.js";
 import type { Row } from "./feeds.js";
-import { checkTruncate } from "./inputs.js";
+import { checkTruncate, optionalText } from "./inputs.js";
 
 export interface RerankOptions {
   /** How many of the best documents to return; all by default. */
@@ -57,7 +57,7 @@ async function interactionScores(
   options: RerankOptions,
 ): Promise<number[]> {
   const { info, tokenizer } = model;
-  if (options.instruction !== undefined) throw noInstruction(info.name);
+  if (optionalText(options.instruction, "instruction") !== undefined) throw noInstruction(info.name);
   const truncate = checkTruncate(options.truncate);
   const lead = markedRowOf(info, tokenizer, query, true, { truncate }, "query", 0);
   const rows = documents.map((text, index) =>
@@ -100,14 +100,15 @@ function pairRows(
   options: RerankOptions,
 ): Row[] {
   const { pair_template: template, max_length: maxLength } = info;
-  if (options.instruction !== undefined && !template?.includes("{instruction}")) throw noInstruction(info.name);
+  const asked = optionalText(options.instruction, "instruction");
+  if (asked !== undefined && !template?.includes("{instruction}")) throw noInstruction(info.name);
   if (template === null) {
     const prompt = promptText(info, {});
     const limits = { maxLength, truncate: checkTruncate(options.truncate), prompt };
     const pairs = tokenizer.encodePairs(prompt + query, documents, limits);
     return pairs.map(({ ids, types }) => ({ ids, types, masked: 0, prompt: 0 }));
   }
-  const instruction = options.instruction ?? info.default_instruction ?? "";
+  const instruction = asked ?? info.default_instruction ?? "";
   return documents.map((document, index) => {
     const ids = tokenizer.encodePieces(framedPieces(template, query, document, instruction));
     // Refused and not truncated: that would need offsets of tokens in the text, which the tokenizer does not give.
