@@ -8,6 +8,8 @@ import { DownloadError, IntegrityError } from "./errors.js";
 import type { FileInfo } from "./manifest.js";
 
 const CACHE = "conch-web";
+const ADDRESS = "check the address";
+const BUSY = "the server is busy or failing: load again later";
 const KEY = "pass a key with `headers`";
 const REPLACED = "conch.json lists it, so the model was replaced while it was loaded: load again";
 
@@ -133,21 +135,21 @@ async function keptText(url: URL, source: Source): Promise<string | undefined> {
 /** The server cannot be reached at all. */
 class OfflineError extends DownloadError {}
 
-async function request(
-  url: URL,
-  source: Source,
-  cache: RequestCache,
-  missing = "check the address",
-): Promise<Response> {
+async function request(url: URL, source: Source, cache: RequestCache, missing = ADDRESS): Promise<Response> {
   const response = await fetch(url, { headers: source.headers, cache }).catch((error) => {
     throw interrupted(url, "cannot be fetched", error, OfflineError);
   });
   if (!response.ok) {
     const { status } = response;
-    const fix = status === 404 ? missing : status === 401 || status === 403 ? KEY : "check the address";
-    throw new DownloadError(`${url} was answered with status ${status}; ${fix}`);
+    throw new DownloadError(`${url} was answered with status ${status}; ${fixFor(status, missing)}`);
   }
   return response;
+}
+
+function fixFor(status: number, missing: string): string {
+  if (status === 404) return missing;
+  if (status === 401 || status === 403) return KEY;
+  return status === 429 || status >= 500 ? BUSY : ADDRESS;
 }
 
 function interrupted(url: URL, what: string, cause?: unknown, kind = DownloadError): DownloadError {

@@ -101,6 +101,12 @@ describe("a file", () => {
     await expect(read()).rejects.toThrow(/status 401; pass a key with `headers`/);
   });
 
+  it.each([429, 502, 503])("that a server cannot give now, with status %i, is to be loaded later", async (status) => {
+    answer("", status);
+
+    await expect(read()).rejects.toThrow(`status ${status}; the server is busy or failing: load again later`);
+  });
+
   it("of an earlier export is dropped from the cache, and those of other models stay", async () => {
     const other = "https://x.example/web/n/e.onnx";
     cache.kept.set(new URL("old.onnx", base).href, new ArrayBuffer(1));

@@ -44,4 +44,9 @@ describe("a pair within its authors' words", () => {
       await expect(rank("c", { instruction: given })).rejects.toThrow(InvalidInputError);
     }
   });
+
+  it("is refused where it is too long, with what helps", async () => {
+    await expect(rank("c d a b")).rejects.toThrow(/documents\[0\] with its query has 8 tokens.*rank on the server/);
+    await expect(rank("c", { truncate: "middle" })).rejects.toThrow(/truncate must be/);
+  });
 });

@@ -102,9 +102,10 @@ function pairRows(
   const { pair_template: template, max_length: maxLength } = info;
   const asked = optionalText(options.instruction, "instruction");
   if (asked !== undefined && !template?.includes("{instruction}")) throw noInstruction(info.name);
+  const truncate = checkTruncate(options.truncate);
   if (template === null) {
     const prompt = promptText(info, {});
-    const limits = { maxLength, truncate: checkTruncate(options.truncate), prompt };
+    const limits = { maxLength, truncate, prompt };
     const pairs = tokenizer.encodePairs(prompt + query, documents, limits);
     return pairs.map(({ ids, types }) => ({ ids, types, masked: 0, prompt: 0 }));
   }
@@ -112,7 +113,10 @@ function pairRows(
   return documents.map((document, index) => {
     const ids = tokenizer.encodePieces(framedPieces(template, query, document, instruction));
     // Refused and not truncated: that would need offsets of tokens in the text, which the tokenizer does not give.
-    if (ids.length > maxLength) throw tooLong(`documents[${index}] with its query`, index, ids.length, maxLength);
+    if (ids.length > maxLength) {
+      const fix = "shorten it, or rank on the server, which cuts it";
+      throw tooLong(`documents[${index}] with its query`, index, ids.length, maxLength, fix);
+    }
     return { ids, masked: 0, prompt: 0 };
   });
 }

@@ -109,7 +109,12 @@ export function noRoom(most: string): InvalidInputError {
   return new InvalidInputError(`the prompt leaves no room for the text: the model ${most} of both; ${fix}`);
 }
 
-export function tooLong(name: string, index: number, length: number, maxLength: number): InvalidInputError {
-  const fix = "shorten it, or pass truncate: 'end' or 'start'";
+export function tooLong(
+  name: string,
+  index: number,
+  length: number,
+  maxLength: number,
+  fix = "shorten it, or pass truncate: 'end' or 'start'",
+): InvalidInputError {
   return new InvalidInputError(`${name} has ${length} tokens and the model takes ${maxLength}; ${fix}`, [index]);
 }
