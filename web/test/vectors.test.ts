@@ -58,5 +58,11 @@ describe("the space", () => {
   it("is compared with the caller's", () => {
     expect(() => checkVectors(model, { expectSpace: "0123456789abcdef" })).not.toThrow();
     expect(() => checkVectors(model, { expectSpace: "other" })).toThrow(SpaceError);
+    expect(() => checkVectors(model, { expectSpace: null as never })).not.toThrow();
+  });
+
+  it("may be expected with what lets a server answer by a bridge", () => {
+    expect(() => checkVectors(model, { expectSpace: "~0123456789abcdef" })).not.toThrow();
+    expect(() => checkVectors(model, { expectSpace: "~other" })).toThrow(/expectSpace is '~other'/);
   });
 });

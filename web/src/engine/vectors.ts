@@ -2,13 +2,18 @@
 
 import { InvalidInputError, SpaceError } from "../errors.js";
 import type { ModelInfo } from "../manifest.js";
+import { optionalText } from "./inputs.js";
 
 export interface VectorOptions {
   /** Numbers of each vector, for models that were trained to be cut (Matryoshka); all by default. */
   dimensions?: number;
   /** Whether vectors have length 1 (default true). */
   normalize?: boolean;
-  /** The space that the caller's other vectors are in; an answer in another one is refused. */
+  /**
+   * The space that the caller's other vectors are in; an answer in another one is refused.
+   *
+   * `~ID`, with which a server may answer by a bridge into ID, is ID here.
+   */
   expectSpace?: string;
 }
 
@@ -21,15 +26,16 @@ export function spaceOf(model: ModelInfo, { dimensions, normalize = true }: Vect
 
 /** Raises InvalidInputError for vectors that the model cannot give, SpaceError for those of another space. */
 export function checkVectors(model: ModelInfo, options: VectorOptions): void {
-  const { dimensions, normalize = true, expectSpace } = options;
+  const { dimensions, normalize = true } = options;
+  const expected = optionalText(options.expectSpace, "expectSpace");
   if (dimensions !== undefined && !(Number.isInteger(dimensions) && dimensions >= 1)) {
     throw new InvalidInputError(`dimensions must be an integer of at least 1, not ${dimensions}`);
   }
   const space = spaceOf(model, options);
-  if (expectSpace !== undefined && expectSpace !== space) {
+  if (expected !== undefined && expected.replace(/^~/, "") !== space) {
     const actual = space ? `answers in the vector space '${space}'` : "states no vector space";
     throw new SpaceError(
-      `expectSpace is '${expectSpace}', and ${model.name} ${actual}; vectors of different spaces cannot be compared: ` +
+      `expectSpace is '${expected}', and ${model.name} ${actual}; vectors of different spaces cannot be compared: ` +
         "load the model that made yours, or embed your texts again",
     );
   }
