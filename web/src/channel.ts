@@ -1,8 +1,12 @@
 /** Calls methods of a worker from the page. When the worker ends, unanswered calls are rejected. */
 
-import { type ConchError, EngineError, fromWire } from "./errors.js";
+import { type ConchError, EngineError, fromWire, InvalidInputError } from "./errors.js";
 import type { Progress } from "./files.js";
 import type { Methods, Reply } from "./messages.js";
+
+/** What a page can do whose worker does not start. */
+export const SERVE_WORKER =
+  "serve worker.js beside conch-web.js, or in the folder `assets`, from the page's own origin, and allow it in worker-src of the page's policy";
 
 interface Pending {
   resolve(result: unknown): void;
@@ -25,10 +29,7 @@ export class Channel {
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.close(
-        new EngineError(
-          `the model's worker ended (${event.message || "worker.js cannot be loaded"}); ` +
-            "serve worker.js beside conch-web.js, from the page's own origin, and allow it in worker-src of the page's policy",
-        ),
+        new EngineError(`the model's worker ended (${event.message || "worker.js cannot be loaded"}); ${SERVE_WORKER}`),
       );
     });
   }
@@ -36,8 +37,15 @@ export class Channel {
   call<Name extends keyof Methods>(method: Name, ...args: Parameters<Methods[Name]>): ReturnType<Methods[Name]> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#closed);
-      this.#pending.set(this.#next, { resolve, reject });
-      this.worker.postMessage({ id: this.#next++, method, args });
+      const id = this.#next++;
+      this.#pending.set(id, { resolve, reject });
+      try {
+        this.worker.postMessage({ id, method, args });
+      } catch (error) {
+        this.#pending.delete(id);
+        const fix = "pass texts, numbers and plain objects, such as {authorization: …} for headers";
+        reject(new InvalidInputError(`the worker cannot be given the arguments of ${method} (${error}); ${fix}`));
+      }
     }) as ReturnType<Methods[Name]>;
   }
 

@@ -7,12 +7,12 @@
  *     model.dispose();
  */
 
-import { Channel } from "./channel.js";
+import { Channel, SERVE_WORKER } from "./channel.js";
 import type { EmbedOptions, TokenOptions } from "./engine/embed.js";
 import type { Description } from "./engine/model.js";
 import type { Ranked, RerankOptions } from "./engine/rerank.js";
 import { spaceOf, type VectorOptions } from "./engine/vectors.js";
-import { DisposedError, DownloadError } from "./errors.js";
+import { DisposedError, DownloadError, InvalidInputError, UnsupportedBrowserError } from "./errors.js";
 import type { Progress } from "./files.js";
 import type { MaxLength } from "./lengths.js";
 import type { ModelInfo } from "./manifest.js";
@@ -47,21 +47,22 @@ export interface LoadOptions {
  *
  * Files are checked against their hashes and kept in the browser's cache. Everything runs in a worker of its own.
  *
- * @throws UnsupportedBrowserError, DownloadError, IntegrityError, ManifestError, TokenizerError, OutOfMemoryError
+ * @throws InvalidInputError, UnsupportedBrowserError, DownloadError, IntegrityError, ManifestError, TokenizerError, OutOfMemoryError
  */
 export async function load(url: string | URL, options: LoadOptions = {}): Promise<Model> {
   checkBrowser();
   const { maxLength, threads: wanted, headers = {}, onProgress = () => undefined, signal } = options;
   const threads = threadsFor(wanted);
-  const assets = options.assets === undefined ? new URL(".", import.meta.url) : new URL(options.assets, pageAddress());
-  const worker = new Worker(new URL("worker.js", assets), { type: "module", name: "conch-web" });
+  const assets = options.assets === undefined ? new URL(".", import.meta.url) : addressOf(options.assets);
+  const manifest = manifestAddress(url);
+  const worker = startedWorker(new URL("worker.js", assets));
   const channel = new Channel(worker, onProgress);
   const abort = () => channel.close(new DownloadError("loading was aborted by its signal"));
   if (signal?.aborted) abort();
   signal?.addEventListener("abort", abort);
   try {
     const opened = { headers, threads, runtime: assets.href, ...(maxLength === undefined ? {} : { maxLength }) };
-    return new Model(channel, await channel.call("open", manifestAddress(url), opened), threads);
+    return new Model(channel, await channel.call("open", manifest, opened), threads);
   } catch (error) {
     worker.terminate();
     throw error;
@@ -130,13 +131,26 @@ export class Model {
   }
 }
 
+function startedWorker(url: URL): Worker {
+  try {
+    return new Worker(url, { type: "module", name: "conch-web" });
+  } catch (error) {
+    throw new UnsupportedBrowserError(`the browser does not start ${url} (${error}); ${SERVE_WORKER}`);
+  }
+}
+
 function manifestAddress(url: string | URL): string {
-  const address = new URL(url, pageAddress());
+  const address = addressOf(url);
   if (address.pathname.endsWith(".json")) return address.href;
   if (!address.pathname.endsWith("/")) address.pathname += "/";
   return new URL("conch.json", address).href;
 }
 
-function pageAddress(): string {
-  return globalThis.document?.baseURI ?? location.href; // a worker has no document
+function addressOf(url: string | URL): URL {
+  const page = globalThis.document?.baseURI ?? location.href; // a worker has no document
+  try {
+    return new URL(url, page);
+  } catch {
+    throw new InvalidInputError(`${url} is no address; pass one like https://example.org/web/NAME/, or a path`);
+  }
 }

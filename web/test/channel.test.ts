@@ -46,6 +46,21 @@ describe("calls to a worker", () => {
     expect(worker.ended).toBe(true);
   });
 
+  it("with what no worker can be given are refused, and later ones answered", async () => {
+    const { postMessage } = worker;
+    worker.postMessage = () => {
+      throw new DOMException("Headers object could not be cloned", "DataCloneError");
+    };
+
+    const refused = await channel.call("tokenize", ["a"], {}).catch((error) => error);
+    expect(refused).toBeInstanceOf(InvalidInputError);
+    expect(refused.message).toMatch(/arguments of tokenize.*could not be cloned.*plain objects/);
+    worker.postMessage = postMessage;
+    const next = channel.call("tokenize", ["b"], {});
+    worker.say({ id: worker.asked[0]?.id, result: [[2]] });
+    expect(await next).toEqual([[2]]);
+  });
+
   it("are rejected when the worker fails, with what to do", async () => {
     const waiting = channel.call("tokenize", ["a"], {});
     worker.dispatchEvent(new Event("error", { cancelable: true }));
