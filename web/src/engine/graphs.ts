@@ -65,10 +65,6 @@ class Graph {
     if (!found || !(found.data instanceof Float32Array)) throw new EngineError(`a graph has not answered ${output}`);
     return { data: found.data, width: found.dims[1] ?? 1 };
   }
-
-  async release(): Promise<void> {
-    await this.session.release();
-  }
 }
 
 /** Computes token embeddings from token ids; for a static model, vectors. */
