@@ -30,7 +30,7 @@ STEP_TIMEOUT_S = 600
 def built() -> Path:
     """The folder of the built module, made anew where a source has changed."""
     installed()
-    stamp, wanted = DIST / ".built", _hash(WEB / "build.mjs", WEB / "package-lock.json", *(WEB / "src").rglob("*.ts"))
+    stamp, wanted = DIST / ".built", _hash(WEB / "build.mjs", *WEB.glob("*.json"), *(WEB / "src").rglob("*.ts"))
     if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:
         npm("run", "build")
         stamp.write_text(wanted, encoding="ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from web import make
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.web.browser import Chromium
     from tests.web.conftest import Page
 
@@ -24,6 +27,12 @@ LOAD = """async ([name, options, missing]) => {
         return found;
     } catch (error) { return `${error.name}: ${error.message}`; }
 }"""
+PAGE = """import { load, type Model } from "conch-web";
+const model: Model = await load("/web/m/", { threads: 1 });
+export const vector: Float32Array = await model.embed("a cat");
+// @ts-expect-error: a number is no text
+await model.embed(5);
+"""
 MOST_BYTES = 60_000
 """Of the module, its worker and onnxruntime's glue, compressed: all but WebAssembly."""
 
@@ -130,6 +139,17 @@ def test_the_module_is_small() -> None:
     files = [path for path in folder.iterdir() if path.suffix in {".js", ".mjs"}]
     assert {path.name for path in files} == {"conch-web.js", "worker.js", "ort-wasm-simd-threaded.mjs"}
     assert sum(len(gzip.compress(path.read_bytes())) for path in files) <= MOST_BYTES
+
+
+def test_a_bundler_finds_the_module_and_its_types(tmp_path: Path) -> None:
+    stated = json.loads((make.WEB / "package.json").read_text("utf-8"))["exports"]["."]
+    make.built()
+    assert [path for path in stated.values() if not (make.WEB / path).is_file()] == []
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "conch-web").symlink_to(make.WEB)
+    (tmp_path / "page.ts").write_text(PAGE, encoding="utf-8")
+    options = ["--noEmit", "--strict", "--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022"]
+    make.npm("exec", "--", "tsc", "--ignoreConfig", *options, "--types", "", str(tmp_path / "page.ts"))
 
 
 @pytest.mark.parametrize("script", ["check", "test"])
