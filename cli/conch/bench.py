@@ -126,6 +126,8 @@ def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
         texts = call.texts
         if call.clients == 1:
             yield texts, f"alone {call.latency_ms['p50']:.1f} ms"
+        elif call.clients <= engine.instances:
+            yield texts, f"{call.clients} at once {call.latency_ms['p50']:.1f} ms"
         else:
             yield texts, f"under load {call.tokens_per_s:,.0f} tokens/s"
     if gateway is not None:

@@ -1,4 +1,4 @@
-"""Measures one Triton: calls of several shapes, alone and under load, with Triton's own statistics of them."""
+"""Measures one Triton: calls of several shapes, by few clients and under load, with Triton's own statistics of them."""
 
 from __future__ import annotations
 

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 def engine_costs(
     calls: Sequence[CallLoad], instances: int, max_rows: int, *, shared_cores: bool
 ) -> tuple[EngineCosts, float]:
-    """Return the costs of calls, and the largest relative error of the times of lone runs that they give.
+    """Return the costs of calls, and the largest relative error of the times of runs of few clients that they give.
 
     Args:
-        calls: Lone calls and calls under load, of texts with equal and with mixed lengths.
+        calls: Calls of no more clients than instances and calls under load, of texts with equal and with mixed lengths.
         instances: Instances of the encoder.
         max_rows: Most texts of a run.
         shared_cores: Whether the sender of the calls ran on the same cores as the instances.
     """
-    lone = [call for call in calls if call.clients == 1]
-    alike = [call for call in lone if len(set(call.lengths)) == 1]
+    few = [call for call in calls if call.clients <= instances]
+    alike = [call for call in few if len(set(call.lengths)) == 1]
     measured = [call.run_ms / 1e3 for call in alike]
     fixed_s, row_s, token_s, square_s = nonnegative([_sums(call) for call in alike], measured)
     run = EngineCosts(instances, max_rows, fixed_s, row_s, token_s, square_s, 1.0, 0.0, 0.0, 1.0)
-    over = [call.run_ms / 1e3 / run.run_s(call.lengths) for call in lone if call not in alike]
+    over = [call.run_ms / 1e3 / _merged_run_s(run, call) for call in few if call not in alike]
     run = replace(run, mixed=max([1.0, *over]))
-    off = max(abs(run.run_s(call.lengths) / each - 1) for call, each in zip(alike, measured, strict=True))
+    off = max(abs(_merged_run_s(run, call) / each - 1) for call, each in zip(alike, measured, strict=True))
     slowdown, call_s = _under_load(run, [call for call in calls if call.clients > instances], shared_cores=shared_cores)
     path_s = _middle(
-        (each.latency_ms["mean"] - each.client_ms) / 1e3 - call_s - run.run_s(each.lengths) for each in lone
+        (each.latency_ms["mean"] - each.client_ms) / 1e3 - call_s - _merged_run_s(run, each) for each in few
     )
     return replace(run, call_s=call_s, path_s=path_s, slowdown=slowdown), off
 
@@ -61,7 +61,7 @@ def gateway_costs(requests: Sequence[RequestLoad], engine: EngineCosts, *, share
 
     def rest_of(request: RequestLoad) -> float:
         in_gateway_s = request_s + token_s * request.tokens + call_s
-        at_triton_s = engine.path_s + engine.call_s + engine.run_s([request.tokens])
+        at_triton_s = engine.path_s + engine.call_s + request.run_ms / 1e3
         return (request.latency_ms["mean"] - request.sender_ms) / 1e3 - in_gateway_s - at_triton_s
 
     lone = [rest_of(each) for each in steady if each.clients == 1]
@@ -111,4 +111,5 @@ def _merged_run_s(run: EngineCosts, call: CallLoad) -> float:
 
 def _sums(call: CallLoad) -> list[float]:
     """Return what costs of a run are multiplied by: runs, texts, tokens, pairs of tokens."""
-    return [1.0, len(call.lengths), sum(call.lengths), sum(tokens**2 for tokens in call.lengths)]
+    in_call = [len(call.lengths), sum(call.lengths), sum(tokens**2 for tokens in call.lengths)]
+    return [1.0, *(call.calls_per_run * each for each in in_call)]

@@ -54,10 +54,10 @@ class GatewayProbe:
             load = await closed_loop(send, clients=clients, seconds=seconds)
             sender_s = time.process_time() - sender_s
             gateway_s = await self._processor_s() - before
-            called = (await self._triton.counted()).since(calls).calls
+            counted = (await self._triton.counted()).since(calls)
         if load.errors:
             raise BenchError(f"{self.url}: {next(iter(load.errors))}")
-        if not called:
+        if not (counted.calls and counted.runs):
             raise BenchError(f"{self.url} sends nothing to the Triton that was measured; name its own by --triton-url")
         return RequestLoad(
             tokens=round(load.tokens / load.texts),
@@ -65,9 +65,10 @@ class GatewayProbe:
             pause_ms=1e3 * pause_s,
             per_s=load.texts_per_s,
             latency_ms=latency_ms(latencies_s),
-            texts_per_call=load.texts / called,
+            texts_per_call=load.texts / counted.calls,
             gateway_ms=1e3 * gateway_s / load.texts,
             sender_ms=1e3 * sender_s / load.texts,
+            run_ms=counted.run_ns / counted.runs / 1e6,
         )
 
     async def _processor_s(self) -> float:

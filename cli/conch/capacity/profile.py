@@ -42,7 +42,7 @@ class CallLoad:
 
     Attributes:
         lengths: Tokens of each text of a call.
-        clients: Number of clients; 1 measures the latency of a lone call, more measure throughput.
+        clients: Number of clients; no more than instances measure latency, more measure throughput.
         per_s: Calls answered in a second.
         tokens_per_s: Tokens of these calls in a second.
         latency_ms: Mean and percentiles of a call's latency.
@@ -84,6 +84,7 @@ class RequestLoad:
         texts_per_call: Texts that the gateway sent to Triton in one call.
         gateway_ms: Processor time of a request in the gateway.
         sender_ms: Processor time of a request in its sender.
+        run_ms: Duration of a run of the encoder meanwhile, as measured by Triton; 0 where it was not counted.
     """
 
     tokens: int
@@ -94,6 +95,7 @@ class RequestLoad:
     texts_per_call: float
     gateway_ms: float
     sender_ms: float
+    run_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from conch.bench import bench
-from conch.capacity import sizing
+from conch.capacity import measuring, sizing
+from conch.capacity.engine import EngineProbe
 from conch.capacity.fit import engine_costs, gateway_costs, nonnegative
 from conch.capacity.need import Need, duration, rate, sample
 from conch.capacity.profile import CallLoad, Profile, ProfileError, RequestLoad
 from conch.capacity.sizing import TooSlowError, size
 from conch.planning.command import plan
 from conch.simulation.costs import EngineCosts, GatewayCosts
+from conch_contract import ModelInfo, Task
 from typer.testing import CliRunner, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ENGINE = EngineCosts(
@@ -60,12 +62,14 @@ def run(command: Callable[..., None], *arguments: str) -> Result:
 CLIENT_S = 1e-4
 
 
-def call(lengths: list[int], clients: int, calls_per_run: int, *, shared_cores: bool = False) -> CallLoad:
-    """What would be measured if calls cost just that: alone, or so many merged under load."""
-    run_s = ENGINE.run_s(lengths * calls_per_run)
-    spent_s = ENGINE.slowdown * (run_s / calls_per_run + ENGINE.call_s) + (CLIENT_S if shared_cores else 0.0)
-    lone_ms = 1e3 * (CLIENT_S + ENGINE.path_s + ENGINE.call_s + run_s)
-    per_s = 1e3 / lone_ms if clients == 1 else ENGINE.instances / spent_s
+def call(
+    lengths: list[int], clients: int, calls_per_run: int, *, shared_cores: bool = False, engine: EngineCosts = ENGINE
+) -> CallLoad:
+    """What would be measured if calls cost just that: of few clients, or so many merged under load."""
+    run_s = engine.run_s(lengths * calls_per_run)
+    spent_s = engine.slowdown * (run_s / calls_per_run + engine.call_s) + (CLIENT_S if shared_cores else 0.0)
+    lone_ms = 1e3 * (CLIENT_S + engine.path_s + engine.call_s + run_s)
+    per_s = 1e3 * clients / lone_ms if clients <= engine.instances else engine.instances / spent_s
     rows = len(lengths) * calls_per_run
     return CallLoad(lengths, clients, per_s, per_s * sum(lengths), {"mean": lone_ms}, rows, 1e3 * run_s, 1e3 * CLIENT_S)
 
@@ -80,15 +84,23 @@ def request(
     latency_s = CLIENT_S + GATEWAY.path_s + cold_s + in_gateway_s + at_triton_s
     counted_s = in_gateway_s * (slowdown if clients > 1 else 1.0)
     latency_ms, per_s = {"mean": 1e3 * latency_s}, clients / latency_s
-    return RequestLoad(tokens, clients, pause_ms, per_s, latency_ms, texts_per_call, 1e3 * counted_s, 1e3 * CLIENT_S)
+    run_ms = 1e3 * ENGINE.run_s([tokens])
+    gateway_ms, sender_ms = 1e3 * counted_s, 1e3 * CLIENT_S
+    return RequestLoad(tokens, clients, pause_ms, per_s, latency_ms, texts_per_call, gateway_ms, sender_ms, run_ms)
+
+
+MERGED: dict[tuple[int, ...], int] = {
+    **{(tokens,) * rows: 8 // rows for tokens in (16, 64, 128, 256) for rows in (1, min(8, 512 // tokens))},
+    (10, 20, 30, 40, 50, 60, 100, 200): 1,
+}
+"""How many calls share a run under load, by the lengths of a call's texts: equal ones, one or many, and mixed ones."""
 
 
 def calls(*, shared_cores: bool = False) -> list[CallLoad]:
-    """Texts of equal lengths, alone or many in a call, and one call of mixed ones; alone and under load."""
-    shapes = [([tokens] * rows, 8 // rows) for tokens in (16, 64, 128, 256) for rows in (1, min(8, 512 // tokens))]
-    merged = [*shapes, ([10, 20, 30, 40, 50, 60, 100, 200], 1)]
-    lone = [call(lengths, 1, 1) for lengths, _ in merged]
-    return [*lone, *(call(lengths, 8, number, shared_cores=shared_cores) for lengths, number in merged)]
+    """All of them, alone and under load."""
+    lone = [call(list(lengths), 1, 1) for lengths in MERGED]
+    busy = (call(list(lengths), 8, number, shared_cores=shared_cores) for lengths, number in MERGED.items())
+    return [*lone, *busy]
 
 
 def requests(slowdown: float) -> list[RequestLoad]:
@@ -112,6 +124,55 @@ def test_costs_are_found_again_in_what_they_lead_to(shared_cores: bool) -> None:
     assert off < 1e-6
     slower = requests(ENGINE.slowdown if shared_cores else 1.0)
     gateway = gateway_costs(slower, engine, shared_cores=shared_cores)
+    assert asdict(gateway) == pytest.approx(asdict(GATEWAY), rel=1e-3)
+
+
+class WideWhenAlone(EngineProbe):
+    """Measures a Triton with four instances, which gives a large model's run every core while no other computes."""
+
+    costs = replace(ENGINE, instances=4)
+
+    def __init__(self) -> None:
+        """Nothing is connected."""
+
+    async def version(self) -> str:
+        return "2"
+
+    async def hardware(self) -> dict[str, int]:
+        return {"cores": 4}
+
+    def shapes(self) -> Iterator[tuple[int, ...]]:
+        return iter(MERGED)
+
+    def lengths(self) -> list[int]:
+        return []
+
+    async def measure(self, lengths: tuple[int, ...], clients: int, seconds: float) -> CallLoad:  # noqa: ARG002
+        found = call(list(lengths), clients, MERGED[lengths] if clients > 4 else 1, engine=self.costs)
+        quicker_ms = 0.7 * found.run_ms if clients == 1 else 0.0
+        latency_ms = {"mean": found.latency_ms["mean"] - quicker_ms}
+        return replace(found, run_ms=found.run_ms - quicker_ms, latency_ms=latency_ms)
+
+
+async def test_runs_that_have_every_core_while_they_are_alone_are_no_measure_of_those_beside_others() -> None:
+    info = ModelInfo(
+        name="large", task=Task.EMBEDDING, dimension=768, max_length=256, max_rows=8, instances=4, inputs=(), output="",
+        tokenizer="", tokenizer_sha256="", tokenizer_bytes=0,
+    )  # fmt: skip
+
+    profile = await measuring._profile(WideWhenAlone(), info, "triton:8001", None, lambda *_: None)
+
+    assert asdict(profile.engine) == pytest.approx(asdict(WideWhenAlone.costs), rel=1e-3)
+
+
+def test_runs_of_a_gateway_s_lone_requests_may_have_every_core_too() -> None:
+    def quicker(measured: RequestLoad) -> RequestLoad:
+        saved_ms = 0.7 * measured.run_ms if measured.clients == 1 else 0.0
+        latency_ms = {"mean": measured.latency_ms["mean"] - saved_ms}
+        return replace(measured, run_ms=measured.run_ms - saved_ms, latency_ms=latency_ms)
+
+    gateway = gateway_costs([quicker(each) for each in requests(1.0)], ENGINE, shared_cores=False)
+
     assert asdict(gateway) == pytest.approx(asdict(GATEWAY), rel=1e-3)
 
 
