@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from tests.serving import free_ports
-from tests.soak import checks, page, report, rest
+from tests.soak import checks, conductor, page, report, rest
+from tests.soak.conductor import Plan, Run
 from tests.soak.expectations import WrongAnswerError, same
 from tests.soak.faults import FAULTS, schedule
 from tests.soak.journal import Journal
@@ -113,6 +117,55 @@ def test_a_bound_that_is_broken_is_named(kind: Kind, begin: float, bound: str) -
 
 def test_connections_may_break_while_the_gateway_is_down() -> None:
     assert seen((Kind.DISCONNECTED, 20.5, 20.6), down=[(20.0, 21.0)])["broken_bounds"] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "memory_mb", "bound"),
+    [
+        pytest.param(1000.0, [(100.0, 500.0), (900.0, 510.0)], None, id="it stays"),
+        pytest.param(1000.0, [(100.0, 500.0), (900.0, 600.0)], "memory has grown by 20.0 %", id="it grows"),
+        pytest.param(1000.0, [(100.0, 500.0)], "memory was not measured", id="it was not measured"),
+        pytest.param(100.0, [], None, id="the run is too short"),
+    ],
+)
+def test_memory_is_judged_in_every_run_that_is_long_enough(
+    seconds: float, memory_mb: list[tuple[float, float]], bound: str | None
+) -> None:
+    broken = report.result(Record(memory_mb=memory_mb), 0.0, seconds, [], [])["broken_bounds"]
+    assert len(broken) == (bound is not None)
+    assert all(str(bound) in each for each in broken)
+
+
+KNOWN = "print(json.dumps({'event': 'known', 'surfaces': ['a']}), flush=True)"
+TERMINABLE = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))"
+
+
+async def conducted(folder: Path, load: str, scene: Any = None) -> tuple[float, float]:
+    """Conduct a run with one fault, whose load is these statements of Python."""
+    statements = f"import json, signal, sys; {load}"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", statements, stdout=asyncio.subprocess.PIPE)
+    plan = Plan(seconds=60, per_s=1, seed=0, faults=FAULTS[:1], every_s=1)
+    try:
+        return await Run(plan, folder, asyncio.Event())._conduct(process, scene)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("load", ["sys.exit(3)", f"{KNOWN}; sys.exit(3)"], ids=["before it asks", "while it asks"])
+async def test_a_load_that_fails_is_no_end(tmp_path: Path, load: str) -> None:
+    with pytest.raises(RuntimeError, match="the load has ended with status 3"):
+        await conducted(tmp_path, load)
+
+
+async def test_faults_that_cannot_go_on_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def until_ready() -> None:
+        raise TimeoutError("conch serve was not ready")
+
+    monkeypatch.setattr(conductor, "CALM_S", 0.0)
+    scene = SimpleNamespace(supervised=SimpleNamespace(until_ready=until_ready))
+    with pytest.raises(TimeoutError, match="conch serve was not ready"):
+        await conducted(tmp_path, f"{TERMINABLE}; {KNOWN}; signal.pause()", scene)
 
 
 def test_every_fault_comes_before_one_comes_again() -> None:

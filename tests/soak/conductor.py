@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
+import psutil
 from conch_gateway.auth import keys
 
 from tests.serving import Serving, free_ports
@@ -137,25 +138,34 @@ class Run:
             limit=1 << 20,
             start_new_session=True,
         )
+        return await self._conduct(load, scene)
+
+    async def _conduct(self, load: asyncio.subprocess.Process, scene: Scene) -> tuple[float, float]:
+        """Let the faults happen while the load asks, and raise what went wrong with either of them."""
         knows = asyncio.Event()
         reading = asyncio.create_task(self._read(load, knows))
         done, _ = await asyncio.wait([reading, asyncio.create_task(knows.wait())], return_when=asyncio.FIRST_COMPLETED)
         if reading in done:
-            raise RuntimeError(f"the load has ended with status {await load.wait()}; it says above why")
+            await reading
+            raise RuntimeError("the load has ended before it asked anything")
         begin = time.monotonic()
         self.phase = "no fault yet"
         meanwhile = [asyncio.create_task(self._strike_all(scene, begin)), asyncio.create_task(self._weigh(scene))]
+        failing = asyncio.create_task(asyncio.wait(meanwhile, return_when=asyncio.FIRST_EXCEPTION))
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([reading, failing, stopping], return_when=asyncio.FIRST_COMPLETED)
         end = min(time.monotonic(), begin + self.plan.seconds)
         self.phase = "waiting for the last answers"
         if not reading.done():
             load.terminate()
-        for task in (*meanwhile, stopping):
+        for task in (*meanwhile, failing, stopping):
             task.cancel()
-        await asyncio.gather(*meanwhile, stopping, return_exceptions=True)
+        ended = await asyncio.gather(*meanwhile, return_exceptions=True)
         with anyio.fail_after(LOAD_ENDS_S):
             await reading
+        for failure in ended:
+            if isinstance(failure, Exception):  # and not that it was cancelled
+                raise failure
         return begin, end
 
     async def _read(self, load: asyncio.subprocess.Process, knows: asyncio.Event) -> None:
@@ -164,7 +174,9 @@ class Run:
             self.record.take(json.loads(line))
             if self.asks:
                 knows.set()
-        await load.wait()
+        status = await load.wait()
+        if status:
+            raise RuntimeError(f"the load has ended with status {status}; it says above why")
 
     async def _strike_all(self, scene: Scene, begin: float) -> None:
         journals = [Journal(self._folder / which / "stderr", self._folder) for which in ("first", "second")]
@@ -190,7 +202,7 @@ class Run:
         try:
             async with fault.happening(scene):
                 await asyncio.sleep(fault.lasts_s)
-        except (AssertionError, LookupError, OSError, httpx.HTTPError) as error:
+        except (AssertionError, LookupError, OSError, httpx.HTTPError, psutil.Error) as error:
             strike.trouble = f"{type(error).__name__}: {error}"
         finally:
             strike.mended = time.monotonic()

@@ -27,9 +27,9 @@ def result(record: Record, begin: float, end: float, down: Sequence[Span], left:
     bad = Counter(outcome.kind.value for outcome in record.others)
     outside = [outcome for outcome in record.others if outcome.kind is Kind.DISCONNECTED and not _during(outcome, down)]
     faults = [_met(record, strike, until) for strike, until in _windows(record, end)]
-    memory = _memory(record, begin, end)
+    memory, seconds = _memory(record, begin, end), round(end - begin, 1)
     return {
-        "seconds": round(end - begin, 1),
+        "seconds": seconds,
         "answers": record.rights(),
         "answers_per_s": round(record.rights() / (end - begin), 1),
         "others": {kind.value: bad[kind.value] for kind in Kind if bad[kind.value]},
@@ -43,13 +43,11 @@ def result(record: Record, begin: float, end: float, down: Sequence[Span], left:
         "memory_mb": memory,
         "left_over": list(left),
         "examples": _examples(record, outside),
-        "broken_bounds": [*_broken(bad, len(outside), faults, memory, left), *_late(record)],
+        "broken_bounds": [*_broken(bad, len(outside), faults, left), *_grown(memory, seconds), *_late(record)],
     }
 
 
-def _broken(
-    bad: Counter[str], outside: int, faults: list[dict[str, Any]], memory: dict[str, float], left: Sequence[str]
-) -> list[str]:
+def _broken(bad: Counter[str], outside: int, faults: list[dict[str, Any]], left: Sequence[str]) -> list[str]:
     """What does not hold, in words; empty when all does."""
     broken = [f"{bad[kind.value]} {kind.value}" for kind in (Kind.WRONG, Kind.HUNG, Kind.UNCLEAN) if bad[kind.value]]
     if outside:
@@ -60,11 +58,19 @@ def _broken(
         if met["recovery_s"] > RECOVERY_S
     ]
     broken += [f"{met['fault']}: {met['trouble']}" for met in faults if met["trouble"]]
-    if memory.get("seconds", 0.0) >= MEMORY_JUDGED_S and memory["growth"] > MEMORY_GROWTH:
-        broken.append(f"memory has grown by {100 * memory['growth']:.1f} %, more than {100 * MEMORY_GROWTH:g} %")
     if left:
         broken.append(f"left over: {', '.join(left)}")
     return broken
+
+
+def _grown(memory: dict[str, float], seconds: float) -> list[str]:
+    if seconds < MEMORY_JUDGED_S:
+        return []
+    if not memory:
+        return ["memory was not measured in the first quarter or in the last"]
+    if memory["growth"] > MEMORY_GROWTH:
+        return [f"memory has grown by {100 * memory['growth']:.1f} %, more than {100 * MEMORY_GROWTH:g} %"]
+    return []
 
 
 def _late(record: Record) -> list[str]:
@@ -75,7 +81,7 @@ def _late(record: Record) -> list[str]:
 def _windows(record: Record, end: float) -> list[tuple[Strike, float]]:
     """Each fault and when the next one begins."""
     begins = [strike.begin for strike in record.strikes[1:]]
-    return list(zip(record.strikes, [*begins, end], strict=True))
+    return list(zip(record.strikes, [*begins, end], strict=False))  # none where it was stopped before the first
 
 
 def _met(record: Record, strike: Strike, until: float) -> dict[str, Any]:
