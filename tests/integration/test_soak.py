@@ -10,6 +10,7 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from tests.soak.conductor import Plan, Run
 from tests.soak.expectations import WrongAnswerError, same
 from tests.soak.faults import FAULTS, schedule
 from tests.soak.journal import Journal
-from tests.soak.outcomes import Answer, Kind, of_answer
+from tests.soak.outcomes import Answer, Kind, of_answer, of_error
 from tests.soak.proxy import Proxy
 from tests.soak.record import Outcome, Record, Strike
 
@@ -83,6 +84,15 @@ def test_a_ranking_that_is_another_is_wrong(results: list[tuple[int, float]]) ->
 def test_only_a_refusal_that_says_why_and_when_is_clean(answer: Answer, kind: Kind) -> None:
     question = rest.Question("/v1/embeddings", {}, rest._never)
     assert of_answer(question, answer, rest.REFUSED)[0] is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [aiohttp.ServerDisconnectedError(), aiohttp.ClientPayloadError("Response payload is not completed")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_connection_may_break_before_an_answer_and_in_it(error: aiohttp.ClientError) -> None:
+    assert of_error(error)[0] is Kind.DISCONNECTED
 
 
 def seen(*others: tuple[Kind, float, float], down: list[tuple[float, float | None]] | None = None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def of_error(error: BaseException) -> tuple[Kind, str]:
     said = f"{type(error).__name__}: {str(error)[:300]}"
     if isinstance(error, asyncio.TimeoutError):
         return Kind.HUNG, said
-    if isinstance(error, aiohttp.ClientConnectionError):
+    if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)):
         return Kind.DISCONNECTED, said
     if isinstance(error, ConchError):
         return _BY_CLASS.get(type(error), Kind.UNCLEAN), said
