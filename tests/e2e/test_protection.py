@@ -114,8 +114,15 @@ async def test_beyond_its_limits_a_gateway_refuses_at_once_and_serves_the_others
     gateway: Started,
 ) -> None:
     limits = {"max_in_flight_requests": 2, "max_inputs": 64, "max_body_bytes": 100_000, "truncate": "none"}
+    answers: list[httpx.Response] = []
     async with gateway(**limits) as http:
-        answers = await asyncio.gather(*(http.post(URL, json={"input": [f"text {n}"] * 40}) for n in range(12)))
+
+        async def some_are_refused() -> bool:
+            requests = (http.post(URL, json={"input": [f"text {n}"] * 40}) for n in range(12))
+            answers.extend(await asyncio.gather(*requests))
+            return any(answer.status_code == 429 for answer in answers)
+
+        await eventually(some_are_refused)
         many, large, cut = [await http.post(URL, json={"input": given}) for given in (["a"] * 65, "a" * 100_001, LONG)]
     served = [answer for answer in answers if answer.status_code == 200]
     refused = [answer for answer in answers if answer.status_code == 429]
