@@ -60,7 +60,8 @@ class Tritons:
 
     def __init__(self, repository: Path, folder: Path) -> None:
         self._cores = sorted(os.sched_getaffinity(0))
-        self._all = [Serving(repository, folder / f"triton-{core}", "--no-gateway") for core in self._cores]
+        one_core = {"CONCH_TRITON_CORES": "1"}
+        self._all = [Serving(repository, folder / f"triton-{core}", "--no-gateway", **one_core) for core in self._cores]
         self.addresses = [serving.grpc_url for serving in self._all]
         self._running = 0
         self.ready = 0

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from conch_contract import usable_cores
 from conch_export import Options
 from conch_export.verification.texts import docstrings
 
@@ -50,7 +51,8 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="conch-monitoring-") as name:
         folder = Path(name)
         export_once(Options(MODEL, folder / "models"))
-        serving = Serving(folder / "models", folder, CONCH_CACHE_MB="16", CONCH_CANARY_INTERVAL_S="1")
+        settings = {"CONCH_CACHE_MB": "16", "CONCH_CANARY_INTERVAL_S": "1"}
+        serving = Serving(folder / "models", folder, CONCH_TRITON_CORES=str(usable_cores()), **settings)
         with serving:
             targets = {
                 "conch-gateway": f"127.0.0.1:{serving.port}",

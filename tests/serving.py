@@ -35,7 +35,11 @@ WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _STARTER = ThreadPoolExecutor(1, "starts-conch-serve")
 
 
-WITHOUT_CANARIES = {"CONCH_CANARY_INTERVAL_S": "0"}  # some tests count what models have computed
+ON_ANY_MACHINE = {
+    "CONCH_CANARY_INTERVAL_S": "0",  # some tests count what models have computed
+    "CONCH_TRITON_CORES": "2",  # and some need requests that have to wait for an instance, however many cores there are
+}
+"""Settings of each `conch serve` that states no others."""
 
 
 class NotServingError(Exception):
@@ -72,7 +76,7 @@ class Serving:
         self._command = [
             *WITH_ITS_PARENT,
             # A library that is preloaded into more programs than the last leaves shared memory behind.
-            *("env", *(f"{name}={value}" for name, value in {**WITHOUT_CANARIES, **environment}.items())),
+            *("env", *(f"{name}={value}" for name, value in {**ON_ANY_MACHINE, **environment}.items())),
             *(sys.executable, "-m", "conch", "serve"),
             *(f"--{name}={port}" for name, port in ports.items()),
             f"--run-directory={self.run_directory}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 import psutil
+from conch_contract import usable_cores
 from conch_gateway.auth import keys
 
 from tests.serving import Serving, free_ports
@@ -219,7 +220,8 @@ class Run:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {"CONCH_API_KEYS_FILE": str(self._keys_file), "CONCH_MODELS_FILE": str(self._models_file)}
+        files = {"CONCH_API_KEYS_FILE": str(self._keys_file), "CONCH_MODELS_FILE": str(self._models_file)}
+        return {**files, "CONCH_TRITON_CORES": str(usable_cores())}
 
     @property
     def _keys_file(self) -> Path:
