@@ -72,11 +72,11 @@ def _rows(profile: Profile, sizing: Sizing) -> Iterator[tuple[str, str | Text]]:
     yield "a replica", f"{_hardware(each)} compute at most {sizing.replica_texts_per_s:,.0f} such texts/s"
     yield "a lone text", f"of {sizing.tokens_p99:.0f} tokens, as 1 % have or more, takes {sizing.lone_ms:,.1f} ms"
     for tried in sizing.tried:
-        if tried.replicas < sizing.replicas:
+        if tried.replicas < sizing.replicas - 1:
             yield "too few", _done(tried)
     yield "enough", f"{_done(sizing.chosen)} of the {sizing.p99_ms:g} allowed; {sizing.busy:.0%} of their time is used"
-    if sizing.without_one is not None and sizing.without_one.replicas:
-        yield "with one lost", _done(sizing.without_one)
+    if sizing.without_one is not None:
+        yield "with one less", f"{_done(sizing.without_one)}, as when one is lost"
     if sizing.gateway_busy is None:
         yield "gateways", "not in the profile: measure one with conch bench http://HOST:PORT --profile FILE"
     else:

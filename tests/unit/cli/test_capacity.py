@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,16 @@ def test_a_load_is_planned_with_its_reasons(profile_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "a-model: 1 replica with 2 cores in all, 1 gateway" in done.stdout
     assert "p99" in done.stdout
+
+
+def test_one_replica_less_and_one_lost_are_one_result(profile_path: Path) -> None:
+    done = run(plan, "--rate", "300/s", "--p99", "40ms", "--profile", str(profile_path))
+
+    said = " ".join(done.stdout.replace("│", " ").split())
+    replicas = re.search(r"a-model: (\d+) replicas", said)
+    assert replicas
+    results = re.findall(rf"\b{int(replicas[1]) - 1} replicas?: p50 [^:]*", said)
+    assert ["as when one is lost" in result for result in results] == [True]
 
 
 def test_a_plan_for_programs_is_json(profile_path: Path) -> None:
