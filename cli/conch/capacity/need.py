@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from conch.load.texts import COUNT, Lengths
+from conch.load.texts import COUNT, Lengths, text_of
 
 _SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -53,11 +53,14 @@ def sample(text: str) -> list[int]:
     """Return lengths in tokens: those of a file that has a number in every line, or drawn as `conch bench` does.
 
     Raises:
-        ValueError: The text is neither, or the file has something else in it.
+        ValueError: The text is neither, or the file cannot be read or has something else in it.
     """
-    path = Path(text)
-    if text != "mixed" and path.is_file():
-        return _numbers(path)
+    try:
+        if text != "mixed" and Path(text).is_file():
+            return _numbers(Path(text))
+    except OSError as error:
+        how = "name another file, or write mixed, a number, or a range such as 8-256"
+        raise ValueError(f"--lengths {text} cannot be read ({error.strerror}): {how}") from error
     try:
         lengths = Lengths.parse(text)
     except ValueError as error:
@@ -67,7 +70,7 @@ def sample(text: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[int]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line.strip() for line in text_of(path).splitlines()]
     wrong = next((line for line in lines if line and (not line.isdecimal() or not int(line))), None)
     if wrong is not None:
         shown = wrong if len(wrong) <= _SHOWN else f"{wrong[:_SHOWN]}…"

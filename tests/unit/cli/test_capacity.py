@@ -244,6 +244,13 @@ def test_rates_times_and_lengths_are_read_as_people_write_them(tmp_path: Path) -
     assert len(set(sample("mixed"))) > 100
 
 
+def test_lengths_may_be_saved_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "lengths"
+    path.write_bytes("12\n300\n".encode("utf-8-sig"))
+
+    assert sample(str(path)) == [12, 300]
+
+
 def test_more_load_or_less_time_takes_no_fewer_replicas() -> None:
     def replicas(per_s: float, p99_s: float) -> int:
         return size(PROFILE, Need(per_s, [20, 60, 120], p99_s)).replicas
@@ -322,6 +329,12 @@ def test_too_little_time_for_a_lone_text_is_no_matter_of_replicas() -> None:
         (["another-model", "--rate", "5/s", "--profile", "PROFILE"], "is of a-model"),
         (["--rate", "5/s", "--profile", "PROFILE", "--lengths", "zz"], "or a file with the tokens"),
         (["--rate", "5/s", "--profile", "PROFILE", "--lengths", "PROFILE"], "no number of tokens"),
+        (["--rate", "5/s", "--profile", "PROFILE", "--lengths", "/proc/self/mem"], "/proc/self/mem cannot be read"),
+        pytest.param(
+            ["--rate", "5/s", "--profile", "PROFILE", "--lengths", "7" * 300],
+            "cannot be read (File name too long)",
+            id="too long for a name",
+        ),
         (["--rate", "5/s", "--profile", "PROFILE", "--p99", "1ms"], "no number of replicas"),
     ],
     ids=" ".join,
