@@ -45,7 +45,7 @@ def plan_page(options: Options, memory: int | None, *, as_json: bool) -> None:
         stdout.print(_table(options, planned, lengths))
     if memory is not None:
         longest = planned.longest(memory)
-        stderr.print(_advice(planned, memory, longest), soft_wrap=True, highlight=False)
+        stderr.print(_advice(options, planned, memory, longest), soft_wrap=True, highlight=False)
         if not longest:
             raise typer.Exit(1)
 
@@ -71,10 +71,11 @@ def _table(options: Options, planned: BrowserPlan, lengths: dict[str, int]) -> T
     return table
 
 
-def _advice(planned: BrowserPlan, memory: int, longest: int) -> str:
+def _advice(options: Options, planned: BrowserPlan, memory: int, longest: int) -> str:
     stated = f"{memory / 1e6:,.0f} MB"
     if not longest:
-        return f"{stated} are too little for texts of any length: take a smaller model, or --precision int8"
+        or_int8 = "" if options.precision.value == "int8" else ", or --precision int8"
+        return f"{stated} are too little for texts of any length: take a smaller model{or_int8}"
     if longest == planned.length:
         return f"{stated}: texts of up to {longest:,} tokens, the limit of the model"
     return f"{stated}: texts of up to {longest:,} tokens, with load(url, {{maxLength: {longest}}})"

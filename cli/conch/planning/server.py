@@ -102,12 +102,16 @@ def _head(head: PlannedHead, planned: Capacity) -> tuple[str, str, str]:
 
 
 def _advice(planned: Capacity, memory: int) -> str:
-    fitting = planned.longest(memory)
+    fitting, several = planned.longest(memory), planned.instances > 1
     if not fitting:
-        fewer = "fewer --cores, --precision int8 or more memory"
-        return f"{_megabytes(memory)} are too little for {planned.instances} instances at any length: {fewer}"
+        int8 = planned.precision.value == "int8"
+        smaller = ["a smaller model", *([] if int8 else ["--precision int8"]), *(["fewer --cores"] if several else [])]
+        count = f"{planned.instances} instance{'s' if several else ''}"
+        how = f"give more memory, or take {' or '.join(smaller)}"
+        return f"{_megabytes(memory)} are too little for {count} at any length: {how}"
     most = " (all that it has positions for)" if fitting == planned.footprint.max_length else ""
-    verdict = "fits" if planned.total <= memory else f"does not fit: choose --max-length {fitting} or fewer --cores"
+    shorter = f"choose --max-length {fitting}{' or fewer --cores' if several else ''}"
+    verdict = "fits" if planned.total <= memory else f"does not fit: {shorter}"
     return f"{_megabytes(memory)}: up to {fitting} tokens{most}; {planned.length} {verdict}"
 
 

@@ -98,7 +98,7 @@ def browser_model(repository: Path, name: str) -> BrowserModel:
         },
     )
     for graph in found.graphs:
-        _refuse_unrunnable(name, graph)
+        _refuse_unrunnable(name, graph, answered[0].precision)
     return found
 
 
@@ -130,12 +130,13 @@ def _graph(repository: Path, name: str) -> GraphFiles:
     return GraphFiles(name.rpartition(".")[2], path, {WEIGHTS_FILE: weights} if weights.exists() else {})
 
 
-def _refuse_unrunnable(name: str, files: GraphFiles) -> None:
+def _refuse_unrunnable(name: str, files: GraphFiles, precision: str) -> None:
+    or_int8 = "" if precision == Precision.INT8.value else ", or export it with --precision int8"
     for path in (files.graph, *files.weights.values()):
         if (size := path.stat().st_size) > MOST_BYTES:
             msg = (
                 f"{name}: {path.name} of its {files.role} has {size / 1e9:.1f} GB, and a browser holds no file over "
-                f"{MOST_BYTES / 1e9:.1f} GB: export it with --precision int8, or take a smaller model"
+                f"{MOST_BYTES / 1e9:.1f} GB: take a smaller model{or_int8}"
             )
             raise UnsupportedError(msg)
     operators = _operators(onnx.load(files.graph, load_external_data=False).graph)

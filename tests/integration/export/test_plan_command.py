@@ -86,10 +86,30 @@ def test_a_checkpoint_that_is_not_here_is_fetched_and_nothing_is_written(
     assert "the Hub has no 'somebody/other-model': check the name" in result.stderr
 
 
-def test_the_command_fails_where_the_length_does_not_fit_and_says_what_does(checkpoints: Checkpoints) -> None:
-    result = run(checkpoints.jina_bert(), "--cores", "1", "--memory", "100MB")
+@pytest.mark.parametrize(
+    ("cores", "precision", "said"),
+    [
+        (1, "int8", "1 instance at any length: give more memory, or take a smaller model\n"),
+        (1, "fp32", "1 instance at any length: give more memory, or take a smaller model or --precision int8\n"),
+        (3, "int8", "3 instances at any length: give more memory, or take a smaller model or fewer --cores\n"),
+    ],
+)
+def test_the_command_fails_where_no_length_fits_and_says_what_the_plan_leaves(
+    checkpoints: Checkpoints, cores: int, precision: str, said: str
+) -> None:
+    result = run(checkpoints.jina_bert(), "--cores", cores, "--precision", precision, "--memory", "100MB")
     assert result.exit_code == 1
-    assert "100 MB are too little for 1 instances at any length: fewer --cores" in result.output
+    assert f"100 MB are too little for {said}" in result.output
+
+
+@pytest.mark.parametrize(("cores", "said"), [(1, "\n"), (3, " or fewer --cores\n")])
+def test_the_command_fails_where_the_length_does_not_fit_and_says_what_does(
+    checkpoints: Checkpoints, tmp_path: Path, cores: int, said: str
+) -> None:
+    planned = capacity(Options(str(checkpoints.jina_bert()), tmp_path, plan=Plan(cores, threads=1)))
+    result = run(checkpoints.jina_bert(), "--cores", cores, "--memory", f"{planned.total / 1e6 - 0.002:.3f}MB")
+    assert result.exit_code == 1
+    assert re.search(rf"; 400 does not fit: choose --max-length \d+{said}", result.output)
 
 
 @pytest.mark.parametrize(("preset", "length"), [("short", 1024), ("medium", 2048), ("long", 4096), ("maximum", 8192)])

@@ -75,11 +75,12 @@ def test_the_command_prints_every_line_and_their_sum() -> None:
     assert "texts of up to 256 tokens, the limit of the model" in table
 
 
-def test_a_page_without_room_is_status_1() -> None:
-    result = run("--web", "--memory", "10MB")
+@pytest.mark.parametrize(("precision", "said"), [("int8", "\n"), ("fp32", ", or --precision int8\n")])
+def test_a_page_without_room_is_status_1(precision: str, said: str) -> None:
+    result = run("--web", "--memory", "10MB", "--precision", precision)
 
     assert result.exit_code == 1
-    assert "too little for texts of any length" in result.output
+    assert f"too little for texts of any length: take a smaller model{said}" in result.output
 
 
 @pytest.mark.parametrize(
