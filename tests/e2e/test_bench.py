@@ -14,10 +14,10 @@ from conch.capacity.profile import Profile
 from conch.capacity.sizing import size
 from typer.testing import CliRunner, Result
 
+from tests.serving import Serving
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.serving import Serving
 
 MODEL = "all-minilm-l6-v2-int8"
 TINY = ("--concurrency", "2", "--duration", "0.3", "--model", MODEL)
@@ -74,12 +74,15 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are(urls: dict[str,
     assert MODEL in done.stderr
 
 
-def test_a_profile_of_triton_and_gateway_is_measured_and_plans_a_load(
-    urls: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _tiny_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SECONDS", 0.1)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
     monkeypatch.setattr(engine, "LENGTHS", (15, 63, 511))
+
+
+@pytest.mark.usefixtures("_tiny_profiles")
+def test_a_profile_of_triton_and_gateway_is_measured_and_plans_a_load(urls: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
 
     done = run(urls["http"], "--model", MODEL, "--triton-url", urls["grpc"], "--profile", str(path))
@@ -99,6 +102,18 @@ def test_a_profile_of_triton_and_gateway_is_measured_and_plans_a_load(
     assert profile.gateway is not None
     need = Need(0.5 / profile.engine.run_s([16]), [16], p99_s=10)
     assert size(profile, need).replicas >= 1
+
+
+@pytest.mark.usefixtures("_tiny_profiles")
+def test_a_gateway_that_answers_from_its_cache_is_no_profile(urls: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+
+    with Serving(None, tmp_path, CONCH_TRITON_URL=urls["grpc"], CONCH_CACHE_MB="1") as gateway:
+        done = run(gateway.url, "--model", MODEL, "--triton-url", urls["grpc"], "--profile", str(path))
+
+    assert done.exit_code == 1
+    assert "answers from its cache; start it without CONCH_CACHE_MB" in done.stderr
+    assert not path.exists()
 
 
 def test_a_triton_that_is_not_the_gateway_s_is_no_profile_of_both(urls: dict[str, str], tmp_path: Path) -> None:

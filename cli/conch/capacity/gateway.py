@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conch.capacity.profile import RequestLoad, latency_ms
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 CLIENTS = 32
 WARM_UP_S = 0.25
 _PROCESSOR_S = re.compile(rb"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
+_CACHED = re.compile(rb'^conch_gateway_cache_texts_total\{.*result="hit".*\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Counters of a gateway since it started: processor time of its process, and texts whose vectors were cached."""
+
+    processor_s: float
+    cached: float
 
 
 class GatewayProbe:
@@ -49,14 +59,16 @@ class GatewayProbe:
 
             await closed_loop(send, clients=clients, seconds=WARM_UP_S)
             latencies_s.clear()
-            before, calls = await self._processor_s(), await self._triton.counted()
+            before, calls = await self._counted(), await self._triton.counted()
             sender_s = time.process_time()
             load = await closed_loop(send, clients=clients, seconds=seconds)
             sender_s = time.process_time() - sender_s
-            gateway_s = await self._processor_s() - before
+            after = await self._counted()
             counted = (await self._triton.counted()).since(calls)
         if load.errors:
             raise BenchError(f"{self.url}: {next(iter(load.errors))}")
+        if after.cached > before.cached:
+            raise BenchError(f"{self.url} answers from its cache; start it without CONCH_CACHE_MB to measure it")
         if not (counted.calls and counted.runs):
             raise BenchError(f"{self.url} sends nothing to the Triton that was measured; name its own by --triton-url")
         return RequestLoad(
@@ -66,19 +78,19 @@ class GatewayProbe:
             per_s=load.texts_per_s,
             latency_ms=latency_ms(latencies_s),
             texts_per_call=load.texts / counted.calls,
-            gateway_ms=1e3 * gateway_s / load.texts,
+            gateway_ms=1e3 * (after.processor_s - before.processor_s) / load.texts,
             sender_ms=1e3 * sender_s / load.texts,
             run_ms=counted.run_ns / counted.runs / 1e6,
         )
 
-    async def _processor_s(self) -> float:
-        """Return the processor time of the gateway's process since it started."""
+    async def _counted(self) -> _Counted:
         address = Address.of(f"{self.url}/metrics", self._key)
         connection = Connection(address)
         try:
-            found = _PROCESSOR_S.search(await connection.send(address.request("GET")))
+            page = await connection.send(address.request("GET"))
         finally:
             connection.close()
-        if found is None:
+        processor_s = _PROCESSOR_S.search(page)
+        if processor_s is None:
             raise BenchError(f"{self.url}/metrics has no process_cpu_seconds_total; measure a gateway of this release")
-        return float(found[1])
+        return _Counted(float(processor_s[1]), sum(map(float, _CACHED.findall(page))))
