@@ -91,25 +91,33 @@ class Sample:
         """The items of a public model; for late interaction the queries, then the documents."""
         texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
         named = [Item(Role.TEXT, KNOWN_TEXT, prompt_name=name) for name in _other_prompts(description, model)]
-        return self._items(description, model, texts) + named
+        return _items(description, model, self.queries, texts) + named
 
     def long_items(self, description: Description, model: PublicModel) -> list[Item]:
         """Items that are only tokenised, as they take long to compute."""
-        return [] if description.max_length <= _LONGEST_RUN else self._items(description, model, self.long)
+        if description.max_length <= _LONGEST_RUN:
+            return []
+        queries = [*self.queries, *(_part_of_a_pair(text, description.max_length) for text in self.long)]
+        return _items(description, model, queries, self.long)
 
-    def _items(self, description: Description, model: PublicModel, texts: Sequence[str]) -> list[Item]:
-        if model.task is Task.CROSS_ENCODER:
-            return [Item(Role.PAIR, text, query) for query in self.queries for text in texts]
-        if isinstance(description, SparseModel) and description.looks_up_queries:
-            # Every text as either, since queries may be long and unusual too.
-            return [Item(Role.DOCUMENT if model.queries is None else Role.QUERY, text) for text in texts]
-        if model.task is Task.CLASSIFICATION:  # of texts or of pairs: the checkpoint does not say which
-            pairs = [Item(Role.PAIR, text, self.queries[0]) for text in texts[::4]]
-            return [Item(Role.TEXT, text) for text in texts] + pairs
-        if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
-            queries = [Item(Role.QUERY, query) for query in self.queries]
-            return queries + [Item(Role.DOCUMENT, text) for text in texts]
-        return [Item(Role.TEXT, text) for text in texts]
+
+def _items(description: Description, model: PublicModel, queries: Sequence[str], texts: Sequence[str]) -> list[Item]:
+    if model.task is Task.CROSS_ENCODER:
+        return [Item(Role.PAIR, text, query) for query in queries for text in texts]
+    if isinstance(description, SparseModel) and description.looks_up_queries:
+        # Every text as either, since queries may be long and unusual too.
+        return [Item(Role.DOCUMENT if model.queries is None else Role.QUERY, text) for text in texts]
+    if model.task is Task.CLASSIFICATION:  # of texts or of pairs: the checkpoint does not say which
+        pairs = [Item(Role.PAIR, text, queries[0]) for text in texts[::4]]
+        return [Item(Role.TEXT, text) for text in texts] + pairs
+    if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
+        return [Item(Role.QUERY, query) for query in queries] + [Item(Role.DOCUMENT, text) for text in texts]
+    return [Item(Role.TEXT, text) for text in texts]
+
+
+def _part_of_a_pair(text: str, max_length: int) -> str:
+    """The begin of a long text: at least half of the tokens that a pair may have, so that both of its texts are cut."""
+    return text[: 3 * max_length]
 
 
 def _other_prompts(description: Description, model: PublicModel) -> list[str]:
@@ -135,5 +143,5 @@ def verification_sample(description: Description, added_tokens: Sequence[str]) -
         return Sample(tuple(queries), tuple(text[:300] for text in texts), ())
     long = " ".join(docstrings()[1::2])[: 8 * description.max_length]
     if is_pair:
-        queries[-1] = long[: 3 * description.max_length]  # at least half of the tokens that a pair may have
+        queries[-1] = _part_of_a_pair(long, min(description.max_length, _LONGEST_RUN))
     return Sample(tuple(queries), tuple(texts), (long, long[::-1]))

@@ -1,0 +1,41 @@
+"""Which texts a model is verified with: what is computed stays short, and what is longer is still tokenised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conch_export.model.description import CrossEncoder
+from conch_export.model.public_models import sides
+from conch_export.verification.samples import verification_sample
+
+from tests.unit.export.conftest import config, without
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conch_export import Description
+    from conch_export.verification.samples import Item
+
+
+def sizes(items: list[Item]) -> list[tuple[int, int]]:
+    """Characters of the query and of the document, by pair."""
+    return [(len(item.query), len(item.text)) for item in items]
+
+
+def test_pairs_of_a_reranker_with_a_long_window_are_computed_as_short_as_others(
+    read: Callable[..., Description],
+) -> None:
+    computed: dict[int, list[tuple[int, int]]] = {}
+    tokenised: dict[int, list[tuple[int, int]]] = {}
+    for positions in (512, 8192):
+        label = config(architectures=["BertForSequenceClassification"], num_labels=1, max_position_embeddings=positions)
+        description = read(without("modules.json"), label)
+        assert isinstance(description, CrossEncoder)
+        assert description.max_length == positions
+        sample, (model,) = verification_sample(description, []), sides(description)
+        computed[positions] = sizes(sample.items(description, model))
+        tokenised[positions] = sizes(sample.long_items(description, model))
+    assert max(map(sum, computed[8192])) <= max(map(sum, computed[512]))
+    for positions, pairs in ((512, computed[512]), (8192, tokenised[8192])):
+        assert any(min(pair) > 2 * positions for pair in pairs), "both texts of a pair are cut"
+    assert not tokenised[512]
