@@ -120,7 +120,7 @@ def inspect(
         adapter: what was merged into its weights: folder or Hub id; None takes where it came from.
 
     Raises:
-        SourceError: there is no such model, it is damaged, or `checkpoint` is not what it was exported from.
+        SourceError: there is no such model, it is damaged, or was not exported from `checkpoint` and `adapter`.
     """
     description, target = published(repository, name)
     refuse_misfits(repository, owned(repository, name))
@@ -136,7 +136,7 @@ def inspect(
     except VerificationError as error:
         problems.append(str(error))
     except SourceError as error:
-        if checkpoint is not None:
+        if checkpoint is not None or adapter is not None:
             raise
         not_compared = str(error)
     progress("comparing texts alone and merged")

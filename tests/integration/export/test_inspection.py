@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 from conch.app import app
-from conch_export import SourceError, inspect
+from conch_export import Options, Precision, SourceError, export, inspect
 from google.protobuf import text_format
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.checkpoints import Checkpoints
+    from tests.hub import LocalHub
     from tests.integration.export.conftest import Exports
 
 
@@ -29,6 +30,14 @@ def exported(exports: Exports, tmp_path: Path) -> Published:
     """A model with everything derived from it, in a repository that may be changed."""
     original = exports("xlm_roberta")
     return Published(shutil.copytree(original.repository, tmp_path / "repository"), original.name)
+
+
+@pytest.fixture
+def fetched(hub: LocalHub, checkpoints: Checkpoints, tmp_path: Path) -> Published:
+    """A model that was exported from the Hub, without a revision."""
+    hub.push("somebody/xlm-roberta", checkpoints.xlm_roberta())
+    options = Options("somebody/xlm-roberta", tmp_path / "models", precision=Precision.FP32)
+    return Published(options.repository, export(options).description.name)
 
 
 def double_a_weight(graph: Path) -> None:
@@ -111,6 +120,12 @@ def test_a_misnamed_batch_input_is_found_out(exported: Published) -> None:
 def test_another_checkpoint_is_not_what_it_was_exported_from(exported: Published, checkpoints: Checkpoints) -> None:
     with pytest.raises(SourceError, match="other weights than"):
         inspect(exported.name, exported.repository, str(checkpoints.bert()))
+
+
+def test_an_adapter_that_is_named_and_not_found_is_refused(fetched: Published, tmp_path: Path) -> None:
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(SourceError, match="wrong"):
+        inspect(fetched.name, fetched.repository, adapter=str(tmp_path / "wrong"))
 
 
 def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
