@@ -20,6 +20,7 @@ from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import catalog
 from conch_export.sources.files import file
+from conch_export.sources.lock import Lock
 from conch_export.triton.configuration import TOKENIZER_FILE, triton_models
 from conch_export.triton.plan import plan
 from conch_export.triton.published import published, refuse_misfits
@@ -234,34 +235,55 @@ def _original(
 ) -> Description:
     """The description as its checkpoint gives it, with the facts that the operator stated."""
     published_from = description.source
-    entry, (kind, _, place) = _known(published_from.origin), published_from.origin.partition(":")
-    reference = checkpoint or (entry.hub_id if entry else place)
-    if kind == "folder" and checkpoint is None:
-        raise SourceError(f"it was exported from a folder called {place!r}: say where that is with --checkpoint")
+    named = (checkpoint, None) if checkpoint is not None else _checkpoint_of(published_from, repository)
     if published_from.code_sha256 and not trusted:
         raise SourceError(f"it was exported by the checkpoint's own code: let that run once more with {FLAG}")
-    revision = published_from.revision if kind == "hub" and checkpoint is None else None
-    adapter = adapter or _adapter_of(published_from)
-    source = find(reference, revision, repository, trust_remote_code=trusted, adapter=adapter)
+    adapter = adapter or _adapter_of(published_from, repository)
+    source = find(*named, repository, trust_remote_code=trusted, adapter=adapter)
     for what in ("weights", "code"):
         if getattr(source, f"{what}_sha256") != getattr(published_from, f"{what}_sha256"):
-            msg = f"{reference} has other {what} than {description.name} was exported from: compare it with those"
+            msg = f"{named[0]} has other {what} than {description.name} was exported from: compare it with those"
             raise SourceError(msg)
     late_interaction = isinstance(description, VectorModel) and description.late_interaction
     files, name, precision = Checkpoint.of(source), description.name, description.precision
     return describe(files, source, name, precision, overrides, late_interaction=late_interaction)
 
 
-def _adapter_of(source: Source) -> str | None:
+def _checkpoint_of(source: Source, repository: Path) -> tuple[str, str | None]:
+    """The name and the revision by which the checkpoint of a published model is found.
+
+    Raises:
+        SourceError: it was a folder.
+    """
+    recorded = _recorded(source.origin, source.revision, repository)
+    if recorded and not source.code_sha256:  # which is found by its commit alone
+        name, _, revision = recorded.partition("@")
+        return name, revision or None
+    entry, (kind, _, place) = _known(source.origin), source.origin.partition(":")
+    if kind == "folder":
+        raise SourceError(f"it was exported from a folder called {place!r}: say where that is with --checkpoint")
+    return entry.hub_id if entry else place, source.revision if kind == "hub" else None
+
+
+def _adapter_of(source: Source, repository: Path) -> str | None:
     """The adapter of a published model, as `find` takes it.
 
     Raises:
         SourceError: it was a folder.
     """
+    origin, _, revision = source.adapter.partition("@")
+    if recorded := _recorded(origin, revision, repository):
+        return recorded
     kind, _, place = source.adapter.partition(":")
     if kind == "folder":
         raise SourceError(f"its adapter was a folder called {place!r}: say where that is with --adapter")
     return place or kind or None  # one that the checkpoint has itself has a name and no kind
+
+
+def _recorded(origin: str, revision: str, repository: Path) -> str:
+    """The name by which the lock file records a checkpoint, or an adapter; empty where it does not."""
+    sources = Lock.read(repository).sources.items()
+    return next((key for key, locked in sources if (locked.origin, locked.revision) == (origin, revision)), "")
 
 
 def _known(origin: str) -> catalog.Entry | None:

@@ -6,10 +6,11 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import huggingface_hub
 import onnx
 import pytest
 from conch.app import app
-from conch_export import Options, Precision, SourceError, export, inspect
+from conch_export import Options, Precision, SourceError, export, inspect, make_bundle, open_bundle
 from google.protobuf import text_format
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
@@ -126,6 +127,19 @@ def test_an_adapter_that_is_named_and_not_found_is_refused(fetched: Published, t
     (tmp_path / "wrong").mkdir()
     with pytest.raises(SourceError, match="wrong"):
         inspect(fetched.name, fetched.repository, adapter=str(tmp_path / "wrong"))
+
+
+def test_what_came_in_a_bundle_is_found_again(
+    fetched: Published, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle(["somebody/xlm-roberta"], fetched.repository, tmp_path / "bundle.tar")
+    for cache in ("HF_HUB_CACHE", "HF_ASSETS_CACHE"):  # of the machine without a network
+        monkeypatch.setattr(huggingface_hub.constants, cache, str(tmp_path / "there" / cache))
+    hub.faults.status = 503
+    open_bundle(tmp_path / "bundle.tar", tmp_path / "there" / "models")
+    found = inspect(fetched.name, tmp_path / "there" / "models")
+    assert (found.problems, found.not_compared) == ((), "")
+    assert fetched.name in found.verification
 
 
 def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
