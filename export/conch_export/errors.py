@@ -5,7 +5,7 @@ ExportError
 ├── UnsupportedError     the checkpoint needs something that is not built
 ├── UndecidedError       the checkpoint lacks a fact that must not be guessed; the message names the option for it
 │   └── UndecidedPoolingError  that fact is how token vectors become one, or whether it has length 1
-├── MemoryNeededError    this machine has less memory than the export takes
+├── MemoryNeededError    this machine has less memory than an export or a comparison takes
 ├── VerificationError    the exported graphs differ from their reference by more than is allowed
 └── OutdatedError        the repository differs from what an export would write (`--check`)
 """
@@ -34,7 +34,7 @@ class UndecidedPoolingError(UndecidedError):
 
 
 class MemoryNeededError(ExportError):
-    """This machine has less memory than the export takes."""
+    """This machine has less memory than an export, or a comparison, takes."""
 
 
 class VerificationError(ExportError):

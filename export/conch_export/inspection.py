@@ -11,10 +11,11 @@ from conch_contract import ModelInfo, encoder_name
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.describe import describe
 from conch_export.checkpoints.remote_code import FLAG
-from conch_export.errors import SourceError, VerificationError
+from conch_export.errors import MemoryNeededError, SourceError, VerificationError
 from conch_export.model.description import Overrides, Target, VectorModel
 from conch_export.model.public_models import public_models, sides
 from conch_export.onnx.engine import EncoderGraph, HeadGraph
+from conch_export.planning.exporting import refuse_to_compare
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.provenance import find
@@ -122,6 +123,7 @@ def inspect(
 
     Raises:
         SourceError: there is no such model, it is damaged, or was not exported from `checkpoint` and `adapter`.
+        MemoryNeededError: `checkpoint` or `adapter` is stated, and this machine has less memory than comparing takes.
     """
     description, target = published(repository, name)
     refuse_misfits(repository, owned(repository, name))
@@ -132,11 +134,12 @@ def inspect(
     try:
         original = _original(description, overrides, repository, checkpoint, adapter, trusted=trust_remote_code)
         problems += _misstated(original, repository)
+        refuse_to_compare(original, Checkpoint.of(original.source))
         expected = _expected(original, overrides, progress)
         verification = verify(original, expected, repository, target, progress)
     except VerificationError as error:
         problems.append(str(error))
-    except SourceError as error:
+    except (SourceError, MemoryNeededError) as error:
         if checkpoint is not None or adapter is not None:
             raise
         not_compared = str(error)

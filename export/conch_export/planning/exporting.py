@@ -1,4 +1,4 @@
-"""What an export takes while it runs, and the refusal where there is less. Hides which of its steps takes most."""
+"""What an export takes while it runs, or a comparison, and the refusal where there is less. Hides the steps of both."""
 
 from __future__ import annotations
 
@@ -45,25 +45,29 @@ def export_memory(description: Description, checkpoint: Checkpoint, precision: P
     """
     counts = checkpoint.weights.counts
     total, largest, size = sum(counts), max(counts, default=0), _STORED_BYTES[precision]
-    # The embedding table is looked up in the mapped file; matrices are packed as the processor wants them.
     # A weight is held as it is read and as it is written.
-    writing, verifying = (_FLOAT_BYTES + size) * largest, size * (total - largest)
+    writing = (_FLOAT_BYTES + size) * largest
+    converting = 0 if description.packing is Packing.PACKED else _CONVERTED_COPIES * _FLOAT_BYTES * total
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
-    steps = (writing, calibrating, _reference_bytes(description, checkpoint, total), verifying)
-    return ExportMemory(_PROCESS_BYTES + max(steps), _LIBRARY_BYTES + _FLOAT_BYTES * total)
+    needed = max(converting, writing, calibrating, _comparing_bytes(checkpoint, precision))
+    return ExportMemory(_PROCESS_BYTES + needed, _LIBRARY_BYTES + _FLOAT_BYTES * total)
 
 
-def _reference_bytes(description: Description, checkpoint: Checkpoint, count: int) -> int:
-    """The authors' library holds all weights in fp32 and, while it loads them, as they are stored in half precision.
+def _comparing_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
+    """Of the authors' library, which is gone before the graph is run, or of the graph.
 
-    Of weights that are stored in fp32 PyTorch maps the file.
+    The library holds all weights in fp32 and, while it loads them, as they are stored in half precision. Of weights
+    that are stored in fp32 PyTorch maps the file. The graph's embedding table is looked up in the mapped file; its
+    matrices are packed as the processor wants them.
     """
-    if description.packing is not Packing.PACKED:
-        return _CONVERTED_COPIES * _FLOAT_BYTES * count
-    if not checkpoint.weights.are_float32:
-        return (_FLOAT_BYTES + _STORED_BYTES[Precision.FP16]) * count
+    counts = checkpoint.weights.counts
+    total, largest = sum(counts), max(counts, default=0)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
-    return 0 if family is not None and family.in_transformers else _FLOAT_BYTES * count
+    if not checkpoint.weights.are_float32:
+        library = (_FLOAT_BYTES + _STORED_BYTES[Precision.FP16]) * total
+    else:
+        library = 0 if family is not None and family.in_transformers else _FLOAT_BYTES * total
+    return max(library, _STORED_BYTES[precision] * (total - largest))
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
@@ -72,11 +76,26 @@ def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
     Raises:
         MemoryNeededError: it takes more than is left.
     """
-    needed, left = export_memory(description, checkpoint, description.precision).needed, available_bytes()
+    needed = export_memory(description, checkpoint, description.precision).needed
+    fix = "export on a larger machine and copy the model repository; --ignore-memory tries it all the same"
+    _refuse(f"the export of {description.name}", needed, fix)
+
+
+def refuse_to_compare(description: Description, checkpoint: Checkpoint) -> None:
+    """Refuse a comparison of an exported model with its checkpoint that the kernel would end for want of memory.
+
+    Raises:
+        MemoryNeededError: it takes more than is left.
+    """
+    needed = _PROCESS_BYTES + _comparing_bytes(checkpoint, description.precision)
+    _refuse(f"comparing {description.name} with its checkpoint", needed, "compare them on a larger machine")
+
+
+def _refuse(what: str, needed: int, otherwise: str) -> None:
+    left = available_bytes()
     if needed > left:
         msg = (
-            f"the export of {description.name} takes about {needed / 1e6:,.0f} MB of memory, and {left / 1e6:,.0f} MB "
-            "are left: end what else takes memory, raise the container's limit, or export on a larger machine and copy "
-            "the model repository; --ignore-memory tries it all the same"
+            f"{what} takes about {needed / 1e6:,.0f} MB of memory, and {left / 1e6:,.0f} MB are left: end what else "
+            f"takes memory, raise the container's limit, or {otherwise}"
         )
         raise MemoryNeededError(msg)

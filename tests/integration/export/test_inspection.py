@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import onnx
 import pytest
 from conch.app import app
 from conch_export import Options, Precision, SourceError, export, inspect, make_bundle, open_bundle
+from conch_export.errors import MemoryNeededError
+from conch_export.planning import exporting
 from google.protobuf import text_format
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
@@ -140,6 +143,17 @@ def test_what_came_in_a_bundle_is_found_again(
     found = inspect(fetched.name, tmp_path / "there" / "models")
     assert (found.problems, found.not_compared) == ((), "")
     assert fetched.name in found.verification
+
+
+def test_a_comparison_that_takes_more_memory_than_there_is_does_not_begin(
+    fetched: Published, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "available_bytes", lambda: 300_000_000)
+    found = inspect(fetched.name, fetched.repository)
+    assert re.match(r"comparing .* takes about [\d,]+ MB of memory, and 300 MB are left: ", found.not_compared)
+    assert (found.problems, found.verification) == ((), {})
+    with pytest.raises(MemoryNeededError, match="300 MB are left"):
+        inspect(fetched.name, fetched.repository, str(checkpoints.xlm_roberta()))
 
 
 def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
