@@ -33,7 +33,8 @@ CONFIG_WITHOUT_EFFECT = _keys("""
     output_past output_scores pad_vocab_size_multiple padding_idx pooler_dropout pooler_fc_size pooler_hidden_size
     pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix pretraining_tp
     problem_type qa_dropout reference_compile remove_invalid_values repad_logits_with_grad repetition_penalty
-    resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef sentence_transformers sep_token_id
+    resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef
+    sbert_ce_default_activation_function sentence_transformers sep_token_id
     seq_classif_dropout sinusoidal_pos_embds sparse_pred_ignore_index sparse_prediction summary_activation
     summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj
     suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_weights_

@@ -123,6 +123,24 @@ def test_several_labels_are_classes_as_the_checkpoint_states_them(
     assert (description.labels, description.activation) == (("no", "maybe", "yes"), activation)
 
 
+OLDER = "sbert_ce_default_activation_function"
+
+
+@pytest.mark.parametrize(
+    ("stated", "activation"), [("linear.Identity", "softmax"), ("activation.Sigmoid", "sigmoid")], ids=str
+)
+def test_what_older_cross_encoders_state_of_their_scores_is_read(
+    read: Callable[..., Description], stated: str, activation: str
+) -> None:
+    older, one = {OLDER: f"torch.nn.modules.{stated}"}, {"architectures": NLI["architectures"], "num_labels": 1}
+    assert type(read(without("modules.json"), config(**one, **older))) is CrossEncoder
+    several = read(without("modules.json"), config(**NLI, **older))
+    assert isinstance(several, Classifier)
+    assert several.activation == activation
+    with pytest.raises(UnsupportedError, match=r"scores go through own\.Cubed"):
+        read(without("modules.json"), config(**one, **{OLDER: "own.Cubed"}))
+
+
 def test_labels_without_names_have_those_of_transformers(read: Callable[..., Description]) -> None:
     description = read(without("modules.json"), config(architectures=["BertForSequenceClassification"]))
     assert isinstance(description, Classifier)
