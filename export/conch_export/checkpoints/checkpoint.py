@@ -97,6 +97,12 @@ class Checkpoint:
         return read_routes(self.folder)
 
     @property
+    def classes(self) -> list[str]:
+        """Paths of the classes of all modules, a Router's own and those of its routes included."""
+        routed = [] if self.routes is None else [*self.routes.query, *self.routes.document]
+        return [module.of("type", str, "") for module in (*self._listed, *routed)]
+
+    @property
     def query_folder(self) -> str:
         """The folder of the first module that a Router has for queries."""
         return "" if self.routes is None else self.routes.query[0].of("path", str, "")

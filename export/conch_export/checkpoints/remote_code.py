@@ -35,7 +35,8 @@ def authorise(source: Source, *, trusted: bool) -> None:
         UnsupportedError: it is allowed and need not be run, or imports code from elsewhere, which is not pinned.
         SourceError: the checkpoint is damaged, or lacks a file of its code.
     """
-    config = Checkpoint(source.folder).stated_config
+    checkpoint = Checkpoint(source.folder)
+    config = checkpoint.stated_config
     entries = config.inner("auto_map")
     reason = _needless(config, entries)
     if reason and trusted:
@@ -57,8 +58,12 @@ def authorise(source: Source, *, trusted: bool) -> None:
             "see both ways and nothing else differs, with is_causal = false in that copy"
         )
         raise UndecidedError(msg)
+    for kind in checkpoint.classes:
+        _refuse_elsewhere(kind, "modules.json")
     for entry in _strings(entries):
-        _refuse_elsewhere(entry, source)
+        _refuse_elsewhere(entry, "config.json")
+        if (name := f"{PurePosixPath(entry).stem}.py") not in source.files:
+            raise SourceError(f"auto_map names {entry!r}, but the checkpoint has no {name}: fetch it again")
 
 
 def load(folder: Path) -> Any:
@@ -87,17 +92,14 @@ def _needless(config: Settings, entries: Settings) -> str:
     return f"{config['model_type']!r} has a family here" if family_of(config) is not None else ""
 
 
-def _refuse_elsewhere(entry: str, source: Source) -> None:
+def _refuse_elsewhere(entry: str, file: str) -> None:
     repository, elsewhere, _ = entry.rpartition("--")
     if elsewhere:
         msg = (
-            f"auto_map names {entry!r}, code of {repository}, which is not pinned with this checkpoint: copy that code "
-            f"into a folder with the checkpoint, take '{repository}--' out of its config.json, and export the folder"
+            f"{file} names {entry!r}, code of {repository}, which is not pinned with this checkpoint: copy that code "
+            f"into a folder with the checkpoint, take '{repository}--' out of its {file}, and export the folder"
         )
         raise UnsupportedError(msg)
-    name = f"{PurePosixPath(entry).stem}.py"
-    if name not in source.files:
-        raise SourceError(f"auto_map names {entry!r}, but the checkpoint has no {name}: fetch it again")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -208,6 +208,15 @@ def test_code_of_another_repository_is_refused(folder: Path, repository: Path) -
     assert "take 'other/one--' out of its config.json" in said
 
 
+def test_a_module_of_another_repository_is_refused(folder: Path, repository: Path) -> None:
+    path = folder / "modules.json"
+    encoder, *others = json.loads(path.read_text())
+    path.write_text(json.dumps([{**encoder, "type": "other/one--modeling_one.Transformer"}, *others]))
+    said = refused(exported(repository, folder, TRUST), repository)
+    assert "modules.json names 'other/one--modeling_one.Transformer', code of other/one, which is not pinned" in said
+    assert "take 'other/one--' out of its modules.json" in said
+
+
 def test_code_that_is_missing_or_fails_is_told(folder: Path, repository: Path) -> None:
     (folder / "modeling_abacus.py").write_text("import abacus_of_nobody\n")
     assert "may need another transformers or further packages" in refused(
