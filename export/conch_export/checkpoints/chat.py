@@ -15,7 +15,7 @@ from conch_contract import PLAIN_PROMPT
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,6 +63,7 @@ class Chat:
             stated: sentence-transformers' settings of the encoder.
 
         Raises:
+            SourceError: it cannot be read.
             UnsupportedError: it is not built.
         """
         options = stated.inner("processing_kwargs")
@@ -173,14 +174,18 @@ class Chat:
             render: Any = chat_template_utils.render_jinja_template  # its annotation leaves out half of what it gives
             conversations, _ = render([messages], chat_template=self.template, **read)
         except Exception as error:  # whatever a template raises
-            msg = f"the chat template of {self.place} fails ({str(error).splitlines()[0]}): mend it"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            msg = f"the chat template of {self.place} fails ({reason}): mend it"
             raise UnsupportedError(msg) from error
         return str(conversations[0])
 
 
 def _template(folder: Path) -> str:
     path, stated = folder / TEMPLATE_FILE, read_settings(folder / "tokenizer_config.json")
-    template = path.read_text("utf-8") if path.exists() else stated.get("chat_template")
+    try:
+        template = path.read_text("utf-8") if path.exists() else stated.get("chat_template")
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is damaged (it should hold UTF-8: {error}): fetch the checkpoint again") from error
     if read_settings(older := folder / _OLDER_FILE).get("chat_template", template) != template:
         msg = f"{older} states another chat template than the folder's other files"
         raise UnsupportedError(f"{msg}: leave the one that is meant, as {TEMPLATE_FILE}")

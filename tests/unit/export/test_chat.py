@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Description, Task, UnsupportedError
+from conch_export import Description, SourceError, Task, UnsupportedError
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.model.description import GenerativeReranker
 from tokenizers import Tokenizer
@@ -118,6 +118,7 @@ def test_a_pair_is_read_in_the_template_and_the_instruction_in_its_place(read: C
         (talks("{{ messages[-1].content }}<e>{{ messages[0].content }}"), "leaves out or changes|writes instructions"),
         (talks("{{ strftime_now('%d') }}{{ messages[0].content }}"), "writes the date"),
         (talks("{{ raise_exception('never') }}"), "fails .never.: mend it"),
+        (talks("{{ raise_exception('') }}"), "fails .TemplateError.: mend it"),
         (talks("{% if %}"), "fails .* mend it"),
         (talks(TALK, format="auto"), "format = 'auto'"),
         (talks(TALK, method="get_text_features"), "method = 'get_text_features'"),
@@ -132,6 +133,11 @@ def test_a_template_that_cannot_be_applied_beforehand_is_refused(
 ) -> None:
     with pytest.raises(UnsupportedError, match=message):
         read(*changes, prompts={"query": "find"})
+
+
+def test_a_template_that_is_no_text_is_damaged(read: Callable[..., Description]) -> None:
+    with pytest.raises(SourceError, match=r"chat_template\.jinja is damaged .it should hold UTF-8: .* fetch"):
+        read(*talks(TALK), lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff<u>"))
 
 
 def test_an_instruction_behind_a_text_is_refused(read: Callable[..., Description]) -> None:
