@@ -245,7 +245,7 @@ class Checkpoint:
 
     def mask_id(self) -> int:
         """The id of the mask token; raises UnsupportedError where there is none."""
-        return self.token_id(self.served_tokenizer.mask or "[MASK]")
+        return self.token_id(self.served_tokenizer.special.get("mask_token", "[MASK]"))
 
     def special_ids(self) -> list[int]:
         """Ids of tokens that stand for no text."""

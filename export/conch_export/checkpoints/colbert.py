@@ -14,6 +14,8 @@ from conch_export.checkpoints.known_keys import COLBERT, QUERY_EXPANSION
 from conch_export.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.checkpoints.settings import Settings
     from conch_export.model.description import Overrides
@@ -106,10 +108,24 @@ def _of_pylate(checkpoint: Checkpoint, stated: Settings, positions: int) -> Inte
         document_marker=_prefix(checkpoint, stated, "document_prefix", "[D] "),
         query_length=_length(stated, "query_length", 32, positions),
         document_length=_length(stated, "document_length", 180, positions),
-        augmentation=checkpoint.mask_id() if expands else None,
+        augmentation=_expansion(checkpoint) if expands else None,
         attends_to_augmentation=stated.of("attend_to_expansion_tokens", bool, default=False),
-        skip_list=tuple(sorted(map(checkpoint.token_id, filter(checkpoint.has_token, listed)))),
+        skip_list=_skipped(checkpoint, listed),
     )
+
+
+def _expansion(checkpoint: Checkpoint) -> int:
+    """What queries are filled up with: the mask token, else the one that ends texts, else the one that pads."""
+    special = checkpoint.served_tokenizer.special
+    stated = (special[name] for name in ("mask_token", "eos_token", "pad_token") if name in special)
+    return checkpoint.token_id(next(stated, "[MASK]"))
+
+
+def _skipped(checkpoint: Checkpoint, words: Iterable[str]) -> tuple[int, ...]:
+    """Ids of the words, which for those outside the vocabulary is that of the unknown token."""
+    unknown = checkpoint.served_tokenizer.special.get("unk_token", "")
+    tokens = {word if checkpoint.has_token(word) else unknown for word in words}
+    return tuple(sorted(map(checkpoint.token_id, filter(checkpoint.has_token, tokens))))
 
 
 def _prefix(checkpoint: Checkpoint, stated: Settings, key: str, default: str) -> int | None:

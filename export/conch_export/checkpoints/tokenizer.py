@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +54,13 @@ class ServedTokenizer:
         content: tokenizer.json.
         max_length: tokens at which its authors truncate, special tokens included; None for no limit.
         segments: whether it tells the texts of a pair apart.
-        mask: the mask token, empty for none.
+        special: special tokens by transformers' names of them, without those that it lacks.
     """
 
     content: bytes
     max_length: int | None = None
     segments: bool = True
-    mask: str = ""
+    special: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_tokenizer(
@@ -114,7 +114,7 @@ def _read(
         content,
         None if loaded.model_max_length > _UNLIMITED else int(loaded.model_max_length),
         "token_type_ids" in loaded.model_input_names,
-        loaded.mask_token or "",
+        {name: token for name, token in loaded.special_tokens_map.items() if isinstance(token, str)},
     )
 
 

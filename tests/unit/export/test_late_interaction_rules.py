@@ -9,7 +9,7 @@ import pytest
 from conch_export import Description, UnsupportedError
 from conch_export.model.description import MultiVectorModel
 
-from tests.unit.export.conftest import MODULES, put, words
+from tests.unit.export.conftest import MODULES, put, tokenizer_settings, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,28 @@ def test_what_pylate_does_not_state_is_as_it_takes_it(read: Callable[..., Descri
 def test_an_empty_list_and_an_empty_prefix_are_none(read: Callable[..., Description]) -> None:
     found = rules(read(*pylate(skiplist_words=[], query_prefix="", document_prefix="")))
     assert (found.query_marker, found.document_marker, found.skip_list) == (None, None, ())
+
+
+def test_words_outside_the_vocabulary_skip_unknown_tokens_in_pylate_alone(read: Callable[..., Description]) -> None:
+    words, unknown = ["a", "outside"], put(*tokenizer_settings(unk_token=TOKENS[0]))
+    assert rules(read(*pylate(skiplist_words=words), unknown)).skip_list == (0, TOKENS.index("a"))
+    mask = put("2_MultiVectorMask/config.json", {"skiplist_words": words})
+    assert rules(read(*of_sentence_transformers(), mask, unknown)).skip_list == (TOKENS.index("a"),)
+
+
+@pytest.mark.parametrize(
+    ("special", "token"),
+    [
+        ({"mask_token": "a", "eos_token": "!", "pad_token": "."}, "a"),
+        ({"eos_token": "!", "pad_token": "."}, "!"),
+        ({"pad_token": "."}, "."),
+    ],
+    ids=["mask", "end", "pad"],
+)
+def test_queries_are_filled_up_with_the_token_that_pylate_takes(
+    read: Callable[..., Description], special: dict[str, str], token: str
+) -> None:
+    assert rules(read(*pylate(), put(*tokenizer_settings(**special)))).augmentation == TOKENS.index(token)
 
 
 @pytest.mark.parametrize(
