@@ -124,7 +124,7 @@ class Application(Starlette):
         return self._described
 
     async def _document(self, request: Request) -> Response:
-        root = request.scope.get("root_path", "").rstrip("/")  # the path of another server in front
+        root = request.scope["root_path"]  # the path of another server in front
         return json_response(self.openapi() | ({"servers": [{"url": root}]} if root else {}))
 
 

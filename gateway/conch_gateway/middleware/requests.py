@@ -37,7 +37,8 @@ class Target:
     """Outermost layer: normalises the path, and answers HEAD as a GET without content.
 
     Doubled and trailing slashes name the same resource, without a redirect, which would lose a POST's body. All other
-    layers, the check of API keys among them, see the plain path.
+    layers, the check of API keys among them, see the plain path, which begins with that of another server in front
+    (`root_path`) where there is one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -48,7 +49,9 @@ class Target:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        plain = {**scope, "path": _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"}
+        root = scope.get("root_path", "").rstrip("/")
+        path = _SLASHES.sub("/", scope["path"]).removeprefix(root).rstrip("/") or "/"
+        plain = {**scope, "root_path": root, "path": root + path}
         if scope["method"] != "HEAD":
             await self._app(plain, receive, send)
             return

@@ -75,9 +75,9 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate]:
 
 
 @asynccontextmanager
-async def _serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def _serving(root_path: str = "", **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(GatewaySettings(**settings), StandIn())
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(app, root_path=root_path)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://conch") as http,
@@ -160,6 +160,18 @@ async def test_below_the_path_of_another_server_errors_are_in_the_same_dialect(p
     transport = httpx.ASGITransport(create_app(GatewaySettings(), StandIn()), root_path="/api")
     async with httpx.AsyncClient(transport=transport, base_url="http://conch") as http:
         assert (await http.get(path)).json().keys() == of
+
+
+@pytest.mark.parametrize("root", ["/api", "/api/"])
+async def test_below_the_path_of_another_server_the_root_is_there_too(root: str) -> None:
+    headers = {"authorization": "Bearer secret"}
+    async with _serving(root, api_keys="alice:secret") as http:
+        page, head = await http.get(f"{root}/"), await http.head(f"{root}/")
+        embedded = await http.post(f"{root}/", json={"inputs": "a"}, headers=headers)
+        listed = await http.get(f"{root}//v1//models/", headers=headers)
+
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
+    assert [answer.status_code for answer in (head, embedded, listed)] == [200, 200, 200]
 
 
 def _filled(path: str) -> str:
