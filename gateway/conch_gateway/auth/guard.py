@@ -68,7 +68,7 @@ class Guard:
 
     async def _check(self, scope: Scope) -> None:
         path, headers = path_of(scope), dict(scope["headers"])
-        if _OPEN.fullmatch(path) or (scope["method"] == "GET" and is_open(path)):
+        if _OPEN.fullmatch(path) or (scope["method"] in {"GET", "HEAD"} and is_open(path)):
             identify(scope, key=self._guest(headers))
             return
         admin = path.startswith(_ADMIN)

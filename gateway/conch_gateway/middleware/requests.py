@@ -34,7 +34,7 @@ _PATIENCE_S = 0.05  # a request that is answered sooner is not watched
 
 
 class Target:
-    """Outermost layer: normalises the path, and answers HEAD as a GET without content.
+    """Outermost layer: normalises the path.
 
     Doubled and trailing slashes name the same resource, without a redirect, which would lose a POST's body. All other
     layers, the check of API keys among them, see the plain path, which begins with that of another server in front
@@ -51,15 +51,7 @@ class Target:
             return
         root = scope.get("root_path", "").rstrip("/")
         path = _SLASHES.sub("/", scope["path"]).removeprefix(root).rstrip("/") or "/"
-        plain = {**scope, "root_path": root, "path": root + path}
-        if scope["method"] != "HEAD":
-            await self._app(plain, receive, send)
-            return
-
-        async def send_head(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-        await self._app({**plain, "method": "GET"}, receive, send_head)
+        await self._app({**scope, "root_path": root, "path": root + path}, receive, send)
 
 
 class Observer:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from conch_contract import WEB_FORMAT
-from conch_gateway import Gateway, GatewaySettings
+from conch_gateway import Gateway, GatewaySettings, create_app
 from conch_gateway.auth.keys import create_key
 from conch_gateway.errors import WebModelsError
 
 from tests.unit.gateway.test_gateway_pages import policy_of
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from pathlib import Path
 
     from tests.unit.gateway.conftest import Serve, StandIn
@@ -273,6 +274,24 @@ async def test_nothing_may_be_sent_there(http_with: Serve, folder: Path) -> None
     async with http_with(web_models=folder) as http:
         assert (await http.post(f"/web/letters/{ENCODER}", content=b"x")).status_code == 405
         assert (await http.head(f"/web/letters/{ENCODER}")).headers["content-length"] == str(len(GRAPH))
+
+
+async def test_head_reads_none_of_the_file(folder: Path, client: StandIn) -> None:
+    app = create_app(GatewaySettings(web_models=folder), client)
+    path, sent = f"/web/letters/{ENCODER}", list[dict[str, Any]]()
+    scope: dict[str, Any] = {"type": "http", "method": "HEAD", "path": path, "query_string": b"", "headers": []}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    await app(scope, receive, send)
+
+    start, body = sent  # and not a message for each part of the file
+    assert (start["status"], dict(start["headers"])[b"content-length"]) == (200, str(len(GRAPH)).encode())
+    assert not body.get("body")
 
 
 async def test_a_damaged_manifest_is_told_and_hides_no_other_model(http_with: Serve, folder: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import anyio
 from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from conch_gateway.api.batches.upload import Form, read_form
 from conch_gateway.api.fields.body import explained
@@ -140,6 +140,8 @@ def router(services: Services) -> Router:
             "content-length": str(file.bytes),
             "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
         }
+        if request.method == "HEAD":  # the content would be read for nobody
+            return Response(media_type="application/octet-stream", headers=headers)
         return StreamingResponse(files.content(file), media_type="application/octet-stream", headers=headers)
 
     return routes

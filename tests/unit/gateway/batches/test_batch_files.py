@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_gateway.auth.keys import create_key
+from conch_gateway.batches.files import Files
 
 from tests.batching import created, embeddings_of, over, uploaded
 
@@ -48,6 +49,17 @@ async def test_below_the_path_of_another_server_a_file_may_be_as_large(storing: 
         file = await uploaded(http, b"x" * 2000)
 
     assert file["bytes"] == 2000
+
+
+async def test_head_tells_the_size_of_a_file_and_reads_none_of_it(
+    storing: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storing() as http:
+        file = await uploaded(http, "abc")
+        monkeypatch.setattr(Files, "content", None)
+        answer = await http.head(f"/v1/files/{file['id']}/content")
+
+    assert (answer.status_code, answer.headers["content-length"]) == (200, "3")
 
 
 async def test_the_fields_of_a_form_may_come_in_any_order_and_pieces(storing: Serve) -> None:
