@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,14 @@ import httpx
 import pytest
 from conch_contract import WEB_FORMAT
 from conch_gateway import Gateway, GatewaySettings, create_app
+from conch_gateway.api.browser.folder import WebFolder
 from conch_gateway.auth.keys import create_key
 from conch_gateway.errors import WebModelsError
 
 from tests.unit.gateway.test_gateway_pages import policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterator, MutableMapping
     from pathlib import Path
 
     from tests.unit.gateway.conftest import Serve, StandIn
@@ -292,6 +295,29 @@ async def test_head_reads_none_of_the_file(folder: Path, client: StandIn) -> Non
     start, body = sent  # and not a message for each part of the file
     assert (start["status"], dict(start["headers"])[b"content-length"]) == (200, str(len(GRAPH)).encode())
     assert not body.get("body")
+
+
+@pytest.fixture
+def _hasty_threads() -> Iterator[None]:
+    """Threads that take turns all the time."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_hasty_threads")
+def test_new_models_are_listed_and_read_at_the_same_time(folder: Path) -> None:
+    names = [f"model-{number}" for number in range(20)]
+    for name in names:
+        write_model(folder, name)
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            web = WebFolder(folder)  # to which all models are new
+            files = [threads.submit(web.file, name, ENCODER, compressed=False) for name in names]
+            lists = [threads.submit(web.models) for _ in range(4)]
+            assert all(file.result().path.name == ENCODER for file in files)
+            assert all(each.result().keys() == {"letters", *names} for each in lists)
 
 
 async def test_a_damaged_manifest_is_told_and_hides_no_other_model(http_with: Serve, folder: Path) -> None:

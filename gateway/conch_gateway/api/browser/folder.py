@@ -83,7 +83,8 @@ class WebFolder:
                 found[manifest.parent.name] = self._model(manifest)
             except (DescriptionError, OSError) as error:  # noqa: PERF203 - the other models can still be served
                 _log.warning("a model for the browser is left out: %s", error)
-        self._read = {path: read for path, read in self._read.items() if path.parent.name in found}
+        # Copied at once: other threads add to it.
+        self._read = {path: read for path, read in list(self._read.items()) if path.parent.name in found}
         return found
 
     def file(self, model: str, name: str, *, compressed: bool) -> Stored:
@@ -118,9 +119,10 @@ class WebFolder:
     def _model(self, manifest: Path) -> WebModel:
         now = manifest.stat()
         edition = (now.st_mtime_ns, now.st_ino)
-        if manifest not in self._read or self._read[manifest][0] != edition:
-            self._read[manifest] = (edition, read_web_model(manifest))
-        return self._read[manifest][1]
+        read = self._read.get(manifest)
+        if read is None or read[0] != edition:
+            read = self._read[manifest] = (edition, read_web_model(manifest))
+        return read[1]
 
 
 def _stored(path: Path, sha256: str | None = None, *, compressed: bool) -> Stored:
