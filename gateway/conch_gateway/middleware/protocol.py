@@ -63,8 +63,12 @@ class Protocol(HttpToolsProtocol):
         self._await_sender()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timers."""
+        """Tell the request that is being answered, and cancel the timers."""
         super().connection_lost(exc)
+        # uvicorn tells the request that was read last.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         self._cancel_sender_timer()
         self._cancel_reader_timer()
 

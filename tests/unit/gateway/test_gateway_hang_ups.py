@@ -9,14 +9,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import httpx
 import pytest
 from conch_client import AsyncClient, UnavailableError
 from conch_client.testing import FakeModel, FakeServer
-from conch_gateway import GatewaySettings, create_app
+from conch_gateway import Gateway, GatewaySettings, create_app
 from conch_gateway.auth.keys import create_key
 from conch_gateway.middleware import requests as middleware
 from conch_gateway.models.arrival import Arrival
 
+from tests.raw_http import request
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -233,3 +235,22 @@ async def test_a_triton_that_does_not_answer_is_waited_for_no_longer_than_was_sa
 
             assert not await Arrival(asks).within(0.1)
             triton.gate.set()
+
+
+async def test_who_hangs_up_with_another_request_on_the_connection_has_the_first_one_not_computed_either(
+    client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Swapping(asyncio.CancelledError())
+    monkeypatch.setattr(client, "rerank", work)
+    client.rename("overlap", "late-interaction")
+    path, body = REQUESTS["a ranking"]
+    async with Gateway(GatewaySettings(port=0), client=client) as gateway, httpx.AsyncClient() as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(2 * request(path, json.dumps(body).encode()))
+        await work.entered.wait()
+        writer.close()
+
+        async def given_up() -> bool:
+            return 'status="499"' in (await http.get(f"{gateway.url}/metrics")).text
+
+        await eventually(given_up)
