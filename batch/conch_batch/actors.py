@@ -25,9 +25,9 @@ NEEDS = (
 def spread(
     worker: type[Any],
     arguments: Sequence[Any],
-    shards: Sequence[str],
+    shards: Sequence[object],
     *,
-    before: Sequence[str] = (),
+    before: Sequence[object] = (),
     actors: int,
     threads: int,
     on_gpu: bool,
@@ -70,10 +70,10 @@ class _Pool:
         size: number of actors.
     """
 
-    def __init__(self, start: Callable[[], Any], stages: Sequence[Sequence[str]], size: int) -> None:
+    def __init__(self, start: Callable[[], Any], stages: Sequence[Sequence[object]], size: int) -> None:
         self._start, self._stages, self._size = start, stages, size
-        self._waiting = deque[str]()
-        self._calls: dict[Any, tuple[Any, str | None]] = {}
+        self._waiting = deque[object]()
+        self._calls: dict[Any, tuple[Any, object]] = {}
         """Actor and shard of each call that is not answered; no shard while the actor starts."""
         self._loads: dict[Any, int] = {}
         """Number of shards of each actor that is there."""
@@ -119,7 +119,7 @@ class _Pool:
             self._calls[actor.compute.remote(shard)] = actor, shard
             self._loads[actor] += 1
 
-    def _bury(self, actor: Any, shard: str | None, error: Exception) -> None:
+    def _bury(self, actor: Any, shard: object, error: Exception) -> None:
         """Give the shards of a dead actor to others, and start another one; raise errors that would come again."""
         import ray  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -211,8 +210,8 @@ def _compute(stage: _Stage, before: _Stage, workers: Workers, on_done: Callable[
         answers = actors.spread(
             Worker,
             (stage.corpus, before.corpus if before.corpus.files else None, workers.threads),
-            [json.dumps([*shard, False]) for shard in stage.shards.items()],
-            before=[json.dumps([*shard, True]) for shard in before.shards.items()],
+            [(*shard, False) for shard in stage.shards.items()],
+            before=[(*shard, True) for shard in before.shards.items()],
             actors=workers.actors or max(1, there),
             threads=workers.threads,
             on_gpu=on_gpu,

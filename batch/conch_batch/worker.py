@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from functools import cached_property
@@ -12,11 +11,13 @@ from conch_batch import actors
 from conch_batch.engines import opening
 from conch_batch.errors import BatchError, EngineError
 from conch_batch.outputs.store import Store
-from conch_batch.planning.plan import Piece
 from conch_batch.repeats import Answered
 from conch_batch.shards import Done, Shards
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conch_batch.planning.plan import Piece
     from conch_batch.shards import Corpus
 
 
@@ -37,16 +38,15 @@ class Worker:
         os.environ["RAYON_NUM_THREADS"] = str(threads)
         self._corpus, self._repeated, self._threads = corpus, repeated, threads
 
-    def compute(self, shard: str) -> dict[str, Any]:
+    def compute(self, shard: tuple[int, Sequence[Piece], bool]) -> dict[str, Any]:
         """Publish a shard; return the fields of `Done`, or the reason in `error`.
 
         Args:
-            shard: number, pieces, and whether its items are repeated ones, as JSON.
+            shard: number, pieces, and whether its items are repeated ones.
         """
-        number, pieces, is_repeated = json.loads(shard)
+        number, pieces, is_repeated = shard
         try:
-            shards = self._shards[is_repeated]
-            done = shards.compute(number, [Piece(*piece) for piece in pieces])
+            done = self._shards[is_repeated].compute(number, pieces)
         except BatchError as error:
             return _failed(str(error))
         except Exception as error:  # noqa: BLE001 - of whatever library: the run ends, and its user gets the reason

@@ -55,7 +55,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Resources(1, 0)
 
     def spread(
-        worker: type[Any], arguments: Sequence[Any], shards: Sequence[str], before: Sequence[str] = (), **_: Any
+        worker: type[Any], arguments: Sequence[Any], shards: Sequence[Any], before: Sequence[Any] = (), **_: Any
     ) -> Iterator[dict[str, Any]]:
         made = worker(*arguments)
         yield from map(made.compute, [*before, *shards])
