@@ -131,11 +131,12 @@ def test_what_cannot_be_bridged_is_refused_and_nothing_is_changed(exported: Path
 def test_a_new_model_that_is_exported_again_meanwhile_gets_no_bridge(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = repository / Published.find(repository, CLS).steps[-1] / "1" / "model.onnx"
+    encoder = repository / Published.find(repository, CLS).steps[0] / "1"
     learned = learning.learned
 
     def meanwhile(*arguments: Any) -> Any:
-        head.write_bytes(head.read_bytes()[::-1])  # another graph, of the size that the report states
+        (encoder / "new").write_bytes((encoder / "model.data").read_bytes()[::-1])  # of the size in the report
+        (encoder / "new").replace(encoder / "model.data")
         return learned(*arguments)
 
     monkeypatch.setattr(learning, "learned", meanwhile)
