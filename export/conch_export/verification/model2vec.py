@@ -25,7 +25,8 @@ class Model2Vec:
         self._description = description
         self._model = model2vec.StaticModel.from_pretrained(description.source.folder, normalize=overrides.normalize)
         self._model.embedding = self._model.embedding.astype(np.float32)
-        # As its newer versions do by themselves: no pad is averaged, and the checkpoint's own length counts.
+        # As version 0.10 does by itself: no pad is averaged, and a text is cut at the checkpoint's own length before
+        # unknown tokens are taken out, whatever tokenizer.json says of either.
         self._length = description.max_length
         self._model.tokenizer.no_padding()
         self._model.tokenizer.enable_truncation(self._length)
