@@ -222,9 +222,7 @@ def _vocabulary(description: Description, head: Vocabulary, encoder: Path, progr
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph
-    encode, names = EncoderGraph(encoder), [tensor.name for tensor in graph.model.graph.input]
-    rows = calibration_rows(description, _CALIBRATION_TEXTS)
-    known = (head_feed([row], encode([row])) for row in rows)
-    feeds = ({name: each[name] for name in names} for each in known)
+    encode, rows = EncoderGraph(encoder), calibration_rows(description, _CALIBRATION_TEXTS)
+    feeds = (head_feed([row], encode([row])) for row in rows)
     whole = vocabulary_graph(description.hidden, head, tile_tokens=None)
     return quantize(graph, calibrate(whole, feeds, progress=progress))

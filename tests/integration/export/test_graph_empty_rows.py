@@ -145,7 +145,7 @@ def head_at(kind: str, folder: Path) -> Path:
         graph = vocabulary_graph(HIDDEN, head)
         if kind.endswith("int8"):
             whole = vocabulary_graph(HIDDEN, head, tile_tokens=None)
-            graph = quantize(graph, calibrate(whole, [taken(whole, head_feed([60] * 5))]))
+            graph = quantize(graph, calibrate(whole, [head_feed([60] * 5)]))
         return graph.save(folder)
     graphs: dict[str, Callable[[], Graph]] = {
         "mean without prompts": lambda: pooled_graph(
@@ -166,10 +166,6 @@ def head_at(kind: str, folder: Path) -> Path:
 def linear(outputs: int) -> Linear:
     random = np.random.default_rng(outputs)
     return Linear(random.standard_normal((HIDDEN, outputs), np.float32), random.standard_normal(outputs, np.float32))
-
-
-def taken(graph: Graph, feed: Feed) -> Feed:
-    return {tensor.name: feed[tensor.name] for tensor in graph.model.graph.input}
 
 
 def encoder_feed(lengths: Sequence[int]) -> Feed:

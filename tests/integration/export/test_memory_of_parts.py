@@ -51,7 +51,8 @@ def head_graph(head: Vocabulary | Pooled, precision: str) -> Graph:
         return graph
     lengths = {"row_lengths": np.array([64], np.int32), "token_embeddings_lengths": np.array([64, 768], np.int32)}
     vectors = np.random.default_rng(0).standard_normal(64 * 768, np.float32)
-    feed: dict[str, NDArray[Any]] = {"token_embeddings": vectors, "attention_mask": np.ones(64, np.int64), **lengths}
+    ones = np.ones(64, np.int64)
+    feed: dict[str, NDArray[Any]] = {"input_ids": ones, "token_embeddings": vectors, "attention_mask": ones, **lengths}
     return quantize(graph, calibrate(vocabulary_graph(768, head, tile_tokens=None), [feed]))
 
 

@@ -17,6 +17,7 @@ from onnx import helper
 
 from conch_export.onnx.builder import reads
 from conch_export.onnx.graph import Graph
+from conch_export.onnx.layout import IDS
 from conch_export.onnx.quantization.schemes import Samples, choose
 from conch_export.progress import counted, silent
 
@@ -44,7 +45,8 @@ def calibrate(
 
     Args:
         graph: its products are not inside loops.
-        feeds: inputs of the graph, the first with a number for each token; about a thousand tokens or more in all.
+        feeds: inputs of the graph, and `input_ids`, one for each token, whether the graph reads them or not; about a
+            thousand tokens or more in all.
         per_token: whether a scale a token may be chosen; it needs products of [tokens, K] matrices.
         progress: told how many inputs of products are done.
     """
@@ -67,7 +69,7 @@ def _observe(
 ) -> Iterator[tuple[str, Samples]]:
     """Samples of these tensors, in the order in which they are computed."""
     known: list[Values] = [dict(feed) for feed in feeds]
-    sizes = [int(next(iter(values.values())).size) for values in known]
+    sizes = [int(values[IDS].size) for values in known]
     stride = max(1, sum(sizes) // _SAMPLES)
     # The stride goes on across feeds; else the first token of every text would be a sample.
     offsets = [-sum(sizes[:index]) % stride for index in range(len(sizes))]
