@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    AlbertConfig,
+    AlbertModel,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -119,6 +121,12 @@ class Checkpoints:
         """An embedding model of an architecture that no family reads."""
         config = RoFormerConfig(**_SMALL, vocab_size=30522, max_position_embeddings=128)
         return self._embedding(self._save(name, RoFormerModel, config))
+
+    def albert(self, name: str = "albert") -> Path:
+        """Another one, whose layers share their weights."""
+        sizes = {**_SMALL, "num_hidden_layers": 4}
+        config = AlbertConfig(**sizes, embedding_size=32, vocab_size=30522, max_position_embeddings=128)
+        return self._embedding(self._save(name, AlbertModel, config, varied=True))
 
     def mpnet(self, name: str = "mpnet") -> Path:
         """An embedding model with relative positions."""

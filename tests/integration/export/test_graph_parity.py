@@ -65,12 +65,21 @@ def test_vectors_are_those_of_transformers(
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["roformer", "albert"])
 def test_an_architecture_without_a_family_has_the_vectors_of_transformers(
-    exports: Exports, checkpoints: Checkpoints
+    exports: Exports, checkpoints: Checkpoints, architecture: str
 ) -> None:
-    expected = np.stack([POOLINGS["mean"](tokens) for tokens in token_vectors(checkpoints.roformer())])
+    expected = np.stack([POOLINGS["mean"](tokens) for tokens in token_vectors(getattr(checkpoints, architecture)())])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(exports("roformer").embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(exports(architecture).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["roformer", "albert"])
+def test_an_architecture_without_a_family_keeps_the_direction_of_vectors_in_int8(
+    exports: Exports, architecture: str
+) -> None:
+    exact, rounded = (exports(architecture, each).embedder(padded(ROWS))[0] for each in ("fp32", "int8"))
+    assert float((exact * rounded).sum(axis=1).mean()) >= 0.99
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,6 +7,7 @@ nor the inputs of all products are ever in memory, only what later nodes read.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +53,50 @@ def calibrate(
     """
     constants = graph.constants()
     chosen: dict[str, tuple[Scheme, Int8Weight]] = {}
-    # By input: products of one input (query, key, value) share a scheme, so that the input is rounded once.
-    products: dict[str, list[str]] = {}
-    for node in graph.model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants and constants[node.input[1]].ndim == 2:
-            products.setdefault(node.input[0], []).append(node.input[1])
-    for x, samples in counted(progress, "calibrating", _observe(graph, set(products), feeds), len(products)):
-        matrices = {name: np.asarray(constants[name]) for name in products[x]}
-        scheme, weights = choose(samples, matrices, per_token=per_token)
-        chosen.update({name: (scheme, weight) for name, weight in weights.items()})
+    groups = _groups(graph, {name for name, weight in constants.items() if weight.ndim == 2})
+    for x, samples in counted(progress, "calibrating", _observe(graph, set(groups), feeds), len(groups)):
+        if (joined := groups[x].observe(samples)) is not None:
+            matrices = {name: np.asarray(constants[name]) for name in groups[x].matrices}
+            scheme, weights = choose(joined, matrices, per_token=per_token)
+            chosen.update({name: (scheme, weight) for name, weight in weights.items()})
     return chosen
+
+
+@dataclass
+class _Group:
+    """Products that share a scheme: an input is rounded once for all its matrices, a matrix once for all its inputs.
+
+    Attributes:
+        inputs: of the products, more than one where layers share a matrix.
+        matrices: by which they are multiplied.
+    """
+
+    inputs: list[str]
+    matrices: list[str]
+    _seen: list[Samples] = field(default_factory=list)
+
+    def observe(self, samples: Samples) -> Samples | None:
+        """Take the samples of one of the inputs; returns those of all inputs, and None before the last has come."""
+        # As many in all as of one input: neither time nor memory grows with the layers that share a matrix.
+        self._seen.append(Samples(samples.tokens[:: len(self.inputs)].copy(), samples.low, samples.high))
+        return _joined(self._seen) if len(self._seen) == len(self.inputs) else None
+
+
+def _groups(graph: Graph, matrices: set[str]) -> dict[str, _Group]:
+    """The group of every input of products with these matrices."""
+    groups: dict[str, _Group] = {}
+    of_matrix: dict[str, _Group] = {}
+    for node in graph.model.graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in matrices:
+            continue
+        x, matrix = node.input
+        group, other = groups.get(x) or _Group([x], []), of_matrix.get(matrix) or _Group([], [matrix])
+        if group is not other:
+            group.inputs += other.inputs
+            group.matrices += other.matrices
+        groups.update(dict.fromkeys(group.inputs, group))
+        of_matrix.update(dict.fromkeys(group.matrices, group))
+    return groups
 
 
 def _observe(
