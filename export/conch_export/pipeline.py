@@ -21,7 +21,7 @@ from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.triton.configuration import save, to_text, triton_models
 from conch_export.triton.publish import staged
 from conch_export.triton.published import graph_fits, refuse_misfits
-from conch_export.triton.repository import owned, read_report, refuse_taken, superseded
+from conch_export.triton.repository import read_report, refuse_taken, superseded, take_out_earlier
 from conch_export.verification.verify import expectations, known_answer, refuse_unverifiable, verify
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def export(options: Options, progress: Progress = silent) -> Exported:
         if (known := known_answer(description, expected)) is not None:
             report[KNOWN_ANSWER] = known.to_report()
         (folder / description.name / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        for name in set(owned(options.repository, description.name)) - configs.keys():
-            (folder / name).mkdir()  # an earlier export under this name had it
+        take_out_earlier(options.repository, folder)
         write_lock(options.repository, folder, [description.source])
         progress("publishing")
     return Exported(description, tuple(configs), verification)

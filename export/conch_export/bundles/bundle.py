@@ -19,7 +19,7 @@ from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.sources.lock import Lock, parse_files
 from conch_export.sources.source import File
 from conch_export.triton.publish import staged_together
-from conch_export.triton.repository import owned, read_reports, refuse_taken
+from conch_export.triton.repository import owned, read_reports, refuse_taken, take_out_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,6 +134,8 @@ def open_bundle(
 ) -> Bundle:
     """Verify a bundle, publish its models, record its checkpoints and keep them for exports, all or nothing.
 
+    As after an export, models that an earlier one made beside these and that the bundle does not have are gone.
+
     Args:
         path: the bundle.
         repository: gets the models and the entries of the lock file.
@@ -157,6 +159,7 @@ def open_bundle(
                 lock = Lock().adding(key, locked).to_text()
                 (checkpoints / bundled.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
             refuse_taken(repository, models)
+            take_out_earlier(repository, models)
             for name in bundle.model_names:
                 (models / name / "1").mkdir(exist_ok=True)  # Triton wants a version of ensembles too
     return bundle

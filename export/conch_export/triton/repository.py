@@ -119,6 +119,19 @@ def refuse_taken(repository: Path, staged: Path) -> None:
         raise UnsupportedError(msg)
 
 
+def take_out_earlier(repository: Path, staged: Path) -> None:
+    """Mark for removal what earlier exports of the staged models made beside them and these do not have.
+
+    Args:
+        repository: where they will be published.
+        staged: the folder that holds them, see `publish.staged`.
+    """
+    new = owners(staged)
+    for name, owner in owners(repository).items():
+        if name not in new and new.get(owner) == owner:
+            (staged / name).mkdir()
+
+
 def read_report(repository: Path, name: str) -> dict[str, Any] | None:
     """The report of a public model, or None if it is missing or damaged, or if files that it states are."""
     try:

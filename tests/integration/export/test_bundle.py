@@ -87,6 +87,22 @@ def test_what_was_carried_can_be_exported_anew(bundle: Path, there: Path) -> Non
     assert NAME in Lock.read(there / "others").sources
 
 
+def test_models_that_an_earlier_export_made_beside_it_are_gone(
+    bundle: Path, there: Path, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    open_bundle(bundle, there / "models")
+    checkpoint, plain = str(checkpoints.xlm_roberta()), tmp_path / "plain"
+    export(Options(checkpoint, plain, precision=Precision.FP32))
+    make_bundle([checkpoint], plain, bundle)
+    (there / "models" / "mine").mkdir()
+    (there / "models" / "mine" / "config.pbtxt").write_text("name: 'mine'")
+    opened = open_bundle(bundle, there / "models")
+    assert f"{NAME}-tokens" not in opened.model_names
+    assert sorted(path.name for path in (there / "models").iterdir()) == sorted(
+        [*opened.model_names, "conch.lock", "mine"]
+    )
+
+
 def test_without_an_export_the_checkpoint_is_carried_alone(
     checkpoints: Checkpoints, tmp_path: Path, there: Path
 ) -> None:
