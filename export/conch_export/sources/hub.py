@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,11 @@ def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callabl
 
 def _remember(folder: Path, revision: str) -> None:
     """Tell the cache which commit a branch or tag has, for when the Hub cannot be asked."""
-    if revision != folder.name:
-        ref = folder.parents[1] / "refs" / revision
+    ref = folder.parents[1] / "refs" / revision
+    if revision == folder.name or (ref.exists() and ref.read_text("utf-8") == folder.name):
+        return
+    # All files are here, so a cache that can only be read is no reason to fail. huggingface_hub ignores it too.
+    with suppress(OSError):
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(folder.name, encoding="utf-8")
 

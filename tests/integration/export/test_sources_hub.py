@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 from conch_export import CATALOG, Options, Precision, SourceError, export, is_complete, preload
+from conch_export.sources.hub import fetch
 from safetensors.numpy import load_file, save_file
 
 from tests.hub import Faults, LocalHub, go_online
+from tests.rights import as_nobody
 from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
@@ -153,6 +156,37 @@ def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_told(
     ):
         preload([ID], repository)
     assert content_of(repository) == before
+
+
+@pytest.fixture
+def shared_cache(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache that anybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", folder)
+        monkeypatch.setenv("HF_TOKEN", "none")  # else one is looked for in the home of root
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["as it was", "moved"])
+def test_a_cache_that_can_only_be_read_is_enough_where_it_has_everything(
+    hub: LocalHub, checkpoint: Path, shared_cache: Path, moved: bool
+) -> None:
+    hub.push(ID, checkpoint)
+    fetch(ID, None, told_nothing)
+    hub.push(ID, checkpoint, branch="next", config_sentence_transformers__json=b"{}")
+    commit = fetch(ID, "next", told_nothing).name
+    if moved:
+        hub.repos[ID].branches["main"] = commit
+    (shared_cache / "models--somebody--some-model" / "refs").chmod(0o555)
+    for ref in (shared_cache / "models--somebody--some-model" / "refs").iterdir():
+        ref.chmod(0o444)
+    with as_nobody():
+        assert fetch(ID, None, told_nothing).name == hub.repos[ID].branches["main"]
+
+
+def told_nothing(_done: int, _total: int) -> None:
+    """Take what is told of a download."""
 
 
 def test_revisions_are_locked_side_by_side(hub: LocalHub, checkpoint: Path, repository: Path) -> None:

@@ -11,14 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conch_export import ExportError
 from conch_export.triton.publish import STAGING, complete, staged
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.rights import as_nobody
 
 MODELS = ["model-a", "model-b", "model-c"]
 
@@ -186,16 +184,6 @@ def test_a_read_only_folder_is_told() -> None:
         with as_nobody(), pytest.raises(ExportError, match=r"cannot write to .*: Permission denied"):
             publish(Path(folder), "new")
         assert not list(Path(folder).iterdir())
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Without the rights of root, if there are any to lose."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    yield
-    os.seteuid(user)
 
 
 def test_a_missing_repository_is_made(tmp_path: Path) -> None:
