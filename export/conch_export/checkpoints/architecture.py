@@ -51,8 +51,8 @@ _MAY_BE_ZERO = {
 }
 _LEAST = dict.fromkeys(("max_relative_positions", "position_buckets"), -1)
 """Keys whose -1 is what others say by null."""
-_NULL_IS_A_VALUE = {"head_dim", "num_key_value_heads", "sliding_window"}
-"""Keys whose null transformers does not replace by its default: derived from other keys, and no window."""
+_NULL_IS_A_VALUE = {"head_dim", "local_rope_theta", "num_key_value_heads", "sliding_window"}
+"""Keys whose null transformers does not replace by its default: it takes other keys for them, or no window."""
 _DERIVED = {"dense_act_fn", "is_gated_act", "pooler_hidden_size"}
 """Keys that transformers derives from others although they are no parameters of a configuration."""
 _MOST = 1 << 22

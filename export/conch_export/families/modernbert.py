@@ -31,10 +31,8 @@ class ModernBert(Family):
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
         width, length = config["hidden_size"] // config["num_attention_heads"], self.position_count(config)
-        everywhere, nearby = (
-            Rotary.of(rotary_frequencies(config[theta], width), length)
-            for theta in ("global_rope_theta", "local_rope_theta")
-        )
+        bases = config["global_rope_theta"], config["local_rope_theta"] or config["global_rope_theta"]
+        everywhere, nearby = (Rotary.of(rotary_frequencies(base, width), length) for base in bases)
         layers = []
         for index in range(config["num_hidden_layers"]):
             is_global = index % config["global_attn_every_n_layers"] == 0

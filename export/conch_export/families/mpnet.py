@@ -1,4 +1,4 @@
-"""MPNet: BERT with relative positions on top of absolute ones counted from the padding index (Song et al. 2020)."""
+"""MPNet: BERT with relative positions on top of absolute ones counted from 2 (Song et al. 2020)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _FARTHEST = 128
 """Distances from here on share a bucket."""
+_FIRST = 2
+"""The first row of the position table that is used: transformers takes 1 for the padding index whatever is stated."""
 
 
 class Mpnet(Family):
@@ -23,21 +25,22 @@ class Mpnet(Family):
 
     model_types = ("mpnet",)
     settings: ClassVar = {
-        int: "hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers pad_token_id "
+        int: "hidden_size intermediate_size max_position_embeddings num_attention_heads num_hidden_layers "
         "relative_attention_num_buckets vocab_size",
         float: "layer_norm_eps",
         str: "hidden_act model_type",
     }
     # transformers looks up 32 buckets whatever config.json states.
     built: ClassVar = {"hidden_act": ("gelu",), "relative_attention_num_buckets": (32,)}
+    unread: ClassVar = "pad_token_id"
 
     def position_count(self, config: Settings) -> int:
         """The position table without its first, unused rows."""
-        return super().position_count(config) - _first(config)
+        return super().position_count(config) - _FIRST
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights, the unused positions cut off."""
-        positions = weights.table("embeddings.position_embeddings")[_first(config) :]
+        positions = weights.table("embeddings.position_embeddings")[_FIRST:]
         bias = RelativeBias.of(np.asarray(weights.table("encoder.relative_attention_bias")), _FARTHEST)
         return Encoder(
             embeddings=weights.table("embeddings.word_embeddings"),
@@ -46,11 +49,6 @@ class Mpnet(Family):
             positions=positions,
             norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
         )
-
-
-def _first(config: Settings) -> int:
-    """The first usable row of the position table."""
-    return int(config.get("pad_token_id", 1)) + 1
 
 
 def _layer(config: Settings, weights: Weights, bias: RelativeBias, index: int) -> Layer:

@@ -83,6 +83,8 @@ def test_vectors_are_those_of_transformers(exports: Exports, checkpoints: Checkp
         ("t5", {"num_heads": 2, "relative_attention_num_buckets": 12, "relative_attention_max_distance": 400}),
         ("mt5", {"feed_forward_proj": "gated-silu"}),
         ("umt5", {"relative_attention_max_distance": 40}),
+        ("modernbert", {"local_rope_theta": None}),
+        ("mpnet", {"pad_token_id": 0}),
     ],
     ids=str,
 )
