@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -17,9 +15,11 @@ from conch_export.checkpoints import remote_code
 from conch_export.errors import UnsupportedError
 from conch_export.onnx.builder import ONNX_OPSET, WEIGHT_BYTES
 from conch_export.onnx.graph import GRAPH_FILE
+from conch_export.scratch import temporary_folder, temporary_writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _TASK = "feature-extraction"
 _OUTPUT = "last_hidden_state"
@@ -41,17 +41,19 @@ def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Pa
     Raises:
         UnsupportedError: optimum does not know the architecture, or it needs other inputs than text.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         try:
-            _quietly_export(folder, scratch, own_code=own_code)
-        except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            with temporary_writes():
+                _quietly_export(folder, str(scratch), own_code=own_code)
+        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             msg = (
                 f"{name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
                 "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
             )
             raise UnsupportedError(msg) from error
-        path = Path(scratch) / GRAPH_FILE
-        _put_weights_beside(path)
+        path = scratch / GRAPH_FILE
+        with temporary_writes():
+            _put_weights_beside(path)
         graph = onnx.load(path, load_external_data=False).graph
         inputs = {tensor.name for tensor in graph.input}
         if not inputs <= _INPUTS or [tensor.name for tensor in graph.output] != [_OUTPUT]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
+from conch_export.scratch import temporary_folder, temporary_writes
 from conch_export.triton.configuration import head_instances, save, triton_models
 from conch_export.triton.repository import refuse_taken
 
@@ -142,8 +141,9 @@ class Capacity:
         Raises:
             ExportError: it could not be run.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            path = _graph(self.encoder, self.precision).save(Path(folder))
+        with temporary_folder() as folder:
+            with temporary_writes():
+                path = _graph(self.encoder, self.precision).save(folder)
             return measured_peak(path, self.length, self.rows)
 
     def as_dict(self) -> dict[str, Any]:
@@ -205,9 +205,10 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
 
 def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
     """Refuse what an export refuses before it reads any weight."""
-    with tempfile.TemporaryDirectory() as folder:
-        save(triton_models(description, options.plan), Path(folder))
-        refuse_taken(options.repository, Path(folder))
+    with temporary_folder() as folder:
+        with temporary_writes():
+            save(triton_models(description, options.plan), folder)
+        refuse_taken(options.repository, folder)
     refuse_unbuildable(description, checkpoint, options.plan.target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -158,22 +159,33 @@ def test_it_names_the_fix_and_changes_nothing(
     assert content_of(repository) == before
 
 
-def test_a_full_disk_is_told_and_changes_nothing(repository: Path, broken: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [
+        ("fp32", "cannot write to {repository}: File too large. The repository is as it was."),
+        ("int8", "cannot write temporary files to {temporary}: File too large. Make room there, or set TMPDIR"),
+    ],
+    ids=["that of the repository", "that of temporary files, by which it is calibrated"],
+)
+def test_a_full_disk_is_told_and_changes_nothing(
+    repository: Path, broken: Path, tmp_path: Path, precision: str, told: str
+) -> None:
     before = content_of(repository)
+    (temporary := tmp_path / "temporary").mkdir()
 
     def fill_the_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    arguments = ["export", str(broken), "--name", "bert-fp32", "--repository", str(repository), "--precision", "fp32"]
+    arguments = ["export", str(broken), "--name", "bert-fp32", "--repository", str(repository)]
     done = subprocess.run(
-        [sys.executable, "-m", "conch", *arguments],
+        [sys.executable, "-m", "conch", *arguments, "--precision", precision],
         capture_output=True,
         text=True,
         check=False,
         preexec_fn=fill_the_disk,
+        env={**os.environ, "COLUMNS": "400", "TMPDIR": str(temporary)},
     )
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert "cannot write to" in said
-    assert "The repository is as it was." in said
+    assert told.format(repository=repository, temporary=temporary) in " ".join(done.stderr.split())
     assert content_of(repository) == before
+    assert not list(temporary.iterdir())

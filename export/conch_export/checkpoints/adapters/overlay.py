@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from conch_export.checkpoints.adapters.peft import read_adapter_settings
 from conch_export.errors import UnsupportedError
+from conch_export.scratch import temporary_writes
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, joined, weight_names
 
 if TYPE_CHECKING:
@@ -43,17 +44,18 @@ def overlaid(base: Source, adapter: Source) -> Source:
     if is_adapter(base.files):
         raise UnsupportedError(f"{base.origin} is an adapter itself: merge it into its own base first, with PEFT")
     stated = read_adapter_settings(adapter.folder)
-    folder = Path(tempfile.mkdtemp(prefix="conch-adapter-"))
-    holder = _Holder(folder)
     inner = PurePosixPath(weight_names(base.files)[0]).parent
     place = PurePosixPath() if _MODULES in adapter.files else inner
-    for name, path in _links(base, adapter, inner).items():
-        link = folder / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-    (folder / place / ADAPTER_WEIGHTS).symlink_to((adapter.folder / ADAPTER_WEIGHTS).resolve())
-    config = {**stated, "base_model_name_or_path": str((base.folder / inner).resolve())}
-    (folder / place / ADAPTER_CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    with temporary_writes():
+        folder = Path(tempfile.mkdtemp(prefix="conch-adapter-"))
+        holder = _Holder(folder)
+        for name, path in _links(base, adapter, inner).items():
+            link = folder / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+        (folder / place / ADAPTER_WEIGHTS).symlink_to((adapter.folder / ADAPTER_WEIGHTS).resolve())
+        config = {**stated, "base_model_name_or_path": str((base.folder / inner).resolve())}
+        (folder / place / ADAPTER_CONFIG).write_text(json.dumps(config), encoding="utf-8")
     return replace(
         base,
         folder=folder,

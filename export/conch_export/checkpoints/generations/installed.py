@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.chat import OF_PROCESSORS
@@ -14,10 +12,12 @@ from conch_export.checkpoints.known_keys import kind_of
 from conch_export.checkpoints.lookups.router import FILE as ROUTER_FILE
 from conch_export.checkpoints.settings import read_json, read_settings
 from conch_export.errors import UnsupportedError
+from conch_export.scratch import temporary_folder, temporary_writes
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conch_export.checkpoints.checkpoint import Checkpoint
 
@@ -60,14 +60,15 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
     if not translated:
         yield folder
         return
-    with tempfile.TemporaryDirectory() as name:
-        for file in folder.rglob("*"):
-            if file.is_file() and file not in translated and file.name not in OF_PROCESSORS:
-                _place(file, folder, Path(name)).symlink_to(file.resolve())
-        for file, content in translated.items():
-            _place(file, folder, Path(name)).write_text(json.dumps(content), encoding="utf-8")
-        with _adapted(checkpoint, Path(name), translated):
-            yield Path(name)
+    with temporary_folder() as copy:
+        with temporary_writes():
+            for file in folder.rglob("*"):
+                if file.is_file() and file not in translated and file.name not in OF_PROCESSORS:
+                    _place(file, folder, copy).symlink_to(file.resolve())
+            for file, content in translated.items():
+                _place(file, folder, copy).write_text(json.dumps(content), encoding="utf-8")
+        with _adapted(checkpoint, copy, translated):
+            yield copy
 
 
 @contextmanager
@@ -77,15 +78,16 @@ def _adapted(checkpoint: Checkpoint, copy: Path, translated: dict[Path, Any]) ->
     if not checkpoint.has_peft_adapter or config not in translated:
         yield
         return
-    with tempfile.TemporaryDirectory() as name:
-        for file in checkpoint.transformer.glob("*"):
-            if file.is_file() and file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, config.name):
-                Path(name, file.name).symlink_to(file.resolve())
-        Path(name, config.name).write_text(json.dumps(translated[config]), encoding="utf-8")
-        adapter = copy / checkpoint.transformer.relative_to(checkpoint.folder) / ADAPTER_CONFIG
-        stated = read_settings(adapter) | {"base_model_name_or_path": name}
-        adapter.unlink()
-        adapter.write_text(json.dumps(stated), encoding="utf-8")
+    with temporary_folder() as base:
+        with temporary_writes():
+            for file in checkpoint.transformer.glob("*"):
+                if file.is_file() and file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, config.name):
+                    (base / file.name).symlink_to(file.resolve())
+            (base / config.name).write_text(json.dumps(translated[config]), encoding="utf-8")
+            adapter = copy / checkpoint.transformer.relative_to(checkpoint.folder) / ADAPTER_CONFIG
+            stated = read_settings(adapter) | {"base_model_name_or_path": str(base)}
+            adapter.unlink()
+            adapter.write_text(json.dumps(stated), encoding="utf-8")
         yield
 
 

@@ -6,9 +6,7 @@ nor the inputs of all products are ever in memory, only what later nodes read.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from conch_export.onnx.graph import Graph
 from conch_export.onnx.layout import IDS
 from conch_export.onnx.quantization.schemes import Samples, choose
 from conch_export.progress import counted, silent
+from conch_export.scratch import temporary_folder, temporary_writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -143,8 +142,9 @@ def _run(graph: Graph, nodes: list[onnx.NodeProto], wanted: set[str], known: lis
     made = {name for node in nodes for name in node.output}
     read = set().union(*map(reads, nodes))
     inputs, outputs = sorted(read & known[0].keys()), sorted(made & wanted)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = _part(graph, nodes, {name: known[0][name] for name in inputs}, outputs).save(Path(scratch))
+    with temporary_folder() as scratch:
+        with temporary_writes():
+            path = _part(graph, nodes, {name: known[0][name] for name in inputs}, outputs).save(scratch)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         for values in known:
             results = session.run(outputs, {name: values[name] for name in inputs})

@@ -1,0 +1,25 @@
+"""Temporary files: what keeps them from being written is told, with the disk that they are on."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from conch_export import ExportError
+from conch_export.scratch import temporary_folder, temporary_writes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_place_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    told = r"cannot write temporary files to .*gone: No such file .*TMPDIR"
+    with pytest.raises(ExportError, match=told), temporary_folder():
+        pytest.fail("nothing can be written there")
+
+
+def test_what_a_library_says_of_other_files_is_left_as_it_is() -> None:
+    with pytest.raises(OSError, match="no file named model"), temporary_writes():
+        raise OSError("no file named model.safetensors")
