@@ -12,7 +12,7 @@ from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from conch_export.checkpoints import remote_code
-from conch_export.errors import UnsupportedError
+from conch_export.errors import UnsupportedError, reason_of
 from conch_export.onnx.builder import ONNX_OPSET, WEIGHT_BYTES
 from conch_export.onnx.graph import GRAPH_FILE
 from conch_export.scratch import temporary_folder, temporary_writes
@@ -47,7 +47,7 @@ def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Pa
                 _quietly_export(folder, str(scratch), own_code=own_code)
         except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             msg = (
-                f"{name} has no family here and optimum cannot convert it ({str(error).splitlines()[0]}): "
+                f"{name} has no family here and optimum cannot convert it ({reason_of(error)}): "
                 "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
             )
             raise UnsupportedError(msg) from error

@@ -43,3 +43,8 @@ class VerificationError(ExportError):
 
 class OutdatedError(ExportError):
     """The repository differs from what an export would write."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what another library's error says; where it says nothing, what it is called."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ from conch_contract import PLAIN_PROMPT
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -174,8 +174,7 @@ class Chat:
             render: Any = chat_template_utils.render_jinja_template  # its annotation leaves out half of what it gives
             conversations, _ = render([messages], chat_template=self.template, **read)
         except Exception as error:  # whatever a template raises
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            msg = f"the chat template of {self.place} fails ({reason}): mend it"
+            msg = f"the chat template of {self.place} fails ({reason_of(error)}): mend it"
             raise UnsupportedError(msg) from error
         return str(conversations[0])
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.errors import SourceError, UndecidedError, UnsupportedError
+from conch_export.errors import SourceError, UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ def load(folder: Path) -> Any:
     try:
         return AutoModel.from_pretrained(folder, trust_remote_code=True, **options).eval()
     except Exception as error:  # code of others raises what it likes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"the code of {folder.name} fails here ({reason}): it may need another transformers or further packages"
+        msg = (
+            f"the code of {folder.name} fails here ({reason_of(error)}): it may need another transformers or further "
+            "packages"
+        )
         raise UnsupportedError(msg) from error
 
 

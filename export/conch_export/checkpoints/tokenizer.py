@@ -20,7 +20,7 @@ from tokenizers.normalizers import Lowercase, Sequence
 from conch_export.checkpoints.generations.tokenizer import GENERIC, tokenizer_changes
 from conch_export.checkpoints.known_keys import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -245,5 +245,4 @@ def _explained(what: str, fix: str, kind: type[SourceError | UnsupportedError]) 
     except (KeyboardInterrupt, SystemExit, GeneratorExit, SourceError, UnsupportedError):
         raise
     except BaseException as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise kind(f"{what} ({reason}): {fix}") from error
+        raise kind(f"{what} ({reason_of(error)}): {fix}") from error

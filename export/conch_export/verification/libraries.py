@@ -28,7 +28,7 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
 from conch_export.checkpoints.usage import known_usage, read_prompts
-from conch_export.errors import VerificationError
+from conch_export.errors import VerificationError, reason_of
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, StaticModel
 from conch_export.model.description import Pooling as PoolingKind
@@ -219,10 +219,9 @@ def load_library(description: Description, overrides: Overrides) -> Library:
         try:
             name, model = _load(description)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             msg = (
                 f"{description.name} is not published: sentence-transformers, which it is compared with, cannot load "
-                f"the checkpoint ({reason})"
+                f"the checkpoint ({reason_of(error)})"
             )
             raise VerificationError(msg) from error
     model = _overridden(model.eval(), description, overrides)
