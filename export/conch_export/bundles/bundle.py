@@ -175,15 +175,15 @@ def digest(path: Path) -> str:
 
 
 def _exported_files(repository: Path, source: Source) -> list[str]:
-    """Paths in the repository of all models that were exported from this checkpoint and are whole."""
+    """Paths in the repository of the files of all models that were exported from this checkpoint and are whole."""
     paths: list[str] = []
     for public, stated in read_reports(repository).items():
         made_from = (stated.get("source"), stated.get("revision"), stated.get("weights_sha256"))
         if made_from == (source.origin, source.revision, source.weights_sha256):
             folders = (repository / name for name in owned(repository, public))
             files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-            # `conch serve` writes configs/ for its machine.
-            paths += [path.relative_to(repository).as_posix() for path in files if path.parent.name != "configs"]
+            # What else lies there no export wrote: notes, and configs/, which `conch serve` writes for its machine.
+            paths += filter(_MODEL_FILE.fullmatch, (path.relative_to(repository).as_posix() for path in files))
     return paths
 
 

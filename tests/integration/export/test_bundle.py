@@ -120,6 +120,17 @@ def test_the_same_bundle_has_the_same_bytes(bundle: Path, exported: Path, checkp
     assert [path.name for path in bundle.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_files_that_no_export_wrote_are_left_out(
+    made: Path, exported: Path, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    repository = Path(shutil.copytree(exported, tmp_path / "models"))
+    for name in ("README.md", ".DS_Store", "1/model.onnx.bak", "configs/small.pbtxt"):
+        (repository / NAME / name).parent.mkdir(exist_ok=True)
+        (repository / NAME / name).write_text("mine")
+    make_bundle([str(checkpoints.xlm_roberta())], repository, tmp_path / "bundle.tar")
+    assert digest(tmp_path / "bundle.tar") == digest(made)
+
+
 def test_a_bundle_of_another_hash_than_was_told_is_refused(bundle: Path, there: Path) -> None:
     with pytest.raises(SourceError, match=r"has SHA-256 \w+, not 0{64}: copy it again"):
         open_bundle(bundle, there / "models", sha256="0" * 64)
