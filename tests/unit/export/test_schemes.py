@@ -152,6 +152,23 @@ def test_a_quantized_graph_computes_what_the_scheme_says(skew: float) -> None:
     assert abs(float((served - (table @ weight + bias)).mean())) < 1e-3
 
 
+def test_products_that_share_a_bias_are_each_corrected_by_their_own_error() -> None:
+    table, bias = np.abs(normal(15, 300, 16)), normal(16, 12)
+    weights = {name: normal(seed, 16, 12) for seed, name in enumerate(("u", "v"), 17)}
+    g = GraphBuilder()
+    x = g.node("Gather", g.constant(table, "table"), "input_ids", name="x")
+    for name, weight in weights.items():
+        g.node("Add", g.node("MatMul", x, g.constant(weight, name)), g.constant(bias, "bias"), name=f"{name}.y")
+    shape: list[int | str] = ["n", 12]
+    outputs = [(f"{name}.y", TensorProto.FLOAT, shape) for name in weights]
+    graph = Graph.of(g, "test", [("input_ids", TensorProto.INT64, ["n"])], outputs)
+    ids = np.arange(300)
+    served = session(quantize(graph, calibrate(graph, [{"input_ids": ids}]))).run(None, {"input_ids": ids})
+    for found, weight in zip(served, weights.values(), strict=True):
+        lost = (found - (table @ weight + bias)).mean(axis=0)
+        np.testing.assert_allclose(lost, 0, atol=1e-4)
+
+
 def test_the_given_graph_is_left_as_it_is() -> None:
     graph = lookup_and_product(normal(12, 30, 16), normal(13, 16, 4), normal(14, 4))
     before = whole(graph).SerializeToString(deterministic=True)

@@ -98,9 +98,11 @@ class _Rewriter:
                 nodes.append(node)
                 continue
             del alone[product]
-            scheme, weight = self._chosen[products[product].input[1]]
+            matrix = products[product].input[1]
+            scheme, weight = self._chosen[matrix]
             sum_of_both = np.asarray(self._constants[bias]) + weight.correction
-            corrected = self.builder.constant(sum_of_both, f"{bias}.corrected")
+            # By both names, because products may share a bias: converters keep equal ones once.
+            corrected = self.builder.constant(sum_of_both, f"{matrix}.{bias}.corrected")
             others = [name for name in node.input if name != bias]
             if scheme.scale is None:
                 node.input[list(node.input).index(bias)] = corrected
