@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 from conch_contract import Task, encoder_name, tokenizer_name
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_head, read_query_weights, read_static
 from conch_export.convert import converted
-from conch_export.errors import UndecidedError, UnsupportedError
+from conch_export.errors import UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
@@ -93,7 +93,7 @@ def write_graphs(
         progress: told what is read, observed and written.
 
     Raises:
-        UndecidedError: the encoder does not run on as many tokens as the checkpoint states.
+        UndecidedError: the encoder does not run here on as many tokens as the checkpoint states.
     """
     tokenizer = folder / tokenizer_name(description.name) / "1"
     (tokenizer / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
@@ -187,10 +187,10 @@ def _probe(encoder: Graph, path: Path, description: Description) -> None:
     # Any id but the first few, among which the padding id is, that some architectures count positions from.
     try:
         session.run(None, padded_feed(encoder, [100] * description.max_length))
-    except InvalidArgument as error:
+    except (Fail, InvalidArgument, RuntimeException) as error:  # the first also where memory does not suffice
         msg = (
-            f"{description.architecture} fails on {description.max_length} tokens, the limit its checkpoint states: "
-            "give the real one with --max-length"
+            f"{description.architecture} fails on {description.max_length} tokens, the limit its checkpoint states "
+            f"({reason_of(error)}): give the real one, or one that fits into memory, with --max-length"
         )
         raise UndecidedError(msg) from error
 

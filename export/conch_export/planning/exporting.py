@@ -20,6 +20,10 @@ _CALIBRATION_BYTES = 400_000
 """For each number of a token's vector: what a stretch of a graph computes of all sentences for calibration."""
 _CONVERTED_COPIES = 3
 """Of all weights in fp32, where optimum converts them: PyTorch's, those of its trace, and the graph's."""
+_HEADS = ("num_attention_heads", "n_heads", "n_head", "num_heads")
+"""config.json's keys for the heads of attention; the first that is there holds."""
+_SCORE_COPIES = 2
+"""Of a row's attention scores: they and their softmax."""
 _FLOAT_BYTES = 4
 _STORED_BYTES = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
 """Of a number in a graph."""
@@ -49,8 +53,17 @@ def export_memory(description: Description, checkpoint: Checkpoint, precision: P
     writing = (_FLOAT_BYTES + size) * largest
     converting = 0 if description.packing is Packing.PACKED else _CONVERTED_COPIES * _FLOAT_BYTES * total
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
-    needed = max(converting, writing, calibrating, _comparing_bytes(checkpoint, precision))
+    probing = _probing_bytes(description, checkpoint, total)
+    needed = max(converting, writing, calibrating, probing, _comparing_bytes(checkpoint, precision))
     return ExportMemory(_PROCESS_BYTES + needed, _LIBRARY_BYTES + _FLOAT_BYTES * total)
+
+
+def _probing_bytes(description: Description, checkpoint: Checkpoint, count: int) -> int:
+    """A converted graph is tried on the longest row, of which it holds all scores at once."""
+    if description.packing is Packing.PACKED:
+        return 0
+    heads = next((heads for key in _HEADS if isinstance(heads := checkpoint.config.get(key), int)), 0)
+    return _FLOAT_BYTES * (count + _SCORE_COPIES * heads * description.max_length**2)
 
 
 def _comparing_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -77,7 +90,8 @@ def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
         MemoryNeededError: it takes more than is left.
     """
     needed = export_memory(description, checkpoint, description.precision).needed
-    fix = "export on a larger machine and copy the model repository; --ignore-memory tries it all the same"
+    shorter = "" if description.packing is Packing.PACKED else "export it for shorter texts with --max-length, "
+    fix = f"{shorter}export on a larger machine and copy the model repository; --ignore-memory tries it all the same"
     _refuse(f"the export of {description.name}", needed, fix)
 
 

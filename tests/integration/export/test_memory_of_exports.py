@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from conch_export import Aim, Options, Precision, UnsupportedError, capacity, export, plan
+from conch_export import Aim, Options, Precision, UndecidedError, UnsupportedError, build, capacity, export, plan
 from conch_export.checkpoints import weights
 from conch_export.errors import MemoryNeededError
+from conch_export.onnx.builder import GraphBuilder
+from conch_export.onnx.graph import Graph
 from conch_export.options import described
 from conch_export.planning import exporting
+from onnx import TensorProto
 
 from deploy.kubernetes.resources import patch, plans
 
@@ -108,3 +111,30 @@ def test_an_export_that_takes_more_memory_than_there_is_does_not_begin(
     ):
         export(Options(str(checkpoints.bert()), tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_the_longest_text_count_where_they_are_held_at_once(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description, checkpoint = described(Options(str(checkpoints.roformer()), Path("models")), hashed=False)
+    monkeypatch.setattr(exporting, "available_bytes", lambda: 8_000_000_000)
+    exporting.refuse_too_large(description, checkpoint)
+    long = replace(description, max_length=32_768)  # 4 heads: twice 17 GB
+    with pytest.raises(MemoryNeededError, match=r"takes about 3\d,\d+ MB of memory.* shorter texts with --max-length"):
+        exporting.refuse_too_large(long, checkpoint)
+
+
+def test_a_converted_graph_for_whose_longest_text_no_memory_suffices_is_refused(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    description, _ = described(Options(str(checkpoints.roformer()), Path("models")), hashed=False)
+    g = GraphBuilder()
+    enormous = g.node("Mul", g.node("Shape", "input_ids"), g.int64([2**26, 2**19]))  # 2^52 numbers and more
+    g.node("ConstantOfShape", enormous, name="y")
+    graph = Graph.of(
+        g, "test", [("input_ids", TensorProto.INT64, [1, "n"])], [("y", TensorProto.FLOAT, ["rows", "columns"])]
+    )
+    with pytest.raises(
+        UndecidedError, match=r"roformer fails on 128 tokens.* that fits into memory, with --max-length"
+    ):
+        build._probe(graph, graph.save(tmp_path), description)
