@@ -282,7 +282,9 @@ class AsyncServers:
         for name in self._targets.names:
             try:
                 wanted += name.addresses(await records_of(name.host, deadline), tls=self._targets.tls)
-            except (OSError, DeadlineExceededError):  # noqa: PERF203
+            except (OSError, DeadlineExceededError) as error:  # noqa: PERF203
+                if isinstance(error, DeadlineExceededError) and not self._open:
+                    raise  # a call waits for the first lookup
                 # The name server may be away, which says nothing of the servers.
                 complete = False
         known = {member.server.address: member for member in self._pool.members}
