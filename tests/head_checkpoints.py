@@ -186,6 +186,10 @@ def pylate(folder: Path, kind: str = "bert", **settings: Any) -> Path:
         **settings,
     }
     (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    # PyLate fills queries with the mask token that the tokenizer declares.
+    declared = folder / "tokenizer_config.json"
+    others = json.loads(declared.read_text()) if declared.exists() else {}
+    declared.write_text(json.dumps({**others, "mask_token": "[MASK]"}))
     return folder
 
 
