@@ -4,7 +4,7 @@
 
 serves all-MiniLM-L6-v2 in fp32 and in int8 with `conch serve`, and has mteb score the gateways, the graphs in process
 and sentence-transformers: each docstring's first sentence must find the rest of it. The docstrings are those of the
-installed packages, which takes a quarter of an hour: with those of the standard library alone, of 1,559 queries,
+installed packages, which takes some twenty minutes: with those of the standard library alone, of 1,559 queries,
 rounding moves the score by 0.3 % in either direction (standard error of the mean), which is all that it may cost.
 """
 

@@ -118,10 +118,11 @@ class Background:
 
 
 async def records_of(host: str, deadline: Deadline) -> list[str]:
-    """The addresses of a host; raises OSError where there are none, or none came in time."""
-    with anyio.fail_after(deadline.remaining_s()):  # its TimeoutError is an OSError
+    """The addresses of a host; raises OSError where there are none, DeadlineExceededError where they are late."""
+    with anyio.move_on_after(deadline.remaining_s()):
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(record[4][0]) for record in found]
+        return [str(record[4][0]) for record in found]
+    raise deadline.exceeded()
 
 
 class Computation:

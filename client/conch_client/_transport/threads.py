@@ -112,7 +112,7 @@ class Background:
 
 
 def records_of(host: str, deadline: Deadline) -> list[str]:
-    """The addresses of a host; raises OSError where there are none, or none came in time."""
+    """The addresses of a host; raises OSError where there are none, DeadlineExceededError where they are late."""
     found: list[str] = []
 
     def look_up() -> None:
@@ -124,8 +124,10 @@ def records_of(host: str, deadline: Deadline) -> list[str]:
     lookup = Thread(target=look_up, name="conch-client-lookup", daemon=True)
     lookup.start()
     lookup.join(deadline.remaining_s())
+    if lookup.is_alive():
+        raise deadline.exceeded()
     if not found:
-        raise OSError(f"{host} has no address that came in time")
+        raise OSError(f"{host} has no address")
     return found
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from conch_client import AsyncClient, Client, ConchError, DeadlineExceededError
+from conch_client._transport import aio, threads
+from conch_client._transport.deadline import Deadline
 
 from tests.unit.client.conftest import Both
 from tests.waiting import PATIENCE_S, eventually
@@ -62,6 +64,15 @@ async def test_a_call_does_not_outlast_its_time(
     names.answers.set()
     assert (await client.embed(["x"])).shape == (1, 8)
     await client.close()
+
+
+@pytest.mark.usefixtures("names")
+async def test_addresses_that_are_late_are_told_from_addresses_that_are_not_there() -> None:
+    # However little of the time is left then: a call ends with the error of its deadline, and is not tried again.
+    with pytest.raises(DeadlineExceededError):
+        await aio.records_of(NAME, Deadline(0.05))
+    with pytest.raises(DeadlineExceededError):
+        threads.records_of(NAME, Deadline(0.05))
 
 
 async def test_a_client_that_is_closed_meanwhile_leaves_nothing_running(server: FakeServer, names: NameServer) -> None:

@@ -93,9 +93,9 @@ async def test_requests_go_before_lines_and_have_most_of_the_room(storing: Serve
     assert batch["request_counts"]["completed"] == 50
 
 
-async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
-    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def let_go(client: StandIn, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A model `slow` answers when this is set."""
     client.served.append(model_info("slow", "embedding"))
     embed, let_go = client.embed, asyncio.Event()
 
@@ -106,6 +106,12 @@ async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
         return await embed(texts, **options)
 
     monkeypatch.setattr(client, "embed", embedded)
+    return let_go
+
+
+async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
+    storing: Serve, client: StandIn, let_go: asyncio.Event
+) -> None:
     large = line("a", {"model": "letters", "input": [f"text {number}" for number in range(200)]})
     async with storing(max_in_flight_tokens=400, triton_calls=8) as http:
         request = asyncio.create_task(http.post("/v1/embeddings", json={"model": "slow", "input": "a"}))
@@ -118,19 +124,9 @@ async def test_a_line_that_is_larger_than_all_room_is_computed_beside_requests(
 
 
 async def test_large_lines_leave_places_to_the_others(
-    storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
+    storing: Serve, client: StandIn, let_go: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("conch_gateway.batches.lines.LARGE_BYTES", 1000)
-    client.served.append(model_info("slow", "embedding"))
-    embed, let_go = client.embed, asyncio.Event()
-
-    async def embedded(texts: Any, **options: Any) -> Any:
-        if options["model"].name == "slow":
-            client.entered.set()
-            await let_go.wait()
-        return await embed(texts, **options)
-
-    monkeypatch.setattr(client, "embed", embedded)
     large = [line(str(number), {"model": "slow", "input": "a", "user": "x" * 2000}) for number in range(20)]
     async with storing(triton_calls=8) as http:
         waiting = await created(http, large)
