@@ -14,8 +14,9 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
-WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
-# Two workers more than cores, as those wait for servers, and the longest files first; a file with its servers and
+# One worker more than cores, as some tests wait (tests/conftest.py).
+WORKERS := --numprocesses auto --maxprocesses 8 --dist worksteal
+# Two workers more than cores, as those wait for servers, beside files that compute; a file with its servers and
 # exports stays on one worker, and so do all files that use the same deployment (tests/e2e/conftest.py).
 SLOW_WORKERS := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -47,7 +48,7 @@ quick: $(STAMP) ## style, types, and the tests that need neither torch nor Trito
 	$(TOGETHER) fast-tests types style layers
 
 test: $(STAMP) ## set up and run every check and every test
-	$(TOGETHER) types style layers generated supply-chain fast-tests
+	$(TOGETHER) fast-tests types style layers supply-chain
 	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
 
 test-clients: $(STAMP) ## other people's clients and conch-web in a browser, in environments of their own, against conch serve
