@@ -129,18 +129,16 @@ class TextTokenizer:
         rows: list[list[int]] = []
         truncated = []
         # The fast variant leaves out offsets, which nothing here needs.
-        encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=add_special_tokens)
+        encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=False)
         for batch in _batches(encode, texts, room):
-            for index, encoding in batch:
-                if encoding is None or len(encoding.ids) > max_length:
-                    bare = yield from self._bare(texts[index], room, truncate, item(index))
-                    if len(bare.ids) > room:
-                        if truncate == "none":
-                            raise _too_long(item(index), encoding and len(encoding.ids), max_length)
-                        bare = yield from self._shortened(bare, room, truncate, prompt)
-                        truncated.append(index)
-                    encoding = self._tokenizer.post_process(bare, None, add_special_tokens)  # noqa: PLW2901
-                rows.append(encoding.ids)
+            for index, known in batch:
+                bare = known or (yield from self._bare(texts[index], room, truncate, item(index)))
+                if len(bare) > room:
+                    if truncate == "none":
+                        raise _too_long(item(index), len(known) + specials if known else None, max_length)
+                    bare = yield from self._shortened(bare, room, truncate, prompt)
+                    truncated.append(index)
+                rows.append(self._tokenizer.post_process(bare, None, add_special_tokens).ids)
             yield
         return Rows.of(rows, item=item, truncated=truncated)
 
