@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _LATE = 1.5
+_OF_ONE_SERVER = (UnavailableError, OverloadedError, ServerError, ModelNotFoundError, ModelChangedError)
+"""Failures of a call that may be those of one server alone, as where that is just unloading the model."""
 
 
 class AsyncServers:
@@ -110,7 +112,7 @@ class AsyncServers:
                 call = await self._begin(info, request.model_name, tokens, tried, deadline)
                 tried.add(call.member)
                 return await self._infer_once(call, info, request, deadline)
-            except (UnavailableError, OverloadedError, ServerError) as failure:  # noqa: PERF203
+            except _OF_ONE_SERVER as failure:  # noqa: PERF203
                 if self._pool.may_repeat(lambda server: server.has(info), tried):
                     continue  # at another server at once
                 if not isinstance(failure, UnavailableError):

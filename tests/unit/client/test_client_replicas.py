@@ -141,6 +141,24 @@ async def test_one_that_unloads_a_model_while_it_is_read_stays_in_service(join: 
         assert state(client, server) == "serving"
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["that it still lists", "that it lists no more"])
+async def test_a_model_that_one_is_just_unloading_is_computed_by_another(
+    servers: list[FakeServer], join: Callable[..., Both], *, listed: bool
+) -> None:
+    leaving, other, _ = servers
+    client = join(leaving, other)
+    version = await client.model("letters")
+    expected = await client.embed(TEXTS, model=version)
+    leaving.failures.extend([(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'letters' is not found")] * 1000)
+    if not listed:
+        del leaving.models["letters"]
+    vectors = await asyncio.gather(*(client.embed([text], model=version) for text in TEXTS))
+
+    np.testing.assert_allclose(np.concatenate(vectors), expected, atol=1e-6)
+    assert len(leaving.failures) < 1000
+    assert state(client, leaving) == "serving"
+
+
 async def test_a_model_that_only_one_has_which_is_away_may_come_back(
     servers: list[FakeServer], join: Callable[..., Both]
 ) -> None:
