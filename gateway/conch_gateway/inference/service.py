@@ -49,7 +49,8 @@ from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import RequestContext, Usage
 
 Given = TypeVar("Given")
-Compute = Callable[[Served, Reservation], Awaitable[Answer[Given]]]
+Work = Callable[[Served, Reservation], Awaitable[Given]]
+Compute = Work[Answer[Given]]
 Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
 ANY_TASK = frozenset(Task)
@@ -191,22 +192,26 @@ class Inference:
         add_special_tokens: bool,
     ) -> list[list[Token]]:
         """Split texts into tokens, as the model reads them."""
+
+        async def split(served: Served, reservation: Reservation) -> list[list[Token]]:
+            reservation.model = served.info.name
+            return await served.backend.tokens(
+                served.info, texts, prompt_name=prompt_name, add_special_tokens=add_special_tokens
+            )
+
         query = is_query(EmbeddingJob(texts, prompt_name=prompt_name))
-        with self._reserved(texts, context) as reservation:
-            async with self._models.use(model, ANY_TASK, context.key, query=query) as served:
-                reservation.model = served.info.name
-                return await served.backend.tokens(
-                    served.info, texts, prompt_name=prompt_name, add_special_tokens=add_special_tokens
-                )
+        return await self._with_model(model, ANY_TASK, texts, context, split, query=query)
 
     async def decode(
         self, ids: list[list[int]], model: str | None, context: RequestContext, *, skip_special_tokens: bool
     ) -> list[str]:
         """Join the model's tokens to texts."""
-        with self._reserved(ids, context) as reservation:
-            async with self._models.use(model, ANY_TASK, context.key) as served:
-                reservation.model = served.info.name
-                return await served.backend.decode(served.info, ids, skip_special_tokens=skip_special_tokens)
+
+        async def join(served: Served, reservation: Reservation) -> list[str]:
+            reservation.model = served.info.name
+            return await served.backend.decode(served.info, ids, skip_special_tokens=skip_special_tokens)
+
+        return await self._with_model(model, ANY_TASK, ids, context, join)
 
     def _reserved(
         self, rows: Sequence[str] | Sequence[Sequence[int]], context: RequestContext, *, beside: int = 0
@@ -243,30 +248,40 @@ class Inference:
         beside: int = 0,
         vectors: EmbeddingJob | None = None,
     ) -> Result[Given]:
+        async def measured(model: Served, reservation: Reservation) -> Result[Given]:
+            return await _measured(model, len(rows), context, reservation, compute, vectors=vectors)
+
+        query = vectors is not None and is_query(vectors)
+        return await self._with_model(name, tasks, rows, context, measured, beside=beside, query=query)
+
+    async def _with_model(
+        self,
+        name: str | None,
+        tasks: Set[Task],
+        rows: Sequence[str] | Sequence[Sequence[int]],
+        context: RequestContext,
+        work: Work[Given],
+        *,
+        beside: int = 0,
+        query: bool = False,
+    ) -> Given:
+        """Do work with a model. It begins anew where the model was replaced, or when a Triton has come."""
         # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
         with self._reserved(rows, context, beside=beside) as reservation:
             for _ in range(_STARTS):
-                chosen = self._models.use(name, tasks, context.key, query=vectors is not None and is_query(vectors))
-                result = await self._attempt(chosen, len(rows), context, reservation, compute, vectors=vectors)
-                if isinstance(result, Result):
+                result = await self._attempt(self._models.use(name, tasks, context.key, query=query), reservation, work)
+                if not isinstance(result, UnavailableError):
                     return result
                 failure = result
         raise failure
 
     async def _attempt(
-        self,
-        chosen: AbstractAsyncContextManager[Served],
-        texts: int,
-        context: RequestContext,
-        reservation: Reservation,
-        compute: Compute[Given],
-        *,
-        vectors: EmbeddingJob | None,
-    ) -> Result[Given] | UnavailableError:
+        self, chosen: AbstractAsyncContextManager[Served], reservation: Reservation, work: Work[Given]
+    ) -> Given | UnavailableError:
         """Return the result, or why the request is to begin anew."""
         try:
             async with chosen as model:
-                return await _measured(model, texts, context, reservation, compute, vectors=vectors)
+                return await work(model, reservation)
         except ModelReplacedError:
             reservation.leave()
             return ModelReplacedError(_REPLACED)

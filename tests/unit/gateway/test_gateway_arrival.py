@@ -67,6 +67,27 @@ async def test_none_waits_longer_than_it_may(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/tokenize", {"inputs": "ab"}), ("/decode", {"ids": [[97, 98]]})],
+    ids=["tokenising", "decoding"],
+)
+async def test_what_computes_no_vector_waits_too(
+    http_with: Serve, away: StandIn, path: str, body: dict[str, Any]
+) -> None:
+    async with http_with(triton_wait_s=60) as http:
+        asking = asyncio.ensure_future(http.post(path, json=body))
+
+        async def waits() -> bool:
+            return await sample(http, 'conch_gateway_backlog_requests{model="",state="waiting"}') == 1
+
+        await eventually(waits)
+        away.failure = None
+        answer = await asking
+
+    assert answer.status_code == 200
+
+
 async def test_one_whose_triton_goes_away_is_computed_by_the_next(
     http_with: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
