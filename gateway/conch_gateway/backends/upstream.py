@@ -6,7 +6,8 @@ are; everything else is passed on unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, count
 from typing import NoReturn, TypeVar
@@ -157,14 +158,19 @@ class Upstream:
         reservation: Reservation,
         read: Read[Given],
     ) -> list[tuple[Sequence[int], Answer[list[Given]]]]:
+        def limited(*, whole: bool) -> AbstractContextManager[None]:
+            # Background work waits for its slots as long as others have them: its calls have the time, not the whole.
+            return nullcontext() if reservation.background is whole else self._in_time()
+
         async def ask(places: Sequence[int]) -> Answer[list[Given]]:
             stated = {name: value for name, value in body(places).items() if value is not None}
             request = {"model": self._table.model, **stated}
             tokens, request_id = sum(sizes[place] for place in places), reservation.entry.request_id
             try:
-                answer = await self._servers.ask(
-                    path, request, request_id, tokens, lambda content: read(content, len(places))
-                )
+                with limited(whole=False):
+                    answer = await self._servers.ask(
+                        path, request, request_id, tokens, lambda content: read(content, len(places))
+                    )
             except InvalidInputError as error:
                 raise _located(error, len(places), split=len(places) < len(sizes)) from error
             # Where it does not say how many tokens it took, the estimate counts.
@@ -172,13 +178,19 @@ class Upstream:
 
         self._backlog.slots.resize(self._table.calls * self._servers.in_service)
         reservation.join(self._backlog, sizes, self._table.max_rows)
-        with anyio.move_on_after(self._table.timeout_s):
+        with limited(whole=True):
             return await in_calls(ask, sizes, reservation, self._table.max_rows)
-        msg = (
-            f"the server of the model did not answer within {self._table.timeout_s:g} s; send less at once, or raise "
-            "timeout_s in the models file"
-        )
-        raise DeadlineError(msg)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        with anyio.move_on_after(self._table.timeout_s) as scope:
+            yield
+        if scope.cancelled_caught:
+            msg = (
+                f"the server of the model did not answer within {self._table.timeout_s:g} s; send less at once, or "
+                "raise timeout_s in the models file"
+            )
+            raise DeadlineError(msg)
 
     def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
         """Return the texts to send, and the fields beside them that the server takes (`extensions`)."""

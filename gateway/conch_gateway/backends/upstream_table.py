@@ -63,7 +63,8 @@ class UpstreamTable(BaseModel):
         max_length: most tokens of a text.
         max_rows: most texts or documents in one call; longer lists are split.
         calls: most calls under way to each server at once.
-        timeout_s: how long a request may take, waiting for its slot and further attempts included.
+        timeout_s: how long a request may take, waiting for its slot and further attempts included; a call of one in the
+            background, attempts included.
         retries: further attempts of a call after a failure that may be temporary.
     """
 

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch_gateway.auth.keys import create_key
 from conch_gateway.backends import upstream_server
+from conch_gateway.backends.upstream import Upstream
+from conch_gateway.backends.upstream_table import UpstreamTable
+from conch_gateway.jobs import EmbeddingJob
+from conch_gateway.scheduling.admission import Admission
+from conch_gateway.scheduling.slots import Flow, Work
 
 from tests.unit.gateway.other_server import TOKENS, answer_with
 from tests.waiting import eventually
@@ -374,6 +379,25 @@ async def test_of_a_request_that_fails_those_tokens_count_that_were_computed(
             (await http.post("/v1/embeddings", json=body, headers={"api-key": secret})).status_code for _ in range(2)
         ]
     assert answers == statuses
+
+
+async def test_background_work_waits_for_its_slot_as_long_as_others_have_it(other: OtherServer) -> None:
+    table = UpstreamTable(url=other.url, model="theirs", calls=1, timeout_s=0.05)
+    upstream = Upstream("far", table, "end")
+    slots = upstream._backlog.slots
+    admission = Admission(upstream._backlog, max_requests=9, max_texts=99, max_tokens=999)
+    another = slots.enter("another", Flow("somebody", Work.LARGE))
+    with admission.reserve("request", "me", ["a"], background=True) as reservation:
+        async with slots.slot(another, 1):
+            info = await upstream.model("far")
+            asking = asyncio.create_task(upstream.embed(info, EmbeddingJob(["a"]), reservation))
+            await asyncio.sleep(0.2)
+            assert not asking.done()
+            upstream._table = table.model_copy(update={"timeout_s": 60.0})  # enough for its call, on any machine
+        answer = await asking
+    await upstream.close()
+
+    assert answer.given.shape == (1, 3)
 
 
 @pytest.mark.parametrize("status", [200, 400])
