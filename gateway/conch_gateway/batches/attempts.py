@@ -56,7 +56,7 @@ class Attempts:
         return self._rests.now()
 
     async def outcome(self, line: Line) -> Outcome:
-        """Compute a line; return its answer, or that it is tried again later."""
+        """Compute a line, one that is in doubt right after a control; return its answer, or that it is tried later."""
         key = self._computing.holder(line.owner)
         if key is None:
             return self._failed(line, UnauthenticatedError(f"the API key {line.owner!r} of this batch was revoked"), [])
@@ -65,18 +65,22 @@ class Attempts:
         if rest_s := self._computing.quota.spare_in_s(key):
             self._rests.rest(line.owner, min(max(rest_s, _SHORTEST_REST_S), _LONGEST_PAUSE_S))
             return PutOff(line)
-        if line.crashes and (failure := await self._failure_of_control(line, line.content, key)) is not None:
-            return self._put_off(line, failure)
+        if line.crashes and (put_off := await self.control(line)) is not None:
+            return put_off
         return await self._computed(line, line.content, key)
 
-    async def _failure_of_control(self, line: Line, content: bytes, key: Key) -> Exception | None:
-        """Have the line's model compute another text; return the error if it cannot, None otherwise."""
+    async def control(self, line: Line) -> PutOff | None:
+        """Have the model of a line compute another text; return that the line is put off if it cannot."""
+        key = self._computing.holder(line.owner)
+        if key is None or line.content is None:  # then no model is needed for its answer
+            return None
         endpoint = self._computing.endpoints[line.endpoint]
         try:
-            await endpoint.answer(endpoint.control(content), _context(line, key, []))
+            await endpoint.answer(endpoint.control(line.content), _context(line, key, []))
         except Exception as error:  # noqa: BLE001 - errors of the line itself appear when it is computed
             status = problem_of(error).status
-            return error if status in _TRIED_AGAIN or status >= 500 else None
+            if status in _TRIED_AGAIN or status >= 500:
+                return self._put_off(line, error)
         return None
 
     async def _computed(self, line: Line, content: bytes, key: Key) -> Outcome:

@@ -106,26 +106,35 @@ class Lines:
         self._clock = clock
 
     async def claim(
-        self, most: int, most_bytes: int, *, most_large: int = MOST_LARGE, without: Resting = _NOBODY
+        self,
+        most: int,
+        most_bytes: int,
+        *,
+        most_large: int = MOST_LARGE,
+        in_doubt: bool = True,
+        without: Resting = _NOBODY,
     ) -> list[Line]:
-        """Claim the next lines of the batch that has waited longest: up to `most`, and at least one if there is any.
+        """Claim the next lines of the batch whose turn it is: up to `most`, and at least one if there is any.
 
-        A line at which a server has failed is claimed alone.
+        Turns are counted in bytes of lines: a batch of large ones gets as many as others, and not as many claims.
 
         Args:
             most: lines.
             most_bytes: of all of them.
             most_large: large ones among them.
+            in_doubt: whether it may be a line at which a server has failed, which is claimed alone.
             without: owners and batches that have to wait.
         """
         now = self._clock()
         free = has_lapsed(lines.c.claimed_until, now)
         if not most_large:
             free = and_(free, lines.c.bytes <= LARGE_BYTES)
+        if not in_doubt:
+            free = and_(free, lines.c.crashes == 0)
         waits = exists().where(lines.c.batch_id == batches.c.id, free)
         rests = or_(batches.c.owner.in_(without.owners), batches.c.id.in_(without.batches))
         due = batches.c.status == "in_progress", batches.c.expires_at > now, ~rests, waits
-        # Turns are counted, not timed: a clock that is set back would starve batches.
+        # Not timed: a clock that is set back would starve batches.
         latest = func.max(batches.c.turn).over().label("latest_turn")
         next_batch = (
             select(batches, latest).where(*due).order_by(batches.c.turn, batches.c.created_us, batches.c.id).limit(1)
@@ -141,8 +150,10 @@ class Lines:
             claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
             numbers = [row.number for row in taken]
             await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
-            turn = {"turn": batch.latest_turn + 1}
-            await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn))
+            # One that has come, or has rested, is one claim behind at most: it would keep others out for long.
+            behind = max(0, batch.latest_turn - most_bytes - batch.turn)
+            turn = batches.c.turn + behind + sum(row.bytes for row in taken)
+            await connection.execute(update(batches).where(batches.c.id == batch.id).values(turn=turn))
             # In the same transaction: if they cannot be read, nothing is claimed.
             contents = await read_places(connection, batch.input_file_id, [(row.begin, row.bytes) for row in taken])
         return [

@@ -69,7 +69,7 @@ batches = Table(
     Column("error_bytes", BigInteger, nullable=False),
     Column("output_file_id", String(64)),
     Column("error_file_id", String(64)),
-    Column("turn", BigInteger, nullable=False),  # grows with each claim of its lines; the batch with the lowest is next
+    Column("turn", BigInteger, nullable=False),  # grows by the bytes of lines that are claimed; the lowest is next
     Column("claim", String(64)),  # the gateway that reads the input file, until `claimed_until`
     Column("claimed_until", Float, nullable=False),
     Index("conch_batches_by_owner", "owner", "created_us"),

@@ -57,7 +57,7 @@ class Batches(Collector):
         self._closing = Closing(database, limits)
         pace = Pace()
         attempts = Attempts(computing, pace)
-        self._runner = Runner(self._lines, attempts.outcome, attempts.resting, pace)
+        self._runner = Runner(self._lines, attempts.outcome, attempts.control, attempts.resting, pace)
         self._waiting = 0
 
     @asynccontextmanager

@@ -34,15 +34,15 @@ class State:
     def clock(self) -> float:
         return self.now
 
-    async def created(self, count: int, owner: str = "me", **order: Any) -> Batch:
+    async def created(self, count: int, owner: str = "me", text: str = "", **order: Any) -> Batch:
         upload = await self.files.upload(owner)
-        await upload.write(jsonl(embeddings_of(map(str, range(count)))).encode())
+        await upload.write(jsonl(embeddings_of(f"{text}{number}" for number in range(count))).encode())
         file = await upload.complete("input.jsonl", None)
         asked: dict[str, Any] = {"completion_window": "1h", "window_s": 3600, **order}
         return await self.ledger.create(owner, BatchOrder("/v1/embeddings", file.id, **asked))
 
-    async def batch(self, count: int, owner: str = "me", **order: Any) -> Batch:
-        batch = await self.created(count, owner, **order)
+    async def batch(self, count: int, owner: str = "me", text: str = "", **order: Any) -> Batch:
+        batch = await self.created(count, owner, text, **order)
         await self.intake.step()
         return await self.ledger.get(owner, batch.id)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch_client import DeadlineExceededError, OverloadedError, ServerError, UnavailableError
 from conch_gateway.batches import attempts, pace
-from conch_gateway.batches.lines import output_line
+from conch_gateway.batches.lines import Answered, Lines, Outcome, output_line
 from conch_gateway.errors import UpstreamError
 
 from tests.batching import answers, created, embeddings_of, fetched, line, over
@@ -16,6 +16,8 @@ from tests.unit.gateway.conftest import model_info
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.unit.gateway.conftest import Serve, StandIn
 
 
@@ -206,6 +208,60 @@ async def test_a_server_that_is_away_for_long_is_no_lines_fault(storing: Serve, 
         batch = await over(http, batch)
 
     assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+
+
+@pytest.fixture
+def hanging(client: StandIn, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A model `hanging` fails once, so that its line is in doubt, and answers after that when this is set."""
+    client.served.append(model_info("hanging", "embedding"))
+    embed, let_go, has_failed = client.embed, asyncio.Event(), False
+
+    async def embedded(texts: Any, **options: Any) -> Any:
+        nonlocal has_failed
+        if options["model"].name == "hanging":
+            if not has_failed:
+                has_failed = True
+                raise UnavailableError("away")
+            client.entered.set()
+            await let_go.wait()
+        return await embed(texts, **options)
+
+    monkeypatch.setattr(client, "embed", embedded)
+    return let_go
+
+
+async def test_a_model_that_hangs_over_a_control_holds_up_no_other_batch(
+    storing: Serve, client: StandIn, hanging: asyncio.Event
+) -> None:
+    async with storing(triton_calls=8) as http:
+        waiting = await created(http, embeddings_of(["a"], model="hanging"))
+        await eventually(client.entered.is_set)
+        batch = await over(http, await created(http, embeddings_of(["x"] * 200)))
+        still = await fetched(http, waiting)
+        hanging.set()
+        waiting = await over(http, waiting)
+
+    assert batch["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
+    assert still["request_counts"] == {"total": 1, "completed": 0, "failed": 0}
+    assert waiting["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+
+
+async def test_answers_that_are_large_together_are_stored_in_several_transactions(
+    storing: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conch_gateway.batches.runner._STORED_BYTES", 1000)
+    settle, stored = Lines.settle, list[int]()
+
+    async def settled(self: Lines, outcomes: Sequence[Outcome]) -> None:
+        stored.append(sum(len(one.content) for one in outcomes if isinstance(one, Answered)))
+        await settle(self, outcomes)
+
+    monkeypatch.setattr(Lines, "settle", settled)
+    async with storing() as http:
+        batch = await over(http, await created(http, embeddings_of(["x"] * 50)))
+
+    assert batch["request_counts"] == {"total": 50, "completed": 50, "failed": 0}
+    assert max(stored) <= 1000
 
 
 async def test_a_null_in_a_line_lets_no_absent_server_count_against_it(storing: Serve, client: StandIn) -> None:

@@ -88,6 +88,15 @@ async def test_a_line_at_which_a_server_failed_is_claimed_alone(state: State) ->
     assert found == [[(1, 0), (2, 0)], [(3, 1)], [(4, 0), (5, 0)], []]
 
 
+async def test_lines_at_which_a_server_failed_hold_up_no_others(state: State) -> None:
+    await state.batch(4)
+    claimed = await state.one.claim(4, MOST)
+    await state.one.settle([PutOff(line, 0, tried=True, crashed=line.number < 3) for line in claimed])
+    found = [[line.number for line in await state.one.claim(4, MOST, in_doubt=False)] for _ in range(2)]
+
+    assert found == [[3, 4], []]
+
+
 class Slow(Files):
     """Files whose content comes only when it is let go."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,6 +80,31 @@ async def test_batches_take_turns(state: State) -> None:
         turns += [line.batch_id for line in await state.one.claim(2, MOST)]
 
     assert turns == [long.id, long.id, short.id, short.id, long.id, long.id, long.id, long.id]
+
+
+async def test_a_batch_of_large_lines_takes_no_more_than_its_share(state: State) -> None:
+    large = await state.batch(20, text="x" * 2000)
+    state.now += 1
+    await state.batch(300)
+    most_bytes, claimed = 4500, Counter[bool]()
+    for _ in range(20):
+        lines = await state.one.claim(10, most_bytes)
+        claimed[lines[0].batch_id == large.id] += sum(len(line.content or b"") for line in lines)
+
+    assert claimed[True] > most_bytes
+    assert abs(claimed[True] - claimed[False]) <= most_bytes
+
+
+async def test_a_batch_that_comes_later_catches_up_with_no_more_than_one_claim(state: State) -> None:
+    early = await state.batch(200)
+    for _ in range(10):
+        await state.one.claim(10, MOST)
+    await state.batch(200)
+    most_bytes, turns = 2500, 0
+    while (lines := await state.one.claim(10, most_bytes))[0].batch_id != early.id:
+        turns += sum(len(line.content or b"") for line in lines)
+
+    assert 0 < turns <= 2 * most_bytes
 
 
 async def test_lines_are_claimed_up_to_a_size_and_one_at_least(state: State) -> None:
