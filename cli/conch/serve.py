@@ -162,13 +162,14 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
     from conch_gateway import Gateway  # noqa: PLC0415
 
     supervisor = None if server is None else _supervisor_of(settings, server)
-    # Made before models are loaded: files that cannot be used are told at once.
+    # Made and checked before models are loaded: files and databases that cannot be used are told at once.
     gateway = Gateway(settings, collectors=_collectors(supervisor))
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         # Exited in reverse order: the gateway finishes its requests while Triton still serves.
         async with contextlib.AsyncExitStack() as parts:
             if supervisor is not None:
+                await gateway.check()
                 with stdout.status("starting Triton"):
                     await parts.enter_async_context(supervisor)
             await parts.enter_async_context(gateway)

@@ -87,7 +87,7 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     batches = _batches(settings, inference, keyring, quotas, metrics)
     app = Application(lambda _: _running(models, canaries, shadows, shared, batches))
     _include_dialects(app, Services(settings, inference, models, readiness, metrics, batches))
-    app.state.metrics, app.state.keyring = metrics, keyring
+    app.state.metrics, app.state.keyring, app.state.batches = metrics, keyring, batches
 
     def backlog() -> Backlog | None:
         return None if settings.cache_mb or models.others else triton.shared_backlog

@@ -62,6 +62,15 @@ class Gateway:
         """Headers with a key for this process's own requests."""
         return {"authorization": f"Bearer {self._app.state.keyring.own}"}
 
+    async def check(self) -> None:
+        """Open the database of batches, if there is one, and close it again: before models are loaded in vain.
+
+        Raises:
+            GatewayError: it cannot be used. One that gateways share and that cannot be reached is only logged.
+        """
+        if self._app.state.batches is not None:
+            await self._app.state.batches.check()
+
     async def start(self) -> None:
         """Listen; return once requests are accepted. Triton may still be away: then they get 503.
 

@@ -76,6 +76,7 @@ def test_a_taken_port_is_one_line_and_status_1(small_repository: Path, tmp_path:
         pytest.param({"CONCH_API_KEYS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of keys"),
         pytest.param({"CONCH_MODELS_FILE": "/nowhere"}, r".*/nowhere.*", id="no file of models"),
         pytest.param({"CONCH_TLS_CERTIFICATE": "/nowhere"}, r"cannot use the certificate.*", id="no certificate"),
+        pytest.param({"CONCH_BATCH_DATABASE": "/proc/batches.db"}, r"CONCH_BATCH_DATABASE: .*", id="no database"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_status_1_before_any_model_is_loaded(

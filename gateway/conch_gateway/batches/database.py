@@ -71,6 +71,7 @@ class Database:
             try:
                 yield
             finally:
+                self._prepared = False  # at the next opening it may be another file
                 with anyio.move_on_after(_FAREWELL_S, shield=True):  # one that hangs would keep the gateway from ending
                     await self._engine.dispose()
 

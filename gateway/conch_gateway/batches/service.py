@@ -60,6 +60,11 @@ class Batches(Collector):
         self._runner = Runner(self._lines, attempts.outcome, attempts.control, attempts.resting, pace)
         self._waiting = 0
 
+    async def check(self) -> None:
+        """Open the database and close it again; raises BatchSettingError if it cannot be used."""
+        async with self._database.opened():
+            pass
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the background tasks inside the block; failures are logged and tried again."""

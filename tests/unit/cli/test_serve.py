@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Watched:
     """A supervisor whose watch ends."""
 
-    def __init__(self, _: object) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     async def __aenter__(self) -> Watched:
@@ -73,6 +73,26 @@ def test_it_ends_when_a_part_does(
     ended = CliRunner().invoke(app, ["serve", f"--port={port}", *(flag.format(triton_port) for flag in flags)])
     assert ended.exit_code == 1
     assert told in ended.output
+
+
+def test_a_database_that_cannot_be_used_is_told_before_triton_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[object] = []
+
+    class Started(Watched):
+        async def __aenter__(self) -> Watched:
+            started.append(self)
+            return self
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONCH_BATCH_DATABASE", str(tmp_path / "file" / "batches.db"))
+    monkeypatch.setattr(conch_server, "Supervisor", Started)
+    port, triton_port = free_ports(2)
+    ended = CliRunner().invoke(app, ["serve", f"--port={port}", f"--triton-grpc-port={triton_port}"])
+    assert ended.exit_code == 1
+    assert "name a file that the gateway may write" in ended.output
+    assert not started
 
 
 def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

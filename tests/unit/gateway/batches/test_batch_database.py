@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
-from conch_gateway import GatewaySettings, create_app
+from conch_gateway import Gateway, GatewaySettings, create_app
 from conch_gateway.errors import BatchSettingError
 
 from tests.batching import created, embeddings_of, over
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import httpx
 
     from tests.unit.gateway.conftest import Serve, StandIn
 
@@ -63,6 +62,19 @@ async def test_a_file_that_cannot_be_written_ends_the_start(http_with: Serve, tm
     with pytest.raises(BatchSettingError, match="name a file"):
         async with http_with(batch_database=str(tmp_path / "file" / "batches.db")):
             pass
+
+
+async def test_a_file_is_checked_before_the_start_and_used_after_it(
+    storing: Serve, client: StandIn, tmp_path: Path
+) -> None:
+    settings = GatewaySettings(port=0, batch_database=str(tmp_path / "state" / "batches.db"))
+    gateway = Gateway(settings, client=client)
+    async with storing():
+        with pytest.raises(BatchSettingError, match="another gateway"):
+            await gateway.check()
+    await gateway.check()
+    async with gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+        assert (await over(http, await created(http, embeddings_of("a"))))["status"] == "completed"
 
 
 async def test_nobody_else_on_the_machine_can_read_the_file(storing: Serve, tmp_path: Path) -> None:
