@@ -111,11 +111,9 @@ def _settings(given: dict[str, Any], for_triton: dict[str, Any]) -> tuple[Gatewa
     gateway = GatewaySettings(**_set(given))
     if "triton_url" in gateway.model_fields_set:
         return gateway, None
-    from conch_contract import usable_cores  # noqa: PLC0415
     from conch_server import ServerSettings  # noqa: PLC0415
 
     server = ServerSettings(**_set(for_triton))
-    server = server.model_copy(update={"triton_cores": server.triton_cores or usable_cores()})
     own = {
         "triton_url": f"{server.triton_host}:{server.triton_grpc_port}",
         "canary_repository": gateway.canary_repository or server.model_repository,
@@ -187,9 +185,10 @@ def _collectors(supervisor: Supervisor | None) -> list[Collector]:
 
 async def _serve_triton(server: ServerSettings) -> None:
     """Serve without a gateway until a signal cancels this."""
+    from conch_contract import usable_cores  # noqa: PLC0415
     from conch_server import Supervisor  # noqa: PLC0415
 
-    supervisor = Supervisor(server, is_replica=True)
+    supervisor = Supervisor(server, usable_cores(), is_replica=True)
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         async with contextlib.AsyncExitStack() as parts:
@@ -201,11 +200,12 @@ async def _serve_triton(server: ServerSettings) -> None:
 
 
 def _supervisor_of(settings: GatewaySettings, server: ServerSettings) -> Supervisor:
+    from conch_contract import usable_cores  # noqa: PLC0415
     from conch_server import Supervisor, check_free  # noqa: PLC0415
 
     # Checked now, before models are loaded in vain.
     check_free(settings.host, settings.port, "CONCH_HOST (--host)", "CONCH_PORT (--port)")
-    return Supervisor(server)
+    return Supervisor(server, usable_cores())
 
 
 def _stop_on_signals(supervisor: Supervisor | None) -> None:

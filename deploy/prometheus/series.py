@@ -58,7 +58,7 @@ class Series:
 
 def exposed() -> list[Series]:
     """Return what `/metrics` of `conch serve` exposes, by name; samples are not needed."""
-    embedded = EmbeddedTriton(Supervisor(ServerSettings.model_construct()))
+    embedded = EmbeddedTriton(Supervisor(ServerSettings.model_construct(), cores=1))
     # With a Redis and a database, which are not connected to, as they have metrics too.
     settings = GatewaySettings.model_construct(
         redis_url=SecretStr("redis://redis"), batch_database=SecretStr("batches.db")

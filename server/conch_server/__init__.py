@@ -1,6 +1,6 @@
 """Triton without a container: find the wheel's tritonserver, configure it, keep it alive.
 
-async with Supervisor(ServerSettings()) as triton:
+async with Supervisor(ServerSettings(), cores=8) as triton:
     print(triton.grpc_url)
 """
 

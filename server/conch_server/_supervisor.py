@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -52,14 +51,19 @@ class Supervisor:
     Entering raises a ServingError when Triton cannot start. After that a Triton that dies, or answers no health check,
     is restarted, with a growing back-off and however often that fails, until the context is left.
 
+    Args:
+        settings: Of the embedded Triton.
+        cores: Number of cores that it may compute on, where the settings state none.
+        is_replica: Whether others serve the same: Triton stops taking requests at once, which go to those.
+
     Attributes:
         restarts: how often it was started again.
         start_s: seconds that the last start took until every model was ready.
     """
 
-    def __init__(self, settings: ServerSettings, *, is_replica: bool = False) -> None:
-        """`is_replica` says that others serve the same: Triton stops taking requests at once, which go to those."""
+    def __init__(self, settings: ServerSettings, cores: int, *, is_replica: bool = False) -> None:
         self.settings = settings
+        self._cores = settings.triton_cores or cores
         self._is_replica = is_replica
         self.restarts = 0
         self.start_s = 0.0
@@ -133,7 +137,7 @@ class Supervisor:
 
     async def _launch(self) -> TritonRun:
         """Start tritonserver and return when its models are ready; nothing is left of it when this raises."""
-        fit_to_cores(self.settings.model_repository, self.settings.triton_cores or len(os.sched_getaffinity(0)))
+        fit_to_cores(self.settings.model_repository, self._cores)
         began = time.monotonic()
         run = await TritonRun.start(self.settings, self._wheel, self.log)
         self._probe = Probe(self.settings, run.name, self.models)

@@ -95,6 +95,12 @@ def test_a_database_that_cannot_be_used_is_told_before_triton_is_started(
     assert not started
 
 
+def test_triton_gets_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conch_contract.usable_cores", lambda: 7)
+    supervisor = serve._supervisor_of(GatewaySettings(port=free_ports(1)[0]), ServerSettings())
+    assert supervisor._cores == 7
+
+
 def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".staging" / "ready").mkdir(parents=True)
     monkeypatch.setitem(sys.modules, "conch_export.triton.publish", None)  # its import raises ModuleNotFoundError

@@ -14,6 +14,8 @@ from tests.waiting import PATIENCE_S, eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
+CORES = 3
+
 
 class Run:
     """A tritonserver that ends when the test sets `ended`."""
@@ -87,7 +89,7 @@ def settings(tmp_path: Path) -> ServerSettings:
 async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
     triton: Triton, settings: ServerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Supervisor(settings) as supervisor:
+    async with Supervisor(settings, CORES) as supervisor:
         triton.failures = [StartError("no memory"), RuntimeError("the handler is closed"), OSError(24, "no descriptor")]
         triton.runs[0].ended.set()
         await eventually(lambda: supervisor.restarts == 1)
@@ -96,6 +98,16 @@ async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
     assert "SIGKILL" in errors[0]
     assert errors[1] == "Triton could not be started again, the next attempt follows: no memory"
     assert errors[2:] == ["watching over Triton failed; it goes on"] * 2
+
+
+@pytest.mark.parametrize(("stated", "cores"), [(None, CORES), (5, 5)], ids=["given", "stated by the settings"])
+async def test_models_are_fitted_to_the_cores(
+    triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, stated: int | None, cores: int
+) -> None:
+    fitted: list[int] = []
+    monkeypatch.setattr(_supervisor, "fit_to_cores", lambda _, cores: fitted.append(cores))
+    async with Supervisor(settings.model_copy(update={"triton_cores": stated}), CORES):
+        assert fitted == [cores]
 
 
 async def test_a_look_that_fails_costs_no_restart(
@@ -110,7 +122,7 @@ async def test_a_look_that_fails_costs_no_restart(
         return frozenset()
 
     monkeypatch.setattr(_supervisor, "stubs_of", stubs_of)
-    async with Supervisor(settings.model_copy(update={"probe_interval_s": 0.01})) as supervisor:
+    async with Supervisor(settings.model_copy(update={"probe_interval_s": 0.01}), CORES) as supervisor:
         await eventually(lambda: "it goes on" in caplog.text)
         await eventually(lambda: len(looks) > 3)
         assert (supervisor.restarts, len(triton.runs)) == (0, 1)
@@ -137,7 +149,7 @@ async def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longe
     triton: Triton, tmp_path: Path, sleeps: list[float]
 ) -> None:
     settings = ServerSettings(run_directory=tmp_path, restart_backoff_s=1, restart_backoff_max_s=5)
-    async with Supervisor(settings) as supervisor:
+    async with Supervisor(settings, CORES) as supervisor:
         triton.failures = [StartError("no memory")] * 5
         triton.runs[0].ended.set()
         await eventually(lambda: supervisor.restarts == 1)
@@ -149,7 +161,7 @@ async def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longe
 
 async def test_a_long_run_forgets_earlier_restarts(triton: Triton, tmp_path: Path, sleeps: list[float]) -> None:
     settings = ServerSettings(run_directory=tmp_path, restart_backoff_s=1, restart_forget_s=1e-9)
-    async with Supervisor(settings):
+    async with Supervisor(settings, CORES):
         for restarts in (1, 2, 3):
             triton.runs[-1].ended.set()
             await eventually(lambda: len(triton.runs) == restarts + 1)  # noqa: B023
@@ -164,7 +176,7 @@ async def test_without_models_to_wait_for_it_says_that_triton_has_not_answered(
 
     monkeypatch.setattr(Answers, "alive", silent)
     with pytest.raises(StartError, match=r"not ready after 0\.05 s: it has not answered; raise CONCH_START_TIMEOUT_S"):
-        await Supervisor(settings.model_copy(update={"start_timeout_s": 0.05})).__aenter__()
+        await Supervisor(settings.model_copy(update={"start_timeout_s": 0.05}), CORES).__aenter__()
     assert triton.runs[0].ended.is_set()
 
 
@@ -175,13 +187,13 @@ async def test_an_error_is_raised_to_waiters_when_the_watch_ends(
         raise MemoryError("none left")
 
     monkeypatch.setattr(Supervisor, "_watch", breaks)
-    async with Supervisor(settings) as supervisor:
+    async with Supervisor(settings, CORES) as supervisor:
         with anyio.fail_after(PATIENCE_S), pytest.raises(ServingError, match="no longer watched: MemoryError"):
             await supervisor.wait()
 
 
 async def test_waiters_return_when_it_is_stopped(triton: Triton, settings: ServerSettings) -> None:
-    async with Supervisor(settings) as supervisor:
+    async with Supervisor(settings, CORES) as supervisor:
         waiting = asyncio.create_task(supervisor.wait())
     with anyio.fail_after(PATIENCE_S):
         await waiting
