@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import contextlib
+import fcntl
+import os
+import shutil
 from logging.handlers import RotatingFileHandler
 from typing import IO, TYPE_CHECKING
 
@@ -33,7 +36,10 @@ class TritonLog:
             RotatingFileHandler(self.path, backupCount=self._kept - 1, delay=True).doRollover()
 
     def open(self) -> IO[bytes]:
-        """Open the file for appending; `last_lines` begin here from now on. Raise ServingError."""
+        """Open the file for appending, locked until whoever inherits it has ended; `last_lines` begin here from now on.
+
+        Raise ServingError.
+        """
         with self._named_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("ab")
@@ -41,10 +47,35 @@ class TritonLog:
                 file.close()
                 self.rotate()
                 file = self.path.open("ab")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_SH)
         self._begin = file.tell()
         return file
 
-    @contextmanager
+    @property
+    def in_use(self) -> bool:
+        """Whether a tritonserver or its warden lives that has it open."""
+        try:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def limit(self) -> None:
+        """Move what has been written to `.1` if it is much; the file itself stays, as tritonserver has it open."""
+        with contextlib.suppress(OSError):  # the file was deleted, say
+            if self.path.stat().st_size > LARGEST_BYTES:
+                handler = RotatingFileHandler(self.path, backupCount=self._kept - 1, delay=True)
+                handler.rotator = _copy
+                with contextlib.suppress(OSError):  # a full disk has no room for a copy
+                    handler.doRollover()
+                os.truncate(self.path, 0)
+                self._begin = 0
+
+    @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
@@ -60,3 +91,7 @@ class TritonLog:
                 return file.read().decode(errors="replace").splitlines()
         except OSError:
             return []
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)

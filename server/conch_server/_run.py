@@ -45,7 +45,7 @@ class TritonRun:
     @classmethod
     async def start(cls, settings: ServerSettings, wheel: Wheel, log: TritonLog) -> TritonRun:
         """Start the process and return before it is ready; raise ServingError."""
-        name = f"conch-{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"conch-{os.getpid()}-{settings.triton_grpc_port}-{secrets.token_hex(4)}"
         folder = settings.run_directory.absolute() / name
         arguments = triton_arguments(settings, backends=wheel.copy_backends(folder), name=name)
         command = [str(wheel.tritonserver), *arguments, _warden.SECRET_ARGUMENT]
@@ -113,6 +113,13 @@ class TritonRun:
             with contextlib.suppress(ProcessLookupError):
                 self._warden.kill()
             return await self.wait()
+
+
+def remove_leftovers(settings: ServerSettings, log: TritonLog) -> None:
+    """Remove folders and shared memory of runs at this port whose warden was killed together with its supervisor."""
+    if not log.in_use:
+        for folder in settings.run_directory.absolute().glob(f"*conch-*-{settings.triton_grpc_port}-*"):
+            _warden.release(f"{folder.name}-", folder)
 
 
 def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:

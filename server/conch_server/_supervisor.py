@@ -17,7 +17,7 @@ from conch_server._log import TritonLog
 from conch_server._preflight import check_free, check_repository
 from conch_server._probe import Probe
 from conch_server._processes import dead_among, memory_of, stubs_of, until_idle
-from conch_server._run import TritonRun
+from conch_server._run import TritonRun, remove_leftovers
 from conch_server._wheel import find_wheel
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ class Supervisor:
             check_free(
                 settings.triton_host, settings.triton_metrics_port, "CONCH_TRITON_HOST", "CONCH_TRITON_METRICS_PORT"
             )
+        remove_leftovers(settings, self.log)
         self.log.rotate()
 
     async def _launch(self) -> TritonRun:
@@ -229,6 +230,7 @@ class Supervisor:
                 failures = 0 if self._probe and await self._probe.alive() else failures + 1
                 # Known stubs are looked at more often than new ones are looked for, among all processes of the machine.
                 probed, stubs = time.monotonic(), stubs_of(run.pid)
+                self.log.limit()
         return f"Triton answered none of {failures} health checks; it is killed and started again"
 
     def _why(self, status: int) -> str:

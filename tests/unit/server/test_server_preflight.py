@@ -16,11 +16,13 @@ from conch_server import (
     ServerSettings,
     ServingError,
     _log,
+    _warden,
     check_free,
 )
 from conch_server._arguments import secret_argument, triton_arguments
 from conch_server._log import TritonLog
 from conch_server._preflight import check_repository
+from conch_server._run import remove_leftovers
 from conch_server._wheel import find_wheel
 
 
@@ -177,6 +179,40 @@ def test_a_large_log_is_put_aside_at_the_next_start(tmp_path: Path, monkeypatch:
             file.write(text)
     assert log.last_lines() == ["the next"]
     assert (tmp_path / "triton.log.1").read_text() == "more than ten bytes\n"
+
+
+def test_a_log_that_becomes_large_while_triton_writes_it_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_log, "LARGEST_BYTES", 10)
+    log = TritonLog(tmp_path / "triton.log", kept=2)
+    with log.open() as file:
+        for text in (b"more than ten bytes\n", b"the next\n"):
+            file.write(text)
+            file.flush()
+            log.limit()
+    assert log.last_lines() == ["the next"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "triton.log": "the next\n",
+        "triton.log.1": "more than ten bytes\n",
+    }
+
+
+def test_what_a_run_left_that_was_killed_with_its_warden_is_removed_and_nothing_of_a_live_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_warden, "SHARED_MEMORY", tmp_path / "shm")
+    left, others = tmp_path / "conch-1-8001-ab", tmp_path / "conch-1-8011-cd"
+    region = tmp_path / "shm" / "conch-1-8001-ab-region"
+    for folder in (left / "packed", others, region.parent):
+        folder.mkdir(parents=True)
+    region.touch()
+    settings, log = ServerSettings(run_directory=tmp_path, triton_grpc_port=8001), TritonLog(tmp_path / "log", kept=2)
+    with log.open():
+        remove_leftovers(settings, log)
+        assert left.exists()
+    remove_leftovers(settings, log)
+    assert [path.exists() for path in (left, region, others)] == [False, False, True]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", None], ids=["not UTF-8", "a folder"])
