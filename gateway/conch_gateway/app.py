@@ -6,17 +6,15 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from conch_client import AsyncClient, ConchError, InvalidInputError
+from conch_client import AsyncClient, InvalidInputError
 from prometheus_client.registry import Collector
-from starlette import routing
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
 from conch_gateway.api import MODULES
 from conch_gateway.api.batches.upload import FORM_BYTES
@@ -28,11 +26,10 @@ from conch_gateway.auth.quota import Quotas
 from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
 from conch_gateway.batches.computing import Computing
-from conch_gateway.errors import BatchSettingError, GatewayError, RedisSettingError
+from conch_gateway.errors import BatchSettingError, RedisSettingError
 from conch_gateway.inference.service import Inference
 from conch_gateway.inference.shadows import Shadows
 from conch_gateway.middleware.body import BodyReader, Drain
-from conch_gateway.middleware.failures import error_response
 from conch_gateway.middleware.requests import Answerer, Observer, Presence, Recorder, Target
 from conch_gateway.models.arrival import Arrival
 from conch_gateway.models.canary import Canaries
@@ -86,7 +83,9 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     keyring, quotas = Keyring(settings), Quotas(shared.buckets if shared is not None else None)
     batches = _batches(settings, inference, keyring, quotas, metrics)
     app = Application(lambda _: _running(models, canaries, shadows, shared, batches))
-    _include_dialects(app, Services(settings, inference, models, readiness, metrics, batches))
+    services = Services(settings, inference, models, readiness, metrics, batches)
+    for name in MODULES:
+        app.router.routes += import_module(f"conch_gateway.api.{name}").router(services).routes
     app.state.metrics, app.state.keyring, app.state.batches = metrics, keyring, batches
 
     def backlog() -> Backlog | None:
@@ -99,7 +98,8 @@ def create_app(settings: GatewaySettings, client: AsyncClient, collectors: Itera
     app.add_middleware(Guard, keyring=keyring, quotas=quotas, admission=admission, backlog=backlog)
     app.add_middleware(Answerer)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), **_CORS)
+        origins = [origin.strip() for origin in settings.cors_origins.split(",")]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     _add_observers(app, settings, metrics)
     app.add_middleware(Target)
     return app
@@ -109,7 +109,8 @@ class Application(Starlette):
     """The routes of all dialects, which FastAPI describes when the document is asked for. Nothing before imports it."""
 
     def __init__(self, lifespan: Lifespan[Starlette]) -> None:
-        super().__init__(routes=[routing.Route("/openapi.json", self._document)], lifespan=lifespan)
+        document = Route("/openapi.json", self._document, "GET", {"include_in_schema": False})
+        super().__init__(routes=[document], lifespan=lifespan)
         self.router.redirect_slashes = False
         self._described: dict[str, Any] | None = None
 
@@ -118,10 +119,17 @@ class Application(Starlette):
         from fastapi.openapi.utils import get_openapi  # noqa: PLC0415
 
         if self._described is None:
-            routes = [route.described() for route in self.routes if isinstance(route, Route)]
+            routes = [route.described() for route in cast("list[Route]", self.routes)]
             summary = "Embeddings and rerankers served from Triton."
             self._described = get_openapi(title="conch", version=version("conch"), summary=summary, routes=routes)
         return self._described
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the layers without those of Starlette that answer errors: `Answerer` answers all of them."""
+        app: ASGIApp = self.router
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return app
 
     async def _document(self, request: Request) -> Response:
         root = request.scope["root_path"]  # the path of another server in front
@@ -205,13 +213,6 @@ def _loader(settings: GatewaySettings, client: AsyncClient, triton: Triton) -> L
     return Loader(control, client, triton.probe, settings.timeout_s)
 
 
-def _include_dialects(app: Application, services: Services) -> None:
-    for name in MODULES:
-        app.router.routes += import_module(f"conch_gateway.api.{name}").router(services).routes
-    for error in (GatewayError, ConchError, HTTPException):
-        app.add_exception_handler(error, error_response)
-
-
 def _add_observers(app: Application, settings: GatewaySettings, metrics: Metrics) -> None:
     recorders: list[Recorder] = [metrics.record, *([log_access] if settings.access_log else [])]
     app.add_middleware(Observer, recorders=recorders)
@@ -222,7 +223,3 @@ def _add_observers(app: Application, settings: GatewaySettings, metrics: Metrics
         recorders.append(tracing.describe_span)
         app.state.spans = tracing.exporting_provider(settings.otlp_endpoint)
         app.add_middleware(tracing.Tracing, provider=app.state.spans)
-
-
-def _listed(origins: str) -> list[str]:
-    return [origin.strip() for origin in origins.split(",")]

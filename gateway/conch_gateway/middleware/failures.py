@@ -1,4 +1,4 @@
-"""Answers errors: every layer and route hands them here, and the dialect of the request's path makes the body."""
+"""The answer to an error, whichever layer or route raised it: the dialect of the request's path makes its body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
 }
 
 
-async def error_response(request: Request, error: Exception) -> Response:
+def error_response(request: Request, error: Exception) -> Response:
     """Answer an error in the dialect of the request's path; a failure of the server leaves one line in the log.
 
     A request whose caller has disconnected counts as that, whatever was raised while its work was cancelled.
@@ -40,7 +40,7 @@ async def error_response(request: Request, error: Exception) -> Response:
         headers |= {"retry-after": str(ceil(problem.retry_after_s))}
         headers |= {"retry-after-ms": str(ceil(1e3 * problem.retry_after_s))}
     if problem.status == 405:
-        headers["allow"] = _allowed(request, error)
+        headers["allow"] = _allowed(request)
     return json_response(dialect.error_body(problem), status=problem.status, headers=headers)
 
 
@@ -49,30 +49,24 @@ def _dialect_of(request: Request) -> type[Route]:
 
     A request that was refused before it was routed gets its route here, for the error's body and for the metrics.
     """
-    route = request.scope.get("route")
+    route: Route | None = request.scope.get("route")
     if route is None:
         request.scope["route"] = route = next(_routes_at(request), None)
-    if isinstance(route, Route):
+    if route is not None:
         return type(route)
-    dialects = {type(one) for one in _routes(request)}
+    dialects: set[type[Route]] = {type(one) for one in request.app.routes}
     below = [one for one in dialects if one.prefix and path_of(request.scope).startswith(one.prefix)]
     return max(below, key=lambda dialect: len(dialect.prefix), default=Route)
 
 
-def _allowed(request: Request, error: Exception) -> str:
-    """Return the methods of all routes at the path; the error knows those of the first, which may be FastAPI's own."""
-    first = (getattr(error, "headers", None) or {}).get("Allow", "")
-    methods = {method for one in _routes_at(request) for method in one.methods or ()}.union(first.split(", "))
-    return ", ".join(sorted(methods - {""}))
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes at the path: the error knows those of the first only."""
+    return ", ".join(sorted({method for one in _routes_at(request) for method in one.methods or ()}))
 
 
 def _routes_at(request: Request) -> Iterator[Route]:
     """Yield the routes of the request's path, whatever method they take."""
-    return (one for one in _routes(request) if one.matches(request.scope)[0] is not Match.NONE)
-
-
-def _routes(request: Request) -> Iterator[Route]:
-    return (one for one in request.app.routes if isinstance(one, Route))
+    return (one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE)
 
 
 def _log_failure(request: Request, problem: Problem, error: Exception) -> None:

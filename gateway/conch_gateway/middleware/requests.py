@@ -110,7 +110,7 @@ class Answerer:
         except (Exception, asyncio.CancelledError) as error:
             if begun:  # only breaking the connection tells the truth
                 raise
-            response = await error_response(Request(scope), _answerable(error))
+            response = error_response(Request(scope), _answerable(error))
             await response(scope, receive, send)
 
 

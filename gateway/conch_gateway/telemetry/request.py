@@ -171,7 +171,9 @@ def usage_of(scope: Scope) -> Usage | None:
 def end_request(scope: Scope, status: int | None) -> Ended:
     """Return the record of a request that ends now."""
     route = getattr(scope.get("route"), "path", "unmatched")
-    return Ended(scope[_CONTEXT], scope["method"], route, status, usage_of(scope), scope.get(_ERROR))
+    # Taken out of the scope: frames of its traceback have that, and both would stay until the garbage is collected.
+    error = scope.pop(_ERROR, None)
+    return Ended(scope[_CONTEXT], scope["method"], route, status, usage_of(scope), error)
 
 
 def response_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
