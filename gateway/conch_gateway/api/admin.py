@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from conch_gateway.api.route import Route, Router
@@ -21,7 +21,7 @@ class AdminRoute(Route):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer administrators; raises ForbiddenError for others."""
-        if not context_of(HTTPConnection(scope)).key.admin:
+        if not context_of(scope).key.admin:
             raise ForbiddenError(
                 "administration takes an administrator's key; make one: conch keys create NAME --admin"
             )

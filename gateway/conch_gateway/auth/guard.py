@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conch_gateway.api import is_open
@@ -54,9 +53,6 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; raises GatewayError where it may not pass."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         await self._check(scope)
         try:
             await self._app(scope, receive, send)
@@ -64,7 +60,7 @@ class Guard:
             # Also after a failure: what has been computed by then counts.
             usage = usage_of(scope)
             if usage is not None:
-                self._quotas.spend(context_of(Request(scope)).key, usage.tokens)
+                self._quotas.spend(context_of(scope).key, usage.tokens)
 
     async def _check(self, scope: Scope) -> None:
         path, headers = path_of(scope), dict(scope["headers"])
@@ -78,7 +74,7 @@ class Guard:
         if scope["method"] == "POST" and not admin and not path.startswith(_STORED):
             # Before the body is read only its length is known: at least one text, of at least so many tokens.
             tokens = _least_tokens(headers.get(b"content-length", b""))
-            backlog, context = self._backlog(), context_of(Request(scope))
+            backlog, context = self._backlog(), context_of(scope)
             self._admission.check(1, tokens, background=context.background)
             if backlog is not None:
                 work = work_of(1, tokens, 1, background=context.background)

@@ -13,6 +13,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conch_gateway.errors import BodyTooLargeError, MalformedBodyError, UnsupportedCodingError
+from conch_gateway.middleware.head import values
 from conch_gateway.telemetry.request import path_of
 
 ACCEPTED_CODINGS = "gzip, deflate, identity"
@@ -37,7 +38,7 @@ class BodyReader:
         """Run the request."""
         declared, received = _declared_bytes(scope), 0
         max_bytes = self._larger.get(path_of(scope), self._max_bytes)
-        coding = b", ".join(_values(scope, b"content-encoding")).strip().lower()
+        coding = b", ".join(values(scope["headers"], b"content-encoding")).strip().lower()
         inflater = None if coding in {b"", b"identity"} else _Inflater(coding, max_bytes)
 
         async def receive_checked() -> Message:
@@ -121,7 +122,7 @@ class Drain:
             await self._app(scope, receive, send)
             return
         read = whole = left = False
-        expects_continue = bool(_values(scope, b"expect"))
+        expects_continue = bool(values(scope["headers"], b"expect"))
 
         async def receive_watched() -> Message:
             nonlocal read, whole
@@ -161,11 +162,7 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
 
 def _declared_bytes(scope: Scope) -> int:
     """Return the length that the head declares: 0 without a body, `_CHUNKED` for chunks."""
-    if _values(scope, b"transfer-encoding"):
+    if values(scope["headers"], b"transfer-encoding"):
         return _CHUNKED
-    declared = next(iter(_values(scope, b"content-length")), b"").strip()
+    declared = next(iter(values(scope["headers"], b"content-length")), b"").strip()
     return int(declared[:18]) if declared.isdigit() else 0  # a number of more digits is too large in any case
-
-
-def _values(scope: Scope, wanted: bytes) -> list[bytes]:
-    return [value for name, value in scope.get("headers", ()) if name == wanted]

@@ -36,9 +36,9 @@ def check_head(version: str, method: bytes, target: bytes, headers: Headers) -> 
     # 4: the colon, the space and the end of the line, so that many tiny headers count as well.
     if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD_BYTES:
         raise head_too_large()
-    if version == "1.1" and len(_values(headers, b"host")) != 1:
+    if version == "1.1" and len(values(headers, b"host")) != 1:
         raise RefusalError(400, "a request needs exactly one Host header")
-    codings = _values(headers, b"transfer-encoding")
+    codings = values(headers, b"transfer-encoding")
     if codings and (version == "1.0" or [coding.strip().lower() for coding in codings] != [b"chunked"]):
         msg = "the only transfer encoding is chunked, in HTTP/1.1; leave it out or send a Content-Length"
         raise RefusalError(400, msg)
@@ -57,5 +57,6 @@ def _without_upgrade(connection: bytes) -> bytes:
     return b",".join(token for token in connection.split(b",") if token.strip().lower() != b"upgrade")
 
 
-def _values(headers: Headers, wanted: bytes) -> list[bytes]:
+def values(headers: Headers, wanted: bytes) -> list[bytes]:
+    """Return the values of the headers of one name, which is in lower case."""
     return [value for name, value in headers if name == wanted]

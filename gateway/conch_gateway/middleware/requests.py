@@ -34,7 +34,7 @@ _PATIENCE_S = 0.05  # a request that is answered sooner is not watched
 
 
 class Target:
-    """Outermost layer: normalises the path.
+    """Outermost layer: normalises the path of requests, and keeps all else from the layers.
 
     Doubled and trailing slashes name the same resource, without a redirect, which would lose a POST's body. All other
     layers, the check of API keys among them, see the plain path, which begins with that of another server in front
@@ -46,8 +46,8 @@ class Target:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if scope["type"] != "http":  # the lifespan, in which no other layer has a part
+            await scope["app"].router(scope, receive, send)
             return
         root = scope.get("root_path", "").rstrip("/")
         path = _SLASHES.sub("/", scope["path"]).removeprefix(root).rstrip("/") or "/"
@@ -63,9 +63,6 @@ class Observer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         begin_request(scope)
         status: int | None = None
 
@@ -95,9 +92,6 @@ class Answerer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         begun = False
 
         async def send_noted(message: Message) -> None:
@@ -123,10 +117,7 @@ class Presence:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; raises ClientDisconnect or DeadlineError where its work was cancelled."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        stated_s = context_of(Request(scope)).timeout_s
+        stated_s = context_of(scope).timeout_s
         watch = _Watch(scope, receive, send, min(stated_s, self._timeout_s))
         try:
             with watch.work:

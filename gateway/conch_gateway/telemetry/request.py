@@ -11,7 +11,6 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
-from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from conch_gateway.auth.keys import ANYBODY, Key
@@ -153,13 +152,13 @@ def has_hung_up(scope: Scope) -> bool:
 
 def path_of(scope: Scope) -> str:
     """Return the path of a request, without that of another server below which the application may be mounted."""
-    path: str = scope.get("path", "")
+    path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def context_of(connection: HTTPConnection) -> RequestContext:
-    """Return the context that the middleware made for this request."""
-    context: RequestContext = connection.scope[_CONTEXT]
+def context_of(request: Mapping[str, Any]) -> RequestContext:
+    """Return the context that the middleware made for a request, which may be given by its scope."""
+    context: RequestContext = request[_CONTEXT]
     return context
 
 

@@ -42,9 +42,6 @@ class Tracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         context = self._propagator.extract(Headers(scope=scope))
         with self._tracer.start_as_current_span(scope["method"], context, SpanKind.SERVER):
             await self._app(scope, receive, send)
