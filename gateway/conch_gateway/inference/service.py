@@ -7,7 +7,6 @@ request may be refused with 429 where it reserves room, and where the backend le
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence, Set
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -123,24 +122,20 @@ class Inference:
 
     async def embed_chunks(self, job: EmbeddingJob, context: RequestContext) -> Result[Vectors]:
         """Return float32 [texts, dimension] of the chunks of one document, of the model derived from the named one."""
-        check_texts(job, self._max_inputs)
         if not is_text(job.texts):
             msg = "late_chunking: the chunks of a document are joined as text; send text, not token ids"
             raise InvalidValueError(msg, param="input")
-
-        async def compute(model: Served, reservation: Reservation) -> Answer[Vectors]:
-            check_vectors(job, model.info, model.asked, of_two=model.of_two)
-            return await model.backend.embed_chunks(model.info, job, reservation)
-
-        return await self._run(job.model, {Task.LATE_CHUNKING}, job.texts, context, compute, vectors=job)
+        return await self._embed_uncached(
+            job, context, Task.LATE_CHUNKING, lambda backend: backend.embed_chunks, shortened=True
+        )
 
     async def embed_tokens(self, job: EmbeddingJob, context: RequestContext) -> Result[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text, of the named model or of the one derived from it."""
-        return await self._embed_whole(job, context, Task.MULTI_VECTOR, lambda backend: backend.embed_tokens)
+        return await self._embed_uncached(job, context, Task.MULTI_VECTOR, lambda backend: backend.embed_tokens)
 
     async def embed_sparse(self, job: EmbeddingJob, context: RequestContext) -> Result[list[SparseVector]]:
         """Return term ids and weights for each text, of the named model or of the one derived from it."""
-        return await self._embed_whole(job, context, Task.SPARSE, lambda backend: backend.embed_sparse)
+        return await self._embed_uncached(job, context, Task.SPARSE, lambda backend: backend.embed_sparse)
 
     async def rerank(self, job: RerankJob, context: RequestContext) -> Result[list[Ranked]]:
         """Return the best `top_n` documents by descending score."""
@@ -213,23 +208,17 @@ class Inference:
 
         return await self._with_model(model, ANY_TASK, ids, context, join)
 
-    def _reserved(
-        self, rows: Sequence[str] | Sequence[Sequence[int]], context: RequestContext, *, beside: int = 0
-    ) -> AbstractContextManager[Reservation]:
-        return self._admission.reserve(
-            context.request_id,
-            context.caller,
-            rows,
-            beside=beside,
-            stated_s=context.timeout_s,
-            background=context.background,
-        )
-
-    async def _embed_whole(
-        self, job: EmbeddingJob, context: RequestContext, task: Task, method: Callable[[Backend], Embed[Given]]
+    async def _embed_uncached(
+        self,
+        job: EmbeddingJob,
+        context: RequestContext,
+        task: Task,
+        method: Callable[[Backend], Embed[Given]],
+        *,
+        shortened: bool = False,
     ) -> Result[Given]:
-        """Compute vectors that cannot be shortened, and are not cached, by a method of the backend."""
-        check_texts(job, self._max_inputs, shortened=False)
+        """Compute vectors that are not cached, and can be `shortened` or not, by a method of the backend."""
+        check_texts(job, self._max_inputs, shortened=shortened)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[Given]:
             check_vectors(job, model.info, model.asked, of_two=model.of_two)
@@ -267,30 +256,30 @@ class Inference:
     ) -> Given:
         """Do work with a model. It begins anew where the model was replaced, or when a Triton has come."""
         # Room is reserved first: a request that waits for a model to be loaded takes up room as well.
-        with self._reserved(rows, context, beside=beside) as reservation:
+        with self._admission.reserve(
+            context.request_id,
+            context.caller,
+            rows,
+            beside=beside,
+            stated_s=context.timeout_s,
+            background=context.background,
+        ) as reservation:
+            failure: UnavailableError
             for _ in range(_STARTS):
-                result = await self._attempt(self._models.use(name, tasks, context.key, query=query), reservation, work)
-                if not isinstance(result, UnavailableError):
-                    return result
-                failure = result
+                chosen = self._models.use(name, tasks, context.key, query=query)
+                try:
+                    async with chosen as model:
+                        return await work(model, reservation)
+                except ModelReplacedError:
+                    reservation.leave()
+                    failure = ModelReplacedError(_REPLACED)
+                except UnavailableError as error:
+                    reservation.leave()
+                    waited_s = self._admission.now() - reservation.since
+                    if not await self._arrival.within(self._triton_wait_s - waited_s):
+                        raise
+                    failure = error
         raise failure
-
-    async def _attempt(
-        self, chosen: AbstractAsyncContextManager[Served], reservation: Reservation, work: Work[Given]
-    ) -> Given | UnavailableError:
-        """Return the result, or why the request is to begin anew."""
-        try:
-            async with chosen as model:
-                return await work(model, reservation)
-        except ModelReplacedError:
-            reservation.leave()
-            return ModelReplacedError(_REPLACED)
-        except UnavailableError as error:
-            reservation.leave()
-            waited_s = self._admission.now() - reservation.since
-            if not await self._arrival.within(self._triton_wait_s - waited_s):
-                raise
-            return error
 
 
 async def _measured(
