@@ -9,7 +9,7 @@ import anyio
 from conch_client import InvalidInputError
 
 from conch_gateway.concurrency import all_of
-from conch_gateway.scheduling.admission import Reservation
+from conch_gateway.scheduling.admission import Backlog, Reservation
 from conch_gateway.scheduling.sizes import CALL_TOKENS_CROWDED, Spread, split
 
 Result = TypeVar("Result")
@@ -19,26 +19,29 @@ async def in_calls(
     ask: Callable[[Sequence[int]], Awaitable[Result]],
     sizes: Sequence[int],
     reservation: Reservation,
+    backlog: Backlog,
     max_rows: int,
     *,
     alike: bool = False,
     spread: bool = False,
 ) -> list[tuple[Sequence[int], Result]]:
-    """Split rows into calls and return each call's rows, given by their places, and its result.
+    """Join a backlog, split rows into calls, and return each call's rows, given by their places, and its result.
 
     Args:
         ask: makes the call for the rows at these places.
         sizes: of the rows, in tokens.
         reservation: of the request.
+        backlog: of the backend.
         max_rows: most rows of a call.
         alike: whether rows of similar size go together.
         spread: whether the rows are divided among all idle instances, in more calls than necessary.
 
     Raises:
+        CapacityError: the request would wait too long.
         InvalidInputError: with indices among all rows.
     """
-    slots = reservation.slots
-    flow = reservation.entry.flow
+    reservation.join(backlog, sizes, max_rows)
+    slots, flow = backlog.slots, reservation.entry.flow
     parts = Spread.of(sum(sizes), len(sizes), max_rows, slots.idle) if spread else Spread()
     if flow.in_background and slots.short(flow.work):
         max_rows = min(max_rows, max(1, CALL_TOKENS_CROWDED // max(1, *sizes)))

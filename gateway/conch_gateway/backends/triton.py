@@ -122,8 +122,7 @@ class Triton:
             )
 
         sizes = estimated_sizes(["".join(chunks)], info.max_length)
-        reservation.join(self._backlog_for(info), sizes, info.max_rows)
-        ((_, answer),) = await in_calls(compute, sizes, reservation, info.max_rows)
+        ((_, answer),) = await in_calls(compute, sizes, reservation, self._backlog_for(info), info.max_rows)
         return Answer(answer.vectors, answer.tokens)
 
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
@@ -158,8 +157,8 @@ class Triton:
 
         sizes = estimated_sizes(parts.texts, info.max_length, beside=len(job.query))
         max_rows = max(1, info.max_rows - (info.task == Task.LATE_INTERACTION))  # there the query is a row too
-        reservation.join(self._backlog_for(info), sizes, max_rows)
-        rankings = await in_calls(rank, sizes, reservation, max_rows, alike=True, spread=True)
+        backlog = self._backlog_for(info)
+        rankings = await in_calls(rank, sizes, reservation, backlog, max_rows, alike=True, spread=True)
         ranked = sorted(
             (-raw, parts.documents[places[one.index]], one.score)
             for places, ranking in rankings
@@ -188,8 +187,8 @@ class Triton:
             )
 
         sizes = estimated_sizes(job.rows, info.max_length)
-        reservation.join(self._backlog_for(info), sizes, info.max_rows)
-        calls = await in_calls(ask, sizes, reservation, info.max_rows, alike=True, spread=True)
+        backlog = self._backlog_for(info)
+        calls = await in_calls(ask, sizes, reservation, backlog, info.max_rows, alike=True, spread=True)
         predictions: list[list[Prediction]] = [[]] * len(sizes)
         for places, found in calls:
             for place, scores in zip(places, found.scores.tolist(), strict=True):
@@ -264,13 +263,12 @@ class Triton:
             )
             raise InvalidValueError(msg, param="input")
 
-        reservation.join(self._backlog_for(info), sizes, info.max_rows)
-
         async def compute(places: Sequence[int]) -> list[Vector]:
             part: Any = [job.texts[place] for place in places]
             return await ask(part, request_id=reservation.entry.request_id, **self._options(info, job))
 
-        answers = await in_calls(compute, sizes, reservation, info.max_rows, spread=True)
+        backlog = self._backlog_for(info)
+        answers = await in_calls(compute, sizes, reservation, backlog, info.max_rows, spread=True)
         given = list(chain.from_iterable(answer for _, answer in answers))
         return Answer(given, sum(sizes), sizes, tokenize_s, truncated=len(ids.truncated))
 

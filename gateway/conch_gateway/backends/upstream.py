@@ -177,9 +177,8 @@ class Upstream:
             return answer if answer.tokens else replace(answer, tokens=tokens)
 
         self._backlog.slots.resize(self._table.calls * self._servers.in_service)
-        reservation.join(self._backlog, sizes, self._table.max_rows)
         with limited(whole=True):
-            return await in_calls(ask, sizes, reservation, self._table.max_rows)
+            return await in_calls(ask, sizes, reservation, self._backlog, self._table.max_rows)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
