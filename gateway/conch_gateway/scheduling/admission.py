@@ -247,8 +247,8 @@ class Reservation:
         background: whether nobody waits for it.
         asked: the model's name in the request.
         model: the model's own name, once it is known which one is meant.
-        slots: of the backend.
-        entry: the request in these slots.
+        backlog: that it has joined; None before, and once it has left.
+        entry: the request in the slots of that backlog.
     """
 
     admission: Admission
@@ -260,14 +260,8 @@ class Reservation:
     background: bool = False
     asked: str = ""
     model: str = ""
-    slots: Slots = field(init=False)
+    backlog: Backlog | None = None
     entry: Entry = field(init=False)
-    _backlog: Backlog | None = None
-
-    @property
-    def joined(self) -> bool:
-        """Whether it is in the backlog of a backend."""
-        return self._backlog is not None
 
     @property
     def counted(self) -> int:
@@ -277,11 +271,11 @@ class Reservation:
     @property
     def queue_s(self) -> float | None:
         """Seconds that its first call waited for a slot; None if it got none."""
-        return None if self._backlog is None else self.entry.waited_s
+        return None if self.backlog is None else self.entry.waited_s
 
     def spent(self, *, under_way: bool) -> int:
         """Return the tokens of the calls that were answered, and of those `under_way` too if these go on."""
-        if self._backlog is None:
+        if self.backlog is None:
             return 0
         return self.entry.begun_tokens if under_way else self.entry.done_tokens
 
@@ -299,21 +293,21 @@ class Reservation:
         tokens = sum(sizes)
         # Decided once: what is added to a request later stays in its flow, so that it leaves the flow that it joined.
         work = work_of(len(sizes), tokens, max_rows, background=self.background)
-        flow = Flow(self.caller, work) if self._backlog is None else self.entry.flow
+        flow = Flow(self.caller, work) if self.backlog is None else self.entry.flow
         backlog.check(flow, tokens, self.stated_s, self.asked)
-        if self._backlog is None:
+        if self.backlog is None:
             self._count(-self.tokens)  # the estimate
-            self._backlog, self.slots = backlog, backlog.slots
+            self.backlog = backlog
             self.entry = backlog.slots.enter(self.request_id, flow)
         self._count(tokens)
         backlog.add(flow, tokens)
 
     def leave(self) -> None:
         """Leave the backlog, if the request has joined one."""
-        if self._backlog is not None:
-            self.slots.leave(self.entry)
-            self._backlog.add(self.entry.flow, -self.tokens)
-            self._backlog = None
+        if self.backlog is not None:
+            self.backlog.slots.leave(self.entry)
+            self.backlog.add(self.entry.flow, -self.tokens)
+            self.backlog = None
 
     def end(self) -> None:
         """Give everything back."""

@@ -50,8 +50,8 @@ def loads(admission: Admission) -> dict[str, Load]:
             continue
         load = found.setdefault(reservation.model, Load())
         waits, waiting_tokens = True, reservation.tokens
-        if reservation.joined:
-            slots = reservation.slots
+        if reservation.backlog is not None:
+            slots = reservation.backlog.slots
             queue = queues[slots] = queues.get(slots) or _Queue.of(slots)
             waits, waiting_tokens = reservation.entry.waited_s is None, queue.tokens[reservation.entry]
             load.predicted_wait_s = max(load.predicted_wait_s, queue.cleared_s)

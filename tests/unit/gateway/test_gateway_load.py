@@ -24,10 +24,11 @@ def clock() -> Clock:
 
 def queue(reservation: Reservation, model: str, *calls: int) -> None:
     """Queue calls of so many tokens each for a request for this model."""
-    reservation.model = model
+    assert reservation.backlog is not None
+    slots, reservation.model = reservation.backlog.slots, model
     for tokens in calls:
-        reservation.slots.queue(reservation.entry, tokens, lambda: None)
-    reservation.slots.grant()
+        slots.queue(reservation.entry, tokens, lambda: None)
+    slots.grant()
 
 
 def test_without_requests_no_model_has_work(clock: Clock) -> None:

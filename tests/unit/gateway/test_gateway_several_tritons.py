@@ -207,7 +207,7 @@ async def test_calls_are_as_many_as_the_tritons_take_that_there_are_now(monkeypa
             admission = Admission(backend.shared_backlog, max_requests=1, max_texts=1, max_tokens=100)
             with admission.reserve("a", "somebody", ["x"]) as held:
                 await backend.embed(await backend.model(model), EmbeddingJob(["x"]), held)
-                return held.slots.calls
+                return backend.shared_backlog.slots.calls
 
         assert await slots_after("large") == 3 * 2
         assert await slots_after("wide") == 3 * 8
