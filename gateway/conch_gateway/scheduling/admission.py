@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from conch_gateway.errors import CapacityError
-from conch_gateway.scheduling.sizes import estimated_sizes, is_large
+from conch_gateway.scheduling.sizes import CALL_TOKENS, estimated_sizes
 from conch_gateway.scheduling.slots import Entry, Flow, Slots, Work
 
 _SHORTEST_S, _UNKNOWN_S, _LONGEST_S = 0.05, 1.0, 30.0  # of what callers are told to wait
@@ -230,7 +230,8 @@ def work_of(rows: int, tokens: int, max_rows: int, *, background: bool = False) 
     """Return what the calls of a request compete as."""
     if background:
         return Work.BACKGROUND
-    return Work.LARGE if is_large(rows, tokens, max_rows) else Work.SMALL
+    # Large is what takes several calls, or one that is as long.
+    return Work.LARGE if rows > max_rows or tokens > CALL_TOKENS else Work.SMALL
 
 
 @dataclass(slots=True, eq=False)

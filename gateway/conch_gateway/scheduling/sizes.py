@@ -33,11 +33,6 @@ def estimated_sizes(
     return [min(size, max_length) for size in sizes]
 
 
-def is_large(rows: int, tokens: int, max_rows: int) -> bool:
-    """Return whether a request takes several calls, or one that is as long."""
-    return rows > max_rows or tokens > CALL_TOKENS
-
-
 @dataclass(frozen=True, slots=True)
 class Spread:
     """How the calls of one request are divided among the instances that are idle.
