@@ -35,6 +35,13 @@ Read = Callable[[bytes, int], Answer[list[Given]]]
 
 _TASKS: Mapping[VectorType, Task] = {"dense": Task.EMBEDDING, "late": Task.MULTI_VECTOR, "sparse": Task.SPARSE}
 _IN_BASE64: Fields = {"encoding_format": "base64"}
+_WITHOUT_EXTENSIONS = {
+    "instruction": "leave it out",
+    "normalize": "leave it out",
+    "truncate": "it cuts the end of a text, or refuses it: leave it out",
+    "raw_scores": "its scores may be of either kind: ask for them as it gives them, on a path such as /v1/rerank",
+}
+"""What callers can do without a field that is neither OpenAI's nor Cohere's."""
 _EDITIONS = count()
 
 
@@ -100,15 +107,16 @@ class Upstream:
 
     async def rerank(self, info: ModelInfo, job: RerankJob, reservation: Reservation) -> Answer[list[Ranked]]:
         """Return the best documents, by descending score."""
-        extensions: dict[str, object] = {"return_documents": False, "truncate": job.truncate or self._truncate}
-        if job.raw_scores:
-            self._check_raw_scores()
-            extensions |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
-        further: dict[str, object] = {"max_tokens_per_doc": job.document_tokens}
-        further |= {"max_chunks_per_doc": job.document_parts} if job.document_parts > 1 else {}
-        further |= extensions if self._table.extensions else {}
-        self._check_truncate(job.truncate)
-        further |= self._instruction(job.instruction)
+        self._check_extensions(
+            truncate=job.truncate == "start", instruction=job.instruction is not None, raw_scores=job.raw_scores
+        )
+        parts = job.document_parts if job.document_parts > 1 else None
+        further: dict[str, object] = {"max_tokens_per_doc": job.document_tokens, "max_chunks_per_doc": parts}
+        if self._table.extensions:
+            further |= {"return_documents": False, "truncate": job.truncate or self._truncate}
+            further |= {"instruction": job.instruction}
+            if job.raw_scores:
+                further |= {"raw_scores": True, "use_activation": False}  # others' word for it, and vLLM's
 
         def body(places: Sequence[int]) -> Fields:
             documents = [job.documents[place] for place in places]
@@ -193,44 +201,26 @@ class Upstream:
 
     def _worded(self, info: ModelInfo, job: EmbeddingJob) -> tuple[Texts, Fields]:
         """Return the texts to send, and the fields beside them that the server takes (`extensions`)."""
-        self._check_truncate(job.truncate)
+        self._check_extensions(truncate=job.truncate == "start", normalize=job.normalize is False)
         options: dict[str, object] = {}
         if self._table.extensions:
             options["truncate"] = job.truncate or self._truncate
             if job.normalize is False:
                 options |= {"normalize": False, "normalized": False}  # vLLM's word, and Jina's
-        elif job.normalize is False:
-            msg = "normalize: the server of the model takes OpenAI's fields only (extensions); leave it out"
-            raise InvalidValueError(msg, param="normalize")
         if self._table.prompts is None and self._table.extensions:
-            options |= self._instruction(job.instruction)
-            return job.texts, {**options, "input_type": job.input_type, "prompt_name": job.prompt_name}
+            options |= {"instruction": job.instruction, "input_type": job.input_type, "prompt_name": job.prompt_name}
+            return job.texts, options
         if not is_text(job.texts):
             return job.texts, options
         prompt = info.prompt_text(*choose_prompt(info, job.prompt_name, job.input_type, job.instruction))
         return [prompt + text for text in job.texts], options
 
-    def _instruction(self, instruction: str | None) -> Fields:
-        """Return the field of an instruction, where the server takes more than OpenAI's."""
-        if instruction is not None and not self._table.extensions:
-            msg = "instruction: the server of the model takes no such field (extensions); leave it out"
-            raise InvalidValueError(msg, param="instruction")
-        return {} if instruction is None else {"instruction": instruction}
-
-    def _check_truncate(self, truncate: Truncate | None) -> None:
-        """Refuse to cut the start where the server is not told: such servers cut the end, or refuse the text."""
-        if truncate == "start" and not self._table.extensions:
-            msg = "truncate: the server of the model takes no such field (extensions), and cuts no start; leave it out"
-            raise InvalidValueError(msg, param="truncate")
-
-    def _check_raw_scores(self) -> None:
-        """Refuse scores without an activation where the server is not told: it may have applied one, or not."""
-        if not self._table.extensions:
-            msg = (
-                "raw_scores: the server of the model takes no such field (extensions), so that its scores may be of "
-                "either kind; ask for scores as it gives them, on a path such as /v1/rerank"
-            )
-            raise InvalidValueError(msg, param="raw_scores")
+    def _check_extensions(self, **asked: bool) -> None:
+        """Refuse options for which OpenAI and Cohere have no field, where the server takes no others."""
+        for name, is_asked in asked.items():
+            if is_asked and not self._table.extensions:
+                msg = f"{name}: the server of the model takes no such field (extensions); {_WITHOUT_EXTENSIONS[name]}"
+                raise InvalidValueError(msg, param=name)
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         """Refuse lengths that are not declared."""
