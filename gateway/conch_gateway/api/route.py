@@ -99,21 +99,20 @@ class Router:
         self._dialect = dialect
         self._tags = [] if tag is None else [tag]
 
-    def add(
-        self, path: str, endpoint: Get, *, method: str = "GET", dialect: type[Route] | None = None, **described: Any
-    ) -> Get:
-        """Add `async (request) -> content`; `described` is what FastAPI's `APIRoute` takes."""
+    def route(
+        self, path: str, *, method: str = "GET", dialect: type[Route] | None = None, **described: Any
+    ) -> Callable[[Get], Get]:
+        """Register `async (request) -> content`; `described` is what FastAPI's `APIRoute` takes."""
 
-        async def answer(request: Request) -> Response:
-            return json_response(await endpoint(request))
+        def register(endpoint: Get) -> Get:
+            async def answer(request: Request) -> Response:
+                return json_response(await endpoint(request))
 
-        described = {"name": endpoint.__name__, "tags": self._tags, **described}
-        self.routes.append((dialect or self._dialect)(path, answer, method, described))
-        return endpoint
+            about = {"name": endpoint.__name__, "tags": self._tags, **described}
+            self.routes.append((dialect or self._dialect)(path, answer, method, about))
+            return endpoint
 
-    def route(self, path: str, **options: Any) -> Callable[[Get], Get]:
-        """Register `async (request) -> content`; for the options see `add`."""
-        return lambda endpoint: self.add(path, endpoint, **options)
+        return register
 
     def on_get(self, path: str, gives: Any, summary: str, **options: Any) -> Callable[[Get], Get]:
         """Register `async (request) -> content`; for the arguments see `on_post`."""
@@ -157,7 +156,7 @@ class Router:
             async def read_and_compute(request: Request) -> Any:
                 return await endpoint(await read_body(request, takes), request)
 
-            self.add(path, read_and_compute, method="POST", dialect=dialect, **described)
+            self.route(path, method="POST", dialect=dialect, **described)(read_and_compute)
             return endpoint
 
         return register

@@ -104,18 +104,15 @@ def router(services: Services) -> Router:
         async with models.use(None, ANY_TASK, context_of(request).key) as model:
             return _info(model, services.settings)
 
+    about = "Would requests be answered, as TEI says it: without a body"
+    unready = {503: {"description": "They would not."}}
+
+    @routes.route("/ping", summary=about, response_class=Response, responses=unready)
+    @routes.route("/health", summary=about, response_class=Response, responses=unready)
     async def health(_: Request) -> Response:
         verdict = await services.readiness.verdict()
         return Response(status_code=200 if verdict.ready else 503)
 
-    for path in ("/health", "/ping"):
-        routes.add(
-            path,
-            health,
-            summary="Would requests be answered, as TEI says it: without a body",
-            response_class=Response,
-            responses={503: {"description": "They would not."}},
-        )
     return routes
 
 

@@ -61,6 +61,7 @@ def router(services: Services) -> Router:
             ],
         }
 
+    @routes.route(f"{WEB}/{{model}}/{{file}}", include_in_schema=False)  # these are files, not an API
     async def give_file(request: Request) -> Response:
         model, name, key = request.path_params["model"], request.path_params["file"], context_of(request).key
         if model != WEB_MODULE and not key.opens(model):
@@ -71,8 +72,6 @@ def router(services: Services) -> Router:
         stored = await run_sync(partial(folder.file, model, name, compressed=compressed))
         return _answer(stored, request.headers, is_public=model == WEB_MODULE or key is ANYBODY)
 
-    # Not described: these are files, not an API.
-    routes.add(f"{WEB}/{{model}}/{{file}}", give_file, include_in_schema=False)
     return routes
 
 

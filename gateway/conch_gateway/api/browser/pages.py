@@ -26,7 +26,7 @@ def router(services: Services) -> Router:
     for path, name in PAGES.items():
         summary = f"Page for people: {name.removesuffix('.html')}"
         page = _endpoint(name, computes=path == "/" and services.settings.web_models is not None)
-        routes.add(path, page, summary=summary, response_class=HTMLResponse)
+        routes.route(path, summary=summary, response_class=HTMLResponse)(page)
     return routes
 
 
