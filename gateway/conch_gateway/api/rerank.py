@@ -12,18 +12,19 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from conch_client import Ranked
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from conch_gateway.api.cohere import CohereRoute
 from conch_gateway.api.fields import options
-from conch_gateway.api.fields.body import Example, optional, wrong_type
+from conch_gateway.api.fields.body import Example, optional
 from conch_gateway.api.fields.texts import Document, DocumentsField, document_texts
 from conch_gateway.api.openai import SharedRoute
 from conch_gateway.api.route import Router, token_usage
 from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
+from conch_gateway.errors import WrongTypeError
 from conch_gateway.inference.service import Inference
 from conch_gateway.jobs import RerankJob
 from conch_gateway.telemetry.request import RequestContext, context_of
@@ -72,11 +73,6 @@ class RerankRequest(options.ScoreOptions, options.InstructionOptions, options.Tr
     truncation_direction: options.Direction = None
     truncation: options.Flag | None = optional("Voyage's name for `truncate`.")
 
-    @model_validator(mode="after")
-    def _can_be_read(self) -> RerankRequest:
-        self.read()
-        return self
-
     @property
     def listed(self) -> list[Document]:
         """The documents as they came."""
@@ -93,11 +89,12 @@ class RerankRequest(options.ScoreOptions, options.InstructionOptions, options.Tr
         return self.top_k is not None or self.truncation is not None
 
     def read(self) -> list[str]:
-        """Return the text of each document."""
+        """Return the text of each document; raises WrongTypeError for one without."""
         try:
             return document_texts(self.listed, self.rank_fields or ("text",))
         except PydanticCustomError as error:
-            raise wrong_type(f"{'texts' if self.documents is None else 'documents'}: {error}") from error
+            name = "texts" if self.documents is None else "documents"
+            raise WrongTypeError(f"{name}: {error}", param=name) from error
 
     def job(self) -> RerankJob:
         """Return the job that the request describes, without synonyms."""
