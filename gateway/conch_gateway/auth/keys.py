@@ -43,7 +43,7 @@ class Key(BaseModel):
         admin: whether it may administrate.
         models: names that it opens. A model's own name opens it by any alias; an alias opens it by that alias only.
         requests_per_minute: how many requests it may send.
-        tokens_per_minute: how many tokens it may have computed.
+        tokens_per_minute: how many tokens its requests may have, those of cached texts included.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

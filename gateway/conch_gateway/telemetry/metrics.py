@@ -41,7 +41,7 @@ class Metrics:
         )
         self._tokens = Counter(
             "conch_gateway_tokens",
-            "Real tokens computed for answered requests; those of others count for quotas only.",
+            "Real tokens of answered requests, of cached texts too; those of other requests count for quotas only.",
             ("model",),
             registry=registry,
         )
@@ -110,7 +110,7 @@ class Metrics:
         model = usage.model
         # Also when nothing is added: see the errors above.
         self._truncated.labels(model).inc(usage.truncated)
-        self._nan_rows.labels(model).inc(_nan_rows(error))
+        self._nan_rows.labels(model).inc(len(error.indices) if isinstance(error, NotComputedError) else 0)
         if error is None:
             self._tokens.labels(model).inc(usage.tokens)
             self._texts.labels(model).inc(usage.texts)
@@ -158,7 +158,3 @@ class _Backlog(Collector):
             tokens.add_metric((model, "waiting"), load.waiting_tokens)
             tokens.add_metric((model, "running"), load.running_tokens)
         yield from (wait, requests, tokens)
-
-
-def _nan_rows(error: Exception | None) -> int:
-    return len(error.indices) if isinstance(error, NotComputedError) else 0
