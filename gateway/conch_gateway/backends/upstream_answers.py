@@ -1,4 +1,4 @@
-"""Reads an upstream's answers: as many as the texts, each in its place, of one length and finite, or nothing of it."""
+"""Reads an upstream's answers, and refuses one whose vectors are not as many as the texts, equally long and finite."""
 
 from __future__ import annotations
 
