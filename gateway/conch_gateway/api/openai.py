@@ -45,7 +45,7 @@ class SharedRoute(Route):
         return {**super().error_body(problem), "message": problem.message, "detail": problem.message}
 
 
-class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions, options.SpaceOptions):
+class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions):
     """OpenAI's fields, and those of other servers that speak its dialect; unknown ones are ignored."""
 
     example: ClassVar[Example] = {
@@ -90,6 +90,12 @@ class EmbeddingsRequest(options.VectorOptions, options.TruncationOptions, option
         default=False,
         description="Jina's: the texts are the chunks of one document. They are joined as they are, read as a whole, "
         "and each vector is the mean over a chunk's tokens.",
+    )
+    expect_space: str | None = optional(
+        "`space_id` of a model: the answer is in this vector space, and repeats it, or the request is refused with "
+        "409. ~ before it also takes a bridge into that space. The header x-conch-expect-space says the same in every "
+        "dialect.",
+        max_length=64,
     )
     return_multivector: Annotated[Any, options.Unserved("Jina's", "ask for vector_type late", taken=False)] = None
     modality: Annotated[Any, options.Unserved("NIM's and infinity's", "send text", taken="text")] = None

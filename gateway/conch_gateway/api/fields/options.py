@@ -234,17 +234,6 @@ _TemplateArguments = Annotated[
 Instruction = Annotated[str | None, Field(max_length=_LONGEST_INSTRUCTION)]
 
 
-class SpaceOptions(RequestBody):
-    """The vector space that the caller's other vectors are in."""
-
-    expect_space: str | None = optional(
-        "`space_id` of a model: the answer is in this vector space, and repeats it, or the request is refused with "
-        "409. ~ before it also takes a bridge into that space. The header x-conch-expect-space says the same in every "
-        "dialect.",
-        max_length=64,
-    )
-
-
 class InstructionOptions(RequestBody):
     """Fields of vLLM, SGLang and DashScope that say what a reranker is to look for."""
 
