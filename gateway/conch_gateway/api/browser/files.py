@@ -6,11 +6,10 @@ browsers load it without headers.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from functools import partial
 from typing import Any
 
-from anyio.to_thread import run_sync
 from conch_client import ModelNotFoundError
 from conch_contract import WEB_MODULE
 from pydantic import BaseModel
@@ -52,7 +51,7 @@ def router(services: Services) -> Router:
 
     @routes.on_get(WEB, WebModels, "List models for the browser")
     async def list_web_models(request: Request) -> Any:
-        models, entry = await run_sync(folder.models), await run_sync(lambda: folder.entry)
+        models, entry = await asyncio.to_thread(folder.models), await asyncio.to_thread(lambda: folder.entry)
         opened = {name: model for name, model in models.items() if context_of(request).key.opens(name)}
         return {
             "module": entry and f"{begin}/{entry}",
@@ -69,7 +68,7 @@ def router(services: Services) -> Router:
             raise ModelNotFoundError(msg)
         # A range is of the content, whatever form it is sent in: ranges of the compressed one would be of no use.
         compressed = "range" not in request.headers and _takes_gzip(request.headers)
-        stored = await run_sync(partial(folder.file, model, name, compressed=compressed))
+        stored = await asyncio.to_thread(folder.file, model, name, compressed=compressed)
         return _answer(stored, request.headers, is_public=model == WEB_MODULE or key is ANYBODY)
 
     return routes
