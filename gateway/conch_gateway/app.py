@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
@@ -133,7 +134,9 @@ class Application(Starlette):
 
     async def _document(self, request: Request) -> Response:
         root = request.scope["root_path"]  # the path of another server in front
-        return json_response(self.openapi() | ({"servers": [{"url": root}]} if root else {}))
+        # In a thread: making it, and importing what makes it, takes a second.
+        document = await asyncio.to_thread(self.openapi)
+        return json_response(document | ({"servers": [{"url": root}]} if root else {}))
 
 
 def app() -> Application:
