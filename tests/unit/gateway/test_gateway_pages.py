@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+import threading
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
+from conch_gateway.app import Application
 
 if TYPE_CHECKING:
     import httpx
@@ -81,3 +84,21 @@ async def test_a_page_is_open_where_all_it_asks_for_takes_a_key(http_with: Serve
     async with http_with(api_keys="alice:secret") as http:
         assert (await http.get(path)).status_code == 200
         assert (await http.post(path, json={"inputs": "a"})).status_code == 401
+
+
+async def test_others_are_answered_while_the_document_is_made(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, others_answered = threading.Event(), threading.Event()
+
+    def openapi(_: Application) -> dict[str, str]:
+        begun.set()
+        return {"others": "answered" if others_answered.wait(timeout=5) else "waiting"}
+
+    monkeypatch.setattr(Application, "openapi", openapi)
+    asking = asyncio.create_task(http.get("/openapi.json"))
+    await asyncio.to_thread(begun.wait)
+    await http.get("/health/live")
+    others_answered.set()
+
+    assert (await asking).json() == {"others": "answered"}
