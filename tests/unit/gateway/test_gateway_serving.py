@@ -6,19 +6,23 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import httpx
 import psutil
 import pytest
-from conch_gateway import Gateway, GatewayError, GatewaySettings, ListenError, app
+from conch_gateway import Gateway, GatewayError, GatewaySettings, ListenError, app, create_app
 from pydantic import ValidationError
 
 from tests.serving import Serving, alive
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from conch_client import AsyncClient
+
     from tests.unit.gateway.conftest import StandIn
 
 GOOD = {"input": "ab"}
@@ -50,6 +54,21 @@ async def test_it_is_started_once(client: StandIn) -> None:
 
     with pytest.raises(GatewayError, match="make another"):
         await gateway.start()
+
+
+async def test_other_servers_start_and_stop_it_by_the_lifespan_of_asgi(client: StandIn) -> None:
+    messages = iter(("startup", "shutdown"))
+    told: list[tuple[str, bool]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": f"lifespan.{next(messages)}"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        told.append((message["type"], client.opened))
+
+    await create_app(GatewaySettings(), cast("AsyncClient", client))({"type": "lifespan"}, receive, send)
+
+    assert told == [("lifespan.startup.complete", True), ("lifespan.shutdown.complete", False)]
 
 
 async def test_stopping_lets_requests_in_flight_finish(client: StandIn) -> None:
