@@ -27,7 +27,7 @@ from conch_gateway.auth.quota import Quotas
 from conch_gateway.backends.kinds import kinds
 from conch_gateway.backends.triton import Triton
 from conch_gateway.batches.computing import Computing
-from conch_gateway.errors import BatchSettingError, RedisSettingError
+from conch_gateway.errors import SettingError
 from conch_gateway.inference.service import Inference
 from conch_gateway.inference.shadows import Shadows
 from conch_gateway.middleware.body import BodyReader, Drain
@@ -167,7 +167,7 @@ def _shared(settings: GatewaySettings) -> Shared | None:
     try:
         from conch_gateway.shared.gateways import Shared  # noqa: PLC0415 - needs what is installed for it only
     except ModuleNotFoundError as error:
-        raise RedisSettingError(f"{error}; install what CONCH_REDIS_URL needs: pip install 'conch[redis]'") from error
+        raise SettingError(f"{error}; install what CONCH_REDIS_URL needs: pip install 'conch[redis]'") from error
     return Shared(settings.redis_url, settings)
 
 
@@ -181,7 +181,7 @@ def _batches(
         from conch_gateway.batches.service import Batches  # noqa: PLC0415 - needs what is installed for it only
     except ModuleNotFoundError as error:
         msg = f"{error}; install what CONCH_BATCH_DATABASE needs: pip install 'conch[database]'"
-        raise BatchSettingError(msg) from error
+        raise SettingError(msg) from error
     endpoints = import_module("conch_gateway.api.batches.endpoints").endpoints(inference)
     batches = Batches(settings.batch_database, settings, Computing(endpoints, keyring.holder, quotas, metrics.count))
     metrics.registry.register(batches)

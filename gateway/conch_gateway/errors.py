@@ -23,11 +23,9 @@ GatewayError
 ├ LoadingError
 ├ UpstreamError
 ├ ModelsFileError
-├ KeysError          (ends the process before it listens)
-├ RedisSettingError  (ends the process before it listens)
-├ WebModelsError     (ends the process before it listens)
-├ BatchSettingError  (ends the process before it listens)
-└ ListenError        (ends the process before it listens)
+├ KeysError     (ends the process before it listens)
+├ SettingError  (ends the process before it listens)
+└ ListenError   (ends the process before it listens)
 """
 
 from __future__ import annotations
@@ -144,16 +142,8 @@ class KeysError(GatewayError):
     """The file or setting of API keys cannot be read or written, or is invalid."""
 
 
-class RedisSettingError(GatewayError):
-    """The setting of Redis is invalid, or needs what is not installed."""
-
-
-class WebModelsError(GatewayError):
-    """The folder of models for the browser is not there."""
-
-
-class BatchSettingError(GatewayError):
-    """The setting of the database of batches is invalid, needs what is not installed, or names what is not ours."""
+class SettingError(GatewayError):
+    """A setting is invalid, needs what is not installed, or names what is not there or not the gateway's."""
 
 
 class ListenError(GatewayError):

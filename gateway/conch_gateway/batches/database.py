@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from conch_gateway.batches.schema import METADATA, VERSION, versions
-from conch_gateway.errors import BatchSettingError, DatabaseError
+from conch_gateway.errors import DatabaseError, SettingError
 
 _log = logging.getLogger("conch_gateway")
 _FORM = "write the path of a file, which SQLite makes, or a URL such as postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
@@ -45,7 +45,7 @@ class Database:
     """
 
     def __init__(self, setting: SecretStr) -> None:
-        """Raises BatchSettingError for a setting that is neither a path nor a URL; the message does not repeat it."""
+        """Raises SettingError for a setting that is neither a path nor a URL; the message does not repeat it."""
         url = _url(setting.get_secret_value())
         self.shared = url.get_backend_name() != "sqlite"
         self._path = None if self.shared or not url.database else Path(url.database)
@@ -59,14 +59,14 @@ class Database:
         If a shared database cannot be reached, the gateway starts without it; its tables are checked later.
 
         Raises:
-            BatchSettingError: the file cannot be used, another gateway uses it, or the tables have another version.
+            SettingError: the file cannot be used, another gateway uses it, or the tables have another version.
         """
         with _owned(self._path):
             try:
                 await self.prepare()
             except DatabaseError as error:
                 if not self.shared:
-                    raise BatchSettingError(f"CONCH_BATCH_DATABASE: {error}") from error
+                    raise SettingError(f"CONCH_BATCH_DATABASE: {error}") from error
                 _log.error("files and batches are not served until the database can be reached: %s", error)
             try:
                 yield
@@ -76,7 +76,7 @@ class Database:
                     await self._engine.dispose()
 
     async def prepare(self) -> None:
-        """Create the tables if there are none, once; raises BatchSettingError if they have another version."""
+        """Create the tables if there are none, once; raises SettingError if they have another version."""
         if self._prepared:
             return
         try:
@@ -85,7 +85,7 @@ class Database:
             found = await self._make_tables()  # another gateway may just have created them
         if found != VERSION:
             msg = f"the tables of CONCH_BATCH_DATABASE are of version {found}, not {VERSION}; name another database"
-            raise BatchSettingError(msg)
+            raise SettingError(msg)
         self._prepared = True
 
     async def _make_tables(self) -> int:
@@ -141,7 +141,7 @@ def _url(setting: str) -> URL:
     try:
         return make_url(setting)
     except (ArgumentError, ValueError):
-        raise BatchSettingError(f"CONCH_BATCH_DATABASE is no URL; {_FORM}") from None
+        raise SettingError(f"CONCH_BATCH_DATABASE is no URL; {_FORM}") from None
 
 
 def _engine(url: URL, *, shared: bool) -> AsyncEngine:
@@ -151,9 +151,9 @@ def _engine(url: URL, *, shared: bool) -> AsyncEngine:
         # Parameters contain texts and vectors, which must not appear in logs.
         engine = create_async_engine(url, hide_parameters=True, **(_POOL if shared else _POOL_OF_SQLITE))
     except ModuleNotFoundError as error:
-        raise BatchSettingError(f"{error}; install the driver that CONCH_BATCH_DATABASE names") from None
+        raise SettingError(f"{error}; install the driver that CONCH_BATCH_DATABASE names") from None
     except (NoSuchModuleError, InvalidRequestError, ArgumentError, TypeError, ValueError):
-        raise BatchSettingError(f"CONCH_BATCH_DATABASE names no asynchronous driver; {_FORM}") from None
+        raise SettingError(f"CONCH_BATCH_DATABASE names no asynchronous driver; {_FORM}") from None
     if not shared:
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     return engine
@@ -179,7 +179,7 @@ def _owned(path: Path | None) -> Iterator[None]:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         msg = f"CONCH_BATCH_DATABASE: cannot use {path}: {error.strerror}; name a file that the gateway may write"
-        raise BatchSettingError(msg) from error
+        raise SettingError(msg) from error
     try:
         _lock(lock, path)
         yield
@@ -192,4 +192,4 @@ def _lock(lock: int, path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         msg = f"another gateway has {path} open; gateways that share files and batches need a database: {_FORM}"
-        raise BatchSettingError(msg) from error
+        raise SettingError(msg) from error

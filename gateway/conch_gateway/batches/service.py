@@ -46,7 +46,7 @@ class Batches(Collector):
     """
 
     def __init__(self, setting: SecretStr, settings: GatewaySettings, computing: Computing) -> None:
-        """Raises BatchSettingError if the setting names no database."""
+        """Raises SettingError if the setting names no database."""
         limits = _limits(settings)
         gateway_id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._database = database = Database(setting)
@@ -61,7 +61,7 @@ class Batches(Collector):
         self._waiting = 0
 
     async def check(self) -> None:
-        """Open the database and close it again; raises BatchSettingError if it cannot be used."""
+        """Open the database and close it again; raises SettingError if it cannot be used."""
         async with self._database.opened():
             pass
 

@@ -19,7 +19,7 @@ class Shared(Collector):
     """Usage of keys and vectors in Redis; as a collector of metrics it says whether Redis answers."""
 
     def __init__(self, url: SecretStr, settings: GatewaySettings) -> None:
-        """Raises RedisSettingError for a URL that is none."""
+        """Raises SettingError for a URL that is none."""
         self._redis = connect(url)
         self.buckets = RedisBuckets(self._redis, settings.redis_prefix)
         self.vectors = RedisVectors(self._redis, settings.redis_prefix, settings.redis_ttl_s)

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from conch_gateway.background import start
-from conch_gateway.errors import RedisSettingError
+from conch_gateway.errors import SettingError
 
 PATIENCE_S = 0.1
 """The longest that a request waits for Redis in one call."""
@@ -36,7 +36,7 @@ def connect(url: SecretStr) -> Redis:
     """Return a client, which connects with its first call.
 
     Raises:
-        RedisSettingError: the URL is none; the message does not show it, as it may hold a password.
+        SettingError: the URL is none; the message does not show it, as it may hold a password.
     """
     try:
         pool = BlockingConnectionPool.from_url(
@@ -54,7 +54,7 @@ def connect(url: SecretStr) -> Redis:
             "CONCH_REDIS_URL is not the URL of a Redis; write redis://:PASSWORD@HOST:6379/0, rediss:// for TLS or "
             "unix:///PATH, with special characters of the password percent-encoded"
         )
-        raise RedisSettingError(msg) from None
+        raise SettingError(msg) from None
     return Redis.from_pool(pool)
 
 

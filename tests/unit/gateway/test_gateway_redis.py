@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conch_gateway import GatewaySettings, create_app
 from conch_gateway.auth.keys import create_key
-from conch_gateway.errors import GatewayError, RedisSettingError
+from conch_gateway.errors import GatewayError, SettingError
 from conch_gateway.shared import store
 from conch_gateway.shared.gateways import Shared
 from pydantic import SecretStr
@@ -314,7 +314,7 @@ async def test_no_connection_is_left_of_a_gateway_that_fails(redis: RedisServer)
     ],
 )
 def test_a_url_that_is_none_is_refused_and_not_shown(client: StandIn, url: str) -> None:
-    with pytest.raises(RedisSettingError, match="CONCH_REDIS_URL") as refused:
+    with pytest.raises(SettingError, match="CONCH_REDIS_URL") as refused:
         create_app(GatewaySettings(redis_url=url), client)
 
     assert PASSWORD not in str(refused.value)
@@ -324,5 +324,5 @@ def test_a_url_that_is_none_is_refused_and_not_shown(client: StandIn, url: str) 
 def test_what_redis_needs_is_named_where_it_is_not_installed(client: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "conch_gateway.shared.gateways", None)
 
-    with pytest.raises(RedisSettingError, match=r"pip install 'conch\[redis\]'"):
+    with pytest.raises(SettingError, match=r"pip install 'conch\[redis\]'"):
         create_app(GatewaySettings(redis_url="redis://localhost"), client)

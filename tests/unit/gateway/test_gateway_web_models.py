@@ -16,7 +16,7 @@ from conch_contract import WEB_FORMAT
 from conch_gateway import Gateway, GatewaySettings, create_app
 from conch_gateway.api.browser.folder import WebFolder
 from conch_gateway.auth.keys import create_key
-from conch_gateway.errors import WebModelsError
+from conch_gateway.errors import SettingError
 
 from tests.unit.gateway.test_gateway_pages import policy_of
 
@@ -81,7 +81,7 @@ async def test_without_the_setting_there_are_none(http: httpx.AsyncClient) -> No
 
 
 def test_a_folder_that_is_not_there_is_told_at_the_start(http_with: Serve, tmp_path: Path) -> None:
-    with pytest.raises(WebModelsError, match=r"CONCH_WEB_MODELS is .*/nowhere, which is no folder"):
+    with pytest.raises(SettingError, match=r"CONCH_WEB_MODELS is .*/nowhere, which is no folder"):
         http_with(web_models=tmp_path / "nowhere")
 
 

@@ -15,7 +15,7 @@ from conch_client import ModelNotFoundError
 from conch_contract import WEB_ENTRY, WEB_MANIFEST, WEB_MODULE, DescriptionError, WebModel, read_web_model
 from starlette.exceptions import HTTPException
 
-from conch_gateway.errors import WebModelsError
+from conch_gateway.errors import SettingError
 
 TYPES = {
     ".js": "text/javascript",
@@ -57,12 +57,12 @@ class WebFolder:
     """The folder of models for the browser; None for no models.
 
     Raises:
-        WebModelsError: the folder does not exist.
+        SettingError: the folder does not exist.
     """
 
     def __init__(self, folder: Path | None) -> None:
         if folder is not None and not folder.is_dir():
-            raise WebModelsError(f"CONCH_WEB_MODELS is {folder}, which is no folder; `conch web` writes one")
+            raise SettingError(f"CONCH_WEB_MODELS is {folder}, which is no folder; `conch web` writes one")
         self._folder = folder
         self._read: dict[Path, tuple[tuple[int, int], WebModel]] = {}
 

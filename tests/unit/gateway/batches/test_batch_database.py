@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from conch_gateway import Gateway, GatewaySettings, create_app
-from conch_gateway.errors import BatchSettingError
+from conch_gateway.errors import SettingError
 
 from tests.batching import created, embeddings_of, over
 
@@ -30,7 +30,7 @@ async def test_without_a_database_there_are_none_and_it_is_said_how_to_have_them
 
 async def test_one_gateway_alone_has_a_file(storing: Serve) -> None:
     async with storing():
-        with pytest.raises(BatchSettingError, match="another gateway"):
+        with pytest.raises(SettingError, match="another gateway"):
             async with storing():
                 pass
 
@@ -44,7 +44,7 @@ async def test_one_gateway_alone_has_a_file(storing: Serve) -> None:
     ],
 )
 def test_a_database_that_cannot_be_is_refused_and_not_shown(client: StandIn, setting: str) -> None:
-    with pytest.raises(BatchSettingError, match="CONCH_BATCH_DATABASE") as refused:
+    with pytest.raises(SettingError, match="CONCH_BATCH_DATABASE") as refused:
         create_app(GatewaySettings(batch_database=setting), client)
 
     assert SECRET not in str(refused.value)
@@ -53,13 +53,13 @@ def test_a_database_that_cannot_be_is_refused_and_not_shown(client: StandIn, set
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "mysql", "sqlite"])
 def test_a_url_without_an_asynchronous_driver_is_told_how_to_name_one(client: StandIn, scheme: str) -> None:
-    with pytest.raises(BatchSettingError, match=r"no asynchronous driver; .*postgresql\+asyncpg://"):
+    with pytest.raises(SettingError, match=r"no asynchronous driver; .*postgresql\+asyncpg://"):
         create_app(GatewaySettings(batch_database=f"{scheme}://me@localhost/db"), client)
 
 
 async def test_a_file_that_cannot_be_written_ends_the_start(http_with: Serve, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BatchSettingError, match="name a file"):
+    with pytest.raises(SettingError, match="name a file"):
         async with http_with(batch_database=str(tmp_path / "file" / "batches.db")):
             pass
 
@@ -70,7 +70,7 @@ async def test_a_file_is_checked_before_the_start_and_used_after_it(
     settings = GatewaySettings(port=0, batch_database=str(tmp_path / "state" / "batches.db"))
     gateway = Gateway(settings, client=client)
     async with storing():
-        with pytest.raises(BatchSettingError, match="another gateway"):
+        with pytest.raises(SettingError, match="another gateway"):
             await gateway.check()
     await gateway.check()
     async with gateway, httpx.AsyncClient(base_url=gateway.url) as http:
@@ -91,5 +91,5 @@ def test_what_a_database_needs_is_named_where_it_is_not_installed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "conch_gateway.batches.service", None)
 
-    with pytest.raises(BatchSettingError, match=r"pip install 'conch\[database\]'"):
+    with pytest.raises(SettingError, match=r"pip install 'conch\[database\]'"):
         create_app(GatewaySettings(batch_database=str(tmp_path / "batches.db")), client)

@@ -12,7 +12,7 @@ from conch_gateway.batches.intake import Intake
 from conch_gateway.batches.lines import LEASE_S, Answered, PutOff
 from conch_gateway.batches.records import BatchOrder
 from conch_gateway.batches.schema import lines, versions
-from conch_gateway.errors import BatchSettingError, ConflictError, DatabaseError, NotStoredError
+from conch_gateway.errors import ConflictError, DatabaseError, NotStoredError, SettingError
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
@@ -229,7 +229,7 @@ async def test_tables_of_another_version_are_refused(state: State) -> None:
     async with state.database.begin() as connection:
         await connection.execute(update(versions).values(version=7))
     state.database._prepared = False  # as at the next start
-    with pytest.raises(BatchSettingError, match="version 7"):
+    with pytest.raises(SettingError, match="version 7"):
         await state.database.prepare()
 
 
@@ -244,7 +244,7 @@ async def test_tables_of_another_version_are_not_used_either_when_the_database_c
             server.start()
             with pytest.raises(DatabaseError, match="not been checked"):
                 await late.files.upload("me")
-            with pytest.raises(BatchSettingError, match="version 7"):
+            with pytest.raises(SettingError, match="version 7"):
                 await late.database.prepare()
             with pytest.raises(DatabaseError, match="not been checked"):
                 await late.files.upload("me")
