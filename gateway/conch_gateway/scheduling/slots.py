@@ -1,4 +1,4 @@
-"""Whose call to a backend is next: a number of slots, and a queue whose order is fair to the callers.
+"""Slots for the calls to a backend, and the queue for them, whose order is fair to the callers.
 
 The order is that of self-clocked fair queueing (S. J. Golestani, "A self-clocked fair queueing scheme for broadband
 applications", INFOCOM 1994). A flow is what one caller asks for, large requests apart from small ones. A call's tag is
