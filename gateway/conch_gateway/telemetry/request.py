@@ -170,9 +170,9 @@ def usage_of(scope: Scope) -> Usage | None:
 def end_request(scope: Scope, status: int | None) -> Ended:
     """Return the record of a request that ends now."""
     route = getattr(scope.get("route"), "path", "unmatched")
-    # Taken out of the scope: frames of its traceback have that, and both would stay until the garbage is collected.
-    error = scope.pop(_ERROR, None)
-    return Ended(scope[_CONTEXT], scope["method"], route, status, usage_of(scope), error)
+    # Taken out of the scope, to which both lead back: it would stay until the garbage is collected.
+    context, error = scope.pop(_CONTEXT), scope.pop(_ERROR, None)
+    return Ended(context, scope["method"], route, status, usage_of(scope), error)
 
 
 def response_headers(scope: Scope) -> list[tuple[bytes, bytes]]:

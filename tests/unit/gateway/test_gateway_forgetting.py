@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission, work_of
 from conch_gateway.scheduling.slots import Flow, Slots
-from conch_gateway.telemetry.request import Usage
+from conch_gateway.telemetry.request import RequestContext, Usage
 from conch_gateway.telemetry.shadows import ShadowMetrics
 from prometheus_client import CollectorRegistry
 
@@ -34,6 +35,8 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import httpx
 
 INDEX = {"letters": "READY", "letters.tokenizer": "READY"}
 
@@ -192,3 +195,16 @@ async def test_probes_of_models_that_are_gone_are_forgotten(client: StandIn) -> 
         return (await readiness.verdict()).ready and not kept(readiness)
 
     await eventually(forgotten)
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector(http: httpx.AsyncClient) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        answers = [await http.post("/v1/embeddings", json=body) for body in ({"input": "ab"}, {})]
+        contexts = [one for one in gc.get_objects() if isinstance(one, RequestContext)]
+    finally:
+        gc.enable()
+
+    assert [answer.status_code for answer in answers] == [200, 422]
+    assert not {answer.headers["x-request-id"] for answer in answers} & {context.request_id for context in contexts}
