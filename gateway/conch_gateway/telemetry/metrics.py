@@ -33,61 +33,42 @@ class Metrics:
     def __init__(self, admission: Admission, slots: Slots) -> None:
         """`slots` are those of Triton."""
         self.registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "conch_gateway_requests", "Requests answered.", ("route", "model", "status"), registry=registry
-        )
-        self._errors = Counter(
-            "conch_gateway_errors", "Requests refused or failed, by code.", ("code",), registry=registry
-        )
-        self._tokens = Counter(
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, buckets=_BUCKETS_S, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter("conch_gateway_requests", "Requests answered.", ("route", "model", "status"))
+        self._errors = counter("conch_gateway_errors", "Requests refused or failed, by code.", ("code",))
+        self._tokens = counter(
             "conch_gateway_tokens",
             "Real tokens of answered requests, of cached texts too; those of other requests count for quotas only.",
             ("model",),
-            registry=registry,
         )
-        self._texts = Counter(
-            "conch_gateway_texts", "Texts and documents of answered requests.", ("model",), registry=registry
+        self._texts = counter("conch_gateway_texts", "Texts and documents of answered requests.", ("model",))
+        self._cache = counter(
+            "conch_gateway_cache_texts", "Texts that were looked for in the cache: hit or miss.", ("model", "result")
         )
-        self._cache = Counter(
-            "conch_gateway_cache_texts",
-            "Texts that were looked for in the cache: hit or miss.",
-            ("model", "result"),
-            registry=registry,
-        )
-        self._truncated = Counter(
-            "conch_gateway_truncated_texts", "Texts and documents that lost tokens.", ("model",), registry=registry
-        )
-        self._nan_rows = Counter(
-            "conch_gateway_nan_rows",
-            "Texts and documents that a model answered with NaN.",
-            ("model",),
-            registry=registry,
+        self._truncated = counter("conch_gateway_truncated_texts", "Texts and documents that lost tokens.", ("model",))
+        self._nan_rows = counter(
+            "conch_gateway_nan_rows", "Texts and documents that a model answered with NaN.", ("model",)
         )
         # From the start, because a rate misses the step from nothing to a counter's first value.
         for rule in RULES.values():
             self._errors.labels(rule.code)
-        self._seconds = Histogram(
-            "conch_gateway_request_seconds",
-            "From headers read to response sent.",
-            ("route", "model"),
-            buckets=_BUCKETS_S,
-            registry=registry,
+        self._seconds = histogram(
+            "conch_gateway_request_seconds", "From headers read to response sent.", ("route", "model")
         )
-        self._phases = Histogram(
+        self._phases = histogram(
             "conch_gateway_phase_seconds",
             "Parts of a request's time: tokenize, queue and inference.",
             ("phase", "model"),
-            buckets=_BUCKETS_S,
-            registry=registry,
         )
         for what, meaning in (("requests", "Requests"), ("texts", "Texts and documents"), ("tokens", "Tokens")):
-            gauge = Gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.", registry=registry)
-            gauge.set_function(partial(getattr, admission, what))
-        calls = Gauge("conch_gateway_triton_calls", "Calls to Triton under way.", registry=registry)
+            in_flight = gauge(f"conch_gateway_in_flight_{what}", f"{meaning} being computed or queued.")
+            in_flight.set_function(partial(getattr, admission, what))
+        calls = gauge("conch_gateway_triton_calls", "Calls to Triton under way.")
         calls.set_function(lambda: slots.under_way)
         told = "Most calls to Triton at once; half of them keep every instance busy."
-        most = Gauge("conch_gateway_triton_slots", told, registry=registry)
-        most.set_function(lambda: slots.calls)
+        gauge("conch_gateway_triton_slots", told).set_function(lambda: slots.calls)
         registry.register(_Backlog(admission))
         ProcessCollector(registry=registry)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -23,26 +24,21 @@ class ShadowMetrics:
             (*_LABELS, "outcome"),
             registry=registry,
         )
-        self._agreement = Histogram(
+        histogram = partial(Histogram, labelnames=_LABELS, registry=registry)
+        self._agreement = histogram(
             "conch_gateway_shadow_agreement",
             "Share of a text's ten nearest recent texts that both models have in common.",
-            _LABELS,
             buckets=_SHARES,
-            registry=registry,
         )
-        self._correlation = Histogram(
+        self._correlation = histogram(
             "conch_gateway_shadow_correlation",
             "Correlation of both models' cosines of a text with recent texts; below 0 counts as 0.",
-            _LABELS,
             buckets=_SHARES,
-            registry=registry,
         )
-        self._ratio = Histogram(
+        self._ratio = histogram(
             "conch_gateway_shadow_time_ratio",
             "Ratio of the shadow's inference time per text to that of the answer.",
-            _LABELS,
             buckets=_RATIOS,
-            registry=registry,
         )
 
     def count(self, model: str, shadow: str, outcome: Outcome) -> None:
