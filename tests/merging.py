@@ -90,6 +90,11 @@ class Published:
     repository: Path
     name: str
 
+    @property
+    def encoder(self) -> Path:
+        """The graph of the encoder."""
+        return self.repository / f"{self.name}.encoder" / "1" / "model.onnx"
+
     @cached_property
     def embedder(self) -> Graphs:
         """The encoder and the pooling."""

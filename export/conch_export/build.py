@@ -10,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
-from conch_export.checkpoints.heads import read_head, read_query_weights, read_static
+from conch_export.checkpoints.heads import read_head, read_query_weights, read_static, read_token
 from conch_export.convert import converted
 from conch_export.errors import UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from conch_contract import Interaction
 
     from conch_export.checkpoints.lookups.static import StaticFiles
-    from conch_export.model.description import Description
+    from conch_export.model.description import Description, Pooling
     from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
     from conch_export.progress import Progress
@@ -120,7 +120,8 @@ def _save_encoder(
         return _static(description, checkpoint.static, checkpoint).save(folder, progress, writing)
     if (family := family_of(checkpoint.config)) is not None:
         encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-        return _packed(description, encoder, target, progress).save(folder, progress, writing)
+        token = read_token(description, checkpoint)
+        return _packed(description, encoder, token, target, progress).save(folder, progress, writing)
     progress("converting the checkpoint")
     own_code = bool(description.source.code_sha256)
     with as_installed(checkpoint, trusted=own_code) as installed:
@@ -129,7 +130,9 @@ def _save_encoder(
             return _row_by_row(description, checkpoint, path, progress).save(folder, progress, writing)
 
 
-def _packed(description: Description, encoder: Encoder, target: Target, progress: Progress) -> Graph:
+def _packed(
+    description: Description, encoder: Encoder, token: Pooling | None, target: Target, progress: Progress
+) -> Graph:
     segments, rules = description.segments, interaction_of(description)
     masked = rules is not None and rules.masks_augmentation
     if target is Target.CUDA:
@@ -137,12 +140,12 @@ def _packed(description: Description, encoder: Encoder, target: Target, progress
         return encoder_graph(weights, segments=segments, masked=masked, target=target)
     if description.precision is Precision.INT8:
         encoder = with_rounded_positions(encoder)
-    graph = encoder_graph(encoder, segments=segments, masked=masked)
+    graph = encoder_graph(encoder, segments=segments, masked=masked, token=token)
     if description.precision is Precision.FP32:
         return graph
     feeds = (feed([row], segments=segments) for row in calibration_rows(description, _CALIBRATION_TEXTS))
     # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
-    whole = encoder_graph(encoder, segments=segments, masked=masked, chunk_tokens=None)
+    whole = encoder_graph(encoder, segments=segments, masked=masked, token=token, chunk_tokens=None)
     return quantize(graph, calibrate(whole, feeds, progress=progress))
 
 

@@ -29,6 +29,7 @@ from conch_export.model.description import (
 )
 from conch_export.model.heads import Dense, Lexical, LogOdds, Pooled, Projection, Static, Unit, Vocabulary
 from conch_export.model.network import Linear
+from conch_export.model.public_models import public_models
 from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
@@ -109,6 +110,17 @@ def read_head(description: Description, model: PublicModel, checkpoint: Checkpoi
     if model.task is not Task.SPARSE:
         return read_projection(description, checkpoint)
     return read_lexical(description, checkpoint) if model.base else read_vocabulary(description, checkpoint)
+
+
+def read_token(description: Description, checkpoint: Checkpoint) -> Pooling | None:
+    """The one token of a text of which every answer is made, the first (`CLS`) or the last; None for several."""
+    model, *derived = public_models(description)
+    if derived or model.head is None:
+        return None
+    head = read_head(description, model, checkpoint)
+    if not isinstance(head, Pooled) or not head.pools_prompt:
+        return None
+    return head.pooling if head.pooling in (Pooling.CLS, Pooling.LAST) else None
 
 
 def read_pooled(description: Description, checkpoint: Checkpoint) -> Pooled:

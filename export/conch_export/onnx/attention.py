@@ -15,11 +15,13 @@ from onnx import TensorProto
 from conch_export.errors import UnsupportedError
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS, Tile, short_scores, tile_scores
+from conch_export.onnx.ragged import of_each_row
 from conch_export.onnx.relative import RelativeScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conch_export.model.description import Pooling
     from conch_export.model.network import Attention
     from conch_export.onnx.ragged import Spans
 
@@ -56,6 +58,27 @@ def attend_row_by_row(g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans
         return context
 
     return g.for_each(g.size(spans.last), one_row, ragged=True)
+
+
+def attend_with_one(
+    g: GraphBuilder, parts: Sequence[Columns], *, spans: Spans, attention: Attention, token: Pooling
+) -> str:
+    """Attend from one token of each row, on a CPU.
+
+    Its scores are few however long the row is, so that short and long rows take one way.
+
+    Args:
+        g: the graph.
+        parts: queries (scaled already) of these tokens, keys and values of all tokens; see `attend_row_by_row`.
+        spans: of the rows.
+        attention: what to compute, without relative positions.
+        token: which one it is, the first (`CLS`) or the last.
+
+    Returns:
+        FP32 [C, heads * head width].
+    """
+    rows = _Rows(g, parts, spans, attention, token)
+    return g.for_each(g.size(spans.last), rows.one, ragged=True)
 
 
 def attend_packed(g: GraphBuilder, query_key_value: str, *, spans: Spans, attention: Attention) -> str:
@@ -106,10 +129,17 @@ class _Rows:
 
     Heads come first: queries are [heads, n, width], keys [heads, width, n], values [heads, n, width]; where query heads
     share keys, [key heads, queries of each, n, width], with a 1 in that place for keys and values, which MatMul
-    then broadcasts: no key is copied for the queries that share it.
+    then broadcasts: no key is copied for the queries that share it. With a token, each row has the query of that one.
     """
 
-    def __init__(self, g: GraphBuilder, parts: Sequence[Columns], spans: Spans, attention: Attention) -> None:
+    def __init__(
+        self,
+        g: GraphBuilder,
+        parts: Sequence[Columns],
+        spans: Spans,
+        attention: Attention,
+        token: Pooling | None = None,
+    ) -> None:
         self._attention = attention
         first, last = g.column(spans.first), g.column(spans.last)
         # Masked tokens are at the end of a row: ending its keys before them hides them, and takes no mask of scores.
@@ -124,10 +154,16 @@ class _Rows:
         width, shared = attention.head_width, attention.heads // attention.key_heads
         self._grouped = shared > 1
         self._parts = []
-        sides = ((last, attention.heads, shared), *[(keys_end, attention.key_heads, 1)] * 2)
-        for (name, column), (end, heads, group) in zip(parts, sides, strict=True):
+        queries = first, last
+        if token is not None:
+            number = g.column(g.arange(g.size(spans.last)))
+            queries = number, g.node("Add", number, g.int64(1))
+            place = g.column(g.node("Sub", of_each_row(g, spans, token), spans.first))
+            self._places = place, g.node("Add", place, g.int64(1))
+        sides = ((*queries, attention.heads, shared), *[(first, keys_end, attention.key_heads, 1)] * 2)
+        for (name, column), (begin, end, heads, group) in zip(parts, sides, strict=True):
             # One Slice cuts rows and columns at once: its corners are [row, column] pairs.
-            corners = _corner(g, first, column), _corner(g, end, column + heads * width)
+            corners = _corner(g, begin, column), _corner(g, end, column + heads * width)
             self._parts.append((name, *corners, group))
 
     def short(self, g: GraphBuilder, index: str) -> str:
@@ -139,6 +175,12 @@ class _Rows:
         if self._corners is not None:
             added.append(short_scores(g, self._attention, g.node("Gather", self._corners, index)))
         return self._context(g, g.node("MatMul", query, key), added, value)
+
+    def one(self, g: GraphBuilder, index: str) -> str:
+        """The same of the row's one query."""
+        query, key, value = self._heads_first(g, index)
+        begin, end, count = (g.node("Gather", each, index) for each in (*self._places, self._key_counts))
+        return self._of_tile(g, query, self._tile(g, begin, end, count), key, value)
 
     def long(self, g: GraphBuilder, index: str) -> str:
         """The same without ever holding all scores."""
@@ -160,25 +202,30 @@ class _Rows:
             relative, keys = self._relative.tiled(g, query, key, count), _columns(g, key)
 
         def one_tile(inner: GraphBuilder, begin: str, end: str) -> str:
-            tile = Tile(begin, end, *self._visible(inner, begin, end, key_count))
-            seen_keys, seen_values = self._seen(inner, tile, keys, value)
-            scores = inner.node("MatMul", inner.slice(query, begin, end, -2), seen_keys)
-            added = [] if relative is None else relative(inner, tile)
-            if (by_distance := tile_scores(inner, self._attention, tile)) is not None:
-                added.append(by_distance)
-            return self._context(inner, scores, added, seen_values)
+            tile = self._tile(inner, begin, end, key_count)
+            added = () if relative is None else relative(inner, tile)
+            return self._of_tile(inner, inner.slice(query, begin, end, -2), tile, keys, value, relative=added)
 
         return g.for_each_tile(count, TILE_TOKENS, one_tile, ragged=True)
 
-    def _visible(self, g: GraphBuilder, begin: str, end: str, count: str) -> tuple[str, str]:
-        """The first key that the queries begin .. end - 1 can see, and one past the last one."""
+    def _of_tile(
+        self, g: GraphBuilder, query: str, tile: Tile, keys: str, values: str, *, relative: Sequence[str] = ()
+    ) -> str:
+        """FP32 [queries, heads * width]: the queries of a tile meet those keys of their row that they see."""
+        seen_keys, seen_values = self._seen(g, tile, keys, values)
+        by_distance = tile_scores(g, self._attention, tile)
+        added = [*relative, *([] if by_distance is None else [by_distance])]
+        return self._context(g, g.node("MatMul", query, seen_keys), added, seen_values)
+
+    def _tile(self, g: GraphBuilder, begin: str, end: str, count: str) -> Tile:
+        """The queries begin .. end - 1 of a row with so many keys."""
         # The keys that any query of the tile sees; `tile_scores` hides from single queries those that they do not see.
         first, last = g.int64([0]), count
         if self._attention.window is not None:
             reach = g.int64([self._attention.window])
             first = g.node("Max", g.node("Sub", begin, reach), first)
             last = g.node("Min", g.node("Add", end, reach), count)
-        return first, g.node("Min", end, count) if self._attention.causal else last
+        return Tile(begin, end, first, g.node("Min", end, count) if self._attention.causal else last)
 
     def _seen(self, g: GraphBuilder, tile: Tile, keys: str, values: str) -> tuple[str, str]:
         """Of the keys [..., width, n] and values [..., n, width] of a row those that the tile sees, uncut if all."""

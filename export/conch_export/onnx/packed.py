@@ -5,9 +5,10 @@ Contract (see `layout` and `ragged`):
     attention_mask    INT64 [N]
     token_type_ids    INT64 [N], only where the caller asks for segments
     row_lengths       INT32 [R], of input_ids; the others have lengths of their own, as `lengths_name` calls them
-    token_embeddings  FP32 [N, hidden], zeros at pads; all NaN, pads too, for a row that holds an id outside the
-                      vocabulary, no token at all or more than `max_length`, or whose mask or types have another length
-                      than its ids. The graph itself cannot fail, so no row harms another.
+    token_embeddings  FP32 [N, hidden], zeros at pads, and at tokens that no head reads (see `Shape.token`); all NaN,
+                      pads too, for a row that holds an id outside the vocabulary, no token at all or more than
+                      `max_length`, or whose mask or types have another length than its ids. The graph itself cannot
+                      fail, so no row harms another.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from onnx import TensorProto
 from conch_export.onnx.builder import GraphBuilder
 from conch_export.onnx.graph import Graph
 from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, ROW_LENGTHS, TYPES, Layout, lengths_name
-from conch_export.onnx.ragged import Spans, all_by_row, locate_tokens, slot_places
+from conch_export.onnx.ragged import Spans, all_by_row, locate_tokens, of_each_row, slot_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from conch_export.model.description import Pooling
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Shape:
         max_length: most tokens that a row may have.
         segments: kinds of token in `token_type_ids`; 0 takes no such input.
         masked: whether rows may end in masked tokens, which no other attends to.
+        token: the one token of a row whose vector is given, the first (`CLS`) or the last; None for all.
     """
 
     vocabulary: int
@@ -44,6 +48,7 @@ class Shape:
     max_length: int
     segments: int = 0
     masked: bool = False
+    token: Pooling | None = None
 
 
 def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Spans], str]) -> Graph:
@@ -52,7 +57,8 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
     Args:
         shape: the encoder's sizes.
         body: called with the builder, the names of INT64 [T] vectors (ids, positions and, with segments, types; ids and
-            types are always in range) and the rows' spans; returns the name of FP32 [T, hidden].
+            types are always in range) and the rows' spans; returns the name of FP32 [T, hidden], or of FP32 [C, hidden]
+            where one token of each row is given.
     """
     g = GraphBuilder()
     others = [MASK, *([TYPES] if shape.segments else [])]
@@ -66,8 +72,11 @@ def packed_model(shape: Shape, body: Callable[[GraphBuilder, Sequence[str], Span
         vectors.append(types)
         known = g.node("And", known, known_types)
     x = body(g, vectors, tokens.spans)
-    # Every slot takes its vector from one table: the tokens' vectors, then zeros for pads, then NaN for refused rows.
-    places, pad = slot_places(g, layout, tokens)
+    # Every slot takes its vector from one table: the vectors, then zeros for pads, then NaN for refused rows.
+    given = tokens.slots
+    if shape.token is not None:
+        given = g.node("Gather", given, of_each_row(g, tokens.spans, shape.token))
+    places, pad = slot_places(g, layout, given)
     refused = g.node("Or", g.node("Not", all_by_row(g, known, tokens)), tokens.malformed)
     places = g.node("Where", g.node("Gather", refused, layout.slot_rows), g.node("Add", pad, g.int64(1)), places)
     pad_and_refusal = np.array([[0.0], [np.nan]], np.float32).repeat(shape.hidden, axis=1)

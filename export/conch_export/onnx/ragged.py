@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
+from conch_export.model.description import Pooling
 from conch_export.onnx.layout import MASK, count_at_most
 
 if TYPE_CHECKING:
@@ -119,15 +120,20 @@ def after_prompts(g: GraphBuilder, layout: Layout, tokens: Tokens) -> Spans:
     return Spans(g.node("Min", g.node("Add", tokens.spans.first, counts), last_token), tokens.spans.last)
 
 
-def slot_places(g: GraphBuilder, layout: Layout, tokens: Tokens) -> tuple[str, str]:
-    """INT64 [S], which token every slot holds, T for a pad; and T itself.
+def slot_places(g: GraphBuilder, layout: Layout, slots: str) -> tuple[str, str]:
+    """INT64 [S], which of the n vectors of these slots, INT64 [n], every slot holds, n for one of none; and n itself.
 
-    Numbers are scattered instead of vectors; then one Gather, from a table of the token vectors and a pad's vector,
-    puts each vector into its slot.
+    Numbers are scattered instead of vectors; then one Gather, from a table of the vectors and a pad's vector, puts each
+    vector into its slot.
     """
-    pad = g.size(tokens.slots)
+    pad = g.size(slots)
     pads = g.node("Expand", pad, g.node("Shape", layout.slots))
-    return g.node("ScatterElements", pads, tokens.slots, g.arange(pad), axis=0), pad
+    return g.node("ScatterElements", pads, slots, g.arange(pad), axis=0), pad
+
+
+def of_each_row(g: GraphBuilder, spans: Spans, token: Pooling) -> str:
+    """INT64 [C], the first token of every row (`Pooling.CLS`) or its last (`Pooling.LAST`)."""
+    return spans.first if token is Pooling.CLS else g.node("Sub", spans.last, g.int64(1))
 
 
 def all_by_row(g: GraphBuilder, flags: str, tokens: Tokens) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conch_export.build import refuse_unbuildable
-from conch_export.checkpoints.heads import read_head
+from conch_export.checkpoints.heads import read_head, read_token
 from conch_export.model.description import Precision
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from conch_export.checkpoints.checkpoint import Checkpoint
-    from conch_export.model.description import Description
+    from conch_export.model.description import Description, Pooling
     from conch_export.model.heads import Head
     from conch_export.model.network import Encoder
     from conch_export.onnx.graph import Graph
@@ -81,6 +81,7 @@ class Capacity:
         disk: bytes of what is exported, by precision.
         unsaid: what an export asks for and the plan does not need to know; empty for nothing.
         threads: of each instance, for one operator.
+        token: the one token of a row whose vector the encoder gives; None for all.
     """
 
     encoder: Encoder | Static
@@ -95,6 +96,7 @@ class Capacity:
     disk: Mapping[str, int] = field(default_factory=dict)
     unsaid: str = ""
     threads: int = 1
+    token: Pooling | None = None
 
     @property
     def cores(self) -> int:
@@ -143,7 +145,7 @@ class Capacity:
         """
         with temporary_folder() as folder:
             with temporary_writes():
-                path = _graph(self.encoder, self.precision).save(folder)
+                path = _graph(self.encoder, self.precision, self.token).save(folder)
             return measured_peak(path, self.length, self.rows)
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,6 +202,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
         {each.value: _disk(encoder, heads.values(), description, each) for each in _PRECISIONS},
         unsaid,
         options.plan.threads,
+        None if isinstance(encoder, Static) else read_token(description, checkpoint),
     )
 
 
@@ -223,16 +226,16 @@ def _disk(encoder: Encoder | Static, heads: Iterable[Head], description: Descrip
     return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
 
 
-def _graph(encoder: Encoder | Static, precision: Precision) -> Graph:
+def _graph(encoder: Encoder | Static, precision: Precision, token: Pooling | None) -> Graph:
     """As an export makes it, but with scales of random tokens: they take as much memory as those of real text."""
     if isinstance(encoder, Static):
         graph = static_graph(encoder)
         return quantize(graph, {}) if precision is Precision.INT8 else graph
     if precision is Precision.INT8:
         encoder = with_rounded_positions(encoder)
-    graph = encoder_graph(encoder)
+    graph = encoder_graph(encoder, token=token)
     if precision is Precision.FP32:
         return graph
     ids = np.random.default_rng(0).integers(0, len(encoder.embeddings), _CALIBRATION_TOKENS).tolist()
     feeds = [feed([Row(row, [0] * len(row))], segments=False) for row in ids]
-    return quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))
+    return quantize(graph, calibrate(encoder_graph(encoder, token=token, chunk_tokens=None), feeds))

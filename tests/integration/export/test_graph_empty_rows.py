@@ -63,6 +63,7 @@ FAMILIES = [
 ]
 ENCODERS = [f"{family} {precision}" for family in FAMILIES for precision in ("fp32", "int8")]
 ENCODERS += ["bert with segments", "bert with masked tokens", "bert without chunks"]
+ENCODERS += ["bert of the first token", "qwen3 of the last token", "deberta_v2 of the first token"]
 ENCODERS += ["row by row fp32", "row by row int8"]
 HEADS = [
     *(pooling.value for pooling in Pooling),
@@ -129,6 +130,8 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
         "with segments": {"segments": True},
         "with masked tokens": {"masked": True},
         "without chunks": {"chunk_tokens": None},
+        "of the first token": {"token": Pooling.CLS},
+        "of the last token": {"token": Pooling.LAST},
     }
     chosen = variants.get(variant, {})
     graph = encoder_graph(encoder, **chosen)
@@ -271,7 +274,10 @@ def assert_the_second_row_is_nan(run: Run, graph: Path, good: Feed, tensors: Seq
         np.testing.assert_allclose(third, fine[2], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bert fp32", "bert int8", "bert with segments", "modernbert fp32", "row by row fp32"])
+@pytest.mark.parametrize(
+    "kind",
+    ["bert fp32", "bert int8", "bert with segments", "bert of the first token", "modernbert fp32", "row by row fp32"],
+)
 def test_an_encoder_refuses_rows_whose_mask_or_types_have_another_length(
     kind: str, run: Run, exports: Exports, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:

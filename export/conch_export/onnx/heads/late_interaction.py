@@ -28,7 +28,7 @@ def projection_graph(hidden: int, head: Projection, width: int) -> Graph:
     g, (layout, tokens, x) = frame.g, frame.locate()
     pad = g.constant(np.zeros((1, width), np.float32), "pad")
     table = g.node("Concat", frame.through(x, head.whole), pad, axis=0)
-    places, _ = slot_places(g, layout, tokens)
+    places, _ = slot_places(g, layout, tokens.slots)
     g.node("Gather", table, layout.of_leading(places), name=VECTORS)
     return frame.finish("projection", (VECTORS, TensorProto.FLOAT, ["N", width]))
 

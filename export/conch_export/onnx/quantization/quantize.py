@@ -176,12 +176,11 @@ def _rounded_rows(table: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 class _Inputs:
-    """Inputs of the products of one graph, each rounded once. All are of the same tokens."""
+    """Inputs of the products of one graph, each rounded once."""
 
     def __init__(self, g: GraphBuilder) -> None:
         self._g = g
         self._known: dict[str, tuple[str, str]] = {}
-        self._zero_points: dict[int, str] = {}
 
     def quantized(self, x: str, scheme: Scheme) -> tuple[str, str]:
         """UINT8 [T, K], and for a scheme with a scale a token those scales as a column [T, 1]."""
@@ -199,10 +198,8 @@ class _Inputs:
         largest = g.node("ReduceMax", g.node("Abs", x) if scheme.is_symmetric else x, g.int64([1]), keepdims=0)
         scales = g.node("Mul", largest, g.constant(np.float32(1 / scheme.reach)))
         scales = g.node("Max", scales, g.constant(np.float32(scheme.floor)))
-        if scheme.zero_point not in self._zero_points:
-            # A vector of scales requires one of zero points. All inputs have as many tokens, so they share it.
-            self._zero_points[scheme.zero_point] = g.node("Expand", zero_point, g.node("Shape", scales))
-        zero_points = self._zero_points[scheme.zero_point]
+        # A vector of scales requires one of zero points. Inputs share none, as not all are of the same tokens.
+        zero_points = g.node("Expand", zero_point, g.node("Shape", scales))
         return g.node("QuantizeLinear", x, scales, zero_points, axis=0), g.column(scales)
 
 
