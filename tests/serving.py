@@ -72,15 +72,16 @@ class Serving:
         self.grpc_url = environment.get("CONCH_TRITON_URL", f"127.0.0.1:{self.grpc_port}")
         self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         self._outputs = (folder / "stdout", folder / "stderr")
-        ports = {"port": self.port, "triton-grpc-port": self.grpc_port, "triton-metrics-port": self.metrics_port}
+        options: dict[str, object] = {} if "--no-gateway" in flags else {"port": self.port}
+        if "CONCH_TRITON_URL" not in environment:
+            options |= {"triton-grpc-port": self.grpc_port, "triton-metrics-port": self.metrics_port}
+            options |= {"run-directory": self.run_directory, "repository": repository}
         self._command = [
             *WITH_ITS_PARENT,
             # A library that is preloaded into more programs than the last leaves shared memory behind.
             *("env", *(f"{name}={value}" for name, value in {**ON_ANY_MACHINE, **environment}.items())),
             *(sys.executable, "-m", "conch", "serve"),
-            *(f"--{name}={port}" for name, port in ports.items()),
-            f"--run-directory={self.run_directory}",
-            *([f"--repository={repository}"] if repository is not None else []),
+            *(f"--{name}={value}" for name, value in options.items()),
             *flags,
         ]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCH_")}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from typing import Annotated
+import traceback
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from conch.bench import bench
+from conch.console import fail
 from conch.corpus.embed import embed
 from conch.corpus.rerank import rerank
 from conch.keys import keys
@@ -22,11 +25,50 @@ from conch.repository.verify import verify
 from conch.repository.web import web
 from conch.serve import serve
 
-app = typer.Typer(name="conch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (models, plan, export, verify, preload, bundle, unbundle, web, serve, embed, rerank, bench):
-    app.command()(command)
-app.add_typer(migrate, name="migrate")
-app.add_typer(keys, name="keys")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+COMMANDS: Mapping[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
+    "Serve": (serve, keys, bench),
+    "Models": (models, plan, export, verify, migrate),
+    "Corpora": (embed, rerank),
+    "Other machines": (preload, bundle, unbundle, web),
+}
+"""The subcommands, by what they are for."""
+
+EXTRAS = {"conch_batch": "batch", "conch_export": "export", "conch_gateway": "gateway", "conch_server": "server"}
+"""The extra that brings what a package needs."""
+
+
+class _Commands(TyperGroup):
+    """The subcommands; one whose packages are not installed ends with the extra that brings them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            extra = _extra(error)
+            if extra is None:
+                raise
+            fail(f"{error}; install what `conch {ctx.invoked_subcommand}` needs: pip install 'conch[{extra}]'")
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """Return the extra of the first of our packages that was being imported, or was missing itself."""
+    modules = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = (str(name).partition(".")[0] for name in (*modules, error.name))
+    return next((EXTRAS[package] for package in packages if package in EXTRAS), None)
+
+
+app = typer.Typer(
+    name="conch", cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+for purpose, commands in COMMANDS.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=purpose)
+        else:
+            app.command(rich_help_panel=purpose)(command)
 
 
 @app.callback(invoke_without_command=True)

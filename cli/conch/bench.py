@@ -15,7 +15,7 @@ from rich.text import Text
 from conch.console import facts, fail, stderr, stdout, steps
 from conch.load.closed_loop import Load, closed_loop
 from conch.load.texts import Lengths, file_texts, synthetic_texts
-from conch.options import named_options
+from conch.options import named_options, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,12 +60,11 @@ def bench(
     for file in filter(None, (json_file, profile)):
         _check_folder(file)
     if profile is not None:
-        for name in given.keys() - {"url", "model", "profile", "triton_url"}:
-            fail(f"{given[name]} does not go with --profile, which measures loads of its own")
+        others = given.keys() - {"url", "model", "profile", "triton_url"}
+        refuse(given, others, "does not go with --profile, which measures loads of its own")
         _write_profile(profile, url, model, triton_url)
         return
-    if "triton_url" in given:
-        fail("--triton-url is for --profile; to bench a Triton, give its HOST:PORT as the argument")
+    refuse(given, {"triton_url"}, "is for --profile; to bench a Triton, give its HOST:PORT as the argument")
     from conch.load.target import BenchError, target_of  # noqa: PLC0415
 
     async def measure() -> dict[str, Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Paths and names of models are printed as they are: brackets in them may look like markup, and colons like emoji.
 stdout = Console(markup=False, emoji=False)
 stderr = Console(stderr=True, markup=False, emoji=False)
-_LINE_EVERY_S = 10.0
+LINE_EVERY_S = 10.0
 
 
 def fail(message: str) -> NoReturn:
@@ -99,7 +99,7 @@ class _Lines:
             if self._what:
                 stderr.print(f"{what} …", highlight=False)
             self._what, self._began, self._said = what, now, now
-        elif done and total and now - self._said >= _LINE_EVERY_S:
+        elif done and total and now - self._said >= LINE_EVERY_S:
             self._said, left = now, (now - self._began) * (total - done) / done
             stderr.print(f"{what} … {done / total:.0%}, about {left:.0f} s left", highlight=False)
 

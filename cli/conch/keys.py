@@ -14,7 +14,7 @@ File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="File of 
 Name = Annotated[str, typer.Argument(help="Name of the key, which identifies its holder in logs.")]
 DEFAULT = Path("keys.json")
 
-keys = typer.Typer(no_args_is_help=True)
+keys = typer.Typer(name="keys", no_args_is_help=True)
 
 
 @keys.callback()
@@ -65,11 +65,9 @@ def revoke(name: Name, file: File = DEFAULT) -> None:
 
 def _call(what: str, *arguments: object, **options: object) -> Any:
     """Call a function of `conch_gateway.auth.keys`; its errors end the command in one line."""
-    try:
-        from conch_gateway import KeysError  # noqa: PLC0415
-        from conch_gateway.auth import keys  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        fail(f"{error}; install what the gateway needs: pip install 'conch[gateway]'")
+    from conch_gateway import KeysError  # noqa: PLC0415
+    from conch_gateway.auth import keys  # noqa: PLC0415
+
     try:
         return getattr(keys, what)(*arguments, **options)
     except KeysError as error:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from conch.console import fail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
 
 LENGTHS = {"short": 1024, "medium": 2048, "long": 4096, "maximum": 8192}
 """Tokens of a text, by name."""
@@ -73,6 +78,7 @@ Label = Annotated[
     str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
 ]
 Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def named_options(context: typer.Context) -> dict[str, str]:
@@ -86,4 +92,7 @@ def named_options(context: typer.Context) -> dict[str, str]:
     }
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+def refuse(given: Mapping[str, str], names: Set[str], why: str) -> None:
+    """Fail if one of these parameters is given on the command line; `given` is from `named_options`."""
+    for name in sorted(given.keys() & names):
+        fail(f"{given[name]} {why}")

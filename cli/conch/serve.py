@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conch.console import facts, fail, refused, stdout
+from conch.options import named_options, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -28,6 +29,8 @@ POLL_S = 0.5
 SAY_EVERY_S = 10.0
 LATER = frozenset({429, 503, 504})  # the gateway, or Triton, has others' requests, or Triton is started again
 VECTOR_TYPES = {"embedding": "dense", "multi-vector": "late", "sparse": "sparse"}
+OF_GATEWAY = frozenset({"host", "port"})
+OF_TRITON = frozenset({"repository", "triton_grpc_port", "triton_metrics_port", "run_directory", "no_gateway"})
 
 logger = logging.getLogger("conch")
 
@@ -37,6 +40,7 @@ class _NoAnswerError(Exception):
 
 
 def serve(
+    context: typer.Context,
     host: Annotated[
         str | None, typer.Option(help="Address of the gateway.  [env: CONCH_HOST; default: 127.0.0.1]")
     ] = None,
@@ -81,15 +85,23 @@ def serve(
                 "run_directory": run_directory,
             },
         )
+        _refuse_without_effect(named_options(context), starts_triton=server is not None, alone=no_gateway)
         if server is not None:
             _complete_publication(server.model_repository)
-        elif no_gateway:
-            fail("--no-gateway starts a Triton, and --triton-url (CONCH_TRITON_URL) names one that runs; leave one out")
         _run(gateway, server, alone=no_gateway)
     except ModuleNotFoundError as error:
         fail(f"{error}; install what serving needs: pip install 'conch[gateway,server]'")
     except ValueError as error:
         fail(_one_line(error))
+
+
+def _refuse_without_effect(given: Mapping[str, str], *, starts_triton: bool, alone: bool) -> None:
+    """Fail if a flag is given that would change nothing."""
+    if not starts_triton:
+        elsewhere = "CONCH_TRITON_URL (--triton-url) names one that runs; leave one out"
+        refuse(given, OF_TRITON, f"is about a Triton that this command starts, and {elsewhere}")
+    elif alone:
+        refuse(given, OF_GATEWAY, "is the gateway's, which --no-gateway leaves out; leave out one of the two")
 
 
 def _complete_publication(repository: Path) -> None:

@@ -17,7 +17,10 @@ Inputs = Annotated[
 Output = Annotated[
     str,
     typer.Option(
-        metavar="FOLDER|URL", help="Folder of the Parquet files. Files that exist already are not computed again."
+        "--output",
+        "-o",
+        metavar="FOLDER|URL",
+        help="Folder of the Parquet files. Files that exist already are not computed again.",
     ),
 ]
 ModelName = Annotated[str, typer.Option(metavar="NAME", help="A model of the repository, or of the server.")]

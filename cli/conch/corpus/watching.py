@@ -14,14 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from conch import INTERRUPTED
-from conch.console import facts, fail, stderr
+from conch.console import LINE_EVERY_S, facts, fail, stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conch_batch import Done, Job, Report, Workers
-
-_LINE_EVERY_S = 10.0
 
 
 def compute(job: Job, workers: Workers) -> None:
@@ -101,7 +99,7 @@ class _Lines(_Counts):
             stderr.print(f"{self.rows:,} of {self.of:,} rows … {self.rate}, {left}", highlight=False)
 
     def _is_time(self) -> bool:
-        if time.monotonic() - self._said < _LINE_EVERY_S:
+        if time.monotonic() - self._said < LINE_EVERY_S:
             return False
         self._said = time.monotonic()
         return True

@@ -32,7 +32,7 @@ NewPrompt = Annotated[
     str | None, typer.Option(help="Name of the new model's prompt before each text; '' for none. [default: its own]")
 ]
 
-migrate = typer.Typer(no_args_is_help=True)
+migrate = typer.Typer(name="migrate", no_args_is_help=True)
 
 
 @migrate.callback()
@@ -79,13 +79,13 @@ def compare(
 
 @migrate.command()
 def fit(
-    new: New,
     old: Old,
+    new: New,
     texts: Texts,
     repository: Repository = DEFAULT_REPOSITORY,
     most: Most = 20_000,
-    new_prompt: NewPrompt = None,
     old_prompt: OldPrompt = None,
+    new_prompt: NewPrompt = None,
     least_recall: Annotated[
         float,
         typer.Option(min=0, max=1, help="Publish only if the bridge finds this share of the old model's neighbours."),

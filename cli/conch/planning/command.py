@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
-from conch.console import fail
 from conch.options import (
     DEFAULT_MODEL,
     DEFAULT_REPOSITORY,
@@ -20,14 +17,11 @@ from conch.options import (
     Revision,
     Task,
     named_options,
+    refuse,
 )
 from conch.planning import options as of
 from conch.planning.browser import plan_page
 from conch.planning.server import plan_server
-
-if TYPE_CHECKING:
-    from collections.abc import Set
-    from pathlib import Path
 
 _LOAD = {"rate", "lengths", "p99", "profile"}
 _SERVER = {"cores", "aim", "rows", "measure"}
@@ -63,12 +57,14 @@ def plan(
     given = named_options(context)
     if rate is not None:
         others = given.keys() - {*_LOAD, "model", "as_json"}
-        _refuse(given, others, "does not go with --rate: what a replica has is what its profile was measured with")
-        _plan_load(rate, lengths, p99, profile, model=model if "model" in given else None, as_json=as_json)
+        refuse(given, others, "does not go with --rate: what a replica has is what its profile was measured with")
+        from conch.planning.load import plan_load  # noqa: PLC0415
+
+        plan_load(rate, lengths, p99, profile, model=model if "model" in given else None, as_json=as_json)
         return
-    _refuse(given, _LOAD, "is for a load: say how large it is, as in --rate 200/s")
+    refuse(given, _LOAD, "is for a load: say how large it is, as in --rate 200/s")
     if web:
-        _refuse(given, _SERVER, "does not go with --web: it is about servers")
+        refuse(given, _SERVER, "does not go with --web: it is about servers")
     import conch_export as ce  # noqa: PLC0415
     from conch_contract import usable_cores  # noqa: PLC0415
 
@@ -85,19 +81,3 @@ def plan(
         plan_page(options, memory, as_json=as_json)
     else:
         plan_server(options, rows, memory, measure=measure, as_json=as_json)
-
-
-def _refuse(given: dict[str, str], names: Set[str], why: str) -> None:
-    """Fail if one of these options is given on the command line."""
-    for name in given.keys() & names:
-        fail(f"{given[name]} {why}")
-
-
-def _plan_load(
-    texts_per_s: float, lengths: str, p99_s: float, profile: Path | None, *, model: str | None, as_json: bool
-) -> None:
-    try:
-        from conch.planning.load import plan_load  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        fail(f"{error}; a simulation runs the gateway's own code: pip install 'conch[gateway]'")
-    plan_load(texts_per_s, lengths, p99_s, profile, model=model, as_json=as_json)

@@ -147,8 +147,9 @@ def test_an_interrupted_export_names_what_completing_it_needs(monkeypatch: pytes
 def test_a_wrong_setting_is_named_with_what_is_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str, told: str
 ) -> None:
+    monkeypatch.setenv("CONCH_MODEL_REPOSITORY", str(tmp_path))
     monkeypatch.setenv(setting, value)
-    ended = CliRunner().invoke(app, ["serve", f"--repository={tmp_path}", f"--port={free_ports(1)[0]}"])
+    ended = CliRunner().invoke(app, ["serve", f"--port={free_ports(1)[0]}"])
     assert ended.exit_code == 1
     assert ended.output.startswith(told)
 
@@ -198,3 +199,22 @@ async def test_what_is_loaded_is_exempt_from_garbage_collection_once_it_serves(m
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ["--triton-url=triton:8001", "--repository=models"],
+            "--repository is about a Triton that this command starts",
+        ),
+        (["--triton-url=triton:8001", "--triton-grpc-port=9001"], "--triton-grpc-port is about a Triton that this"),
+        (["--triton-url=triton:8001", "--no-gateway"], "--no-gateway is about a Triton that this command starts"),
+        (["--no-gateway", "--port=9080"], "--port is the gateway's, which --no-gateway leaves out"),
+    ],
+    ids=" ".join,
+)
+def test_a_flag_that_would_change_nothing_is_refused(flags: list[str], told: str) -> None:
+    ended = CliRunner().invoke(app, ["serve", *flags])
+    assert ended.exit_code == 1
+    assert ended.output.startswith(f"error: {told}")

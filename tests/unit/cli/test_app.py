@@ -1,0 +1,47 @@
+"""The `conch` command as a whole: what it says where packages are missing, and where its help has each command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from conch.app import COMMANDS, app
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from conch.app import main; main()"
+"""Runs the command as if a module were not installed."""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("export", "conch_export", "export"),
+        ("models", "onnx", "export"),
+        ("migrate compare old new --texts=texts.txt", "onnx", "export"),
+        ("embed texts.txt --output=vectors", "pyarrow", "batch"),
+        ("keys list", "starlette", "gateway"),
+        ("plan --rate=200/s --profile=none.json", "pydantic_settings", "gateway"),
+        ("serve", "starlette", "gateway,server"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, command: str, module: str, extra: str) -> None:
+    (tmp_path / "texts.txt").write_text("a text\n")
+    arguments = [sys.executable, "-c", WITHOUT, module, *command.split()]
+    ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.endswith(f"pip install 'conch[{extra}]'\n")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_every_command_is_in_the_help_under_what_it_is_for() -> None:
+    group: Any = typer.main.get_command(app)
+    assert {command.rich_help_panel for command in group.commands.values()} == COMMANDS.keys()
+    printed = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["--help"]).output
+    assert all(name in printed for name in [*COMMANDS, *group.commands])
