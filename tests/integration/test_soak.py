@@ -189,6 +189,7 @@ def test_the_page_says_what_was_seen_and_what_was_not(tmp_path: Path) -> None:
     versions = {"python": "3", "onnxruntime": "1", "nvidia-pytriton": "0"}
     told = {"command": "make soak", "date": "2026-01-01", "git": {"revision": "abc"}, "machine": machine}
     result = {**told, "versions": versions, "kinds": kinds, **seen((Kind.UNAVAILABLE, 24.0, 24.1))}
+    result["faults"][0]["log"] = [f"WARNING conch_server Triton serves again (restart {n})" for n in (2, 7)]
     (tmp_path / "soak.json").write_text(json.dumps(result))
     written = page.page(tmp_path / "soak.json")
     (row,) = [line for line in written.splitlines() if line.startswith("| **")]
@@ -196,6 +197,7 @@ def test_the_page_says_what_was_seen_and_what_was_not(tmp_path: Path) -> None:
     assert "503 (1 of 4)" in row
     assert "4.0 s, 2.0 s after its end" in row
     assert "warden killed (the run was too short)" in written
+    assert "| tritonserver killed | `WARNING conch_server Triton serves again (restart N)` |" in written.splitlines()
 
 
 def test_the_journal_has_what_is_new_without_what_varies(tmp_path: Path) -> None:
