@@ -48,7 +48,7 @@ def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Pa
         except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             msg = (
                 f"{name} has no family here and optimum cannot convert it ({reason_of(error)}): "
-                "choose a model of a family that docs/export.md lists, or add its family (docs/families.md)"
+                "choose a model of a family that docs/checkpoints.md lists, or add its family (docs/families.md)"
             )
             raise UnsupportedError(msg) from error
         path = scratch / GRAPH_FILE

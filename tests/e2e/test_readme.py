@@ -93,7 +93,7 @@ def test_curl_commands_are_answered(command: list[str], gateway_url: str, tmp_pa
 def check_containers(command: list[str]) -> None:
     """Check what a command of Docker or Kubernetes names; there is no engine here to run it."""
     match command:
-        case ["docker", "compose", "--profile", profile, "up", *_]:
+        case ["docker", "compose", "--profile", profile, "up" | "down", *_]:
             assert re.search(rf"profiles: \[.*\b{profile}\b.*\]", COMPOSE)
         case ["docker", "compose", "restart", service]:
             assert re.search(rf"^  {service}:$", COMPOSE, re.MULTILINE)
@@ -137,6 +137,8 @@ def test_other_commands_exist_with_their_options(command: list[str]) -> None:
             check_containers(words)
         case ["sh" | "python" | ".venv/bin/python", script, *_]:
             assert (ROOT / script).is_file()
+        case ["git", "pull"]:
+            pass
         case ["pip", "install", requirement]:
             assert set(re.findall(r"[\w-]+", requirement)) - {"conch"} <= set(PROJECT["optional-dependencies"])
         case _:
