@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from conch_batch.inputs.files import File
 
 _BATCH = 4096
+_BUFFER = 1 << 20
+"""Bytes of a column that are read at once; pyarrow would read all of a row group."""
 
 
 class Parquet:
-    """Reads only the row groups with the rows that are asked for, a few thousand rows at a time."""
+    """Reads only the row groups with the rows that are asked for, a few thousand rows at a time.
+
+    There is no way to a row of a group but through those before it, so a file stays open where it has been read to: the
+    next rows that are asked for are mostly behind.
+    """
+
+    def __init__(self) -> None:
+        self._open: _Open | None = None
 
     def scan(self, file: File) -> tuple[pa.Schema, NDArray[np.int64]]:
         """Read the footer."""
@@ -30,9 +39,11 @@ class Parquet:
 
     def read(self, file: File, begin: int, end: int, schema: pa.Schema) -> pa.Table:
         """Rows `begin` to `end`."""
-        with file.open() as content, pq.ParquetFile(content) as parquet:
-            batches = list(_between(parquet, begin, end))
-            return conformed(pa.Table.from_batches(batches, schema=parquet.schema_arrow), schema)
+        if self._open is None or self._open.url != file.url:
+            before, self._open = self._open, _Open(file)
+            if before is not None:
+                before.close()
+        return conformed(self._open.rows(begin, end), schema)
 
     def tables(self, file: File, schema: pa.Schema) -> Iterator[pa.Table]:
         """All rows, of which only these columns are read."""
@@ -42,10 +53,45 @@ class Parquet:
                 yield conformed(pa.Table.from_batches([batch]), schema)
 
 
-def _between(parquet: pq.ParquetFile, begin: int, end: int) -> Iterator[pa.RecordBatch]:
-    counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-    ends = np.cumsum(counts)
-    groups = [group for group, last in enumerate(ends) if last > begin and last - counts[group] < end]
-    before = int(ends[groups[0]] - counts[groups[0]]) if groups else begin
-    batches = parquet.iter_batches(_BATCH, row_groups=groups)
-    return between(batches, begin - before, end - before)
+class _Open:
+    """A file whose row groups are read forwards. The batches depend on the rows only, not on what was read before."""
+
+    def __init__(self, file: File) -> None:
+        self.url = file.url
+        self._content = file.open()
+        self._parquet = pq.ParquetFile(self._content, pre_buffer=False, buffer_size=_BUFFER)
+        metadata = self._parquet.metadata
+        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._begins = np.cumsum([0, *counts])
+        self._group = self._at = -1
+        self._batch: pa.RecordBatch
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._content.close()
+
+    def rows(self, begin: int, end: int) -> pa.Table:
+        """Rows `begin` to `end`, as far as there are any."""
+        batches: list[pa.RecordBatch] = []
+        end = min(end, int(self._begins[-1]))
+        while begin < end:
+            group = int(np.searchsorted(self._begins, begin, side="right")) - 1
+            upto = min(end, int(self._begins[group + 1]))
+            if group != self._group or begin < self._at:
+                self._begin(group)
+            batches += between(self._from_here(), begin - self._at, upto - self._at)
+            begin = upto
+        return pa.Table.from_batches(batches, schema=self._parquet.schema_arrow)
+
+    def _begin(self, group: int) -> None:
+        batches = self._parquet.iter_batches(_BATCH, row_groups=[group])
+        self._batch, self._batches = next(batches), batches
+        self._group, self._at = group, int(self._begins[group])
+
+    def _from_here(self) -> Iterator[pa.RecordBatch]:
+        """The batch that was read last, and those after it."""
+        yield self._batch
+        for batch in self._batches:
+            self._at, self._batch = self._at + len(self._batch), batch
+            yield batch

@@ -9,11 +9,12 @@ import lzma
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conch_batch import InputError, TextRows
-from conch_batch.inputs import csv, jsonl
+from conch_batch.inputs import csv, jsonl, parquet
 from conch_batch.inputs.files import find
 from conch_batch.inputs.rows import Reader, unified
 from fsspec.core import url_to_fs
@@ -89,6 +90,42 @@ def test_any_part_of_a_file_is_read_by_itself(name: str, tmp_path: Path) -> None
     for begin in range(len(ROWS)):
         for end in range(begin + 1, len(ROWS) + 1):
             assert read(tmp_path / name, begin, end) == ROWS[begin:end]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_parts_of_parquet_files_are_the_same_in_any_order(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_BATCH", batch)
+    tables = {}
+    for name, size in (("a.parquet", 3), ("b.parquet", 1), ("c.parquet", 7)):
+        tables[name] = pa.table({"n": [f"{name} {n}" for n in range(40)]})
+        pq.write_table(tables[name], tmp_path / name, row_group_size=size)
+    files, kept = find([str(tmp_path)]), Reader(TextRows.FILE)
+    random = np.random.default_rng(batch)
+    for _ in range(80):
+        begin, end = sorted(random.integers(0, 41, 2).tolist())
+        file = files[random.integers(len(files))]
+        found = kept.read(file, begin, end, tables[file.name].schema)
+        alone = Reader(TextRows.FILE).read(file, begin, end, found.schema)
+        assert found == tables[file.name].slice(begin, end - begin)
+        assert [len(each) for each in found["n"].chunks] == [len(each) for each in alone["n"].chunks]
+
+
+def test_one_row_group_is_read_once_for_all_parts_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_BATCH", 10)
+    table, begun = pa.table({"n": range(100)}), list[list[int]]()
+    pq.write_table(table, tmp_path / "a.parquet")
+    (file,), reader, real = find([str(tmp_path)]), Reader(TextRows.FILE), pq.ParquetFile.iter_batches
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        begun.append(options["row_groups"])
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    for begin in range(0, 100, 7):
+        assert reader.read(file, begin, begin + 7, table.schema) == table.slice(begin, 7)
+    assert begun == [[0]]
 
 
 @pytest.mark.parametrize(
