@@ -1,4 +1,4 @@
-"""`make soak`: the deployment of README under load and faults, with every answer checked.
+"""`python -m tests.soak`: the deployment of README under load and faults, with every answer checked.
 
     python -m tests.soak [--minutes 30] [--per-second 75] [--every 20] [--faults NAME,NAME] [--result FILE]
 
@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmarks.machine import measured_by
-from tests.soak import isolation
 from tests.soak.conductor import CALM_S, Plan, Run
 from tests.soak.faults import FAULTS, named, schedule
 from tests.soak.outcomes import CLEAN, Kind
@@ -53,7 +51,6 @@ def main() -> int:
     parser.add_argument("--result", type=Path, default=RESULT, help="where the result is written")
     parser.add_argument("--folder", type=Path, help="new folder for logs and models, kept; otherwise a temporary one")
     arguments = parser.parse_args()
-    isolation.enter()
     os.environ["HF_HUB_OFFLINE"] = os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["OMP_NUM_THREADS"] = "1"
     seconds = 60 * arguments.minutes
     count = max(0, int((seconds - CALM_S) // arguments.every))
@@ -140,7 +137,3 @@ def _command(arguments: argparse.Namespace) -> str:
         *([f"--faults '{arguments.faults}'"] if arguments.faults else []),
     ]
     return f"python -m tests.soak {' '.join(given)}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
