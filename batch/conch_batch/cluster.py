@@ -27,6 +27,7 @@ _QUIET = {
 }
 _IDLE = {
     "AUTOSCALER_UPDATE_INTERVAL_S": "3600",
+    "LOG_NAME_UPDATE_INTERVAL_S": "3600",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "RAY_enable_metrics_collection": "0",
 }
