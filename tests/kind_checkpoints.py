@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ LATE: dict[str, dict[str, Any]] = {
     "unfilled": {"fills": False},
 }
 LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
-CLASSIFIERS = {"bert-pairs": "bert", "xlmr-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
+CLASSIFIERS = {"bert-pairs": "bert", "xlm-roberta-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
 TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
 
 
@@ -67,8 +68,13 @@ def export_all(made: dict[str, Path], repository: Path) -> None:
 @torch.inference_mode()
 def outputs(checkpoint: Path, head: str, ids: list[int]) -> Any:
     """What transformers' class for that head gives for one text."""
-    model = getattr(transformers, f"AutoModel{head}").from_pretrained(checkpoint, attn_implementation="eager").eval()
-    return model(input_ids=torch.tensor([ids]))
+    return _model(checkpoint, head)(input_ids=torch.tensor([ids]))
+
+
+@lru_cache(maxsize=1)
+def _model(checkpoint: Path, head: str) -> Any:
+    """The model, which is kept for the next text."""
+    return getattr(transformers, f"AutoModel{head}").from_pretrained(checkpoint, attn_implementation="eager").eval()
 
 
 def tokens(checkpoint: Path, text: str, length: int = 128) -> list[int]:

@@ -11,10 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from conch_client import AsyncClient
-from conch_export import Options, Precision, plan
 
-from tests import head_checkpoints
-from tests.exports import export_once
+from tests import head_checkpoints, kind_checkpoints
 from tests.serving import Serving
 from tests.waiting import eventually
 
@@ -30,15 +28,11 @@ CALLS = "max_rows = 2\ncalls = 2"  # so that five texts take three calls
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a Triton listens that has a model with dense, token and sparse vectors, and a cross-encoder."""
     folder = tmp_path_factory.mktemp("upstreams")
-    many = head_checkpoints.bge_m3(folder / "many")
-    pairs = head_checkpoints.make(folder / "pairs", "bert", "ForSequenceClassification", num_labels=1)
-    for checkpoint in (many, pairs):
-        late = True if checkpoint == many else None
-        export_once(
-            Options(
-                str(checkpoint), folder / "models", precision=Precision.FP32, plan=plan(cores=1), late_interaction=late
-            )
-        )
+    made = {
+        "m3": head_checkpoints.bge_m3(folder / "m3"),
+        "bert-pairs": head_checkpoints.make(folder / "bert-pairs", "bert", "ForSequenceClassification", num_labels=1),
+    }
+    kind_checkpoints.export_all(made, folder / "models")  # as other tests have them, which share the exports
     with Serving(folder / "models", folder) as serving:
         yield serving.grpc_url
 
@@ -74,10 +68,10 @@ def in_front(
     folder = tmp_path_factory.mktemp("front")
     at = f'url = "{behind.url}/v1"\napi_key_env = "KEY_OF_BEHIND"\n{CALLS}'
     (folder / "models.toml").write_text(
-        f'[far-many]\nmodel = "many"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
-        f'[far-pairs]\nmodel = "pairs"\ntask = "rerank"\n{at}\n'
-        f'[far-maxsim]\nmodel = "many"\ntask = "rerank"\n{at}\n'
-        f'[both]\nmodel = "many"\nurl = ["{behind.url}/v1", "{second.url}/v1"]\napi_key_env = "KEY_OF_BEHIND"\n'
+        f'[far-many]\nmodel = "m3"\nvector_types = ["dense", "late", "sparse"]\n{at}\n'
+        f'[far-pairs]\nmodel = "bert-pairs"\ntask = "rerank"\n{at}\n'
+        f'[far-maxsim]\nmodel = "m3"\ntask = "rerank"\n{at}\n'
+        f'[both]\nmodel = "m3"\nurl = ["{behind.url}/v1", "{second.url}/v1"]\napi_key_env = "KEY_OF_BEHIND"\n'
     )
     settings = {
         "CONCH_TRITON_URL": triton,
@@ -103,16 +97,16 @@ async def answered(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
 
 
 async def texts_computed(http: httpx.AsyncClient) -> float:
-    """How many texts a gateway has embedded with `many`."""
+    """How many texts a gateway has embedded with `m3`."""
     found = re.search(
-        r'^conch_gateway_texts_total\{model="many"\} (\S+)', (await http.get("/metrics")).text, re.MULTILINE
+        r'^conch_gateway_texts_total\{model="m3"\} (\S+)', (await http.get("/metrics")).text, re.MULTILINE
     )
     return float(found[1]) if found else 0.0
 
 
 async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
     before, texts = await texts_computed(own), [f"{text}, for the first time" for text in TEXTS]
-    expected = await answered(own, "/v1/embeddings", model="many", input=texts)
+    expected = await answered(own, "/v1/embeddings", model="m3", input=texts)
     first = await answered(front, "/v1/embeddings", model="far-many", input=texts)
     again = await answered(front, "/v1/embeddings", model="far-many", input=texts[::-1])
     direct = [item["embedding"] for item in expected["data"]]
@@ -125,7 +119,7 @@ async def test_dense_vectors_are_the_same_and_asked_for_once(front: httpx.AsyncC
 
 async def test_token_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
     asked: dict[str, Any] = {"input": TEXTS, "vector_type": "late", "encoding_format": "base64"}
-    expected = await answered(own, "/v1/embeddings", model="many", **asked)
+    expected = await answered(own, "/v1/embeddings", model="m3", **asked)
     given = await answered(front, "/v1/embeddings", model="far-many", **asked)
     assert given["usage"] == expected["usage"]
     for one, other in zip(given["data"], expected["data"], strict=True):
@@ -135,14 +129,14 @@ async def test_token_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.A
 
 
 async def test_sparse_vectors_are_the_same(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
-    expected = await answered(own, "/embed_sparse", model="many", inputs=TEXTS)
+    expected = await answered(own, "/embed_sparse", model="m3", inputs=TEXTS)
     given = await answered(front, "/embed_sparse", model="far-many", inputs=TEXTS)
     for one, other in zip(given, expected, strict=True):
         assert [term["index"] for term in one] == [term["index"] for term in other]
         np.testing.assert_allclose([term["value"] for term in one], [term["value"] for term in other], atol=1e-5)
 
 
-@pytest.mark.parametrize(("far", "near"), [("far-pairs", "pairs"), ("far-maxsim", "many")])
+@pytest.mark.parametrize(("far", "near"), [("far-pairs", "bert-pairs"), ("far-maxsim", "m3")])
 @pytest.mark.parametrize("raw", [False, True], ids=["scores", "raw scores"])
 async def test_rankings_are_the_same(
     front: httpx.AsyncClient, own: httpx.AsyncClient, far: str, near: str, raw: bool
@@ -160,7 +154,7 @@ async def test_rankings_are_the_same(
 
 async def test_pairs_get_the_same_scores(front: httpx.AsyncClient, own: httpx.AsyncClient) -> None:
     body: dict[str, Any] = {"text_1": ["a", "b", "a", "c", "b"], "text_2": TEXTS}
-    expected = await answered(own, "/score", model="pairs", **body)
+    expected = await answered(own, "/score", model="bert-pairs", **body)
     given = await answered(front, "/score", model="far-pairs", **body)
     np.testing.assert_allclose(
         [item["score"] for item in given["data"]], [item["score"] for item in expected["data"]], atol=1e-5
@@ -193,7 +187,7 @@ async def test_two_behind_share_the_work_and_one_that_dies_fails_no_request(
     front: httpx.AsyncClient, own: httpx.AsyncClient, second: Serving
 ) -> None:
     texts = [f"text {number}" for number in range(40)]
-    expected = await answered(own, "/v1/embeddings", model="many", input=texts)
+    expected = await answered(own, "/v1/embeddings", model="m3", input=texts)
 
     async def ask(place: int) -> None:
         given = await answered(front, "/v1/embeddings", model="both", input=texts[place])
@@ -216,7 +210,7 @@ async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
     assert failed.status_code == 502
     assert "cannot be reached" in failed.json()["error"]["message"]
     assert (await front.get("/health/ready")).status_code == 200
-    await answered(front, "/v1/embeddings", model="many", input="a")
+    await answered(front, "/v1/embeddings", model="m3", input="a")
     await asyncio.to_thread(behind.start)
 
     async def back() -> bool:
@@ -227,6 +221,6 @@ async def test_without_the_gateway_behind_its_models_fail_and_others_serve(
 
 async def test_its_triton_and_the_gateways_agree(front: httpx.AsyncClient, triton: str) -> None:
     async with AsyncClient(triton) as client:
-        expected = await client.embed(TEXTS, model="many")
+        expected = await client.embed(TEXTS, model="m3")
     given = await answered(front, "/v1/embeddings", model="far-many", input=TEXTS)
     np.testing.assert_allclose([item["embedding"] for item in given["data"]], expected, atol=1e-5)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from conch_export import Options, Overrides, Pooling, Precision, Task, UnsupportedError, export
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, Row
 from conch_export.options import public_name
@@ -22,6 +21,7 @@ from tokenizers import Tokenizer
 
 from tests import head_checkpoints
 from tests.exports import ONE_CORE, export_once
+from tests.kind_checkpoints import outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,13 +66,6 @@ def serve(tmp_path: Path) -> Callable[..., Served]:
     return serve
 
 
-@torch.inference_mode()
-def outputs(checkpoint: Path, head: str, row: Row) -> Any:
-    """What transformers' class for that head gives for one row."""
-    model = getattr(transformers, f"AutoModel{head}").from_pretrained(checkpoint, attn_implementation="eager").eval()
-    return model(input_ids=torch.tensor([row.ids]))
-
-
 def dense(answer: dict[str, NDArray[Any]], size: int) -> Floats:
     """[rows, size] of what sparse models give."""
     weights = np.zeros((len(answer["indices"]), size), np.float32)
@@ -103,7 +96,7 @@ def test_splade_gives_the_largest_logarithm_of_every_word(
 ) -> None:
     checkpoint = head_checkpoints.splade(tmp_path / "splade", kind)
     answer = serve(checkpoint)("splade.sparse")
-    logits = [outputs(checkpoint, "ForMaskedLM", row).logits[0] for row in ROWS]
+    logits = [outputs(checkpoint, "ForMaskedLM", row.ids).logits[0] for row in ROWS]
     expected = torch.stack([torch.log1p(torch.relu(each)).amax(0) for each in logits]).numpy()
     np.testing.assert_allclose(dense(answer, expected.shape[1]), expected, rtol=0, atol=1e-5)
     assert answer["weights"].shape[1] == (expected > 0).sum(axis=1).max()
@@ -112,7 +105,7 @@ def test_splade_gives_the_largest_logarithm_of_every_word(
 
 def test_splade_with_two_logarithms(serve: Callable[..., Served], tmp_path: Path) -> None:
     checkpoint = head_checkpoints.splade(tmp_path / "splade", activation_function="log1p_relu")
-    logits = [outputs(checkpoint, "ForMaskedLM", row).logits[0] for row in ROWS]
+    logits = [outputs(checkpoint, "ForMaskedLM", row.ids).logits[0] for row in ROWS]
     expected = torch.stack([torch.log1p(torch.log1p(torch.relu(each))).amax(0) for each in logits]).numpy()
     np.testing.assert_allclose(dense(serve(checkpoint)("splade.sparse"), 30522), expected, rtol=0, atol=1e-5)
 
@@ -150,16 +143,17 @@ def test_pooling_and_dense_layers_are_those_of_sentence_transformers(
 def test_scores_of_cross_encoders_are_those_of_transformers(
     serve: Callable[..., Served], tmp_path: Path, kind: str
 ) -> None:
-    checkpoint = head_checkpoints.make(tmp_path / "scores", kind, "ForSequenceClassification", num_labels=1)
-    expected = [outputs(checkpoint, "ForSequenceClassification", row).logits.numpy() for row in ROWS]
-    scores = serve(checkpoint)("scores.classifier")["score"]
+    name = f"{kind}-pairs"  # as in `kind_checkpoints`, with which the exports are shared
+    checkpoint = head_checkpoints.make(tmp_path / name, kind, "ForSequenceClassification", num_labels=1)
+    expected = [outputs(checkpoint, "ForSequenceClassification", row.ids).logits.numpy() for row in ROWS]
+    scores = serve(checkpoint)(f"{name}.classifier")["score"]
     np.testing.assert_allclose(scores, np.concatenate(expected), rtol=0, atol=1e-5)
 
 
 def test_a_reranker_that_answers_in_words_scores_by_their_logits(serve: Callable[..., Served], tmp_path: Path) -> None:
     checkpoint = head_checkpoints.make(tmp_path / "words", "qwen3", "ForCausalLM")
     yes, no = map(head_checkpoints.tokenizer_of(checkpoint).token_to_id, ("yes", "no"))
-    logits = [outputs(checkpoint, "ForCausalLM", row).logits[0, -1] for row in ROWS]
+    logits = [outputs(checkpoint, "ForCausalLM", row.ids).logits[0, -1] for row in ROWS]
     overrides = {"score_tokens": ("yes", "no"), "pair_template": "{query} [SEP] {document} [SEP]"}
     scores = serve(checkpoint, overrides=overrides)("words.classifier")["score"][:, 0]
     np.testing.assert_allclose(scores, [float(each[yes] - each[no]) for each in logits], rtol=0, atol=1e-5)
@@ -173,7 +167,7 @@ def test_token_vectors_of_a_dense_model_are_its_last_hidden_states(
     served = serve(checkpoint, late_interaction=True, overrides=stated)
     assert not (served.repository / "plain-tokens" / "1" / "model.onnx").exists()
     tokens = EncoderGraph(served.repository / "plain.encoder" / "1" / "model.onnx")(ROWS)
-    expected = [outputs(checkpoint, "", row).last_hidden_state[0].numpy() for row in ROWS]
+    expected = [outputs(checkpoint, "", row.ids).last_hidden_state[0].numpy() for row in ROWS]
     np.testing.assert_allclose(tokens, np.concatenate(expected), rtol=0, atol=1e-5)
 
 
@@ -199,7 +193,7 @@ def test_words_of_bge_m3_weigh_what_their_heaviest_token_does(serve: Callable[..
     expected = np.zeros((len(ROWS), 30522), np.float32)
     for weights, row in zip(expected, ROWS, strict=True):
         with torch.inference_mode():
-            numbers = torch.relu(layer(outputs(checkpoint, "", row).last_hidden_state[0]))[:, 0].tolist()
+            numbers = torch.relu(layer(outputs(checkpoint, "", row.ids).last_hidden_state[0]))[:, 0].tolist()
         for word, number in zip(row.ids, numbers, strict=True):
             weights[word] = max(weights[word], number)
     np.testing.assert_allclose(dense(serve(checkpoint)("m3-sparse.sparse"), 30522), expected, rtol=0, atol=1e-5)
@@ -221,7 +215,7 @@ def test_token_vectors_of_bge_m3_go_through_its_layer(serve: Callable[..., Serve
     checkpoint = head_checkpoints.bge_m3(tmp_path / "m3")
     layer = head_checkpoints.layer_of(checkpoint / "colbert_linear.safetensors")
     with torch.inference_mode():
-        vectors = [layer(outputs(checkpoint, "", row).last_hidden_state[0]) for row in ROWS]
+        vectors = [layer(outputs(checkpoint, "", row.ids).last_hidden_state[0]) for row in ROWS]
     units = [torch.nn.functional.normalize(each, dim=1).numpy() for each in vectors]
     served = serve(checkpoint, late_interaction=True)
     np.testing.assert_allclose(served("m3-tokens.projection")["vectors"], np.concatenate(units), rtol=0, atol=1e-5)
@@ -247,7 +241,7 @@ def test_special_tokens_weigh_nothing(serve: Callable[..., Served], tmp_path: Pa
 
 def test_task_can_be_said_where_the_checkpoint_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
     checkpoint = head_checkpoints.make(tmp_path / "silent", "bert", "ForMaskedLM")
-    logits = outputs(checkpoint, "ForMaskedLM", ROWS[1]).logits[0]
+    logits = outputs(checkpoint, "ForMaskedLM", ROWS[1].ids).logits[0]
     answer = serve(checkpoint, overrides={"task": Task.SPARSE})("silent.sparse")
     np.testing.assert_allclose(
         dense(answer, 30522)[1], torch.log1p(torch.relu(logits)).amax(0).numpy(), rtol=0, atol=1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,16 +52,15 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return folder / "models"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(repository: Path) -> Callable[..., list[Answers]]:
     """Requests merged into one run of an encoder and a head; each one's answers."""
+    opened = cache(lambda model: session(repository / model / "1" / "model.onnx"))
 
     def ask(head: str, *requests: Request) -> list[Answers]:
         name, model_behind = HEADS[head]
         feed = _feed(requests)
-        encoder, graph = (
-            session(repository / model / "1" / "model.onnx") for model in (f"{name}.encoder", model_behind)
-        )
+        encoder, graph = opened(f"{name}.encoder"), opened(model_behind)
         tokens = encoder.run(None, {t.name: feed[t.name] for t in encoder.get_inputs()})[0]
         feed |= vectors_for(feed, tokens)
         results = graph.run(None, {t.name: feed[t.name] for t in graph.get_inputs()})
