@@ -12,6 +12,14 @@ ExportError
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class ExportError(Exception):
     """Root of this package's errors; the message names the fix. The repository is as it was before."""
@@ -48,3 +56,34 @@ class OutdatedError(ExportError):
 def reason_of(error: BaseException) -> str:
     """The first line of what another library's error says; where it says nothing, what it is called."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def file_of(error: OSError) -> Path | None:
+    """The file that the system refused: of a link or a new name, what was to be made. None where it names none."""
+    name = error.filename2 or error.filename
+    return Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
+
+
+def is_below(file: Path, folders: Iterable[Path]) -> bool:
+    """Whether a file is one of these folders, or in one."""
+    return any(file.absolute().is_relative_to(folder.absolute()) for folder in folders)
+
+
+def cannot_read(file: Path, error: OSError) -> str:
+    """What the system says of a file that is there to be read, and what to do."""
+    fix = "Fetch it again" if isinstance(error, FileNotFoundError) else fix_of(error)
+    return f"{file} cannot be read: {error.strerror or error}. {fix}"
+
+
+def fix_of(error: OSError) -> str:
+    """What to do where the system refused, as a sentence without its full stop."""
+    if isinstance(error, PermissionError):
+        return "Give this user the right to it"
+    return _FIXES.get(error.errno or 0, "Check that path, and the disk that it is on")
+
+
+_FIXES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room there"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n)"),
+    errno.EROFS: "Choose a place that can be written to",
+}

@@ -62,6 +62,7 @@ def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoi
         "architecture.py",
         "chat.py",
         "dense.py",
+        "generative.py",
         "learning.py",
         "libraries.py",
         "model2vec.py",

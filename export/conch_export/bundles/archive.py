@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, cannot_read, file_of, fix_of, is_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +59,10 @@ def write(
             os.fsync(file.fileno())
             Path(file.name).replace(path)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        named = file_of(error)
+        if named is not None and not is_below(named, [path.parent]):  # one that goes into it
+            raise SourceError(cannot_read(named, error)) from error
+        raise SourceError(f"cannot write {path}: {error.strerror or error}. {fix_of(error)}") from error
 
 
 class Archive:
@@ -89,7 +92,8 @@ class Archive:
             try:
                 self._copy(content, file, places[file], on_bytes)
             except OSError as error:
-                raise SourceError(f"cannot write to {places[file][0].parent}: {error.strerror or error}") from error
+                where = file_of(error) or places[file][0].parent
+                raise SourceError(f"cannot write to {where}: {error.strerror or error}. {fix_of(error)}") from error
         if self._next() is not None:
             raise self._damaged("it has more entries than its manifest states")
 

@@ -15,7 +15,7 @@ from conch_contract import PLAIN_PROMPT
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import SourceError, UnsupportedError, reason_of
+from conch_export.errors import SourceError, UnsupportedError, cannot_read, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -183,7 +183,9 @@ def _template(folder: Path) -> str:
     path, stated = folder / TEMPLATE_FILE, read_settings(folder / "tokenizer_config.json")
     try:
         template = path.read_text("utf-8") if path.exists() else stated.get("chat_template")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SourceError(cannot_read(path, error)) from error
+    except ValueError as error:
         raise SourceError(f"{path} is damaged (it should hold UTF-8: {error}): fetch the checkpoint again") from error
     if read_settings(older := folder / _OLDER_FILE).get("chat_template", template) != template:
         msg = f"{older} states another chat template than the folder's other files"

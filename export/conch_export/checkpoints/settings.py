@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, cannot_read
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -119,9 +119,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{path} is damaged (it should hold JSON: {reason}): fetch the checkpoint again") from error
+    except OSError as error:
+        raise SourceError(cannot_read(path, error)) from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is damaged (it should hold JSON: {error}): fetch the checkpoint again") from error
 
 
 def read_settings(path: Path) -> Settings:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, cannot_read
 from conch_export.model.arrays import LazyArray
 from conch_export.model.network import Linear, Norm
 
@@ -267,5 +267,7 @@ def _tensor_names(path: Path) -> Iterable[str]:
     try:
         with safe_open(path, "numpy") as file:
             return list(file.keys())
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise SourceError(cannot_read(path, error)) from error
+    except (SafetensorError, ValueError) as error:
         raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error

@@ -144,7 +144,7 @@ class Capacity:
             ExportError: it could not be run.
         """
         with temporary_folder() as folder:
-            with temporary_writes():
+            with temporary_writes(folder):
                 path = _graph(self.encoder, self.precision, self.token).save(folder)
             return measured_peak(path, self.length, self.rows)
 
@@ -209,7 +209,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
 def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
     """Refuse what an export refuses before it reads any weight."""
     with temporary_folder() as folder:
-        with temporary_writes():
+        with temporary_writes(folder):
             save(triton_models(description, options.plan), folder)
         refuse_taken(options.repository, folder)
     refuse_unbuildable(description, checkpoint, options.plan.target)

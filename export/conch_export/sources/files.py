@@ -7,7 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, cannot_read
 from conch_export.sources.source import File
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def file(path: Path) -> File:
     try:
         return File(_digest(path, hashlib.sha256()), path.stat().st_size)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror or error}): fetch the checkpoint again") from error
+        raise SourceError(cannot_read(path, error)) from error
 
 
 def weights_sha256(files: Mapping[str, File]) -> str:

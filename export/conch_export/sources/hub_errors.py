@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,9 @@ def _interruption(error: Exception, hub_id: str) -> str:
     if isinstance(error, FileMetadataError):
         return f"{constants.ENDPOINT} does not answer as the Hub does ({error}): check HF_ENDPOINT"
     if isinstance(error, OSError) and error.errno is not None:
-        return f"cannot write to {constants.HF_HUB_CACHE}: {error.strerror}; make room or set HF_HOME, then {again}"
+        where = file_of(error) or constants.HF_HUB_CACHE
+        fix = "give this user the right to it" if isinstance(error, PermissionError) else "make room"
+        return f"cannot write to {where}: {error.strerror}; {fix} or set HF_HOME, then {again}"
     return f"{hub_id!r} arrived incomplete: {again}, or set HF_ENDPOINT to another mirror"
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from conch_export.errors import SourceError
+from conch_export.errors import SourceError, cannot_read
 from conch_export.sources.files import needed
 from conch_export.sources.source import File, Locked
 
@@ -45,7 +45,9 @@ class Lock:
         path = folder / FILE
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")), code=True) if path.exists() else cls()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise SourceError(cannot_read(path, error)) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             msg = f"{path} is damaged ({error}): restore it, or delete it to record anew what is found"
             raise SourceError(msg) from error
 

@@ -13,7 +13,7 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from conch_export.errors import ExportError
+from conch_export.errors import ExportError, cannot_read, file_of, fix_of, is_below, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,11 +55,10 @@ def staged_together(*repositories: Path) -> Iterator[tuple[Path, ...]]:
                 locks.enter_context(_locked(repository))
             yield from _published(repositories)
     except OSError as error:
-        where, state = " and ".join(map(str, repositories)), "The repository is as it was."
+        state = "The repository is as it was."
         if any(map(_is_unfinished, repositories)):
             state = "Models in it were not all put in place: the next export does that."
-        msg = f"cannot write to {where}: {error.strerror or error}. {state}"
-        raise ExportError(msg) from error
+        raise ExportError(_refusal(error, repositories, state)) from error
 
 
 def complete(repository: Path) -> None:
@@ -75,8 +74,19 @@ def complete(repository: Path) -> None:
             _finish(repository)
             shutil.rmtree(repository / STAGING, ignore_errors=True)
     except OSError as error:
-        msg = f"cannot write to {repository}: {error.strerror or error}. Models in it were not all put in place."
-        raise ExportError(msg) from error
+        state = "Models in it were not all put in place."
+        raise ExportError(_refusal(error, [repository], state)) from error
+
+
+def _refusal(error: OSError, repositories: Sequence[Path], state: str) -> str:
+    """What the system refused: the file that it names, which may be one that was read and lies elsewhere."""
+    if error.errno is None:  # a library's own, which says of what it is
+        return f"{reason_of(error)}. {state}"
+    file = file_of(error)
+    if file is not None and not is_below(file, repositories):
+        return f"{cannot_read(file, error)}. {state}"
+    where = file or " and ".join(map(str, repositories))
+    return f"cannot write to {where}: {error.strerror or error}. {state} {fix_of(error)}"
 
 
 def _published(repositories: Sequence[Path]) -> Iterator[tuple[Path, ...]]:

@@ -14,7 +14,7 @@ from conch_contract import FORMAT_PARAMETER, REPORT, ModelInfo
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, cannot_read
 from conch_export.model.description import Target
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def read_config(repository: Path, name: str) -> pb.ModelConfig:
     path = repository / name / "config.pbtxt"
     try:
         return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
+    except PermissionError as error:
+        raise SourceError(cannot_read(path, error)) from error
     except (OSError, ValueError, text_format.ParseError) as error:
         msg = f"{path} is damaged ({error}): export the model again"
         raise SourceError(msg) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -163,11 +164,34 @@ def test_a_full_disk_is_told_and_changes_nothing(repository: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(ExportError, match=r"cannot write to .*: File too large\. The repository is as it was"):
+        told = r"cannot write to .*: File too large\. The repository is as it was\. Make room there"
+        with pytest.raises(ExportError, match=told):
             publish(repository, "new")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert content_of(repository) == before
+
+
+def test_a_file_elsewhere_that_cannot_be_read_is_named_in_place_of_the_repository(
+    repository: Path, tmp_path: Path
+) -> None:
+    before = content_of(repository)
+    (checkpoint := tmp_path / "checkpoint").mkdir()
+    told = rf"^{re.escape(str(checkpoint))} cannot be read: Is a directory\. .* The repository is as it was"
+    with pytest.raises(ExportError, match=told), staged(repository):
+        checkpoint.read_bytes()
+    assert content_of(repository) == before
+
+
+def test_a_file_in_it_that_cannot_be_written_is_named(repository: Path) -> None:
+    told = r"cannot write to .*/gone/config\.pbtxt: No such file"
+    with pytest.raises(ExportError, match=told), staged(repository) as new:
+        (new / "gone" / "config.pbtxt").write_text("")
+
+
+def test_what_a_library_says_is_not_blamed_on_the_repository(repository: Path) -> None:
+    with pytest.raises(ExportError, match=r"^no file named x\. The repository is as it was"), staged(repository):
+        raise OSError("no file named x")
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
@@ -181,7 +205,8 @@ def test_a_read_only_folder_is_told() -> None:
     # Not in `tmp_path`, which only its owner may enter: where root runs the tests, this one runs as nobody.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
-        with as_nobody(), pytest.raises(ExportError, match=r"cannot write to .*: Permission denied"):
+        told = r"cannot write to .*: Permission denied\. .* Give this user the right to it"
+        with as_nobody(), pytest.raises(ExportError, match=told):
             publish(Path(folder), "new")
         assert not list(Path(folder).iterdir())
 

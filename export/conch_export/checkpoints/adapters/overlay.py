@@ -48,7 +48,8 @@ def overlaid(base: Source, adapter: Source) -> Source:
     place = PurePosixPath() if _MODULES in adapter.files else inner
     with temporary_writes():
         folder = Path(tempfile.mkdtemp(prefix="conch-adapter-"))
-        holder = _Holder(folder)
+    holder = _Holder(folder)
+    with temporary_writes(folder):
         for name, path in _links(base, adapter, inner).items():
             link = folder / name
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,7 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
         yield folder
         return
     with temporary_folder() as copy:
-        with temporary_writes():
+        with temporary_writes(copy):
             for file in folder.rglob("*"):
                 if file.is_file() and file not in translated and file.name not in OF_PROCESSORS:
                     _place(file, folder, copy).symlink_to(file.resolve())
@@ -79,7 +79,7 @@ def _adapted(checkpoint: Checkpoint, copy: Path, translated: dict[Path, Any]) ->
         yield
         return
     with temporary_folder() as base:
-        with temporary_writes():
+        with temporary_writes(base, copy):
             for file in checkpoint.transformer.glob("*"):
                 if file.is_file() and file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, config.name):
                     (base / file.name).symlink_to(file.resolve())

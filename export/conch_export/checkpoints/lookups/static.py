@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import SourceError, UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError, cannot_read
 from conch_export.sources.files import weight_files
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ class StaticFiles:
                     names = " or ".join(_TABLES)
                     raise SourceError(f"{path} has no table {names}, but {', '.join(stored)}: it is no static model's")
                 yield stored, found
-        except (SafetensorError, OSError, ValueError) as error:
+        except OSError as error:
+            raise SourceError(cannot_read(path, error)) from error
+        except (SafetensorError, ValueError) as error:
             raise SourceError(f"{path} is truncated or damaged ({error}): fetch the checkpoint again") from error
 
     @cached_property

@@ -143,7 +143,7 @@ def _run(graph: Graph, nodes: list[onnx.NodeProto], wanted: set[str], known: lis
     read = set().union(*map(reads, nodes))
     inputs, outputs = sorted(read & known[0].keys()), sorted(made & wanted)
     with temporary_folder() as scratch:
-        with temporary_writes():
+        with temporary_writes(scratch):
             path = _part(graph, nodes, {name: known[0][name] for name in inputs}, outputs).save(scratch)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         for values in known:
