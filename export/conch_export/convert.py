@@ -18,7 +18,7 @@ from conch_export.onnx.graph import GRAPH_FILE
 from conch_export.scratch import temporary_folder, temporary_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _TASK = "feature-extraction"
@@ -43,7 +43,7 @@ def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Pa
     """
     with temporary_folder() as scratch:
         try:
-            with temporary_writes():
+            with temporary_writes(scratch):
                 _quietly_export(folder, str(scratch), own_code=own_code)
         except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             msg = (
@@ -52,7 +52,7 @@ def converted(folder: Path, name: str, *, own_code: bool = False) -> Iterator[Pa
             )
             raise UnsupportedError(msg) from error
         path = scratch / GRAPH_FILE
-        with temporary_writes():
+        with temporary_writes(scratch):
             _put_weights_beside(path)
         graph = onnx.load(path, load_external_data=False).graph
         inputs = {tensor.name for tensor in graph.input}
@@ -81,7 +81,34 @@ def _put_weights_beside(path: Path) -> None:
                 load_external_data_for_tensor(attribute.t, str(path.parent))
                 attribute.t.data_location = TensorProto.DEFAULT
                 del attribute.t.external_data[:]
+    _read_by_one_name(model.graph)
     onnx.save_model(model, path, save_as_external_data=True, size_threshold=WEIGHT_BYTES)
+
+
+def _read_by_one_name(graph: onnx.GraphProto) -> None:
+    """Take out the nodes that give constants further names.
+
+    PyTorch's converter writes one wherever layers share a weight, and products are told by the weight that they read.
+    """
+    constants, outputs = {tensor.name for tensor in graph.initializer}, {tensor.name for tensor in graph.output}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        read = names.get(node.input[0], node.input[0]) if node.op_type == "Identity" else ""
+        if read in constants and node.output[0] not in outputs:
+            names[node.output[0]] = read
+    for index in reversed(range(len(graph.node))):
+        if graph.node[index].output[0] in names:
+            del graph.node[index]
+    _rename(graph, names)
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Have its nodes, and those of graphs inside them, read other names."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rename(attribute.g, names)
 
 
 def _export(folder: Path, scratch: str) -> None:

@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 
     from tests.checkpoints import Checkpoints
     from tests.integration.export.conftest import Exports
-    from tests.merging import Floats
+    from tests.merging import Floats, Published
 
 FAMILIES = ["bert", "xlm_roberta"]
 ARCHITECTURES = [*FAMILIES, "roformer"]  # the last is packed row by row
 random = np.random.default_rng(0)
 ROWS = [random.integers(5, 600, length).tolist() for length in (3, 128, 17, 1, 64, 2)]
 TYPES = [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in ROWS]
+
+
+def products(published: Published) -> list[bool]:
+    """Whether each product of tokens with a weight is of 8 bits, of all layers of an encoder."""
+    path = published.repository / f"{published.name}.encoder" / "1" / "model.onnx"
+    graph = onnx.load(path, load_external_data=False).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    loops = [attribute.g for node in graph.node for attribute in node.attribute if node.op_type == "Loop"]
+    nodes = [node for each in (graph, *loops) for node in each.node]
+    return [node.op_type != "MatMul" for node in nodes if "MatMul" in node.op_type and node.input[1] in matrices]
 
 
 def batch(pad: int, *, segments: bool) -> dict[str, torch.Tensor]:
@@ -80,6 +90,15 @@ def test_an_architecture_without_a_family_keeps_the_direction_of_vectors_in_int8
 ) -> None:
     exact, rounded = (exports(architecture, each).embedder(padded(ROWS))[0] for each in ("fp32", "int8"))
     assert float((exact * rounded).sum(axis=1).mean()) >= 0.99
+
+
+@pytest.mark.parametrize(("architecture", "count"), [("roformer", 2 * 6), ("albert", 4 * 6 + 1)])
+def test_every_product_of_an_architecture_without_a_family_is_of_8_bits(
+    exports: Exports, architecture: str, count: int
+) -> None:
+    """Those of layers that share their weights too; ALBERT has one before its layers."""
+    assert products(exports(architecture, "fp32")) == [False] * count
+    assert products(exports(architecture, "int8")) == [True] * count
 
 
 @pytest.mark.parametrize("family", FAMILIES)
