@@ -31,13 +31,25 @@ def verify(
             help="Run the checkpoint's own code, to compare a model that was exported with it.",
         ),
     ] = False,
+    ignore_memory: Annotated[
+        bool,
+        typer.Option("--ignore-memory", help="Compare even where there seems to be too little memory for it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare an exported model with its checkpoint again and print its model card; status 1 if a check fails."""
     from conch_export import inspect  # noqa: PLC0415
 
     with refused(), steps() as progress:
-        found = inspect(model, repository, checkpoint, progress, trust_remote_code=trust_remote_code, adapter=adapter)
+        found = inspect(
+            model,
+            repository,
+            checkpoint,
+            progress,
+            trust_remote_code=trust_remote_code,
+            adapter=adapter,
+            ignore_memory=ignore_memory,
+        )
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:

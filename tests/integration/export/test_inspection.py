@@ -152,8 +152,11 @@ def test_a_comparison_that_takes_more_memory_than_there_is_does_not_begin(
     found = inspect(fetched.name, fetched.repository)
     assert re.match(r"comparing .* takes about [\d,]+ MB of memory, and 300 MB are left: ", found.not_compared)
     assert (found.problems, found.verification) == ((), {})
-    with pytest.raises(MemoryNeededError, match="300 MB are left"):
+    with pytest.raises(MemoryNeededError, match=r"300 MB are left: .*--ignore-memory"):
         inspect(fetched.name, fetched.repository, str(checkpoints.xlm_roberta()))
+    found = inspect(fetched.name, fetched.repository, ignore_memory=True)
+    assert (found.problems, found.not_compared) == ((), "")
+    assert fetched.name in found.verification
 
 
 def test_a_model_that_is_not_there_is_refused(exported: Published) -> None:
