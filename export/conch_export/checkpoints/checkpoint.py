@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from conch_export.checkpoints.settings import Settings, read_json, read_settings
 from conch_export.checkpoints.tokenizer import ServedTokenizer, read_tokenizer
 from conch_export.checkpoints.weights import Weights
 from conch_export.errors import SourceError, UnsupportedError
-from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_transformer_folder, weight_files
+from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_transformer_folder, joined, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,12 +161,23 @@ class Checkpoint:
         if self.static is not None:
             return self.static.config
         path = self.transformer / "config.json"
-        changes = _arguments(self.transformer_settings, "config_args", "config_kwargs")
-        stated = Settings(str(path), {**read_settings(path), **changes})
+        stated = Settings(str(path), {**read_settings(path), **self._config_changes})
         if not stated.of("model_type", str, ""):
             msg = f"{self.transformer} has no config.json with a model_type: is it a transformers checkpoint?"
             raise SourceError(msg)
         return in_this_generation(stated)
+
+    @property
+    def _config_changes(self) -> dict[str, Any]:
+        """The keys of config.json for which sentence-transformers' settings state other values."""
+        return _arguments(self.transformer_settings, "config_args", "config_kwargs")
+
+    def identified(self, source: Source) -> Source:
+        """The source, whose `checkpoint_sha256` is of its files, with such values in that hash as well."""
+        if not source.checkpoint_sha256 or not self._config_changes:
+            return source
+        changes = hashlib.sha256(json.dumps(self._config_changes, sort_keys=True).encode()).hexdigest()
+        return replace(source, checkpoint_sha256=joined([source.checkpoint_sha256, changes]))
 
     @cached_property
     def config(self) -> Settings:

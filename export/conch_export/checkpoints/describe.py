@@ -24,6 +24,7 @@ from conch_export.checkpoints.usage import (
     read_max_length,
     read_prompts,
     read_similarity,
+    refuse_cut_vectors,
 )
 from conch_export.errors import UndecidedError, UnsupportedError
 from conch_export.families import family_of
@@ -80,9 +81,11 @@ def describe(
         UnsupportedError: the checkpoint needs something that is not built.
         SourceError: the checkpoint is damaged.
     """
-    checkpoint.settings("config_sentence_transformers.json").refuse_unknown(SENTENCE_TRANSFORMERS)
+    stated = checkpoint.settings("config_sentence_transformers.json")
+    stated.refuse_unknown(SENTENCE_TRANSFORMERS)
+    refuse_cut_vectors(stated)
     _refuse_unmerged_adapter(checkpoint, source)
-    common: dict[str, Any] = {"name": name, "source": source, "precision": precision}
+    common: dict[str, Any] = {"name": name, "source": checkpoint.identified(source), "precision": precision}
     if checkpoint.static is not None:
         refuse_what_needs_an_encoder(overrides, late_interaction=bool(late_interaction))
         refuse_unfit(Task.EMBEDDING, overrides, late_interaction=late_interaction)

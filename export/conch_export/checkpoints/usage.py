@@ -11,6 +11,7 @@ from conch_export.sources import catalog
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
+    from conch_export.checkpoints.settings import Settings
     from conch_export.model.description import Overrides
     from conch_export.sources.source import Source
 
@@ -111,19 +112,27 @@ def read_matryoshka(
     return tuple(sorted({*stated, dimension}, reverse=True)) if stated else ()
 
 
-def read_similarity(checkpoint: Checkpoint) -> str:
-    """How the authors compare vectors; empty where the checkpoint does not state it.
+def refuse_cut_vectors(stated: Settings) -> None:
+    """Refuse settings of sentence-transformers by which only the first numbers of a vector count.
 
     Raises:
-        UnsupportedError: the checkpoint cuts its vectors, or compares them in an unknown way.
+        UnsupportedError: they say that.
     """
-    stated = checkpoint.settings("config_sentence_transformers.json")
     if stated.of("truncate_dim", int, 0):
         msg = (
             f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "
             "requests that ask; export a copy of the folder without it, with --matryoshka, and ask for `dimensions`"
         )
         raise UnsupportedError(msg)
+
+
+def read_similarity(checkpoint: Checkpoint) -> str:
+    """How the authors compare vectors; empty where the checkpoint does not state it.
+
+    Raises:
+        UnsupportedError: it states an unknown way.
+    """
+    stated = checkpoint.settings("config_sentence_transformers.json")
     stated.refuse_others("similarity_fn_name", "", *_SIMILARITIES)
     return stated.of("similarity_fn_name", str, "")
 

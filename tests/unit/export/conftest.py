@@ -94,7 +94,7 @@ def read(tmp_path: Path) -> Callable[..., Description]:
         plain = [config(), put("modules.json", MODULES), put("1_Pooling/config.json", pooling)]
         for change in (*plain, put("tokenizer.json", words("a", "b")), put(*tokenizer_settings()), *changes):
             change(tmp_path)
-        source = Source(tmp_path, origin, "", "0" * 64)
+        source = Source(tmp_path, origin, "", "0" * 64, checkpoint_sha256="2" * 64)
         return describe(Checkpoint(tmp_path), source, "x", Precision.FP32, Overrides(**overrides))
 
     return describe_changed

@@ -13,6 +13,7 @@ from conch_export import (
     Task,
     UndecidedError,
     UnsupportedError,
+    plan,
 )
 from conch_export.model.description import (
     EmbeddingModel,
@@ -21,6 +22,7 @@ from conch_export.model.description import (
 )
 from conch_export.model.public_models import public_models
 from conch_export.sources.catalog import CATALOG
+from conch_export.triton.configuration import triton_models
 
 from tests.unit.export.conftest import DENSE, LSTM, MODULES, config, flags, put, tokenizer_settings, without, words
 
@@ -174,6 +176,28 @@ def test_options_settle_what_the_checkpoint_does_not_say(read: Callable[..., Emb
 def test_an_unknown_module_is_refused_whatever_the_options_say(read: Callable[..., Description]) -> None:
     with pytest.raises(UnsupportedError, match="LSTM"):
         read(put("modules.json", [*MODULES[:2], LSTM]), pooling=Pooling.MEAN, normalize=True)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(read: Callable[..., Description]) -> None:
+    with pytest.raises(SourceError, match=r"modules\.json cannot be read: Is a directory"):
+        read(without("modules.json"), lambda folder: (folder / "modules.json").mkdir())
+
+
+def test_settings_that_change_the_encoder_are_part_of_its_vector_space(read: Callable[..., Description]) -> None:
+    def space(**stated: Any) -> str:
+        description = read(put("sentence_bert_config.json", stated))
+        return str(triton_models(description, plan(1))["x"].parameters["space_id"].string_value)
+
+    exact = {"layer_norm_eps": 1e-6}
+    spaces = [space(), space(config_kwargs=exact), space(config_kwargs={"layer_norm_eps": 1e-5})]
+    assert len(set(spaces)) == len(spaces)
+    assert space(config_args=exact, max_seq_length=64) == spaces[1]
+    assert space(config_kwargs={"revision": "main"}, model_kwargs={"torch_dtype": "float32"}) == spaces[0]
+
+
+def test_cut_vectors_are_refused_whatever_the_kind_of_model(read: Callable[..., Description]) -> None:
+    with pytest.raises(UnsupportedError, match="truncate_dim = 16"):
+        read(put("config_sentence_transformers.json", {"truncate_dim": 16}), task=Task.MULTI_VECTOR)
 
 
 def test_a_dense_module_sets_the_length_of_vectors(read: Callable[..., EmbeddingModel]) -> None:
