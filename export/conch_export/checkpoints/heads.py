@@ -101,6 +101,7 @@ _LAYER_NORM_EPSILON = 1e-5
 """Of torch's `nn.LayerNorm`, which sentence-transformers leaves as it is."""
 _EMBEDDINGS = ("embeddings.word_embeddings", "embeddings.tok_embeddings", "embed_tokens")
 """Names of the embedding table, whose weights many a decoder shares."""
+_HEAD, _TIED = "lm_head", "tie_word_embeddings"
 
 
 def read_head(description: Description, model: PublicModel, checkpoint: Checkpoint) -> Head:
@@ -171,7 +172,7 @@ def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabul
         msg = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
         raise UnsupportedError(msg)
     norm = _norm(checkpoint, str(layout.norm))
-    decoder = Linear(_decoder_table(weights, layout.output).T, _decoder_bias(weights, layout.output))
+    decoder = Linear(_decoder_table(checkpoint, layout.output).T, _decoder_bias(weights, layout.output))
     layers = (Dense(weights.linear(str(layout.dense)), _activation(checkpoint, layout)), norm)
     return Vocabulary(layers, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
 
@@ -318,18 +319,35 @@ def _norm(checkpoint: Checkpoint, name: str) -> Norm:
 
 
 def _logit_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
-    """The logit of one token less that of the other, as one layer."""
-    table = _decoder_table(checkpoint.weights, "lm_head")
-    chosen, other = (np.asarray(table[row : row + 1]) for row in map(checkpoint.token_id, (yes, no)))
-    return Linear(np.ascontiguousarray((chosen - other).T))
+    """The logit of one token less that of the other, as one layer.
+
+    Raises:
+        UnsupportedError: the head is stated to be the embedding table, and is another as well.
+    """
+    chosen, other = map(checkpoint.token_id, (yes, no))
+
+    def difference(table: LazyArray) -> NDArray[np.float32]:
+        return np.subtract(table[chosen : chosen + 1], table[other : other + 1], dtype=np.float32)
+
+    found, weights = difference(_decoder_table(checkpoint, _HEAD)), checkpoint.weights
+    if f"{_HEAD}.weight" in weights and not np.array_equal(found, difference(weights.array(f"{_HEAD}.weight"))):
+        msg = (
+            f"config.json states {_TIED} = true, but the tensor '{_HEAD}.weight' is not the embedding table. Versions "
+            f"of transformers differ in which they take: export a copy of the folder that states {_TIED} = false, or "
+            "that lacks the tensor"
+        )
+        raise UnsupportedError(msg)
+    return Linear(np.ascontiguousarray(found.T))
 
 
-def _decoder_table(weights: Weights, name: str) -> LazyArray:
-    """[vocabulary, hidden]: the decoder's weight, or the embedding table where the decoder shares its weights."""
-    for candidate in (name, *_EMBEDDINGS):
-        if f"{candidate}.weight" in weights:
-            return weights.array(f"{candidate}.weight")
-    raise SourceError(f"the checkpoint has no tensor '{name}.weight' and no embedding table: fetch it again")
+def _decoder_table(checkpoint: Checkpoint, name: str) -> LazyArray:
+    """[vocabulary, hidden]: the decoder's own weight, or the embedding table where config.json says that it is that."""
+    tied = checkpoint.config.of(_TIED, bool, default=True)
+    for candidate in (*_EMBEDDINGS, name) if tied else (name,):
+        if f"{candidate}.weight" in checkpoint.weights:
+            return checkpoint.weights.array(f"{candidate}.weight")
+    msg = f"the checkpoint has no tensor '{name}.weight', and config.json does not say that it is the embedding table"
+    raise SourceError(f"{msg} ({_TIED}): fetch it again")
 
 
 def _decoder_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import sentence_transformers
 import torch
 import transformers
@@ -37,11 +37,9 @@ from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from conch_export.checkpoints.chat import Chat
-    from conch_export.model.description import GenerativeReranker
     from conch_export.verification.plain import Encode
 
 _CLASSIFIERS = (Task.CROSS_ENCODER, Task.CLASSIFICATION)
@@ -127,74 +125,6 @@ class Library:
         return features
 
 
-class TemplateReranker:
-    """A generative reranker, run by transformers as its authors' model cards show: a causal language model.
-
-    Its score is the logit of one token less that of another, after a text that holds the pair.
-
-    Attributes:
-        name: who computes.
-    """
-
-    def __init__(self, description: GenerativeReranker, overrides: Overrides) -> None:
-        checkpoint = Checkpoint.of(description.source)
-        tokenizers: Any = transformers.AutoTokenizer
-        self.name = f"transformers {transformers.__version__}"
-        self._chat = checkpoint.chat if overrides.pair_template is None else None
-        self._instruction = description.default_instruction
-        self._template = description.pair_template.replace("{instruction}", self._instruction)
-        with as_installed(checkpoint) as installed:
-            folder = Checkpoint(installed).transformer
-            self._tokenizer = tokenizers.from_pretrained(folder)
-            self._logits = _next_token(folder, checkpoint)
-        self._yes, self._no = self._tokenizer.convert_tokens_to_ids(list(description.score_tokens))
-
-    def ids(self, item: Item) -> list[int]:
-        """Tokens of the text that holds the pair."""
-        if self._chat is not None:
-            return self._conversation(self._chat, item)
-        ids: list[int] = []
-        for part in self._template.split("{split}"):
-            before, found, rest = part.partition("{query}")
-            text = before.replace("{document}", item.text) + (item.query if found else "")
-            ids += self._tokenizer(text + rest.replace("{document}", item.text))["input_ids"]
-        return ids
-
-    def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
-        """Return the tokens of an item, and `scores` FP32 [1]."""
-        ids = self.ids(item)
-        logits = self._logits(torch.tensor([ids]))
-        return ids, {"scores": (logits[self._yes] - logits[self._no])[None]}
-
-    def _conversation(self, chat: Chat, item: Item) -> list[int]:
-        """Tokens of the pair in the messages that sentence-transformers makes of it, as transformers writes them."""
-        instruction = [("system", self._instruction)] if self._instruction else []
-        messages = chat.messages([*instruction, ("query", item.query), ("document", item.text)])
-        prepared = processor_of(self._tokenizer) if chat.has_processor else self._tokenizer
-        ids: list[int] = np.ravel(prepared.apply_chat_template(messages, tokenize=True, **chat.options)).tolist()
-        return ids
-
-
-def _next_token(folder: Path, checkpoint: Checkpoint) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function by which transformers computes the logits of the token after ids [1, tokens]."""
-    options = {"dtype": torch.float32, "attn_implementation": "eager", "use_safetensors": True}
-    models: Any = transformers.AutoModelForCausalLM
-    family = family_of(checkpoint.config)
-    if family is None or not family.key_mapping:
-        model = models.from_pretrained(folder, **options).eval()
-        _see_both_ways(model)
-        return lambda ids: model(input_ids=ids).logits[0, -1]
-    # The language model in a model of more than text has no class with a head of its own.
-    base: Any = transformers.AutoModel.from_pretrained(folder, key_mapping=dict(family.key_mapping), **options).eval()
-    stated = "lm_head.weight" in checkpoint.weights
-    head = (
-        torch.tensor(np.asarray(checkpoint.weights.array("lm_head.weight")))
-        if stated
-        else base.get_input_embeddings().weight
-    )
-    return lambda ids: head @ base(input_ids=ids).last_hidden_state[0, -1]
-
-
 def processor_of(tokenizer: Any) -> Any:
     """Return the processor of texts for a model that reads more than text.
 
@@ -206,29 +136,41 @@ def processor_of(tokenizer: Any) -> Any:
     return kind(tokenizer, chat_template=tokenizer.chat_template)
 
 
+@contextmanager
+def loading(name: str, library: str) -> Iterator[None]:
+    """Without warnings of libraries; what keeps one of them from loading a checkpoint becomes a VerificationError.
+
+    Args:
+        name: of the model.
+        library: that loads its checkpoint.
+    """
+    for each in ("transformers", "sentence_transformers"):
+        logging.getLogger(each).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            msg = (
+                f"{name} is not published: {library}, which it is compared with, cannot load the checkpoint "
+                f"({reason_of(error)})"
+            )
+            raise VerificationError(msg) from error
+
+
 def load_library(description: Description, overrides: Overrides) -> Library:
     """Load a description's checkpoint.
 
     Raises:
         VerificationError: the library cannot load it.
     """
-    for name in ("transformers", "sentence_transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            name, model = _load(description)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            msg = (
-                f"{description.name} is not published: sentence-transformers, which it is compared with, cannot load "
-                f"the checkpoint ({reason_of(error)})"
-            )
-            raise VerificationError(msg) from error
+    with loading(description.name, "sentence-transformers"):
+        name, model = _load(description)
     model = _overridden(model.eval(), description, overrides)
     if description.task is Task.EMBEDDING and not known_usage(description.source).pools_prompt:
         model.set_pooling_include_prompt(include_prompt=False)  # as the library does for what has these Hub ids
     if isinstance(model[0], Transformer):
-        _see_both_ways(model[0].model)
+        see_both_ways(model[0].model)
     _prepare_tokenizer(model, description, overrides)
     chat = Checkpoint.of(description.source).chat
     if chat is not None and chat.has_processor:
@@ -237,7 +179,7 @@ def load_library(description: Description, overrides: Overrides) -> Library:
     return Library(name, model, _prompts(model, description, overrides), outputs)
 
 
-def _see_both_ways(model: Any) -> None:
+def see_both_ways(model: Any) -> None:
     """Give a decoder a mask that hides no later tokens where its config.json says `is_causal = false`.
 
     transformers honours that since 5.2 and ignores it before; a mask with four axes is taken as it is by both.

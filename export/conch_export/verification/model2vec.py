@@ -8,9 +8,15 @@ import model2vec
 import numpy as np
 import torch
 
+from conch_export.checkpoints.lookups.static import LONGEST
+from conch_export.verification.libraries import loading
+
 if TYPE_CHECKING:
     from conch_export.model.description import Overrides, StaticModel
     from conch_export.verification.samples import Item
+
+_UNSTATED_LENGTH = 512
+"""Of all versions: the default of `encode` before 0.10, and of the model since."""
 
 
 class Model2Vec:
@@ -23,11 +29,15 @@ class Model2Vec:
     def __init__(self, description: StaticModel, overrides: Overrides) -> None:
         self.name = f"model2vec {model2vec.__version__}"
         self._description = description
-        self._model = model2vec.StaticModel.from_pretrained(description.source.folder, normalize=overrides.normalize)
+        folder = description.source.folder
+        with loading(description.name, "model2vec"):
+            self._model = model2vec.StaticModel.from_pretrained(folder, normalize=overrides.normalize)
         self._model.embedding = self._model.embedding.astype(np.float32)
-        # As version 0.10 does by itself: no pad is averaged, and a text is cut at the checkpoint's own length before
-        # unknown tokens are taken out, whatever tokenizer.json says of either.
-        self._length = description.max_length
+        # Neither config.json nor any other file says by which version a checkpoint was saved, and all load it alike. So
+        # the newest counts, whichever is installed: no pad is averaged, and a text is cut at the length in config.json,
+        # which versions before 0.10 load and do not go by, before unknown tokens are taken out.
+        stated = self._model.config.get("max_length", _UNSTATED_LENGTH)
+        self._length: int = overrides.max_length or stated or LONGEST
         self._model.tokenizer.no_padding()
         self._model.tokenizer.enable_truncation(self._length)
 

@@ -23,7 +23,8 @@ from conch_export.checkpoints.heads import read_lexical, read_projection
 from conch_export.checkpoints.lookups.static import MODEL2VEC
 from conch_export.model.description import CrossEncoder, GenerativeReranker, StaticModel, interaction_of
 from conch_export.verification import plain
-from conch_export.verification.libraries import TemplateReranker, load_library
+from conch_export.verification.generative import TemplateReranker
+from conch_export.verification.libraries import load_library
 from conch_export.verification.rows import thirds
 from conch_export.verification.samples import Item, Role
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from conch_contract import Task, encoder_name
-from conch_export import Options, Overrides, Precision, UnsupportedError, export
+from conch_export import Options, Overrides, Precision, SourceError, UnsupportedError, VerificationError, export
+from conch_export.checkpoints import heads
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.tokenizer import read_tokenizer
 from conch_export.families import family_of
@@ -19,6 +21,7 @@ from conch_export.triton.repository import graph_path
 from conch_export.verification.plain import PlainEncoder
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from tests.saved_checkpoints import TEXTS, golden, restore
@@ -138,6 +141,47 @@ def test_pairs_go_through_the_chat_template_as_by_sentence_transformers_6(
     items = [Item(Role.PAIR, text, TEXTS[0]) for text in TEXTS[:3]]
     found = answers(export(options).description, repository, items)
     np.testing.assert_allclose(np.ravel(found), SAVED["judge"]["answers"][answer], rtol=0, atol=1e-5)
+
+
+def with_a_head(folder: Path, *, tied: bool, stored: bool = True) -> Path:
+    """A model of more than text with a head of its own, or said to be tied to the embedding table."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if stored:
+        table = tensors["model.language_model.embed_tokens.weight"]
+        save_file({**tensors, "lm_head.weight": np.ascontiguousarray(table[::-1])}, path, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
+    return folder
+
+
+def test_the_head_of_a_language_model_is_read_by_its_reference_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = with_a_head(restore("judge", tmp_path), tied=False)
+    options = Options(str(folder), tmp_path / "models", precision=Precision.FP32)
+    export(options)
+    table = Checkpoint(folder).weights.array("embed_tokens.weight")
+    monkeypatch.setattr(heads, "_decoder_table", lambda *_: table)
+    monkeypatch.setattr(heads, "_HEAD", "lm_head_by_another_name")
+    with pytest.raises(VerificationError, match="judge is not published"):
+        export(options)
+
+
+@pytest.mark.parametrize(
+    ("tied", "stored", "error", "told"),
+    [
+        (True, True, UnsupportedError, "tie_word_embeddings = true, but the tensor 'lm_head.weight' is not the"),
+        (False, False, SourceError, "no tensor 'lm_head.weight', and config.json does not say that it is the"),
+    ],
+    ids=["two heads", "no head"],
+)
+def test_which_head_a_language_model_has_is_not_guessed(
+    tmp_path: Path, error: type[Exception], told: str, *, tied: bool, stored: bool
+) -> None:
+    folder = with_a_head(restore("judge", tmp_path), tied=tied, stored=stored)
+    with pytest.raises(error, match=told):
+        export(Options(str(folder), tmp_path / "models", precision=Precision.FP32))
 
 
 def test_sides_with_other_modules_are_refused_together_and_are_models_of_their_own(tmp_path: Path) -> None:
