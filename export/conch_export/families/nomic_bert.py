@@ -49,6 +49,8 @@ class NomicBert(Family):
         "use_rms_norm": (False, None),
         "parallel_block": (False, None),
         "causal": (False, None),
+        "scale_attn_weights": (True, None),
+        "scale_attn_by_inverse_layer_idx": (False, None),
         "moe_normalize_expert_weights": (False, None),
         "expert_choice_router": (False, None),
         "num_shared_experts": (0, None),

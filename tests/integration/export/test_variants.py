@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conch_export import Options, Precision, UnsupportedError, export
+from conch_export import ExportError, Options, Precision, UnsupportedError, export
 from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
@@ -49,11 +49,20 @@ def test_what_is_computed_or_of_no_layer_that_is_read_is_left(
     assert export(copied(checkpoints.jina_bert(), tmp_path / "m", tensor)).verification
 
 
-def test_an_encoder_with_alibi_whose_tokens_see_only_earlier_ones_is_refused(
-    checkpoints: Checkpoints, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "stated", "told"),
+    [
+        ("jina_bert", {"is_decoder": True}, "is_decoder = True is not built"),
+        ("nomic_bert", {"scale_attn_weights": False}, "scale_attn_weights = False is not built"),
+        ("eurobert", {"attention_bias": True}, "attention_bias = True, but those layers lack biases"),
+        ("llama_bidirec", {"mlp_bias": True}, "mlp_bias = True, but those layers lack biases"),
+    ],
+)
+def test_a_variant_that_settings_state_is_refused(
+    checkpoints: Checkpoints, tmp_path: Path, kind: str, stated: dict[str, bool], told: str
 ) -> None:
-    options = copied(checkpoints.jina_bert(), tmp_path / "m")
+    options = copied(getattr(checkpoints, kind)(), tmp_path / "m")
     path = Path(options.reference, "config.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_decoder": True}))
-    with pytest.raises(UnsupportedError, match="is_decoder = True is not built"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | stated))
+    with pytest.raises(ExportError, match=told):
         export(options)

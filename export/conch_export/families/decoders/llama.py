@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from conch_export.errors import UnsupportedError
+from conch_export.errors import SourceError, UnsupportedError
 from conch_export.families import Family
 from conch_export.model.network import Activation, Attention, Encoder, FeedForward, Layer, Rotary, rotary_frequencies
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from conch_export.checkpoints.settings import Settings
     from conch_export.checkpoints.weights import Weights
+    from conch_export.model.network import Linear
 
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
@@ -54,11 +55,13 @@ class Llama(Family):
         heads = config["num_attention_heads"]
         key_heads = config["num_key_value_heads"] or heads
         causal = self.is_causal(config)
+        _refuse_other_biases(config, "attention_bias", query, key, value, output)
         return Attention(query, key, value, output, heads, key_heads, rotary=rotary, causal=causal)
 
     def _layer(self, config: Settings, weights: Weights, rotary: Rotary, index: int) -> Layer:
         name, epsilon = f"layers.{index}", config["rms_norm_eps"]
         gate, up, down = (weights.linear(f"{name}.mlp.{part}_proj") for part in ("gate", "up", "down"))
+        _refuse_other_biases(config, "mlp_bias", gate, up, down)
         return Layer(
             attention=self.attention(config, weights, rotary, f"{name}.self_attn"),
             attention_norm=weights.rms_norm(f"{name}.input_layernorm", epsilon),
@@ -66,6 +69,14 @@ class Llama(Family):
             feed_forward_norm=weights.rms_norm(f"{name}.post_attention_layernorm", epsilon),
             pre_norm=True,
         )
+
+
+def _refuse_other_biases(config: Settings, key: str, *linears: Linear) -> None:
+    """Refuse linear layers that have biases where config.json says that they have none, or the other way round."""
+    stated = config.get(key)
+    if stated is not None and any((linear.bias is not None) != stated for linear in linears):
+        there = "lack" if stated else "have"
+        raise SourceError(f"{config.place} states {key} = {stated}, but those layers {there} biases: fetch it again")
 
 
 def frequencies(config: Settings) -> NDArray[np.float64]:
