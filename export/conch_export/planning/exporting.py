@@ -102,7 +102,8 @@ def refuse_to_compare(description: Description, checkpoint: Checkpoint) -> None:
         MemoryNeededError: it takes more than is left.
     """
     needed = _PROCESS_BYTES + _comparing_bytes(checkpoint, description.precision)
-    _refuse(f"comparing {description.name} with its checkpoint", needed, "compare them on a larger machine")
+    fix = "compare them on a larger machine; --ignore-memory tries it all the same"
+    _refuse(f"comparing {description.name} with its checkpoint", needed, fix)
 
 
 def _refuse(what: str, needed: int, otherwise: str) -> None:
