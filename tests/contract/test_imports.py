@@ -65,6 +65,7 @@ def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoi
         "generative.py",
         "learning.py",
         "libraries.py",
+        "loading.py",
         "model2vec.py",
         "plain.py",
         "reference.py",

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.families import family_of
-from conch_export.verification.libraries import loading, processor_of, see_both_ways
+from conch_export.verification.loading import loading, processor_of, see_both_ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,6 @@ pooling and layers are the library's all the same.
 from __future__ import annotations
 
 import inspect
-import logging
-import warnings
-from contextlib import contextmanager
-from functools import wraps
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +24,16 @@ from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
 from conch_export.checkpoints.usage import known_usage, read_prompts
-from conch_export.errors import VerificationError, reason_of
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, StaticModel
 from conch_export.model.description import Pooling as PoolingKind
 from conch_export.verification import plain
+from conch_export.verification.loading import loading, processor_of, see_both_ways
 from conch_export.verification.plain import PlainEncoder, PlainModule
 from conch_export.verification.samples import Item, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from conch_export.verification.plain import Encode
@@ -125,39 +121,6 @@ class Library:
         return features
 
 
-def processor_of(tokenizer: Any) -> Any:
-    """Return the processor of texts for a model that reads more than text.
-
-    Unlike a tokenizer, it adds special tokens around a conversation. Of its parts only the
-    tokenizer is there, as the others need packages for images and are not needed for texts.
-    """
-    parts = {"attributes": ["tokenizer"], "tokenizer_class": "AutoTokenizer"}
-    kind: Any = type("TextProcessor", (transformers.ProcessorMixin,), parts)
-    return kind(tokenizer, chat_template=tokenizer.chat_template)
-
-
-@contextmanager
-def loading(name: str, library: str) -> Iterator[None]:
-    """Without warnings of libraries; what keeps one of them from loading a checkpoint becomes a VerificationError.
-
-    Args:
-        name: of the model.
-        library: that loads its checkpoint.
-    """
-    for each in ("transformers", "sentence_transformers"):
-        logging.getLogger(each).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            msg = (
-                f"{name} is not published: {library}, which it is compared with, cannot load the checkpoint "
-                f"({reason_of(error)})"
-            )
-            raise VerificationError(msg) from error
-
-
 def load_library(description: Description, overrides: Overrides) -> Library:
     """Load a description's checkpoint.
 
@@ -177,29 +140,6 @@ def load_library(description: Description, overrides: Overrides) -> Library:
         model[0].processor = processor_of(model[0].tokenizer)
     outputs = _OUTPUTS[description.task] if not isinstance(description, StaticModel) else ("sentence_embedding",)
     return Library(name, model, _prompts(model, description, overrides), outputs)
-
-
-def see_both_ways(model: Any) -> None:
-    """Give a decoder a mask that hides no later tokens where its config.json says `is_causal = false`.
-
-    transformers honours that since 5.2 and ignores it before; a mask with four axes is taken as it is by both.
-    """
-    if getattr(model.config, "is_causal", None) is not False:
-        return
-    forward, window = model.base_model.forward, getattr(model.config, "sliding_window", None)
-
-    @wraps(forward)
-    def both_ways(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **named: Any) -> Any:
-        places = torch.arange(input_ids.shape[1])
-        hidden = torch.zeros(len(places), len(places), dtype=torch.bool)
-        if window is not None:
-            hidden |= (places[:, None] - places).abs() > window
-        if attention_mask is not None:
-            hidden |= attention_mask[0] == 0
-        return forward(input_ids, torch.where(hidden, -torch.inf, 0.0)[None, None], **named)
-
-    # Not a hook, because sentence-transformers calls `forward` by its name, past all hooks.
-    model.base_model.forward = both_ways
 
 
 def _load(description: Description) -> tuple[str, Any]:

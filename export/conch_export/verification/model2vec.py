@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from conch_export.checkpoints.lookups.static import LONGEST
-from conch_export.verification.libraries import loading
+from conch_export.verification.loading import loading
 
 if TYPE_CHECKING:
     from conch_export.model.description import Overrides, StaticModel
