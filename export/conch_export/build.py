@@ -14,6 +14,7 @@ from conch_export.checkpoints.heads import read_head, read_query_weights, read_s
 from conch_export.convert import converted
 from conch_export.errors import UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
+from conch_export.freed import give_back
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
 from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
 from conch_export.model.public_models import public_models
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from conch_export.model.description import Description, Pooling
     from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
+    from conch_export.onnx.engine import Row
     from conch_export.progress import Progress
 
 _CALIBRATION_TEXTS = 128
@@ -143,10 +145,17 @@ def _packed(
     graph = encoder_graph(encoder, segments=segments, masked=masked, token=token)
     if description.precision is Precision.FP32:
         return graph
-    feeds = (feed([row], segments=segments) for row in calibration_rows(description, _CALIBRATION_TEXTS))
+    feeds = (feed([row], segments=segments) for row in _calibration_rows(description))
     # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
     whole = encoder_graph(encoder, segments=segments, masked=masked, token=token, chunk_tokens=None)
     return quantize(graph, calibrate(whole, feeds, progress=progress))
+
+
+def _calibration_rows(description: Description) -> list[Row]:
+    """Rows to calibrate with, without the tokenizer that made them."""
+    rows = calibration_rows(description, _CALIBRATION_TEXTS)
+    give_back()
+    return rows
 
 
 def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint) -> Graph:
@@ -176,7 +185,7 @@ def _row_by_row(description: Description, checkpoint: Checkpoint, path: Path, pr
     graph = row_by_row(encoder, Shape(description.vocabulary, description.hidden, description.max_length, segments))
     if description.precision is Precision.FP32:
         return graph
-    rows = calibration_rows(description, _CALIBRATION_TEXTS)
+    rows = _calibration_rows(description)
     feeds = (padded_feed(encoder, row.ids, row.types if segments else None) for row in rows)
     # A scale a token needs products of [tokens, K] matrices, and this graph's have an axis for the batch as well.
     return quantize(graph, calibrate(encoder, feeds, per_token=False, progress=progress))
@@ -225,7 +234,7 @@ def _vocabulary(description: Description, head: Vocabulary, encoder: Path, progr
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph
-    encode, rows = EncoderGraph(encoder), calibration_rows(description, _CALIBRATION_TEXTS)
+    encode, rows = EncoderGraph(encoder), _calibration_rows(description)
     feeds = (head_feed([row], encode([row])) for row in rows)
     whole = vocabulary_graph(description.hidden, head, tile_tokens=None)
     return quantize(graph, calibrate(whole, feeds, progress=progress))

@@ -13,6 +13,7 @@ from conch_contract import KNOWN_ANSWER, REPORT, SPACE_PARAMETER
 
 from conch_export.build import refuse_unbuildable, write_graphs
 from conch_export.errors import OutdatedError
+from conch_export.freed import give_back
 from conch_export.options import Options, described, public_name
 from conch_export.planning.exporting import refuse_too_large
 from conch_export.progress import silent
@@ -67,6 +68,7 @@ def export(options: Options, progress: Progress = silent) -> Exported:
     refuse_unbuildable(description, checkpoint, target)
     if not options.ignore_memory:
         refuse_too_large(description, checkpoint)
+    give_back()  # several tokenizers of the checkpoint have been made to compare them
     with staged(options.repository) as folder:
         save(configs, folder)
         refuse_taken(options.repository, folder)

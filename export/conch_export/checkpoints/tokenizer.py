@@ -107,24 +107,34 @@ def _read(
     if repeats_a_text(json.loads(content).get("post_processor")):
         msg = f"the tokenizer of {folder} has the same text twice in a template: mend post_processor in {FILE}"
         raise UnsupportedError(msg)
-    served = Tokenizer.from_str(content.decode())
-    _refuse_tokens_without_rows(served, rows, folder)
-    _refuse_other_ids(served, loaded, folder)
-    return ServedTokenizer(
+    expected = _expected(loaded, beyond, folder)
+    served = ServedTokenizer(
         content,
         None if loaded.model_max_length > _UNLIMITED else int(loaded.model_max_length),
         "token_type_ids" in loaded.model_input_names,
         {name: token for name, token in loaded.special_tokens_map.items() if isinstance(token, str)},
     )
+    name = type(loaded).__name__
+    del own, loaded  # of a large vocabulary each takes hundreds of MB
+    tokenizer = Tokenizer.from_str(content.decode())
+    _refuse_tokens_without_rows(tokenizer, rows, folder)
+    _refuse_other_ids(tokenizer, expected, name, folder)
+    return served
 
 
-def _own(folder: Path) -> Tokenizer | None:
-    """tokenizer.json as it is, or None where there is none."""
+def _own(folder: Path) -> dict[str, Any] | None:
+    """What tokenizer.json says, in the form that the library gives it, or None where there is none."""
     path = folder / FILE
     if not read_settings(path):
         return None
     with _explained(f"{path} is damaged, it should hold a tokenizer", "fetch the checkpoint again", SourceError):
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        return _said(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+
+
+def _said(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The content of a tokenizer.json that says what this one does."""
+    said: dict[str, Any] = json.loads(tokenizer.to_str())
+    return said | _SETTINGS_OF_A_RUN
 
 
 def _refuse(stated: Settings) -> None:
@@ -139,7 +149,7 @@ def _refuse(stated: Settings) -> None:
             raise UnsupportedError(msg)
 
 
-def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any], own: Tokenizer | None) -> Any:
+def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any], own: object) -> Any:
     # Imported late: they load PyTorch.
     from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast  # noqa: PLC0415
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
@@ -181,7 +191,7 @@ def _lower_case(backend: Tokenizer) -> None:
         backend.normalizer = Sequence([Lowercase(), *there])
 
 
-def _beyond(loaded: Any, own: Tokenizer | None, folder: Path, settings: Settings, rows: int | None) -> set[int]:
+def _beyond(loaded: Any, own: Mapping[str, Any] | None, folder: Path, settings: Settings, rows: int | None) -> set[int]:
     """Ids past the end of the embedding table, of special tokens that only the class in transformers adds.
 
     No model was trained with them: their text is tokenised as any other text, and no id reads outside of the table.
@@ -190,21 +200,25 @@ def _beyond(loaded: Any, own: Tokenizer | None, folder: Path, settings: Settings
         return set()
     files = (settings, *(read_settings(folder / name) for name in ("special_tokens_map.json", "added_tokens.json")))
     stated, added = json.dumps(files), loaded.backend_tokenizer.get_added_tokens_decoder()
-    return {
-        number
-        for number, token in added.items()
-        if number >= rows and own.id_to_token(number) is None and json.dumps(token.content) not in stated
-    }
+    beyond = {number: token.content for number, token in added.items() if number >= rows}
+    known = _numbers(own) if beyond else set()
+    return {number for number, text in beyond.items() if number not in known and json.dumps(text) not in stated}
 
 
-def _content(path: Path, own: Tokenizer | None, backend: Tokenizer, beyond: set[int]) -> bytes:
+def _numbers(own: Mapping[str, Any]) -> set[int]:
+    """The ids of all tokens that a tokenizer.json has."""
+    vocabulary = own["model"]["vocab"]
+    known = set(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))
+    return known | {token["id"] for token in own["added_tokens"]}
+
+
+def _content(path: Path, own: Mapping[str, Any] | None, backend: Tokenizer, beyond: set[int]) -> bytes:
     """The checkpoint's tokenizer.json, byte for byte if it equals the loaded one, else with what differs replaced."""
-    wanted = json.loads(backend.to_str()) | _SETTINGS_OF_A_RUN
+    wanted = _said(backend)
     wanted["added_tokens"] = [token for token in wanted["added_tokens"] if token["id"] not in beyond]
     if own is None:
         return json.dumps(wanted, ensure_ascii=False).encode()
-    there = json.loads(own.to_str()) | _SETTINGS_OF_A_RUN
-    changed = {key: value for key, value in wanted.items() if there.get(key) != value}
+    changed = {key: value for key, value in wanted.items() if own.get(key) != value}
     if not changed:
         return path.read_bytes()
     return json.dumps(dict(read_settings(path)) | _SETTINGS_OF_A_RUN | changed, ensure_ascii=False).encode()
@@ -220,19 +234,28 @@ def _refuse_tokens_without_rows(served: Tokenizer, rows: int | None, folder: Pat
         raise UnsupportedError(msg)
 
 
-def _refuse_other_ids(served: Tokenizer, loaded: Any, folder: Path) -> None:
+def _expected(loaded: Any, beyond: set[int], folder: Path) -> dict[tuple[str, ...], list[int]]:
+    """The ids that transformers makes of probing texts, and of a pair."""
+    added = loaded.backend_tokenizer.get_added_tokens_decoder()
+    specials = [token.content for number, token in added.items() if number not in beyond][:20]
+    texts = [(text,) for text in (*_PROBES, *(f"one {token} two{token}three" for token in specials))]
+    with _explained(f"transformers cannot tokenise with the tokenizer of {folder}", "mend it", UnsupportedError):
+        return {
+            text: list(loaded(*text, truncation=False, padding=False)["input_ids"]) for text in (*texts, _PROBES[2:4])
+        }
+
+
+def _refuse_other_ids(
+    served: Tokenizer, expected: Mapping[tuple[str, ...], list[int]], name: str, folder: Path
+) -> None:
     """Refuse a tokenizer whose ids differ from transformers': tokenizer.json cannot express the difference."""
     served.no_padding()
     served.no_truncation()
-    specials = [token.content for token in served.get_added_tokens_decoder().values()][:20]
-    texts = [(text,) for text in (*_PROBES, *(f"one {token} two{token}three" for token in specials))]
-    for text in (*texts, _PROBES[2:4]):
-        with _explained(f"transformers cannot tokenise with the tokenizer of {folder}", "mend it", UnsupportedError):
-            expected = list(loaded(*text, truncation=False, padding=False)["input_ids"])
-        if served.encode(*text).ids != expected:
+    for text, ids in expected.items():
+        if served.encode(*text).ids != ids:
             msg = (
                 f"the tokenizer of {folder} gives other tokens in transformers than {FILE} can be made to give, for "
-                f"{text[0]!r}: {type(loaded).__name__} is not built"
+                f"{text[0]!r}: {name} is not built"
             )
             raise UnsupportedError(msg)
 

@@ -9,6 +9,8 @@ from conch_export.errors import MemoryNeededError
 from conch_export.families import family_of
 from conch_export.model.description import Packing, Precision
 from conch_export.planning.available import available_bytes
+from conch_export.planning.gateway import tokenizer_bytes
+from conch_export.verification.samples import LONGEST_CHARACTERS
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -23,7 +25,13 @@ _CONVERTED_COPIES = 3
 _HEADS = ("num_attention_heads", "n_heads", "n_head", "num_heads")
 """config.json's keys for the heads of attention; the first that is there holds."""
 _SCORE_COPIES = 2
-"""Of a row's attention scores: they and their softmax."""
+"""Of a row's attention scores in a graph: they and their softmax."""
+_LIBRARY_SCORE_COPIES = 3
+"""The same in the authors' library, which masks them before that."""
+_LIBRARY_TOKENS = LONGEST_CHARACTERS // 2
+"""Of the longest text that it computes, where a token is two characters."""
+_TOKENIZERS = 2
+"""Tokenizers of a checkpoint that are held at a time: the authors' library's and the one that is served."""
 _FLOAT_BYTES = 4
 _STORED_BYTES = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
 """Of a number in a graph."""
@@ -48,39 +56,52 @@ def export_memory(description: Description, checkpoint: Checkpoint, precision: P
     Steps give back what they took. Weights of the graph are read, rounded and written one by one, and then mapped.
     """
     counts = checkpoint.weights.counts
-    total, largest, size = sum(counts), max(counts, default=0), _STORED_BYTES[precision]
-    # A weight is held as it is read and as it is written.
-    writing = (_FLOAT_BYTES + size) * largest
+    total, largest = sum(counts), max(counts, default=0)
+    writing = _written_bytes(checkpoint, precision) * largest
     converting = 0 if description.packing is Packing.PACKED else _CONVERTED_COPIES * _FLOAT_BYTES * total
     calibrating = _CALIBRATION_BYTES * description.hidden if precision is Precision.INT8 else 0
     probing = _probing_bytes(description, checkpoint, total)
-    needed = max(converting, writing, calibrating, probing, _comparing_bytes(checkpoint, precision))
+    comparing = _comparing_bytes(description, checkpoint, precision)
+    needed = max(converting, writing, calibrating, probing, comparing)
     return ExportMemory(_PROCESS_BYTES + needed, _LIBRARY_BYTES + _FLOAT_BYTES * total)
+
+
+def _written_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
+    """Of each number of a weight: as it is stored, as float32 where it is stored otherwise, and rounded."""
+    converted = _FLOAT_BYTES if checkpoint.weights.are_float32 else _STORED_BYTES[Precision.FP16] + _FLOAT_BYTES
+    return converted + (0 if precision is Precision.FP32 else _STORED_BYTES[precision])
 
 
 def _probing_bytes(description: Description, checkpoint: Checkpoint, count: int) -> int:
     """A converted graph is tried on the longest row, of which it holds all scores at once."""
     if description.packing is Packing.PACKED:
         return 0
-    heads = next((heads for key in _HEADS if isinstance(heads := checkpoint.config.get(key), int)), 0)
-    return _FLOAT_BYTES * (count + _SCORE_COPIES * heads * description.max_length**2)
+    return _FLOAT_BYTES * (count + _SCORE_COPIES * _heads(checkpoint) * description.max_length**2)
 
 
-def _comparing_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
+def _heads(checkpoint: Checkpoint) -> int:
+    """Heads of attention; 0 where there is none, or config.json does not state them."""
+    if checkpoint.static is not None:
+        return 0
+    return next((heads for key in _HEADS if isinstance(heads := checkpoint.config.get(key), int)), 0)
+
+
+def _comparing_bytes(description: Description, checkpoint: Checkpoint, precision: Precision) -> int:
     """Of the authors' library, which is gone before the graph is run, or of the graph.
 
-    The library holds all weights in fp32 and, while it loads them, as they are stored in half precision. Of weights
-    that are stored in fp32 PyTorch maps the file. The graph's embedding table is looked up in the mapped file; its
-    matrices are packed as the processor wants them.
+    The library holds all weights in fp32; where they are stored so, PyTorch maps the file. It holds all attention
+    scores of a text at once. The graph's embedding table is looked up in the mapped file; its matrices are packed as
+    the processor wants them.
     """
     counts = checkpoint.weights.counts
     total, largest = sum(counts), max(counts, default=0)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
-    if not checkpoint.weights.are_float32:
-        library = (_FLOAT_BYTES + _STORED_BYTES[Precision.FP16]) * total
-    else:
-        library = 0 if family is not None and family.in_transformers else _FLOAT_BYTES * total
-    return max(library, _STORED_BYTES[precision] * (total - largest))
+    maps = checkpoint.weights.are_float32 and family is not None and family.in_transformers
+    length = min(description.max_length, _LIBRARY_TOKENS)
+    scores = _LIBRARY_SCORE_COPIES * _heads(checkpoint) * length**2
+    library = _FLOAT_BYTES * (scores + (0 if maps else total))
+    tokenizers = _TOKENIZERS * tokenizer_bytes(checkpoint.tokenizer)
+    return tokenizers + max(library, _STORED_BYTES[precision] * (total - largest))
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
@@ -101,7 +122,7 @@ def refuse_to_compare(description: Description, checkpoint: Checkpoint) -> None:
     Raises:
         MemoryNeededError: it takes more than is left.
     """
-    needed = _PROCESS_BYTES + _comparing_bytes(checkpoint, description.precision)
+    needed = _PROCESS_BYTES + _comparing_bytes(description, checkpoint, description.precision)
     fix = "compare them on a larger machine; --ignore-memory tries it all the same"
     _refuse(f"comparing {description.name} with its checkpoint", needed, fix)
 

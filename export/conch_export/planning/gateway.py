@@ -1,4 +1,4 @@
-"""Memory of the gateway, most of which is the tokenizer. Hides what the library `tokenizers` makes of a tokenizer.json.
+"""Memory of tokenizers, and of the gateway, most of which is one. Hides what their library makes of a tokenizer.json.
 
 Models with equal tokenizers share one.
 """
@@ -6,6 +6,7 @@ Models with equal tokenizers share one.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,18 @@ _NODE_BYTES = 270
 
 def gateway_bytes(tokenizer: bytes) -> int:
     """Bytes of a gateway with this tokenizer.json."""
+    return _GATEWAY_BYTES + tokenizer_bytes(tokenizer)
+
+
+@lru_cache(maxsize=1)
+def tokenizer_bytes(tokenizer: bytes) -> int:
+    """Bytes that the library `tokenizers` holds of this tokenizer.json."""
     model = json.loads(tokenizer)["model"]
     tokens = tokens_of(model)
     held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())
     if model.get("type") == "Unigram":
         held += _NODE_BYTES * beginnings(tokens)
-    return _GATEWAY_BYTES + held
+    return held
 
 
 def tokens_of(model: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,9 @@ _PAIRED_TEXTS = 16
 _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
 """Texts that fill a longer model are tokenised and compared, but not computed."""
+LONGEST_CHARACTERS = 3 * _LONGEST_RUN
+"""Texts that are computed are cut here: the scores that the authors' library holds grow with the square of the tokens,
+and those of one long docstring took as much memory as all weights of a model of 150 million."""
 KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
 """Text of the known answer, which served models are asked to embed (the canary)."""
 _UNUSUAL = (
@@ -132,7 +135,7 @@ def _other_prompts(description: Description, model: PublicModel) -> list[str]:
 def verification_sample(description: Description, added_tokens: Sequence[str]) -> Sample:
     """Texts that calibration has not seen, for a model whose tokenizer has these added tokens."""
     is_pair = description.task is Task.CROSS_ENCODER
-    texts = spread(docstrings()[1::2], _PAIRED_TEXTS if is_pair else _TEXTS)
+    texts = [text[:LONGEST_CHARACTERS] for text in spread(docstrings()[1::2], _PAIRED_TEXTS if is_pair else _TEXTS)]
     step = len(texts) // _QUERIES
     queries = [text.splitlines()[0] for text in texts[step // 2 :: step][:_QUERIES]]
     spacing = max(1, (len(added_tokens) - 1) // (_ADDED_TOKENS - 1))  # from the first to the last

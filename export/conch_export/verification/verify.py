@@ -5,9 +5,6 @@ For every public model: texts → the authors' answers and ours → how far they
 
 from __future__ import annotations
 
-import ctypes
-import gc
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +12,7 @@ import numpy as np
 from conch_contract import KnownAnswer, Task, encoder_name
 
 from conch_export.errors import VerificationError
+from conch_export.freed import give_back
 from conch_export.model.description import Target
 from conch_export.model.public_models import sides
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, can_run
@@ -83,18 +81,11 @@ def expectations(
     Raises:
         VerificationError: the tokens of clients are not those that the authors' libraries compute.
     """
-    _let_go()
+    give_back()
     progress("loading the reference")
     expected = _expected(description, load(), progress)
-    _let_go()
+    give_back()
     return expected
-
-
-def _let_go() -> None:
-    """Give the system what an earlier step has freed: the C library would keep it while the next step needs as much."""
-    gc.collect()  # modules of PyTorch refer to themselves, so that they are not freed when nothing else does
-    with suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _expected(description: Description, reference: Authors, progress: Progress) -> dict[str, Expected]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from conch_export.model.description import CrossEncoder
 from conch_export.model.public_models import sides
-from conch_export.verification.samples import verification_sample
+from conch_export.verification.samples import LONGEST_CHARACTERS, verification_sample
 
 from tests.unit.export.conftest import config, without
 
@@ -39,3 +39,12 @@ def test_pairs_of_a_reranker_with_a_long_window_are_computed_as_short_as_others(
     for positions, pairs in ((512, computed[512]), (8192, tokenised[8192])):
         assert any(min(pair) > 2 * positions for pair in pairs), "both texts of a pair are cut"
     assert not tokenised[512]
+
+
+def test_no_text_that_an_embedding_model_with_a_long_window_computes_takes_much_memory(
+    read: Callable[..., Description],
+) -> None:
+    description = read(config(max_position_embeddings=8192))
+    sample, (model,) = verification_sample(description, []), sides(description)
+    assert max(len(item.text) for item in sample.items(description, model)) == LONGEST_CHARACTERS
+    assert min(len(item.text) for item in sample.long_items(description, model)) > 3 * description.max_length
