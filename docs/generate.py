@@ -168,8 +168,9 @@ def _known_model(entry: Entry) -> tuple[str, ...]:
 
 
 def smallest_family() -> str:
-    """Return the change that added the smallest family: its file."""
-    module = min(families.modules().values(), key=lambda module: len(inspect.getsource(module)))
+    """Return the change that added the smallest family with settings of its own: its file."""
+    own = (module for module in families.modules().values() if "settings" in vars(type(module.FAMILY)))
+    module = min(own, key=lambda module: len(inspect.getsource(module)))
     path = Path(str(module.__file__)).relative_to(ROOT)
     lines = inspect.getsource(module).splitlines()
     return "\n".join(["```diff", "--- /dev/null", f"+++ {path}", *(f"+{line}" for line in lines), "```"])

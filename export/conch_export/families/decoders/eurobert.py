@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from conch_export.families.decoders.llama import Llama
-
-if TYPE_CHECKING:
-    from conch_export.checkpoints.settings import Settings
 
 
 class EuroBert(Llama):
@@ -15,15 +12,12 @@ class EuroBert(Llama):
 
     model_types = ("eurobert",)
     in_transformers = False
+    causal = False
     settings: ClassVar = {**Llama.settings, bool: "attention_bias mlp_bias"}
     # Special tokens by their text, and what its classifier or its training reads.
     unread: ClassVar = (
         "bos_token classifier_pooling clf_pooling eos_token hidden_dropout is_decoder mask_token pad_token"
     )
-
-    def is_causal(self, config: Settings) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
 
 
 FAMILY = EuroBert()

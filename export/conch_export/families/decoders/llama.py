@@ -21,7 +21,11 @@ _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_posit
 
 
 class Llama(Family):
-    """A decoder, up to its last norm. Decoders that differ from it in a few settings are its subclasses."""
+    """A decoder, up to its last norm. Decoders that differ from it in a few settings are its subclasses.
+
+    Attributes:
+        causal: whether later tokens are hidden where config.json does not say.
+    """
 
     model_types = ("llama",)
     settings: ClassVar = {
@@ -33,6 +37,7 @@ class Llama(Family):
         dict: "rope_scaling",
     }
     built: ClassVar = {"hidden_act": ("silu",)}
+    causal: ClassVar[bool] = True
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The decoder with its weights."""
@@ -46,8 +51,8 @@ class Llama(Family):
         )
 
     def is_causal(self, config: Settings) -> bool:
-        """Whether later tokens are hidden: unless config.json says otherwise, as transformers honours since 5.2."""
-        return config.of("is_causal", bool, default=True)
+        """Whether later tokens are hidden: as config.json says, which transformers honours since 5.2, else `causal`."""
+        return config.of("is_causal", bool, default=self.causal)
 
     def attention(self, config: Settings, weights: Weights, rotary: Rotary, name: str) -> Attention:
         """The attention whose tensors have this name."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from conch_export.families.decoders.llama import Llama
-
-if TYPE_CHECKING:
-    from conch_export.checkpoints.settings import Settings
 
 
 class LlamaBidirectional(Llama):
@@ -15,12 +12,9 @@ class LlamaBidirectional(Llama):
 
     model_types = ("llama_bidirec",)
     in_transformers = False
+    causal = False
     settings: ClassVar = {**Llama.settings, bool: "attention_bias mlp_bias"}
     unread: ClassVar = "pooling"
-
-    def is_causal(self, config: Settings) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
 
 
 FAMILY = LlamaBidirectional()

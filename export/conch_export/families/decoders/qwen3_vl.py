@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-from conch_export.families.decoders.qwen2_5_vl import INNER_NAMES, VISION, with_one_position
+from conch_export.families.decoders.qwen2_5_vl import Qwen25Vl
 from conch_export.families.decoders.qwen3 import Qwen3
 
-if TYPE_CHECKING:
-    from conch_export.checkpoints.settings import Settings
-    from conch_export.checkpoints.weights import Weights
-    from conch_export.model.network import Encoder
 
-
-class Qwen3Vl(Qwen3):
-    """Qwen3: what images add to the first layers is left out, as there are none."""
+class Qwen3Vl(Qwen25Vl, Qwen3):
+    """Qwen3 with the tensor names and positions of Qwen2.5-VL; what images add to the first layers is left out."""
 
     model_types = ("qwen3_vl_text",)
-    unread: ClassVar = VISION
-    key_mapping: ClassVar = INNER_NAMES
-
-    def encoder(self, config: Settings, weights: Weights) -> Encoder:
-        """The decoder with its weights."""
-        return super().encoder(with_one_position(config), weights)
 
 
 FAMILY = Qwen3Vl()
