@@ -50,8 +50,7 @@ class DebertaV2(Family):
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
-        relative = self.relative_embeddings(config, weights)
-        rows = _rows(config)
+        relative, rows = _relative_embeddings(config, weights), _rows(config)
         layers = (self._layer(config, weights, relative, rows, index) for index in range(config["num_hidden_layers"]))
         return Encoder(
             embeddings=weights.table("embeddings.word_embeddings"),
@@ -61,13 +60,6 @@ class DebertaV2(Family):
             types=weights.table("embeddings.token_type_embeddings") if config["type_vocab_size"] else None,
             norm=weights.norm("embeddings.LayerNorm", config["layer_norm_eps"]),
         )
-
-    def relative_embeddings(self, config: Settings, weights: Weights) -> Floats:
-        """[2 * span, hidden]: embeddings of relative positions, from keys far after the query to keys far before it."""
-        table = _relative_embeddings(config, weights)
-        if config.get("norm_rel_ebd") != "layer_norm":
-            return table
-        return _normed(weights.norm("encoder.LayerNorm", config["layer_norm_eps"]), table)
 
     def projections(self, config: Settings, weights: Weights, name: str) -> tuple[list[Linear], list[Linear]]:
         """Query, key and value of an attention; and the key and query of relative positions."""
@@ -116,6 +108,7 @@ def _stated(config: Settings, key: str) -> int:
 
 
 def _relative_embeddings(config: Settings, weights: Weights) -> Floats:
+    """[2 * span, hidden]: embeddings of relative positions, from keys far after the query to keys far before it."""
     table, span = np.asarray(weights.table("encoder.rel_embeddings")), _span(config)
     if table.shape != (2 * span, config["hidden_size"]):
         msg = (
@@ -123,11 +116,13 @@ def _relative_embeddings(config: Settings, weights: Weights) -> Floats:
             f"{[2 * span, config['hidden_size']]}: the checkpoint's files are not of one model, fetch it again"
         )
         raise SourceError(msg)
-    return table
+    if config.get("norm_rel_ebd") != "layer_norm":
+        return table
+    return _normed(weights.norm("encoder.LayerNorm", config["layer_norm_eps"]), table)
 
 
 def _rows(config: Settings) -> NDArray[np.int64]:
-    """For every distance the row in a table of 2 * span + 1 rows, as of `_symmetric`."""
+    """For every distance the row in a table of 2 * span + 1 rows, such as `_heads` gives."""
     span, reach = _span(config), config["max_position_embeddings"]
     distances = np.arange(-reach, reach + 1)
     if _stated(config, "position_buckets"):
