@@ -100,11 +100,6 @@ class Projection:
         """The layers, and the division by the length."""
         return (*self.layers, Unit())
 
-    def width(self, hidden: int) -> int:
-        """Length of the vectors that it makes of token embeddings of this width."""
-        widths = [int(layer.linear.weight.shape[1]) for layer in self.layers if isinstance(layer, Dense)]
-        return widths[-1] if widths else hidden
-
 
 @dataclass(frozen=True)
 class Vocabulary:

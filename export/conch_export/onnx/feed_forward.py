@@ -6,16 +6,26 @@ its own choices in the order of their weights, so which tokens share the product
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.model.network import Activation
 from conch_export.onnx.builder import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
     from conch_export.model.network import Experts, FeedForward, Linear
+
+_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "identity": ("Identity", {}),
+    "tanh": ("Tanh", {}),
+    "relu": ("Relu", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "gelu": ("Gelu", {"domain": MICROSOFT}),
+    "gelu_tanh": ("FastGelu", {"domain": MICROSOFT}),
+    "silu": ("QuickGelu", {"domain": MICROSOFT, "alpha": 1.0}),  # x * sigmoid(alpha x)
+}
+"""The operator of each activation, of feed-forward blocks (`model.network`) and of heads (`model.heads`)."""
 
 
 def linear(g: GraphBuilder, name: str, layer: Linear, x: str) -> str:
@@ -34,16 +44,22 @@ def terms(g: GraphBuilder, name: str, layer: Linear, x: str) -> list[str]:
     return [product] if layer.bias is None else [product, g.constant(layer.bias, f"{name}.bias")]
 
 
+def activated(g: GraphBuilder, activation: str, x: str) -> str:
+    """`x` through an activation, which may be one of `model.network.Activation` or of `model.heads.ACTIVATIONS`."""
+    operator, attributes = _OPERATORS[activation]
+    return g.node(operator, x, **attributes)
+
+
 def fed_forward(g: GraphBuilder, name: str, network: FeedForward, x: str) -> list[str]:
     """Return the terms of a feed-forward block, which are to be added; FP32 [n, hidden], a bias [hidden]."""
     up = linear(g, f"{name}.up", network.up, x)
     if network.gate is None:
-        activated = _activated(g, network.activation, up)
+        inner = activated(g, network.activation, up)
     else:
         # Two products and not one that is split: the copies of the parts cost more than the second product.
-        gate = _activated(g, network.activation, linear(g, f"{name}.gate", network.gate, x))
-        activated = g.node("Mul", gate, up)
-    return terms(g, f"{name}.down", network.down, activated)
+        gate = activated(g, network.activation, linear(g, f"{name}.gate", network.gate, x))
+        inner = g.node("Mul", gate, up)
+    return terms(g, f"{name}.down", network.down, inner)
 
 
 def mixture(g: GraphBuilder, name: str, experts: Experts, x: str, *, dense: bool) -> list[str]:
@@ -116,11 +132,3 @@ class _Mixture:
 
     def _expert(self, g: GraphBuilder, index: int, x: str) -> str:
         return total(g, fed_forward(g, f"{self._name}.{index}", self._experts.networks[index], x))
-
-
-def _activated(g: GraphBuilder, activation: Activation, x: str) -> str:
-    if activation is Activation.SILU:
-        return g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)  # x * sigmoid(alpha x)
-    if activation is Activation.RELU:
-        return g.node("Relu", x)
-    return g.node("Gelu" if activation is Activation.GELU else "FastGelu", x, domain=MICROSOFT)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conch_export import Options, Overrides, Pooling, Precision, Task, VerificationError, export
 from conch_export.model.public_models import PublicModel
+from conch_export.onnx.feed_forward import _OPERATORS
 from conch_export.verification import rows
 from conch_export.verification.agreement import Verification, score_agreement, vector_agreement
 from conch_export.verification.standards import judge
@@ -68,15 +69,9 @@ def test_a_misread_prompt_of_requests_that_name_it_is_found(monkeypatch: pytest.
 
 def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = head_checkpoints.with_dense(tmp_path / "m", *["torch.nn.modules.activation.Tanh"] * 2)
-    monkeypatch.setattr("conch_export.onnx.heads.frame._OPERATORS", _with_wrong_tanh())
+    monkeypatch.setattr("conch_export.onnx.feed_forward._OPERATORS", {**_OPERATORS, "tanh": ("Relu", {})})
     with pytest.raises(VerificationError, match="m is not published"):
         export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
-
-
-def _with_wrong_tanh() -> dict[str, dict[str, Any]]:
-    from conch_export.onnx.heads.frame import _OPERATORS
-
-    return {**_OPERATORS, "tanh": {"op": "Relu"}}
 
 
 def test_what_the_operator_settles_counts_and_is_kept(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.heads import LogOdds, Sum, Unit
 from conch_export.model.network import Norm
-from conch_export.onnx.builder import MICROSOFT, GraphBuilder
+from conch_export.onnx.builder import GraphBuilder
+from conch_export.onnx.feed_forward import activated
 from conch_export.onnx.graph import Graph
 from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, ROW_LENGTHS, Layout, lengths_name, restore
 from conch_export.onnx.ragged import Spans, Tokens, locate_tokens
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
     from conch_export.onnx.builder import Tensor
 
 _NAN = np.float32(np.nan)
-_OPERATORS: dict[str, dict[str, Any]] = {
-    "identity": {"op": "Identity"},
-    "tanh": {"op": "Tanh"},
-    "relu": {"op": "Relu"},
-    "sigmoid": {"op": "Sigmoid"},
-    "gelu": {"op": "Gelu", "domain": MICROSOFT},
-    "silu": {"op": "QuickGelu", "domain": MICROSOFT, "alpha": 1.0},  # x * sigmoid(alpha x)
-}
-"""The operator of each of `model.heads.ACTIVATIONS`."""
 
 
 class Frame:
@@ -121,10 +113,6 @@ class Frame:
         self._inputs.append((name, element, [axis]))
         return name
 
-    def through(self, x: str, layers: Sequence[HeadLayer]) -> str:
-        """FP32 [n, width] through layers that treat every vector by itself."""
-        return through(self.g, x, layers)
-
     def give(self, output: str, per_row: str, filler: np.generic = _NAN) -> None:
         """Answer [C, width] as [R, width], with the filler for rows without slots."""
         restore(self.g, per_row, self._places, filler, output)
@@ -155,11 +143,10 @@ def _layer(g: GraphBuilder, name: str, layer: HeadLayer, x: str) -> str:
         scale = g.constant(layer.scale, f"{name}.scale")
         return g.node("LayerNormalization", x, scale, *bias, axis=-1, epsilon=layer.epsilon)
     product = g.node("Gemm", x, g.constant(layer.linear.weight, f"{name}.weight"), *bias)
-    operator = dict(_OPERATORS[layer.activation])
-    activated = g.node(operator.pop("op"), product, **operator)
+    answer = activated(g, layer.activation, product)
     if layer.residual is None:
-        return activated
-    return g.node("Add", activated, g.node("MatMul", x, g.constant(layer.residual.weight, f"{name}.residual")))
+        return answer
+    return g.node("Add", answer, g.node("MatMul", x, g.constant(layer.residual.weight, f"{name}.residual")))
 
 
 def _log_odds(g: GraphBuilder, layer: LogOdds, logits: str) -> str:

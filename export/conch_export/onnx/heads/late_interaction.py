@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.heads import Projection
-from conch_export.onnx.heads.frame import Frame
+from conch_export.onnx.heads.frame import Frame, through
 from conch_export.onnx.layout import IDS, REQUEST_ELEMENTS, VECTORS
 from conch_export.onnx.ragged import query_rows, slot_places
 
@@ -27,7 +27,7 @@ def projection_graph(hidden: int, head: Projection, width: int) -> Graph:
     frame = Frame(hidden)
     g, (layout, tokens, x) = frame.g, frame.locate()
     pad = g.constant(np.zeros((1, width), np.float32), "pad")
-    table = g.node("Concat", frame.through(x, head.whole), pad, axis=0)
+    table = g.node("Concat", through(g, x, head.whole), pad, axis=0)
     places, _ = slot_places(g, layout, tokens.slots)
     g.node("Gather", table, layout.of_leading(places), name=VECTORS)
     return frame.finish("projection", (VECTORS, TensorProto.FLOAT, ["N", width]))
@@ -46,7 +46,7 @@ def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[
     """
     frame = Frame(hidden, takes_ids=bool(skipped))
     g, (layout, tokens, x) = frame.g, frame.locate()
-    x = frame.through(x, (head or Projection()).whole)
+    x = through(g, x, (head or Projection()).whole)
     penalty = _penalties(g, layout.read(IDS, tokens.slots, tokens.rows), skipped) if skipped else None
     queries = query_rows(g, layout, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
     sides = (tokens.spans.first, tokens.spans.last)

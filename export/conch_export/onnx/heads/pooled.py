@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from conch_export.model.description import Pooling
-from conch_export.onnx.heads.frame import Frame
+from conch_export.onnx.heads.frame import Frame, through
 from conch_export.onnx.layout import CHUNK_ENDS, count_at_most, lengths_name
 from conch_export.onnx.ragged import Spans, after_prompts, for_each_row
 
@@ -23,7 +23,7 @@ def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
     frame = Frame(hidden)
     spans, x = frame.rows() if head.pools_prompt else _without_prompts(frame)
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
-    frame.give(output, frame.through(vectors, head.layers))
+    frame.give(output, through(frame.g, vectors, head.layers))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
 
 
@@ -61,7 +61,7 @@ def chunks_graph(hidden: int, head: Pooled, width: int) -> Graph:
     is_chunk = g.node("And", known, g.node("And", fits, g.node("Less", begin, end)))
     spans = Spans(*(g.node("Where", is_chunk, side, g.int64(place)) for side, place in ((begin, 0), (end, 1))))
     vectors = for_each_row(g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
-    answer = g.node("Where", g.column(is_chunk), frame.through(vectors, head.layers), g.constant(np.float32(np.nan)))
+    answer = g.node("Where", g.column(is_chunk), through(g, vectors, head.layers), g.constant(np.float32(np.nan)))
     g.node("Slice", answer, g.int64([0]), g.node("Shape", ends), g.int64([0]), name="embeddings")
     return frame.finish("chunks", ("embeddings", TensorProto.FLOAT, ["M", width]))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.onnx.heads.frame import Frame
+from conch_export.onnx.heads.frame import Frame, through
 from conch_export.onnx.layout import IDS
 from conch_export.onnx.ragged import Spans, for_each_row
 
@@ -33,7 +33,7 @@ def vocabulary_graph(hidden: int, head: Vocabulary, tile_tokens: int | None = TI
     """
     frame = Frame(hidden)
     g, (spans, embeddings) = frame.g, frame.rows()
-    x = frame.through(embeddings, head.layers)
+    x = through(g, embeddings, head.layers)
     weight = g.constant(head.decoder.weight, "decoder.weight")
     logits = g.node("MatMul", x, weight) if tile_tokens is None else ""
 
