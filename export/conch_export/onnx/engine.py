@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Inputs = dict[str, NDArray[Any]]
+    Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class EncoderGraph:
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """FP32 [tokens of all rows, hidden]; of a static model [rows, dimension]."""
-        inputs = feed(rows, segments=TYPES in _inputs(self._session))
-        return cast("NDArray[np.float32]", self._session.run(None, dict(inputs))[0])
+        return next(iter(_run(self._session, feed(rows, segments=True)).values()))
 
 
 class HeadGraph:
@@ -75,12 +74,9 @@ class HeadGraph:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = _session(path, threads)
 
-    def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> Inputs:
+    def __call__(self, rows: Sequence[Row], tokens: NDArray[np.float32]) -> Tensors:
         """All outputs by name, from FP32 [tokens of all rows, hidden] of rows that are one request."""
-        inputs = head_feed(rows, tokens)
-        taken = {name: inputs[name] for name in _inputs(self._session)}
-        names = [tensor.name for tensor in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, taken), strict=True))
+        return _run(self._session, head_feed(rows, tokens))
 
 
 class QueryGraph:
@@ -89,22 +85,21 @@ class QueryGraph:
     def __init__(self, path: Path) -> None:
         self._session = _session(path, threads=1)
 
-    def __call__(self, rows: Sequence[Row]) -> Inputs:
+    def __call__(self, rows: Sequence[Row]) -> Tensors:
         """Both outputs by name."""
-        names = [tensor.name for tensor in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feed(rows, segments=False))), strict=True))
+        return _run(self._session, feed(rows, segments=False))
 
 
-def feed(rows: Sequence[Row], *, segments: bool) -> Inputs:
+def feed(rows: Sequence[Row], *, segments: bool) -> Tensors:
     """The encoder's inputs for rows merged into one run."""
-    inputs: Inputs = {IDS: _joined([row.ids for row in rows]), MASK: _joined([_mask(row) for row in rows])}
+    inputs: Tensors = {IDS: _joined([row.ids for row in rows]), MASK: _joined([_mask(row) for row in rows])}
     if segments:
         inputs[TYPES] = _joined([row.types for row in rows])
     others = [name for name in inputs if name != IDS]
     return {**inputs, **row_lengths([len(row.ids) for row in rows], *others)}
 
 
-def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> Inputs:
+def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> Tensors:
     """All that heads take, for FP32 [tokens of all rows, hidden] of rows that are one request."""
     inputs = {**feed(rows, segments=False), EMBEDDINGS: tokens.ravel()}
     inputs |= head_lengths([len(row.ids) for row in rows], tokens.shape[1])
@@ -133,5 +128,7 @@ def _session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -
     return ort.InferenceSession(path, options, providers=[provider])
 
 
-def _inputs(session: ort.InferenceSession) -> set[str]:
-    return {tensor.name for tensor in session.get_inputs()}
+def _run(session: ort.InferenceSession, inputs: Tensors) -> Tensors:
+    """All outputs by name, from those of the inputs that the graph takes."""
+    taken, given = ([tensor.name for tensor in side] for side in (session.get_inputs(), session.get_outputs()))
+    return dict(zip(given, session.run(given, {name: inputs[name] for name in taken}), strict=True))
