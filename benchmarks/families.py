@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime as ort
+from conch_export import Precision
+from conch_export.build import cpu_graph
 from conch_export.model.distances import Alibi, RelativeBias
 from conch_export.model.network import (
     Activation,
@@ -36,10 +38,7 @@ from conch_export.model.network import (
     Rotary,
     rotary_frequencies,
 )
-from conch_export.onnx.encoder import encoder_graph, with_rounded_positions
 from conch_export.onnx.layout import row_lengths
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
 from rich.console import Console
 from rich.table import Table
 
@@ -246,11 +245,7 @@ def runner(encoder: Encoder, precision: str, rows: list[int]) -> Runner:
     """The encoder's graph with the rows in batches."""
     batches = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
     feeds = [_feed(batch) for batch in batches]
-    if precision == "int8":
-        encoder = with_rounded_positions(encoder)
-    graph = encoder_graph(encoder)
-    if precision == "int8":
-        graph = quantize(graph, calibrate(encoder_graph(encoder, chunk_tokens=None), feeds))
+    graph = cpu_graph(encoder, Precision(precision), feeds)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,8 @@ from conch_export.errors import UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
 from conch_export.freed import give_back
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
-from conch_export.model.heads import Lexical, Pooled, Projection, Vocabulary
+from conch_export.model.heads import Lexical, Pooled, Projection, Static, Vocabulary
+from conch_export.model.network import Encoder
 from conch_export.model.public_models import public_models
 from conch_export.onnx.encoder import as_float16, encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
@@ -40,21 +41,28 @@ from conch_export.triton.configuration import TOKENIZER_FILE
 from conch_export.verification.rows import calibration_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from conch_contract import Interaction
 
-    from conch_export.checkpoints.lookups.static import StaticFiles
     from conch_export.model.description import Description, Pooling
-    from conch_export.model.network import Encoder
     from conch_export.model.public_models import PublicModel
-    from conch_export.onnx.engine import Row
+    from conch_export.onnx.engine import Row, Tensors
     from conch_export.progress import Progress
 
 _CALIBRATION_TEXTS = 128
 _PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
 _WRITING = {Precision.INT8: "quantizing", Precision.FP16: "writing the weights", Precision.FP32: "writing the weights"}
 """What is done to weights as they are written."""
+
+
+def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | Static | None:
+    """What is before the heads: the encoder, or the whole of a static model; None where no family reads it."""
+    if isinstance(description, StaticModel) and checkpoint.static is not None:
+        return read_static(description, checkpoint.static, checkpoint)
+    family = family_of(checkpoint.config)
+    return None if family is None else family.read_encoder(checkpoint.config, checkpoint.weights)
 
 
 def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target: Target) -> None:
@@ -67,16 +75,12 @@ def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target:
     if description.precision not in _PRECISIONS[target]:
         known = ", ".join(precision.value for precision in _PRECISIONS[target])
         raise UnsupportedError(f"{target.value} has no {description.precision.value}: choose --precision {known}")
-    if isinstance(description, StaticModel):
-        if target is not Target.CPU:
-            msg = "a static model is looked up, not computed, which a CPU does best: leave --target out"
-            raise UnsupportedError(msg)
-        return
-    rules = interaction_of(description)
-    if (family := family_of(checkpoint.config)) is not None:
-        encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-        if rules is not None and rules.masks_augmentation:
-            _refuse_lone_augmentation(encoder, rules)
+    if isinstance(description, StaticModel) and target is not Target.CPU:
+        msg = "a static model is looked up, not computed, which a CPU does best: leave --target out"
+        raise UnsupportedError(msg)
+    encoder, rules = encoder_of(description, checkpoint), interaction_of(description)
+    if isinstance(encoder, Encoder) and rules is not None and rules.masks_augmentation:
+        _refuse_lone_augmentation(encoder, rules)
     for model in public_models(description):
         if model.head is not None:
             read_head(description, model, checkpoint)
@@ -118,12 +122,8 @@ def _save_encoder(
     Returns the path of the graph.
     """
     writing = _WRITING[description.precision]
-    if isinstance(description, StaticModel) and checkpoint.static is not None:
-        return _static(description, checkpoint.static, checkpoint).save(folder, progress, writing)
-    if (family := family_of(checkpoint.config)) is not None:
-        encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
-        token = read_token(description, checkpoint)
-        return _packed(description, encoder, token, target, progress).save(folder, progress, writing)
+    if (encoder := encoder_of(description, checkpoint)) is not None:
+        return _built(description, encoder, checkpoint, target, progress).save(folder, progress, writing)
     progress("converting the checkpoint")
     own_code = bool(description.source.code_sha256)
     with as_installed(checkpoint, trusted=own_code) as installed:
@@ -132,23 +132,30 @@ def _save_encoder(
             return _row_by_row(description, checkpoint, path, progress).save(folder, progress, writing)
 
 
-def _packed(
-    description: Description, encoder: Encoder, token: Pooling | None, target: Target, progress: Progress
+def _built(
+    description: Description, encoder: Encoder | Static, checkpoint: Checkpoint, target: Target, progress: Progress
 ) -> Graph:
+    """The graph of an encoder that a family reads, or of a static model."""
     segments, rules = description.segments, interaction_of(description)
     masked = rules is not None and rules.masks_augmentation
-    if target is Target.CUDA:
+    if target is Target.CUDA and isinstance(encoder, Encoder):
         weights = as_float16(encoder) if description.precision is Precision.FP16 else encoder
         return encoder_graph(weights, segments=segments, masked=masked, target=target)
-    if description.precision is Precision.INT8:
-        encoder = with_rounded_positions(encoder)
-    graph = encoder_graph(encoder, segments=segments, masked=masked, token=token)
-    if description.precision is Precision.FP32:
-        return graph
-    feeds = (feed([row], segments=segments) for row in _calibration_rows(description))
-    # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
-    whole = encoder_graph(encoder, segments=segments, masked=masked, token=token, chunk_tokens=None)
-    return quantize(graph, calibrate(whole, feeds, progress=progress))
+    return cpu_graph(
+        encoder,
+        description.precision,
+        _feeds(description),
+        segments=segments,
+        masked=masked,
+        token=read_token(description, checkpoint),
+        progress=progress,
+    )
+
+
+def _feeds(description: Description) -> Iterator[Tensors]:
+    """Yield inputs for calibration; none are made before the first is asked for."""
+    for row in _calibration_rows(description):
+        yield feed([row], segments=description.segments)
 
 
 def _calibration_rows(description: Description) -> list[Row]:
@@ -158,9 +165,37 @@ def _calibration_rows(description: Description) -> list[Row]:
     return rows
 
 
-def _static(description: StaticModel, files: StaticFiles, checkpoint: Checkpoint) -> Graph:
-    graph = static_graph(read_static(description, files, checkpoint))
-    return quantize(graph, {}) if description.precision is Precision.INT8 else graph
+def cpu_graph(
+    encoder: Encoder | Static,
+    precision: Precision,
+    feeds: Iterable[Tensors],
+    *,
+    segments: bool = False,
+    masked: bool = False,
+    token: Pooling | None = None,
+    progress: Progress = silent,
+) -> Graph:
+    """The graph of an encoder, or of a static model, for a CPU.
+
+    Args:
+        encoder: what to compute, or to look up.
+        precision: of its products and tables, int8 or fp32.
+        feeds: inputs by which an encoder is calibrated for int8.
+        segments: see `encoder_graph`.
+        masked: see `encoder_graph`.
+        token: see `encoder_graph`.
+        progress: told how far the calibration is.
+    """
+    if isinstance(encoder, Static):
+        graph = static_graph(encoder)
+        return quantize(graph, {}) if precision is Precision.INT8 else graph
+    if precision is not Precision.INT8:
+        return encoder_graph(encoder, segments=segments, masked=masked, token=token)
+    encoder = with_rounded_positions(encoder)
+    # Calibration cannot read what is inside a loop; without one the graph has the same weights, by the same names.
+    whole = encoder_graph(encoder, segments=segments, masked=masked, token=token, chunk_tokens=None)
+    chosen = calibrate(whole, feeds, progress=progress)
+    return quantize(encoder_graph(encoder, segments=segments, masked=masked, token=token), chosen)
 
 
 def _refuse_lone_augmentation(encoder: Encoder, rules: Interaction) -> None:

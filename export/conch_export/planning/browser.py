@@ -17,7 +17,7 @@ from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision
 from conch_export.model.public_models import public_models
 from conch_export.options import described_for_plan
-from conch_export.planning.encoders import encoder_of
+from conch_export.planning.encoders import planned_encoder
 from conch_export.planning.gateway import beginnings, tokens_of
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.progress import silent
@@ -154,7 +154,7 @@ def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
     if not models:
         msg = f"{description.name} is for {description.task}; in a browser conch-web answers {', '.join(WEB_TASKS)}"
         raise UnsupportedError(msg)
-    encoder = encoder_of(description, checkpoint)
+    encoder = planned_encoder(description, checkpoint)
     heads = [read_head(description, model, checkpoint) for model in models if model.head is not None]
     return BrowserPlan(
         options.precision,

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conch_export.build import refuse_unbuildable
+from conch_export.build import cpu_graph, refuse_unbuildable
 from conch_export.checkpoints.heads import read_head, read_token
 from conch_export.model.description import Precision
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
-from conch_export.onnx.encoder import encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import Row, feed
-from conch_export.onnx.lookup import static_graph
-from conch_export.onnx.quantization.calibrate import calibrate
-from conch_export.onnx.quantization.quantize import quantize
 from conch_export.options import described_for_plan
-from conch_export.planning.encoders import encoder_of
+from conch_export.planning.encoders import planned_encoder
 from conch_export.planning.exporting import ExportMemory, export_memory
 from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from conch_export.model.description import Description, Pooling
     from conch_export.model.heads import Head
     from conch_export.model.network import Encoder
-    from conch_export.onnx.graph import Graph
+    from conch_export.onnx.engine import Tensors
     from conch_export.options import Options
     from conch_export.planning.memory import Budget
     from conch_export.progress import Progress
@@ -145,7 +141,8 @@ class Capacity:
         """
         with temporary_folder() as folder:
             with temporary_writes(folder):
-                path = _graph(self.encoder, self.precision, self.token).save(folder)
+                feeds = _random_feeds(self.encoder)
+                path = cpu_graph(self.encoder, self.precision, feeds, token=self.token).save(folder)
             return measured_peak(path, self.length, self.rows)
 
     def as_dict(self) -> dict[str, Any]:
@@ -186,7 +183,7 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
     """
     description, checkpoint, unsaid = described_for_plan(options, progress)
     _refuse_unexportable(options, description, checkpoint)
-    encoder = encoder_of(description, checkpoint)
+    encoder = planned_encoder(description, checkpoint)
     models = [model for model in public_models(description) if model.head is not None]
     heads = {str(model.head): read_head(description, model, checkpoint) for model in models}
     return Capacity(
@@ -226,16 +223,8 @@ def _disk(encoder: Encoder | Static, heads: Iterable[Head], description: Descrip
     return Footprint.of(encoder, precision).graph + behind + description.tokenizer_bytes
 
 
-def _graph(encoder: Encoder | Static, precision: Precision, token: Pooling | None) -> Graph:
-    """As an export makes it, but with scales of random tokens: they take as much memory as those of real text."""
-    if isinstance(encoder, Static):
-        graph = static_graph(encoder)
-        return quantize(graph, {}) if precision is Precision.INT8 else graph
-    if precision is Precision.INT8:
-        encoder = with_rounded_positions(encoder)
-    graph = encoder_graph(encoder, token=token)
-    if precision is Precision.FP32:
-        return graph
-    ids = np.random.default_rng(0).integers(0, len(encoder.embeddings), _CALIBRATION_TOKENS).tolist()
-    feeds = [feed([Row(row, [0] * len(row))], segments=False) for row in ids]
-    return quantize(graph, calibrate(encoder_graph(encoder, token=token, chunk_tokens=None), feeds))
+def _random_feeds(encoder: Encoder | Static) -> list[Tensors]:
+    """For calibration: scales of random tokens take as much memory as those of real text."""
+    vocabulary = len(encoder.table if isinstance(encoder, Static) else encoder.embeddings)
+    ids = np.random.default_rng(0).integers(0, vocabulary, _CALIBRATION_TOKENS).tolist()
+    return [feed([Row(row, [0] * len(row))], segments=False) for row in ids]
