@@ -79,6 +79,9 @@ def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target:
         msg = "a static model is looked up, not computed, which a CPU does best: leave --target out"
         raise UnsupportedError(msg)
     encoder, rules = encoder_of(description, checkpoint), interaction_of(description)
+    if encoder is None and description.precision is Precision.FP16:
+        msg = f"{description.architecture} has no family here, without which nothing is built in fp16"
+        raise UnsupportedError(f"{msg}: choose --precision fp32")
     if isinstance(encoder, Encoder) and rules is not None and rules.masks_augmentation:
         _refuse_lone_augmentation(encoder, rules)
     for model in public_models(description):
@@ -218,7 +221,7 @@ def _row_by_row(description: Description, checkpoint: Checkpoint, path: Path, pr
     _probe(encoder, path, description)
     segments = int(checkpoint.config["type_vocab_size"]) if description.segments else 0
     graph = row_by_row(encoder, Shape(description.vocabulary, description.hidden, description.max_length, segments))
-    if description.precision is Precision.FP32:
+    if description.precision is not Precision.INT8:
         return graph
     rows = _calibration_rows(description)
     feeds = (padded_feed(encoder, row.ids, row.types if segments else None) for row in rows)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
+from conch_export import Options, Precision, Target, UnsupportedError
+from conch_export.build import refuse_unbuildable
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.model.description import Target
 from conch_export.onnx.builder import MICROSOFT
 from conch_export.onnx.encoder import as_float16, encoder_graph
 from conch_export.onnx.layout import row_lengths
+from conch_export.options import described
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from tests.merging import session, whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
@@ -112,3 +117,12 @@ def test_rows_without_slots_change_nothing(checkpoints: Checkpoints, feed: dict[
 
     nothing = {name: values[:0] for name, values in feed.items() if name in ("input_ids", "attention_mask")}
     assert next(iter(cuda.run(None, {**nothing, **row_lengths([0, 0], "attention_mask")}))).size == 0
+
+
+def test_an_architecture_without_a_family_is_not_built_in_half_precision(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    description, checkpoint = described(Options(str(checkpoints.albert()), tmp_path, precision=Precision.FP16))
+    with pytest.raises(UnsupportedError, match=r"albert has no family here.*: choose --precision fp32"):
+        refuse_unbuildable(description, checkpoint, Target.CUDA)
+    refuse_unbuildable(replace(description, precision=Precision.FP32), checkpoint, Target.CUDA)
