@@ -70,8 +70,8 @@ def export(options: Options, progress: Progress = silent) -> Exported:
         refuse_too_large(description, checkpoint)
     give_back()  # several tokenizers of the checkpoint have been made to compare them
     with staged(options.repository) as folder:
+        refuse_taken(options.repository, configs)
         save(configs, folder)
-        refuse_taken(options.repository, folder)
         write_graphs(folder, description, checkpoint, target, progress)
         refuse_misfits(folder, configs)
         # Imported late: everything but a verification does without PyTorch, which takes seconds to load.

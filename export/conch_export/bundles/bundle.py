@@ -19,7 +19,7 @@ from conch_export.sources.lock import FILE as LOCK_FILE
 from conch_export.sources.lock import Lock, parse_files
 from conch_export.sources.source import File
 from conch_export.triton.publish import staged_together
-from conch_export.triton.repository import owned, read_reports, refuse_taken, take_out_earlier
+from conch_export.triton.repository import configs_in, owned, read_reports, refuse_taken, take_out_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,7 +158,7 @@ def open_bundle(
             for key, locked in bundle.lock.sources.items():
                 lock = Lock().adding(key, locked).to_text()
                 (checkpoints / bundled.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
-            refuse_taken(repository, models)
+            refuse_taken(repository, configs_in(models))
             take_out_earlier(repository, models)
             for name in bundle.model_names:
                 (models / name / "1").mkdir(exist_ok=True)  # Triton wants a version of ensembles too

@@ -167,8 +167,8 @@ def _refuse_exported_again(new: Published, graphs_sha256: str) -> None:
 def _write(folder: Path, repository: Path, info: ModelInfo, layers: Sequence[HeadLayer]) -> Path:
     """Write the bridge's Triton models into a folder; return the path of its head's graph."""
     configs = bridge_models(repository, info)
+    refuse_taken(repository, configs)
     save(configs, folder)
-    refuse_taken(repository, folder)
     head = graph_path(folder, head_name(info.name, Task.EMBEDDING))
     bridge_graph(repository, info, layers).save(head.parent)
     refuse_misfits(folder, configs)

@@ -21,13 +21,12 @@ from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.planning.peak import measured_peak
 from conch_export.progress import silent
 from conch_export.scratch import temporary_folder, temporary_writes
-from conch_export.triton.configuration import head_instances, save, triton_models
+from conch_export.triton.configuration import head_instances, triton_models
 from conch_export.triton.repository import refuse_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from conch_export.checkpoints.checkpoint import Checkpoint
     from conch_export.model.description import Description, Pooling
     from conch_export.model.heads import Head
     from conch_export.model.network import Encoder
@@ -182,7 +181,9 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
         ExportError: it was not found, cannot be exported, or its architecture has no family here.
     """
     description, checkpoint, unsaid = described_for_plan(options, progress)
-    _refuse_unexportable(options, description, checkpoint)
+    # As an export refuses it before it reads any weight.
+    refuse_taken(options.repository, triton_models(description, options.plan))
+    refuse_unbuildable(description, checkpoint, options.plan.target)
     encoder = planned_encoder(description, checkpoint)
     models = [model for model in public_models(description) if model.head is not None]
     heads = {str(model.head): read_head(description, model, checkpoint) for model in models}
@@ -201,15 +202,6 @@ def capacity(options: Options, rows: int = 1, progress: Progress = silent) -> Ca
         options.plan.threads,
         None if isinstance(encoder, Static) else read_token(description, checkpoint),
     )
-
-
-def _refuse_unexportable(options: Options, description: Description, checkpoint: Checkpoint) -> None:
-    """Refuse what an export refuses before it reads any weight."""
-    with temporary_folder() as folder:
-        with temporary_writes(folder):
-            save(triton_models(description, options.plan), folder)
-        refuse_taken(options.repository, folder)
-    refuse_unbuildable(description, checkpoint, options.plan.target)
 
 
 def _planned(name: str, head: Head, description: Description, options: Options) -> PlannedHead:

@@ -54,11 +54,12 @@ class Published:
         Raises:
             SourceError: the repository has no such public model, or it is damaged.
         """
-        if not (repository / name / "config.pbtxt").exists() or owners(repository).get(name, "") == "":
-            have = sorted(each for each, owner in owners(repository).items() if owner and not _is_inner(each))
+        found = owners(repository)
+        if not (repository / name / "config.pbtxt").exists() or not found.get(name):
+            have = sorted(each for each, owner in found.items() if owner and not _is_inner(each))
             msg = f"{repository} has no model {name!r}; it has: {', '.join(have) or 'none'}. `conch export` adds models"
             raise SourceError(msg)
-        config, base = read_config(repository, name), owners(repository)[name]
+        config, base = read_config(repository, name), found[name]
         if read_report(repository, base) is None:
             msg = f"{base} is damaged, files that its report states are missing or of another size: export it again"
             raise SourceError(msg)

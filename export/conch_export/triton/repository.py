@@ -18,7 +18,7 @@ from conch_export.errors import SourceError, UnsupportedError, cannot_read
 from conch_export.model.description import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 
@@ -45,9 +45,14 @@ def read_config(repository: Path, name: str) -> pb.ModelConfig:
 
 def info_of(name: str, config: pb.ModelConfig) -> ModelInfo:
     """What a public model's configuration says of it; raises DescriptionError where that is damaged."""
-    stated = {key: value.string_value for key, value in config.parameters.items()}
     inputs, output = tuple(tensor.name for tensor in config.input), config.output[0].name
+    stated = _parameters(config)
     return ModelInfo.from_parameters(name, stated, inputs=inputs, output=output, max_rows=config.max_batch_size)
+
+
+def _parameters(config: pb.ModelConfig) -> dict[str, str]:
+    """By name; asking a configuration itself for one that is not there would add it."""
+    return {key: value.string_value for key, value in config.parameters.items()}
 
 
 def target_of(encoder: pb.ModelConfig) -> Target:
@@ -61,21 +66,28 @@ def owners(repository: Path) -> dict[str, str]:
 
     A model that no export wrote has the owner "".
     """
-    configs = dict(_configs(repository))
+    return _owners(configs_in(repository))
+
+
+def _owners(configs: Mapping[str, pb.ModelConfig]) -> dict[str, str]:
     found = dict.fromkeys(configs, "")
     for name, config in configs.items():
-        if FORMAT_PARAMETER in config.parameters:
-            base = config.parameters["base"].string_value or name
+        stated = _parameters(config)
+        if FORMAT_PARAMETER in stated:
+            base = stated.get("base") or name
             inner = [step.model_name for step in config.ensemble_scheduling.step]
-            beside = [config.parameters[key].string_value for key in ("tokenizer", "query_model")]
+            beside = [stated.get(key) for key in ("tokenizer", "query_model")]
             found.update(dict.fromkeys(filter(None, [name, *beside, *inner]), base))
     return found
 
 
-def _configs(repository: Path) -> Iterator[tuple[str, pb.ModelConfig]]:
+def configs_in(repository: Path) -> dict[str, pb.ModelConfig]:
+    """The configurations of all Triton models in a folder, by name."""
+    configs = {}
     for path in sorted(repository.glob("[!.]*/config.pbtxt")):
         with suppress(SourceError):  # a damaged one owns nothing, and an export may mend it
-            yield path.parent.name, read_config(repository, path.parent.name)
+            configs[path.parent.name] = read_config(repository, path.parent.name)
+    return configs
 
 
 def owned(repository: Path, public: str) -> list[str]:
@@ -92,26 +104,22 @@ def superseded(repository: Path, public: str, kept: Collection[str]) -> list[str
         kept: names of the Triton models that an export makes now.
     """
     others = set(owned(repository, public)).difference(kept)
-    return [name for name, config in _configs(repository) if name in others and _is_exported(config.parameters)]
+    parameters = {name: config.parameters for name, config in configs_in(repository).items() if name in others}
+    return [name for name, each in parameters.items() if FORMAT_PARAMETER in each and "bridge_sha256" not in each]
 
 
-def _is_exported(parameters: Container[str]) -> bool:
-    """Whether parameters are those of a public model that an export wrote."""
-    return FORMAT_PARAMETER in parameters and "bridge_sha256" not in parameters
-
-
-def refuse_taken(repository: Path, staged: Path) -> None:
+def refuse_taken(repository: Path, configs: Mapping[str, pb.ModelConfig]) -> None:
     """Refuse to publish models under a name that another model has.
 
     Args:
         repository: where they would be published.
-        staged: the folder that holds them, of which only the configurations need to be there.
+        configs: of the models, by name.
 
     Raises:
         UnsupportedError: a name belongs to another model.
     """
     there = owners(repository)
-    for name, owner in sorted(owners(staged).items()):
+    for name, owner in sorted(_owners(configs).items()):
         other = there.get(name, owner)
         if other == owner or (not other and name.startswith(f"{owner}.")):
             continue
