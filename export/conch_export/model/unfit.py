@@ -17,16 +17,12 @@ def refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | N
     """Refuse options that mean nothing for a task."""
     if late_interaction and task not in (Task.EMBEDDING, Task.MULTI_VECTOR):
         raise UnsupportedError(f"late interaction needs token vectors: leave --late-interaction out for {task.value}")
-    if overrides.label is not None and task is not Task.CROSS_ENCODER:
-        raise UnsupportedError(f"--label names the label that a reranker scores by: leave it out for {task.value}")
     of_rerankers = {
+        "--label": overrides.label,
         "--score-tokens": overrides.score_tokens,
         "--pair-template": overrides.pair_template,
         "--default-instruction": overrides.default_instruction,
     }
-    for option, stated in of_rerankers.items():
-        if stated is not None and task is not Task.CROSS_ENCODER:
-            raise UnsupportedError(f"{option} is for rerankers: leave it out for {task.value}")
     of_embedding_models = {
         "--pooling": overrides.pooling,
         "--normalize": overrides.normalize,
@@ -35,9 +31,12 @@ def refuse_unfit(task: Task, overrides: Overrides, *, late_interaction: bool | N
         "--lexical": overrides.lexical or None,
         "--late-chunking": overrides.late_chunking or None,
     }
-    for option, value in of_embedding_models.items():
-        if value is not None and task is not Task.EMBEDDING:
-            raise UnsupportedError(f"{option} is for embedding models: leave it out for {task.value}")
+    for only, models, options in (
+        (Task.CROSS_ENCODER, "rerankers", of_rerankers),
+        (Task.EMBEDDING, "embedding models", of_embedding_models),
+    ):
+        if task is not only and (unfit := [option for option, stated in options.items() if stated is not None]):
+            raise UnsupportedError(f"{unfit[0]} is for {models}: leave it out for {task.value}")
 
 
 def refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt: bool) -> None:

@@ -5,7 +5,7 @@ Hides the trade between throughput and latency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from conch_export.model.description import Target
@@ -74,11 +74,9 @@ def plan(
 
     Without `cores` the plan is the same on every machine, and says what there is to be one of for each core.
     """
-    count = cores or ANY_MACHINE_CORES
     if target is Target.CUDA:
         return Plan(instances=1, threads=1, max_rows=_GPU_ROWS, target=target, queue=queue)
+    count = cores or ANY_MACHINE_CORES
     if aim is Aim.LATENCY:
-        chosen, per_core = Plan(instances=1, threads=count, queue=queue), PerCore.THREADS
-    else:
-        chosen, per_core = Plan(instances=count, threads=1, queue=queue), PerCore.INSTANCES
-    return chosen if cores else replace(chosen, per_core=per_core)
+        return Plan(instances=1, threads=count, queue=queue, per_core=PerCore.NOTHING if cores else PerCore.THREADS)
+    return Plan(instances=count, threads=1, queue=queue, per_core=PerCore.NOTHING if cores else PerCore.INSTANCES)

@@ -70,8 +70,8 @@ class Scheme:
 
     @property
     def reach(self) -> int:
-        """How many steps lie above the zero point; on symmetric schemes one more lies below."""
-        return min(255 - self.zero_point, 255 - 128 if self.is_symmetric else 255)
+        """How many steps lie above the zero point."""
+        return 255 - self.zero_point
 
     @property
     def is_symmetric(self) -> bool:
