@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,7 @@ def preload(
             repository,
             update_lock=update_lock,
             trust_remote_code=trust_remote_code,
-            on_bytes=lambda done, total, reference=reference: on_bytes(reference, done, total),  # type: ignore[misc]
+            on_bytes=partial(on_bytes, reference),
         )
         for reference in references
     ]

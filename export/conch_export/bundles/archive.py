@@ -47,7 +47,10 @@ def write(
     """
     try:
         _remove_abandoned(path)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file, _kept_or_removed(file):
+        with ExitStack() as stack:
+            file = stack.enter_context(NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False))
+            unfinished = Path(file.name)
+            stack.callback(unfinished.unlink, missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_EX)
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -57,7 +60,7 @@ def write(
             file.flush()
             os.fchmod(file.fileno(), 0o644)  # a temporary file is its maker's alone
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
+            unfinished.replace(path)
     except OSError as error:
         named = file_of(error)
         if named is not None and not is_below(named, [path.parent]):  # one that goes into it
@@ -172,15 +175,6 @@ def _remove_abandoned(path: Path) -> None:
         with left.open("rb") as file, suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _kept_or_removed(file: Any) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        Path(file.name).unlink(missing_ok=True)
-        raise
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

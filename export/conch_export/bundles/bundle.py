@@ -156,7 +156,7 @@ def open_bundle(
             (models / LOCK_FILE).write_text(_joined(repository, bundle.lock, update_lock=update_lock), encoding="utf-8")
             contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, on_bytes))
             for key, locked in bundle.lock.sources.items():
-                lock = Lock().adding(key, locked).to_text()
+                lock = Lock({key: locked}).to_text()
                 (checkpoints / bundled.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
             refuse_taken(repository, configs_in(models))
             take_out_earlier(repository, models)

@@ -132,8 +132,10 @@ def fit(
         _refuse_exported_again(Published.find(repository, new), exported)
         bridged = models[0].behind(_write(folder, repository, info, layers), info)
         progress("verifying")
-        found = _verified(bridged, [texts[place] for place in held_out], applied(layers, pairs.x[held_out]))
-        bridge = _bridge(info, models[1], texts, candidates, found, recalls=Recalls.of(pairs, held_out, found.vectors))
+        expected = applied(layers, pairs.x[held_out])
+        found, difference = _verified(bridged, [texts[place] for place in held_out], expected)
+        recalls = Recalls.of(pairs, held_out, found)
+        bridge = _bridge(info, models[1], texts, candidates, recalls=recalls, max_difference=difference)
         _judge(bridge, least_recall)
         report = json.dumps(_report(bridge, info, folder), indent=2)
         (folder / info.name / REPORT).write_text(report + "\n", encoding="utf-8")
@@ -175,14 +177,8 @@ def _write(folder: Path, repository: Path, info: ModelInfo, layers: Sequence[Hea
     return head
 
 
-@dataclass(frozen=True)
-class _Verified:
-    vectors: Floats
-    max_difference: float
-
-
-def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> _Verified:
-    """Return the vectors of the graphs for texts.
+def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> tuple[Floats, float]:
+    """Return the vectors of the graphs for texts, and their largest difference from those of the map.
 
     Raises:
         VerificationError: they differ from the map of the new model's vectors, or merging texts changes them.
@@ -194,7 +190,7 @@ def _verified(bridged: InProcess, texts: Sequence[str], expected: Floats) -> _Ve
     merged = float(np.abs(vectors[:_MERGED_TEXTS] - alone).max()) / length
     # Written so that NaN fails both conditions.
     if difference <= MAX_DIFFERENCE_FP32 and merged <= MAX_MERGED_DIFFERENCE:
-        return _Verified(vectors, difference)
+        return vectors, difference
     msg = (
         f"{bridged.info.name} is not published: its graph differs from the map that was learned by {difference:.1e}, "
         f"and merging texts changes vectors by {merged:.1e}; report this with the versions of onnxruntime and torch"
@@ -207,9 +203,9 @@ def _bridge(
     old: InProcess,
     texts: Sequence[str],
     candidates: Sequence[Candidate],
-    found: _Verified,
     *,
     recalls: Recalls,
+    max_difference: float,
 ) -> Bridge:
     return Bridge(
         name=info.name,
@@ -224,7 +220,7 @@ def _bridge(
         texts=len(texts),
         texts_sha256=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
         held_out=recalls,
-        max_difference=found.max_difference,
+        max_difference=max_difference,
     )
 
 

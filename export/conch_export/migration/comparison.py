@@ -20,12 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from conch_export.migration.in_process import Embedded
+    from conch_export.migration.neighbours import Floats
     from conch_export.progress import Progress
-
-    Floats = NDArray[np.float32]
 
 FEWEST_TEXTS = 5 * NEIGHBOURS
 _SCORED_TEXTS = 256

@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conch_contract import ModelInfo
-    from numpy.typing import NDArray
 
+    from conch_export.migration.neighbours import Floats
     from conch_export.onnx.engine import Row
     from conch_export.progress import Progress
-
-    Floats = NDArray[np.float32]
 
 _ROWS = 8
 """Rows of a run, as many as Triton merges on a CPU."""

@@ -17,9 +17,9 @@ from conch_export.model.network import Linear
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conch_export.migration.neighbours import Floats
     from conch_export.model.heads import HeadLayer
 
-    Floats = NDArray[np.float32]
     Doubles = NDArray[np.float64]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -18,13 +18,10 @@ from conch_export.model.network import Linear
 from conch_export.progress import counted, silent
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from conch_export.migration.maps import Affine
+    from conch_export.migration.neighbours import Floats
     from conch_export.model.heads import HeadLayer
     from conch_export.progress import Progress
-
-    Floats = NDArray[np.float32]
 
 _INNER = 512
 _EPOCHS, _PATIENCE, _BATCH = 100, 8, 256
