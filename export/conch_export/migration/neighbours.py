@@ -39,14 +39,13 @@ def compared(vectors: Floats, info: ModelInfo) -> Floats:
     return units(vectors)
 
 
-def nearest(queries: Floats, index: Floats, own: Places | None = None, count: int = NEIGHBOURS) -> Places:
-    """Return the places of the entries with the largest dot products, best first: int64 [queries, count].
+def nearest(queries: Floats, index: Floats, own: Places | None = None) -> Places:
+    """Return the places of the entries with the largest dot products, best first: int64 [queries, `NEIGHBOURS`].
 
     Args:
         queries: float32 [queries, dimension].
-        index: float32 [entries, dimension], more than `count`.
+        index: float32 [entries, dimension], more than `NEIGHBOURS`.
         own: place of each query in the index, which is left out; None if they are not in the index.
-        count: number of neighbours.
     """
     found: list[Places] = []
     for begin in range(0, len(queries), _BLOCK):
@@ -54,7 +53,7 @@ def nearest(queries: Floats, index: Floats, own: Places | None = None, count: in
         rows = np.arange(len(scores))[:, None]
         if own is not None:
             scores[rows[:, 0], own[begin : begin + _BLOCK]] = -np.inf
-        best: Places = np.argpartition(scores, -count, axis=1)[:, -count:]
+        best: Places = np.argpartition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
         found.append(best[rows, np.argsort(-scores[rows, best], axis=1, kind="stable")])
     return np.concatenate(found)
 
