@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 _CALIBRATION_TEXTS = 128
 _PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
 _WRITING = {Precision.INT8: "quantizing", Precision.FP16: "writing the weights", Precision.FP32: "writing the weights"}
-"""What is done to weights as they are written."""
+"""Name of the step in which weights are written."""
 
 
 def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | Static | None:
-    """What is before the heads: the encoder, or the whole of a static model; None where no family reads it."""
+    """The encoder, or the whole of a static model; None where no family reads it."""
     if isinstance(description, StaticModel) and checkpoint.static is not None:
         return read_static(description, checkpoint.static, checkpoint)
     family = family_of(checkpoint.config)

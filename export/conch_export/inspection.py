@@ -209,7 +209,7 @@ def _changed_tokenizer(description: Description) -> Iterator[str]:
 
 
 def _misstated(original: Description, repository: Path) -> Iterator[str]:
-    """What public models say of themselves, and their checkpoint does not."""
+    """Yield facts that public models state otherwise than their checkpoint."""
     expected = triton_models(original, plan())
     for model in public_models(original):
         path = repository / model.name / "config.pbtxt"

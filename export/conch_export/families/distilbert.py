@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from conch_export.checkpoints.weights import Weights
 
 _EPSILON = 1e-12
-"""Of all its norms; config.json does not state it."""
+"""Epsilon of all norms, which config.json does not state."""
 
 
 class DistilBert(Family):

@@ -40,7 +40,7 @@ class T5(Family):
     unread: ClassVar = "n_positions scalable_attention"
 
     def position_count(self, config: Settings) -> int:  # noqa: ARG002
-        """As many as are taken at all."""
+        """A limit of ours: relative biases reach any distance."""
         return _LONGEST
 
     def has_segments(self, config: Settings) -> bool:  # noqa: ARG002

@@ -47,7 +47,7 @@ class XlmRobertaFlash(Family):
         return super().reads(config) and (is_jinas or config.get("position_embedding_type") == "rotary")
 
     def position_count(self, config: Settings) -> int:
-        """Of a table all rows but those up to the padding index; rotary positions as many as are stated."""
+        """The number stated, without the rows of a position table up to the padding index."""
         unused = 0 if _is_rotary(config) else int(config["pad_token_id"]) + 1
         return super().position_count(config) - unused
 

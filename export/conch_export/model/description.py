@@ -1,4 +1,4 @@
-"""What a model is and how it is meant to be used: the description that graphs, configurations and reports share.
+"""Description of a model and of how it is meant to be used, which graphs, configurations and reports share.
 
 `Description` holds what every model has; each task has a class of its own with the rest.
 """
@@ -26,7 +26,7 @@ class Precision(str, Enum):
 
 
 class Target(str, Enum):
-    """What the encoder is to run on; heads always run on the CPU."""
+    """Hardware that the encoder is to run on; heads always run on the CPU."""
 
     CPU = "cpu"
     CUDA = "cuda"

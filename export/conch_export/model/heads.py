@@ -1,4 +1,4 @@
-"""What follows the encoder, as data. `checkpoints.heads` reads a checkpoint's into it, `onnx.heads` builds graphs."""
+"""Heads, which follow the encoder, as data. `checkpoints.heads` reads them, `onnx.heads` builds their graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transformer encoder computes, as data: no framework and no ONNX. Families read checkpoints into it."""
+"""A transformer encoder as data: no framework and no ONNX. Families read checkpoints into it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Attention:
 
     @property
     def score_scale(self) -> float:
-        """What the products of queries and keys are multiplied by."""
+        """Factor on the products of queries and keys."""
         return self.head_width**-0.5 if self.scale is None else self.scale
 
     @property

@@ -228,7 +228,7 @@ class _Rows:
         return Tile(begin, end, first, g.node("Min", end, count) if self._attention.causal else last)
 
     def _seen(self, g: GraphBuilder, tile: Tile, keys: str, values: str) -> tuple[str, str]:
-        """Of the keys [..., width, n] and values [..., n, width] of a row those that the tile sees, uncut if all."""
+        """The keys [..., width, n] and values [..., n, width] of a row that the tile sees; uncut if it sees all."""
         if self._attention.window is None and not self._attention.causal:
             return keys, values
         return g.slice(keys, tile.key_begin, tile.key_end, -1), g.slice(values, tile.key_begin, tile.key_end, -2)

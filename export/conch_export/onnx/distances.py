@@ -1,7 +1,7 @@
-"""What is added to scores by distance, biases and -inf where a token may not look, as nodes of a graph.
+"""Biases and masks by distance as nodes of a graph: numbers added to scores, -inf where a token may not look.
 
-It depends on how far apart two tokens are and on nothing else. So a constant for the longest short row serves all short
-rows, each of which adds its corner; and what a tile of a long row adds is that of the row's first queries, moved.
+They depend on nothing but how far apart two tokens are. So a constant for the longest short row serves all short rows,
+each of which adds its corner; and what a tile of a long row adds is that of the row's first queries, moved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a checkpoint will take, exported and served, before it is exported: by its configuration and shapes alone."""
+"""Memory and disk that a checkpoint will take, exported and served, planned by its configuration and shapes alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _MB = 1e6
 _BESIDE_BYTES = 154_000_000
-"""Of the embedded Triton and of the tokenizer that it serves beside encoder and heads, a process each."""
+"""Memory of the embedded Triton, and of the process in which it serves the tokenizer."""
 SHARED_BYTES = 64 << 20
 """Weights from which on the instances of a model share them (conch_server's `packed.WORTH_BYTES`)."""
 _PRECISIONS = (Precision.FP32, Precision.INT8)
@@ -61,7 +61,7 @@ class PlannedHead:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a checkpoint takes: to be exported, and when it is served.
+    """Memory and disk that a checkpoint takes, to be exported and to be served.
 
     Attributes:
         encoder: what it computes, or looks up.
@@ -95,12 +95,12 @@ class Capacity:
 
     @property
     def cores(self) -> int:
-        """Of all instances of the encoder together."""
+        """Cores of all instances of the encoder together."""
         return self.instances * self.threads
 
     @property
     def budget(self) -> Budget:
-        """Of one instance of the encoder."""
+        """Memory of one instance of the encoder."""
         return self.footprint.budget(self.length, self.rows)
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def planned_encoder(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
-    """What is before the heads; raises UnsupportedError where no family reads it."""
+    """The encoder, or the whole of a static model; raises UnsupportedError where no family reads it."""
     if (encoder := encoder_of(description, checkpoint)) is None:
         msg = (
             f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _GATEWAY_BYTES = 90_000_000
 """Without a tokenizer."""
 _TOKEN_BYTES, _MERGE_BYTES = 310, 40
-"""Of a token, by its text and by its number, and of a pair that is merged."""
+"""Bytes of a token, by its text and by its number, and of a pair that is merged."""
 _NODE_BYTES = 270
-"""Of a node in the tree in which a unigram model looks its tokens up; there is one for each beginning of a token."""
+"""Bytes of a node in the tree by which a unigram model finds its tokens; one for each beginning of a token."""
 
 
 def gateway_bytes(tokenizer: bytes) -> int:

@@ -44,7 +44,7 @@ def read_config(repository: Path, name: str) -> pb.ModelConfig:
 
 
 def info_of(name: str, config: pb.ModelConfig) -> ModelInfo:
-    """What a public model's configuration says of it; raises DescriptionError where that is damaged."""
+    """A public model's description of itself, in its configuration; raises DescriptionError where that is damaged."""
     inputs, output = tuple(tensor.name for tensor in config.input), config.output[0].name
     stated = _parameters(config)
     return ModelInfo.from_parameters(name, stated, inputs=inputs, output=output, max_rows=config.max_batch_size)

@@ -28,7 +28,7 @@ def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
 
 
 def _without_prompts(frame: Frame) -> tuple[Spans, str]:
-    """As `Frame.rows`, of rows whose prompts are not pooled."""
+    """The same as `Frame.rows` gives, for rows whose prompts are not pooled."""
     layout, tokens, x = frame.locate()
     return after_prompts(frame.g, layout, tokens), x
 
