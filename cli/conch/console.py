@@ -105,16 +105,16 @@ class _Lines:
 
 
 @contextmanager
-def transfers() -> Iterator[Callable[[str, int, int], None]]:
-    """Show progress bars of files; yields a function of a file's name, its bytes so far, and its total bytes."""
+def transfers() -> Iterator[Callable[..., None]]:
+    """Show progress bars of files; yields a function that receives a name, its bytes so far, and its total bytes."""
     if not stderr.is_terminal:
-        yield lambda _name, _done, _total: None
+        yield lambda *_: None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=stderr, transient=True) as progress:
 
-        def show(name: str, done: int, total: int) -> None:
+        def show(name: str, done: int = 0, total: int = 0, /) -> None:
             if name not in bars:
                 bars[name] = progress.add_task(name)
             progress.update(bars[name], completed=done, total=total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def described(options: Options, progress: Progress = silent, *, hashed: bool = T
         trust_remote_code=options.trust_remote_code,
         hashed=hashed,
         adapter=options.adapter,
-        on_bytes=lambda done, total: progress("fetching the checkpoint", done, total),
+        on_bytes=partial(progress, "fetching the checkpoint"),
     )
     checkpoint, wanted = Checkpoint.of(source), options.late_interaction
     if wanted is None and (entry := catalog.find(options.reference)) is not None:

@@ -13,6 +13,7 @@ from conch_export.checkpoints.adapters.peft import read_adapter_settings
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.remote_code import authorise
 from conch_export.errors import SourceError, UnsupportedError
+from conch_export.progress import silent
 from conch_export.sources.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from conch_export.sources.finder import key_of, resolve
 from conch_export.sources.lock import FILE, Lock
@@ -21,6 +22,7 @@ from conch_export.triton.publish import staged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from conch_export.progress import Progress
     from conch_export.sources.source import Source
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -130,7 +132,7 @@ def preload(
     revision: str | None = None,
     update_lock: bool = False,
     trust_remote_code: bool = False,
-    on_bytes: Callable[[str, int, int], None] = lambda _reference, _done, _total: None,
+    progress: Progress = silent,
 ) -> list[Source]:
     """Fetch checkpoints, verify them and record them in the repository's lock file, without exporting anything.
 
@@ -140,7 +142,7 @@ def preload(
         revision: commit, branch or tag on the Hub, for all of them.
         update_lock: take the checkpoints as they are now, whatever the lock file says.
         trust_remote_code: fetch and record the code of checkpoints that cannot be exported without; none is run.
-        on_bytes: called with the reference, the bytes that are here and all that are to come.
+        progress: told the reference that is fetched, its bytes that are here and all of them.
 
     Raises:
         ExportError: nothing was recorded; what has arrived stays in the cache.
@@ -152,7 +154,7 @@ def preload(
             repository,
             update_lock=update_lock,
             trust_remote_code=trust_remote_code,
-            on_bytes=partial(on_bytes, reference),
+            on_bytes=partial(progress, reference),
         )
         for reference in references
     ]

@@ -25,8 +25,8 @@ def bundle(
     from conch_export import make_bundle  # noqa: PLC0415
     from conch_export.bundles.bundle import digest  # noqa: PLC0415
 
-    with refused(), transfers() as on_bytes:
-        made = make_bundle(models, repository, output, revision=revision, on_bytes=on_bytes)
+    with refused(), transfers() as progress:
+        made = make_bundle(models, repository, output, revision=revision, progress=progress)
     with refused():
         sha256 = digest(output)
     stderr.print(_contents(made, f"{output} ({made.size / 1e6:.0f} MB)"))
@@ -44,8 +44,8 @@ def unbundle(
     """Verify a bundle, publish its models in the repository, and keep its checkpoints for exports; all or nothing."""
     from conch_export import open_bundle  # noqa: PLC0415
 
-    with refused(), transfers() as on_bytes:
-        opened = open_bundle(path, repository, sha256=sha256, update_lock=update_lock, on_bytes=on_bytes)
+    with refused(), transfers() as progress:
+        opened = open_bundle(path, repository, sha256=sha256, update_lock=update_lock, progress=progress)
     stderr.print(_contents(opened, f"{path} → {repository}"))
 
 

@@ -30,14 +30,14 @@ def preload(
     """Fetch checkpoints into the cache and record them in conch.lock, without exporting them."""
     from conch_export import preload as fetch  # noqa: PLC0415
 
-    with refused(), transfers() as on_bytes:
+    with refused(), transfers() as progress:
         sources = fetch(
             models,
             repository,
             revision=revision,
             update_lock=update_lock,
             trust_remote_code=trust_remote_code,
-            on_bytes=on_bytes,
+            progress=progress,
         )
     stderr.print(_checkpoints(sources))
 

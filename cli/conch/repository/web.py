@@ -31,8 +31,8 @@ def web(
     """Write models as static files, with the JavaScript module that runs them in a web page."""
     from conch_export import has_module, write_web  # noqa: PLC0415
 
-    with refused(), transfers() as on_bytes:
-        written = write_web(models, repository, output, on_bytes=on_bytes)
+    with refused(), transfers() as progress:
+        written = write_web(models, repository, output, progress)
     for each in written:
         stderr.print(facts(f"{each.model.name} → {output / each.model.name}", _told(each)))
     if not has_module():

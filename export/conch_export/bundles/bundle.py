@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from conch_export.bundles import archive
 from conch_export.errors import SourceError
+from conch_export.progress import silent
 from conch_export.provenance import find
 from conch_export.sources import bundled
 from conch_export.sources.files import file, record
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from conch_export.progress import Progress
     from conch_export.sources.source import Source
 
 _MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|report\.json|1/[A-Za-z0-9_-]+\.(onnx|data|json))")
@@ -93,7 +95,7 @@ def make_bundle(
     output: Path,
     *,
     revision: str | None = None,
-    on_bytes: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Write checkpoints, and the models that the repository has of them, into one file.
 
@@ -102,14 +104,14 @@ def make_bundle(
         repository: whose lock file is enforced, and whose models come along.
         output: the file; appears when it is whole.
         revision: commit, branch or tag on the Hub, for all of them.
-        on_bytes: called with what is being moved, and the bytes of it that are done and in all.
+        progress: told what is being moved, its bytes that are done and all of them.
 
     Raises:
         ExportError: nothing was written.
     """
     lock, models, contents = Lock(), dict[str, File](), dict[str, "Path"]()
     for reference in references:
-        source = find(reference, revision, repository, on_bytes=partial(on_bytes, reference))
+        source = find(reference, revision, repository, on_bytes=partial(progress, reference))
         for part in source.parts or (source,):
             key = part.key or part.folder.name
             if key in lock.sources:
@@ -120,7 +122,7 @@ def make_bundle(
         contents |= {one.sha256: repository / path for path, one in exported.items()}
         models |= exported
     bundle = Bundle.from_json(Bundle(lock, models).to_json())  # what could not be opened is not written
-    archive.write(output, bundle.to_json(), contents, _counted(output.name, bundle.size, on_bytes))
+    archive.write(output, bundle.to_json(), contents, _counted(output.name, bundle.size, progress))
     return bundle
 
 
@@ -130,7 +132,7 @@ def open_bundle(
     *,
     sha256: str | None = None,
     update_lock: bool = False,
-    on_bytes: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Verify a bundle, publish its models, record its checkpoints and keep them for exports, all or nothing.
 
@@ -141,7 +143,7 @@ def open_bundle(
         repository: gets the models and the entries of the lock file.
         sha256: hash of the whole file, from whoever made it; None trusts the file.
         update_lock: take the checkpoints whatever the lock file says.
-        on_bytes: called with what is being moved, and the bytes of it that are done and in all.
+        progress: told what is being moved, its bytes that are done and all of them.
 
     Raises:
         ExportError: nothing was put anywhere.
@@ -154,7 +156,7 @@ def open_bundle(
         # The repository is published first: models without their checkpoint can be served, the other way not.
         with staged_together(repository, bundled.home()) as (models, checkpoints):
             (models / LOCK_FILE).write_text(_joined(repository, bundle.lock, update_lock=update_lock), encoding="utf-8")
-            contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, on_bytes))
+            contents.extract(bundle.places(checkpoints, models), _counted(path.name, bundle.size, progress))
             for key, locked in bundle.lock.sources.items():
                 lock = Lock({key: locked}).to_text()
                 (checkpoints / bundled.folder_name(key) / LOCK_FILE).write_text(lock, encoding="utf-8")
@@ -200,13 +202,13 @@ def _joined(repository: Path, theirs: Lock, *, update_lock: bool) -> str:
     return lock.to_text()
 
 
-def _counted(what: str, total: int, on_bytes: Callable[[str, int, int], None]) -> Callable[[int], None]:
+def _counted(what: str, total: int, progress: Progress) -> Callable[[int], None]:
     """Takes numbers of bytes one by one; passes on their sum so far."""
     done = 0
 
     def more(size: int) -> None:
         nonlocal done
         done += size
-        on_bytes(what, done, total)
+        progress(what, done, total)
 
     return more

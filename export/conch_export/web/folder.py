@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from conch_contract import WEB_ENTRY, WEB_FORMAT, WEB_MANIFEST, WEB_MODULE, WebFile, stored_name
 
 from conch_export.errors import ExportError, SourceError
+from conch_export.progress import silent
 from conch_export.sources.files import BLOCK_BYTES, file
 from conch_export.triton.publish import staged
 from conch_export.web.model import BrowserModel, GraphFiles, browser_model, facts
@@ -24,7 +25,7 @@ from conch_export.web.probes import probes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    OnBytes = Callable[[str, int, int], None]
+    from conch_export.progress import Progress
 
 MODULE = Path(__file__).with_name("module")
 """Folder of the built module, if this installation has it: `make web` writes it, and wheels of releases contain it."""
@@ -50,20 +51,14 @@ class Written:
         return sum(each.bytes for each in self.files.values())
 
 
-def write_web(
-    names: Sequence[str],
-    repository: Path,
-    output: Path,
-    *,
-    on_bytes: OnBytes = lambda _what, _done, _total: None,
-) -> list[Written]:
+def write_web(names: Sequence[str], repository: Path, output: Path, progress: Progress = silent) -> list[Written]:
     """Write models for the browser, all or none, and the module if this installation has it.
 
     Args:
         names: names of public models.
         repository: the model repository.
         output: folder to write; models of other names stay in it.
-        on_bytes: called with the name of a model, its written bytes, and its total bytes.
+        progress: told the name of a model, its written bytes, and its total bytes.
 
     Raises:
         ExportError: nothing was written.
@@ -72,7 +67,7 @@ def write_web(
     for name in (*names, WEB_MODULE):
         _refuse_others(output / name, WEB_ENTRY if name == WEB_MODULE else WEB_MANIFEST)
     with staged(output) as folder:
-        written = [_write(model, folder / model.name, on_bytes) for model in models]
+        written = [_write(model, folder / model.name, progress) for model in models]
         if has_module():
             _copy_module(folder / WEB_MODULE)
     return written
@@ -90,10 +85,10 @@ def _refuse_others(place: Path, ours: str) -> None:
         raise ExportError(msg)
 
 
-def _write(model: BrowserModel, folder: Path, on_bytes: OnBytes) -> Written:
+def _write(model: BrowserModel, folder: Path, progress: Progress) -> Written:
     folder.mkdir()
     paths = [model.tokenizer, *(path for each in model.graphs for path in (each.graph, *each.weights.values()))]
-    copies = _Copies(folder, lambda done: on_bytes(model.name, done, sum(path.stat().st_size for path in paths)))
+    copies = _Copies(folder, lambda done: progress(model.name, done, sum(path.stat().st_size for path in paths)))
     tokenizer = copies.add(model.tokenizer, "tokenizer")
     (info, _), *_ = model.heads
     if copies.files[tokenizer].sha256 != info.tokenizer_sha256:

@@ -307,13 +307,13 @@ def test_what_cannot_be_written_leaves_nothing_behind(bundle: Path, there: Path,
 
 
 def test_an_interruption_leaves_nothing_behind(bundle: Path, there: Path, checkpoints: Checkpoints) -> None:
-    def interrupt(_what: str, _done: int, _total: int) -> None:
+    def interrupt(_what: str, _done: int = 0, _total: int = 0, /) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_bundle(bundle, there / "models", on_bytes=interrupt)
+        open_bundle(bundle, there / "models", progress=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        make_bundle([str(checkpoints.bert())], there / "models", there / "another.tar", on_bytes=interrupt)
+        make_bundle([str(checkpoints.bert())], there / "models", there / "another.tar", progress=interrupt)
     assert content_of(there) == {}
 
 

@@ -354,6 +354,6 @@ def test_an_export_of_what_the_hub_has_records_it_and_missing_keeps_to_it(
 def test_how_much_has_arrived_is_told_while_it_does(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
     hub.push(ID, checkpoint)
     told: list[tuple[int, int]] = []
-    preload([ID], repository, on_bytes=lambda _, done, total: told.append((done, total)))
+    preload([ID], repository, progress=lambda _, done=0, total=0: told.append((done, total)))
     size = sum(len(content) for content in content_of(checkpoint).values())
     assert told[-1] == (size, size)

@@ -28,8 +28,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Show:
 
 def test_without_a_terminal_transfers_print_nothing(shown: Show) -> None:
     written = shown(False)
-    with transfers() as on_bytes:
-        on_bytes("model.onnx", 1, 2)
+    with transfers() as told:
+        told("model.onnx", 1, 2)
     assert written.getvalue() == ""
 
 
@@ -64,7 +64,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(shown: Show) -> None:
     written = shown(True)
     with steps() as told:
         told("calibrating [/a]", 1, 4)
-    with transfers() as on_bytes:
-        on_bytes("[/b].onnx", 1, 2)
+    with transfers() as told:
+        told("[/b].onnx", 1, 2)
     assert "calibrating [/a]" in written.getvalue()
     assert "[/b].onnx" in written.getvalue()
