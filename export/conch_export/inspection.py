@@ -25,7 +25,7 @@ from conch_export.sources.lock import Lock
 from conch_export.triton.configuration import TOKENIZER_FILE, triton_models
 from conch_export.triton.plan import plan
 from conch_export.triton.published import published, refuse_misfits
-from conch_export.triton.repository import graph_path, info_of, owned, read_config, read_report
+from conch_export.triton.repository import graph_path, info_of, owned, read_config, whole_report
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import verification_sample
 from conch_export.verification.standards import MAX_MERGED_DIFFERENCE
@@ -129,7 +129,7 @@ def inspect(
     """
     description, target = published(repository, name)
     refuse_misfits(repository, owned(repository, name))
-    report = read_report(repository, name) or {}
+    report = whole_report(repository, name)
     overrides = _overrides(report, name)
     verification: dict[str, Verification] = {}
     not_compared, problems = "", list(_changed_tokenizer(description))

@@ -43,10 +43,6 @@ class T5(Family):
         """A limit of ours: relative biases reach any distance."""
         return _LONGEST
 
-    def has_segments(self, config: Settings) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights; a decoder in the same files is left."""
         # Saved under one of the names that share it, or under all of them.

@@ -15,7 +15,7 @@ from conch_contract import INNER_NAMES, DescriptionError, Task
 from conch_export.errors import SourceError
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph, Row, can_run
 from conch_export.onnx.layout import EMBEDDINGS, IDS, MASK, TYPES
-from conch_export.triton.repository import graph_path, info_of, owners, read_config, read_report, target_of
+from conch_export.triton.repository import graph_path, info_of, owners, read_config, target_of, whole_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +56,11 @@ class Published:
         """
         found = owners(repository)
         if not (repository / name / "config.pbtxt").exists() or not found.get(name):
-            have = sorted(each for each, owner in found.items() if owner and not _is_inner(each))
+            have = sorted(each for each, owner in found.items() if owner and each.rpartition(".")[2] not in INNER_NAMES)
             msg = f"{repository} has no model {name!r}; it has: {', '.join(have) or 'none'}. `conch export` adds models"
             raise SourceError(msg)
         config, base = read_config(repository, name), found[name]
-        if read_report(repository, base) is None:
-            msg = f"{base} is damaged, files that its report states are missing or of another size: export it again"
-            raise SourceError(msg)
+        whole_report(repository, base)
         try:
             info = info_of(name, config)
         except DescriptionError as error:
@@ -142,7 +140,3 @@ def _rows(tensors: Mapping[str, NDArray[np.int64]]) -> list[Row]:
         Row(row[:length].tolist(), kind[:length].tolist(), int(hidden), prompt=int(prompt))
         for row, kind, length, hidden, prompt in zip(ids, types, lengths, masked, prompts, strict=True)
     ]
-
-
-def _is_inner(name: str) -> bool:
-    return name.rpartition(".")[2] in INNER_NAMES

@@ -25,7 +25,7 @@ from conch_export.onnx.layout import TYPES
 from conch_export.sources.source import Source
 from conch_export.triton.configuration import PER_CORE
 from conch_export.triton.plan import PerCore, Plan
-from conch_export.triton.repository import graph_path, info_of, owned, read_config, read_report, target_of
+from conch_export.triton.repository import graph_path, info_of, owned, read_config, target_of, whole_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,16 +161,12 @@ def _inputs(repository: Path, name: str) -> tuple[set[str], set[str]]:
 
 
 def _report(repository: Path, name: str) -> dict[str, Any]:
-    is_there = (repository / name / "config.pbtxt").exists()
-    if is_there and (base := read_config(repository, name).parameters["base"].string_value):
-        raise SourceError(f"{name} is derived from {base}: name that instead, which stands for both")
-    if (report := read_report(repository, name)) is not None:
-        return report
-    if not is_there:
+    if not (repository / name / "config.pbtxt").exists():
         msg = f"{repository} has no model {name!r}: `conch models` lists what it has, `conch export` adds to it"
         raise SourceError(msg)
-    msg = f"{name} is damaged, files that its report states are missing or of another size: export it again"
-    raise SourceError(msg)
+    if base := read_config(repository, name).parameters["base"].string_value:
+        raise SourceError(f"{name} is derived from {base}: name that instead, which stands for both")
+    return whole_report(repository, name)
 
 
 def _projected(repository: Path, name: str) -> int:

@@ -152,6 +152,18 @@ def read_report(repository: Path, name: str) -> dict[str, Any] | None:
     return stated if sizes == stated["files"] else None
 
 
+def whole_report(repository: Path, name: str) -> dict[str, Any]:
+    """The report of a public model.
+
+    Raises:
+        SourceError: it is missing or damaged, or files that it states are.
+    """
+    if (report := read_report(repository, name)) is None:
+        msg = f"{name} is damaged, files that its report states are missing or of another size: export it again"
+        raise SourceError(msg)
+    return report
+
+
 def read_reports(repository: Path) -> dict[str, dict[str, Any]]:
     """The reports of all public models that are whole, by their names."""
     names = sorted(path.parent.name for path in repository.glob(f"[!.]*/{REPORT}"))

@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 def pooled_graph(hidden: int, head: Pooled, output: str, width: int) -> Graph:
     """Token embeddings to FP32 [R, width], called `output`."""
     frame = Frame(hidden)
-    spans, x = frame.rows() if head.pools_prompt else _without_prompts(frame)
+    if head.pools_prompt:
+        spans, x = frame.rows()
+    else:
+        layout, tokens, x = frame.locate()
+        spans = after_prompts(frame.g, layout, tokens)
     vectors = for_each_row(frame.g, spans, lambda inner, *span: _pool(inner, x, span, head.pooling), ragged=False)
     frame.give(output, through(frame.g, vectors, head.layers))
     return frame.finish("pooled", (output, TensorProto.FLOAT, ["R", width]))
-
-
-def _without_prompts(frame: Frame) -> tuple[Spans, str]:
-    """The same as `Frame.rows` gives, for rows whose prompts are not pooled."""
-    layout, tokens, x = frame.locate()
-    return after_prompts(frame.g, layout, tokens), x
 
 
 def chunks_graph(hidden: int, head: Pooled, width: int) -> Graph:
