@@ -158,7 +158,7 @@ def _built(
 def _feeds(description: Description) -> Iterator[Tensors]:
     """Yield inputs for calibration; none are made before the first is asked for."""
     for row in _calibration_rows(description):
-        yield feed([row], segments=description.segments)
+        yield feed([row])
 
 
 def _calibration_rows(description: Description) -> list[Row]:

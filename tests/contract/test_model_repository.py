@@ -11,7 +11,7 @@ import pytest
 from conch_export import DEFAULT, Pooling
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
-from conch_export.model.heads import Pooled, Unit
+from conch_export.model.heads import Pooled, Projection, Unit
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.file import file_graph
 from conch_export.onnx.heads import maxsim_graph, pooled_graph
@@ -149,7 +149,7 @@ def graphs() -> dict[str, Graph]:
         f"{name}.encoder": encoder_graph(encoder),
         f"{name}.pooling": pooled_graph(encoder.hidden, pooled, "embedding", encoder.hidden),
         f"{name}.tokenizer": file_graph("tokenizer.json", int(told["tokenizer_bytes"])),
-        f"{name}-maxsim.maxsim": maxsim_graph(encoder.hidden),
+        f"{name}-maxsim.maxsim": maxsim_graph(encoder.hidden, Projection(), ()),
     }
 
 

@@ -65,7 +65,7 @@ class EncoderGraph:
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """FP32 [tokens of all rows, hidden]; of a static model [rows, dimension]."""
-        return next(iter(_run(self._session, feed(rows, segments=True)).values()))
+        return next(iter(_run(self._session, feed(rows)).values()))
 
 
 class HeadGraph:
@@ -87,21 +87,22 @@ class QueryGraph:
 
     def __call__(self, rows: Sequence[Row]) -> Tensors:
         """Both outputs by name."""
-        return _run(self._session, feed(rows, segments=False))
+        return _run(self._session, feed(rows))
 
 
-def feed(rows: Sequence[Row], *, segments: bool) -> Tensors:
-    """The encoder's inputs for rows merged into one run."""
-    inputs: Tensors = {IDS: _joined([row.ids for row in rows]), MASK: _joined([_mask(row) for row in rows])}
-    if segments:
-        inputs[TYPES] = _joined([row.types for row in rows])
-    others = [name for name in inputs if name != IDS]
-    return {**inputs, **row_lengths([len(row.ids) for row in rows], *others)}
+def feed(rows: Sequence[Row]) -> Tensors:
+    """All that encoders take, for rows merged into one run."""
+    inputs = {
+        IDS: _joined([row.ids for row in rows]),
+        MASK: _joined([_mask(row) for row in rows]),
+        TYPES: _joined([row.types for row in rows]),
+    }
+    return {**inputs, **row_lengths([len(row.ids) for row in rows], MASK, TYPES)}
 
 
 def head_feed(rows: Sequence[Row], tokens: NDArray[np.float32]) -> Tensors:
     """All that heads take, for FP32 [tokens of all rows, hidden] of rows that are one request."""
-    inputs = {**feed(rows, segments=False), EMBEDDINGS: tokens.ravel()}
+    inputs = {**feed(rows), EMBEDDINGS: tokens.ravel()}
     inputs |= head_lengths([len(row.ids) for row in rows], tokens.shape[1])
     chunk_counts = np.array([len(row.chunk_ends) for row in rows], np.int32)
     inputs |= {CHUNK_ENDS: _joined([list(row.chunk_ends) for row in rows]), lengths_name(CHUNK_ENDS): chunk_counts}

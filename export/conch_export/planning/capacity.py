@@ -219,4 +219,4 @@ def _random_feeds(encoder: Encoder | Static) -> list[Tensors]:
     """For calibration: scales of random tokens take as much memory as those of real text."""
     vocabulary = len(encoder.table if isinstance(encoder, Static) else encoder.embeddings)
     ids = np.random.default_rng(0).integers(0, vocabulary, _CALIBRATION_TOKENS).tolist()
-    return [feed([Row(row, [0] * len(row))], segments=False) for row in ids]
+    return [feed([Row(row, [0] * len(row))]) for row in ids]

@@ -156,7 +156,7 @@ def head_at(kind: str, folder: Path) -> Path:
         ),
         "classifier": lambda: pooled_graph(HIDDEN, Pooled(Pooling.CLS, (Dense(layer, "tanh"),)), "score", 5),
         "chunks": lambda: chunks_graph(HIDDEN, Pooled(Pooling.MEAN, (Dense(layer), Unit())), 5),
-        "maxsim": lambda: maxsim_graph(HIDDEN),
+        "maxsim": lambda: maxsim_graph(HIDDEN, Projection(), ()),
         "maxsim with skipped tokens": lambda: maxsim_graph(HIDDEN, Projection((Dense(layer),)), [3, 4]),
         "projection": lambda: projection_graph(HIDDEN, Projection((Dense(layer),)), 5),
         "lexical": lambda: lexical_graph(HIDDEN, Lexical(linear(1), WORDS, (1,))),

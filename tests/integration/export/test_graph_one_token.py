@@ -86,7 +86,7 @@ def test_so_it_is_in_int8(family: str, token: Pooling, checkpoints: Checkpoints,
     lengths = [min(length, encoder.max_length) for length in LENGTHS]
 
     def vectors(one: Pooling | None) -> Floats:
-        feeds = [feed([row], segments=False) for row in rows([60] * 20)]
+        feeds = [feed([row]) for row in rows([60] * 20)]
         chosen = calibrate(encoder_graph(encoder, token=one, chunk_tokens=None), feeds)
         graph = quantize(encoder_graph(encoder, token=one), chosen).save(tmp_path)
         return EncoderGraph(graph)(rows(lengths))[places(lengths, token)]

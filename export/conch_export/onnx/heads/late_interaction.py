@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from conch_export.model.heads import Projection
 from conch_export.onnx.heads.frame import Frame, through
 from conch_export.onnx.layout import IDS, REQUEST_ELEMENTS, VECTORS
 from conch_export.onnx.ragged import query_rows, slot_places
@@ -15,6 +14,7 @@ from conch_export.onnx.ragged import query_rows, slot_places
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conch_export.model.heads import Projection
     from conch_export.onnx.builder import GraphBuilder
     from conch_export.onnx.graph import Graph
 
@@ -33,7 +33,7 @@ def projection_graph(hidden: int, head: Projection, width: int) -> Graph:
     return frame.finish("projection", (VECTORS, TensorProto.FLOAT, ["N", width]))
 
 
-def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[int] = ()) -> Graph:
+def maxsim_graph(hidden: int, head: Projection, skipped: Sequence[int]) -> Graph:
     """Row 0 of every request is the query, each other row a document.
 
     score = mean over the query's tokens of the largest cosine to any token of the document (Khattab and Zaharia 2020,
@@ -46,7 +46,7 @@ def maxsim_graph(hidden: int, head: Projection | None = None, skipped: Sequence[
     """
     frame = Frame(hidden, takes_ids=bool(skipped))
     g, (layout, tokens, x) = frame.g, frame.locate()
-    x = through(g, x, (head or Projection()).whole)
+    x = through(g, x, head.whole)
     penalty = _penalties(g, layout.read(IDS, tokens.slots, tokens.rows), skipped) if skipped else None
     queries = query_rows(g, layout, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
     sides = (tokens.spans.first, tokens.spans.last)
