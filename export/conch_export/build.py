@@ -65,6 +65,17 @@ def encoder_of(description: Description, checkpoint: Checkpoint) -> Encoder | St
     return None if family is None else family.read_encoder(checkpoint.config, checkpoint.weights)
 
 
+def planned_encoder(description: Description, checkpoint: Checkpoint) -> Encoder | Static:
+    """As `encoder_of`; raises UnsupportedError where no family reads it, by which its memory could be planned."""
+    if (encoder := encoder_of(description, checkpoint)) is None:
+        msg = (
+            f"the memory of architecture {description.architecture!r} is not planned, no family here reads it: "
+            "export it and measure it with `conch verify`"
+        )
+        raise UnsupportedError(msg)
+    return encoder
+
+
 def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target: Target) -> None:
     """Refuse what no graph can be built of, by names, types and shapes alone: no matrix is read.
 

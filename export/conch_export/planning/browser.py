@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from conch_contract import WEB_TASKS
 
+from conch_export.build import planned_encoder
 from conch_export.checkpoints.heads import read_head
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision
 from conch_export.model.public_models import public_models
 from conch_export.options import described_for_plan
-from conch_export.planning.encoders import planned_encoder
 from conch_export.planning.gateway import beginnings, tokens_of
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.progress import silent

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conch_export.build import cpu_graph, refuse_unbuildable
+from conch_export.build import cpu_graph, planned_encoder, refuse_unbuildable
 from conch_export.checkpoints.heads import read_head, read_token
 from conch_export.model.description import Precision
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import Row, feed
 from conch_export.options import described_for_plan
-from conch_export.planning.encoders import planned_encoder
 from conch_export.planning.exporting import ExportMemory, export_memory
 from conch_export.planning.gateway import gateway_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
