@@ -40,6 +40,8 @@ ON_ANY_MACHINE = {
     "CONCH_TRITON_CORES": "2",  # and some need requests that have to wait for an instance, however many cores there are
 }
 """Settings of each `conch serve` that states no others."""
+OF_THIS_MACHINE = {"CONCH_TRITON_CORES": ""}
+"""The setting of one that computes on all cores of this machine, as it does where nothing is set."""
 
 
 class NotServingError(Exception):

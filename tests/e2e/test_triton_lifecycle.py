@@ -15,8 +15,10 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton_grpc
+from conch_client import Client
+from conch_contract import usable_cores
 
-from tests.serving import NotServingError, Serving, alive
+from tests.serving import OF_THIS_MACHINE, NotServingError, Serving, alive
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -64,7 +66,9 @@ def restarts(serving: Serving) -> int:
 
 def test_whatever_is_killed_is_back_again_and_again_and_nothing_is_left(small_repository: Path, tmp_path: Path) -> None:
     # How soon it is back is measured by `make soak`: here the machine may be busy with other things.
-    with Serving(small_repository, tmp_path) as serving:
+    with Serving(small_repository, tmp_path, **OF_THIS_MACHINE) as serving:
+        with Client(serving.grpc_url) as client:
+            assert client.model(MODEL).instances == usable_cores()
         expected = vector(serving)
         for number, victim in enumerate([*VICTIMS, "tritonserver"], 1):
             family = [serving.triton, *serving.stubs, serving.warden]
@@ -133,7 +137,7 @@ def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(small_repositor
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_everything_in_order(small_repository: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with Serving(small_repository, tmp_path) as serving:
+    with Serving(small_repository, tmp_path, **OF_THIS_MACHINE) as serving:
         family = serving.family
         assert serving.stop(number) == 0
         assert not any(map(alive, family))
@@ -194,7 +198,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(small_repository: Pa
 
 
 def test_nothing_survives_a_process_that_is_killed(small_repository: Path, tmp_path: Path) -> None:
-    with Serving(small_repository, tmp_path) as serving:
+    with Serving(small_repository, tmp_path, **OF_THIS_MACHINE) as serving:
         family = serving.family
         serving.kill()
         until(lambda: not any(map(alive, family)) and not serving.leftovers())
