@@ -204,6 +204,22 @@ def test_nothing_survives_a_process_that_is_killed(small_repository: Path, tmp_p
         until(lambda: not any(map(alive, family)) and not serving.leftovers())
 
 
+def test_what_is_left_where_its_warden_is_killed_too_is_removed_by_the_next_start(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    with Serving(small_repository, tmp_path) as serving:
+        family, warden = serving.family, serving.warden
+        (left,) = serving.run_directory.glob("conch-*")
+        warden.suspend()  # or it would clean up
+        serving.kill()
+        warden.kill()
+        until(lambda: not any(map(alive, family)))
+        assert left.exists()
+    with serving:
+        assert not left.exists()
+    assert not serving.leftovers()
+
+
 def _truncated(folder: Path) -> None:
     graph = folder / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:1000])
