@@ -30,7 +30,7 @@ _PAIRED_TEXTS = 16
 _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
 """Texts that fill a longer model are tokenised and compared, but not computed."""
-LONGEST_CHARACTERS = 3 * _LONGEST_RUN
+LONGEST_CHARACTERS = 5 * _LONGEST_RUN // 2
 """Texts that are computed are cut here: the scores that the authors' library holds grow with the square of the tokens,
 and those of one long docstring took as much memory as all weights of a model of 150 million."""
 KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
