@@ -10,7 +10,7 @@ from conch_export.families import family_of
 from conch_export.model.description import Packing, Precision
 from conch_export.planning.available import available_bytes
 from conch_export.planning.gateway import tokenizer_bytes
-from conch_export.verification.samples import LONGEST_CHARACTERS
+from conch_export.verification.samples import LONGEST_TOKENS
 
 if TYPE_CHECKING:
     from conch_export.checkpoints.checkpoint import Checkpoint
@@ -28,8 +28,6 @@ _SCORE_COPIES = 2
 """Of a row's attention scores in a graph: they and their softmax."""
 _LIBRARY_SCORE_COPIES = 3
 """The same in the authors' library, which masks them before that."""
-_LIBRARY_TOKENS = LONGEST_CHARACTERS // 2
-"""Of the longest text that it computes, where a token is two characters."""
 _TOKENIZERS = 2
 """Tokenizers of a checkpoint that are held at a time: the authors' library's and the one that is served."""
 _FLOAT_BYTES = 4
@@ -97,7 +95,7 @@ def _comparing_bytes(description: Description, checkpoint: Checkpoint, precision
     total, largest = sum(counts), max(counts, default=0)
     family = family_of(checkpoint.config) if checkpoint.static is None else None
     maps = checkpoint.weights.are_float32 and family is not None and family.in_transformers
-    length = min(description.max_length, _LIBRARY_TOKENS)
+    length = min(description.max_length, LONGEST_TOKENS)
     scores = _LIBRARY_SCORE_COPIES * _heads(checkpoint) * length**2
     library = _FLOAT_BYTES * (scores + (0 if maps else total))
     tokenizers = _TOKENIZERS * tokenizer_bytes(checkpoint.tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from conch_export.model.description import (
 from conch_export.verification.texts import docstrings, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from conch_export.model.description import Description
     from conch_export.model.public_models import PublicModel
@@ -29,10 +29,12 @@ _PAIRED_TEXTS = 16
 """For a cross-encoder, which computes each of them with every query."""
 _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
-"""Texts that fill a longer model are tokenised and compared, but not computed."""
+"""Texts and pairs that fill a longer model are tokenised and compared, but only a part of one text is computed."""
+LONGEST_TOKENS = 1024
+"""Of that part: what the authors' library takes for it grows with the square of its tokens."""
 LONGEST_CHARACTERS = 5 * _LONGEST_RUN // 2
-"""Texts that are computed are cut here: the scores that the authors' library holds grow with the square of the tokens,
-and those of one long docstring took as much memory as all weights of a model of 150 million."""
+"""Other texts that are computed are cut here: the attention scores that the authors' library holds of one long
+docstring took as much memory as all weights of a model of 150 million."""
 KNOWN_TEXT = "Hello, WORLD! MiXeD CaSe, O'Neill's co-op; e-mail: someone@example.com"
 """Text of the known answer, which served models are asked to embed (the canary)."""
 _UNUSUAL = (
@@ -95,6 +97,26 @@ class Sample:
         texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
         named = [Item(Role.TEXT, KNOWN_TEXT, prompt_name=name) for name in _other_prompts(description, model)]
         return _items(description, model, self.queries, texts) + named
+
+    def longest_item(
+        self, description: Description, model: PublicModel, tokens_of: Callable[[Item], int]
+    ) -> list[Item]:
+        """The text of up to LONGEST_TOKENS that a model computes whose window is longer than those of others.
+
+        A cross-encoder has none: it would take one for each query, or there is no order to compare.
+
+        Args:
+            description: of what is exported.
+            model: which of its public models computes the text.
+            tokens_of: the number of tokens of an item.
+        """
+        if description.max_length <= _LONGEST_RUN or model.task is Task.CROSS_ENCODER:
+            return []
+        items = _items(description, model, self.queries, self.long[:1])
+        item = next(item for item in items if item.text == self.long[0] and item.role is not Role.PAIR)
+        while item.text and (tokens := tokens_of(item)) > LONGEST_TOKENS:
+            item = replace(item, text=item.text[: len(item.text) * LONGEST_TOKENS // tokens])
+        return [item]
 
     def long_items(self, description: Description, model: PublicModel) -> list[Item]:
         """Items that are only tokenised, as they take long to compute."""

@@ -92,7 +92,8 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
     rows_of, expected = Rows(description), {}
     sample = verification_sample(description, rows_of.added_tokens)
     for model in sides(description):
-        items = [item for item in sample.items(description, model) if rows_of.is_sent(item)]
+        longest = sample.longest_item(description, model, lambda item: len(rows_of(item).ids))
+        items = [item for item in [*sample.items(description, model), *longest] if rows_of.is_sent(item)]
         for item in [*items, *sample.long_items(description, model)]:
             _compare_tokens(description, item, rows_of(item).ids, reference)
         computed = counted(progress, "computing the reference", items, len(items))

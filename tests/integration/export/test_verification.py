@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_export import Options, Overrides, Pooling, Precision, Task, VerificationError, export
+from conch_export.families.bert import Bert
 from conch_export.model.public_models import PublicModel
 from conch_export.onnx.feed_forward import _OPERATORS
 from conch_export.verification import rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conch_export.model.description import Description
+    from conch_export.model.network import Encoder
 
 MEAN = {"word_embedding_dimension": 48, "pooling_mode": "mean"}
 
@@ -63,6 +65,23 @@ def test_a_misread_prompt_of_requests_that_name_it_is_found(monkeypatch: pytest.
     export(options)
     misread = ({"query": "query: ", "passage": "query: "}, "")
     monkeypatch.setattr("conch_export.checkpoints.describe.read_prompts", lambda *_: misread)
+    with pytest.raises(VerificationError, match="m is not published"):
+        export(options)
+
+
+def test_a_mistake_that_only_a_long_text_shows_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = head_checkpoints.make(tmp_path / "m", "bert", "Model", max_position_embeddings=2048)
+    add_modules(folder, MEAN)
+    options = Options(str(folder), tmp_path / "repository", precision=Precision.FP32)
+    right = Bert.encoder
+
+    def with_repeated_positions(self: Bert, *files: Any) -> Encoder:
+        encoder = right(self, *files)
+        positions = np.array(encoder.positions)
+        positions[768:] = positions[767]
+        return replace(encoder, positions=positions)
+
+    monkeypatch.setattr(Bert, "encoder", with_repeated_positions)
     with pytest.raises(VerificationError, match="m is not published"):
         export(options)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from conch_export.model.description import CrossEncoder
 from conch_export.model.public_models import sides
-from conch_export.verification.samples import LONGEST_CHARACTERS, verification_sample
+from conch_export.verification.samples import LONGEST_CHARACTERS, LONGEST_TOKENS, verification_sample
 
 from tests.unit.export.conftest import config, without
 
@@ -35,6 +35,7 @@ def test_pairs_of_a_reranker_with_a_long_window_are_computed_as_short_as_others(
         sample, (model,) = verification_sample(description, []), sides(description)
         computed[positions] = sizes(sample.items(description, model))
         tokenised[positions] = sizes(sample.long_items(description, model))
+        assert not sample.longest_item(description, model, lambda _: 1)
     assert max(map(sum, computed[8192])) <= max(map(sum, computed[512]))
     for positions, pairs in ((512, computed[512]), (8192, tokenised[8192])):
         assert any(min(pair) > 2 * positions for pair in pairs), "both texts of a pair are cut"
@@ -47,4 +48,20 @@ def test_no_text_that_an_embedding_model_with_a_long_window_computes_takes_much_
     description = read(config(max_position_embeddings=8192))
     sample, (model,) = verification_sample(description, []), sides(description)
     assert max(len(item.text) for item in sample.items(description, model)) == LONGEST_CHARACTERS
+
+    def tokens_of(item: Item) -> int:
+        return min(description.max_length, 2 + len(item.text.split()))
+
+    [longest] = sample.longest_item(description, model, tokens_of)
+    assert LONGEST_TOKENS - 8 < tokens_of(longest) <= LONGEST_TOKENS
     assert min(len(item.text) for item in sample.long_items(description, model)) > 3 * description.max_length
+
+
+def test_a_text_fills_the_window_of_an_embedding_model_that_reads_no_more_than_is_computed(
+    read: Callable[..., Description],
+) -> None:
+    for positions, count in ((512, 0), (768, 1)):
+        description = read(config(max_position_embeddings=positions))
+        sample, (model,) = verification_sample(description, []), sides(description)
+        longest = sample.longest_item(description, model, lambda _, filled=positions: filled)  # type: ignore[misc]
+        assert [item.text for item in longest] == [sample.long[0]] * count
