@@ -152,17 +152,13 @@ def inspect(
         merged = merging(description, repository, target)
         problems += _changed_by_merging(merged) if not_compared else []
     progress("measuring speed and memory")
-    texts_per_s, tokens_per_s = _speed(description, repository, target)
-    graph = graph_path(repository, encoder_name(name))
     return Inspection(
         **_stated(description),
+        **_measured(description, repository, target),
         verification=verification,
         not_compared=not_compared,
         merging=merged,
-        texts_per_s=texts_per_s,
-        tokens_per_s=tokens_per_s,
         disk_bytes=sum(report["files"].values()),
-        peak_bytes=measured_peak(graph, description.max_length) if target is Target.CPU else None,
         versions=report["versions"],
         problems=tuple(problems),
     )
@@ -193,6 +189,14 @@ def _stated(description: Description) -> dict[str, Any]:
         "max_length": description.max_length,
         "dimension": public_models(description)[0].dimension,
     }
+
+
+def _measured(description: Description, repository: Path, target: Target) -> dict[str, Any]:
+    """Speed, and on a CPU the memory that the encoder takes for its longest text."""
+    texts_per_s, tokens_per_s = _speed(description, repository, target)
+    graph = graph_path(repository, encoder_name(description.name))
+    peak_bytes = measured_peak(graph, description.max_length) if target is Target.CPU else None
+    return {"texts_per_s": texts_per_s, "tokens_per_s": tokens_per_s, "peak_bytes": peak_bytes}
 
 
 def _expected(original: Description, overrides: Overrides, progress: Progress) -> dict[str, Expected]:

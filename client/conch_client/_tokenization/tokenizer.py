@@ -132,7 +132,9 @@ class TextTokenizer:
         encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=False)
         for batch in _batches(encode, texts, room):
             for index, known in batch:
-                bare = known or (yield from self._bare(texts[index], room, truncate, item(index)))
+                bare = known
+                if bare is None:
+                    bare = yield from self._bare(texts[index], room, truncate, item(index))
                 if len(bare) > room:
                     if truncate == "none":
                         raise _too_long(item(index), len(known) + specials if known else None, max_length)

@@ -101,9 +101,9 @@ class Sample:
     def longest_item(
         self, description: Description, model: PublicModel, tokens_of: Callable[[Item], int]
     ) -> list[Item]:
-        """The text of up to LONGEST_TOKENS that a model computes whose window is longer than those of others.
+        """One text of up to LONGEST_TOKENS tokens, for a model that reads more than 512; an empty list for others.
 
-        A cross-encoder has none: it would take one for each query, or there is no order to compare.
+        A cross-encoder gets none: it would need a long pair with every query, as a single one has no order to compare.
 
         Args:
             description: of what is exported.
