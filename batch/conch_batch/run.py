@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pyarrow as pa
 from conch_contract import Task
 
-from conch_batch import actors, cluster, repeats
+from conch_batch import repeats
 from conch_batch.engines import opening
 from conch_batch.engines.engine import columns_of
-from conch_batch.errors import BatchError, ChangedError, EngineError, InterruptedRun, OutputError
+from conch_batch.errors import BatchError, ChangedError, InterruptedRun, OutputError
 from conch_batch.inputs.files import PARQUET, File, find
 from conch_batch.inputs.rows import Reader
 from conch_batch.job import Embedding
@@ -20,11 +20,13 @@ from conch_batch.outputs.store import Store
 from conch_batch.planning import plan as plans
 from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
 from conch_batch.planning.plan import files_of, plan_repeated, rows_of
+from conch_batch.processes import cluster, local, pool
 from conch_batch.shards import Corpus, Done, check_columns
 from conch_batch.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from conch_contract import ModelInfo
 
@@ -199,22 +201,13 @@ def _most_rows(job: Job, info: ModelInfo) -> int:
 
 
 def _compute(stage: _Stage, before: _Stage, workers: Workers, on_done: Callable[[Done], None]) -> None:
-    on_gpu = opening.needs_gpu(stage.corpus.job)
-    with cluster.connected(workers.address, workers.cores) as resources:
-        there = resources.gpus if on_gpu else resources.cpus // workers.threads
-        if not there and workers.address is None:  # a running cluster may grow later
-            wanted = "a GPU" if on_gpu else f"{workers.threads} cores (--threads)"
-            raise EngineError(
-                f"a process needs {wanted}; Ray has {resources.cpus} cores and {resources.gpus} GPUs here"
-            )
-        answers = actors.spread(
-            Worker,
-            (stage.corpus, before.corpus if before.corpus.files else None, workers.threads),
+    arguments = stage.corpus, before.corpus if before.corpus.files else None, workers.threads
+    with _processes(workers, arguments, on_gpu=opening.needs_gpu(stage.corpus.job)) as processes:
+        answers = pool.spread(
+            processes,
             [(*shard, False) for shard in stage.shards.items()],
             before=[(*shard, True) for shard in before.shards.items()],
-            actors=workers.actors or max(1, there),
-            threads=workers.threads,
-            on_gpu=on_gpu,
+            size=workers.actors or processes.room,
         )
         for number, answer in enumerate(answers):
             if answer["error"]:
@@ -222,3 +215,9 @@ def _compute(stage: _Stage, before: _Stage, workers: Workers, on_done: Callable[
             done = Done(*(answer[name] for name in Done._fields))
             is_before = number < len(before.shards)
             on_done(done._replace(repeated=True, rows=0, failed=0) if is_before else done)
+
+
+def _processes(workers: Workers, arguments: Sequence[Any], *, on_gpu: bool) -> AbstractContextManager[pool.Processes]:
+    if workers.address:
+        return cluster.connected(workers.address, Worker, arguments, threads=workers.threads, on_gpu=on_gpu)
+    return local.started(Worker, arguments, cores=workers.cores, threads=workers.threads, on_gpu=on_gpu)

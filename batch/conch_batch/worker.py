@@ -1,4 +1,4 @@
-"""Computes shards in a process of Ray. Whatever goes wrong there is told in one line, not as a traceback."""
+"""Computes shards in a process of its own. Whatever goes wrong there is told in one line, not as a traceback."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from conch_batch import actors
 from conch_batch.engines import opening
 from conch_batch.errors import BatchError, EngineError
 from conch_batch.outputs.store import Store
+from conch_batch.processes.pool import NEEDS
 from conch_batch.repeats import Answered
 from conch_batch.shards import Done, Shards
 
@@ -25,7 +25,7 @@ _HOST = socket.gethostname()
 
 
 class Worker:
-    """An actor that computes shards.
+    """Computes shards in its process.
 
     Args:
         corpus: source of the shards.
@@ -67,7 +67,7 @@ class Worker:
         except BatchError:
             raise
         except Exception as error:
-            msg = f"{job.model} cannot be loaded on {_HOST} ({_in_a_line(error)}): {actors.NEEDS}"
+            msg = f"{job.model} cannot be loaded on {_HOST} ({_in_a_line(error)}): {NEEDS}"
             raise EngineError(msg) from error
 
 

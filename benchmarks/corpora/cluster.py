@@ -58,7 +58,7 @@ def main() -> None:
     path = folder / "docstrings.parquet"
     if not path.exists():
         corpus(path, options.texts)
-    # With the niceness that a cluster of the command's own has.
+    # With the niceness of this process: Ray adds 15 otherwise.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     parts = Parts(RESULT, "benchmarks.corpora.cluster", options.texts)
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})

@@ -50,8 +50,7 @@ class Runs:
 
     Args:
         path: of the corpus.
-        work: where its processes have their temporary files: killed ones do not remove them. The path has to be short,
-            as sockets are in it.
+        work: where its processes have their temporary files: killed ones do not remove them.
     """
 
     def __init__(self, path: Path, work: Path) -> None:
@@ -85,10 +84,7 @@ def kill_all(run: subprocess.Popen[bytes], output: Path) -> None:
 
 
 def _is_of(process: psutil.Process, pid: int, output: Path) -> bool:
-    """Below the run's first process; or, where the one that started it has ended, by its environment.
-
-    Ray's workers write their titles over theirs.
-    """
+    """Below the run's first process; or, where the one that started it has ended, by its environment."""
     with contextlib.suppress(psutil.Error, ValueError):
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
@@ -147,7 +143,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     corpus(folder / "docstrings.parquet", TEXTS)
     parts = Parts(RESULT, "benchmarks.corpora.kills", TEXTS)
-    with tempfile.TemporaryDirectory(prefix="k", dir="/tmp", ignore_cleanup_errors=True) as work:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         runs = Runs(folder / "docstrings.parquet", Path(work))
         outputs = measure(runs, folder, options, parts)
     sys.exit(1 if any(each["differing_files"] for each in outputs) else 0)

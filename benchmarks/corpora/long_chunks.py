@@ -114,7 +114,7 @@ def _tokenizer(checkpoint: Path) -> Tokenizer:
 
 
 def ours(repository: Path, path: Path, folder: Path) -> dict[str, Any]:
-    """One run of `conch embed`; without the start of Ray and of its processes, which is stated beside it."""
+    """One run of `conch embed`; without the plan and the start of processes, which are stated beside it."""
     output = folder / "vectors"
     shutil.rmtree(output, ignore_errors=True)
     rows = pq.read_metadata(path).num_rows

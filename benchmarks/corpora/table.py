@@ -98,7 +98,7 @@ def _embedding(embed: Found) -> Iterator[str]:
         memory = " ".join(f"{size:.0f}" for size in embed["actor_memory_mb_by_quarter"])
         yield (
             f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate; "
-            f"with planning and Ray's start and end {embed['command_seconds']:.0f} s. Memory of the largest process in "
+            f"with planning and the processes' start and end {embed['command_seconds']:.0f} s. Memory of the largest process in "
             f"the quarters of the run: {memory} MB."
         )
 

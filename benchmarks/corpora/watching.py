@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from conch_batch import Done, Job
 
 EVERY_S = 1.0
-_ACTOR = "ray::Worker"
+_PROCESS = "conch_batch.processes"
+"""In the command line of the processes that compute."""
 _QUARTERS = 4
 
 
@@ -39,11 +40,11 @@ class Clock:
 
     def done(self, shard: Done) -> None:
         self.shards.append((time.perf_counter() - self.began, shard))
-        self.others_cores = self._disturbance.cores()  # when the run has ended, nobody knows what Ray's processes used
+        self.others_cores = self._disturbance.cores()  # when the run has ended, nobody knows what its processes used
 
 
 class Memory:
-    """Resident MB of the actors that this process has started, sampled until the block ends; the largest one's."""
+    """Resident MB of the processes that this process has started, sampled until the block ends; the largest one's."""
 
     def __init__(self) -> None:
         self.samples: list[float] = []
@@ -72,7 +73,7 @@ class Memory:
 
 def _resident_mb(process: psutil.Process) -> float:
     with contextlib.suppress(psutil.Error):
-        if _ACTOR in " ".join(process.cmdline()):
+        if _PROCESS in " ".join(process.cmdline()):
             return float(process.memory_info().rss) / 1e6
     return 0.0
 

@@ -1,4 +1,4 @@
-"""`conch embed` on a real Ray: what was killed is resumed, and the output is that of one run."""
+"""`conch embed` here and on a real Ray cluster: what was killed is resumed, and the output is that of one run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,8 @@ import psutil
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conch_batch import Done, Embedding, EngineError, Job, Workers, actors, cluster, run
+from conch_batch import Done, Embedding, EngineError, InterruptedRun, Job, Workers, run
+from conch_batch.processes import cluster, local, pool
 
 from tests.dying import Dying
 from tests.exports import export_once, options_of
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
 
 MODEL = "bert-fp32"
 ROWS, SHARD_ROWS = 600, 10
+HERE = "conch_batch.processes"  # in the command line of processes on this machine
 CONCH = str(Path(sys.executable).parent / "conch")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of settings of its own
-STARTS_S = 300  # processes of Ray take seconds to start, and many are started
+STARTS_S = 300  # processes take seconds to start, and many are started
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
 # Without processes of Ray that nothing here uses: they take more time than the tests.
 HEAD: dict[str, Any] = {**NODE, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
@@ -93,11 +96,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(corpus: Path, repository: Path, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(corpus: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of one run."""
     output = tmp_path_factory.mktemp("uninterrupted") / "vectors"
-    started = command(corpus, repository, output, "--address", nodes.cluster.address)
-    done = subprocess.run(started, capture_output=True, text=True, check=False)
+    done = subprocess.run(command(corpus, repository, output), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{ROWS} rows, 0 of them are there already" in done.stderr
     assert "1, listed with their reasons" in done.stderr
@@ -141,20 +143,22 @@ def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     shutil.copytree(repository, broken)
     graph = broken / f"{MODEL}.encoder" / "1" / "model.onnx"
     graph.write_bytes(bytes(graph.stat().st_size))  # a file of another size is noticed before any process begins
-    started = command(corpus, broken, output, "--address", nodes.cluster.address)
-    done = subprocess.run(started, capture_output=True, text=True, check=False)
+    done = subprocess.run(command(corpus, broken, output), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {MODEL} cannot be loaded on ")
     assert "Traceback" not in done.stderr
     assert shards_of(output) == 0
 
-    monkeypatch.setattr(actors, "_DEATHS", 1)
-    with (
-        cluster.connected(nodes.cluster.address, 1),
-        pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
-    ):
-        list(actors.spread(Dying, (), ["a shard"], actors=1, threads=1, on_gpu=False))
-    assert "\n" not in str(raised.value)
+    monkeypatch.setattr(pool, "_DEATHS", 1)
+    alone = local.started(Dying, (), cores=1, threads=1, on_gpu=False)
+    together = cluster.connected(nodes.cluster.address, Dying, (), threads=1, on_gpu=False)
+    for started in (alone, together):
+        with (
+            pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
+            started as processes,
+        ):
+            list(pool.spread(processes, ["a shard"], size=1))
+        assert "\n" not in str(raised.value)
 
 
 class Killing:
@@ -174,24 +178,38 @@ class Killing:
         self._at.get(len(self.shards), lambda: None)()
 
 
-def kill_a_worker() -> None:
-    ours = psutil.Process().children(recursive=True)  # other tests have workers too
-    workers = [each for each in ours if "ray::Worker" in " ".join(each.as_dict(["cmdline"])["cmdline"] or [])]
-    assert workers
-    workers[0].kill()
+def workers_of(process: psutil.Process, name: str) -> list[psutil.Process]:
+    ours = process.children(recursive=True)  # other tests have workers too
+    return [each for each in ours if name in " ".join(each.as_dict(["cmdline"])["cmdline"] or [])]
+
+
+def kill_an_actor() -> None:
+    workers_of(psutil.Process(), "ray::Worker")[0].kill()
+
+
+def kill_a_process() -> None:
+    workers_of(psutil.Process(), HERE)[0].kill()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     corpus: Path, repository: Path, uninterrupted: Path, nodes: Nodes, tmp_path: Path
 ) -> None:
     output = tmp_path / "vectors"
-    started = command(corpus, repository, output, "--address", nodes.cluster.address)
+    started = command(corpus, repository, output, "--actors", "2")
 
+    # Only the command itself: the processes that it has started end too.
     answers = output / "_conch" / "unfinished" / "answers"  # to texts that several shards have
     process = subprocess.Popen(started, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     until(lambda: shards_of(answers) >= 2, STARTS_S)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = workers_of(psutil.Process(process.pid), HERE)
+    assert len(workers) == 2
+    process.kill()
     process.wait()
+    until(lambda: not any(each.is_running() for each in workers), STARTS_S)
 
     # Ctrl-C, which a terminal sends to all processes of a command; and again, from somebody in a hurry.
     process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -210,11 +228,20 @@ def test_killed_again_and_again_and_resumed_the_output_is_that_of_one_run(
     process.wait()
     assert before < shards_of(output) < ROWS // SHARD_ROWS
 
-    watcher = Killing({2: kill_a_worker, 4: lambda: nodes.cluster.remove_node(nodes.second, allow_graceful=False)})
-    task = Embedding()
     job = Job(
-        inputs=(str(corpus),), output=str(output), task=task, model=MODEL, repository=repository, shard_rows=SHARD_ROWS
+        inputs=(str(corpus),),
+        output=str(output),
+        task=Embedding(),
+        model=MODEL,
+        repository=repository,
+        shard_rows=SHARD_ROWS,
     )
+    with pytest.raises(InterruptedRun):
+        run(job, Workers(cores=2), Killing({2: kill_a_process, 6: interrupt}))
+    assert not workers_of(psutil.Process(), HERE)
+
+    lose_a_node = partial(nodes.cluster.remove_node, nodes.second, allow_graceful=False)
+    watcher = Killing({2: kill_an_actor, 4: lose_a_node})
     run(job, Workers(address=nodes.cluster.address), watcher)
     assert len(watcher.shards) == len(set(watcher.shards))
     assert files_of(output) == files_of(uninterrupted)
@@ -231,23 +258,3 @@ def test_a_finished_output_is_left_as_it_is_and_another_option_refused(
     assert refused.returncode == 1
     assert "the option has changed: numbers was 'float32' and is 'int8'" in refused.stderr
     assert files_of(uninterrupted) == before
-
-
-OF_ITS_OWN = """
-import json, os, psutil
-from conch_batch.cluster import connected
-with connected(None, 1):
-    pass
-with connected(None, 1):  # one after another in one process
-    me = psutil.Process()
-    others = me.children(recursive=True)
-    found = [each for process in (me, *others) for each in process.net_connections("inet")]
-    niceness = {process.nice() - me.nice() for process in others}
-    addresses = {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == "LISTEN"}
-print(json.dumps([*addresses, *niceness, os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]]))
-"""
-
-
-def test_a_ray_of_its_own_listens_on_loopback_only_wants_a_token_and_has_the_niceness_of_its_command() -> None:
-    done = subprocess.run([sys.executable, "-c", OF_ITS_OWN], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == ["127.0.0.1", 0, "token", "0"]

@@ -18,7 +18,7 @@ def describe(job: Job) -> Model:
 
 
 def needs_gpu(job: Job) -> bool:
-    """Whether the engine needs a GPU of the Ray cluster."""
+    """Whether the engine needs a GPU."""
     return not job.server and graphs.is_for_gpu(job)
 
 

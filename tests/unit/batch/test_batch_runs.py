@@ -6,28 +6,28 @@ import errno
 import importlib
 import json
 import os
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 import pytest
 from conch_batch import ChangedError, Embedding, Job, OutputError, Workers, run
-from conch_batch.cluster import Resources
 from conch_batch.engines import opening
 from conch_batch.outputs.store import Store
+from conch_batch.processes import local
+from conch_batch.processes.pool import Event
 
 from tests.unit.batch.test_batch_shards import Counting, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from conch_batch import Done, Report
 
-modules = {
-    name: importlib.import_module(f"conch_batch.{name}") for name in ("run", "actors", "cluster", "outputs.store")
-}
+modules = {name: importlib.import_module(f"conch_batch.{name}") for name in ("run", "outputs.store")}
 
 
 class Watching:
@@ -46,22 +46,36 @@ class Watching:
         self._on_done()
 
 
+class InProcess:
+    """Processes of a pool that are this one."""
+
+    room = 1
+
+    def __init__(self, worker: type[Any], arguments: Sequence[Any]) -> None:
+        self._worker = worker(*arguments)
+        self._events = deque[Event]()
+
+    def start(self) -> str:
+        self._events.append(Event("this one"))
+        return "this one"
+
+    def send(self, process: str, shard: object, /) -> None:
+        self._events.append(Event(process, shard))
+
+    def wait(self) -> Event:
+        event = self._events.popleft()
+        return event if event.shard is None else event._replace(answer=self._worker.compute(event.shard))
+
+
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Ray and no model: everything else is real."""
+    """No other process and no model: everything else is real."""
 
     @contextmanager
-    def nothing(*_: Any) -> Iterator[Resources]:
-        yield Resources(1, 0)
+    def started(worker: type[Any], arguments: Sequence[Any], **_: Any) -> Iterator[InProcess]:
+        yield InProcess(worker, arguments)
 
-    def spread(
-        worker: type[Any], arguments: Sequence[Any], shards: Sequence[Any], before: Sequence[Any] = (), **_: Any
-    ) -> Iterator[dict[str, Any]]:
-        made = worker(*arguments)
-        yield from map(made.compute, [*before, *shards])
-
-    monkeypatch.setattr(modules["cluster"], "connected", nothing)
-    monkeypatch.setattr(modules["actors"], "spread", spread)
+    monkeypatch.setattr(local, "started", started)
     monkeypatch.setattr(opening, "describe", lambda _: model())
     monkeypatch.setattr(opening, "needs_gpu", lambda _: False)
     monkeypatch.setattr(opening, "opened", lambda *_: Counting())
@@ -170,12 +184,3 @@ def test_a_worker_reports_what_no_module_of_conch_has_raised(job: Job, monkeypat
     monkeypatch.setattr(Counting, "compute", lambda *_: 1 / 0)
     with pytest.raises(Exception, match=r"shard 0 cannot be computed on .*ZeroDivisionError: division by zero"):
         compute(job)
-
-
-def test_ray_gets_a_folder_with_a_short_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 60)
-    deep.mkdir()
-    monkeypatch.setattr(modules["cluster"].tempfile, "tempdir", str(deep))
-    folder = Path(modules["cluster"]._new_folder())
-    folder.rmdir()
-    assert folder.parent == Path("/tmp")  # noqa: S108

@@ -1,0 +1,1 @@
+"""Processes that compute shards, on this machine or on a Ray cluster."""
