@@ -98,8 +98,8 @@ def _embedding(embed: Found) -> Iterator[str]:
         memory = " ".join(f"{size:.0f}" for size in embed["actor_memory_mb_by_quarter"])
         yield (
             f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate; "
-            f"with planning and the processes' start and end {embed['command_seconds']:.0f} s. Memory of the largest process in "
-            f"the quarters of the run: {memory} MB."
+            f"with planning and the processes' start and end {embed['command_seconds']:.0f} s. Memory of the largest "
+            f"process in the quarters of the run: {memory} MB."
         )
 
 
