@@ -25,7 +25,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .PHONY: help serve quick test test-clients web test-dependencies test-upstreams fuzz soak check audit bench bench-sizes docs clean
-.PHONY: style types layers generated supply-chain fast-tests clients pages
+.PHONY: style types layers generated supply-chain fast-tests slow-tests clients pages
 
 help: ## list these tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -50,9 +50,10 @@ serve: $(STAMP) ## set up, export the default models, serve them and print the a
 quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: less than a minute
 	$(TOGETHER) fast-tests types style layers
 
+# Types and packages are checked while slow tests wait for servers.
 test: $(STAMP) ## set up and run every check and every test
-	$(TOGETHER) fast-tests types style layers supply-chain
-	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
+	$(TOGETHER) fast-tests style layers
+	$(TOGETHER) --output-sync=none slow-tests types supply-chain
 
 test-clients: $(STAMP) ## other people's clients and conch-web in a browser, in environments of their own, against conch serve
 	$(TOGETHER) clients pages
@@ -86,7 +87,7 @@ style:
 
 # mypy keeps what it knows in .mypy_cache, by the content of files: warm or cold it finds the same.
 types:
-	$(BIN)/mypy
+	nice $(BIN)/mypy
 
 layers:
 	$(BIN)/lint-imports
@@ -100,6 +101,9 @@ supply-chain:
 
 fast-tests:
 	$(BIN)/python -m pytest $(WORKERS) $(WITHOUT_TORCH)
+
+slow-tests:
+	$(BIN)/python -m pytest $(SLOW_WORKERS) tests/e2e tests/integration
 
 clients:
 	$(BIN)/conch export --missing
