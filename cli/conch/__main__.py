@@ -10,6 +10,7 @@ import os
 import signal
 
 from conch import INTERRUPTED
+from conch.importing import importing
 
 
 def main() -> None:
@@ -17,7 +18,8 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # and is not ignored, as by nohup
         signal.signal(signal.SIGINT, _leave)
-    from conch import app  # noqa: PLC0415
+    with importing():
+        from conch import app  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, before)
     try:

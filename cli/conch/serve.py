@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conch.console import facts, fail, refused, stdout
+from conch.importing import importing
 from conch.options import named_options, refuse
 
 if TYPE_CHECKING:
@@ -76,15 +77,16 @@ def serve(
 ) -> None:
     """Serve the models of the repository over gRPC and REST until SIGTERM or Ctrl-C."""
     try:
-        gateway, server = _settings(
-            given={"host": host, "port": port, "triton_url": triton_url},
-            for_triton={
-                "model_repository": repository,
-                "triton_grpc_port": triton_grpc_port,
-                "triton_metrics_port": triton_metrics_port,
-                "run_directory": run_directory,
-            },
-        )
+        with importing():
+            gateway, server = _settings(
+                given={"host": host, "port": port, "triton_url": triton_url},
+                for_triton={
+                    "model_repository": repository,
+                    "triton_grpc_port": triton_grpc_port,
+                    "triton_metrics_port": triton_metrics_port,
+                    "run_directory": run_directory,
+                },
+            )
         _refuse_without_effect(named_options(context), starts_triton=server is not None, alone=no_gateway)
         if server is not None:
             _complete_publication(server.model_repository)
@@ -173,7 +175,8 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
 
     supervisor = None if server is None else _supervisor_of(settings, server)
     # Made and checked before models are loaded: files and databases that cannot be used are told at once.
-    gateway = Gateway(settings, collectors=_collectors(supervisor))
+    with importing():
+        gateway = Gateway(settings, collectors=_collectors(supervisor))
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         # Exited in reverse order: the gateway finishes its requests while Triton still serves.
