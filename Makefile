@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,server,gateway,batch,otel,redis,database,dev
+EXTRAS := export,server,gateway,batch,cluster,otel,redis,database,dev
 ifdef CORES
 # `make test CORES=32` takes this machine for one of so many cores.
 export PRETENDED_CORES := $(CORES)

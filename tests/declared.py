@@ -18,7 +18,7 @@ _FILE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encodi
 PROJECT: dict[str, Any] = _FILE["project"]
 PACKAGES = {Path(path).name: ROOT / path for path in _FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
 SOURCE_ROOTS = [str(path.parent) for path in PACKAGES.values()]
-OPTIONAL = {"conch_gateway": ("otel", "redis", "database")}
+OPTIONAL = {"conch_batch": ("cluster",), "conch_gateway": ("otel", "redis", "database")}
 
 
 def extras_of(package: str) -> tuple[str, ...]:

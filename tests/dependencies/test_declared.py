@@ -41,8 +41,9 @@ def test_every_module_can_be_imported(package: str, resolution: str) -> None:
 
 
 @each_resolution
-def test_the_gateway_is_imported_without_opentelemetry(resolution: str) -> None:
-    run(environment(("gateway",), resolution), "-c", "import conch_gateway")
+@pytest.mark.parametrize("extra", ["batch", "gateway"])
+def test_a_package_is_imported_without_what_is_optional_in_it(extra: str, resolution: str) -> None:
+    run(environment((extra,), resolution), "-c", f"import conch_{extra}")
 
 
 @each_resolution

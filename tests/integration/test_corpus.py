@@ -154,7 +154,7 @@ def test_what_keeps_a_process_from_computing_is_told_in_one_line(
     together = cluster.connected(nodes.cluster.address, Dying, (), threads=1, on_gpu=False)
     for started in (alone, together):
         with (
-            pytest.raises(EngineError, match=r"has ended \(.*\): each node needs conch") as raised,
+            pytest.raises(EngineError, match=r"has ended \(.*\): each process needs memory") as raised,
             started as processes,
         ):
             list(pool.spread(processes, ["a shard"], size=1))

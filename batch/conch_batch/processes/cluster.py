@@ -37,7 +37,10 @@ def connected(
         EngineError: it cannot be reached, or breaks down.
     """
     os.environ.update(_QUIET)
-    import ray  # noqa: PLC0415 - reads the environment
+    try:
+        import ray  # noqa: PLC0415 - reads the environment
+    except ModuleNotFoundError as error:
+        raise EngineError(f"{error}; install what --address needs: pip install 'conch[cluster]'") from error
 
     try:
         try:

@@ -15,8 +15,8 @@ _AHEAD = 2
 _DEATHS = 20
 """For each process: machines come and go, but a model that there is no memory for is not tried for ever."""
 NEEDS = (
-    "each node needs conch with its extra [batch], the model repository, and memory for a model in every process (see "
-    "--actors). The same command then goes on where it was"
+    "each process needs memory for a model (see --actors), and each node of a cluster conch with its extras "
+    "[batch,cluster] and the model repository. The same command then goes on where it was"
 )
 """What to look for where a process that computes cannot be made."""
 

@@ -110,5 +110,5 @@ def test_the_shards_of_a_process_that_dies_are_computed_by_others_once_each() ->
 
 def test_processes_that_die_again_and_again_end_the_run() -> None:
     processes = Simulated([0.0] * 30, dict.fromkeys(range(30), 0.0))
-    with pytest.raises(EngineError, match=r"a process that computes has ended \(killed\): each node needs conch"):
+    with pytest.raises(EngineError, match=r"a process that computes has ended \(killed\): each process needs memory"):
         list(spread(processes, names(3), size=1))

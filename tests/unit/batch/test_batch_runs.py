@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import sys
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 import pytest
-from conch_batch import ChangedError, Embedding, Job, OutputError, Workers, run
+from conch_batch import ChangedError, Embedding, EngineError, Job, OutputError, Workers, run
 from conch_batch.engines import opening
 from conch_batch.outputs.store import Store
 from conch_batch.processes import local
@@ -174,7 +175,9 @@ def test_a_model_that_a_node_cannot_load_is_reported_in_one_line(
         raise error
 
     monkeypatch.setattr(opening, "opened", broken)
-    with pytest.raises(Exception, match=r"m cannot be loaded on .*Error.*: each node needs conch.*goes on") as raised:
+    with pytest.raises(
+        Exception, match=r"m cannot be loaded on .*Error.*: each process needs memory.*goes on"
+    ) as raised:
         compute(job)
     assert "\n" not in str(raised.value)
     assert Store(job.output).done() == set()
@@ -184,3 +187,9 @@ def test_a_worker_reports_what_no_module_of_conch_has_raised(job: Job, monkeypat
     monkeypatch.setattr(Counting, "compute", lambda *_: 1 / 0)
     with pytest.raises(Exception, match=r"shard 0 cannot be computed on .*ZeroDivisionError: division by zero"):
         compute(job)
+
+
+def test_a_cluster_without_ray_is_told_what_to_install(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"pip install 'conch\[cluster\]'"):
+        run(job, Workers(address="a-head:6379"), Watching())
