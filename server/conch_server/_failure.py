@@ -33,7 +33,7 @@ FIXES = {
 
 
 def explain(status: int, log: Sequence[str]) -> str:
-    """Return why tritonserver ended.
+    """Return why tritonserver did not start.
 
     Args:
         status: Exit status of its warden: that of tritonserver as a shell reports it (128 + signal); negative if the
@@ -45,6 +45,14 @@ def explain(status: int, log: Sequence[str]) -> str:
         named = [f"{model} ({reason})" for model, reason in list(failures.items())[:MODELS_NAMED]]
         more = f" and {len(failures) - MODELS_NAMED} more" if len(failures) > MODELS_NAMED else ""
         return f"Triton cannot load {', '.join(named)}{more}; {_fix(' '.join(failures.values()))}"
+    return ending(status, log)
+
+
+def ending(status: int, log: Sequence[str]) -> str:
+    """Return how tritonserver ended once it had started; arguments are those of `explain`.
+
+    A model that it could not load later has not ended it.
+    """
     if status < 0:
         return f"the warden of Triton was ended by {_name(-status)}"
     if status > 128:

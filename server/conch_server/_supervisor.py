@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, TryAgain, retry, wait_exponential, wait_fixe
 
 from conch_server._cores import fit_to_cores
 from conch_server._errors import ServingError, StartError
-from conch_server._failure import explain, has_failed
+from conch_server._failure import ending, explain, has_failed
 from conch_server._loading import awaited
 from conch_server._log import TritonLog
 from conch_server._preflight import check_free, check_repository
@@ -126,8 +126,7 @@ class Supervisor:
     def _preflight(self) -> None:
         settings = self.settings
         self._wheel = find_wheel()
-        models = check_repository(settings.model_repository)
-        self.models = models if settings.triton_admin_key is None else []
+        check_repository(settings.model_repository)
         check_free(settings.triton_host, settings.triton_grpc_port, "CONCH_TRITON_HOST", "CONCH_TRITON_GRPC_PORT")
         if settings.triton_metrics_port:
             check_free(
@@ -138,6 +137,8 @@ class Supervisor:
 
     async def _launch(self) -> TritonRun:
         """Start tritonserver and return when its models are ready; nothing is left of it when this raises."""
+        if self.settings.triton_admin_key is None:  # else Triton loads none; they may have changed since the last start
+            self.models = check_repository(self.settings.model_repository)
         fit_to_cores(self.settings.model_repository, self._cores)
         began = time.monotonic()
         run = await TritonRun.start(self.settings, self._wheel, self.log)
@@ -222,7 +223,8 @@ class Supervisor:
         while failures < self.settings.probe_failures:
             await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
             if ended.done():
-                return f"{self._why(ended.result())}; it is started again"
+                how = ending(ended.result(), self.log.last_lines())
+                return f"{how} (its log: {self.log.path}); it is started again"
             dead, before = dead_among(stubs, run.pid), dead
             if dead & before:  # a zombie seen twice: Triton reaps the stubs of models that it unloads at once
                 return f"a model instance has died; Triton is started again (its log: {self.log.path})"

@@ -37,11 +37,12 @@ class Run:
 
 
 class Triton:
-    """Stands in for `TritonRun.start`: fails as often as `failures` says, then makes a run."""
+    """Stands in for `TritonRun.start`: fails as often as `failures` says, then makes a run; and for its repository."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self.failures: list[BaseException] = []
+        self.models = ["small"]
 
     async def start(self, *_: object) -> Run:
         if self.failures:
@@ -53,8 +54,8 @@ class Triton:
 class Answers:
     """A probe whose checks all succeed."""
 
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
+    def __init__(self, _settings: object, _name: str, models: list[str]) -> None:
+        self.models = models
 
     async def alive(self) -> bool:
         return True
@@ -77,6 +78,7 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> Triton:
     monkeypatch.setattr(_supervisor, "TritonRun", stand_in)
     monkeypatch.setattr(_supervisor, "Probe", Answers)
     monkeypatch.setattr(_supervisor, "until_idle", idle)
+    monkeypatch.setattr(_supervisor, "check_repository", lambda _: stand_in.models)
     monkeypatch.setattr(Supervisor, "_preflight", lambda self: setattr(self, "_wheel", None))
     return stand_in
 
@@ -98,6 +100,33 @@ async def test_a_restart_that_fails_is_tried_again_whatever_the_failure(
     assert "SIGKILL" in errors[0]
     assert errors[1] == "Triton could not be started again, the next attempt follows: no memory"
     assert errors[2:] == ["watching over Triton failed; it goes on"] * 2
+
+
+async def test_a_restart_waits_for_the_models_that_the_repository_has_by_then(
+    triton: Triton, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unready(probe: Answers) -> list[str]:
+        return [model for model in probe.models if model not in triton.models]
+
+    monkeypatch.setattr(Answers, "unready", unready)
+    triton.models = ["damaged", "small"]
+    async with Supervisor(settings, CORES) as supervisor:
+        triton.models = ["small"]  # the other one was moved out of the repository
+        triton.runs[0].ended.set()
+        await eventually(lambda: supervisor.restarts == 1)
+        assert supervisor.models == ["small"]
+
+
+async def test_a_model_that_an_administrator_could_not_load_is_not_what_triton_ended_of(
+    triton: Triton, settings: ServerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Supervisor(settings, CORES) as supervisor:
+        line = "2026-01-01T00:00:00Z E 7 model_lifecycle.cc:642] \"failed to load 'm' version 1: Internal: no\"\n"
+        supervisor.log.path.write_text(line)
+        triton.runs[0].ended.set()
+        await eventually(lambda: supervisor.restarts == 1)
+    assert "Triton was ended by SIGKILL" in caplog.text
+    assert "cannot load" not in caplog.text
 
 
 @pytest.mark.parametrize(("stated", "cores"), [(None, CORES), (5, 5)], ids=["given", "stated by the settings"])
