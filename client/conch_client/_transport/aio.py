@@ -18,7 +18,7 @@ from conch_contract import ConchError
 from tritonclient.grpc import service_pb2_grpc
 
 from conch_client._errors import UnavailableError, error_from_rpc
-from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, SESSION_CLOSED
+from conch_client._transport.messages import BEGUN_AGAIN, GIVEN_UP, OTHER_LOOP, SESSION_CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -48,15 +48,19 @@ class Connection:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stub: Any = None
         self.closed = False
 
     async def call(self, method: str, request: object, deadline: Deadline) -> Any:
         """The response to one request of Triton's service; raises the client's errors."""
         self.check_open()
+        loop = asyncio.get_running_loop()
         if self._channel is None:  # made here and not in __init__, where no loop may run yet
-            self._channel = _channel(self._address)
+            self._channel, self._loop = _channel(self._address), loop
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        if loop is not self._loop:  # gRPC would answer in the other one, which may have ended
+            raise ConchError(OTHER_LOOP)
         try:
             return await _alone(getattr(self._stub, method)(request, timeout=deadline.remaining_s()))
         except grpc.RpcError as failure:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import anyio
 import numpy as np
 import pytest
-from conch_client import AsyncClient, Client
+from conch_client import AsyncClient, Client, ConchError
 from conch_client._inputs import Inputs
 from conch_client._transport import threads
 from conch_client._transport.address import Address
@@ -128,6 +128,13 @@ def test_an_async_client_may_be_made_before_there_is_a_loop(server: FakeServer) 
             return await client.embed(["x"])
 
     assert asyncio.run(use()).shape == (1, 8)
+
+
+def test_an_async_client_that_is_used_in_another_loop_says_so(server: FakeServer) -> None:
+    client = AsyncClient(server.url)
+    assert asyncio.run(client.embed(["x"])).shape == (1, 8)
+    with pytest.raises(ConchError, match="make a client for each loop"):
+        asyncio.run(client.embed(["x"]))
 
 
 @pytest.mark.parametrize("texts", [["x"], TEXTS], ids=["one request", "several"])
