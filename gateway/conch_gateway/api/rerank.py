@@ -91,7 +91,8 @@ class RerankRequest(options.ScoreOptions, options.InstructionOptions, options.Tr
     def read(self) -> list[str]:
         """Return the text of each document; raises WrongTypeError for one without."""
         try:
-            return document_texts(self.listed, self.rank_fields or ("text",))
+            # Each once: a text that is named over and over would take many times the memory of the body.
+            return document_texts(self.listed, tuple(dict.fromkeys(self.rank_fields or ("text",))))
         except PydanticCustomError as error:
             name = "texts" if self.documents is None else "documents"
             raise WrongTypeError(f"{name}: {error}", param=name) from error

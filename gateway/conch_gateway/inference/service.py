@@ -150,12 +150,14 @@ class Inference:
         """Return a score for each pair; pairs that share their query are ranked together."""
         check_count(len(job.pairs), self._max_inputs, "pairs", None)
         check_pairs(job.pairs)
-        rows = [query + document for query, document in job.pairs]
+        # Not joined: a long query with each of many documents would take gigabytes.
+        documents = [document for _, document in job.pairs]
+        query_length = sum(len(query) for query, _ in job.pairs) // len(job.pairs)
 
         async def compute(model: Served, reservation: Reservation) -> Answer[list[float]]:
             return await pair_scores(job, model.info, model.backend, reservation)
 
-        return await self._run(job.model, RERANKING, rows, context, compute)
+        return await self._run(job.model, RERANKING, documents, context, compute, beside=query_length)
 
     async def classify(self, job: ClassificationJob, context: RequestContext) -> Result[list[list[Prediction]]]:
         """Return the labels of each input, best first; a reranker has one for pairs of texts."""

@@ -92,6 +92,12 @@ async def test_rank_fields_say_what_is_read_of_a_document(http: httpx.AsyncClien
     assert [item["document"] for item in answer["results"]] == [documents[0], {"text": "ab"}, documents[1]]
 
 
+async def test_a_field_that_is_named_again_and_again_is_read_once(http: httpx.AsyncClient, client: StandIn) -> None:
+    await ranked(http, url="/v1/rerank", documents=[{"text": "abc"}], rank_fields=["text"] * 64)
+
+    assert client.ranked == [["abc"]]
+
+
 async def test_what_a_document_has_beyond_its_tokens_is_not_read(http: httpx.AsyncClient) -> None:
     answer = await ranked(http, documents=["xxa", "abcd", "bx"], max_tokens_per_doc=2)  # a letter is a token here
 

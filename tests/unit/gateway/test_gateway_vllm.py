@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import conch_client as cc
@@ -9,9 +10,13 @@ import pytest
 from conch_gateway.api.fields.encodings import floats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import httpx
 
     from tests.unit.gateway.conftest import Serve, StandIn
+
+MIB = 2**20
 
 
 async def answer(http: httpx.AsyncClient, path: str, **body: Any) -> Any:
@@ -61,6 +66,25 @@ async def test_many_different_queries_do_not_fill_the_gateway(http_with: Serve) 
         told = await answer(http, "/score", text_1=[f"{n}" for n in range(40)], text_2=[f"{n}" for n in range(40)])
 
     assert [item["score"] for item in told["data"]] == [1.0] * 40
+
+
+async def test_a_long_query_is_in_memory_once_however_many_texts_it_is_scored_with(
+    http: httpx.AsyncClient, client: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rank(_: str, documents: Sequence[str], **__: object) -> cc.Ranking:
+        return cc.Ranking([cc.Ranked(index, 0.5) for index in range(len(documents))], tokens=1)
+
+    monkeypatch.setattr(client, "rerank", rank)
+    query = "a" * MIB
+    tracemalloc.start()
+    try:
+        told = await answer(http, "/score", text_1=query, text_2=["b"] * 100)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(told["data"]) == 100
+    assert most < 20 * MIB
 
 
 async def test_a_failure_of_one_ranking_is_the_failure_of_all(http: httpx.AsyncClient, client: StandIn) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -193,6 +194,17 @@ async def test_files_with_a_hash_are_kept_for_ever_and_others_asked_for_again(ht
     assert manifest.headers["cache-control"] == "no-cache"
     assert (again.status_code, again.content) == (304, b"")
     assert changed.status_code == 200
+
+
+@pytest.mark.parametrize("header", ["if-none-match", "accept-encoding", "range"])
+async def test_a_header_takes_no_longer_than_its_length_allows(http_with: Serve, folder: Path, header: str) -> None:
+    async with http_with(web_models=folder) as http:
+        began = time.thread_time()
+        answer = await http.get("/web/letters/conch.json", headers={header: f"a{' ' * 60_000}b"})
+        took_s = time.thread_time() - began
+
+    assert answer.status_code in {200, 400}
+    assert took_s < 1  # of this thread's processor: a square of that length is far more
 
 
 async def test_a_download_goes_on_where_it_was_cut(http_with: Serve, folder: Path) -> None:

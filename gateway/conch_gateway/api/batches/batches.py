@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 from starlette.requests import Request
 
 from conch_gateway.api.batches.files import Expiry, listed, owner_of, stored
-from conch_gateway.api.fields.body import Example, RequestBody, optional
+from conch_gateway.api.fields.body import Example, RequestBody, invalid, optional
 from conch_gateway.api.fields.query import Query, query_parameters, read_query
 from conch_gateway.api.route import Router, path_parameter
 from conch_gateway.api.services import Services
@@ -18,6 +18,7 @@ from conch_gateway.batches.records import Batch, BatchOrder, LinePath, Status
 _BATCH_ID = path_parameter("batch_id", "Id of the batch.", "batch_0123456789abcdef01234567")
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 _WINDOW = re.compile("[1-9][0-9]{0,2}[mh]|[1-7]d")
+_MOST_METADATA = 16
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 
@@ -25,6 +26,13 @@ def _window(window: str) -> str:
     if not _WINDOW.fullmatch(window):
         raise ValueError("must be 24h, or another number of minutes (30m), hours (6h) or up to seven days (7d)")
     return window
+
+
+def _few(metadata: object) -> object:
+    # Here, as pydantic counts them once it has collected what is wrong with each of a million.
+    if isinstance(metadata, dict) and len(metadata) > _MOST_METADATA:
+        raise invalid(f"must have at most {_MOST_METADATA} entries")
+    return metadata
 
 
 class OutputExpiry(RequestBody):
@@ -53,7 +61,8 @@ class BatchRequest(RequestBody):
     metadata: Annotated[
         dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]
         | None,
-        Field(max_length=16),
+        Field(max_length=_MOST_METADATA),
+        BeforeValidator(_few),
     ] = optional("Up to 16 strings by name, returned with the batch.")
     output_expires_after: OutputExpiry | None = optional("When the files with the answers are deleted.")
 

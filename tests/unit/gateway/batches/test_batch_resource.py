@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         pytest.param({"completion_window": None}, 422, "completion_window", id="no window"),
         pytest.param({"metadata": {"a": 7}}, 422, "metadata.a", id="metadata that is no string"),
         pytest.param({"metadata": {str(n): "" for n in range(17)}}, 400, "metadata", id="too much metadata"),
+        pytest.param({"metadata": dict.fromkeys(map(str, range(17)), 7)}, 400, "metadata", id="too much of anything"),
         pytest.param(
             {"output_expires_after": {"anchor": "created_at", "seconds": 1}},
             400,
