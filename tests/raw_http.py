@@ -20,8 +20,13 @@ class Answer(NamedTuple):
 class Connection:
     """One TCP connection to 127.0.0.1."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+    def __init__(self, port: int, *, receive_bytes: int | None = None) -> None:
+        """With `receive_bytes`, the kernel keeps no more than about so many that were not read yet."""
+        self.socket = socket.socket()
+        if receive_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.settimeout(TIMEOUT_S)
+        self.socket.connect(("127.0.0.1", port))
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Connection:

@@ -1,7 +1,7 @@
 """A transport that closes lingeringly (RFC 9112, 9.6), so that a peer that is still sending gets the last answer.
 
 The kernel resets a connection that is closed with unread data, and the peer may then lose what it has not read. So only
-our half is closed at first; the other stays open until the peer closes it or `linger_s` has passed.
+our half is closed at first; the other stays open until the peer closes it, or has neither read nor closed for a while.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ import asyncio
 from typing import Any, cast
 
 
-def lingering(transport: asyncio.Transport, linger_s: float) -> asyncio.Transport:
-    """Return the transport with a lingering `close()`; its protocol must ignore data that arrives afterwards."""
-    return cast("asyncio.Transport", _Lingering(transport, linger_s))
+def lingering(transport: asyncio.Transport, *, patience_s: float, linger_s: float) -> asyncio.Transport:
+    """Return the transport with a lingering `close()`; its protocol must ignore data that arrives afterwards.
+
+    Args:
+        transport: of a connection.
+        patience_s: in which the peer must read something of what is still to be written.
+        linger_s: in which it must close the connection after that.
+    """
+    return cast("asyncio.Transport", _Lingering(transport, patience_s, linger_s))
 
 
 class _Lingering:
-    def __init__(self, transport: asyncio.Transport, linger_s: float) -> None:
+    def __init__(self, transport: asyncio.Transport, patience_s: float, linger_s: float) -> None:
         self._transport = transport
-        self._linger_s = linger_s
+        self._patience_s, self._linger_s = patience_s, linger_s
         self._closed = False
         self._unwritten = 0
 
@@ -40,11 +46,11 @@ class _Lingering:
 
     def _wait(self) -> None:
         self._unwritten = self._transport.get_write_buffer_size()
-        asyncio.get_running_loop().call_later(self._linger_s, self._end)
+        left_s = self._patience_s if self._unwritten else self._linger_s
+        asyncio.get_running_loop().call_later(left_s, self._end)
 
     def _end(self) -> None:
-        unwritten = self._transport.get_write_buffer_size()
-        if unwritten and unwritten < self._unwritten:  # the peer is still reading
+        if self._transport.get_write_buffer_size() < self._unwritten:  # the peer is still reading
             self._wait()
         else:
             self._transport.abort()

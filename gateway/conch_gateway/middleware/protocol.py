@@ -52,7 +52,8 @@ class Protocol(HttpToolsProtocol):
         """Wait for a request, but not for ever."""
         # uvicorn gets a transport that lingers when it is closed; `_socket` is for what has to close at once.
         self._socket = transport
-        super().connection_made(lingering(transport, self.pace.linger_s))
+        patience_s, linger_s = self.pace.patience_s, self.pace.linger_s
+        super().connection_made(lingering(transport, patience_s=patience_s, linger_s=linger_s))
         self._running: RequestResponseCycle | None = None
         self._reading_head = self._reading_body = False
         self._message_bytes = self._body_bytes = 0
@@ -76,7 +77,6 @@ class Protocol(HttpToolsProtocol):
         """Parse what has arrived; after a refusal everything is ignored."""
         if self._refused or self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         self._message_bytes += len(data)
         try:
             while data:
@@ -237,8 +237,16 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; what its peer has not read of the last answer by now it never will."""
-        self.transport.abort()
+        """Close an idle connection.
+
+        Data alone do not make it busy: after a blank line, or the rest of a body that was answered already, nothing
+        else would ever close it.
+        """
+        if self._reader_timer is not None:  # the last answer is still being read, and `_check_reader` watches how fast
+            again = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = again
+        elif self.cycle.response_complete and not self._reading_head:
+            self.transport.abort()
 
     def _refuse(self, refusal: RefusalError) -> None:
         """Ignore all further data; close after the answers to earlier requests or, without any, with the refusal."""
