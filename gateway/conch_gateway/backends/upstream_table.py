@@ -21,7 +21,7 @@ VectorType = Literal["dense", "late", "sparse"]
 def _url(url: str) -> str:
     with contextlib.suppress(httpx.InvalidURL):
         port = httpx.URL(url).port
-        if re.fullmatch(r"https?://[^\s/?#]+(/\S*)?", url) and (port is None or 0 < port < 2**16):
+        if re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url) and (port is None or 0 < port < 2**16):
             return url
     raise ValueError("must be an address such as http://HOST:PORT/v1")
 

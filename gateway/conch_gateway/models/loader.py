@@ -129,8 +129,9 @@ class Loader:
         """Load models from now on when this says of their name."""
         self._policy_of = policy_of
         for model in self._models.values():
-            model.policy = self._policy_of(model.name)
-            model.wanted = model.wanted or model.policy == "start"
+            # What an administrator has unloaded stays so where the policy is the one that it was.
+            if (policy := policy_of(model.name)) != model.policy:
+                model.policy, model.wanted = policy, model.wanted or policy == "start"
 
     async def _refresh(self) -> None:
         if not self._client.replicas:  # names are looked up by the client's first call

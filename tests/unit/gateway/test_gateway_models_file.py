@@ -92,6 +92,7 @@ async def test_a_model_stands_for_what_was_derived_from_it(http_with: Serve, cli
             id="no scheme",
         ),
         pytest.param('[a]\nurl = "http://vllm:port/v1"\nmodel = "b"', r"\[a\] url.0: must be an address", id="no port"),
+        pytest.param('[a]\nurl = "http://b/v1?v=1"\nmodel = "b"', r"\[a\] url.0: must be an address", id="a query"),
         pytest.param('[a]\nmodel = "b"\nshadow = "b"', r"\[a\] shadow is the model itself", id="shadow of itself"),
         pytest.param(f'{FAR}api_key_env = "NONE"', "has no NONE", id="no key"),
         pytest.param(f'{FAR}task = "chat"', r"\[a\] task: Input should be 'embedding' or 'rerank'", id="task"),

@@ -109,6 +109,21 @@ async def test_all_load_and_unload_it(loader: Loader, tritons: list[Controlled])
     assert not any(triton.loaded for triton in tritons)
 
 
+async def test_what_an_administrator_has_unloaded_is_loaded_again_only_where_its_policy_changes(
+    loader: Loader, tritons: list[Controlled]
+) -> None:
+    loader.apply_policies(lambda _: "start")
+    await eventually(lambda: all(triton.loaded for triton in tritons))
+    await loader.unload("letters")
+    loader.apply_policies(lambda _: "start")
+    looked_at = tritons[0].looked_at
+    await eventually(lambda: tritons[0].looked_at > looked_at + 5)
+    assert not any(triton.loaded for triton in tritons)
+    loader.apply_policies(lambda _: "demand")
+    loader.apply_policies(lambda _: "start")
+    await eventually(lambda: all(triton.loaded for triton in tritons))
+
+
 async def test_one_that_does_not_unload_it_is_not_waited_for_without_end(
     loader: Loader, tritons: list[Controlled], monkeypatch: pytest.MonkeyPatch
 ) -> None:
