@@ -161,10 +161,10 @@ def embedded(texts: Sequence[str], questions: Sequence[str], answers: Sequence[s
     return found
 
 
-def measured(new: Model, old: Model, texts: int) -> dict[str, Any]:
+def measured(old: Model, new: Model, texts: int) -> dict[str, Any]:
     """A bridge from one model to another, learned from so many texts."""
     x, y = new.texts[:texts], old.texts[:texts]
-    pairs, parts = Pairs(new.model.info, old.model.info, x, y), Parts.of(texts)
+    pairs, parts = Pairs(old.model.info, new.model.info, x, y), Parts.of(texts)
     candidates = learned(pairs, parts)
     layers = candidates[0].layers
     return {
@@ -184,7 +184,7 @@ def searched(questions: Floats, old: Model) -> float:
     return float((found == own).any(axis=1).mean())
 
 
-def same_space(new: Model, old: Model) -> dict[str, float]:
+def same_space(old: Model, new: Model) -> dict[str, float]:
     """Two precisions of one space, which need no bridge."""
     own = np.arange(len(old.texts))
     by_old = nearest(old.texts, old.texts, own)
@@ -202,17 +202,17 @@ def main() -> None:
     questions, answers = zip(*asked[:QUESTIONS], strict=True)
     models = embedded(texts, questions, answers)
     bridges = []
-    for new, old in permutations(("fp32", "cls", "three"), 2):
-        if "fp32" not in (new, old):
+    for old, new in permutations(("fp32", "cls", "three"), 2):
+        if "fp32" not in (old, new):
             continue
-        sizes = [*(SIZES if "three" in (new, old) else ()), len(texts)]
+        sizes = [*(SIZES if "three" in (old, new) else ()), len(texts)]
         found = {
-            "new": new,
             "old": old,
+            "new": new,
             "native_search": searched(models[old].questions, models[old]),
             "new_search": searched(models[new].questions, models[new]),
             "unbridged_search": searched(models[new].questions, models[old]),
-            "learned": [measured(models[new], models[old], size) for size in sizes],
+            "learned": [measured(models[old], models[new], size) for size in sizes],
         }
         bridges.append(found)
         print(json.dumps(found, indent=1), flush=True)
@@ -225,7 +225,7 @@ def main() -> None:
         "texts": len(texts),
         "questions": len(questions),
         "models": {name: each.what for name, each in models.items()},
-        "int8": same_space(models["int8"], models["fp32"]),
+        "int8": same_space(models["fp32"], models["int8"]),
         "bridges": bridges,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

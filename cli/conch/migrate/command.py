@@ -101,13 +101,13 @@ def fit(
 
     with refused(), steps("loading the models") as progress:
         bridge = ce.fit(
-            new,
             old,
+            new,
             repository,
             sample,
             progress,
-            new_prompt=new_prompt,
             old_prompt=old_prompt,
+            new_prompt=new_prompt,
             least_recall=least_recall,
         )
     if as_json:

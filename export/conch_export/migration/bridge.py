@@ -53,10 +53,10 @@ class Bridge:
 
     Attributes:
         name: name of the public model.
-        new: name of the model that it is derived from.
         old: name of the model whose index it searches.
-        new_prompt: name of the prompt before its texts; empty for none.
+        new: name of the model that it is derived from.
         old_prompt: name of the prompt with which the old index is searched; empty for none.
+        new_prompt: name of the prompt before its texts; empty for none.
         space_id: vector space of its own vectors.
         bridges_to: vector space of the old model.
         method: the method that was chosen.
@@ -69,10 +69,10 @@ class Bridge:
     """
 
     name: str
-    new: str
     old: str
-    new_prompt: str
+    new: str
     old_prompt: str
+    new_prompt: str
     space_id: str | None
     bridges_to: str | None
     method: str
@@ -88,26 +88,26 @@ class Bridge:
 
 
 def fit(
-    new: str,
     old: str,
+    new: str,
     repository: Path,
     texts: Sequence[str],
     progress: Progress = silent,
     *,
-    new_prompt: str | None = None,
     old_prompt: str | None = None,
+    new_prompt: str | None = None,
     least_recall: float = LEAST_RECALL,
 ) -> Bridge:
-    """Learn a bridge from a published model to another, and publish it as `NEW-as-OLD`.
+    """Learn a bridge from a new model into the vector space of an old one, and publish it as `NEW-as-OLD`.
 
     Args:
-        new: name of the public model that embeds queries from now on.
         old: name of the public model that made the index.
+        new: name of the public model that embeds queries from now on.
         repository: Triton's model repository, which has both.
         texts: texts like the queries; equal ones count once.
         progress: receives every step and its progress.
-        new_prompt: name of a prompt of the new model, which becomes the bridge's; None for its default, "" for none.
         old_prompt: name of the prompt with which the old index is searched; None for the default, "" for none.
+        new_prompt: name of a prompt of the new model, which becomes the bridge's; None for its default, "" for none.
         least_recall: least share of the old model's neighbours that held-out texts must find.
 
     Raises:
@@ -121,21 +121,21 @@ def fit(
 
     texts = distinct(texts, FEWEST_TEXTS)
     exported = Published.find(repository, new).graphs_sha256()
-    models = InProcess(repository, new, new_prompt), InProcess(repository, old, old_prompt)
-    _refuse_unbridgeable(*models)
-    vectors = (model.embed(texts, progress).vectors for model in models)
-    pairs, held_out = Pairs(models[0].info, models[1].info, *vectors), Parts.of(len(texts)).held_out
+    before, after = InProcess(repository, old, old_prompt), InProcess(repository, new, new_prompt)
+    _refuse_unbridgeable(before, after)
+    y, x = (model.embed(texts, progress).vectors for model in (before, after))
+    pairs, held_out = Pairs(before.info, after.info, x, y), Parts.of(len(texts)).held_out
     candidates = learned(pairs, Parts.of(len(texts)), progress)
     layers = candidates[0].layers
-    info = bridge_info(bridge_name(new, old), pairs.new, pairs.old, models[0].prompt_name, layers)
+    info = bridge_info(bridge_name(new, old), pairs.old, pairs.new, after.prompt_name, layers)
     with staged(repository) as folder:
         _refuse_exported_again(Published.find(repository, new), exported)
-        bridged = models[0].behind(_write(folder, repository, info, layers), info)
+        bridged = after.behind(_write(folder, repository, info, layers), info)
         progress("verifying")
         expected = applied(layers, pairs.x[held_out])
         found, difference = _verified(bridged, [texts[place] for place in held_out], expected)
         recalls = Recalls.of(pairs, held_out, found)
-        bridge = _bridge(info, models[1], texts, candidates, recalls=recalls, max_difference=difference)
+        bridge = _bridge(info, before, texts, candidates, recalls=recalls, max_difference=difference)
         _judge(bridge, least_recall)
         report = json.dumps(_report(bridge, info, folder), indent=2)
         (folder / info.name / REPORT).write_text(report + "\n", encoding="utf-8")
@@ -143,8 +143,8 @@ def fit(
     return bridge
 
 
-def _refuse_unbridgeable(new: InProcess, old: InProcess) -> None:
-    for model in (new, old):
+def _refuse_unbridgeable(old: InProcess, new: InProcess) -> None:
+    for model in (old, new):
         if model.info.base is not None:
             raise UnsupportedError(f"{model.info.name} is derived from {model.info.base}: name an exported model")
     if not new.has_head:
@@ -209,10 +209,10 @@ def _bridge(
 ) -> Bridge:
     return Bridge(
         name=info.name,
-        new=str(info.base),
         old=old.info.name,
-        new_prompt=info.default_prompt_name or "",
+        new=str(info.base),
         old_prompt=old.prompt_name,
+        new_prompt=info.default_prompt_name or "",
         space_id=info.space_id,
         bridges_to=info.bridges_to,
         method=candidates[0].method,

@@ -18,14 +18,14 @@ class Pairs:
     """Vectors of the same texts by two models.
 
     Attributes:
-        new: the model whose vectors are mapped.
         old: the model whose index is searched.
+        new: the model whose vectors are mapped.
         x: vectors of the new model, float32 [texts, dimension].
         y: vectors of the old model, float32 [texts, dimension].
     """
 
-    new: ModelInfo
     old: ModelInfo
+    new: ModelInfo
     x: Floats
     y: Floats
 

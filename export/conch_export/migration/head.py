@@ -30,13 +30,13 @@ _PREFIX = "bridge"
 _BEFORE = "before_the_bridge"
 
 
-def bridge_info(name: str, new: ModelInfo, old: ModelInfo, prompt_name: str, layers: Sequence[HeadLayer]) -> ModelInfo:
+def bridge_info(name: str, old: ModelInfo, new: ModelInfo, prompt_name: str, layers: Sequence[HeadLayer]) -> ModelInfo:
     """Return the description of a bridge.
 
     Args:
         name: name of its public model.
-        new: the model whose vectors it maps.
-        old: the model to whose space it maps them.
+        old: the model to whose space it maps vectors.
+        new: the model whose vectors they are.
         prompt_name: name of the prompt with which it was fitted; empty for none.
         layers: the map.
     """

@@ -74,7 +74,7 @@ def found_by(queries: Any, index: Any, own: Any) -> list[set[int]]:
 )
 def test_a_bridge_answers_what_its_map_makes_of_the_new_models_vectors(repository: Path, new: str, old: str) -> None:
     before = contents(repository)
-    bridge = fit(new, old, repository, TEXTS, least_recall=0.0)
+    bridge = fit(old, new, repository, TEXTS, least_recall=0.0)
 
     assert bridge.name == f"{new}-as-{old}"
     assert set(owned(repository, new)) >= {bridge.name, f"{bridge.name}.pooling"}
@@ -107,7 +107,7 @@ def vectors(repository: Path, name: str) -> Any:
 
 
 def test_the_same_texts_give_the_same_bridge(repository: Path) -> None:
-    spaces = {fit(CLS, MEAN, repository, TEXTS, least_recall=0.0).space_id for _ in range(2)}
+    spaces = {fit(MEAN, CLS, repository, TEXTS, least_recall=0.0).space_id for _ in range(2)}
     assert len(spaces) == 1
     assert Published.find(repository, f"{CLS}-as-{MEAN}").info.space_id in spaces
 
@@ -115,7 +115,7 @@ def test_the_same_texts_give_the_same_bridge(repository: Path) -> None:
 def refused(repository: Path, message: str, error: type[Exception], new: str, old: str, **options: Any) -> None:
     before = contents(repository)
     with pytest.raises(error, match=message):
-        fit(new, old, repository, **{"texts": TEXTS, **options})
+        fit(old, new, repository, **{"texts": TEXTS, **options})
     assert contents(repository) == before
 
 
@@ -141,16 +141,16 @@ def test_a_new_model_that_is_exported_again_meanwhile_gets_no_bridge(
 
     monkeypatch.setattr(learning, "learned", meanwhile)
     with pytest.raises(ExportError, match=f"{CLS} was exported again while its bridge was learned"):
-        fit(CLS, MEAN, repository, TEXTS, least_recall=0.0)
+        fit(MEAN, CLS, repository, TEXTS, least_recall=0.0)
     assert not (repository / f"{CLS}-as-{MEAN}").exists()
 
 
 def test_a_bridge_is_verified_with_the_model_that_it_is_derived_from(repository: Path) -> None:
-    bridge = fit(CLS, MEAN, repository, TEXTS, least_recall=0.0)
+    bridge = fit(MEAN, CLS, repository, TEXTS, least_recall=0.0)
     with pytest.raises(SourceError, match=f"is derived from {CLS}"):
         inspect(bridge.name, repository)
     with pytest.raises(UnsupportedError, match=f"is derived from {CLS}: name an exported model"):
-        fit(bridge.name, DENSE, repository, TEXTS)
+        fit(DENSE, bridge.name, repository, TEXTS)
 
 
 def compared(repository: Path, *arguments: str) -> Any:
