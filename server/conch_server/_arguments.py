@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conch_server._cores import CONFIG_NAME
+from conch_server._cores import config_name
 
 if TYPE_CHECKING:
     from pathlib import PurePath
@@ -28,7 +28,7 @@ RESTRICTED_PROTOCOLS = ("shared-memory", "trace", "logging")
 MODEL_CONTROL = "model-repository"
 
 
-def triton_arguments(settings: ServerSettings, *, backends: PurePath, name: str) -> list[str]:
+def triton_arguments(settings: ServerSettings, *, backends: PurePath, name: str, cores: int) -> list[str]:
     """Return the arguments of the embedded tritonserver but for the program and the secret one.
 
     With `triton_admin_key` Triton loads no model at the start, and the key's bearer may load and unload models.
@@ -37,10 +37,11 @@ def triton_arguments(settings: ServerSettings, *, backends: PurePath, name: str)
         settings: The embedded Triton's settings.
         backends: Folder with Triton's backends.
         name: Name of the server, new at every start; the names of its shared memory regions begin with it.
+        cores: Cores that models are fitted to.
     """
     return [
         f"--id={name}",
-        f"--model-config-name={CONFIG_NAME}",
+        f"--model-config-name={config_name(cores)}",
         f"--backend-directory={backends}",
         # Triton passes options of `python` on to python-based backends.
         f"--backend-config=python,shm-region-prefix-name={name}-",

@@ -1,9 +1,10 @@
 """Numbers of model instances and threads for the cores of this machine.
 
 The parameter `per_core` of a model's `config.pbtxt` says what grows with the cores: `instances` or `threads`. The
-counts in the file are those of two cores. On a machine with another number, the counts for it are written to
-`configs/conch.pbtxt` beside the exported file, which stays as it is. Triton, started with `--model-config-name=conch`,
-prefers that file.
+counts in the file are those of two cores. On a machine with another number, say 8, the counts for it are written to
+`configs/8-cores.pbtxt` beside the exported file, which stays as it is. Triton, started with
+`--model-config-name=8-cores`, prefers that file. Each number of cores has a file of its own, because Tritons with
+different numbers may serve the same repository, and load models again at any time.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-CONFIG_NAME = "conch"
 PER_CORE = "per_core"
 THREADS = "intra_op_thread_count"
 
 logger = logging.getLogger("conch_server")
 
 
+def config_name(cores: int) -> str:
+    """Return the name of the configurations for that many cores, which Triton is told."""
+    return f"{cores}-cores"
+
+
 def fit_to_cores(repository: Path, cores: int) -> None:
-    """Write or remove every model's `configs/conch.pbtxt`; a model in a read-only folder is served as exported."""
+    """Write or remove every model's file for so many cores; a model in a read-only folder is served as exported."""
     for path in sorted(repository.glob("[!.]*/config.pbtxt")):
         _fit(path, cores)
 
@@ -53,7 +58,7 @@ def _set_instances(config: pb.ModelConfig, cores: int) -> None:
 
 
 def _fit(path: Path, cores: int) -> None:
-    place = path.parent / "configs" / f"{CONFIG_NAME}.pbtxt"
+    place = path.parent / "configs" / f"{config_name(cores)}.pbtxt"
     try:
         text = _overlay(path, cores)
         if text is None:

@@ -43,11 +43,11 @@ class TritonRun:
     pid: int = 0
 
     @classmethod
-    async def start(cls, settings: ServerSettings, wheel: Wheel, log: TritonLog) -> TritonRun:
-        """Start the process and return before it is ready; raise ServingError."""
+    async def start(cls, settings: ServerSettings, wheel: Wheel, log: TritonLog, cores: int) -> TritonRun:
+        """Start the process, with models fitted to so many cores, and return before it is ready; raise ServingError."""
         name = f"conch-{os.getpid()}-{settings.triton_grpc_port}-{secrets.token_hex(4)}"
         folder = settings.run_directory.absolute() / name
-        arguments = triton_arguments(settings, backends=wheel.copy_backends(folder), name=name)
+        arguments = triton_arguments(settings, backends=wheel.copy_backends(folder), name=name, cores=cores)
         command = [str(wheel.tritonserver), *arguments, _warden.SECRET_ARGUMENT]
         # asyncio's event loops differ in what happens on writing to a process that has ended, so this is our own pipe.
         reader, writer = os.pipe()

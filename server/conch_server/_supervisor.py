@@ -141,7 +141,7 @@ class Supervisor:
             self.models = check_repository(self.settings.model_repository)
         fit_to_cores(self.settings.model_repository, self._cores)
         began = time.monotonic()
-        run = await TritonRun.start(self.settings, self._wheel, self.log)
+        run = await TritonRun.start(self.settings, self._wheel, self.log, self._cores)
         self._probe = Probe(self.settings, run.name, self.models)
         try:
             await self._until_ready(run, self._probe)

@@ -76,7 +76,7 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 
 def embedded_arguments(settings: ServerSettings, key: str) -> dict[str, str]:
-    arguments = embedded_triton_arguments(settings, backends=PurePosixPath("/run/backends"), name="conch")
+    arguments = embedded_triton_arguments(settings, backends=PurePosixPath("/run/backends"), name="conch", cores=2)
     return options([*arguments, secret_argument(key, loads_on_demand=settings.triton_admin_key is not None)])
 
 

@@ -54,21 +54,33 @@ def test_what_was_planned_for_so_many_cores_stays_so() -> None:
         assert fitted(to_text(config), 32) == to_text(config)
 
 
-def test_exported_files_stay_and_what_does_not_fit_any_more_goes(tmp_path: Path) -> None:
+def test_exported_files_stay_and_each_number_of_cores_has_a_file_of_its_own(tmp_path: Path) -> None:
     repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
     before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    exported = (repository / ENCODER / "config.pbtxt").read_text(encoding="utf-8")
 
+    for cores in (3, 2, 8):  # what is committed is planned for two
+        fit_to_cores(repository, cores)
+
+    configs = repository / ENCODER / "configs"
+    written = {path: path.read_text(encoding="utf-8") for path in repository.rglob("configs/*")}
+    assert written == {configs / f"{cores}-cores.pbtxt": fitted(exported, cores) for cores in (3, 8)}
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_does_not_fit_any_more_goes(tmp_path: Path) -> None:
+    repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
     fit_to_cores(repository, 3)
-    written = set(repository.rglob("configs/*"))
-    fit_to_cores(repository, 2)
-
-    assert written == {repository / ENCODER / "configs" / "conch.pbtxt"}
-    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
+    options = Options("all-minilm-l6-v2", COMMITTED, plan=plan(cores=3))
+    fixed = triton_models(described(options)[0], options.plan)[ENCODER]
+    (repository / ENCODER / "config.pbtxt").write_text(to_text(fixed), encoding="utf-8")
+    fit_to_cores(repository, 3)
+    assert not list(repository.rglob("configs/*"))
 
 
 def test_what_fits_already_is_not_written_again(tmp_path: Path) -> None:
     repository = shutil.copytree(COMMITTED, tmp_path / "models", ignore=shutil.ignore_patterns("1", "configs"))
-    written = repository / ENCODER / "configs" / "conch.pbtxt"
+    written = repository / ENCODER / "configs" / "3-cores.pbtxt"
     fit_to_cores(repository, 3)
     before = written.stat()
     fit_to_cores(repository, 3)

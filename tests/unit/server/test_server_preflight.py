@@ -107,7 +107,7 @@ def test_flags_win_over_the_environment_and_that_over_the_default(monkeypatch: p
 @pytest.mark.parametrize("metrics_port", [0, 8002])
 def test_only_grpc_and_metrics_are_open_and_only_on_loopback(metrics_port: int) -> None:
     settings = ServerSettings(triton_metrics_port=metrics_port)
-    arguments = triton_arguments(settings, backends=Path("/b"), name="p")
+    arguments = triton_arguments(settings, backends=Path("/b"), name="p", cores=8)
     assert "--allow-http=false" in arguments
     assert "--model-control-mode=none" in arguments
     closed = "--grpc-restricted-protocol=shared-memory,trace,logging:conch-admin=k"
