@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import conch_gateway
 import typer
+from conch.app import EXIT_STATUS
 from conch.app import app as command_line
 from conch_client import AsyncClient, ConchError
 from conch_export import CATALOG, Entry, families
@@ -97,7 +98,7 @@ def _shown(value: object) -> str:
 def commands() -> str:
     """Return the page of the command line."""
     group: Any = typer.main.get_command(command_line)
-    lines = ["# Command line", "", GENERATED]
+    lines = ["# Command line", "", GENERATED, "[json.md](json.md) says what `--json` prints.", "", EXIT_STATUS]
     for name, command in _flattened("", group):
         context = typer.Context(command, info_name=f"conch {name}".strip())
         usage = command.get_usage(context).removeprefix("Usage: ")
@@ -252,7 +253,7 @@ def with_blocks(name: str) -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block, "long-chunks": corpora.long_chunks},
+    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
     "docs/browser.md": {"measured": browser.block, "memory": browser.memory},
     "docs/clients.md": {"errors": errors},
     "docs/corpus.md": {"measured": corpora.measured},

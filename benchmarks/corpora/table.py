@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parents[1] / "results"
 SLOWEST = "transformers, batches of 16"
-OURS, OURS_FP32 = "conch embed", "conch embed, fp32"
+OURS = "conch embed"
 LABELS = {
     "embed": "**`conch embed`**, int8, from Parquet to Parquet",
     "graphs": "its graphs alone, texts tokenised and sorted before the clock runs",
@@ -28,12 +28,12 @@ LABELS = {
 }
 
 
-def long_chunks(*, whole: bool = False) -> str:
-    """A table of the times of `conch embed` and transformers for long chunks; `whole` with every way measured."""
+def long_chunks() -> str:
+    """A table of the times of `conch embed` and transformers for long chunks."""
     result = _read("long-chunks")
     if result is None:
         return "Not measured yet: `python -m benchmarks.corpora.long_chunks` does that."
-    ways = {name: way for name, way in result["ways"].items() if whole or name != OURS_FP32}
+    ways = result["ways"]
     lines = ["| a corpus of 2,587 chunks of about 850 tokens | seconds a chunk | hours in all | times as fast |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, way in ways.items():
@@ -51,7 +51,7 @@ def long_chunks(*, whole: bool = False) -> str:
 def measured() -> str:
     """All that was measured, for the page about corpora."""
     blocks = [throughput(_read("corpus")), *killed(_read("corpus-kills")), *cluster(_read("corpus-cluster"))]
-    return "\n\n".join([*blocks, long_chunks(whole=True)])
+    return "\n\n".join([*blocks, long_chunks()])
 
 
 def throughput(result: Found | None) -> str:

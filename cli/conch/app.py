@@ -36,6 +36,11 @@ COMMANDS: Mapping[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
 }
 """The subcommands, by what they are for."""
 
+EXIT_STATUS = (
+    "Exit status: 0 if it worked; 1 if it was refused, failed, or a check does not hold, with one line that says why and "
+    "what to do; 2 if the command line is wrong; 130 after Ctrl-C."
+)
+
 EXTRAS = {"conch_batch": "batch", "conch_export": "export", "conch_gateway": "gateway", "conch_server": "server"}
 """The extra that brings what a package needs."""
 
@@ -61,7 +66,14 @@ def _extra(error: ModuleNotFoundError) -> str | None:
 
 
 app = typer.Typer(
-    name="conch", cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    name="conch",
+    cls=_Commands,
+    epilog=EXIT_STATUS,
+    # Rich would take what help says in brackets, as in [default: its own], for styles.
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 for purpose, commands in COMMANDS.items():
     for command in commands:
@@ -72,7 +84,7 @@ for purpose, commands in COMMANDS.items():
 
 
 @app.callback(invoke_without_command=True)
-def conch(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def conch(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Embeddings and rerankers served from Triton."""
     if version:
         typer.echo(importlib.metadata.version("conch"))

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from conch.console import facts, fail, stderr, stdout, steps
 from conch.load.closed_loop import Load, closed_loop
-from conch.load.texts import Lengths, file_texts, synthetic_texts
-from conch.options import named_options, refuse
+from conch.load.texts import Lengths, synthetic_texts
+from conch.options import TEXTS, AsJson, named_options, refuse
+from conch.texts import read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,74 +30,91 @@ WARM_UP_S = 1.0
 def bench(
     context: typer.Context,
     url: Annotated[
-        str, typer.Argument(help="Triton's HOST:PORT for gRPC, or http://HOST:PORT of a gateway.")
+        str, typer.Argument(metavar="URL", help="Triton's HOST:PORT for gRPC, or http://HOST:PORT of a gateway.")
     ] = "http://127.0.0.1:8080",
-    model: Annotated[str | None, typer.Option(help="Embedding model.  [default: the first by name]")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Embedding model. [default: the first by name]")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Number of concurrent clients.")] = 32,
     batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts in one request.")] = 1,
     lengths: Annotated[
         str,
-        typer.Option(help="Tokens of each text: mixed (log-normal, median 40), a number, or a range such as 8-256."),
+        typer.Option(
+            metavar="LENGTHS",
+            help="Tokens of each text, where --texts gives none: mixed (log-normal, median 40), a number, or a range "
+            "such as 8-256.",
+        ),
     ] = "mixed",
-    texts: Annotated[Path | None, typer.Option(help="File with a text in every line, instead of --lengths.")] = None,
+    texts: Annotated[Path | None, TEXTS] = None,
     duration: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for which requests are sent.")] = 10.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
     profile: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Measure calls of many lengths instead, alone and under load, and write their costs to this file, for "
-            "`conch plan --rate`. Takes one to two minutes; nothing else should use the servers."
+            "`conch plan --rate`. Takes one to two minutes; nothing else should use the servers.",
         ),
     ] = None,
     triton_url: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="With --profile and a gateway: the gRPC address of its Triton.")
     ] = "127.0.0.1:8001",
+    as_json: AsJson = False,
 ) -> None:
     """Put load on a served model and print texts and tokens per second, and latencies.
 
     CONCH_API_KEY is the key of a gateway that takes one.
     """
     given = named_options(context)
-    for file in filter(None, (json_file, profile)):
-        _check_folder(file)
     if profile is not None:
+        _check_folder(profile)
         others = given.keys() - {"url", "model", "profile", "triton_url"}
         refuse(given, others, "does not go with --profile, which measures loads of its own")
         _write_profile(profile, url, model, triton_url)
         return
     refuse(given, {"triton_url"}, "is for --profile; to bench a Triton, give its HOST:PORT as the argument")
+    if texts is not None:
+        refuse(given, {"lengths"}, "does not go with --texts, whose texts have lengths of their own")
+    measured = _measured(url, model, _batches(texts, lengths, batch), concurrency, duration)
+    report = {"concurrency": concurrency, "batch": batch, **measured}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        stdout.print(facts(f"{report['model']} at {report['url']}", _rows(report)))
+    if report["errors"]:
+        raise typer.Exit(1)
+
+
+def _batches(path: Path | None, lengths: str, size: int) -> list[list[str]]:
+    """Return the texts of each request: those of a file or a folder, or synthetic ones of these lengths."""
+    try:
+        synthetic = Lengths.parse(lengths)
+    except ValueError as error:
+        raise typer.BadParameter(f"--lengths {error}") from error
+    try:
+        texts = synthetic_texts(synthetic) if path is None else read_texts(path)
+    except ValueError as error:
+        fail(str(error))
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def _measured(url: str, model: str | None, batches: list[list[str]], clients: int, duration_s: float) -> dict[str, Any]:
+    """Return what the load measured, for JSON."""
     from conch.load.target import BenchError, target_of  # noqa: PLC0415
 
     async def measure() -> dict[str, Any]:
-        chosen = file_texts(texts) if texts else synthetic_texts(Lengths.parse(lengths))
-        batches = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
-        async with target_of(url, model, batches, concurrency, os.environ.get("CONCH_API_KEY")) as target:
-            load = await _load(target, concurrency, duration)
-        about = {"url": target.url, "model": target.model, "concurrency": concurrency, "batch": batch}
-        return about | load.summary()
+        async with target_of(url, model, batches, clients, os.environ.get("CONCH_API_KEY")) as target:
+            return {"url": target.url, "model": target.model, **(await _load(target, clients, duration_s)).summary()}
 
     try:
-        report = asyncio.run(measure())
+        return asyncio.run(measure())
     except (BenchError, ValueError, OSError) as error:
         fail(str(error))
-    stdout.print(facts(f"{report['model']} at {report['url']}", _rows(report)))
-    if json_file is not None:
-        _write_json(json_file, report)
-    if report["errors"]:
-        raise typer.Exit(1)
 
 
 def _check_folder(file: Path) -> None:
     """Fail before time is spent on what could not be written."""
     if not file.parent.is_dir():
         fail(f"{file.parent} is no folder; create it, or name another file")
-
-
-def _write_json(file: Path, report: dict[str, Any]) -> None:
-    try:
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        fail(f"cannot write {file}: {error.strerror}; name another file")
 
 
 def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> None:
@@ -109,9 +127,12 @@ def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> 
         with steps("connecting") as progress:
             key = os.environ.get("CONCH_API_KEY")
             profile = asyncio.run(measured(triton_url if gateway else url, gateway, model, progress, key))
-        profile.write(path)
     except (BenchError, ValueError, OSError) as error:
         fail(str(error))
+    try:
+        profile.write(path)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}; name another file")
     stdout.print(facts(f"{profile.model} at {url}", _costs(profile)))
     stderr.print(f"{path}: now conch plan --rate 200/s --profile {path}", soft_wrap=True, highlight=False)
 

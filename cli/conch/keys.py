@@ -10,8 +10,8 @@ from rich.table import Table
 
 from conch.console import fail, stderr, stdout
 
-File = Annotated[Path, typer.Option(envvar="CONCH_API_KEYS_FILE", help="File of the keys; created if there is none.")]
-Name = Annotated[str, typer.Argument(help="Name of the key, which identifies its holder in logs.")]
+File = Annotated[Path, typer.Option(metavar="FILE", envvar="CONCH_API_KEYS_FILE", help="File of the keys.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, which identifies its holder in logs.")]
 DEFAULT = Path("keys.json")
 
 keys = typer.Typer(name="keys", no_args_is_help=True)
@@ -27,11 +27,13 @@ def create(
     name: Name,
     file: File = DEFAULT,
     admin: Annotated[bool, typer.Option("--admin", help="Also allow administration.")] = False,
-    model: Annotated[list[str] | None, typer.Option(help="Allow only this model or alias; repeat for more.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Allow only this model or alias; repeat for more.")
+    ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests allowed per minute.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens allowed per minute.")] = None,
 ) -> None:
-    """Create a key and print it once; the file has only its hash."""
+    """Create a key and print it once. The file, which is created if there is none, has only its hash."""
     secret = _call(
         "create_key",
         file,
@@ -58,7 +60,7 @@ def show(file: File = DEFAULT) -> None:
 
 @keys.command()
 def revoke(name: Name, file: File = DEFAULT) -> None:
-    """Remove a key from the file."""
+    """Remove a key from the file: it opens nothing from then on."""
     _call("revoke_key", file, name)
     stderr.print(f"revoked {name}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,10 +39,13 @@ def size(text: str) -> int:
 DEFAULT_MODEL = "all-minilm-l6-v2"
 DEFAULT_REPOSITORY = Path("model_repository")
 
-Model = Annotated[str, typer.Argument(help="A known name, a folder or a Hub id.")]
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Known names, Hub ids or folders.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A known name, a folder or a Hub id.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL", help="Known names, folders or Hub ids.")]
 Repository = Annotated[
-    Path, typer.Option(envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository, and conch.lock in it.")
+    Path,
+    typer.Option(
+        metavar="FOLDER", envvar="CONCH_MODEL_REPOSITORY", help="Triton's model repository, and conch.lock in it."
+    ),
 ]
 Revision = Annotated[
     str | None,
@@ -78,6 +81,12 @@ Label = Annotated[
     str | None, typer.Option(help="Label of a classifier with several labels by which a reranker scores.")
 ]
 Aim = Annotated[Literal["throughput", "latency"], typer.Option(help="Optimise throughput or latency.")]
+TEXTS: Any = typer.Option(
+    metavar="FILE|FOLDER",
+    exists=True,
+    help="Texts like yours: a file with one in every line, JSONL (strings, or objects with `text`), or a folder whose "
+    "text files are read by paragraphs.",
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

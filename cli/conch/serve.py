@@ -43,32 +43,33 @@ class _NoAnswerError(Exception):
 def serve(
     context: typer.Context,
     host: Annotated[
-        str | None, typer.Option(help="Address of the gateway.  [env: CONCH_HOST; default: 127.0.0.1]")
+        str | None, typer.Option(help="Address of the gateway.  [env var: CONCH_HOST; default: 127.0.0.1]")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the gateway.  [env: CONCH_PORT; default: 8080]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the gateway.  [env var: CONCH_PORT; default: 8080]")] = None,
     repository: Annotated[
         Path | None,
-        typer.Option(help="Triton's model repository.  [env: CONCH_MODEL_REPOSITORY; default: model_repository]"),
+        typer.Option(help="Triton's model repository.  [env var: CONCH_MODEL_REPOSITORY; default: model_repository]"),
     ] = None,
     triton_url: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT[,HOST:PORT]...|dns:///HOST:PORT",
-            help="Use that Triton, or those, instead of starting one.  [env: CONCH_TRITON_URL]",
+            help="Use that Triton, or those, instead of starting one.  [env var: CONCH_TRITON_URL]",
         ),
     ] = None,
     triton_grpc_port: Annotated[
-        int | None, typer.Option(help="gRPC port of the Triton to start.  [env: CONCH_TRITON_GRPC_PORT; default: 8001]")
+        int | None,
+        typer.Option(help="gRPC port of the Triton to start.  [env var: CONCH_TRITON_GRPC_PORT; default: 8001]"),
     ] = None,
     triton_metrics_port: Annotated[
         int | None,
-        typer.Option(help="Metrics port of that Triton, 0 for none.  [env: CONCH_TRITON_METRICS_PORT; default: 8002]"),
+        typer.Option(
+            help="Metrics port of that Triton, 0 for none.  [env var: CONCH_TRITON_METRICS_PORT; default: 8002]"
+        ),
     ] = None,
     run_directory: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for Triton's log and files of the running Triton.  [env: CONCH_RUN_DIRECTORY; default: .run]"
-        ),
+        typer.Option(help="Folder of Triton's log and of its files.  [env var: CONCH_RUN_DIRECTORY; default: .run]"),
     ] = None,
     no_gateway: Annotated[
         bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -14,6 +14,7 @@ from conch.capacity.profile import Profile
 from conch.capacity.sizing import size
 from typer.testing import CliRunner, Result
 
+from tests.documented import keys_of
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -34,34 +35,29 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def measured(path: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return report
-
-
 @pytest.mark.parametrize("way", ["grpc", "http"])
-def test_a_served_model_is_measured(urls: dict[str, str], way: str, tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-
-    done = run(urls[way], *TINY, "--lengths", "16", "--batch", "3", "--json", str(path))
+def test_a_served_model_is_measured(urls: dict[str, str], way: str) -> None:
+    done = run(urls[way], *TINY, "--lengths", "16", "--batch", "3", "--json")
 
     assert done.exit_code == 0, done.output
-    report = measured(path)
+    report = json.loads(done.stdout)
+    assert set(report) == keys_of("conch bench")
     assert (report["model"], report["batch"], report["errors"]) == (MODEL, 3, {})
     assert report["texts"] > 0
     assert report["tokens"] == 16 * report["texts"]
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
-    assert "texts/s" in done.output
+    assert "texts/s" in run(urls[way], *TINY).output
 
 
 @pytest.mark.parametrize("way", ["grpc", "http"])
 def test_own_texts_are_sent_and_their_tokens_counted(urls: dict[str, str], way: str, tmp_path: Path) -> None:
-    texts, path = tmp_path / "texts", tmp_path / "result.json"
+    texts = tmp_path / "texts"
     texts.write_text("hello world\n", encoding="utf-8")
 
-    assert run(urls[way], *TINY, "--texts", str(texts), "--json", str(path)).exit_code == 0
+    done = run(urls[way], *TINY, "--texts", str(texts), "--json")
 
-    report = measured(path)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
     assert report["tokens"] == 4 * report["texts"]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import typer
 
-from conch.load.texts import COUNT, Lengths, text_of
+from conch.load.texts import COUNT, Lengths
+from conch.texts import text_of
 
 _SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -53,18 +54,21 @@ def sample(text: str) -> list[int]:
     """Return lengths in tokens: those of a file that has a number in every line, or drawn as `conch bench` does.
 
     Raises:
-        ValueError: The text is neither, or the file cannot be read or has something else in it.
+        BadParameter: The text is neither, or the file cannot be read or has something else in it.
     """
     try:
         if text != "mixed" and Path(text).is_file():
             return _numbers(Path(text))
     except OSError as error:
         how = "name another file, or write mixed, a number, or a range such as 8-256"
-        raise ValueError(f"--lengths {text} cannot be read ({error.strerror}): {how}") from error
+        raise typer.BadParameter(f"--lengths {text} cannot be read ({error.strerror}): {how}") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"--lengths {error}") from error
     try:
         lengths = Lengths.parse(text)
     except ValueError as error:
-        raise ValueError(f"{error}, or a file with the tokens of a text in every line") from error
+        msg = f"--lengths {error}, or a file with the tokens of a text in every line"
+        raise typer.BadParameter(msg) from error
     source = random.Random(0)  # noqa: S311 - no secret
     return [lengths.draw(source) for _ in range(COUNT)]
 

@@ -9,7 +9,7 @@ import typer
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Files, folders or patterns, also URLs that fsspec knows (s3://, https://): Parquet, Arrow, JSONL, CSV, "
         "TSV, or texts (.txt, .md, .rst). Read in this order, files of a folder by name.",
     ),

@@ -1,4 +1,4 @@
-"""Texts of a load: the user's own, or words that are one token in most vocabularies."""
+"""Synthetic texts of a load: words that are one token in most vocabularies."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import math
 import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COUNT = 1024
 SPECIAL_TOKENS = 2
@@ -42,11 +38,11 @@ class Lengths:
             return cls(4, 512, median=40)
         numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
         if numbers is None:
-            raise ValueError(f"--lengths {text!r} must be mixed, a number, or a range such as 8-256")
+            raise ValueError(f"{text!r} must be mixed, a number, or a range such as 8-256")
         lengths = cls(int(numbers[1]), int(numbers[2] or numbers[1]))
         if not SPECIAL_TOKENS < lengths.low <= lengths.high:
             least = SPECIAL_TOKENS + 1
-            raise ValueError(f"--lengths {text!r} must be at least {least}, and a range must grow, such as 8-256")
+            raise ValueError(f"{text!r} must be at least {least}, and a range must grow, such as 8-256")
         return lengths
 
     def draw(self, source: random.Random) -> int:
@@ -60,27 +56,3 @@ def synthetic_texts(lengths: Lengths, count: int = COUNT) -> list[str]:
     """Return the same texts at every call; tokenizers may make slightly more tokens of them, which are counted."""
     source, words = random.Random(0), WORDS.split()  # noqa: S311 - no secret
     return [" ".join(source.choices(words, k=lengths.draw(source) - SPECIAL_TOKENS)) for _ in range(count)]
-
-
-def text_of(path: Path) -> str:
-    """Return the text of a file; raises ValueError if it is not in UTF-8."""
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path} is not in UTF-8 (line {line}); convert it, as with iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-        ) from error
-
-
-def file_texts(path: Path) -> list[str]:
-    """Return the lines of a file that are not blank.
-
-    Raises:
-        ValueError: There are none, or the file is not in UTF-8.
-    """
-    texts = [line.strip() for line in text_of(path).split("\n") if line.strip()]
-    if not texts:
-        raise ValueError(f"{path} has no text; put one in every line")
-    return texts

@@ -9,21 +9,13 @@ from typing import Annotated
 import typer
 
 from conch.console import fail, refused, stderr, stdout, steps
-from conch.migrate.sample import read_sample
 from conch.migrate.tables import bridge_table, comparison_tables
-from conch.options import DEFAULT_REPOSITORY, AsJson, Repository
+from conch.options import DEFAULT_REPOSITORY, TEXTS, AsJson, Repository
+from conch.texts import read_sample
 
-Old = Annotated[str, typer.Argument(help="Model of the repository with which the index was made.")]
-New = Annotated[str, typer.Argument(help="Model of the repository that is to replace it.")]
-Texts = Annotated[
-    Path,
-    typer.Option(
-        metavar="FILE|FOLDER",
-        exists=True,
-        help="Texts like those of the index: a file with one in every line, JSONL (strings, or objects with `text`), "
-        "or a folder whose text files are read by paragraphs.",
-    ),
-]
+Old = Annotated[str, typer.Argument(metavar="OLD", help="Model of the repository with which the index was made.")]
+New = Annotated[str, typer.Argument(metavar="NEW", help="Model of the repository that is to replace it.")]
+Texts = Annotated[Path, TEXTS]
 Most = Annotated[int, typer.Option(min=1, help="Most texts to use, chosen evenly from all.")]
 OldPrompt = Annotated[
     str | None, typer.Option(help="Name of the old model's prompt before each text; '' for none. [default: its own]")
@@ -120,5 +112,5 @@ def fit(
 def _sample(path: Path, most: int) -> list[str]:
     try:
         return read_sample(path, most)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         fail(str(error))

@@ -40,13 +40,14 @@ def plan_load(
             "--rate needs a measured profile: start one replica, measure it with conch bench --profile FILE, and give "
             "the file as --profile FILE"
         )
+    tokens = sample(lengths)
     try:
         profile = Profile.read(profile_path)
         if model not in {None, profile.model}:
             fail(
                 f"{profile_path} is of {profile.model}; measure {model} with conch bench --model {model} --profile FILE"
             )
-        need = Need(per_s, sample(lengths), p99_s)
+        need = Need(per_s, tokens, p99_s)
         with steps("simulating") as progress:
             sizing = size(profile, need, progress)
     except (ProfileError, TooSlowError, ValueError) as error:

@@ -62,5 +62,7 @@ P99 = Annotated[
 ]
 Profile = Annotated[
     Path | None,
-    typer.Option(rich_help_panel=_OF_A_LOAD, help="Measured on one replica by `conch bench --profile`."),
+    typer.Option(
+        metavar="FILE", rich_help_panel=_OF_A_LOAD, help="Measured on one replica by `conch bench --profile FILE`."
+    ),
 ]

@@ -31,7 +31,9 @@ def plan_server(options: Options, rows: int, memory: int | None, *, measure: boo
     if as_json:
         typer.echo(json.dumps(planned.as_dict(), indent=2))
     else:
-        _print(options.reference, planned, memory)
+        _print(options.reference, planned)
+    if memory is not None:
+        stderr.print(_advice(planned, memory), soft_wrap=True, highlight=False)
     if measure:
         _measure(planned)
     if memory is not None and planned.total > memory:
@@ -45,11 +47,9 @@ def _measure(planned: Capacity) -> None:
     stderr.print(f"measured: {_megabytes(taken)} an instance; the plan is {off:+.0%} off", highlight=False)
 
 
-def _print(model: str, planned: Capacity, memory: int | None) -> None:
+def _print(model: str, planned: Capacity) -> None:
     stdout.print(_service(model, planned))
     stdout.print(_exported(planned))
-    if memory is not None:
-        stdout.print(_advice(planned, memory), soft_wrap=True, highlight=False)
     if planned.unsaid:
         stderr.print(f"an export needs to know more: {planned.unsaid}", soft_wrap=True, highlight=False)
 

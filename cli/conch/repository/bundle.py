@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def bundle(
     models: Models,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")],
     repository: Repository = DEFAULT_REPOSITORY,
     revision: Revision = None,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="Name of a served model.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model of the repository.")] = DEFAULT_MODEL,
     repository: Repository = DEFAULT_REPOSITORY,
     checkpoint: Annotated[
         str | None,

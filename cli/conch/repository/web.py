@@ -22,9 +22,15 @@ _WITHOUT_MODULE = (
 
 
 def web(
-    models: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of served models.")],
+    models: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of models of the repository.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder, to be served by any web server or by CONCH_WEB_MODELS.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="The folder, to be served by any web server or by CONCH_WEB_MODELS.",
+        ),
     ],
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 from typer.testing import CliRunner
 
+from tests.documented import keys_of
 from tests.merging import Published
 
 if TYPE_CHECKING:
@@ -208,4 +209,6 @@ def test_the_command_fails_for_a_model_that_was_changed(exported: Published, che
     double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
     result = run(exported, "--checkpoint", str(checkpoints.xlm_roberta()), "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["problems"]
+    found = json.loads(result.stdout)
+    assert set(found) == keys_of("conch verify")
+    assert found["problems"]

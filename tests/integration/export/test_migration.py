@@ -28,6 +28,7 @@ from conch_export.verification.texts import docstrings, spread
 from typer.testing import CliRunner
 
 from tests import head_checkpoints
+from tests.documented import keys_of
 from tests.exports import ONE_CORE, export_once
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def test_a_bridge_answers_what_its_map_makes_of_the_new_models_vectors(repositor
     assert bridge.method == max(bridge.validation, key=lambda method: bridge.validation[method])
 
     report = json.loads((repository / bridge.name / "report.json").read_text())
+    assert set(report["bridge"]) == keys_of("conch migrate fit")
     assert report["bridge"]["held_out"]["bridged"] == bridge.held_out.bridged
     assert report["bridge_sha256"] == info.bridge_sha256
 
@@ -164,6 +166,7 @@ def compared(repository: Path, *arguments: str) -> Any:
 
 def test_models_are_compared_on_texts(exported: Path) -> None:
     found = compared(exported, MEAN, DENSE, "--json", "--threshold=0.2")
+    assert set(found) == keys_of("conch migrate compare")
     assert (found["texts"], found["same_space"]) == (len(TEXTS), False)
     assert [found[side]["dimension"] for side in ("old", "new")] == [48, 16]
     assert all(found[side]["processor_s_per_million_texts"] > 0 for side in ("old", "new"))

@@ -45,3 +45,36 @@ def test_every_command_is_in_the_help_under_what_it_is_for() -> None:
     assert {command.rich_help_panel for command in group.commands.values()} == COMMANDS.keys()
     printed = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["--help"]).output
     assert all(name in printed for name in [*COMMANDS, *group.commands])
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("bench", "[default: the first by name]"),
+        ("serve", "[env var: CONCH_PORT; default: 8080]"),
+        ("migrate compare", "[default: its own]"),
+    ],
+)
+def test_help_on_a_terminal_states_what_stands_in_brackets(command: str, said: str) -> None:
+    printed = CliRunner(env={"COLUMNS": "400"}).invoke(app, [*command.split(), "--help"]).output
+    assert said in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("--version", 0),
+        ("keys list --file=there/is/none.json", 1),
+        ("bench --texts=. --lengths=8", 1),
+        ("bench --lengths=many", 2),
+        ("plan --rate=1/s --profile=PROFILE --lengths=many", 2),
+        ("bench --texts=there/is/none.txt", 2),
+        ("export --prompts=there/is/none.json", 2),
+        ("keys list --files=keys.json", 2),
+        ("keys create", 2),
+    ],
+)
+def test_a_wrong_command_line_is_status_2_and_what_is_refused_status_1(command: str, status: int) -> None:
+    ended = CliRunner().invoke(app, command.split())
+    assert ended.exit_code == status, ended.output
+    assert (ended.stderr.startswith("error: ")) == (status == 1)

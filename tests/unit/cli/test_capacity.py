@@ -21,6 +21,8 @@ from conch.simulation.costs import EngineCosts, GatewayCosts
 from conch_contract import ModelInfo, Task
 from typer.testing import CliRunner, Result
 
+from tests.documented import keys_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -295,6 +297,7 @@ def test_a_plan_for_programs_is_json(profile_path: Path) -> None:
     done = run(plan, "--rate", "200/s", "--lengths", "300", "--profile", str(profile_path), "--json")
 
     planned = json.loads(done.stdout)
+    assert set(planned) == keys_of("conch plan --rate")
     assert (planned["replicas"], planned["hardware"], planned["gateways"]) == (2, {"cores": 4}, 1)
     assert (planned["truncated"], planned["tokens_mean"]) == (1, 256)
     assert planned["chosen"]["p99_ms"] < 100

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from conch.migrate.sample import read_sample
+from conch.texts import read_sample
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -174,7 +174,7 @@ def test_its_help_states_the_defaults_of_the_settings() -> None:
     command: Any = typer.main.get_command(app)
     helps = " ".join(option.help or "" for option in command.commands["serve"].params)
     settings = {f"CONCH_{n.upper()}": f for s in (GatewaySettings, ServerSettings) for n, f in s.model_fields.items()}
-    stated = re.findall(r"\[env: (\w+); default: ([^\]]+)\]", helps)
+    stated = re.findall(r"\[env var: (\w+); default: ([^\]]+)\]", helps)
     assert len(stated) == 6
     assert stated == [(name, str(settings[name].default)) for name, _ in stated]
 

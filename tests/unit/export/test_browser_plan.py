@@ -13,6 +13,7 @@ from conch_export.planning.browser import WEBASSEMBLY_BYTES
 from typer.testing import CliRunner, Result
 
 from benchmarks.browser.table import planned
+from tests.documented import keys_of
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "web-memory.json"
 ROWS: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
@@ -64,9 +65,16 @@ def run(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["plan", *arguments])
 
 
+def test_a_plan_for_programs_is_json() -> None:
+    planned = json.loads(run("--json", "--memory", "1GB").stdout)
+
+    assert set(planned) == keys_of("conch plan")
+
+
 def test_the_command_prints_every_line_and_their_sum() -> None:
     stated = json.loads(run("--web", "--json").stdout)["all"]
 
+    assert set(stated) == keys_of("conch plan --web")
     assert stated["tokens"] == 256
     assert sum(stated["page_mb"].values()) == pytest.approx(stated["total_mb"])
     table = run("--web", "--memory", "1GB").output

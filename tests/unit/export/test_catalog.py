@@ -12,6 +12,8 @@ from conch_export.sources.catalog import find, read
 from packaging.licenses import canonicalize_license_expression
 from typer.testing import CliRunner
 
+from tests.documented import keys_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -99,6 +101,8 @@ def test_the_list_has_every_known_model_and_what_is_not_known_is_a_question_mark
 
 
 def test_the_list_for_programs_has_all_facts(tmp_path: Path) -> None:
-    listed = {each["hub_id"]: each for each in json.loads(models(tmp_path / "nothing", "--json"))["models"]}
+    printed = json.loads(models(tmp_path / "nothing", "--json"))
+    assert set(printed) == keys_of("conch models")
+    listed = {each["hub_id"]: each for each in printed["models"]}
     assert listed["intfloat/e5-base-v2"]["usage"]["prompts"]["query"] == "query: "
     assert listed["BAAI/bge-m3"]["safetensors"] == "refs/pr/38"
