@@ -24,7 +24,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 # Steps that do not depend on each other share the cores; what a step prints comes when it ends.
 TOGETHER := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
-.PHONY: help serve quick test test-clients web test-dependencies test-upstreams fuzz soak check audit bench bench-sizes docs clean
+.PHONY: help serve quick test test-clients web test-dependencies test-upstreams fuzz soak check audit bench bench-sizes docs release clean
 .PHONY: style types layers generated supply-chain fast-tests slow-tests clients pages
 
 help: ## list these tasks
@@ -121,6 +121,10 @@ bench: $(STAMP) ## measure, side by side with the peers
 
 bench-sizes: $(STAMP) ## measure models of true size that are not measured yet (SHAPES="..." anew): up to two hours
 	$(BIN)/python benchmarks/sizes.py $(if $(SHAPES),--shapes $(SHAPES))
+
+release: $(STAMP) ## write VERSION everywhere, and give it what is unreleased in the changelog
+	$(BIN)/python deploy/release.py $(VERSION)
+	$(MAKE) --no-print-directory docs
 
 docs: $(STAMP) ## write the generated pages, tables and client
 	$(BIN)/python docs/sync_client.py

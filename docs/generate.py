@@ -35,6 +35,7 @@ from benchmarks.simulation import page as scale
 from deploy import generated as deployment
 from deploy.grafana import dashboard
 from docs import monitoring, python_api, sync_client
+from tests.declared import PROJECT
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ DECISION = re.compile(
 
 def openapi() -> str:
     """Return the gateway's OpenAPI document."""
-    app = conch_gateway.create_app(GatewaySettings.model_construct(), AsyncClient())
-    return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+    document = conch_gateway.create_app(GatewaySettings.model_construct(), AsyncClient()).openapi()
+    document["info"]["version"] = PROJECT["version"]  # whatever version is installed
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def settings() -> str:

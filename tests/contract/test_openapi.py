@@ -14,6 +14,8 @@ from conch_client import AsyncClient
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
 
+from tests.declared import PROJECT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -63,9 +65,10 @@ def content(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_up_to_date() -> None:
-    committed = (DOCS / "openapi.json").read_text(encoding="utf-8")
+    committed = json.loads((DOCS / "openapi.json").read_text(encoding="utf-8"))
+    described = {**DOCUMENT, "info": {**DOCUMENT["info"], "version": PROJECT["version"]}}
 
-    assert json.loads(committed) == DOCUMENT, "run make docs and commit docs/openapi.json"
+    assert committed == described, "run make docs and commit docs/openapi.json"
 
 
 def generated() -> Any:
