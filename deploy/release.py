@@ -1,6 +1,6 @@
 """Writes the version of a release wherever one stands, and gives the changelog's unreleased entries that version.
 
-    make release VERSION=0.5.0
+make release VERSION=0.5.0
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ COMMANDS: Mapping[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
 """The subcommands, by what they are for."""
 
 EXIT_STATUS = (
-    "Exit status: 0 if it worked; 1 if it was refused, failed, or a check does not hold, with one line that says why and "
-    "what to do; 2 if the command line is wrong; 130 after Ctrl-C."
+    "Exit status: 0 if it worked; 1 if it was refused, failed, or a check does not hold, with one line that says why "
+    "and what to do; 2 if the command line is wrong; 130 after Ctrl-C."
 )
 
 EXTRAS = {"conch_batch": "batch", "conch_export": "export", "conch_gateway": "gateway", "conch_server": "server"}
