@@ -103,8 +103,9 @@ def _read(
     if lower_case:
         _lower_case(loaded.backend_tokenizer)
     beyond = _beyond(loaded, own, folder, settings, rows)
-    content = _content(folder / FILE, own, loaded.backend_tokenizer, beyond)
-    if repeats_a_text(json.loads(content).get("post_processor")):
+    wanted = _wanted(loaded.backend_tokenizer, beyond)
+    content = _content(folder / FILE, own, wanted)
+    if repeats_a_text(wanted.get("post_processor")):
         msg = f"the tokenizer of {folder} has the same text twice in a template: mend post_processor in {FILE}"
         raise UnsupportedError(msg)
     expected = _expected(loaded, beyond, folder)
@@ -115,7 +116,7 @@ def _read(
         {name: token for name, token in loaded.special_tokens_map.items() if isinstance(token, str)},
     )
     name = type(loaded).__name__
-    del own, loaded  # of a large vocabulary each takes hundreds of MB
+    del own, loaded, wanted  # of a large vocabulary each takes hundreds of MB
     tokenizer = Tokenizer.from_str(content.decode())
     _refuse_tokens_without_rows(tokenizer, rows, folder)
     _refuse_other_ids(tokenizer, expected, name, folder)
@@ -212,10 +213,15 @@ def _numbers(own: Mapping[str, Any]) -> set[int]:
     return known | {token["id"] for token in own["added_tokens"]}
 
 
-def _content(path: Path, own: Mapping[str, Any] | None, backend: Tokenizer, beyond: set[int]) -> bytes:
-    """The checkpoint's tokenizer.json, byte for byte if it equals the loaded one, else with what differs replaced."""
+def _wanted(backend: Tokenizer, beyond: set[int]) -> dict[str, Any]:
+    """What transformers has loaded, as the content of a tokenizer.json, without the tokens past the table's end."""
     wanted = _said(backend)
     wanted["added_tokens"] = [token for token in wanted["added_tokens"] if token["id"] not in beyond]
+    return wanted
+
+
+def _content(path: Path, own: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bytes:
+    """The checkpoint's tokenizer.json, byte for byte if it says what is wanted, else with what differs replaced."""
     if own is None:
         return json.dumps(wanted, ensure_ascii=False).encode()
     changed = {key: value for key, value in wanted.items() if own.get(key) != value}

@@ -72,6 +72,7 @@ class Library:
         self._outputs = outputs
         self._routes = isinstance(model[0], Router)
         self._known: dict[Item, dict[str, Any]] = {}
+        self._computed: dict[str, dict[str, torch.Tensor]] = {}
 
     def ids(self, item: Item) -> list[int]:
         """The tokens of an item."""
@@ -84,11 +85,17 @@ class Library:
         return ids
 
     def __call__(self, item: Item) -> tuple[list[int], dict[str, torch.Tensor]]:
-        """An item's tokens, and the outputs of the modules (see `reference.Answer`)."""
+        """An item's tokens, and the outputs of the modules (see `reference.Answer`).
+
+        Late interaction reads most texts as the embedding model does: what is equal is computed once.
+        """
         features = self._features(item)
         ids = features["input_ids"].flatten().tolist()
-        outputs = self._model(features)
-        return ids, {name: outputs[name][0].float() for name in self._outputs}
+        key = repr({name: value.tolist() if torch.is_tensor(value) else value for name, value in features.items()})
+        if key not in self._computed:
+            outputs = self._model(features)
+            self._computed[key] = {name: outputs[name][0].float() for name in self._outputs}
+        return ids, self._computed[key]
 
     def token_vectors(self, ids: list[int], masked: int) -> torch.Tensor:
         """FP32 [tokens, hidden] of a row whose last tokens are masked."""

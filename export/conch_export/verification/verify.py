@@ -24,7 +24,7 @@ from conch_export.verification.samples import KNOWN_TEXT, Role, verification_sam
 from conch_export.verification.standards import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from conch_export.model.description import Description
@@ -59,11 +59,15 @@ class Expected:
     Attributes:
         reference: who computed them.
         items: what they are the answers to.
+        rows: the items as clients send them.
+        queries: of those that rank the others, or a pair with each.
         answers: as `Authors.answers` has them.
     """
 
     reference: str
     items: list[Item]
+    rows: list[Row]
+    queries: int
     answers: Floats
 
 
@@ -94,10 +98,13 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
     for model in sides(description):
         longest = sample.longest_item(description, model, lambda item: len(rows_of(item).ids))
         items = [item for item in [*sample.items(description, model), *longest] if rows_of.is_sent(item)]
-        for item in [*items, *sample.long_items(description, model)]:
-            _compare_tokens(description, item, rows_of(item).ids, reference)
+        rows = list(map(rows_of, items))
+        long = sample.long_items(description, model)
+        for item, row in zip([*items, *long], [*rows, *map(rows_of, long)], strict=True):
+            _compare_tokens(description, item, row.ids, reference)
         computed = counted(progress, "computing the reference", items, len(items))
-        expected[model.name] = Expected(reference.computed_by(model), items, reference.answers(model, computed))
+        answers, name = reference.answers(model, computed), reference.computed_by(model)
+        expected[model.name] = Expected(name, items, rows, len(sample.queries), answers)
     return expected
 
 
@@ -136,14 +143,14 @@ def verify(
     graphs, measured = _Graphs(description, folder, target, progress), {}
     for model in sides(description):
         told = expected[model.name]
-        alone, merged = graphs.answers(model, told.items)
+        alone, merged = graphs.answers(model, told.items, told.rows)
         measured[model.name] = Verification(
             reference=told.reference,
             texts=len(told.items),
-            tokens=sum(len(graphs.rows_of(item).ids) for item in told.items),
+            tokens=sum(len(row.ids) for row in told.rows),
             max_difference=difference(model.task, alone, told.answers),
             max_merged_difference=difference(model.task, alone, merged),
-            **agreement(model.task, alone, told.answers, queries=len(graphs.sample.queries)),
+            **agreement(model.task, alone, told.answers, queries=told.queries),
         )
         judge(description.precision, model, measured[model.name])
     return measured
@@ -168,10 +175,11 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
 
     For the arguments see `verify`; nothing but the graphs and the tokenizer is needed.
     """
-    graphs, differences = _Graphs(description, folder, target), {}
+    graphs, rows_of, differences = _Graphs(description, folder, target), Rows(description), {}
+    sample = verification_sample(description, rows_of.added_tokens)
     for model in sides(description):
-        items = [item for item in graphs.sample.items(description, model) if graphs.rows_of.is_sent(item)]
-        alone, merged = graphs.answers(model, items)
+        items = [item for item in sample.items(description, model) if rows_of.is_sent(item)]
+        alone, merged = graphs.answers(model, items, list(map(rows_of, items)))
         differences[model.name] = difference(model.task, alone, merged)
     return differences
 
@@ -193,23 +201,21 @@ def _compare_tokens(description: Description, item: Item, ids: list[int], refere
 
 
 class _Graphs:
-    """The exported graphs of a description, which answer every item alone and among others.
-
-    Attributes:
-        rows_of: an item's row.
-        sample: the items.
-    """
+    """The exported graphs of a description, which answer every item alone and among others."""
 
     def __init__(self, description: Description, folder: Path, target: Target, progress: Progress = silent) -> None:
-        self.rows_of = Rows(description)
-        self.sample = verification_sample(description, self.rows_of.added_tokens)
         self._folder, self._progress = folder, progress
         self._encoder = EncoderGraph(graph_path(folder, encoder_name(description.name)), target=target)
-        self._alone: dict[tuple[int, ...], Floats] = {}
+        self._known: dict[tuple[tuple[int, ...], ...], Floats] = {}
 
-    def answers(self, model: PublicModel, items: Sequence[Item]) -> tuple[Floats, Floats]:
-        """A public model's answers to all items alone and among others, as `reference.Reference.answers` has them."""
-        rows = [self.rows_of(item) for item in items]
+    def answers(self, model: PublicModel, items: list[Item], rows: list[Row]) -> tuple[Floats, Floats]:
+        """A public model's answers to all rows alone and among others, as `reference.Reference.answers` has them.
+
+        Args:
+            model: the public model.
+            items: what the rows are of.
+            rows: as clients send them.
+        """
         if model.task is Task.LATE_CHUNKING:
             rows = [replace(row, chunk_ends=thirds(len(row.ids))) for row in rows]
         head = HeadGraph(graph_path(self._folder, model.head)) if model.head is not None else None
@@ -221,35 +227,34 @@ class _Graphs:
             alone = [_dense(look_up([row])) for row in rows]
             merged = [_dense(look_up(group)) for group in _groups(rows)]
             return stacked(alone), stacked(merged)
-        alone = [self._one(row) for row in counted(self._progress, "verifying", rows, len(rows))]
+        alone = [self._encoded([row]) for row in counted(self._progress, "verifying", rows, len(rows))]
         groups = _groups(rows)
-        merged = [
-            self._encoder(group) for group in counted(self._progress, "verifying merged texts", groups, len(groups))
-        ]
+        counted_groups = counted(self._progress, "verifying merged texts", groups, len(groups))
+        merged = [self._encoded(group) for group in counted_groups]
         if head is not None:
             alone = [_answer(model, head, [row], tokens) for row, tokens in zip(rows, alone, strict=True)]
             merged = [_answer(model, head, group, tokens) for group, tokens in zip(groups, merged, strict=True)]
         return stacked(alone), stacked(merged)
 
     def _late_interaction(self, head: HeadGraph, queries: list[Row], documents: list[Row]) -> tuple[Floats, Floats]:
-        together = np.concatenate(list(map(self._encoder, _groups(documents))))
+        together = np.concatenate(list(map(self._encoded, _groups(documents))))
         alone, merged = [], []
         for query in queries:
-            tokens = self._one(query)
+            tokens = self._encoded([query])
             for document in documents:
-                pair = np.concatenate([tokens, self._one(document)])
+                pair = np.concatenate([tokens, self._encoded([document])])
                 # Without row 0, which is the query's score with itself.
                 alone.append(head([query, document], pair)["score"][1:])
             merged.append(head([query, *documents], np.concatenate([tokens, together]))["score"][1:])
         return np.concatenate(alone), np.concatenate(merged)
 
-    def _one(self, row: Row) -> Floats:
-        """FP32 [tokens, hidden] of a row by itself."""
+    def _encoded(self, rows: list[Row]) -> Floats:
+        """FP32 [tokens of all rows, hidden] of rows in one run, which is the same for all public models."""
         # No id is -1, so different rows cannot have the same key.
-        key = (*row.ids, -1, *row.types, -1, row.masked)
-        if key not in self._alone:
-            self._alone[key] = self._encoder([row])
-        return self._alone[key]
+        key = tuple((*row.ids, -1, *row.types, -1, row.masked) for row in rows)
+        if key not in self._known:
+            self._known[key] = self._encoder(rows)
+        return self._known[key]
 
 
 def _groups(rows: list[Row]) -> list[list[Row]]:
