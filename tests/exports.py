@@ -15,7 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conch_export import Options, Precision, export, plan
+from conch_export import Options, Overrides, Precision, export, plan
 from conch_export.sources.finder import resolve
 from filelock import FileLock
 
@@ -40,6 +40,14 @@ def options_of(
     options = Options(str(getattr(checkpoints, kind)()), repository, name=f"{kind}-{precision}", plan=ONE_CORE)
     standard: dict[str, Any] = {"precision": Precision(precision), "adapter": ADAPTERS.get(kind)}
     return replace(options, **{**standard, "late_interaction": kind in WITH_MAXSIM or None, **chosen})
+
+
+def minilm(repository: Path, precision: str) -> Options:
+    """Options for the default model; beside the one in fp32, that in int8 has another name, and vectors of chunks."""
+    if precision == "fp32":
+        return Options("all-minilm-l6-v2", repository, precision=Precision.FP32)
+    chosen: dict[str, Any] = {"overrides": Overrides(late_chunking=True), "late_interaction": False, "plan": ONE_CORE}
+    return Options("all-minilm-l6-v2", repository, "all-minilm-l6-v2-int8", precision=Precision.INT8, **chosen)
 
 
 def export_once(options: Options) -> None:
@@ -82,7 +90,7 @@ def _checkpoint_and_options(options: Options) -> str:
 
 
 def _checkpoint(reference: str) -> str:
-    folder = resolve(reference).folder
+    folder = resolve(reference, hashed=False).folder
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return _hash(*(part for path in files for part in (str(path.relative_to(folder)), path.read_bytes())))
 

@@ -121,7 +121,7 @@ def only_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[LocalHub
         monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(folder / "assets"))
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept when it breaks
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)  # what is kept when it breaks
         go_online(monkeypatch)
         yield server
     reset_sessions()

@@ -9,6 +9,7 @@ again must lead to the latter and leave nothing over. It ends with status 1 if a
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
+    gc.freeze()  # or each command, a copy of this process, looks through all that was imported, again and again
     begin, found = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         work = Path(name)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Options, Overrides, Precision, plan
+from conch_export import Options, Precision, plan
 from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped]
 
-from tests.exports import export_once, options_of
+from tests.exports import ONE_CORE, export_once, minilm, options_of
 from tests.serving import Serving
 
 if TYPE_CHECKING:
@@ -95,14 +95,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Path:
     """Exported as an operator would: the default model in fp32 and in int8, and small seeded models."""
     folder = tmp_path_factory.mktemp("repository")
-    one_core = plan(cores=1)
-    export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
-    int8: dict[str, Any] = {"name": "all-minilm-l6-v2-int8", "late_interaction": False, "plan": one_core}
-    export_once(Options("all-minilm-l6-v2", folder, overrides=Overrides(late_chunking=True), **int8))
+    for precision in ("fp32", "int8"):
+        export_once(minilm(folder, precision))
     cross_encoder = checkpoints.bert_cross_encoder()
-    export_once(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=one_core))
+    export_once(Options(str(cross_encoder), folder, name="tiny-cross-encoder", precision=Precision.FP32, plan=ONE_CORE))
     for checkpoint in (checkpoints.xlm_roberta(), checkpoints.xlm_roberta_cross_encoder()):
-        export_once(Options(str(checkpoint), folder, precision=Precision.FP32, plan=one_core))
+        export_once(Options(str(checkpoint), folder, precision=Precision.FP32, plan=ONE_CORE))
     return folder
 
 
@@ -110,7 +108,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
 def default_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default deployment alone: the embedding model and its late-interaction reranker."""
     folder = tmp_path_factory.mktemp("default")
-    export_once(Options("all-minilm-l6-v2", folder, precision=Precision.FP32))
+    export_once(minilm(folder, "fp32"))
     return folder
 
 

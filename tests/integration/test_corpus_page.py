@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 import pytest
-from conch_export import Options, Precision
 
-from tests.exports import export_once
+from tests.exports import export_once, minilm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = ["A cat sat on the mat.", "It is late.", "The cat is on the roof."]
     question = {"query": "Where is the cat?", "documents": documents}
     (folder / "questions.jsonl").write_text(json.dumps(question), encoding="utf-8")
-    export_once(Options("all-minilm-l6-v2", folder / "model_repository", precision=Precision.FP32))
+    export_once(minilm(folder / "model_repository", "fp32"))
     return folder
 
 

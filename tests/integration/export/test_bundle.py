@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import resource
 import shutil
 import tarfile
 from pathlib import Path
@@ -17,6 +16,8 @@ from conch_export import ExportError, Options, Precision, SourceError, export, i
 from conch_export.bundles.bundle import digest
 from conch_export.sources.finder import resolve
 from conch_export.sources.lock import Lock
+
+from tests.full_disk import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,15 +295,11 @@ def test_a_name_that_leads_elsewhere_stays_where_checkpoints_are(bundle: Path, t
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(bundle: Path, there: Path, checkpoints: Checkpoints) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
+    with full_disk(20_000):
         with pytest.raises(ExportError, match=r"cannot write to .*: File too large"):
             open_bundle(bundle, there / "models")
         with pytest.raises(SourceError, match=r"cannot write .*another\.tar: File too large"):
             make_bundle([str(checkpoints.xlm_roberta())], there / "models", there / "another.tar")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert content_of(there) == {}
 
 

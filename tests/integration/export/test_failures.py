@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +13,9 @@ import torch
 from conch.app import app
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
+
+from tests.full_disk import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +118,12 @@ def broken(checkpoints: Checkpoints, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoints.bert(), tmp_path / "broken"))
 
 
+def exported(checkpoint: Path, repository: Path, precision: str) -> Result:
+    """What the command makes of a checkpoint, in the place of the good export."""
+    arguments = [str(checkpoint), "--name", "bert-fp32", "--repository", str(repository), "--precision", precision]
+    return CliRunner(env={"COLUMNS": "400"}).invoke(app, ["export", *arguments])
+
+
 @pytest.mark.parametrize(
     ("how", "fix"),
     [
@@ -149,8 +154,7 @@ def test_it_names_the_fix_and_changes_nothing(
 ) -> None:
     how(broken)
     before = content_of(repository)
-    arguments = [str(broken), "--name", "bert-fp32", "--repository", str(repository), "--precision", "fp32"]
-    result = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["export", *arguments])
+    result = exported(broken, repository, "fp32")
     assert result.exit_code == 1
     *steps, told = result.stderr.splitlines()
     assert all(step.endswith(" …") for step in steps)
@@ -168,24 +172,14 @@ def test_it_names_the_fix_and_changes_nothing(
     ids=["that of the repository", "that of temporary files, by which it is calibrated"],
 )
 def test_a_full_disk_is_told_and_changes_nothing(
-    repository: Path, broken: Path, tmp_path: Path, precision: str, told: str
+    repository: Path, broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, told: str
 ) -> None:
     before = content_of(repository)
     (temporary := tmp_path / "temporary").mkdir()
-
-    def fill_the_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    arguments = ["export", str(broken), "--name", "bert-fp32", "--repository", str(repository)]
-    done = subprocess.run(
-        [sys.executable, "-m", "conch", *arguments, "--precision", precision],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=fill_the_disk,
-        env={**os.environ, "COLUMNS": "400", "TMPDIR": str(temporary)},
-    )
-    assert done.returncode == 1
-    assert told.format(repository=repository, temporary=temporary) in " ".join(done.stderr.split())
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with full_disk(1_000_000):
+        result = exported(broken, repository, precision)
+    assert result.exit_code == 1
+    assert told.format(repository=repository, temporary=temporary) in result.stderr
     assert content_of(repository) == before
     assert not list(temporary.iterdir())

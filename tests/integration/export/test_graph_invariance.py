@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conch_export import Options, Precision
+from conch_contract import encoder_name
+from conch_export import public_name
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.families import bert
 from conch_export.onnx.encoder import encoder_graph
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from tests.exports import export_once
+from tests.exports import export_once, minilm
 from tests.merging import Graphs, Layout, layouts, padded, session, whole
 
 if TYPE_CHECKING:
@@ -78,12 +80,17 @@ def test_merged_late_interaction_requests_score_as_each_alone(exports: Exports, 
         np.testing.assert_allclose(scores, graphs(request)[0], rtol=0, atol=TOLERANCE[precision])
 
 
+@cache
+def computing_in_chunks(folder: Path, tokens: int | None) -> ort.InferenceSession:
+    checkpoint = Checkpoint(folder)
+    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
+    return session(encoder_graph(encoder, chunk_tokens=tokens))
+
+
 @examples
 @given(layout=layouts(VOCABULARY, most=60), chunk_tokens=st.sampled_from([1, 7, 16, 64]))
 def test_computing_in_chunks_changes_nothing(checkpoints: Checkpoints, layout: Layout, chunk_tokens: int) -> None:
-    checkpoint = Checkpoint(checkpoints.bert())
-    encoder = bert.FAMILY.read_encoder(checkpoint.config, checkpoint.weights)
-    at_once, chunked = (session(encoder_graph(encoder, chunk_tokens=size)) for size in (None, chunk_tokens))
+    at_once, chunked = (computing_in_chunks(checkpoints.bert(), size) for size in (None, chunk_tokens))
     request = padded(layout.rows)
     feed: dict[str, Any] = {
         "input_ids": request.ids.ravel(),
@@ -126,8 +133,8 @@ def test_no_pad_token_reaches_a_matrix_product(checkpoints: Checkpoints) -> None
 @both_precisions
 def test_no_bit_depends_on_the_number_of_threads(tmp_path: Path, precision: str) -> None:
     # Of true size: onnxruntime does not divide small products.
-    export_once(Options("all-minilm-l6-v2", tmp_path, precision=Precision(precision)))
-    path = tmp_path / "all-minilm-l6-v2.encoder" / "1" / "model.onnx"
+    export_once(options := minilm(tmp_path, precision))
+    path = tmp_path / encoder_name(public_name(options)) / "1" / "model.onnx"
     alone, *others = (EncoderGraph(path, threads) for threads in (1, 2, 5))
     ids = np.random.default_rng(0).integers(1000, 30000, 300).tolist()
     for texts in ([ids[:256]], [ids[:100]], [ids[:17]], [ids[:200], ids[200:]]):

@@ -68,7 +68,7 @@ def test_an_export_is_complete_and_as_checked(options: Options) -> None:
 
 
 def test_what_an_earlier_export_under_the_name_had_more_is_gone(options: Options) -> None:
-    export(replace(options, late_interaction=True))
+    export_once(replace(options, late_interaction=True))
     assert (options.repository / "xlm-roberta-maxsim").is_dir()
     exported = export(options)
     assert sorted(path.name for path in options.repository.iterdir()) == sorted(exported.models)
@@ -120,7 +120,7 @@ def written_by(options: Options) -> list[Path]:
 def test_what_differs_from_its_reference_is_not_published(
     options: Options, monkeypatch: pytest.MonkeyPatch, limit: str, value: Any, precision: Precision, problem: str
 ) -> None:
-    export(options)
+    export_once(options)
     before = digests(options.repository)
     monkeypatch.setattr(f"conch_export.verification.standards.{limit}", value)
     with pytest.raises(VerificationError, match=f"xlm-roberta is not published.*{problem}"):
@@ -256,7 +256,7 @@ def test_another_fact_that_the_operator_states_is_another_export(options: Option
 
 
 def test_what_an_export_would_take_away_is_outdated_by_name(options: Options) -> None:
-    export(replace(options, late_interaction=True))
+    export_once(replace(options, late_interaction=True))
     with pytest.raises(OutdatedError, match=r"xlm-roberta-maxsim, .*xlm-roberta-tokens: not what"):
         check(options)
     assert not is_complete(options)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from conch_export import CATALOG, Options, Precision, SourceError, export, is_co
 from conch_export.sources.hub import fetch
 from safetensors.numpy import load_file, save_file
 
+from tests.full_disk import full_disk
 from tests.hub import Faults, LocalHub, go_online
 from tests.rights import as_nobody
 from tests.waiting import PATIENCE_S, until
@@ -232,14 +232,14 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: LocalHub, chec
 
 def test_a_download_that_is_given_up_is_taken_up_by_the_next(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
     hub.push(ID, checkpoint)
-    hub.faults = Faults(break_after=1000)
+    hub.faults = Faults(break_after=100_000)
     with pytest.raises(SourceError, match=r"the connection broke off .*: run it again, it goes on where it stopped"):
         preload([ID], repository)
     hub.faults = Faults()
     hub.requests.clear()
     preload([ID], repository)
     assert hub.fetched() == ["model.safetensors"]
-    assert hub.requests[-1][-1] == "bytes=5000-"
+    assert hub.requests[-1][-1] == "bytes=500000-"
 
 
 def refused(status: int, code: str = "") -> Faults:
@@ -284,13 +284,9 @@ def sha256(path: Path) -> str:
 def test_a_full_disk_is_told_and_what_has_arrived_is_kept(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
     hub.push(ID, checkpoint)
     before = content_of(repository)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
-    try:
-        with pytest.raises(SourceError, match=r"cannot write to .*cache: File too large; make room or set HF_HOME"):
-            preload([ID], repository)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"cannot write to .*cache: File too large; make room or set HF_HOME"
+    with full_disk(700_000), pytest.raises(SourceError, match=told):
+        preload([ID], repository)
     assert content_of(repository) == before
     assert preload([ID], repository)
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from conch_export import ExportError
 from conch_export.triton.publish import STAGING, complete, staged
 
+from tests.full_disk import full_disk
 from tests.rights import as_nobody
 
 MODELS = ["model-a", "model-b", "model-c"]
@@ -161,14 +161,9 @@ def recovered(repository: Path) -> str:
 
 def test_a_full_disk_is_told_and_changes_nothing(repository: Path) -> None:
     before = content_of(repository)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        told = r"cannot write to .*: File too large\. The repository is as it was\. Make room there"
-        with pytest.raises(ExportError, match=told):
-            publish(repository, "new")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"cannot write to .*: File too large\. The repository is as it was\. Make room there"
+    with full_disk(20_000), pytest.raises(ExportError, match=told):
+        publish(repository, "new")
     assert content_of(repository) == before
 
 
