@@ -111,7 +111,8 @@ class Standing:
         now = self._clock()
         if self._out_until is not None and now < self._out_until:
             return
-        self._out_until = now + min(_LONGEST_S, _FIRST_S * 2**self._times_out)
+        doublings = min(self._times_out, 10)  # with a thousand of them it would be no number
+        self._out_until = now + min(_LONGEST_S, _FIRST_S * 2**doublings)
         self._times_out += 1
         self._failures = 0
         self.ejections[reason] = self.ejections.get(reason, 0) + 1

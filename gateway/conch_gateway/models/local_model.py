@@ -51,7 +51,8 @@ class LocalModel:
     @property
     def is_due(self) -> bool:
         """Whether it should be loaded, is not, and enough time has passed since that failed."""
-        pause_s = min(_LONGEST_PAUSE_S, 2.0**self._failures)
+        doublings = min(self._failures, 10)  # with a thousand of them it would be no number
+        pause_s = min(_LONGEST_PAUSE_S, 2.0**doublings)
         return self.wanted and not self.loaded and self.change is None and monotonic() - self._failed_at >= pause_s
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conch_client.routing import Load, Outcome, Pool
+from conch_client.routing import Load, Outcome, Pool, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,3 +261,16 @@ def test_clients_that_start_together_begin_with_different_servers() -> None:
         first.add(call.member.server)
 
     assert len(first) > 10
+
+
+def test_one_that_is_away_for_days_gets_a_call_on_trial_again_and_again() -> None:
+    clock = Clock()
+    pool: Pool[str] = Pool(clock)
+    member = pool.add("a")
+    for _ in range(2_000):
+        pool.end(begin(pool), Outcome.LOST)
+        assert member.standing.state is State.OUT
+        clock.now += 30
+    pool.end(begin(pool), Outcome.ANSWERED)
+
+    assert member.standing.state is State.SERVING

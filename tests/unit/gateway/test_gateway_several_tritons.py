@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 import pytest
-from conch_client import AsyncClient, DeadlineExceededError, UnavailableError
+from conch_client import AsyncClient, DeadlineExceededError, ServerError, UnavailableError
 from conch_client._transport import limits
 from conch_client.testing import FakeModel, FakeServer
 from conch_gateway import GatewaySettings, create_app
@@ -17,6 +17,7 @@ from conch_gateway.backends.triton import Triton
 from conch_gateway.jobs import EmbeddingJob
 from conch_gateway.models import loader as loaders
 from conch_gateway.models.loader import Loader
+from conch_gateway.models.local_model import LocalModel
 from conch_gateway.models.triton_control import TritonControl
 from conch_gateway.scheduling.admission import Admission
 from pydantic import SecretStr
@@ -235,3 +236,18 @@ async def test_calls_are_as_many_as_the_tritons_take_that_there_are_now(monkeypa
         await client.is_ready()  # as after the model was unloaded
         assert await slots_after("large") == 2
         await client.close()
+
+
+async def test_a_model_that_cannot_be_loaded_for_days_is_tried_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conch_gateway.models.local_model._LONGEST_PAUSE_S", 0.0)
+    model = LocalModel("letters", "start")
+
+    async def fail(_: LocalModel) -> None:
+        raise ServerError("there is no room")
+
+    for _ in range(2_000):
+        assert model.is_due
+        with pytest.raises(ServerError):
+            await model.begin(fail, loaded=True)
+
+    assert model.is_due
