@@ -19,7 +19,6 @@ from conch_gateway.api.route import Router, json_response
 from conch_gateway.api.services import Services
 from conch_gateway.api.tei import TeiRoute
 from conch_gateway.errors import InvalidValueError
-from conch_gateway.inference.service import ANY_TASK
 from conch_gateway.models.registry import Served
 from conch_gateway.settings import GatewaySettings
 from conch_gateway.telemetry.request import context_of
@@ -77,7 +76,7 @@ class TeiInfo(BaseModel):
 def router(services: Services) -> Router:
     """Return the routes of this dialect that compute nothing."""
     routes = Router(TeiRoute, tag="tei")
-    models, inference = services.models, services.inference
+    inference = services.inference
 
     @routes.on_post("/tokenize", TokenizeRequest, list[list[TeiToken]], "Split texts into tokens, as TEI does")
     async def tokenize(body: TokenizeRequest, request: Request) -> Any:
@@ -101,8 +100,8 @@ def router(services: Services) -> Router:
 
     @routes.on_get("/info", TeiInfo, "Describe the model, as TEI does")
     async def describe(request: Request) -> Any:
-        async with models.use(None, ANY_TASK, context_of(request).key) as model:
-            return _info(model, services.settings)
+        await request.body()  # none, but from its end on the time counts, and a caller who leaves is noticed
+        return _info(await inference.default_model(context_of(request)), services.settings)
 
     about = "Would requests be answered, as TEI says it: without a body"
     unready = {503: {"description": "They would not."}}

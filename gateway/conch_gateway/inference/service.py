@@ -52,7 +52,7 @@ Work = Callable[[Served, Reservation], Awaitable[Given]]
 Compute = Work[Answer[Given]]
 Embed = Callable[[ModelInfo, EmbeddingJob, Reservation], Awaitable[Answer[Given]]]
 
-ANY_TASK = frozenset(Task)
+_ANY_TASK = frozenset(Task)
 _ONLY_LABEL = "LABEL_0"  # transformers' name, where a checkpoint has one label and gives it none
 _REPLACED = "the model was replaced again and again; retry when the deployment is over"
 _COMPUTED = (InvalidInputError, DeadlineError, DeadlineExceededError)
@@ -179,6 +179,14 @@ class Inference:
         tasks = {Task.CLASSIFICATION, *(RERANKING if pairs else ())}
         return await self._run(job.model, tasks, job.rows, context, compute)
 
+    async def default_model(self, context: RequestContext) -> Served:
+        """Return the model of requests that name none, whatever it does."""
+
+        async def found(served: Served, _: Reservation) -> Served:
+            return served
+
+        return await self._with_model(None, _ANY_TASK, (), context, found)
+
     async def tokens(
         self,
         texts: list[str],
@@ -197,7 +205,7 @@ class Inference:
             )
 
         query = is_query(EmbeddingJob(texts, prompt_name=prompt_name))
-        return await self._with_model(model, ANY_TASK, texts, context, split, query=query)
+        return await self._with_model(model, _ANY_TASK, texts, context, split, query=query)
 
     async def decode(
         self, ids: list[list[int]], model: str | None, context: RequestContext, *, skip_special_tokens: bool
@@ -208,7 +216,7 @@ class Inference:
             reservation.model = served.info.name
             return await served.backend.decode(served.info, ids, skip_special_tokens=skip_special_tokens)
 
-        return await self._with_model(model, ANY_TASK, ids, context, join)
+        return await self._with_model(model, _ANY_TASK, ids, context, join)
 
     async def _embed_uncached(
         self,

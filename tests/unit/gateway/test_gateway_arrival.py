@@ -69,14 +69,14 @@ async def test_none_waits_longer_than_it_may(
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/tokenize", {"inputs": "ab"}), ("/decode", {"ids": [[97, 98]]})],
-    ids=["tokenising", "decoding"],
+    [("/tokenize", {"inputs": "ab"}), ("/decode", {"ids": [[97, 98]]}), ("/info", None)],
+    ids=["tokenising", "decoding", "describing"],
 )
 async def test_what_computes_no_vector_waits_too(
-    http_with: Serve, away: StandIn, path: str, body: dict[str, Any]
+    http_with: Serve, away: StandIn, path: str, body: dict[str, Any] | None
 ) -> None:
     async with http_with(triton_wait_s=60) as http:
-        asking = asyncio.ensure_future(http.post(path, json=body))
+        asking = asyncio.ensure_future(http.get(path) if body is None else http.post(path, json=body))
 
         async def waits() -> bool:
             return await sample(http, 'conch_gateway_backlog_requests{model="",state="waiting"}') == 1
