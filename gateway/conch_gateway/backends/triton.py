@@ -7,6 +7,7 @@ versions, and one may be replaced in between.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from time import perf_counter
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from conch_contract import Task
 from conch_gateway.backends.calls import in_calls
 from conch_gateway.backends.coalescer import Coalescer, Options
 from conch_gateway.backends.long_documents import LongDocuments
-from conch_gateway.backends.prompts import choose_prompt
+from conch_gateway.backends.prompts import Prompt, choose_prompt
 from conch_gateway.errors import InvalidValueError
 from conch_gateway.jobs import (
     RERANKING,
@@ -263,9 +264,11 @@ class Triton:
             )
             raise InvalidValueError(msg, param="input")
 
+        read = replace(job, texts=ids) if is_text(job.texts) and _ids_say_all(info, _prompt(info, job)) else job
+
         async def compute(places: Sequence[int]) -> list[Vector]:
-            part: Any = [job.texts[place] for place in places]
-            return await ask(part, request_id=reservation.entry.request_id, **self._options(info, job))
+            part: Any = [read.texts[place] for place in places]
+            return await ask(part, request_id=reservation.entry.request_id, **self._options(info, read))
 
         backlog = self._backlog_for(info)
         answers = await in_calls(compute, sizes, reservation, backlog, info.max_rows, spread=True)
@@ -281,15 +284,26 @@ class Triton:
         return ids, perf_counter() - started
 
     def _options(self, info: ModelInfo, job: EmbeddingJob) -> dict[str, Any]:
-        prompt: dict[str, Any] = {}
-        if is_text(job.texts):
-            prompt = choose_prompt(info, job.prompt_name, job.input_type, job.instruction)._asdict()
         return {
             "model": info,
-            **prompt,
+            **(_prompt(info, job)._asdict() if is_text(job.texts) else {}),
             "truncate": job.truncate or self._truncate,
             "timeout_s": self._timeout_s,
         }
+
+
+def _prompt(info: ModelInfo, job: EmbeddingJob) -> Prompt:
+    return choose_prompt(info, job.prompt_name, job.input_type, job.instruction)
+
+
+def _ids_say_all(info: ModelInfo, prompt: Prompt) -> bool:
+    """Return whether a model computes the same of token ids as of texts with this prompt, so that they are read once.
+
+    Ids do not say which of them are of the prompt, nor, unless one marks them, that the texts are queries.
+    """
+    rules = info.interaction
+    unmarked = rules is not None and rules.query_marker in {None, rules.document_marker}
+    return info.pools_prompt and not info.looks_up(*prompt) and not unmarked
 
 
 def _calls(info: ModelInfo, tritons: Sequence[Mapping[str, int | None]]) -> int:

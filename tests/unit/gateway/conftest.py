@@ -68,6 +68,12 @@ def model_info(name: str, task: str, **changes: Any) -> ModelInfo:
     return ModelInfo(**{**facts, **changes})
 
 
+def letters_of(text: str | Sequence[int]) -> list[int]:
+    """The letters of a text, or of the tokens that the stand-in has made of one, without the special ones."""
+    row = [*map(ord, text)] if isinstance(text, str) else list(text)
+    return row[1:-1] if (row[0], row[-1]) == (101, 102) else row
+
+
 class StandIn(AsyncClient):
     """A client without a server: it answers at once, deterministically; tokens are characters between 101 and 102."""
 
@@ -125,7 +131,7 @@ class StandIn(AsyncClient):
 
     async def embed_tokens(self, texts: Sequence[Any], **options: Any) -> list[NDArray[np.float32]]:
         await self._work("embed_tokens", options)
-        return [np.full((len(text), 2), 0.5, np.float32) for text in texts]
+        return [np.full((len(letters_of(text)), 2), 0.5, np.float32) for text in texts]
 
     async def embed_chunks(self, chunks: Sequence[str], **options: Any) -> ChunkVectors:
         await self._work("embed_chunks", options)
@@ -134,7 +140,7 @@ class StandIn(AsyncClient):
 
     async def embed_sparse(self, texts: Sequence[Any], **options: Any) -> list[SparseVector]:
         await self._work("embed_sparse", options)
-        terms = [sorted(set(map(ord, text) if isinstance(text, str) else text)) for text in texts]
+        terms = [sorted(set(letters_of(text))) for text in texts]
         return [SparseVector(np.array(row, np.int64), np.full(len(row), 0.5, np.float32)) for row in terms]
 
     async def embed(self, texts: Sequence[Any], **options: Any) -> NDArray[np.float32]:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import httpx
 
     from tests.unit.gateway.conftest import Serve, StandIn
@@ -124,6 +126,46 @@ async def test_sparse_vectors_are_terms_and_weights(http: httpx.AsyncClient, eve
     assert told["data"] == [
         {"object": "embedding", "index": 0, "embedding": {"indices": [97, 98], "values": [0.5, 0.5]}}
     ]
+
+
+@pytest.fixture
+def computed(every_kind: StandIn, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The texts, or their token ids, that the models are given."""
+    found: list[Any] = []
+
+    def noting(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(texts: Sequence[Any], **options: Any) -> Any:
+            found.extend(texts)
+            return compute(texts, **options)
+
+        return noted
+
+    for name in ("embed", "embed_tokens", "embed_sparse"):
+        monkeypatch.setattr(every_kind, name, noting(getattr(every_kind, name)))
+    return found
+
+
+@pytest.mark.parametrize("vector_type", ["dense", "late", "sparse"])
+async def test_texts_are_tokenised_once(
+    http: httpx.AsyncClient, every_kind: StandIn, computed: list[Any], vector_type: str
+) -> None:
+    await answer(http, vector_type=vector_type)
+
+    assert [name for name, _ in every_kind.calls].count("tokenize") == 1
+    assert computed == [[101, 97, 98, 102], [101, 99, 100, 101, 102]]
+
+
+async def test_queries_that_are_looked_up_stay_texts_since_ids_do_not_tell_them(
+    http: httpx.AsyncClient, every_kind: StandIn, computed: list[Any]
+) -> None:
+    every_kind.served = [
+        replace(info, query_model="table", prompts={"query": ""}) if info.task == "sparse" else info
+        for info in every_kind.served
+    ]
+
+    await answer(http, vector_type="sparse", input_type="query")
+
+    assert computed == ["ab", "cde"]
 
 
 async def test_a_model_without_such_vectors_is_refused(http: httpx.AsyncClient) -> None:
