@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 _log = logging.getLogger("conch_gateway")
+_AGAIN_S = 5.0
 Result = TypeVar("Result")
 
 
@@ -18,6 +19,19 @@ def start(work: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_log_failure)
     return task
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and return when all have ended.
+
+    They are cancelled again and again: before Python 3.11 one cancellation is lost if it comes together with the end of
+    a time-out (https://github.com/agronholm/anyio/issues/1214).
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_S)
 
 
 async def repeat(step: Callable[[], Awaitable[None]], every_s: float, name: str, *, longest_s: float = 0.0) -> None:

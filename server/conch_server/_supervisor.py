@@ -33,6 +33,7 @@ logger = logging.getLogger("conch_server")
 START_POLL_S = 0.02
 LOG_POLL_S = 0.2
 SAY_EVERY_S = 10.0  # what a start is waiting for; most have ended before the first time
+CANCEL_AGAIN_S = 10.0  # before Python 3.11 a cancellation is lost that comes together with the end of a time-out
 OTHERS_S = 0.5  # time for further models to fail after the first, so that the error names them too
 STUBS_POLL_S = 0.1  # reading /proc is cheap, and until a dead stub is noticed requests fail
 
@@ -110,9 +111,9 @@ class Supervisor:
     ) -> None:
         """Stop watching, let requests in flight finish (unless this is cancelled), and leave nothing behind."""
         try:
-            if self._watcher is not None:
+            while self._watcher is not None and not self._watcher.done():
                 self._watcher.cancel()
-                await asyncio.wait({self._watcher})
+                await asyncio.wait({self._watcher}, timeout=CANCEL_AGAIN_S)
             if self._run is not None:
                 # Once idle it is killed: it has nothing to save, and its own orderly exit takes seconds. A replica is
                 # never idle as long as it says that it is ready.

@@ -115,10 +115,10 @@ class Background:
 
     async def end(self) -> None:
         """Ends all of it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := set(self._tasks):  # before Python 3.11 a cancellation is lost that meets the end of a time-out
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_AGAIN_S)
 
 
 async def records_of(host: str, deadline: Deadline) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -14,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
-from conch_gateway.background import repeat, start
+from conch_gateway.background import end_all, repeat, start
 from conch_gateway.batches.attempts import Attempts
 from conch_gateway.batches.closing import Closing
 from conch_gateway.batches.computing import Computing
@@ -88,9 +87,7 @@ class Batches(Collector):
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_all(tasks)
                 await self._stop()
 
     def collect(self) -> Iterator[Metric]:

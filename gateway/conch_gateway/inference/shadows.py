@@ -20,7 +20,7 @@ from conch_contract import Task
 from numpy.typing import NDArray
 
 from conch_gateway.auth.keys import ANYBODY
-from conch_gateway.background import start
+from conch_gateway.background import end_all, start
 from conch_gateway.errors import CapacityError
 from conch_gateway.jobs import EmbeddingJob, Vectors, is_text
 from conch_gateway.models.registry import Models, Shadow
@@ -69,8 +69,7 @@ class Shadows:
             yield
         finally:
             if self._task is not None:
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
+                await end_all([self._task])
 
     def consider(self, job: EmbeddingJob, vectors: Vectors, usage: Usage) -> None:
         """Start a comparison if this request is drawn and the shadow is idle.

@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from conch_gateway.backends.triton import Triton
-from conch_gateway.background import repeat, start
+from conch_gateway.background import end_all, repeat, start
 
 _TIMEOUT_S = 60.0  # long texts may be ahead of it
 
@@ -60,8 +60,7 @@ class Canaries(Collector):
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_all([task])
 
     async def ask(self, repository: Path) -> None:
         """Compare every embedding model that is loaded once; raises the first failure after all were compared."""

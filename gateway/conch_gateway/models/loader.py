@@ -19,7 +19,7 @@ from typing import Any
 from conch_client import AsyncClient, DeadlineExceededError, ModelInfo, ModelNotFoundError, UnavailableError
 from conch_contract import DERIVED, INNER_NAMES, derived_name, is_bridge_name, tokenizer_name
 
-from conch_gateway.background import repeat, start
+from conch_gateway.background import end_all, repeat, start
 from conch_gateway.errors import LoadingError
 from conch_gateway.models.local_model import LocalModel
 from conch_gateway.models.triton_control import Index, TritonControl
@@ -119,10 +119,7 @@ class Loader:
             yield
         finally:
             changes = [model.change for model in self.models if model.change is not None]
-            tasks = [refreshing, *changes, *self._catching_up.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all([refreshing, *changes, *self._catching_up.values()])
             await self._control.close()
 
     def apply_policies(self, policy_of: Callable[[str], Load]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import conch_gateway
 from conch_client import UnavailableError
-from conch_gateway.background import repeat, start
+from conch_gateway.background import end_all, repeat, start
 
 from tests.waiting import eventually
 
@@ -66,6 +66,27 @@ async def test_pauses_after_failures_grow_up_to_a_longest() -> None:
     pauses = [after - before for before, after in pairwise(times)]
 
     assert all(pause >= least - 1e-3 for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.04), strict=False))
+
+
+async def test_a_task_ends_although_its_first_cancellation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conch_gateway.background._AGAIN_S", 0.01)
+    begun, never, lost = asyncio.Event(), asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal lost
+        begun.set()
+        try:
+            await never.wait()
+        except asyncio.CancelledError:
+            lost += 1
+        await never.wait()
+
+    task = start(work(), "a task")
+    await begun.wait()
+    with anyio.fail_after(20):
+        await end_all([task])
+
+    assert (lost, task.cancelled()) == (1, True)
 
 
 def test_no_task_is_started_without_it() -> None:
