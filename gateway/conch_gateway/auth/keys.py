@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from conch_gateway.errors import KeysError
 from conch_gateway.operators_file import read_operators_file
+from conch_gateway.validation import sentence
 
 _PREFIX = "conch-"  # by which scanners for leaked secrets can recognise a key
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -153,8 +154,7 @@ def revoke_key(path: Path, name: str) -> None:
 
 def _first(error: ValidationError) -> str:
     """Name the first of the values that are wrong, without showing it."""
-    detail = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, detail['loc'])) or 'the file'}: {detail['msg'].removeprefix('Value error, ')}"
+    return sentence(error.errors(include_url=False, include_input=False)[0])
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from conch_gateway.errors import ModelsFileError
 from conch_gateway.operators_file import read_operators_file
 from conch_gateway.settings import Load
+from conch_gateway.validation import sentence
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -155,9 +156,4 @@ def _checked(shape: type[_Shape], name: str, table: dict[str, Any]) -> _Shape:
     try:
         return shape.model_validate(table)
     except ValidationError as error:
-        raise ValueError(f"[{name}] {'; '.join(map(_fault, error.errors()))}") from error
-
-
-def _fault(detail: Mapping[str, Any]) -> str:
-    key, fault = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {fault}" if key else fault
+        raise ValueError(f"[{name}] {'; '.join(map(sentence, error.errors()))}") from error

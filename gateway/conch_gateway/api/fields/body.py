@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from conch_gateway.api.fields.json_size import check_json_size
 from conch_gateway.errors import InvalidValueError, MalformedBodyError, RequestError, WrongTypeError
+from conch_gateway.validation import place_of, sentence
 
 _SHOWN_ERRORS = 3
 _LARGE_BODY = 2**18  # bytes
@@ -141,20 +142,11 @@ def _is_utf8(raw: bytes) -> bool:
 def explained(error: ValidationError) -> RequestError:
     """Return our error for what a model refuses."""
     details = error.errors(include_url=False)
-    shown = [_sentence(detail) for detail in details[:_SHOWN_ERRORS]]
+    shown = [sentence(detail) for detail in details[:_SHOWN_ERRORS]]
     if len(details) > _SHOWN_ERRORS:
         shown.append(f"and {len(details) - _SHOWN_ERRORS} more")
     kind = WrongTypeError if any(map(_is_about_type, details)) else InvalidValueError
-    return kind("; ".join(shown), param=_path(details[0]) or None)
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    path, message = _path(detail), detail["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
-
-
-def _path(detail: ErrorDetails) -> str:
-    return ".".join(map(str, detail["loc"]))
+    return kind("; ".join(shown), param=place_of(details[0]) or None)
 
 
 def _is_about_type(detail: ErrorDetails) -> bool:
