@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from conch_gateway.auth.keys import Key
+from conch_gateway.auth.quota import Quotas
 from conch_gateway.errors import Problem
 from conch_gateway.telemetry.request import RequestContext, Usage
 
@@ -27,19 +27,6 @@ class Endpoint:
     error_body: Callable[[Problem], Mapping[str, Any]]
 
 
-class Quota(Protocol):
-    """Token quotas of keys."""
-
-    def spare_in_s(self, key: Key) -> float:
-        """Return the seconds until a key has tokens left for background work; 0 if it has."""
-
-    def expecting(self, key: Key, tokens: int) -> AbstractContextManager[None]:
-        """Count tokens that a line may take inside the block."""
-
-    def spend(self, key: Key, tokens: int) -> None:
-        """Count tokens that a line has taken."""
-
-
 @dataclass(frozen=True, slots=True)
 class Computing:
     """The functions of the gateway by which lines are computed.
@@ -53,5 +40,5 @@ class Computing:
 
     endpoints: Mapping[str, Endpoint]
     holder: Callable[[str], Key | None]
-    quota: Quota
+    quota: Quotas
     count: Callable[[Usage, Exception | None], None]

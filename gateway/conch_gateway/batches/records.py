@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 Purpose = Literal["batch", "batch_output"]
 LinePath = Literal["/v1/embeddings", "/v1/rerank", "/v2/rerank"]
 """The paths that lines may name."""
-Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+Status = Literal["validating", "failed", "in_progress", "completed", "expired", "cancelling", "cancelled"]
 UNFINISHED: tuple[Status, ...] = ("validating", "in_progress", "cancelling")
-"""Statuses of batches that have not ended. `finalizing` never occurs: a batch ends in one transaction."""
+"""Statuses of batches that have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
