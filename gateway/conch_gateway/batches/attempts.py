@@ -65,7 +65,7 @@ class Attempts:
         if rest_s := self._computing.quota.spare_in_s(key):
             self._rests.rest(line.owner, min(max(rest_s, _SHORTEST_REST_S), _LONGEST_PAUSE_S))
             return PutOff(line)
-        if line.crashes and (put_off := await self.control(line)) is not None:
+        if line.in_doubt and (put_off := await self.control(line)) is not None:
             return put_off
         return await self._computed(line, line.content, key)
 
@@ -99,8 +99,9 @@ class Attempts:
         problem, crashed = problem_of(error), _is_crash(error)
         if crashed and line.crashes + 1 >= _MOST_CRASHES:
             error = CrashError(
-                f"the server of the model ended or failed all {_MOST_CRASHES} times that it computed this line, though "
-                "it computed another text just before; divide the line to find the text at fault"
+                f"the server of the model ended or failed each of the {_MOST_CRASHES} times that it computed this "
+                "line, though before all but the first it had just computed another text; divide the line to find "
+                "the text at fault"
             )
             problem = problem_of(error)
         elif problem.status in _TRIED_AGAIN:

@@ -3,6 +3,9 @@
 A gateway renews its claims while it runs; the claims of one that died expire. One transaction stores the answer of a
 line and deletes the line, and only if the gateway still holds the claim: no line is lost, and none is answered twice,
 even by a gateway that was paused for longer than its claims lasted.
+
+Transactions that lock several rows lock lines before batches, and each in the order of ids: so none waits for another
+that waits for it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby, takewhile
+from itertools import accumulate, takewhile
 from time import time
 from typing import Any
 
@@ -31,7 +34,7 @@ Clocks of gateways must agree far better than this.
 """
 LARGE_BYTES = 256 * 1024
 """Size above which a line is large: it keeps all instances of a model busy by itself, and takes long."""
-MOST_LARGE = 2
+MOST_LARGE = 3
 """Most large lines at once."""
 _NOBODY = Resting()
 
@@ -61,6 +64,11 @@ class Line:
     def large(self) -> bool:
         """Whether it is computed apart from the others."""
         return len(self.content or b"") > LARGE_BYTES
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a server has failed while it computed the line, which may be the reason."""
+        return self.crashes > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +119,11 @@ class Lines:
         most_bytes: int,
         *,
         most_large: int = MOST_LARGE,
-        in_doubt: bool = True,
         without: Resting = _NOBODY,
     ) -> list[Line]:
         """Claim the next lines of the batch whose turn it is: up to `most`, and at least one if there is any.
+
+        A line at which a server has failed is claimed alone.
 
         Turns are counted in bytes of lines: a batch of large ones gets as many as others, and not as many claims.
 
@@ -122,15 +131,12 @@ class Lines:
             most: lines.
             most_bytes: of all of them.
             most_large: large ones among them.
-            in_doubt: whether it may be a line at which a server has failed, which is claimed alone.
-            without: owners and batches that have to wait.
+            without: whose lines have to wait.
         """
         now = self._clock()
         free = has_lapsed(lines.c.claimed_until, now)
-        if not most_large:
-            free = and_(free, lines.c.bytes <= LARGE_BYTES)
-        if not in_doubt:
-            free = and_(free, lines.c.crashes == 0)
+        small = lines.c.bytes <= LARGE_BYTES
+        free = and_(free, or_(small, lines.c.batch_id.not_in(without.large)) if most_large else small)
         waits = exists().where(lines.c.batch_id == batches.c.id, free)
         rests = or_(batches.c.owner.in_(without.owners), batches.c.id.in_(without.batches))
         due = batches.c.status == "in_progress", batches.c.expires_at > now, ~rests, waits
@@ -149,7 +155,7 @@ class Lines:
             taken = _first_of(found, most_bytes, most_large)
             claim = {"claim": self._gateway_id, "claimed_until": now + LEASE_S}
             numbers = [row.number for row in taken]
-            await connection.execute(update(lines).where(of_batch, lines.c.number.in_(numbers)).values(claim))
+            await connection.execute(update(lines).where(_are(batch.id, numbers)).values(claim))
             # One that has come, or has rested, is one claim behind at most: it would keep others out for long.
             behind = max(0, batch.latest_turn - most_bytes - batch.turn)
             turn = batches.c.turn + behind + sum(row.bytes for row in taken)
@@ -163,25 +169,25 @@ class Lines:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Store answers and release lines that are put off, in one transaction; skips lines whose claim was lost."""
-        answered = sorted(
-            (outcome for outcome in outcomes if isinstance(outcome, Answered)), key=lambda one: one.line.batch_id
-        )
         async with self._database.begin() as connection:
-            # In the order of their ids, so that two gateways cannot deadlock.
-            for batch_id, group in groupby(answered, key=lambda one: one.line.batch_id):
-                await self._store(connection, batch_id, {one.line.number: one for one in group})
+            locked = await self._locked(connection, (outcome.line for outcome in outcomes))
+            answered: dict[str, dict[int, Answered]] = {}
             for outcome in outcomes:
+                line = outcome.line
+                if line.number not in locked[line.batch_id]:
+                    continue
                 if isinstance(outcome, PutOff):
                     await self._put_off(connection, outcome)
+                else:
+                    answered.setdefault(line.batch_id, {})[line.number] = outcome
+            for batch_id in sorted(answered):
+                await store_answers(connection, batch_id, answered[batch_id].values())
 
     async def renew(self, held: Iterable[Line]) -> None:
         """Renew the claims of lines."""
-        numbers: dict[str, list[int]] = {}
-        for line in held:
-            numbers.setdefault(line.batch_id, []).append(line.number)
         async with self._database.begin() as connection:
-            for batch_id in sorted(numbers):
-                renewed = update(lines).where(self._ours(batch_id, numbers[batch_id]))
+            for batch_id, numbers in (await self._locked(connection, held)).items():
+                renewed = update(lines).where(_are(batch_id, numbers))
                 await connection.execute(renewed.values(claimed_until=self._clock() + LEASE_S))
 
     async def over(self, batch_ids: Collection[str]) -> set[str]:
@@ -205,19 +211,27 @@ class Lines:
             asked = select(left).where(batches.c.status.in_(UNFINISHED))
             return int((await connection.execute(asked)).scalar_one())
 
-    async def _store(self, connection: AsyncConnection, batch_id: str, answered: dict[int, Answered]) -> None:
-        asked = select(lines.c.number).where(self._ours(batch_id, answered))
-        numbers = (await connection.execute(asked.with_for_update())).scalars().all()
-        await store_answers(connection, batch_id, [answered[number] for number in numbers])
+    async def _locked(self, connection: AsyncConnection, held: Iterable[Line]) -> dict[str, set[int]]:
+        """Lock lines, and return the numbers of those whose claim was not lost, by batch."""
+        numbers: dict[str, set[int]] = {}
+        for line in held:
+            numbers.setdefault(line.batch_id, set()).add(line.number)
+        for batch_id in sorted(numbers):
+            ours = and_(_are(batch_id, numbers[batch_id]), lines.c.claim == self._gateway_id)
+            asked = select(lines.c.number).where(ours).order_by(lines.c.number).with_for_update()
+            numbers[batch_id] = set((await connection.execute(asked)).scalars())
+        return numbers
 
     async def _put_off(self, connection: AsyncConnection, outcome: PutOff) -> None:
         line = outcome.line
         values = {"claim": None, "claimed_until": self._clock() + outcome.delay_s}
         values |= {"tries": line.tries + outcome.tried, "crashes": line.crashes + outcome.crashed}
-        await connection.execute(update(lines).where(self._ours(line.batch_id, [line.number])).values(values))
+        await connection.execute(update(lines).where(_are(line.batch_id, [line.number])).values(values))
 
-    def _ours(self, batch_id: str, numbers: Iterable[int]) -> ColumnElement[bool]:
-        return and_(lines.c.batch_id == batch_id, lines.c.number.in_(list(numbers)), lines.c.claim == self._gateway_id)
+
+def _are(batch_id: str, numbers: Iterable[int]) -> ColumnElement[bool]:
+    """Return the condition that lines are those of a batch with these numbers."""
+    return and_(lines.c.batch_id == batch_id, lines.c.number.in_(list(numbers)))
 
 
 def has_lapsed(claimed_until: ColumnElement[float], now: float) -> ColumnElement[bool]:
@@ -244,7 +258,7 @@ async def store_answers(connection: AsyncConnection, batch_id: str, answered: It
     if not stored:
         return
     numbers = [one.line.number for one in stored]
-    await connection.execute(delete(lines).where(lines.c.batch_id == batch_id, lines.c.number.in_(numbers)))
+    await connection.execute(delete(lines).where(_are(batch_id, numbers)))
     rows = [
         {"batch_id": batch_id, "number": one.line.number, "failed": one.failed, "content": one.content}
         for one in stored

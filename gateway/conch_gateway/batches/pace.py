@@ -53,10 +53,12 @@ class Resting(NamedTuple):
     Attributes:
         owners: names of keys.
         batches: ids.
+        large: ids of batches of which large lines have to wait, and no others.
     """
 
     owners: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()
+    large: frozenset[str] = frozenset()
 
 
 class _Rest(NamedTuple):

@@ -210,42 +210,6 @@ async def test_a_server_that_is_away_for_long_is_no_lines_fault(storing: Serve, 
     assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
 
 
-@pytest.fixture
-def hanging(client: StandIn, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """A model `hanging` fails once, so that its line is in doubt, and answers after that when this is set."""
-    client.served.append(model_info("hanging", "embedding"))
-    embed, let_go, has_failed = client.embed, asyncio.Event(), False
-
-    async def embedded(texts: Any, **options: Any) -> Any:
-        nonlocal has_failed
-        if options["model"].name == "hanging":
-            if not has_failed:
-                has_failed = True
-                raise UnavailableError("away")
-            client.entered.set()
-            await let_go.wait()
-        return await embed(texts, **options)
-
-    monkeypatch.setattr(client, "embed", embedded)
-    return let_go
-
-
-async def test_a_model_that_hangs_over_a_control_holds_up_no_other_batch(
-    storing: Serve, client: StandIn, hanging: asyncio.Event
-) -> None:
-    async with storing(triton_calls=8) as http:
-        waiting = await created(http, embeddings_of(["a"], model="hanging"))
-        await eventually(client.entered.is_set)
-        batch = await over(http, await created(http, embeddings_of(["x"] * 200)))
-        still = await fetched(http, waiting)
-        hanging.set()
-        waiting = await over(http, waiting)
-
-    assert batch["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
-    assert still["request_counts"] == {"total": 1, "completed": 0, "failed": 0}
-    assert waiting["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
-
-
 async def test_answers_that_are_large_together_are_stored_in_several_transactions(
     storing: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

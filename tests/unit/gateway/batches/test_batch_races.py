@@ -14,12 +14,13 @@ from conch_gateway.batches.ledger import Ledger
 from conch_gateway.batches.lines import LEASE_S, PutOff
 from conch_gateway.batches.pace import Resting, Rests
 from conch_gateway.batches.records import BatchOrder
-from conch_gateway.batches.schema import CHUNK_BYTES, batches, chunks, files
+from conch_gateway.batches.schema import CHUNK_BYTES, batches, chunks, files, lines
 from conch_gateway.errors import NotStoredError
 from pydantic import SecretStr
 from sqlalchemy import delete, func, select, text, update
 
 from tests.unit.gateway.batches.state import LIMITS, MOST, State, answered
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,13 +89,31 @@ async def test_a_line_at_which_a_server_failed_is_claimed_alone(state: State) ->
     assert found == [[(1, 0), (2, 0)], [(3, 1)], [(4, 0), (5, 0)], []]
 
 
-async def test_lines_at_which_a_server_failed_hold_up_no_others(state: State) -> None:
-    await state.batch(4)
-    claimed = await state.one.claim(4, MOST)
-    await state.one.settle([PutOff(line, 0, tried=True, crashed=line.number < 3) for line in claimed])
-    found = [[line.number for line in await state.one.claim(4, MOST, in_doubt=False)] for _ in range(2)]
+async def test_storing_and_renewing_the_same_lines_at_once_do_not_deadlock(postgres: PostgresServer) -> None:
+    state = State(Database(SecretStr(postgres.new_database())))
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
 
-    assert found == [[3, 4], []]
+    async def waits(expected: int) -> None:
+        async def as_many() -> bool:
+            async with state.database.begin() as connection:
+                return bool((await connection.execute(waiting)).scalar() == expected)
+
+        await eventually(as_many)
+
+    async with state.database.opened():
+        await state.batch(2)
+        first, second = await state.one.claim(2, MOST)
+        async with state.database.begin() as connection:
+            await connection.execute(select(lines).where(lines.c.number == second.number).with_for_update())
+            storing = asyncio.create_task(state.one.settle([PutOff(second), PutOff(first)]))
+            await waits(1)
+            renewing = asyncio.create_task(state.one.renew([first, second]))
+            await waits(2)
+        await asyncio.gather(storing, renewing)  # one would fail if each had locked what the other waits for
+
+        assert len(await state.other.claim(2, MOST)) == 2
 
 
 class Slow(Files):
