@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.soak import models
+
 ROOT = Path(__file__).parents[2]
 FAULTS = [
     "gateway killed",
@@ -25,8 +27,10 @@ TIMEOUT_S = 800
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run has seen; its bounds on time and memory are not read, because this machine may do other things too."""
-    result = tmp_path_factory.mktemp("soak") / "soak.json"
-    command = [sys.executable, "-m", "tests.soak", *OF_SOAK, f"--result={result}"]
+    folder = tmp_path_factory.mktemp("soak")
+    models.make(folder)  # here, where PyTorch is imported already
+    result = folder / "soak.json"
+    command = [sys.executable, "-m", "tests.soak", *OF_SOAK, f"--models={folder}", f"--result={result}"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.exists(), run.stderr
     told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))

@@ -17,9 +17,9 @@ import pytest
 from tests.serving import free_ports
 from tests.soak import checks, conductor, page, report, rest
 from tests.soak.conductor import Plan, Run
-from tests.soak.expectations import WrongAnswerError, same
 from tests.soak.faults import FAULTS, schedule
 from tests.soak.journal import Journal
+from tests.soak.known import WrongAnswerError, same
 from tests.soak.outcomes import Answer, Kind, of_answer, of_error
 from tests.soak.proxy import Proxy
 from tests.soak.record import Outcome, Record, Strike

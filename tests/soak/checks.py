@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.soak.expectations import ANSWER_DIFFERENCE, Known, WrongAnswerError, agree, same
+from tests.soak.known import ANSWER_DIFFERENCE, Known, WrongAnswerError, agree, same
 from tests.soak.models import MAXSIM
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from rich.table import Table
 from benchmarks.machine import measured_by
 from tests.soak.conductor import CALM_S, Plan, Run
 from tests.soak.faults import FAULTS, named, schedule
+from tests.soak.models import Models
 from tests.soak.outcomes import CLEAN, Kind
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, default=RESULT, help="where the result is written")
     parser.add_argument("--folder", type=Path, help="new folder for logs and models, kept; otherwise a temporary one")
+    parser.add_argument("--models", type=Path, help="folder with what `models.make` has made; otherwise it is made")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["OMP_NUM_THREADS"] = "1"
     seconds = 60 * arguments.minutes
@@ -57,7 +59,7 @@ def main() -> int:
     faults = named(arguments.faults.split(",")) if arguments.faults else schedule(arguments.seed, count)
     plan = Plan(seconds, arguments.per_second, arguments.seed, faults, arguments.every)
     with _folder(arguments.folder) as folder:
-        seen = uvloop.run(_watched(plan, folder))
+        seen = uvloop.run(_watched(plan, folder, arguments.models and Models.below(arguments.models)))
     if seen is None:
         console.print("stopped before anything was asked")
         return STOPPED
@@ -82,12 +84,12 @@ def _folder(kept: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def _watched(plan: Plan, folder: Path) -> dict[str, Any] | None:
+async def _watched(plan: Plan, folder: Path, made: Models | None) -> dict[str, Any] | None:
     """Run with a display; return what was seen, or None when a signal came before anything was asked."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    run = Run(plan, folder, stop)
+    run = Run(plan, folder, stop, made)
     with Live(console=console, auto_refresh=False) as live:
         running = asyncio.create_task(run())
         helping = [asyncio.create_task(_show(live, run)), asyncio.create_task(stop.wait())]

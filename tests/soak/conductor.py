@@ -21,7 +21,7 @@ from tests.serving import Serving, free_ports
 from tests.soak import clock, isolation, models, report
 from tests.soak.happenings import Scene
 from tests.soak.journal import Journal
-from tests.soak.load import Orders
+from tests.soak.orders import Orders
 from tests.soak.proxy import Proxy
 from tests.soak.record import Record, Strike
 from tests.soak.supervision import Supervised
@@ -57,14 +57,22 @@ class Plan:
 
 
 class Run:
-    """What is started for a plan; `record` can be watched while it runs."""
+    """What is started for a plan; `record` can be watched while it runs.
 
-    def __init__(self, plan: Plan, folder: Path, stop: asyncio.Event) -> None:
+    Args:
+        plan: what happens.
+        folder: for logs, and for the models where they are made.
+        stop: ends it early.
+        made: the models; otherwise it makes them.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, stop: asyncio.Event, made: models.Models | None = None) -> None:
         self.plan = plan
         self.record = Record()
         self.phase = "exporting the models"
         self._folder = folder
         self._stop = stop
+        self._made = made
 
     @property
     def asks(self) -> bool:
@@ -73,7 +81,9 @@ class Run:
 
     async def __call__(self) -> dict[str, Any]:
         """Run it and return the result; a stop that is asked for ends it early and in order."""
-        made = await asyncio.to_thread(models.make, self._folder)
+        made = self._made
+        if made is None:
+            made = await asyncio.to_thread(models.make, self._folder)
         key, stranger, operator = (_key(self._keys_file, name) for name in ("load", "stranger", "operator"))
         self._models_file.write_text(f'["{models.ALIAS}"]\nmodel = "{models.DENSE}"\n', encoding="utf-8")
         first = Serving(made.repository, self._folder / "first", **self._environment)

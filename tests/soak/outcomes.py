@@ -12,7 +12,7 @@ import orjson
 from conch_client import ConchError, DeadlineExceededError, OverloadedError, UnavailableError
 from tritonclient.utils import InferenceServerException
 
-from tests.soak.expectations import WrongAnswerError
+from tests.soak.known import WrongAnswerError
 
 if TYPE_CHECKING:
     from tests.soak.rest import Question

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.soak.checks import expected_scores, has_type, openai_vectors, ordered, ranked, same_terms
-from tests.soak.expectations import Known, WrongAnswerError, agree, same
+from tests.soak.known import Known, WrongAnswerError, agree, same
 from tests.soak.models import ALIAS, DENSE, MAXSIM, PAIRS, SPARSE
 from tests.soak.texts import QUERIES, short, some
 
