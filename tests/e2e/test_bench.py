@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 from conch.bench import bench
-from conch.capacity import engine, measuring
+from conch.capacity import engine, gateway, measuring
 from conch.capacity.need import Need
 from conch.capacity.profile import Profile
 from conch.capacity.sizing import size
@@ -74,6 +74,8 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are(urls: dict[str,
 def _tiny_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SECONDS", 0.1)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
+    for probe in (engine, gateway):
+        monkeypatch.setattr(probe, "WARM_UP_S", 0.05)
     monkeypatch.setattr(engine, "LENGTHS", (15, 63, 511))
 
 
@@ -104,8 +106,8 @@ def test_a_profile_of_triton_and_gateway_is_measured_and_plans_a_load(urls: dict
 def test_a_gateway_that_answers_from_its_cache_is_no_profile(urls: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
 
-    with Serving(None, tmp_path, CONCH_TRITON_URL=urls["grpc"], CONCH_CACHE_MB="1") as gateway:
-        done = run(gateway.url, "--model", MODEL, "--triton-url", urls["grpc"], "--profile", str(path))
+    with Serving(None, tmp_path, CONCH_TRITON_URL=urls["grpc"], CONCH_CACHE_MB="1") as serving:
+        done = run(serving.url, "--model", MODEL, "--triton-url", urls["grpc"], "--profile", str(path))
 
     assert done.exit_code == 1
     assert "answers from its cache; start it without CONCH_CACHE_MB" in done.stderr
