@@ -1,4 +1,7 @@
-"""A real `conch serve`, started once for all tests that only ask it something."""
+"""A real `conch serve`, started once for all tests that only ask it something.
+
+The process that hands out the tests reads this too, before it starts its workers: fixtures import what they need.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Options, Precision, plan
 from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped]
-
-from tests.exports import ONE_CORE, export_once, minilm, options_of
-from tests.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
     from tests.checkpoints import Checkpoints
+    from tests.serving import Serving
 
 
 TESTS = Path(__file__).parents[1]
@@ -94,6 +94,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> Path:
     """Exported as an operator would: the default model in fp32 and in int8, and small seeded models."""
+    from conch_export import Options, Precision
+
+    from tests.exports import ONE_CORE, export_once, minilm
+
     folder = tmp_path_factory.mktemp("repository")
     for precision in ("fp32", "int8"):
         export_once(minilm(folder, precision))
@@ -107,6 +111,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoint
 @pytest.fixture(scope="session")
 def default_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default deployment alone: the embedding model and its late-interaction reranker."""
+    from tests.exports import export_once, minilm
+
     folder = tmp_path_factory.mktemp("default")
     export_once(minilm(folder, "fp32"))
     return folder
@@ -115,6 +121,10 @@ def default_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that starts at once, with an instance for each core: for tests of processes, not of vectors."""
+    from conch_export import plan
+
+    from tests.exports import export_once, options_of
+
     folder = tmp_path_factory.mktemp("small")
     export_once(options_of(checkpoints, "bert", folder, name="small", plan=plan(), late_interaction=False))
     return folder
@@ -123,6 +133,8 @@ def small_repository(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """`conch serve` over all models, for every test that only asks it something; `.grpc_url` is Triton's."""
+    from tests.serving import Serving
+
     folder = tmp_path_factory.mktemp("serving")
     with Serving(repository, folder, CONCH_BATCH_DATABASE=str(folder / "batches.db")) as serving:
         yield serving
