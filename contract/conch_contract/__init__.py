@@ -28,7 +28,7 @@ from conch_contract.names import (
 from conch_contract.pair_template import FramedPair, Span, is_pair_template, splits_texts, takes_instruction
 from conch_contract.prompts import PLAIN_PROMPT, prompt_length
 from conch_contract.report import KNOWN_ANSWER, REPORT, KnownAnswer
-from conch_contract.space import APPROXIMATELY, approximated_space_of, check_space, space_of
+from conch_contract.space import APPROXIMATELY, approximated_space_of, check_space, space_of, units
 from conch_contract.tasks import RERANKERS, Task
 from conch_contract.tokenizer import repeats_a_text
 from conch_contract.truncation import Truncate, longest_first
@@ -98,5 +98,6 @@ __all__ = [
     "stored_name",
     "takes_instruction",
     "tokenizer_name",
+    "units",
     "usable_cores",
 ]

@@ -1,13 +1,17 @@
-"""The vector space of an answer, and the refusal of an answer from another one than the caller's vectors are in."""
+"""The vector space of an answer, vectors of length 1, and the refusal of an answer from another space."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from conch_contract.errors import SpaceError
 from conch_contract.tasks import Task
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from conch_contract.model_info import ModelInfo
 
 _SHORT, _UNIT = "/{}", "/unit"
@@ -60,6 +64,12 @@ def check_space(expected: str | None, actual: str | None, model: str, approximat
         f"expect_space is {expected!r}, and {model} {space}; vectors of different spaces cannot be compared: ask the "
         "model that made yours, or embed your texts again"
     )
+
+
+def units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors with length 1, float32 [n, dimension]; those of length 0 stay."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
 def _changed(space: str | None, info: ModelInfo, dimensions: int | None, *, normalize: bool) -> str | None:

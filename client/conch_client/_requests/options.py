@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from conch_contract import QUERY_PROMPT, InvalidInputError, Truncate, approximated_space_of, check_space, space_of
+from conch_contract import (
+    QUERY_PROMPT,
+    InvalidInputError,
+    Truncate,
+    approximated_space_of,
+    check_space,
+    space_of,
+    units,
+)
 
 from conch_client._errors import PROMPT, Item
 from conch_client._inputs import Inputs, check_count, check_text, check_truncate
 from conch_client._tokenization.late_interaction import encode_marked, marked_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     from conch_contract import ModelInfo
     from numpy.typing import NDArray
 
@@ -162,9 +170,3 @@ class VectorOptions:
         if (cut and model.normalized) or (self.normalize and not model.normalized):
             vectors = units(vectors)
         return vectors
-
-
-def units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors with length 1: float32 [n, dimension]."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)

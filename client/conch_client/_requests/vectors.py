@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from conch_contract import QUERY_PROMPT, check_space, space_of
+from conch_contract import QUERY_PROMPT, check_space, space_of, units
 
 from conch_client._errors import ServerError
 from conch_client._requests.job import Job, refuse_rows
-from conch_client._requests.options import units
 from conch_client._transport.tensors import infer_request, read_output
 
 if TYPE_CHECKING:

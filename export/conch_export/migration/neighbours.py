@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from conch_contract import units
 
 from conch_export.errors import UnsupportedError
-from conch_export.verification.agreement import units
 
 if TYPE_CHECKING:
     from conch_contract import ModelInfo

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from conch_contract import RERANKERS, Task
+from conch_contract import RERANKERS, Task, units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,11 +108,6 @@ def _equally_wide(found: Floats, expected: Floats) -> tuple[Floats, Floats]:
     # Sparse answers are as wide as the largest index in them, which need not be the same.
     both = stacked([found, expected])
     return both[: len(found)], both[len(found) :]
-
-
-def units(vectors: Floats) -> Floats:
-    """The vectors with length 1; those of length 0 stay."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
 
 
 def _cosines(a: Floats, b: Floats) -> Floats:

@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 import anyio
 import numpy as np
 from conch_client import InvalidInputError, ModelInfo, Ranked, Replica, SparseVector
-from conch_contract import Task, Truncate
+from conch_contract import Task, Truncate, units
 
 from conch_gateway.backends.backend import Kind
 from conch_gateway.backends.calls import in_calls
@@ -93,7 +93,7 @@ class Upstream:
 
         answer = await self._embeddings(info, job, reservation, {"dimensions": job.dimensions, **_IN_BASE64}, read)
         vectors = np.stack(self._shortened(answer.given, job.dimensions))
-        return Answer(vectors if job.normalize is False else _normalized(vectors), answer.tokens)
+        return Answer(vectors if job.normalize is False else units(vectors), answer.tokens)
 
     async def embed_tokens(self, info: ModelInfo, job: EmbeddingJob, reservation: Reservation) -> Answer[list[Vectors]]:
         """Return float32 [tokens, dimension] for each text."""
@@ -273,11 +273,6 @@ def _located(error: InvalidInputError, rows: int, *, split: bool) -> InvalidInpu
         return InvalidInputError(str(error))
     indices = list(range(rows))
     return InvalidInputError(f"{error} (in a call with inputs {indices})", indices)
-
-
-def _normalized(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
 def _info(name: str, task: Task, table: UpstreamTable) -> ModelInfo:

@@ -16,7 +16,7 @@ from time import perf_counter
 
 import anyio
 import numpy as np
-from conch_contract import Task
+from conch_contract import Task, units
 from numpy.typing import NDArray
 
 from conch_gateway.auth.keys import ANYBODY
@@ -143,7 +143,7 @@ class Recent:
             theirs: vectors of the second model, float32 [texts, another dimension].
         """
         found = []
-        for pair in zip(_units(ours), _units(theirs), strict=True):
+        for pair in zip(units(ours), units(theirs), strict=True):
             # A model that was replaced under its name may have another dimension.
             if self._pairs and [each.shape for each in pair] != [each.shape for each in self._pairs[0]]:
                 self._pairs, self._next = [], 0
@@ -164,10 +164,6 @@ class Recent:
         else:
             self._pairs[self._next] = pair
             self._next = (self._next + 1) % _RECENT
-
-
-def _units(vectors: Vectors) -> Vectors:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30), np.float32)
 
 
 def _in_common(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

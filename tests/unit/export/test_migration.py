@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from conch_contract import units
 from conch_export import UnsupportedError
 from conch_export.migration.comparison import _translated, distinct
 from conch_export.migration.evaluation import Pairs, Recalls
 from conch_export.migration.maps import procrustes, ridge
 from conch_export.migration.neighbours import compared, nearest, recall, refuse_distances
-from conch_export.verification.agreement import units
 
 from tests.unit.contract.test_contract import EMBEDDING
 
