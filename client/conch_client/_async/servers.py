@@ -26,7 +26,7 @@ from conch_client._transport import limits as limit
 from conch_client._transport.aio import Background, Connection, Lock, Outcome, each, exclusive, records_of, sleep
 from conch_client._transport.catalog import TTL_S, ModelChangedError, names_to_read
 from conch_client._transport.deadline import Backoff, Deadline
-from conch_client._transport.messages import NO_ADDRESSES, SESSION_CLOSED
+from conch_client._transport.messages import SESSION_CLOSED
 from conch_client._transport.replicas import Server, know, listing, refuse_what_is_away, seen
 from conch_client._transport.tensors import check_answer, index_of
 from conch_client.routing import Outcome as Ended
@@ -263,7 +263,7 @@ class AsyncServers:
             self.check_open()  # closing has ended what was begun by then, and nothing later
             if not found or not self._pool.members:
                 hosts = ", ".join(name.host for name in self._targets.names)
-                raise UnavailableError(NO_ADDRESSES.format(hosts))
+                raise UnavailableError(f"{hosts} has no address now; check the name, or that a server is up")
             for member in self._pool.members:
                 self._background.start(self._watch, member)
             if self._targets.names:

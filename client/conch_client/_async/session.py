@@ -15,11 +15,10 @@ from conch_client._transport.aio import Computation, Lock, Outcome, each, exclus
 from conch_client._transport.catalog import ModelChangedError, require_ready, require_task
 from conch_client._transport.deadline import Deadline
 from conch_client._transport.limits import READY_POLL_S, READY_TIMEOUT_S, STARTS
-from conch_client._transport.messages import MODEL_KEEPS_CHANGING, MODEL_REPLACED, NOT_READY
 from conch_client._transport.tokenizers import Tokenizers, tokenizer_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from conch_contract import Task
@@ -64,21 +63,17 @@ class AsyncSession:
 
         ``heavy`` jobs do not block a loop.
         """
-        for _ in range(STARTS):
+
+        async def attempt() -> Result:
             # Tokens made for a model that was replaced may mean other words to the new one, so nothing of them is kept.
-            with suppress(ModelChangedError):
-                loaded = await self._load(model, tasks, deadline)
-                return await self._run_on(loaded, prepare, deadline, heavy=heavy, request_id=request_id)
-            _check_replaceable(model)
-        raise UnavailableError(MODEL_KEEPS_CHANGING)
+            loaded = await self._load(model, tasks, deadline)
+            return await self._run_on(loaded, prepare, deadline, heavy=heavy, request_id=request_id)
+
+        return await _begun_anew(model, attempt)
 
     async def load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         """The model and its tokenizer; only what is not known is requested from a server."""
-        for _ in range(STARTS):
-            with suppress(ModelChangedError):
-                return await self._load(model, tasks, deadline)
-            _check_replaceable(model)
-        raise UnavailableError(MODEL_KEEPS_CHANGING)
+        return await _begun_anew(model, lambda: self._load(model, tasks, deadline))
 
     async def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
         """The model's description, whether it is loaded or not."""
@@ -103,7 +98,8 @@ class AsyncSession:
             while not await self.is_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
                 await sleep(min(READY_POLL_S, deadline.remaining_s()))
         except DeadlineExceededError as failure:
-            raise DeadlineExceededError(NOT_READY) from failure
+            msg = "no model became ready in time; see the server's log, or raise timeout_s"
+            raise DeadlineExceededError(msg) from failure
 
     async def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.
@@ -165,7 +161,17 @@ class AsyncSession:
                 raise
 
 
-def _check_replaceable(model: str | ModelInfo | None) -> None:
-    """Raises ModelReplacedError where that very model was wanted, which nobody has any more."""
-    if isinstance(model, ModelInfo):
-        raise ModelReplacedError(MODEL_REPLACED)
+async def _begun_anew(model: str | ModelInfo | None, attempt: Callable[[], Outcome[Result]]) -> Result:
+    """The result of an attempt, which begins anew where the model is replaced while it runs.
+
+    Raises:
+        ModelReplacedError: That very model was wanted, which nobody has any more.
+    """
+    for _ in range(STARTS):
+        with suppress(ModelChangedError):
+            return await attempt()
+        if isinstance(model, ModelInfo):
+            msg = "no server has this version of the model any more; begin anew with the model's name"
+            raise ModelReplacedError(msg)
+    msg = "the model was replaced again and again while the call ran; try again when the deployment is over"
+    raise UnavailableError(msg)

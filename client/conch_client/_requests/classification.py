@@ -12,7 +12,6 @@ from conch_client._errors import Item
 from conch_client._inputs import check_truncate, is_heavy
 from conch_client._requests.job import Job, refuse_rows
 from conch_client._tokenization.rows import Rows
-from conch_client._transport.tensors import read_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +72,7 @@ class ClassificationJob(Job[Classification]):
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Classification:
         """The scores, in the order of the inputs."""
         labels = self._model.labels or ()
-        logits = np.empty((len(self._rows), len(labels)), np.float32)
-        for part, response in zip(self.parts, responses, strict=True):
-            logits[part] = read_output(response, self._model.output, (len(part), len(labels)))
+        logits = self._output(responses, len(labels))
         refuse_rows(np.isnan(logits).any(axis=1))
         scores = logits if self._raw_scores else label_scores(logits, self._model.activation or "identity")
         return Classification(labels, scores, int(self._rows.lengths.sum()), self._rows.truncated)

@@ -13,7 +13,7 @@ import numpy as np
 
 from conch_client._errors import NotComputedError
 from conch_client._requests.plan import plan_batches
-from conch_client._transport.tensors import infer_request
+from conch_client._transport.tensors import infer_request, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,13 @@ class Job(Generic[Result]):
     def tokens(self, part: NDArray[np.intp]) -> int:
         """Tokens that the server computes for one of the parts."""
         return int(self._rows.lengths[part].sum())
+
+    def _output(self, responses: Sequence[pb.ModelInferResponse], width: int) -> NDArray[np.float32]:
+        """The model's output for all rows, in their order: float32 [n, width]."""
+        output = np.empty((len(self._rows), width), np.float32)
+        for part, response in zip(self.parts, responses, strict=True):
+            output[part] = read_output(response, self._model.output, (len(part), width))
+        return output
 
     @abstractmethod
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Result:

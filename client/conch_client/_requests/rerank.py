@@ -95,9 +95,6 @@ class _RerankJob(Job[Ranking]):
         tokens = sum(int(self._rows.lengths[part].sum()) for part in self.parts)
         return Ranking(map(Ranked, order.tolist(), scores[order].tolist()), tokens, raw[order].tolist(), truncated)
 
-    def _scores(self, response: pb.ModelInferResponse, rows: int) -> NDArray[np.generic]:
-        return read_output(response, self._model.output, (rows, 1))[:, 0]
-
 
 class LateInteractionJob(_RerankJob):
     """Row 0 of every request is the query, which the server compares the other rows with."""
@@ -120,7 +117,7 @@ class LateInteractionJob(_RerankJob):
         """The ranking."""
         scores = np.empty(len(self._rows) - 1)
         for part, response in zip(self.parts, responses, strict=True):
-            scores[part[1:] - 1] = self._scores(response, len(part))[1:]
+            scores[part[1:] - 1] = read_output(response, self._model.output, (len(part), 1))[1:, 0]
         # Row 0 is the query: what it has lost, every document is compared without.
         documents, cut = range(len(scores)), self._rows.truncated
         return self._ranking(scores, scores, documents if 0 in cut else [row - 1 for row in cut])
@@ -136,9 +133,7 @@ class CrossEncoderJob(_RerankJob):
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> Ranking:
         """The ranking."""
-        logits = np.empty(len(self._rows))
-        for part, response in zip(self.parts, responses, strict=True):
-            logits[part] = self._scores(response, len(part))
+        logits = self._output(responses, 1)[:, 0].astype(np.float64)
         scores = logits if self._question.raw_scores else _sigmoid(logits)
         return self._ranking(logits, scores, self._rows.truncated)
 

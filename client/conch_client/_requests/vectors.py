@@ -66,10 +66,7 @@ class EmbedJob(Job["NDArray[np.float32]"]):
 
     def result(self, responses: Sequence[pb.ModelInferResponse]) -> NDArray[np.float32]:
         """float32 [n, dimension], in the order of the input."""
-        dimension = self._model.dimension or 0
-        vectors = np.empty((len(self._rows), dimension), np.float32)
-        for part, response in zip(self.parts, responses, strict=True):
-            vectors[part] = read_output(response, self._model.output, (len(part), dimension))
+        vectors = self._output(responses, self._model.dimension or 0)
         refuse_rows(np.isnan(vectors).any(axis=1))
         return self._vectors.apply(vectors, self._model)
 

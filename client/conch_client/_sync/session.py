@@ -15,12 +15,11 @@ from conch_client._tokenization.steps import Stepper
 from conch_client._transport.catalog import ModelChangedError, require_ready, require_task
 from conch_client._transport.deadline import Deadline
 from conch_client._transport.limits import READY_POLL_S, READY_TIMEOUT_S, STARTS
-from conch_client._transport.messages import MODEL_KEEPS_CHANGING, MODEL_REPLACED, NOT_READY
 from conch_client._transport.threads import Computation, Lock, Outcome, each, exclusive, sleep
 from conch_client._transport.tokenizers import Tokenizers, tokenizer_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from conch_contract import Task
@@ -65,21 +64,17 @@ class Session:
 
         ``heavy`` jobs do not block a loop.
         """
-        for _ in range(STARTS):
+
+        def attempt() -> Result:
             # Tokens made for a model that was replaced may mean other words to the new one, so nothing of them is kept.
-            with suppress(ModelChangedError):
-                loaded = self._load(model, tasks, deadline)
-                return self._run_on(loaded, prepare, deadline, heavy=heavy, request_id=request_id)
-            _check_replaceable(model)
-        raise UnavailableError(MODEL_KEEPS_CHANGING)
+            loaded = self._load(model, tasks, deadline)
+            return self._run_on(loaded, prepare, deadline, heavy=heavy, request_id=request_id)
+
+        return _begun_anew(model, attempt)
 
     def load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
         """The model and its tokenizer; only what is not known is requested from a server."""
-        for _ in range(STARTS):
-            with suppress(ModelChangedError):
-                return self._load(model, tasks, deadline)
-            _check_replaceable(model)
-        raise UnavailableError(MODEL_KEEPS_CHANGING)
+        return _begun_anew(model, lambda: self._load(model, tasks, deadline))
 
     def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
         """The model's description, whether it is loaded or not."""
@@ -104,7 +99,8 @@ class Session:
             while not self.is_ready(Deadline(min(READY_TIMEOUT_S, deadline.remaining_s()))):
                 sleep(min(READY_POLL_S, deadline.remaining_s()))
         except DeadlineExceededError as failure:
-            raise DeadlineExceededError(NOT_READY) from failure
+            msg = "no model became ready in time; see the server's log, or raise timeout_s"
+            raise DeadlineExceededError(msg) from failure
 
     def compute(self, steps: Steps[Result], deadline: Deadline, *, heavy: bool) -> Result:
         """The result of work, whose steps end when the deadline has passed or the caller was cancelled.
@@ -166,7 +162,17 @@ class Session:
                 raise
 
 
-def _check_replaceable(model: str | ModelInfo | None) -> None:
-    """Raises ModelReplacedError where that very model was wanted, which nobody has any more."""
-    if isinstance(model, ModelInfo):
-        raise ModelReplacedError(MODEL_REPLACED)
+def _begun_anew(model: str | ModelInfo | None, attempt: Callable[[], Outcome[Result]]) -> Result:
+    """The result of an attempt, which begins anew where the model is replaced while it runs.
+
+    Raises:
+        ModelReplacedError: That very model was wanted, which nobody has any more.
+    """
+    for _ in range(STARTS):
+        with suppress(ModelChangedError):
+            return attempt()
+        if isinstance(model, ModelInfo):
+            msg = "no server has this version of the model any more; begin anew with the model's name"
+            raise ModelReplacedError(msg)
+    msg = "the model was replaced again and again while the call ran; try again when the deployment is over"
+    raise UnavailableError(msg)

@@ -63,11 +63,7 @@ def refuse_what_is_away(
     name: str | None,
     tasks: Sequence[Task],
 ) -> None:
-    """Refuse a model that no server in service has, and one that is out of service had when it was last read.
-
-    Raises:
-        UnavailableError: There is such a model.
-    """
+    """Raise UnavailableError for a model that only servers had, when last read, that are out of service now."""
     if listing(serving).best(name, tasks) is not None:
         return
     away = [one.server.catalog for one in members if one not in serving or not one.server.catalog.is_valid()]
