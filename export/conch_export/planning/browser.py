@@ -6,7 +6,6 @@ Chromium (`benchmarks/results/web-memory.json`), and a test keeps the sum within
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision
 from conch_export.model.public_models import public_models
 from conch_export.options import described_for_plan
-from conch_export.planning.gateway import beginnings, tokens_of
+from conch_export.planning.gateway import held_bytes
 from conch_export.planning.memory import Footprint, HeadFootprint, longest
 from conch_export.progress import silent
 
@@ -167,7 +166,4 @@ def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
 
 def tokenizer_bytes(tokenizer: bytes) -> int:
     """Return the bytes of the JavaScript objects of this tokenizer.json."""
-    model = json.loads(tokenizer)["model"]
-    tokens = tokens_of(model)
-    held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())
-    return held + (_NODE_BYTES * beginnings(tokens) if model.get("type") == "Unigram" else 0)
+    return held_bytes(tokenizer, _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES)

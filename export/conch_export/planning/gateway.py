@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 _GATEWAY_BYTES = 90_000_000
 """Without a tokenizer."""
@@ -30,20 +30,18 @@ def gateway_bytes(tokenizer: bytes) -> int:
 @lru_cache(maxsize=1)
 def tokenizer_bytes(tokenizer: bytes) -> int:
     """Bytes that the library `tokenizers` holds of this tokenizer.json."""
+    return held_bytes(tokenizer, _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES)
+
+
+def held_bytes(tokenizer: bytes, token: int, merge: int, node: int) -> int:
+    """Bytes of a tokenizer.json in memory, by those of a token, of a merge, and of a node of a unigram's tree."""
     model = json.loads(tokenizer)["model"]
-    tokens = tokens_of(model)
-    held = _TOKEN_BYTES * len(tokens) + _MERGE_BYTES * len(model.get("merges") or ())
-    if model.get("type") == "Unigram":
-        held += _NODE_BYTES * beginnings(tokens)
-    return held
+    tokens = [entry if isinstance(entry, str) else entry[0] for entry in model["vocab"]]
+    nodes = _beginnings(tokens) if model.get("type") == "Unigram" else 0
+    return token * len(tokens) + merge * len(model.get("merges") or ()) + node * nodes
 
 
-def tokens_of(model: Mapping[str, Any]) -> list[str]:
-    """The texts of the vocabulary of a tokenizer.json's model."""
-    return [entry if isinstance(entry, str) else entry[0] for entry in model["vocab"]]
-
-
-def beginnings(tokens: Iterable[str]) -> int:
+def _beginnings(tokens: Iterable[str]) -> int:
     """How many different byte strings the tokens begin with."""
     # As rows of bytes in order: a token adds what follows the bytes that it shares with the one before it.
     rows = np.sort(np.array([token.encode() for token in tokens]))
