@@ -149,11 +149,7 @@ def refuse_unread(stated: Settings, read: Collection[str] | None) -> None:
 
 
 def refuse_wrong_types(stated: Settings, read: Mapping[str, type]) -> None:
-    """Refuse values of a type or size that a family cannot compute with.
-
-    Raises:
-        SourceError: there is one.
-    """
+    """Raise SourceError for values of a type or size that a family cannot compute with."""
     for key, kind in read.items():
         if stated.get(key) is None:
             continue

@@ -109,11 +109,7 @@ class Checkpoint:
         return "" if self.routes is None else self.routes.query[0].of("path", str, "")
 
     def refuse_other_query_tokenizer(self) -> None:
-        """Refuse queries with a tokenizer or a length of their own: a model is served with one.
-
-        Raises:
-            UnsupportedError: they have.
-        """
+        """Raise UnsupportedError for queries with a tokenizer or a length of their own: a model is served with one."""
         rows = self.config.of("vocab_size", int, 0) or None
         theirs, ours = read_tokenizer(self.folder / self.query_folder, self.model_type, rows), self.served_tokenizer
         if (theirs.content, theirs.max_length) != (ours.content, ours.max_length):

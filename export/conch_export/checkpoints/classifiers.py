@@ -83,11 +83,7 @@ class Labels:
         return self.names.index(label) if len(self.names) > 1 else None
 
     def refuse_other_heads(self) -> None:
-        """Refuse a checkpoint whose head answers something that is not served.
-
-        Raises:
-            UnsupportedError: it does.
-        """
+        """Raise UnsupportedError for a checkpoint whose head answers something that is not served."""
         for name in self._classes:
             for ending, answers in _OTHER_HEADS.items():
                 if name.endswith(ending):

@@ -219,11 +219,7 @@ class _Reader:
         return Task.EMBEDDING if kinds or self._known_task is None else Task(self._known_task)
 
     def refuse_unfit(self, task: Task, *, late_interaction: bool) -> None:
-        """Refuse a task that the checkpoint's head is not for, or not its chat template.
-
-        Raises:
-            UnsupportedError: it is not.
-        """
+        """Raise UnsupportedError for a task that the checkpoint's head is not for, or not its chat template."""
         if task in (Task.CROSS_ENCODER, Task.CLASSIFICATION) and not self.modules.kinds and not self._score_tokens:
             self._labels.refuse_other_heads()
         reads = task is Task.EMBEDDING or (task is Task.CROSS_ENCODER and self._score_tokens)

@@ -265,11 +265,7 @@ def _residual(weights: Weights) -> Linear:
 
 
 def refuse_unknown_classifier(model_type: str) -> None:
-    """Refuse an architecture whose classifier's layers are not known: they are not guessed.
-
-    Raises:
-        UnsupportedError: its layers are not known.
-    """
+    """Raise UnsupportedError for an architecture whose classifier's layers are not known: they are not guessed."""
     if model_type not in _CLASSIFIERS:
         msg = f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
         raise UnsupportedError(msg)

@@ -78,11 +78,7 @@ class Settings(dict[str, Any]):
         return SourceError(f"{self.place} states {key} = {shown}, where {expected} should be: {fix}")
 
     def refuse_unknown(self, *known: Collection[str]) -> None:
-        """Refuse keys that are in none of the collections and state something.
-
-        Raises:
-            UnsupportedError: there is one.
-        """
+        """Raise UnsupportedError for keys that are in none of the collections and state something."""
         expected = sorted(set().union(*known))
         listed = f" (known: {', '.join(expected)})" if 0 < len(expected) <= _LISTED else ""
         for key, value in self.items():
@@ -94,11 +90,7 @@ class Settings(dict[str, Any]):
                 raise UnsupportedError(msg)
 
     def refuse_others(self, key: str, *built: Any) -> None:
-        """Refuse values of a key other than null and those that are built.
-
-        Raises:
-            UnsupportedError: it has another one.
-        """
+        """Raise UnsupportedError for values of a key other than null and those that are built."""
         if self.get(key) not in (None, *built):
             known = f" (known: {', '.join(map(repr, built))})" if built else ""
             raise UnsupportedError(f"{self.place} states {key} = {self[key]!r}, which is not built{known}")

@@ -113,11 +113,7 @@ def read_matryoshka(
 
 
 def refuse_cut_vectors(stated: Settings) -> None:
-    """Refuse settings of sentence-transformers by which only the first numbers of a vector count.
-
-    Raises:
-        UnsupportedError: they say that.
-    """
+    """Raise UnsupportedError where settings of sentence-transformers let only the first numbers of a vector count."""
     if stated.of("truncate_dim", int, 0):
         msg = (
             f"{stated.place} states truncate_dim = {stated['truncate_dim']}: vectors are served whole, and cut for "

@@ -53,11 +53,7 @@ def refuse_unfit_pooling(pooling: Pooling, *, late_chunking: bool, pools_prompt:
 
 
 def refuse_what_needs_an_encoder(overrides: Overrides, *, late_interaction: bool) -> None:
-    """Refuse what the operator asks for and only an encoder can do.
-
-    Raises:
-        UnsupportedError: there is something.
-    """
+    """Raise UnsupportedError for what the operator asks for and only an encoder can do."""
     asked = {
         "another task than embedding": overrides.task not in (None, Task.EMBEDDING),
         "another pooling than the mean": overrides.pooling not in (None, Pooling.MEAN),

@@ -103,11 +103,7 @@ def _comparing_bytes(description: Description, checkpoint: Checkpoint, precision
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
-    """Refuse an export that the kernel would end for want of memory.
-
-    Raises:
-        MemoryNeededError: it takes more than is left.
-    """
+    """Raise MemoryNeededError for an export that takes more memory than is left: the kernel would end it."""
     needed = export_memory(description, checkpoint, description.precision).needed
     shorter = "" if description.packing is Packing.PACKED else "export it for shorter texts with --max-length, "
     fix = f"{shorter}export on a larger machine and copy the model repository; --ignore-memory tries it all the same"
@@ -115,11 +111,7 @@ def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
 
 
 def refuse_to_compare(description: Description, checkpoint: Checkpoint) -> None:
-    """Refuse a comparison of an exported model with its checkpoint that the kernel would end for want of memory.
-
-    Raises:
-        MemoryNeededError: it takes more than is left.
-    """
+    """Raise MemoryNeededError for a comparison of a model with its checkpoint that takes more memory than is left."""
     needed = _PROCESS_BYTES + _comparing_bytes(description, checkpoint, description.precision)
     fix = "compare them on a larger machine; --ignore-memory tries it all the same"
     _refuse(f"comparing {description.name} with its checkpoint", needed, fix)

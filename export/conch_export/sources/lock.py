@@ -83,11 +83,7 @@ class Lock:
         return Lock({other: locked for other, locked in self.sources.items() if other != key})
 
     def check(self, key: str, found: Locked) -> None:
-        """Compare a checkpoint with its record.
-
-        Raises:
-            SourceError: it has changed.
-        """
+        """Raise SourceError for a checkpoint that is not as it was recorded."""
         known = self.sources.get(key)
         if known is not None and known != found:
             msg = (
