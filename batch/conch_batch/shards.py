@@ -93,7 +93,8 @@ class Shards:
         failures |= {row: refused[item] for row, item in enumerate(items) if item is not None and item in refused}
         if failures and self._job.on_error == "stop":
             row, reason = min(failures.items())
-            raise RowError(_failed(number, row, reason))
+            msg = f"row {row} of shard {number} cannot be computed: {reason}"
+            raise RowError(f"{msg}. --on-error record would write it to a side file")
         which = [places[item] for row, item in enumerate(items) if row not in failures and item is not None]
         # Not `take`, which would join the texts of a column to one array, and that holds 2 GiB at most.
         kept = table.filter(pa.array([row not in failures for row in range(len(table))]))
@@ -141,10 +142,6 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
             raise InputError(
                 f"column {name!r} holds {schema.field(name).type} and not {wanted}; {option} names another"
             )
-
-
-def _failed(number: int, row: int, reason: str) -> str:
-    return f"row {row} of shard {number} cannot be computed: {reason}. --on-error record would write it to a side file"
 
 
 def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:

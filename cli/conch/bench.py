@@ -138,9 +138,9 @@ def _write_profile(path: Path, url: str, model: str | None, triton_url: str) -> 
 
 
 def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
-    engine, gateway = profile.engine, profile.gateway
+    engine, gateway, off = profile.engine, profile.gateway, profile.about.get("fit_off_by", 0)
     yield "instances", f"{engine.instances}, of up to {engine.max_rows} texts a run"
-    yield "a run", f"{1e3 * engine.fixed_s:.2f} ms, {1e6 * engine.token_s:.1f} µs a token, fits to {_off(profile)}"
+    yield "a run", f"{1e3 * engine.fixed_s:.2f} ms, {1e6 * engine.token_s:.1f} µs a token, fits to {off:.0%}"
     yield "a call", f"{1e3 * engine.call_s:.2f} ms beside its run"
     for call in profile.calls:
         texts = call.texts
@@ -152,10 +152,6 @@ def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
             yield texts, f"under load {call.tokens_per_s:,.0f} tokens/s"
     if gateway is not None:
         yield "gateway", f"{1e3 * (gateway.request_s + gateway.call_s):.2f} ms of a core for a lone short text"
-
-
-def _off(profile: Profile) -> str:
-    return f"{profile.about.get('fit_off_by', 0):.0%}"
 
 
 async def _load(target: Target, clients: int, duration_s: float) -> Load:

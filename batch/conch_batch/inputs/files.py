@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from conch_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -141,7 +141,7 @@ def _below(filesystem: AbstractFileSystem, folder: str, given: str, ours: str | 
         if not tables or kind in tables
     ]
     if not files:
-        raise InputError(f"{given} has no file that ends in {_named(_KINDS)}, or only in the output")
+        raise InputError(f"{given} has no file that ends in {', '.join(_KINDS)}, or only in the output")
     return files
 
 
@@ -195,7 +195,7 @@ def _is_hidden(path: PurePosixPath) -> bool:
 def _kind(path: str) -> str:
     suffix = suffix_of(path)
     if suffix not in _KINDS:
-        raise InputError(f"{path} ends in none of {_named(_KINDS)}: convert it, or rename it to what it is")
+        raise InputError(f"{path} ends in none of {', '.join(_KINDS)}: convert it, or rename it to what it is")
     return _KINDS[suffix]
 
 
@@ -205,7 +205,3 @@ def suffix_of(path: str) -> str:
     if suffixes[-1:] and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
-
-
-def _named(names: Iterable[str]) -> str:
-    return ", ".join(names)

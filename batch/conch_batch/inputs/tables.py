@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with exactly these columns and types; columns that it lacks are null."""
     columns = [
-        table.column(field.name).cast(field.type) if field.name in table.column_names else _nulls(len(table), field)
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -29,7 +31,3 @@ def between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator
         at += len(batch)
         if at >= end:
             return
-
-
-def _nulls(rows: int, field: pa.Field) -> pa.Array:
-    return pa.nulls(rows, field.type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -141,16 +142,11 @@ def _shown() -> Iterator[_Counts]:
 
 def _interrupted(what: str) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, however often the keys are pressed
-    stderr.print(f"{what}. To go on, run the same command again:\n  {_command()}", soft_wrap=True, highlight=False)
+    command = shlex.join(["conch", *sys.argv[1:]])
+    stderr.print(f"{what}. To go on, run the same command again:\n  {command}", soft_wrap=True, highlight=False)
     stderr.file.flush()
     # Not by an exception: threads of Ray that outlive it end an exiting process with a status of their own.
     os._exit(INTERRUPTED)
-
-
-def _command() -> str:
-    import shlex  # noqa: PLC0415
-
-    return shlex.join(["conch", *sys.argv[1:]])
 
 
 def _told(job: Job, report: Report, seconds: float) -> Iterator[tuple[str, str | Text]]:

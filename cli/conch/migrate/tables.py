@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conch_export import Bridge, Comparison
+    from conch_export.migration.comparison import Side
 
 _HOUR_S = 3600
 
@@ -26,31 +27,21 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
 
 def _sides(found: Comparison) -> Table:
     table = Table("", f"old: {found.old.name}", f"new: {found.new.name}", title="models", title_justify="left")
-    for name, old, new in (
-        ("vector space", found.old.space_id or "not stated", found.new.space_id or "not stated"),
-        ("precision, most tokens", *(f"{side.precision}, {side.max_length}" for side in (found.old, found.new))),
-        ("dimension", str(found.old.dimension), str(found.new.dimension)),
-        (
-            "index, million texts",
-            *(f"{side.index_bytes_per_million_texts / 1e9:.2f} GB in float32" for side in (found.old, found.new)),
-        ),
-        (
-            "one core, million texts",
-            *(f"{side.processor_s_per_million_texts / _HOUR_S:,.1f} h" for side in (found.old, found.new)),
-        ),
-        ("memory of an instance", *(_megabytes(side.peak_bytes) for side in (found.old, found.new))),
-        ("disk", *(f"{side.disk_bytes / 1e6:,.1f} MB" for side in (found.old, found.new))),
-        (
-            "score of two texts",
-            *(f"{side.score_mean:.3f} ± {side.score_spread:.3f}" for side in (found.old, found.new)),
-        ),
-    ):
+    for (name, old), (_, new) in zip(_side(found.old), _side(found.new), strict=True):
         table.add_row(name, old, new)
     return table
 
 
-def _megabytes(count: int | None) -> str:
-    return "not measured on a GPU" if count is None else f"{count / 1e6:,.0f} MB"
+def _side(side: Side) -> Iterator[tuple[str, str]]:
+    yield "vector space", side.space_id or "not stated"
+    yield "precision, most tokens", f"{side.precision}, {side.max_length}"
+    yield "dimension", str(side.dimension)
+    yield "index, million texts", f"{side.index_bytes_per_million_texts / 1e9:.2f} GB in float32"
+    yield "one core, million texts", f"{side.processor_s_per_million_texts / _HOUR_S:,.1f} h"
+    measured = "not measured on a GPU" if side.peak_bytes is None else f"{side.peak_bytes / 1e6:,.0f} MB"
+    yield "memory of an instance", measured
+    yield "disk", f"{side.disk_bytes / 1e6:,.1f} MB"
+    yield "score of two texts", f"{side.score_mean:.3f} ± {side.score_spread:.3f}"
 
 
 def _agreement(found: Comparison) -> Iterator[tuple[str, str]]:
