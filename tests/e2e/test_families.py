@@ -9,11 +9,10 @@ import pytest
 import torch
 import transformers
 from conch_client import Client
-from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.families import family_of
 from conch_export.verification.plain import PlainEncoder
 
 from tests.abacus.modeling_abacus import AbacusModel
+from tests.encoders import read_encoder
 from tests.exports import export_once, options_of
 from tests.hub_checkpoints import ADAPTERS
 from tests.serving import Serving
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from conch_export.model.network import Encoder
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
@@ -48,11 +48,9 @@ def served(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
         yield serving
 
 
-def expected(checkpoint: Checkpoint, ids: list[list[int]], family: str) -> NDArray[np.float32]:
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encoder = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
-    tokens = [encoder(row, [0] * len(row)).numpy() for row in ids]
+def expected(encoder: Encoder, ids: list[list[int]], family: str) -> NDArray[np.float32]:
+    compute = PlainEncoder(encoder)
+    tokens = [compute(row, [0] * len(row)).numpy() for row in ids]
     pooled = np.stack(
         [each[0] if family in FIRST else each[-1] if family in LAST else each.mean(axis=0) for each in tokens]
     )
@@ -67,7 +65,7 @@ def test_a_family_is_served_with_its_own_vectors(served: Serving, checkpoints: C
         vectors = client.embed(TEXTS, model=model)
         limit = client.model(model).max_length
     assert max(map(len, ids)) >= min(limit, 257)  # longer than one tile of attention where the model takes it
-    wanted = expected(Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, "")), ids, family)
+    wanted = expected(read_encoder(getattr(checkpoints, family)(), ADAPTERS.get(family, "")), ids, family)
     np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
 
     answer = served.http.post("/v1/embeddings", json={"model": model, "input": TEXTS}).json()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Mutation = Callable[[random.Random, pb.ModelInferRequest], None]
 
 DATATYPES = ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16", "", "int64")
-NUMPY = {"INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 EXTREMES = (-(2**63), -(2**31), -1, 0, 1, 2, 30521, 30522, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
 LENGTHS = (0, 0, 1, 2, 3, 7, 64, 129, 256, 257, 400)
 NAMES = ("", "ids", "input_ids ", "INPUT_IDS", "row_lengths", "attention_mask_lengths", "x" * 4096, "\u0000", "名")

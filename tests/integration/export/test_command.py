@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conch.app import app
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from conch_export.triton.repository import read_config
 from typer.testing import CliRunner, Result
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ def test_prompts_and_shorter_vectors_are_stated_by_options(checkpoints: Checkpoi
     stated = ("--prompts", prompts, "--default-prompt", "passage", "--matryoshka", "16,32")
     result = run(checkpoints.xlm_roberta(), "--repository", tmp_path / "models", "--precision", "fp32", *stated)
     assert result.exit_code == 0, result.output
-    config = text_format.Parse((tmp_path / "models/xlm-roberta/config.pbtxt").read_text("utf-8"), ModelConfig())
-    told = {key: value.string_value for key, value in config.parameters.items()}
+    stored = read_config(tmp_path / "models", "xlm-roberta").parameters
+    told = {key: value.string_value for key, value in stored.items()}
     assert json.loads(told["prompts"]) == {"query": "Frage: ", "passage": "Text: "}
     assert told["default_prompt_name"] == "passage"
     assert json.loads(told["matryoshka_dimensions"]) == [48, 32, 16]

@@ -13,7 +13,6 @@ import torch
 from conch_export import Options, export
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.errors import SourceError, UndecidedError, UnsupportedError
-from conch_export.families import family_of
 from conch_export.families.deberta_v2 import log_buckets
 from conch_export.onnx.distances import SHORT_TOKENS, TILE_TOKENS
 from conch_export.onnx.encoder import encoder_graph
@@ -24,6 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from tests import head_checkpoints
+from tests.encoders import read_encoder
 from tests.hub_checkpoints import ADAPTERS
 from tests.hub_models import JinaBert, NomicMoe
 from tests.merging import padded
@@ -93,13 +93,10 @@ def test_token_vectors_are_those_of_transformers_at_other_sizes(
 ) -> None:
     head = "EncoderModel" if "t5" in kind else "Model"
     folder = head_checkpoints.make(tmp_path / kind, kind, head, max_position_embeddings=402, **sizes)
-    model, checkpoint = encoder_of(folder), Checkpoint(folder)
+    model = encoder_of(folder)
     with torch.inference_mode():
         expected = [model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy() for row in ROWS]
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encoder = reader.read_encoder(checkpoint.config, checkpoint.weights)
-    graph = EncoderGraph(encoder_graph(encoder).save(tmp_path))
+    graph = EncoderGraph(encoder_graph(read_encoder(folder)).save(tmp_path))
     found = graph([Row(row, [0] * len(row)) for row in ROWS])
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=0, atol=1e-5)
 
@@ -118,10 +115,7 @@ def test_a_decoder_sees_both_ways_where_its_settings_say_so(
     folder = Path(shutil.copytree(getattr(checkpoints, family)(), tmp_path / family))
     model, config = encoder_of(folder), json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"is_causal": False}))
-    checkpoint = Checkpoint(folder)
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encode = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
+    encode = PlainEncoder(read_encoder(folder))
     for row in ROWS[:2]:
         nothing_hidden = torch.zeros(1, 1, len(row), len(row))
         with torch.inference_mode():
@@ -137,10 +131,7 @@ def test_scores_of_gte_are_those_of_newer_transformers(exports: Exports) -> None
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_the_plain_computation(exports: Exports, checkpoints: Checkpoints, family: str) -> None:
-    checkpoint = Checkpoint(getattr(checkpoints, family)(), ADAPTERS.get(family, ""))
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encoder = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
+    encoder = PlainEncoder(read_encoder(getattr(checkpoints, family)(), ADAPTERS.get(family, "")))
     expected = units(np.stack([pooled(encoder(row, [0] * len(row)).numpy(), family) for row in ROWS]))
     np.testing.assert_allclose(exports(family).embedder(padded(ROWS))[0], expected, rtol=0, atol=1e-5)
 
@@ -246,10 +237,7 @@ def test_what_a_decoder_leaves_out_is_what_transformers_takes(
     models: Any = AutoModel
     model = models.from_config(AutoConfig.from_pretrained(tmp_path), attn_implementation="eager").eval()
     save_model(model, str(tmp_path / "model.safetensors"))
-    checkpoint = Checkpoint(tmp_path)
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encoder, row = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights)), ROWS[4]
+    encoder, row = PlainEncoder(read_encoder(tmp_path)), ROWS[4]
     with torch.inference_mode():
         expected = model(input_ids=torch.tensor([row])).last_hidden_state[0].numpy()
     np.testing.assert_allclose(encoder(row, [0] * len(row)).numpy(), expected, rtol=0, atol=2e-5)
@@ -321,8 +309,5 @@ def test_a_variant_that_is_not_built_is_refused_by_name(
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, setting: value}))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
-    checkpoint = Checkpoint(tmp_path)
-    reader = family_of(checkpoint.config)
-    assert reader is not None
     with pytest.raises(UnsupportedError, match=setting):
-        reader.read_encoder(checkpoint.config, checkpoint.weights)
+        read_encoder(tmp_path)

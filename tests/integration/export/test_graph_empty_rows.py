@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.families import family_of
 from conch_export.model.description import Pooling
 from conch_export.model.heads import Dense, Lexical, Pooled, Projection, Unit, Vocabulary
 from conch_export.model.network import Linear
@@ -29,6 +27,7 @@ from conch_export.onnx.layout import CHUNK_ENDS, ROW_LENGTHS, head_lengths, leng
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 
+from tests.encoders import read_encoder
 from tests.integration.export import run_graph
 
 if TYPE_CHECKING:
@@ -120,12 +119,8 @@ def encoder_at(kind: str, exports: Exports, checkpoints: Checkpoints, folder: Pa
     """A graph of this kind, as a file."""
     name, _, variant = kind.partition(" ")
     if name == "row":
-        published = exports("roformer", kind.rsplit(maxsplit=1)[-1])
-        return published.repository / f"{published.name}.encoder" / "1" / "model.onnx"
-    checkpoint = Checkpoint(getattr(checkpoints, name)())
-    family = family_of(checkpoint.config)
-    assert family is not None
-    encoder = family.read_encoder(checkpoint.config, checkpoint.weights)
+        return exports("roformer", kind.rsplit(maxsplit=1)[-1]).encoder
+    encoder = read_encoder(getattr(checkpoints, name)())
     variants: dict[str, dict[str, Any]] = {
         "with segments": {"segments": True},
         "with masked tokens": {"masked": True},

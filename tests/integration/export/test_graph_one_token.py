@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conch_export import Pooling
-from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.families import family_of
 from conch_export.onnx.encoder import encoder_graph
 from conch_export.onnx.engine import EncoderGraph, Row, feed
 from conch_export.onnx.quantization.calibrate import calibrate
 from conch_export.onnx.quantization.quantize import quantize
 
+from tests.encoders import read_encoder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conch_export.model.network import Encoder
     from numpy.typing import NDArray
 
     from tests.checkpoints import Checkpoints
@@ -45,13 +44,6 @@ every_token = pytest.mark.parametrize("token", [Pooling.CLS, Pooling.LAST], ids=
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def read(family: str, checkpoints: Checkpoints) -> Encoder:
-    checkpoint = Checkpoint(getattr(checkpoints, family)())
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    return reader.read_encoder(checkpoint.config, checkpoint.weights)
-
-
 def rows(lengths: list[int]) -> list[Row]:
     random = np.random.default_rng(0)
     return [Row(random.integers(5, 500, length).tolist(), [0] * length) for length in lengths]
@@ -69,7 +61,7 @@ def places(lengths: list[int], token: Pooling) -> list[int]:
 def test_its_vector_is_that_among_all_and_others_are_zeros(
     family: str, token: Pooling, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
-    encoder = read(family, checkpoints)
+    encoder = read_encoder(getattr(checkpoints, family)())
     lengths = [min(length, encoder.max_length) for length in LENGTHS]
     found, expected = (
         EncoderGraph(encoder_graph(encoder, token=one).save(tmp_path))(rows(lengths)) for one in (token, None)
@@ -82,7 +74,7 @@ def test_its_vector_is_that_among_all_and_others_are_zeros(
 @pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3", "deberta_v2"])
 @every_token
 def test_so_it_is_in_int8(family: str, token: Pooling, checkpoints: Checkpoints, tmp_path: Path) -> None:
-    encoder = read(family, checkpoints)
+    encoder = read_encoder(getattr(checkpoints, family)())
     lengths = [min(length, encoder.max_length) for length in LENGTHS]
 
     def vectors(one: Pooling | None) -> Floats:

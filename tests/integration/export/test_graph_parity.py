@@ -31,8 +31,7 @@ TYPES = [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in ROW
 
 def products(published: Published) -> list[bool]:
     """Whether each product of tokens with a weight is of 8 bits, of all layers of an encoder."""
-    path = published.repository / f"{published.name}.encoder" / "1" / "model.onnx"
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = onnx.load(published.encoder, load_external_data=False).graph
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     loops = [attribute.g for node in graph.node for attribute in node.attribute if node.op_type == "Loop"]
     nodes = [node for each in (graph, *loops) for node in each.node]

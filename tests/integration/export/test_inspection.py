@@ -81,7 +81,7 @@ def test_without_its_checkpoint_it_says_so_and_verifies_the_rest(exported: Publi
 
 
 def test_changed_weights_are_found_out(exported: Published, checkpoints: Checkpoints) -> None:
-    double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
+    double_a_weight(exported.encoder)
     found = inspect(exported.name, exported.repository, str(checkpoints.xlm_roberta()))
     assert "differs from its reference" in found.problems[0]
 
@@ -171,7 +171,7 @@ def test_a_derived_model_is_verified_with_its_base(exported: Published) -> None:
 
 
 def test_a_model_that_lost_a_file_is_damaged(exported: Published) -> None:
-    (exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx").unlink()
+    exported.encoder.unlink()
     with pytest.raises(SourceError, match=r"is damaged.*export it again"):
         inspect(exported.name, exported.repository)
 
@@ -206,7 +206,7 @@ def test_the_command_prints_a_card_and_succeeds(exported: Published, checkpoints
 
 
 def test_the_command_fails_for_a_model_that_was_changed(exported: Published, checkpoints: Checkpoints) -> None:
-    double_a_weight(exported.repository / f"{exported.name}.encoder" / "1" / "model.onnx")
+    double_a_weight(exported.encoder)
     result = run(exported, "--checkpoint", str(checkpoints.xlm_roberta()), "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)

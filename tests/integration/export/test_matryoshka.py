@@ -12,9 +12,8 @@ import torch
 from conch.app import app
 from conch_client._requests.options import VectorOptions
 from conch_client._transport.catalog import read_model_info
-from google.protobuf import text_format
+from conch_export.triton.repository import read_config
 from torch.nn import functional
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner
 
 from tests.merging import Published, padded
@@ -42,8 +41,7 @@ def published(
 
 def told(published: Published) -> ModelInfo:
     """What a client reads of the model."""
-    text = (published.repository / published.name / "config.pbtxt").read_text()
-    return read_model_info(text_format.Parse(text, ModelConfig()))
+    return read_model_info(read_config(published.repository, published.name))
 
 
 def cut(published: Published, dimensions: int | None) -> Floats:
@@ -69,5 +67,5 @@ def test_a_whole_vector_is_left_as_it_is(published: Published) -> None:
 def test_the_configuration_says_so_only_where_it_is_so(published: Published) -> None:
     info = told(published)
     assert info.matryoshka_dimensions == (48, 32, 16)
-    text = (published.repository / published.name / "config.pbtxt").read_text()
-    assert ("matryoshka_centred" in text) == info.matryoshka_centred
+    stored = read_config(published.repository, published.name).parameters
+    assert ("matryoshka_centred" in stored) == info.matryoshka_centred

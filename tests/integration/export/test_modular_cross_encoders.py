@@ -10,11 +10,10 @@ import pytest
 import torch
 from conch_client._transport.catalog import read_model_info
 from conch_export import Options, Precision, UnsupportedError, export
-from google.protobuf import text_format
+from conch_export.triton.repository import read_config
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling
-from tritonclient.grpc import model_config_pb2 as pb
 
 from tests import head_checkpoints
 from tests.integration.export.test_cross_encoders import DOCUMENTS, QUERY, of_conch
@@ -56,7 +55,7 @@ def of_the_library(folder: Path) -> np.ndarray[Any, Any]:
 
 
 def parameters(repository: Path, name: str) -> Any:
-    return read_model_info(text_format.Parse((repository / name / "config.pbtxt").read_text(), pb.ModelConfig()))
+    return read_model_info(read_config(repository, name))
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])

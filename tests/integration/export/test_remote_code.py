@@ -13,9 +13,8 @@ import torch
 from conch.app import app
 from conch_export import UndecidedError, make_bundle
 from conch_export.sources.lock import Lock
-from google.protobuf import text_format
+from conch_export.triton.repository import read_config
 from torch.nn import functional
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 from typer.testing import CliRunner, Result
 
 from tests.abacus.modeling_abacus import AbacusModel
@@ -69,8 +68,7 @@ def refused(result: Result, repository: Path) -> str:
 
 
 def parameters(repository: Path, name: str) -> dict[str, str]:
-    config = text_format.Parse((repository / name / "config.pbtxt").read_text(), ModelConfig())
-    return {key: value.string_value for key, value in config.parameters.items()}
+    return {key: value.string_value for key, value in read_config(repository, name).parameters.items()}
 
 
 def edit(folder: Path, **changed: Any) -> None:

@@ -13,7 +13,6 @@ from conch_export import Options, Overrides, Precision, SourceError, Unsupported
 from conch_export.checkpoints import heads
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.tokenizer import read_tokenizer
-from conch_export.families import family_of
 from conch_export.model.description import interaction_of
 from conch_export.model.public_models import public_models
 from conch_export.onnx.engine import EncoderGraph, HeadGraph, QueryGraph
@@ -24,6 +23,7 @@ from conch_export.verification.samples import Item, Role
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
+from tests.encoders import read_encoder
 from tests.saved_checkpoints import TEXTS, golden, restore
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ SIDES = {"query": Role.QUERY, "document": Role.DOCUMENT}
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_encoder_has_the_vectors_of_transformers_5(tmp_path: Path, family: str) -> None:
-    checkpoint = Checkpoint(restore(family, tmp_path))
-    reader = family_of(checkpoint.config)
-    assert reader is not None
-    encode = PlainEncoder(reader.read_encoder(checkpoint.config, checkpoint.weights))
+    encode = PlainEncoder(read_encoder(restore(family, tmp_path)))
     found = [encode(row, [0] * len(row)).numpy().mean(axis=0) for row in golden()["rows"]]
     np.testing.assert_allclose(found, SAVED[family]["answers"]["means"], rtol=0, atol=1e-5)
 
