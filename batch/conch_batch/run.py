@@ -11,12 +11,12 @@ from conch_contract import Task
 from conch_batch import repeats
 from conch_batch.engines import opening
 from conch_batch.engines.engine import columns_of
-from conch_batch.errors import BatchError, ChangedError, InterruptedRun, OutputError
-from conch_batch.inputs.files import PARQUET, File, find
+from conch_batch.errors import BatchError, ChangedError, InputError, InterruptedRun, OutputError
+from conch_batch.inputs.files import PARQUET, TEXT, File, find
 from conch_batch.inputs.rows import Reader
-from conch_batch.job import Embedding
+from conch_batch.job import Embedding, TextRows
 from conch_batch.outputs.columns import with_input
-from conch_batch.outputs.store import Store
+from conch_batch.outputs.store import Store, refuse_unwritable
 from conch_batch.planning import plan as plans
 from conch_batch.planning.manifest import Identity, Manifest, refuse_changes
 from conch_batch.planning.plan import files_of, plan_repeated, rows_of
@@ -97,6 +97,7 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
         BatchError: see `errors`. Published shards stay, and the next run continues from there.
     """
     store, files = Store(job.output), find(job.inputs, job.output)
+    _refuse_unused(job, files)
     model = opening.describe(job)
     with store.locked():
         stamps = [file.stamp() for file in files]
@@ -105,6 +106,12 @@ def run(job: Job, workers: Workers, watcher: Watcher) -> Report:
         store.clear_unfinished()
         _refuse_changes_meanwhile(files, stamps, store)
     return report
+
+
+def _refuse_unused(job: Job, files: Sequence[File]) -> None:
+    """Refuse an option that means nothing for these files."""
+    if job.text_rows is not TextRows.FILE and files[0].kind != TEXT:
+        raise InputError(f"--text-rows is for text files, and the input is {files[0].kind}: leave it out")
 
 
 def _fill(corpus: Corpus, plan: Plan, store: Store, workers: Workers, watcher: Watcher) -> Report:
@@ -162,7 +169,7 @@ def _manifest(job: Job, files: Sequence[File], model: Model, store: Store, watch
         on_file=watcher.reading,
     )
     check_columns(planned.schema, job.task)
-    with_input(planned.schema, model.schema, job.prefix)
+    refuse_unwritable(with_input(planned.schema, model.schema, job.prefix))
     rows = store.write_repeated(_repeats(job, files, planned))
     manifest = Manifest(identity, planned._replace(repeated=plan_repeated(rows, repeats.MOST_ROWS)))
     store.write_manifest(manifest.to_json())

@@ -12,6 +12,7 @@ from conch_batch.engines.engine import Answers, Item, items_of
 from conch_batch.errors import InputError, RowError
 from conch_batch.inputs.files import CSV
 from conch_batch.inputs.rows import Reader
+from conch_batch.inputs.tables import nested
 from conch_batch.job import Embedding
 from conch_batch.outputs.columns import with_input
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from conch_batch.outputs.store import Store
     from conch_batch.planning.plan import Piece
     from conch_batch.repeats import Answered
+
+_TEXTS = (pa.types.is_string, pa.types.is_large_string)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 class Done(NamedTuple):
@@ -136,12 +140,18 @@ def check_columns(schema: pa.Schema, task: Embedding | Reranking) -> None:
             raise InputError(f"the input has no column {name!r}; it has: {have}. {option} says which it is")
         kind = schema.field(name).type
         if option == "--documents":
-            kind = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else pa.null()
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            kind = kind.value_type if any(is_kind(kind) for is_kind in _LISTS) else pa.null()
+        if not _holds_texts(kind):
             wanted = "lists of texts" if option == "--documents" else "texts"
             raise InputError(
                 f"column {name!r} holds {schema.field(name).type} and not {wanted}; {option} names another"
             )
+
+
+def _holds_texts(kind: pa.DataType) -> bool:
+    """Whether values of this type are texts; pandas has categories as a dictionary of them."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_kind(kind) for is_kind in _TEXTS)
 
 
 def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
@@ -154,13 +164,4 @@ def _lines(table: pa.Table, failures: Mapping[int, str]) -> bytes:
 
 def _without_times(field: pa.Field) -> pa.Field:
     """A field with texts in place of dates and times: Python has none with nanoseconds, or after the year 9999."""
-    kind = field.type
-    if pa.types.is_temporal(kind):
-        return field.with_type(pa.string())
-    if pa.types.is_struct(kind):
-        return field.with_type(pa.struct([_without_times(each) for each in kind]))
-    if pa.types.is_list(kind):
-        return field.with_type(pa.list_(_without_times(kind.value_field)))
-    if pa.types.is_large_list(kind):
-        return field.with_type(pa.large_list(_without_times(kind.value_field)))
-    return field
+    return field.with_type(pa.string() if pa.types.is_temporal(field.type) else nested(field.type, _without_times))

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
 
 from conch_batch.errors import InputError
 
@@ -57,7 +58,7 @@ class File:
     def open(self) -> IO[bytes]:
         """Open the file for reading, decompressed and seekable."""
         # Parquet compresses its own pages.
-        compression = None if self.kind == PARQUET else "infer"
+        compression = None if self.kind == PARQUET else infer_compression(self.name)
         with _readable(self.url):
             filesystem, path = url_to_fs(self.url)
             # Not `fsspec.open`, which takes `[` and `*` in a name for a pattern.
@@ -123,7 +124,7 @@ def _of(given: str, ours: str | None) -> list[File]:
         there = [found for found in sorted(paths) if filesystem.isfile(found)]
     if not there:
         raise InputError(f"{given} does not exist, or only in the output: name a file, a folder or a pattern that does")
-    return [File(filesystem.unstrip_protocol(found), PurePosixPath(found).name, _kind(found)) for found in there]
+    return [File(filesystem.unstrip_protocol(found), PurePosixPath(_path(found)).name, _kind(found)) for found in there]
 
 
 def _below(filesystem: AbstractFileSystem, folder: str, given: str, ours: str | None) -> list[File]:
@@ -201,7 +202,12 @@ def _kind(path: str) -> str:
 
 def suffix_of(path: str) -> str:
     """The suffix that states the format: `.jsonl` of `a.jsonl.gz`."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    suffixes = [suffix.lower() for suffix in PurePosixPath(_path(path)).suffixes]
     if suffixes[-1:] and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
+
+
+def _path(url: str) -> str:
+    """What a file is called: without a query behind it, such as a signature, which may be another one next time."""
+    return url.partition("?")[0] if url.startswith(("http://", "https://")) else url

@@ -64,7 +64,7 @@ def _table(lines: Iterable[bytes], schema: pa.Schema) -> pa.Table:
 def _object(line: bytes, number: int | None) -> dict[str, Any]:
     where = "" if number is None else f"line {number} "
     try:
-        found = json.loads(line.decode("utf-8-sig"))  # of bytes, it would guess the encoding
+        found = json.loads(line.decode("utf-8-sig"), object_hook=_typed)  # of bytes, it would guess the encoding
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}is no JSON: {error}") from error
     if not isinstance(found, dict):
@@ -72,6 +72,11 @@ def _object(line: bytes, number: int | None) -> dict[str, Any]:
     if _SURROGATE.search(line) and not _is_unicode(found):
         raise ValueError(f"{where}has half of a surrogate pair, such as \\ud83d, which is no character: remove it")
     return found
+
+
+def _typed(found: dict[str, Any]) -> dict[str, Any]:
+    """An object in which those without keys are null: Parquet has no type for them."""
+    return {key: None if value == {} else value for key, value in found.items()}
 
 
 def _is_unicode(found: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from conch_batch.errors import InputError
 from conch_batch.inputs import arrow, csv, files, jsonl, parquet, texts
 from conch_batch.inputs.encoding import not_utf8
+from conch_batch.inputs.tables import nested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,9 +103,16 @@ def unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
         if len(set(schema.names)) < len(schema.names):
             raise InputError(f"a file of the input has two columns of one name: {', '.join(schema.names)}; rename one")
     try:
-        return pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
+        return pa.unify_schemas([pa.schema(map(_plain, schema)) for schema in schemas], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"the files of the input have a column in different types: {error}") from error
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """The field as it may be null, in rows of files that lack it, and without views, of which pyarrow takes no rows."""
+    texts, octets = pa.types.is_string_view(field.type), pa.types.is_binary_view(field.type)
+    kind = pa.string() if texts else pa.binary() if octets else nested(field.type, _plain)
+    return field.with_type(kind).with_nullable(nullable=True)
 
 
 @contextmanager

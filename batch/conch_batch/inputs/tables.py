@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -19,6 +19,19 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def nested(kind: pa.DataType, changed: Callable[[pa.Field], pa.Field]) -> pa.DataType:
+    """The type with other fields in it; a type that is not nested as it is."""
+    if pa.types.is_struct(kind):
+        return pa.struct(map(changed, kind))
+    if pa.types.is_list(kind):
+        return pa.list_(changed(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(changed(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(changed(kind.value_field), kind.list_size)
+    return pa.map_(kind.key_type, changed(kind.item_field)) if pa.types.is_map(kind) else kind
 
 
 def between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:

@@ -26,7 +26,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from conch_batch.errors import OutputError
+from conch_batch.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -204,6 +204,19 @@ class Store:
 
     def _below(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{name}"
+
+
+def refuse_unwritable(schema: pa.Schema) -> None:
+    """Refuse columns that Parquet files have no type for, before anything is computed for them.
+
+    Raises:
+        InputError: there is one.
+    """
+    try:
+        _parquet(schema.empty_table())
+    except pa.ArrowException as error:
+        msg = f"the input has a column that Parquet files cannot hold ({error}): convert it, or leave it out"
+        raise InputError(msg) from error
 
 
 def _name(shard: int) -> str:

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
-from conch_batch import ChangedError, Embedding, EngineError, Job, OutputError, Workers, run
+from conch_batch import ChangedError, Embedding, EngineError, InputError, Job, OutputError, TextRows, Workers, run
 from conch_batch.engines import opening
 from conch_batch.outputs.store import Store
 from conch_batch.processes import local
@@ -193,3 +195,66 @@ def test_a_cluster_without_ray_is_told_what_to_install(job: Job, monkeypatch: py
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"pip install 'conch\[cluster\]'"):
         run(job, Workers(address="a-head:6379"), Watching())
+
+
+def write_stream(path: Path, **columns: pa.Array) -> None:
+    path.parent.mkdir()
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=3)
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())], ids=str)
+def test_texts_may_be_of_any_type_that_holds_texts(kind: pa.DataType, job: Job, tmp_path: Path) -> None:
+    texts = ["a", "b", None, "a", "c", "b", "d"]
+    write_stream(tmp_path / "typed" / "a.arrow", text=pa.array(texts, kind), other=pa.array(texts, kind))
+    compute(replace(job, inputs=(str(tmp_path / "typed"),), shard_rows=2))
+    found = ds.dataset(tmp_path / "out", format="parquet").to_table()
+    assert found["text"].to_pylist() == found["other"].to_pylist() == [text for text in texts if text]
+
+
+def test_objects_without_keys_are_null(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    rows = [{"text": "a", "about": {}}, {"text": "b", "about": {}, "more": {"deep": {}, "n": 1}}]
+    (tmp_path / "objects" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    compute(replace(job, inputs=(str(tmp_path / "objects"),)))
+    found = ds.dataset(tmp_path / "out", format="parquet").to_table()
+    assert found["about"].to_pylist() == [None, None]
+    assert found["more"].to_pylist() == [None, {"deep": None, "n": 1}]
+
+
+def test_a_column_that_parquet_cannot_hold_is_refused_before_anything_is_computed(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "compute", lambda *_: pytest.fail("it is computed"))
+    write_stream(tmp_path / "objects" / "a.arrow", text=pa.array(["a"]), about=pa.array([{}], pa.struct([])))
+    with pytest.raises(InputError, match=r"a column that Parquet files cannot hold .*about"):
+        compute(replace(job, inputs=(str(tmp_path / "objects"),)))
+
+
+def test_a_column_that_one_file_requires_may_be_missing_in_another(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "required").mkdir()
+    number = pa.field("n", pa.int64(), nullable=False)
+    required = pa.schema([pa.field("text", pa.string(), nullable=False), number, ("about", pa.struct([number]))])
+    first = pa.table({"text": ["a"], "n": [1], "about": [{"n": 2}]}, required)
+    pq.write_table(first, tmp_path / "required" / "a.parquet")
+    pq.write_table(pa.table({"text": ["b"], "about": [{"m": 3}]}), tmp_path / "required" / "b.parquet")
+    compute(replace(job, inputs=(str(tmp_path / "required"),)))
+    found = ds.dataset(tmp_path / "out", format="parquet").to_table()
+    assert found.select(["text", "n", "about"]).to_pylist() == [
+        {"text": "a", "n": 1, "about": {"n": 2, "m": None}},
+        {"text": "b", "n": None, "about": {"n": None, "m": 3}},
+    ]
+
+
+def test_a_csv_file_may_have_a_header_and_no_rows(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for name, content in (("a.csv", "n,text\n"), ("b.csv", "n,text\n1,a\n")):
+        (tmp_path / "rows" / name).write_text(content, "utf-8")
+    compute(replace(job, inputs=(str(tmp_path / "rows"),)))
+    assert texts_of(tmp_path / "out") == ["a"]
+
+
+def test_rows_of_texts_are_asked_of_text_files_only(job: Job) -> None:
+    with pytest.raises(InputError, match="--text-rows is for text files, and the input is jsonl: leave it out"):
+        compute(replace(job, text_rows=TextRows.LINE))

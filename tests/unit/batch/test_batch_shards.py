@@ -124,6 +124,8 @@ def test_a_row_that_fails_may_have_times_that_python_has_not(corpus: Corpus) -> 
         "time": pa.array([1, 1], pa.time64("ns")),
         "took": pa.array([1, 1], pa.duration("ns")),
         "about": pa.array([{"seen": [nanoseconds]}] * 2, pa.struct([("seen", pa.list_(pa.timestamp("ns")))])),
+        "two": pa.array([[nanoseconds] * 2] * 2, pa.list_(pa.timestamp("ns"), 2)),
+        "by_name": pa.array([[("a", nanoseconds)]] * 2, pa.map_(pa.string(), pa.timestamp("ns"))),
     }
     table = pa.table(columns)
     path = Path(corpus.job.output).with_name("in.parquet")
@@ -134,6 +136,7 @@ def test_a_row_that_fails_may_have_times_that_python_has_not(corpus: Corpus) -> 
     row = json.loads(side.read_text("utf-8"))["row"]
     at = "1970-01-01 00:00:00.000000001"
     assert (row["text"], row["at"], row["in_utc"], row["about"]) == (None, at, f"{at}Z", {"seen": [at]})
+    assert (row["two"], row["by_name"]) == ([at, at], [["a", at]])
 
 
 def test_an_empty_text_is_no_text_whatever_would_compute_it() -> None:
@@ -192,6 +195,21 @@ def test_a_column_that_is_there_already_is_refused_and_a_prefix_mends_it(corpus:
 def test_an_input_without_texts_is_refused(schema: pa.Schema, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_columns(schema, Embedding())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_list(pa.large_string()),
+        pa.list_(pa.string(), 2),
+        pa.list_(pa.dictionary(pa.int8(), pa.string())),
+    ],
+    ids=str,
+)
+def test_documents_may_be_in_lists_of_any_type(kind: pa.DataType) -> None:
+    table = pa.table({"query": ["a"], "documents": pa.array([["b", "c"]], kind)})
+    check_columns(table.schema, Reranking())
+    assert items_of(table, Reranking()) == ([("a", ("b", "c"))], {})
 
 
 @pytest.mark.parametrize(
