@@ -19,6 +19,7 @@ from conch_export.model.description import Precision, StaticModel, Target, inter
 from conch_export.model.heads import Lexical, Pooled, Projection, Static, Vocabulary
 from conch_export.model.network import Encoder
 from conch_export.model.public_models import public_models
+from conch_export.model.shapes import refuse_misfit_head
 from conch_export.onnx.encoder import as_float16, encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
@@ -96,8 +97,9 @@ def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target:
     if isinstance(encoder, Encoder) and rules is not None and rules.masks_augmentation:
         _refuse_lone_augmentation(encoder, rules)
     for model in public_models(description):
-        if model.head is not None:
-            read_head(description, model, checkpoint)
+        if isinstance(encoder, Static) or model.head is not None:
+            head = encoder if isinstance(encoder, Static) else read_head(description, model, checkpoint)
+            refuse_misfit_head(head, description.hidden, description.vocabulary, model.dimension)
 
 
 def write_graphs(

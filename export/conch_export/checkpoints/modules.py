@@ -156,7 +156,13 @@ class Modules:
         return layers
 
     def logarithms(self) -> int:
-        """Return how many times SPLADE's pooling takes log(1 + x)."""
+        """Return how many times SPLADE's pooling takes log(1 + x).
+
+        Raises:
+            UnsupportedError: it is of another kind, or further modules change the weights.
+        """
+        if self.kinds and self.kinds[1:] != ["SpladePooling"]:
+            raise UnsupportedError(f"a sparse model whose modules are {', '.join(self.kinds)} is not built")
         stated = self._settings("SpladePooling")
         pooling = stated.of("pooling_strategy", str, "max")
         activation = stated.of("activation_function", str, "relu")
@@ -213,7 +219,7 @@ class Modules:
         config = self._checkpoint.config
         stated = (
             self._checkpoint.settings(_SETTINGS).get("activation_fn")
-            or (config.get("sentence_transformers") or {}).get("activation_fn")
+            or config.inner("sentence_transformers").get("activation_fn")
             or config.get("sbert_ce_default_activation_function")
         )
         if not stated:

@@ -84,7 +84,7 @@ def read_tokenizer(
         SourceError: a file is damaged.
         UnsupportedError: tokenizer.json cannot express the files' settings, or has tokens without an embedding.
     """
-    found = (path.stat() for path in sorted(folder.glob("*")))
+    found = (path.stat() for path in sorted(folder.glob("*")) if path.exists())
     files = tuple((each.st_size, each.st_mtime_ns) for each in found)
     return _read(files, folder, model_type, rows, keywords, lower_case=lower_case)
 

@@ -11,13 +11,14 @@ import fcntl
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from conch_export.errors import ExportError, cannot_read, file_of, fix_of, is_below, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 STAGING = ".staging"
 
@@ -123,8 +124,8 @@ def _is_unfinished(repository: Path) -> bool:
 
 
 def _finish(repository: Path) -> None:
-    """Move published models to their places."""
-    ready, old = (repository / STAGING / name for name in ("ready", "old"))
+    """Move published models to their places; what was there stays in the folder for staging, which callers remove."""
+    ready = repository / STAGING / "ready"
     if not _is_unfinished(repository):
         return
     for model in sorted(ready.iterdir()):
@@ -132,17 +133,15 @@ def _finish(repository: Path) -> None:
         if model.is_file():
             model.replace(place)
             continue
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            # A folder cannot be renamed onto one that has content. After a kill between the two renames the new model
-            # is still in `ready`, where the next run finds it.
-            place.rename(old)
+        if os.path.lexists(place):
+            # A folder cannot be renamed onto one that has content, nor onto a link, such as one to a disk for models.
+            # After a kill between the two renames the new model is still in `ready`, where the next run finds it.
+            place.rename(Path(mkdtemp(prefix="old-", dir=ready.parent)) / place.name)
         if any(model.iterdir()):
             model.rename(place)
         else:
             # Empty folders take a model out: its place stays free.
             model.rmdir()
-    shutil.rmtree(old, ignore_errors=True)
     # Last, because as long as `ready` is there the publication counts as unfinished; so the new names are synced first.
     _sync(repository)
     ready.rmdir()

@@ -103,6 +103,19 @@ def with_wrapped_tensors(folder: Path) -> None:
     save_file({f"0.auto_model.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
 
 
+def with_a_layer_of_another_width(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.insert(2, {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "3_Dense").mkdir()
+    (folder / "3_Dense" / "config.json").write_text(json.dumps({"in_features": 32, "out_features": 16, "bias": False}))
+    save_file({"linear.weight": torch.ones(16, 32)}, folder / "3_Dense" / "model.safetensors")
+
+
+def with_lexical_weights_of_another_width(folder: Path) -> None:
+    save_file(torch.nn.Linear(32, 1).state_dict(), folder / "sparse_linear.safetensors")
+
+
 def content_of(repository: Path) -> dict[str, bytes]:
     return {str(path.relative_to(repository)): path.read_bytes() for path in repository.rglob("*") if path.is_file()}
 
@@ -146,6 +159,8 @@ def exported(checkpoint: Path, repository: Path, precision: str) -> Result:
         (with_a_quantized_tensor, "is of type F8_E4M3, which is not read (known: BF16, F16, F32, F64)"),
         (with_added_words, "has 30524 tokens, the embedding table 30522 rows"),
         (with_wrapped_tensors, "take '0.auto_model.' off the names of its tensors"),
+        (with_a_layer_of_another_width, "layer 1 behind the encoder has the shape [16, 32] where config.json"),
+        (with_lexical_weights_of_another_width, "the layer of lexical weights has the shape [1, 32] where config.json"),
     ],
     ids=lambda each: each.__name__ if callable(each) else "",
 )

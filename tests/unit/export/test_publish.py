@@ -211,6 +211,20 @@ def test_a_missing_repository_is_made(tmp_path: Path) -> None:
     assert_wholly(tmp_path / "a" / "b", "new")
 
 
+def test_links_and_files_make_way_for_models(repository: Path, tmp_path: Path) -> None:
+    (repository / "model-a").rename(elsewhere := tmp_path / "on another disk")
+    (repository / "model-a").symlink_to(elsewhere)
+    publish(repository, "new")
+    assert_wholly(repository, "new")
+    assert (elsewhere / "config.pbtxt").read_text() == "old"
+    shutil.rmtree(repository / "model-a")
+    (repository / "model-a").symlink_to(tmp_path / "gone")
+    shutil.rmtree(repository / "model-b")
+    (repository / "model-b").write_text("a file")
+    publish(repository, "newer")
+    assert_wholly(repository, "newer")
+
+
 def test_an_empty_folder_takes_its_model_out(tmp_path: Path) -> None:
     for models in ({"kept", "gone"}, {"kept"}):
         with staged(tmp_path) as folder:

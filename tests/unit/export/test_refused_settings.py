@@ -81,6 +81,17 @@ def test_a_reranker_of_words_that_scores_otherwise_is_refused(
         read(*usual, *changes, pair_template=TEMPLATE)
 
 
+def test_modules_behind_the_pooling_of_a_sparse_model_are_refused(read: Callable[..., Description]) -> None:
+    listed = {"": "MLMTransformer", "1_SpladePooling": "SpladePooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"x.{kind}"}
+        for index, (path, kind) in enumerate(listed.items())
+    ]
+    read(put("modules.json", modules[:2]))
+    with pytest.raises(UnsupportedError, match="modules are MLMTransformer, SpladePooling, Normalize is not built"):
+        read(put("modules.json", modules))
+
+
 @pytest.mark.parametrize(
     ("option", "stated"),
     [
