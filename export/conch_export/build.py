@@ -16,10 +16,10 @@ from conch_export.errors import UndecidedError, UnsupportedError, reason_of
 from conch_export.families import family_of
 from conch_export.freed import give_back
 from conch_export.model.description import Precision, StaticModel, Target, interaction_of
+from conch_export.model.head_shapes import refuse_misfit_head
 from conch_export.model.heads import Lexical, Pooled, Projection, Static, Vocabulary
 from conch_export.model.network import Encoder
 from conch_export.model.public_models import public_models
-from conch_export.model.shapes import refuse_misfit_head
 from conch_export.onnx.encoder import as_float16, encoder_graph, with_rounded_positions
 from conch_export.onnx.engine import EncoderGraph, feed, head_feed
 from conch_export.onnx.file import file_graph
