@@ -311,7 +311,7 @@ def _speed(description: Description, repository: Path, target: Target) -> tuple[
     encode = EncoderGraph(graph_path(repository, encoder_name(description.name)), target=target)
     head = HeadGraph(graph_path(repository, model.head)) if model.head is not None else None
     sample = verification_sample(description, rows_of.added_tokens)
-    rows = [rows_of(item) for item in sample.items(description, model) if rows_of.is_sent(item)]
+    rows = list(map(rows_of, rows_of.items(sample, model)))
     groups = [rows[i : i + _ROWS] for i in range(0, len(rows), _ROWS)]
 
     def answer(group: list[Row]) -> None:

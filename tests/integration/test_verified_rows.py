@@ -71,7 +71,7 @@ def test_they_are_equal(make: Callable[[Path], Path], overrides: dict[str, Any],
     tokenizer = TextTokenizer(checkpoint.tokenizer)
     rows_of = Rows(description)
     sample = verification_sample(description, rows_of.added_tokens)
-    items = [item for model in sides(description) for item in sample.items(description, model)]
+    items = [item for model in sides(description) for item in sample.items(description, model, rows_of.count)]
     assert len(items) > 50
     for item, row in ((item, rows_of(item)) for item in items):
         if not row.ids:  # a query that is looked up has no special tokens

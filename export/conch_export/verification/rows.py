@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from conch_export.model.description import Description
+    from conch_export.model.public_models import PublicModel
+    from conch_export.verification.samples import Sample
 
 
 class Rows:
@@ -66,10 +68,17 @@ class Rows:
             encoding = self._encode(prompt + item.query, item.text)
         return Row(encoding.ids, encoding.type_ids)
 
-    def is_sent(self, item: Item) -> bool:
-        """Whether clients send it: they refuse texts without tokens, and without any beside a prompt not pooled."""
-        row = self(item)
-        return len(row.ids) > row.prompt
+    def count(self, item: Item) -> int:
+        """How many tokens an item has."""
+        return len(self(item).ids)
+
+    def items(self, sample: Sample, model: PublicModel) -> list[Item]:
+        """The items of a public model that clients send.
+
+        They refuse texts without tokens, and without any beside a prompt that is not pooled.
+        """
+        items = sample.items(self._description, model, self.count)
+        return [item for item in items if len((row := self(item)).ids) > row.prompt]
 
     def _of_a_side(self, description: SparseModel, item: Item) -> Row:
         """A query without special tokens, or a document."""

@@ -29,7 +29,7 @@ _PAIRED_TEXTS = 16
 """For a cross-encoder, which computes each of them with every query."""
 _ADDED_TOKENS = 4
 _LONGEST_RUN = 512
-"""Texts and pairs that fill a longer model are tokenised and compared, but only a part of one text is computed."""
+"""Texts and pairs that fill a longer model are tokenised and compared, but only a part of one is computed."""
 LONGEST_TOKENS = 1024
 """Of that part: what the authors' library takes for it grows with the square of its tokens."""
 LONGEST_CHARACTERS = 5 * _LONGEST_RUN // 2
@@ -92,35 +92,25 @@ class Sample:
     texts: tuple[str, ...]
     long: tuple[str, ...]
 
-    def items(self, description: Description, model: PublicModel) -> list[Item]:
-        """The items of a public model; for late interaction the queries, then the documents."""
-        texts = [*self.texts, *(self.long if description.max_length <= _LONGEST_RUN else ())]
-        named = [Item(Role.TEXT, KNOWN_TEXT, prompt_name=name) for name in _other_prompts(description, model)]
-        return _items(description, model, self.queries, texts) + named
+    def items(self, description: Description, model: PublicModel, tokens_of: Callable[[Item], int]) -> list[Item]:
+        """The items of a public model; for late interaction the queries, then the documents.
 
-    def longest_item(
-        self, description: Description, model: PublicModel, tokens_of: Callable[[Item], int]
-    ) -> list[Item]:
-        """One text of up to LONGEST_TOKENS tokens, for a model that reads more than 512; an empty list for others.
-
-        A cross-encoder gets none: it would need a long pair with every query, as a single one has no order to compare.
+        Of a model that reads more than 512 tokens one text is long, or a pair for each query: LONGEST_TOKENS tokens.
 
         Args:
             description: of what is exported.
-            model: which of its public models computes the text.
+            model: which of its public models computes them.
             tokens_of: the number of tokens of an item.
         """
-        if description.max_length <= _LONGEST_RUN or model.task is Task.CROSS_ENCODER:
-            return []
-        items = _items(description, model, self.queries, self.long[:1])
-        item = next(item for item in items if item.text == self.long[0] and item.role is not Role.PAIR)
-        while item.text and (tokens := tokens_of(item)) > LONGEST_TOKENS:
-            item = replace(item, text=item.text[: len(item.text) * LONGEST_TOKENS // tokens])
-        return [item]
+        long = self.long if description.max_length <= _LONGEST_RUN else self.long[:1]
+        most = min(LONGEST_TOKENS, description.max_length)
+        items = _items(description, model, self.queries, [*self.texts, *long])
+        named = [Item(Role.TEXT, KNOWN_TEXT, prompt_name=name) for name in _other_prompts(description, model)]
+        return [_shortened(item, most, tokens_of) if item.text in long else item for item in items] + named
 
     def long_items(self, description: Description, model: PublicModel) -> list[Item]:
         """Items that are only tokenised, as they take long to compute."""
-        if description.max_length <= _LONGEST_RUN:
+        if description.max_length <= _LONGEST_RUN or isinstance(description, GenerativeReranker):
             return []
         queries = [*self.queries, *(_part_of_a_pair(text, description.max_length) for text in self.long)]
         return _items(description, model, queries, self.long)
@@ -138,6 +128,13 @@ def _items(description: Description, model: PublicModel, queries: Sequence[str],
     if model.task is Task.LATE_INTERACTION or interaction_of(description) is not None:
         return [Item(Role.QUERY, query) for query in queries] + [Item(Role.DOCUMENT, text) for text in texts]
     return [Item(Role.TEXT, text) for text in texts]
+
+
+def _shortened(item: Item, most: int, tokens_of: Callable[[Item], int]) -> Item:
+    """The item with as much of its text as makes so many tokens."""
+    while item.text and (tokens := tokens_of(item)) > most:
+        item = replace(item, text=item.text[: len(item.text) * most // tokens])
+    return item
 
 
 def _part_of_a_pair(text: str, max_length: int) -> str:
@@ -163,10 +160,11 @@ def verification_sample(description: Description, added_tokens: Sequence[str]) -
     spacing = max(1, (len(added_tokens) - 1) // (_ADDED_TOKENS - 1))  # from the first to the last
     added = (f"before {token} after, and{token}within" for token in added_tokens[::spacing][:_ADDED_TOKENS])
     texts += [*_UNUSUAL, *added]
-    if isinstance(description, GenerativeReranker):
-        # How a template's pair is cut is conch's own rule, with no reference: no pair may be too long.
-        return Sample(tuple(queries), tuple(text[:300] for text in texts), ())
     long = " ".join(docstrings()[1::2])[: 8 * description.max_length]
+    if isinstance(description, GenerativeReranker):
+        # How a template's pair is cut is conch's own rule, with no reference: no pair may come near the limit.
+        fits = description.max_length >= 2 * LONGEST_TOKENS
+        return Sample(tuple(queries), tuple(text[:300] for text in texts), (long,) if fits else ())
     if is_pair:
         queries[-1] = _part_of_a_pair(long, min(description.max_length, _LONGEST_RUN))
     return Sample(tuple(queries), tuple(texts), (long, long[::-1]))

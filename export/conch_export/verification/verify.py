@@ -96,8 +96,7 @@ def _expected(description: Description, reference: Authors, progress: Progress) 
     rows_of, expected = Rows(description), {}
     sample = verification_sample(description, rows_of.added_tokens)
     for model in sides(description):
-        longest = sample.longest_item(description, model, lambda item: len(rows_of(item).ids))
-        items = [item for item in [*sample.items(description, model), *longest] if rows_of.is_sent(item)]
+        items = rows_of.items(sample, model)
         rows = list(map(rows_of, items))
         long = sample.long_items(description, model)
         for item, row in zip([*items, *long], [*rows, *map(rows_of, long)], strict=True):
@@ -178,7 +177,7 @@ def merging(description: Description, folder: Path, target: Target = Target.CPU)
     graphs, rows_of, differences = _Graphs(description, folder, target), Rows(description), {}
     sample = verification_sample(description, rows_of.added_tokens)
     for model in sides(description):
-        items = [item for item in sample.items(description, model) if rows_of.is_sent(item)]
+        items = rows_of.items(sample, model)
         alone, merged = graphs.answers(model, items, list(map(rows_of, items)))
         differences[model.name] = difference(model.task, alone, merged)
     return differences

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conch_export import Options, Overrides, Pooling, Precision, Task, VerificationError, export
-from conch_export.families.bert import Bert
+from conch_export.families import Family
+from conch_export.model.network import Rotary
 from conch_export.model.public_models import PublicModel
 from conch_export.onnx.feed_forward import _OPERATORS
 from conch_export.verification import rows
@@ -20,13 +21,16 @@ from tokenizers import Tokenizer, normalizers
 from tests import head_checkpoints
 from tests.checkpoints import add_modules
 from tests.exports import export_once
+from tests.kind_checkpoints import TEMPLATE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conch_export.model.description import Description
-    from conch_export.model.network import Encoder
+    from conch_export.model.network import Encoder, Layer
 
+TANH, CLASSIFIER = "torch.nn.modules.activation.Tanh", "ForSequenceClassification"
 MEAN = {"word_embedding_dimension": 48, "pooling_mode": "mean"}
 
 
@@ -69,25 +73,60 @@ def test_a_misread_prompt_of_requests_that_name_it_is_found(monkeypatch: pytest.
         export(options)
 
 
-def test_a_mistake_that_only_a_long_text_shows_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = head_checkpoints.make(tmp_path / "m", "bert", "Model", max_position_embeddings=2048)
-    add_modules(folder, MEAN)
-    options = Options(str(folder), tmp_path / "repository", precision=Precision.FP32)
-    right = Bert.encoder
+LONG = {"max_position_embeddings": 2048}
+IN_WORDS = Overrides(score_tokens=("yes", "no"), pair_template=TEMPLATE, default_instruction="does")
 
-    def with_repeated_positions(self: Bert, *files: Any) -> Encoder:
+
+def reading_more(folder: Path) -> Path:
+    """The checkpoint, whose positions are rotary, for longer texts."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | LONG))
+    return folder
+
+
+OF_LONG_TEXTS: dict[str, Callable[[Path], Path]] = {
+    "embedding": lambda folder: reading_more(head_checkpoints.with_dense(folder, TANH, kind="modernbert")),
+    "sparse": lambda folder: reading_more(head_checkpoints.splade(folder, "modernbert")),
+    "multi-vector": lambda folder: reading_more(head_checkpoints.pylate(folder, "modernbert", document_length=1500)),
+    "cross-encoder": lambda folder: head_checkpoints.make(folder, "bert", CLASSIFIER, num_labels=1, **LONG),
+    "in words": lambda folder: head_checkpoints.make(folder, "qwen3", "ForCausalLM", **LONG),
+}
+
+
+@pytest.mark.parametrize("kind", OF_LONG_TEXTS)
+def test_a_mistake_that_only_a_long_text_or_pair_shows_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    overrides = IN_WORDS if kind == "in words" else Overrides()
+    folder = OF_LONG_TEXTS[kind](tmp_path / "m")
+    options = Options(str(folder), tmp_path / "repository", precision=Precision.FP32, overrides=overrides)
+    export_once(options)  # as it is, it is published
+    right = Family.read_encoder
+
+    def repeated(table: Any) -> Any:
+        rows = np.array(table)
+        rows[896:] = rows[895]
+        return rows
+
+    def with_repeated_angles(layer: Layer) -> Layer:
+        rotary = layer.attention.rotary
+        assert rotary is not None
+        angles = Rotary(repeated(rotary.cos), repeated(rotary.sin))
+        return replace(layer, attention=replace(layer.attention, rotary=angles))
+
+    def with_repeated_positions(self: Family, *files: Any) -> Encoder:
         encoder = right(self, *files)
-        positions = np.array(encoder.positions)
-        positions[768:] = positions[767]
-        return replace(encoder, positions=positions)
+        if encoder.positions is not None:
+            return replace(encoder, positions=repeated(encoder.positions))
+        return replace(encoder, layers=tuple(map(with_repeated_angles, encoder.layers)))
 
-    monkeypatch.setattr(Bert, "encoder", with_repeated_positions)
+    monkeypatch.setattr(Family, "read_encoder", with_repeated_positions)
     with pytest.raises(VerificationError, match="m is not published"):
         export(options)
 
 
 def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = head_checkpoints.with_dense(tmp_path / "m", *["torch.nn.modules.activation.Tanh"] * 2)
+    folder = head_checkpoints.with_dense(tmp_path / "m", TANH, TANH)
     monkeypatch.setattr("conch_export.onnx.feed_forward._OPERATORS", {**_OPERATORS, "tanh": ("Relu", {})})
     with pytest.raises(VerificationError, match="m is not published"):
         export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
