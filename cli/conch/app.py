@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +86,8 @@ for purpose, commands in COMMANDS.items():
 def conch(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Embeddings and rerankers served from Triton."""
     if version:
+        import importlib.metadata  # noqa: PLC0415
+
         typer.echo(importlib.metadata.version("conch"))
         raise typer.Exit
 

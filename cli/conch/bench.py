@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from conch.console import facts, fail, stderr, stdout, steps
-from conch.load.closed_loop import Load, closed_loop
 from conch.load.texts import Lengths, synthetic_texts
 from conch.options import TEXTS, AsJson, named_options, refuse
 from conch.texts import read_texts
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conch.capacity.profile import Profile
+    from conch.load.closed_loop import Load
     from conch.load.target import Target
 
 WARM_UP_S = 1.0
@@ -156,6 +156,8 @@ def _costs(profile: Profile) -> Iterator[tuple[str, str]]:
 
 async def _load(target: Target, clients: int, duration_s: float) -> Load:
     """Measure after a warm-up, and show how fast it is meanwhile."""
+    from conch.load.closed_loop import closed_loop  # noqa: PLC0415
+
     await closed_loop(target.send, clients=clients, seconds=min(WARM_UP_S, duration_s))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:

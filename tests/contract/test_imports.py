@@ -78,7 +78,10 @@ def test_only_what_graphs_are_compared_with_bridges_are_learned_by_or_a_checkpoi
 @pytest.mark.parametrize(
     ("package", "without"),
     [
-        ("conch.app", {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "tritonclient", "conch_export"}),
+        (
+            "conch.app",
+            {"numpy", "torch", "transformers", "onnx", "onnxruntime", "fastapi", "tritonclient", "conch_export"},
+        ),
         ("conch_batch", {"torch", "transformers", "optimum", "ray", "fastapi", "conch_gateway"}),
         ("conch_contract", {"torch", "tokenizers", "grpc", "tritonclient", "google", "onnxruntime", "conch_client"}),
         ("conch_export", {"torch", "transformers", "optimum", "fastapi", "conch_client", "conch_gateway"}),

@@ -93,7 +93,7 @@ def _feed_forward(where: str, block: FeedForward | Experts, hidden: int, inner: 
 
 
 def of_linear(what: str, linear: Linear, inputs: int, outputs: int) -> Iterator[Compared]:
-    """The weight of a linear layer: outputs first, as the checkpoint has it, so that messages show what is in the file."""
+    """The weight of a linear layer: outputs first, as the checkpoint has it, and as messages therefore show it."""
     yield what, linear.weight.shape[::-1], (outputs, inputs)
 
 
