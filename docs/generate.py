@@ -255,7 +255,7 @@ def with_blocks(name: str) -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block},
+    "README.md": {"setup-times": setup_times, "benchmarks": benchmarks.block, "long-chunks": corpora.long_chunks},
     "docs/browser.md": {"measured": browser.block, "memory": browser.memory},
     "docs/clients.md": {"errors": errors},
     "docs/corpus.md": {"measured": corpora.measured},

@@ -1,4 +1,4 @@
-"""What pages say of corpora, generated from the results: long chunks, throughput, kills and the cluster.
+"""What pages say of corpora, generated from the results: long chunks for README, the rest for the page about corpora.
 
 Each result may be there in parts, measured on any number of cores.
 """
@@ -49,9 +49,9 @@ def long_chunks() -> str:
 
 
 def measured() -> str:
-    """All that was measured, for the page about corpora."""
+    """What was measured of short texts, kills and clusters, for the page about corpora."""
     blocks = [throughput(_read("corpus")), *killed(_read("corpus-kills")), *cluster(_read("corpus-cluster"))]
-    return "\n\n".join([*blocks, long_chunks()])
+    return "\n\n".join(blocks)
 
 
 def throughput(result: Found | None) -> str:
