@@ -97,10 +97,16 @@ def _embedding(embed: Found) -> Iterator[str]:
     if "tokens" in embed:
         memory = " ".join(f"{size:.0f}" for size in embed["actor_memory_mb_by_quarter"])
         yield (
-            f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate; "
+            f"{embed['tokens']:,} tokens in {embed['seconds']:.0f} s, {embed['of_graphs']:.0%} of the graphs' rate "
+            f"({_around(embed['graphs'])}); "
             f"with planning and the processes' start and end {embed['command_seconds']:.0f} s. Memory of the largest "
             f"process in the quarters of the run: {memory} MB."
         )
+
+
+def _around(graphs: Found) -> str:
+    before, after = (graphs[when]["tokens_per_s"] for when in ("before", "after"))
+    return f"{before:,.0f} tokens/s just before the run, {after:,.0f} just after it"
 
 
 def _death(killed: Found | None) -> Iterator[str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from conch_batch import Done, Job
 
 EVERY_S = 1.0
-_PROCESS = "conch_batch.processes"
-"""In the command line of the processes that compute."""
+_PROCESSES = "conch_batch.processes", "ray::Worker"
+"""In the command lines of the processes that compute, on this machine and on a cluster that was started here."""
 _QUARTERS = 4
 
 
@@ -73,7 +73,8 @@ class Memory:
 
 def _resident_mb(process: psutil.Process) -> float:
     with contextlib.suppress(psutil.Error):
-        if _PROCESS in " ".join(process.cmdline()):
+        command = " ".join(process.cmdline())
+        if any(name in command for name in _PROCESSES):
             return float(process.memory_info().rss) / 1e6
     return 0.0
 

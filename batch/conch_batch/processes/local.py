@@ -23,7 +23,7 @@ _COMMAND = (
     "import sys; descriptor, *sys.path = sys.argv[1:]; from conch_batch.processes import child; "
     "child.main(int(descriptor))"
 )
-"""With the module search path of this process: the working directory, say, is not in it."""
+"""Takes over the module search path of this process; `python -c` alone would look in the working directory first."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _GPUS = Path("/proc/driver/nvidia/gpus")
 

@@ -115,7 +115,7 @@ class Background:
 
     async def end(self) -> None:
         """Ends all of it."""
-        while tasks := set(self._tasks):  # one that meets the end of a time-out is lost before Python 3.11
+        while tasks := set(self._tasks):  # before Python 3.11 a cancellation is lost that meets the end of a time-out
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_AGAIN_S)

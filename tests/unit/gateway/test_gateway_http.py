@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gzip
 import json
-import threading
 import time
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-import uvloop
-from conch_gateway import Gateway, GatewaySettings, server
 from conch_gateway.middleware.protocol import Pace, Protocol
 
+from tests.listening import listening
 from tests.raw_http import H2C, Answer, Connection, chunked, request
-from tests.unit.gateway.conftest import StandIn
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -30,23 +26,6 @@ LIMIT = 100_000
 GOOD = json.dumps({"input": "a cat"}).encode()
 CHUNKED = "Transfer-Encoding: chunked"
 WHO = "x-request-id: {}".format
-
-
-@contextlib.contextmanager
-def listening(**settings: Any) -> Iterator[int]:
-    """A gateway in a thread of its own; its port."""
-    loop = uvloop.new_event_loop()
-    gateway = Gateway(GatewaySettings(port=0, **settings), client=StandIn())
-    loop.run_until_complete(gateway.start())
-    running = threading.Thread(target=loop.run_forever)
-    running.start()
-    try:
-        yield int(gateway.url.rpartition(":")[2])
-    finally:
-        asyncio.run_coroutine_threadsafe(gateway.stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        running.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -258,44 +237,6 @@ class TestSlowSenders:
             connection.send(request(URL, json.dumps({"input": ["a"] * 2_000}).encode()) * 90)
 
             until(lambda: all(open_.raddr != mine for open_ in psutil.Process().net_connections("tcp4")))
-
-
-class TestIdleConnections:
-    @pytest.fixture
-    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-        monkeypatch.setattr(server, "_KEEP_ALIVE_S", 0.3)
-        with listening() as port:
-            yield port
-
-    @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "a blank line"])
-    def test_they_are_closed_whatever_comes_that_is_no_request(self, impatient: int, sent: bytes) -> None:
-        with Connection(impatient) as connection:
-            connection.send(request(URL, GOOD))
-            assert read(connection).status == 200
-            connection.send(sent)
-            assert connection.answer() is None
-
-    def test_one_is_not_idle_while_a_request_is_read(self, impatient: int) -> None:
-        later = request(URL, GOOD)
-        with Connection(impatient) as connection:
-            connection.send(request(URL, GOOD) + later[:20])
-            assert read(connection).status == 200
-            for part in (later[20:-9], later[-9:]):
-                time.sleep(0.6)
-                connection.send(part)
-            assert read(connection).status == 200
-
-    @pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["keep-alive", "close"])
-    def test_one_is_not_idle_while_a_long_answer_is_read(
-        self, impatient: int, monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]
-    ) -> None:
-        monkeypatch.setattr(Protocol, "pace", Pace(linger_s=0.3))
-        body = json.dumps({"query": "a", "documents": ["a" * 7_000_000], "return_documents": True}).encode()
-        with Connection(impatient, receive_bytes=2**16) as connection:  # most of the answer waits in the gateway
-            connection.send(request("/v1/rerank", body, *headers))
-            time.sleep(3)
-            answer = read(connection)
-            assert (answer.status, len(answer.body)) == (200, int(answer.headers["content-length"]))
 
 
 class TestAnswersBeforeTheBodyIsRead:
