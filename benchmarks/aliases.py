@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.machine import measured_by  # noqa: E402
-from benchmarks.servers import HOST, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +39,10 @@ def memory_mb(place: Path, exported: Sequence[str], aliases: Sequence[str]) -> d
         export(Options(MODEL, place / "models", name=name, late_interaction=False))
     names = place / "models.toml"
     names.write_text("".join(f'[{alias}]\nmodel = "{exported[0]}"\n' for alias in aliases), encoding="utf-8")
-    grpc_port, port = free_ports(2)
-    server = deployments.conch(place / "models", place, grpc_port, port, {"CONCH_MODELS_FILE": str(names)})
-    try:
+    with deployments.served(place / "models", place, {"CONCH_MODELS_FILE": str(names)}) as served:
         for name in (*exported, *aliases):
-            ask(f"http://{HOST}:{port}/v1/embeddings", name)
-        return server.memory_mb()
-    finally:
-        server.stop()
+            ask(f"{served.url}/v1/embeddings", name)
+        return served.server.memory_mb()
 
 
 def ask(url: str, name: str) -> None:

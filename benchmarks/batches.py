@@ -214,16 +214,12 @@ def main() -> None:
     texts = [f"{number} {texts[number % len(texts)]}" for number in range(LINES)]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        grpc_port, port = free_ports(2)
         database = {"CONCH_BATCH_DATABASE": str(folder / "batches.db")}
-        server = deployments.conch(arguments.repository.resolve(), folder, grpc_port, port, database)
-        try:
+        with deployments.served(arguments.repository.resolve(), folder, database) as (_, url, triton):
             disturbance = Disturbance()
-            measured = uvloop.run(beside(f"http://{HOST}:{port}", texts, arguments.seconds))
+            measured = uvloop.run(beside(url, texts, arguments.seconds))
             others = disturbance.cores()
-            measured["killed"] = uvloop.run(killed(folder, f"{HOST}:{grpc_port}", arguments.kills, arguments.seed))
-        finally:
-            server.stop()
+            measured["killed"] = uvloop.run(killed(folder, triton, arguments.kills, arguments.seed))
     result = {
         **measured_by(f"python benchmarks/batches.py --seconds {arguments.seconds:g} --kills {arguments.kills}"),
         "others_cores": others,

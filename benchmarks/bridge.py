@@ -11,7 +11,6 @@ to find the rest of it. Everything is computed in process by the exported graphs
 from __future__ import annotations
 
 import ast
-import datetime
 import inspect
 import json
 import shutil
@@ -35,7 +34,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import machine  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.machine import measured_by  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.retrieval import pairs as questions_and_answers  # noqa: E402
 
 if TYPE_CHECKING:
@@ -217,11 +216,7 @@ def main() -> None:
         bridges.append(found)
         print(json.dumps(found, indent=1), flush=True)
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": "python benchmarks/bridge.py",
-        "git": machine.revision(),
-        "machine": machine.machine(),
-        "versions": machine.versions(),
+        **measured_by("python benchmarks/bridge.py"),
         "texts": len(texts),
         "questions": len(questions),
         "models": {name: each.what for name, each in models.items()},

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.markdown import table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +28,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from (f"- `{name}`: {what}" for name, what in models.items())
     yield ""
     head = ("new → old", "texts", "map", "bridged", "unbridged", "search: old", "bridged", "unbridged", "new")
-    yield from _table(head, [_row(bridge, each) for bridge in result["bridges"] for each in bridge["learned"]])
+    yield from table(head, [_row(bridge, each) for bridge in result["bridges"] for each in bridge["learned"]])
     yield ""
     int8 = result["int8"]
     yield (
@@ -57,8 +59,3 @@ def _row(bridge: dict[str, Any], each: dict[str, Any]) -> tuple[str, ...]:
         f"{bridge['unbridged_search']:.3f}",
         f"{bridge['new_search']:.3f}",
     )
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
-    for cells in (head, ("---",) * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"

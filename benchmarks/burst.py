@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from conch_export import Options
 from conch_export.verification.texts import docstrings
 
-from benchmarks import curves, machine
+from benchmarks import curves
 from benchmarks.autoscaler import WANTED_WAIT_S, Controller
+from benchmarks.machine import measured_by
 from tests.exports import export_once
 from tests.serving import Serving
 from tests.waiting import eventually
@@ -201,11 +201,7 @@ def _result(capacity: float, answers: list[Answer], samples: list[dict[str, floa
 
     return {
         "what": f"Requests with a text of {CHARACTERS} characters each, sent whether or not others were answered.",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "command": "python benchmarks/burst.py",
-        "git": machine.revision(),
-        "machine": machine.machine(),
-        "versions": machine.versions(),
+        **measured_by("python benchmarks/burst.py"),
         "seconds": seconds,
         "stated": {"wait_s": WANTED_WAIT_S, "settled_s": SETTLED_S, "burst": PHASES[2][1]},
         "found": {

@@ -56,8 +56,9 @@ def burst() -> str:
         f"{found['longest_s']:g} s. Tritons that were ready when the burst began: {found['ready_at_burst']}. Of what "
         f"came in it more than {stated['settled_s']:g} s after two were, the 99th percentile was "
         f"{found['p99_after_scale_up_s']:g} s; the predicted wait's target is {stated['wait_s']:g} s. Measured with "
-        f"`{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), one for each Triton; "
-        "gateway, controller and senders take what they need of both, so two Tritons do less than twice what one does."
+        f"`{result['command']}` on {result['date'][:10]}: {machine['cores']} cores ({machine['cpu']}), one for each "
+        "Triton; gateway, controller and senders take what they need of both, so two Tritons do less than twice what "
+        "one does."
     )
 
 
@@ -70,7 +71,7 @@ def block() -> str:
     told = "; ".join(f"at {event['at_s']:.0f} s {event['what']}" for event in events)
     return (
         "![Two minutes of load with faults, as Prometheus saw them](monitoring.svg)\n\n"
-        f"{result['what']} Dashed lines: {told}. Measured with `{result['command']}` on {result['date']}: "
+        f"{result['what']} Dashed lines: {told}. Measured with `{result['command']}` on {result['date'][:10]}: "
         f"{machine['cores']} cores ({machine['cpu']}), Prometheus scraping every second, rates over {result['window']}."
     )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import venvs
 from benchmarks.models import NAME
-from benchmarks.servers import HOST, Server
+from benchmarks.servers import HOST, Server, free_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benchmarks.models import Models
 
 
@@ -38,6 +41,25 @@ def conch(
     ]
     asked = (f"http://{HOST}:{http_port}{question[0]}", json.dumps(question[1]).encode())
     return Server(command, work / "conch.log", asked, work, environment or {})
+
+
+class Served(NamedTuple):
+    """A deployment that runs: its processes, the URL of its gateway and the address of its Triton."""
+
+    server: Server
+    url: str
+    triton: str
+
+
+@contextmanager
+def served(repository: Path, work: Path, environment: dict[str, str] | None = None, **options: Any) -> Iterator[Served]:
+    """`conch` on free ports, stopped in the end."""
+    grpc_port, port = free_ports(2)
+    server = conch(repository, work, grpc_port, port, environment, **options)
+    try:
+        yield Served(server, f"http://{HOST}:{port}", f"{HOST}:{grpc_port}")
+    finally:
+        server.stop()
 
 
 def infinity(models: Models, folder: Path, port: int, *options: str, pooling: str = "mean") -> Server:

@@ -30,10 +30,11 @@ from benchmarks import deployments  # noqa: E402 - the folder of the script is n
 from benchmarks.disturbance import Disturbance  # noqa: E402
 from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.overload import Asker, singles  # noqa: E402
-from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from benchmarks.servers import Server
 
 RESULT = ROOT / "benchmarks" / "results" / "large_text.json"
 CHARACTERS = 8_000_000
@@ -103,15 +104,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of text")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        grpc_port, port = free_ports(2)
-        server = deployments.conch(arguments.repository.resolve(), Path(place), grpc_port, port)
-        try:
-            disturbance = Disturbance()
-            measured = uvloop.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))
-            others = disturbance.cores()
-        finally:
-            server.stop()
+    repository = arguments.repository.resolve()
+    with tempfile.TemporaryDirectory() as place, deployments.served(repository, Path(place)) as (server, url, _):
+        disturbance = Disturbance()
+        measured = uvloop.run(measure(url, server, arguments.seconds))
+        others = disturbance.cores()
     result = {
         **measured_by(f"python benchmarks/large_text.py --seconds {arguments.seconds:g}"),
         "others_cores": others,

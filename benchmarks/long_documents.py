@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import sys
 import tempfile
@@ -32,11 +31,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments, nomic  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
-from benchmarks.machine import machine, revision, versions  # noqa: E402
-from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from benchmarks.servers import Server
 
 RESULT = ROOT / "benchmarks" / "results" / "long_documents.json"
 CHUNKS, CHUNK_TOKENS = 100, 841
@@ -120,21 +120,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="for which the clients are kept asking")
     arguments = parser.parse_args()
     repository = nomic.exported(arguments.folder.resolve())
-    with tempfile.TemporaryDirectory() as place:
-        grpc_port, port = free_ports(2)
-        server = deployments.conch(repository, Path(place), grpc_port, port)
-        try:
-            disturbance = Disturbance()
-            measured = asyncio.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))
-            others, memory = disturbance.cores(), server.memory_mb()
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as place, deployments.served(repository, Path(place)) as (server, url, _):
+        disturbance = Disturbance()
+        measured = asyncio.run(measure(url, server, arguments.seconds))
+        others, memory = disturbance.cores(), server.memory_mb()
+    command = f"python benchmarks/long_documents.py --seconds {arguments.seconds:g}"
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": f"python benchmarks/long_documents.py --seconds {arguments.seconds:g}",
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions() | {"openai": openai.__version__, "psutil": psutil.__version__},
+        **measured_by(command, openai=openai.__version__, psutil=psutil.__version__),
         "others_cores": others,
         "memory_mb": memory,
         **measured,

@@ -27,14 +27,14 @@ PACKAGES = (
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 
 
-def measured_by(command: str) -> dict[str, Any]:
-    """Where and when a result was measured: what every file of results begins with."""
+def measured_by(command: str, **peers: str) -> dict[str, Any]:
+    """Where and when a result was measured: what every file of results begins with; `peers` are further versions."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "git": revision(),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | peers,
     }
 
 

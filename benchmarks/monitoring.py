@@ -14,7 +14,6 @@ import re
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,8 @@ from conch_contract import usable_cores
 from conch_export import Options
 from conch_export.verification.texts import docstrings
 
-from benchmarks import curves, machine
+from benchmarks import curves
+from benchmarks.machine import measured_by
 from deploy.grafana import dashboard
 from deploy.prometheus import series
 from deploy.prometheus.running import Prometheus
@@ -65,11 +65,7 @@ async def main() -> None:
                 panels = [_panel(prometheus, title, began) for title in PANELS]
     result = {
         "what": f"{CALM_CLIENTS} clients send queries, lists, long texts and rankings to the default model.",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "command": "python benchmarks/monitoring.py",
-        "git": machine.revision(),
-        "machine": machine.machine(),
-        "versions": machine.versions(),
+        **measured_by("python benchmarks/monitoring.py"),
         "seconds": SECONDS,
         "window": WINDOW,
         "events": [

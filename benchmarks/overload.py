@@ -22,7 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from conch.load.closed_loop import Done, Load, closed_loop, percentile
@@ -34,7 +34,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
 from benchmarks.machine import measured_by  # noqa: E402
-from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
+
+if TYPE_CHECKING:
+    from benchmarks.servers import Server
 
 RESULT = ROOT / "benchmarks" / "results" / "overload.json"
 TIMES = 10
@@ -222,15 +224,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of the overload; the others take a quarter each")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        grpc_port, port = free_ports(2)
-        server = deployments.conch(arguments.repository.resolve(), Path(place), grpc_port, port)
-        try:
-            disturbance = Disturbance()
-            measured = uvloop.run(measure(f"http://{HOST}:{port}", server, arguments.seconds))
-            others = disturbance.cores()
-        finally:
-            server.stop()
+    repository = arguments.repository.resolve()
+    with tempfile.TemporaryDirectory() as place, deployments.served(repository, Path(place)) as (server, url, _):
+        disturbance = Disturbance()
+        measured = uvloop.run(measure(url, server, arguments.seconds))
+        others = disturbance.cores()
     result = {
         **measured_by(f"python benchmarks/overload.py --seconds {arguments.seconds:g}"),
         "others_cores": others,

@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
-from benchmarks.servers import HOST, free_ports  # noqa: E402
 
 MODEL = "all-minilm-l6-v2"
 QUEUES = {"no limits": None, "512 requests, 600 s": Queue(512)}
@@ -59,13 +58,9 @@ def _served(work: Path, queue: str, cores: int) -> dict[int, list[float]]:
     repository = work / f"models-{list(QUEUES).index(queue)}"
     if not repository.exists():
         export(Options(MODEL, repository, late_interaction=False, plan=plan(queue=QUEUES[queue])))
-    grpc_port, port = free_ports(2)
     folder = Path(tempfile.mkdtemp(dir=work))
-    server = deployments.conch(repository, folder, grpc_port, port, {"CONCH_TRITON_CORES": str(cores)})
-    try:
-        return {clients: asyncio.run(_asked(f"{HOST}:{grpc_port}", clients)) for clients in CLIENTS}
-    finally:
-        server.stop()
+    with deployments.served(repository, folder, {"CONCH_TRITON_CORES": str(cores)}) as served:
+        return {clients: asyncio.run(_asked(served.triton, clients)) for clients in CLIENTS}
 
 
 async def _asked(url: str, clients: int) -> list[float]:

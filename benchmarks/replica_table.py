@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.markdown import table
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 RESULT = Path(__file__).parent / "results" / "replicas.json"
 
@@ -28,7 +30,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     head: tuple[str, ...] = ("servers", "choice", "calls/s", "p50 ms", "p99 ms", "longest ms", "failed")
-    yield from _table(head, map(_run, runs))
+    yield from table(head, map(_run, runs))
     yield ""
     yield (
         f"A single call through eight addresses takes {cost['eight_ms']:.2f} ms at the median, through one "
@@ -43,7 +45,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         )
         yield ""
         head = ("meanwhile", "requests", "p50 ms", "p99 ms", "longest ms", "out after s")
-        yield from _table(head, map(_step, tritons["steps"]))
+        yield from table(head, map(_step, tritons["steps"]))
         yield ""
     others = max(run["others_cores"] for run in [*runs, *parts.values()] if "others_cores" in run)
     yield (
@@ -65,10 +67,3 @@ def _step(step: dict[str, Any]) -> tuple[str, ...]:
     times = (f"{step[name]:.0f}" for name in ("p50_ms", "p99_ms", "max_ms"))
     out = "" if step["out_after_s"] is None else f"{step['out_after_s']:.1f}"
     return step["step"], str(step["requests"]), *times, out
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

@@ -10,22 +10,22 @@ rounding moves the score by 0.3 % in either direction (standard error of the mea
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import deployments, machine, venvs  # noqa: E402 - the folder of the script is not its package's
+from benchmarks import deployments, venvs  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.corpora.docstrings import docstrings, modules  # noqa: E402
+from benchmarks.machine import measured_by  # noqa: E402
 from benchmarks.models import NAME, prepare  # noqa: E402
-from benchmarks.servers import HOST, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -114,30 +114,21 @@ def measure(models: Models) -> dict[str, Any]:
     """Score everything."""
     queries, documents = map(_spread, pairs(chain.from_iterable(map(docstrings, modules()))))
     asked: dict[str, dict[str, Any]] = {AUTHORS: {"checkpoint": str(models.checkpoint)}}
-    servers = []
-    try:
+    with ExitStack() as stack:
         for precision, repository in (("fp32", models.fp32), ("int8", models.int8)):
-            grpc_port, port = free_ports(2)
             folder = WORK / f"retrieval-{precision}"
             folder.mkdir(parents=True, exist_ok=True)
-            servers.append(deployments.conch(repository, folder, grpc_port, port))
+            served = stack.enter_context(deployments.served(repository, folder))
             asked[in_process(precision)] = graphs(models, precision)
-            asked[through_gateway(precision)] = {"url": f"http://{HOST}:{port}", "model": NAME}
+            asked[through_gateway(precision)] = {"url": served.url, "model": NAME}
         version, found = scores(queries, documents, asked)
-    finally:
-        for server in servers:
-            server.stop()
     return {"mteb": version, "queries": len(queries), "documents": len(documents), "ndcg_at_10": found}
 
 
 def main() -> None:
     """Measure and write the result."""
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": "python benchmarks/retrieval.py",
-        "git": machine.revision(),
-        "machine": machine.machine(),
-        "versions": machine.versions() | venvs.versions("mteb"),
+        **measured_by("python benchmarks/retrieval.py", **venvs.versions("mteb")),
         **measure(prepare(WORK)),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

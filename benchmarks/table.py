@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from benchmarks import plot, results, targets
+from benchmarks.markdown import table
 from benchmarks.results import latency_ms, tokens_per_s
 from benchmarks.retrieval import RESULT as RETRIEVAL
 from benchmarks.true_sizes import table as true_sizes
@@ -55,18 +56,19 @@ def pages() -> dict[str, Callable[[], str]]:
 def page(result: Result, name: str) -> str:
     """Tokens per second of every system that was under full load, and where and when that was."""
     head = ["tokens per second", *(_headed(result, workload) for workload in NAMES), "cosine to fp32"]
-    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    rows = []
     for system, info in result["systems"].items():
         rates = [tokens_per_s(result, system, workload) for workload in NAMES]
         if system not in plot.systems(result) or all(map(math.isnan, rates)):
             continue
         label = info["label"] if info["peer"] else f"**{info['label']}**"
         cosine = info.get("cosine_to_fp32", {}).get("mean", math.nan)
-        lines.append(_row([label, *map(_rate, rates), "" if math.isnan(cosine) else f"{cosine:.4f}"]))
+        rows.append([label, *map(_rate, rates), "" if math.isnan(cosine) else f"{cosine:.4f}"])
     missing = [f"{s}: {i['not_measured']}" for s, i in result["systems"].items() if "not_measured" in i]
     picture = "![Tokens per second on docstrings](benchmarks.svg)"
     about = _about(result, name)
     notes = [f"\nNot measured: {line}" for line in missing]
+    lines = table(head, rows, numbers=True)
     return "\n".join(["# Benchmarks", "", INTRODUCTION, "", picture, "", *lines, "", about, *notes]) + "\n"
 
 
@@ -76,8 +78,8 @@ def retrieved() -> str:
         return f"{RETRIEVAL_TITLE}\n\nNot measured yet: `python benchmarks/retrieval.py` does.\n"
     result = json.loads(RETRIEVAL.read_text("utf-8"))
     found: dict[str, float] = result["ndcg_at_10"]
-    lines = [_row(["all-MiniLM-L6-v2", "nDCG@10"]), _row(["---", "---:"])]
-    lines += [_row([name, f"{score:.4f}"]) for name, score in found.items()]
+    rows = ((name, f"{score:.4f}") for name, score in found.items())
+    lines = table(("all-MiniLM-L6-v2", "nDCG@10"), rows, numbers=True)
     about = (
         f"By mteb {result['mteb']}: {result['queries']:,} queries, {result['documents']:,} documents; the rest of a "
         "docstring of an installed package is to be found by its first sentence "
@@ -118,7 +120,3 @@ def _headed(result: Result, workload: str) -> str:
 
 def _rate(value: float) -> str:
     return "" if math.isnan(value) else f"{round(value, -2):,.0f}".replace(",", " ")
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

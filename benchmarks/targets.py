@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.markdown import table  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
-from benchmarks.servers import HOST, free_ports  # noqa: E402
 from benchmarks.true_sizes.checkpoint import made  # noqa: E402
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _base(folder: Path) -> dict[str, float]:
 
 def _deployed(folder: Path, embedding: str, reranker: str) -> dict[str, float]:
     """Start, search, ask at once, and look at the memory after all of that."""
-    with _Serving(folder) as (server, http):
+    with _serving(folder) as (server, http):
         queries = synthetic_texts(Lengths(QUERY_TOKENS, QUERY_TOKENS))
         passages = synthetic_texts(Lengths(PASSAGE_TOKENS, PASSAGE_TOKENS))[:PASSAGES]
         searches = [_search(http, embedding, reranker, query, passages) for query in queries[: SEARCHES + 3]][3:]
@@ -158,29 +159,21 @@ def _named(folder: Path, exported: tuple[str, ...], aliases: tuple[str, ...]) ->
         export(Options("all-minilm-l6-v2", folder / "models", name=name, late_interaction=False))
     models = folder / "models.toml"
     models.write_text("".join(f'[{alias}]\nmodel = "{exported[0]}"\n' for alias in aliases), encoding="utf-8")
-    with _Serving(folder, CONCH_MODELS_FILE=str(models)) as (server, http):
+    with _serving(folder, CONCH_MODELS_FILE=str(models)) as (server, http):
         for name in NAMES:
             texts = synthetic_texts(Lengths(4, 256, median=40))[:256]
             http.post("/v1/embeddings", json={"model": name, "input": texts}).raise_for_status()
         return {"start_s": server.start_s, "memory_mb": server.memory_mb()["pss"]}
 
 
-class _Serving:
+@contextmanager
+def _serving(folder: Path, **environment: str) -> Iterator[tuple[Server, httpx.Client]]:
     """`conch serve` over `folder / models`, and a client of it."""
-
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self._folder, self._environment = folder, environment
-
-    def __enter__(self) -> tuple[Server, httpx.Client]:
-        grpc_port, port = free_ports(2)
-        models = self._folder / "models"
-        self._server = deployments.conch(models, self._folder, grpc_port, port, self._environment)
-        self._http = httpx.Client(base_url=f"http://{HOST}:{port}", timeout=60, trust_env=False)
-        return self._server, self._http
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-        self._server.stop()
+    with (
+        deployments.served(folder / "models", folder, environment) as (server, url, _),
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        yield server, http
 
 
 def _packages_mb(*extras: str) -> float:
@@ -209,16 +202,17 @@ def block() -> str:
         return "Not measured yet: `python benchmarks/targets.py` does."
     result = json.loads(RESULT.read_text(encoding="utf-8"))
     measured, where = result["measured"], result["machine"]
-    lines = [f"| | target | {' | '.join(measured)} |", "| --- | --- |" + " --- |" * len(measured)]
-    for target, unit in TARGETS:
-        cells = [target.cell(each, unit) for each in measured.values()]
-        lines.append(f"| {target.what} | {target.bound} | {' | '.join(cells)} |")
+    rows = [
+        (target.what, target.bound, *(target.cell(each, unit) for each in measured.values()))
+        for target, unit in TARGETS
+    ]
     packages = result["gateway_packages_mb"]
     image = f"{packages + BASE_IMAGE_MB} MB, of which {packages} are packages"
-    lines.append(f"| image of the gateway, unpacked (computed: no image is built here) | < 1 GB | {image} | |")
-    lines += ["", "| | cold start | memory (PSS) |", "| --- | --- | --- |"]
-    for name, each in result["names"].items():
-        lines.append(f"| {name} | {each['start_s']:.1f} s | {each['memory_mb']:,.0f} MB |")
+    rows.append(("image of the gateway, unpacked (computed: no image is built here)", "< 1 GB", image, ""))
+    names = (
+        (name, f"{each['start_s']:.1f} s", f"{each['memory_mb']:,.0f} MB") for name, each in result["names"].items()
+    )
+    lines = [*table(("", "target", *measured), rows), "", *table(("", "cold start", "memory (PSS)"), names)]
     told = (
         f"Passages have {PASSAGE_TOKENS} tokens, queries {QUERY_TOKENS}; all models are int8. Measured with "
         f"`{result['command']}` on {result['date'][:10]}: {where['cores']} cores ({where['cpu']}), "

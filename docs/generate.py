@@ -31,6 +31,7 @@ from benchmarks import bridge_table, curves, replica_table
 from benchmarks import table as benchmarks
 from benchmarks.browser import table as browser
 from benchmarks.corpora import table as corpora
+from benchmarks.markdown import table
 from benchmarks.simulation import page as scale
 from deploy import generated as deployment
 from deploy.grafana import dashboard
@@ -39,7 +40,7 @@ from tests.declared import PROJECT
 from tests.soak import page as failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     from pydantic.fields import FieldInfo
@@ -69,7 +70,7 @@ def settings() -> str:
         "A command-line flag wins over the environment, the environment over the default.",
     ]
     for title, kind in (("Gateway", GatewaySettings), ("Server", ServerSettings)):
-        lines += ["", f"## {title}", "", *_table(("variable", "values", "default", "meaning"), _settings(kind))]
+        lines += ["", f"## {title}", "", *table(("variable", "values", "default", "meaning"), _settings(kind))]
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +107,7 @@ def commands() -> str:
         usage = command.get_usage(context).removeprefix("Usage: ")
         records = (parameter.get_help_record(context) for parameter in command.get_params(context))
         options = ((f"`{flags}`", " ".join(meaning.split())) for flags, meaning in filter(None, records))
-        lines += ["", f"## `{usage}`", "", command.help, "", *_table(("option", "meaning"), options)]
+        lines += ["", f"## `{usage}`", "", command.help, "", *table(("option", "meaning"), options)]
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +120,7 @@ def _flattened(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 def architectures() -> str:
     """Return the list of encoder families."""
     rows = ((f"`{name}`", _first_line(module)) for name, module in sorted(families.modules().items()))
-    return "\n".join(_table(("family", "what it is"), rows))
+    return "\n".join(table(("family", "what it is"), rows))
 
 
 def known_models() -> str:
@@ -144,7 +145,7 @@ def known_models() -> str:
     ]
     for task in dict.fromkeys(entry.task for entry in CATALOG.values()):
         rows = (_known_model(entry) for entry in CATALOG.values() if entry.task == task)
-        lines += ["", f"## {task.capitalize()} models", "", *_table(heads, rows)]
+        lines += ["", f"## {task.capitalize()} models", "", *table(heads, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -191,7 +192,7 @@ def errors() -> str:
         if rule.status != CLIENT_LEFT:
             raised = f"`{kind.__name__}`" if issubclass(kind, ConchError) else ""
             rows.append((str(rule.status), f"`{rule.code}`", raised, meaning))
-    return "\n".join(_table(("status", "code", "raised by the client", "meaning"), rows))
+    return "\n".join(table(("status", "code", "raised by the client", "meaning"), rows))
 
 
 def decisions() -> str:
@@ -207,7 +208,7 @@ def decisions() -> str:
         "A record says what was decided, why, what was rejected and what was measured. Numbers that are missing were "
         "never used."
     )
-    return "\n".join(["# Decisions", "", GENERATED, head, "", *_table(("", "decision", "status", "date"), rows)]) + "\n"
+    return "\n".join(["# Decisions", "", GENERATED, head, "", *table(("", "decision", "status", "date"), rows)]) + "\n"
 
 
 def setup_times() -> str:
@@ -227,17 +228,12 @@ def setup_times() -> str:
         f"{result['date']} at commit {result['commit'][:10]}: {machine['cores']} cores ({machine['processor']}), "
         f"{machine['memory_gib']} GiB, Python {result['versions']['python']}, packages from {machine['packages_from']}."
     )
-    return "\n".join([*_table(("command", "cold", "again"), rows), "", told])
+    return "\n".join([*table(("command", "cold", "again"), rows), "", told])
 
 
 def _minutes(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    for cells in (heads, ("---",) * len(heads), *rows):
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def with_blocks(name: str) -> str:

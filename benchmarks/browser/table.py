@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from conch_export import BrowserPlan, Precision
 from conch_export.planning.memory import Footprint, HeadFootprint
 
+from benchmarks.markdown import table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -33,7 +35,7 @@ def memory() -> str:
     unmeasured = list(_unmeasured(result["rows"]))
     rows = sorted([*map(_memory_row, result["rows"]), *unmeasured], key=_order)
     told = ["", "Rows with numbers in brackets alone were planned and not measured."] if unmeasured else []
-    return "\n".join([*_table(head, rows), *told, "", _where(result)])
+    return "\n".join([*table(head, rows), *told, "", _where(result)])
 
 
 def planned(row: dict[str, Any]) -> BrowserPlan:
@@ -70,7 +72,7 @@ def _speed(result: dict[str, Any] | None) -> Iterator[str]:
     yield ""
     labels = {load: LABELS[load].format(result["tokens" if load == "single" else "texts"][load]) for load in LABELS}
     head = ("precision", "threads", *(f"{label}: conch-web, transformers.js, ratio" for label in labels.values()))
-    yield from _table(head, (_speed_row(row, labels) for row in result["rows"]))
+    yield from table(head, (_speed_row(row, labels) for row in result["rows"]))
     yield from ("", _where(result))
 
 
@@ -114,10 +116,3 @@ def _read(name: str) -> dict[str, Any]:
     path = RESULTS / name
     found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return found
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

@@ -11,7 +11,6 @@ Chunks are joined paragraphs of docstrings, of lengths as a splitter of document
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import shutil
@@ -32,7 +31,7 @@ from tokenizers import Tokenizer
 from benchmarks import nomic, venvs
 from benchmarks.corpora.watching import timed
 from benchmarks.disturbance import Disturbance
-from benchmarks.machine import ROOT, machine, revision, versions
+from benchmarks.machine import ROOT, measured_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,11 +63,10 @@ def main() -> None:
     theirs = found["transformers, one by one"].pop("vectors")
     found["transformers, batches of 16"].pop("vectors")
     result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.corpora.long_chunks", *sys.argv[1:]]),
-        "git": revision(),
-        "machine": machine(),
-        "versions": versions() | {"transformers (peer)": venvs.versions("transformers")["transformers"]},
+        **measured_by(
+            " ".join(["python -m benchmarks.corpora.long_chunks", *sys.argv[1:]]),
+            **{"transformers (peer)": venvs.versions("transformers")["transformers"]},
+        ),
         "others_cores": disturbance.cores(),
         "chunks": CHUNKS,
         "mean_tokens": round(float(np.mean(_lengths(checkpoint, texts))), 1),

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.markdown import table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -34,18 +36,18 @@ def long_chunks() -> str:
     if result is None:
         return "Not measured yet: `python -m benchmarks.corpora.long_chunks` does that."
     ways = result["ways"]
-    lines = ["| a corpus of 2,587 chunks of about 850 tokens | seconds a chunk | hours in all | times as fast |"]
-    lines.append("| --- | ---: | ---: | ---: |")
+    head = ("a corpus of 2,587 chunks of about 850 tokens", "seconds a chunk", "hours in all", "times as fast")
+    rows = []
     for name, way in ways.items():
         label = f"`{OURS}`{name.removeprefix(OURS)}" if name.startswith(OURS) else f"{name}, fp32"
         ratio = ways[SLOWEST]["seconds_per_chunk"] / way["seconds_per_chunk"]
-        lines.append(f"| {label} | {way['seconds_per_chunk']:.2f} | {way['hours_in_all']:.2f} | {ratio:.1f} |")
+        rows.append((label, f"{way['seconds_per_chunk']:.2f}", f"{way['hours_in_all']:.2f}", f"{ratio:.1f}"))
     samples = ", ".join(str(way["sample"]) for way in ways.values())
     about = (
         "nomic-embed-text-v1.5's true shape with random weights; transformers pads to the longest of a batch. Measured "
         f"on samples of {samples} chunks, in this order; hours are for all. {_where([result])}"
     )
-    return "\n".join([*lines, "", about])
+    return "\n".join([*table(head, rows, numbers=True), "", about])
 
 
 def measured() -> str:
@@ -61,8 +63,9 @@ def throughput(result: Found | None) -> str:
     parts = dict(result["parts"])
     if "graphs" in parts.get("embed", {}):
         parts["graphs"] = parts["embed"]["graphs"]
-    lines = [f"| {result['texts']:,} docstrings, all-MiniLM-L6-v2 | tokens per second |", "| --- | ---: |"]
-    lines += [f"| {label} | {_rate(parts[name])} |" for name, label in LABELS.items() if name in parts]
+    head = (f"{result['texts']:,} docstrings, all-MiniLM-L6-v2", "tokens per second")
+    rows = ((label, _rate(parts[name])) for name, label in LABELS.items() if name in parts)
+    lines = table(head, rows, numbers=True)
     about = [*_embedding(parts.get("embed", {})), "The gateway and other libraries compute the first 4,096 texts."]
     return "\n".join([*lines, "", " ".join([*about, _where(_measured(result))])])
 

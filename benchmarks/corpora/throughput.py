@@ -35,8 +35,7 @@ from benchmarks.corpora.parts import Parts
 from benchmarks.corpora.watching import timed
 from benchmarks.machine import ROOT
 from benchmarks.models import NAME, Models
-from benchmarks.servers import HOST, free_ports
-from benchmarks.true_sizes.measuring import FAILURES, measured
+from benchmarks.true_sizes.measuring import FAILURES, measured, over_http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,14 +127,9 @@ def _workload(made: Models, path: Path, folder: Path) -> dict[str, Path]:
 
 
 def gateway(made: Models, path: Path, folder: Path, seconds: float) -> dict[str, Any]:
-    grpc_port, port = free_ports(2)
-    server = deployments.conch(made.int8, folder, grpc_port, port)
-    address = f"http://{HOST}:{port}/v1/embeddings"
-    try:
-        command = [sys.executable, "-m", "benchmarks.worker_http", address, NAME, str(CLIENTS), str(TEXTS_PER_REQUEST)]
+    with deployments.served(made.int8, folder) as served:
+        command = over_http(f"{served.url}/v1/embeddings", NAME, CLIENTS, texts=TEXTS_PER_REQUEST)
         return measured([command], folder / "gateway.log", _workload(made, path, folder), seconds)["corpus"]
-    finally:
-        server.stop()
 
 
 def peer(

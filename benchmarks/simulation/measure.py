@@ -69,11 +69,10 @@ class Session:
 
     def conch(self, repository: Path, *, cores: int | None = None) -> tuple[str, str]:
         """Start `conch serve`; return the addresses of its Triton and of its gateway."""
-        grpc_port, port = free_ports(2)
         folder = Path(tempfile.mkdtemp(dir=self.work))
         environment = {} if cores is None else {"CONCH_TRITON_CORES": str(cores)}
-        self._stack.callback(deployments.conch(repository, folder, grpc_port, port, environment).stop)
-        return f"{HOST}:{grpc_port}", f"http://{HOST}:{port}"
+        served = self._stack.enter_context(deployments.served(repository, folder, environment))
+        return served.triton, served.url
 
     def gateway(self, tritons: list[str]) -> str:
         """Start a gateway in front of Tritons that run."""
@@ -211,9 +210,7 @@ def main() -> None:
 
 
 def _save(name: str, found: dict[str, Any], seconds: float) -> None:
-    about = {
-        **measured_by(f"python -m benchmarks.simulation.measure {name} --seconds {seconds:g}"),
-    }
+    about = measured_by(f"python -m benchmarks.simulation.measure {name} --seconds {seconds:g}")
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     result[name] = about | found
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

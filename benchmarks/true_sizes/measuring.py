@@ -85,9 +85,9 @@ def compared(
     return found
 
 
-def over_http(address: str, model: str, clients: int, query: str = "") -> Command:
-    """The command of a worker that sends each text in a request of its own; with a query, to be ranked for it."""
-    worker = [sys.executable, "-m", "benchmarks.worker_http", address, model, str(clients), "1"]
+def over_http(address: str, model: str, clients: int, query: str = "", *, texts: int = 1) -> Command:
+    """The command of a worker that sends so many texts in a request; with a query, to be ranked for it."""
+    worker = [sys.executable, "-m", "benchmarks.worker_http", address, model, str(clients), str(texts)]
     return [*worker, *([query] if query else [])]
 
 

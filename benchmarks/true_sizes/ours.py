@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import deployments
-from benchmarks.servers import HOST, free_ports
 from benchmarks.true_sizes import loads
 from benchmarks.true_sizes.measuring import System, measured, over_http
 from benchmarks.true_sizes.processes import run
@@ -139,18 +138,14 @@ def system(subject: Subject, precision: str) -> Iterator[System]:
 
 @contextlib.contextmanager
 def _serving(subject: Subject, precision: str, instances: int) -> Iterator[tuple[Server, str]]:
-    grpc_port, port = free_ports(2)
     work = subject.folder / f"serve-{precision}-{instances}"
     work.mkdir(exist_ok=True)
     question: tuple[str, dict[str, Any]] = ("/v1/embeddings", {"input": "ready"})
     if subject.shape.is_reranker:
         question = ("/v1/rerank", {"query": "ready", "documents": ["ready"]})
     cores = {"CONCH_TRITON_CORES": str(instances)}
-    server = deployments.conch(subject.repository(precision), work, grpc_port, port, cores, question=question)
-    try:
-        yield server, f"http://{HOST}:{port}{question[0]}"
-    finally:
-        server.stop()
+    with deployments.served(subject.repository(precision), work, cores, question=question) as (server, url, _):
+        yield server, f"{url}{question[0]}"
 
 
 def _latency(subject: Subject, address: str, load: str) -> float | None:

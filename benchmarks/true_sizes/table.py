@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.markdown import table
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 RESULT = Path(__file__).parents[1] / "results" / "sizes.json"
 PRECISIONS = ("fp32", "int8")
@@ -36,8 +38,8 @@ def block() -> str:
     result = json.loads(RESULT.read_text("utf-8"))
     shapes: dict[str, dict[str, Any]] = result["shapes"]
     parts = [TITLE, INTRODUCTION]
-    for explained, table in ((EXPORTS, _exports), (SERVICES, _services), (PEERS, _peers)):
-        parts += [explained, "\n".join(table(shapes))]
+    for explained, lines in ((EXPORTS, _exports), (SERVICES, _services), (PEERS, _peers)):
+        parts += [explained, "\n".join(lines(shapes))]
     return "\n\n".join([*parts, *_notes(shapes), _about(result)]) + "\n"
 
 
@@ -46,7 +48,7 @@ def _exports(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         *("export", "checkpoint", "precision", "time (processor)", "peak (planned)", "of the weights"),
         *("with mapped files", "on disk", "mean cosine or rank correlation"),
     )
-    yield from _table(heads, (row for name, shape in shapes.items() for row in _export_rows(name, shape)))
+    yield from table(heads, (row for name, shape in shapes.items() for row in _export_rows(name, shape)))
 
 
 def _export_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -75,7 +77,7 @@ def _services(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         *("service", "precision", "ready", "memory, 2 instances", "8 instances", "of which the gateway"),
         *("1 short text", "1 of 512 tokens", "1 of the longest", "32 clients, mixed, tokens/s"),
     )
-    yield from _table(heads, (row for name, shape in shapes.items() for row in _service_rows(name, shape)))
+    yield from table(heads, (row for name, shape in shapes.items() for row in _service_rows(name, shape)))
 
 
 def _service_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -101,7 +103,7 @@ def _peers(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         *("conch int8", *INT8_PEERS.values(), "conch to the best int8 peer"),
     )
     compared = {name: shape for name, shape in shapes.items() if any(_rates(shape, each) for each in PRECISIONS)}
-    yield from _table(heads, (_peer_row(name, shape) for name, shape in compared.items()))
+    yield from table(heads, (_peer_row(name, shape) for name, shape in compared.items()))
 
 
 def _peer_row(name: str, shape: Mapping[str, Any]) -> tuple[str, ...]:
@@ -181,8 +183,3 @@ def _ms(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "not answered"
     return f"{milliseconds / 1000:.1f} s" if milliseconds >= 10_000 else f"{milliseconds:,.0f} ms"
-
-
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    for cells in (heads, ("---",) * len(heads), *rows):
-        yield f"| {' | '.join(cells)} |"
