@@ -71,7 +71,11 @@ def in_this_generation(stated: Settings) -> Settings:
     values = dict(stated)
     if stated.get("rope_parameters") is not None:
         del values["rope_parameters"]
-        values.update(_rotary(stated))
+        values.update(rotary := _rotary(stated))
+        older = stated.get("rope_scaling")
+        if states_something(older) and older != rotary.get("rope_scaling"):
+            msg = f"{stated.place} states rope_scaling = {older!r}, and another scaling in rope_parameters"
+            raise UnsupportedError(f"{msg}: export a copy of the folder with the one that is meant")
     if stated.get("model_type") == "modernbert" and stated.get("layer_types") is not None:
         values["global_attn_every_n_layers"] = _period(stated.texts("layer_types"), stated)
         del values["layer_types"]
@@ -174,8 +178,7 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     nested = {key for key, value in parameters.items() if isinstance(value, dict)}
     if not nested:
         only = next(iter(kinds.values()), "rope_theta")
-        base = parameters.of("rope_theta", float, 10000.0)
-        return {only: base, "rope_scaling": _scaling(parameters), **_turned(parameters)}
+        return {"rope_scaling": _scaling(parameters), **_beside(parameters, only)}
     if nested != set(parameters) or not nested <= set(kinds):
         msg = (
             f"{parameters.place} = {dict(parameters)!r} is not built for {stated.get('model_type')!r} (known for each "
@@ -185,7 +188,7 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for kind in sorted(nested):
         one = parameters.inner(kind)
-        values |= {kinds[kind]: one.of("rope_theta", float, 10000.0), **_turned(one)}
+        values |= _beside(one, kinds[kind])
         if (scaling := _scaling(one)) is not None:
             if kind != next(iter(kinds)):
                 raise UnsupportedError(
@@ -195,9 +198,13 @@ def _rotary(stated: Settings) -> dict[str, Any]:
     return values
 
 
-def _turned(parameters: Settings) -> dict[str, Any]:
-    """How much of a head turns, which transformers 4 reads beside these settings."""
-    return {key: parameters[key] for key in (_TURNED,) if key in parameters}
+def _beside(parameters: Settings, base: str) -> dict[str, Any]:
+    """The base under this key, and how much of a head turns: what transformers 4 reads beside these settings.
+
+    What they do not state, either generation takes from the keys beside them, else from its defaults.
+    """
+    names = {"rope_theta": base, _TURNED: _TURNED}
+    return {name: parameters[key] for key, name in names.items() if parameters.get(key) is not None}
 
 
 def _scaling(parameters: Settings) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from conch_contract import Interaction
 
-from conch_export.checkpoints.known_keys import COLBERT, QUERY_EXPANSION
+from conch_export.checkpoints.known_keys import COLBERT, PYLATE, QUERY_EXPANSION
 from conch_export.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def read_interaction(checkpoint: Checkpoint, positions: int, skipped: list[str] 
         return _of_sentence_transformers(checkpoint, positions, skipped)
     if metadata := checkpoint.settings(_METADATA):
         return _of_colbert(checkpoint, metadata, positions)
-    return _of_pylate(checkpoint, stated, positions) if "query_length" in stated else None
+    is_of_pylate = stated.get("model_type") == "ColBERT" or not PYLATE.isdisjoint(stated)
+    return _of_pylate(checkpoint, stated, positions) if is_of_pylate else None
 
 
 def refuse_other_rules(checkpoint: Checkpoint, overrides: Overrides, *, markers: bool) -> None:

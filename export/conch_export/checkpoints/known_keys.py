@@ -77,12 +77,15 @@ MODEL_ARGUMENTS_WITHOUT_EFFECT = _keys("""
     add_pooling_layer attn_implementation cache_dir device_map dtype local_files_only low_cpu_mem_usage revision
     token torch_dtype trust_remote_code use_cache use_safetensors
 """)
-SENTENCE_TRANSFORMERS = _keys("""
-    __version__ activation_fn attend_to_expansion_tokens default_prompt_name do_query_expansion document_length
-    document_prefix max_seq_length model_type prompts query_length query_prefix similarity_fn_name
-    skiplist_words truncate_dim
+PYLATE = _keys("""
+    attend_to_expansion_tokens do_query_expansion document_length document_prefix query_length query_prefix
+    skiplist_words
 """)
-"""Of config_sentence_transformers.json, which PyLate writes to as well."""
+"""Of config_sentence_transformers.json, how PyLate writes queries and documents."""
+SENTENCE_TRANSFORMERS = PYLATE | _keys("""
+    __version__ activation_fn default_prompt_name max_seq_length model_type prompts similarity_fn_name truncate_dim
+""")
+"""Of config_sentence_transformers.json."""
 MODEL_TYPES = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT")
 """Values of its `model_type`: classes of sentence-transformers, and PyLate's."""
 COLBERT = _keys("""

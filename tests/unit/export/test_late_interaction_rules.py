@@ -70,6 +70,17 @@ def test_what_pylate_does_not_state_is_as_it_takes_it(read: Callable[..., Descri
     assert (found.augmentation, found.attends_to_augmentation) == (TOKENS.index("[MASK]"), False)
 
 
+@pytest.mark.parametrize(
+    "stated", [{"model_type": "ColBERT"}, {"document_length": 64}, {"query_prefix": "[Q] "}], ids=str
+)
+def test_one_setting_of_pylate_is_enough_for_its_rules(
+    read: Callable[..., Description], stated: dict[str, Any]
+) -> None:
+    found = rules(read(*pylate(), put(SETTINGS, stated)))
+    assert (found.query_marker, found.query_length) == (TOKENS.index("[Q] "), 32)
+    assert found.document_length == stated.get("document_length", 128)
+
+
 def test_an_empty_list_and_an_empty_prefix_are_none(read: Callable[..., Description]) -> None:
     found = rules(read(*pylate(skiplist_words=[], query_prefix="", document_prefix="")))
     assert (found.query_marker, found.document_marker, found.skip_list) == (None, None, ())

@@ -138,3 +138,18 @@ def test_how_much_of_a_head_turns_is_no_part_of_its_scaling(model_type: str, par
     read = in_this_generation(Settings("config.json", {"model_type": model_type, "rope_parameters": parameters}))
     assert read["partial_rotary_factor"] == 0.5
     assert read.get("rope_scaling") is None
+
+
+@pytest.mark.parametrize("base", [{"rope_theta": 5e5}, {}], ids=["beside it", "not stated"])
+def test_a_rotary_base_that_rope_parameters_do_not_state_is_not_guessed(base: dict[str, float]) -> None:
+    stated = {"model_type": "qwen3", "rope_parameters": {"rope_type": "default"}, **base}
+    assert in_this_generation(Settings("config.json", stated)).get("rope_theta") == base.get("rope_theta")
+
+
+def test_two_scalings_of_rotary_positions_are_refused() -> None:
+    scaling = {"rope_type": "linear", "factor": 2.0}
+    stated = {"model_type": "qwen3", "rope_scaling": scaling, "rope_parameters": {**scaling, "rope_theta": 1e4}}
+    assert in_this_generation(Settings("config.json", stated))["rope_scaling"] == scaling
+    stated["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4}
+    with pytest.raises(UnsupportedError, match=r"states rope_scaling = .*, and another scaling in rope_parameters"):
+        in_this_generation(Settings("config.json", stated))
