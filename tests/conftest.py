@@ -65,6 +65,5 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
     """Exempt all that imports and collection have made from garbage collection, which walks it again and again else."""
-    gc.collect()
     gc.freeze()
     gc.enable()
