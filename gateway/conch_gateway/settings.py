@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from conch_contract import Truncate
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 Load = Literal["start", "lazy", "demand"]
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/*\s]+")
@@ -61,6 +61,14 @@ def _tritons_secret(key: SecretStr) -> SecretStr:
             "begins or ends with a space or a line end, which is a part of the key for Triton; leave it out"
         )
     return key
+
+
+class _Environment(EnvSettingsSource):
+    """The variables that are set. No field is JSON: pydantic's own class finds that out for each, set or not."""
+
+    def __call__(self) -> dict[str, Any]:
+        variables = {name: f"{self.env_prefix}{name}".lower() for name in self.settings_cls.model_fields}
+        return {name: self.env_vars[variable] for name, variable in variables.items() if variable in self.env_vars}
 
 
 class GatewaySettings(BaseSettings):
@@ -225,14 +233,14 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is no such file, and to find none takes as long
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic gives its own sources
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return arguments and the environment, in that order."""
-        return init_settings, env_settings
+        return init_settings, _Environment(settings_cls)
 
     @model_validator(mode="after")
     def _a_certificate_for_the_key(self) -> GatewaySettings:
