@@ -46,6 +46,7 @@ class _Kind(NamedTuple):
     options: Options
     max_rows: int
     work: Work
+    model: str  # by which the slots know it
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +116,7 @@ class Coalescer:
         tokens = sum(map(len, ids))
         spread = Spread.of(tokens, len(ids), max_rows, self._slots.idle)
         request = _Request(entry, ids, asyncio.get_running_loop().create_future(), len(ids), spread)
-        kind = _Kind(options, max_rows, entry.flow.work)
+        kind = _Kind(options, max_rows, entry.flow.work, entry.model)
         if len(ids) == 1 and kind.work is Work.SMALL:
             self._slots.note_single()
         # Texts of similar length travel together, so that little is padded.
@@ -148,7 +149,7 @@ class Coalescer:
         if not self._waiting[kind]:
             del self._waiting[kind]
         if not group:  # the request that the slot was for has left this very moment
-            self._slots.release(kind.work, 0)
+            self._slots.release(kind.work, 0, kind.model)
             return
         # In the context of a request that it serves: the current one is that of whichever call has just freed the slot.
         first = group[0].request
@@ -165,7 +166,7 @@ class Coalescer:
         if error is not None:
             for row in group:
                 row.request.fail(error)
-        self._slots.release(kind.work, 0 if error else call.result())
+        self._slots.release(kind.work, 0 if error else call.result(), kind.model)
 
     async def _call(self, group: list[_Row], kind: _Kind, delay_s: float) -> int:
         """Compute the texts of several requests and return how many tokens they had."""

@@ -139,16 +139,16 @@ class Admission:
             CapacityError: there is no room now.
         """
         tokens = sum(estimated_sizes(rows, beside=beside))
-        reservation = Reservation(self, request_id, caller, tokens, stated_s, self.now(), background)
         texts = min(len(rows), self._most_background_texts) if background else len(rows)
+        reservation = Reservation(self, request_id, caller, texts, tokens, stated_s, self.now(), background)
         self.check(texts, tokens, background=background)
         if background:
             self._check_background(texts, reservation.counted)
-        self._hold(reservation, texts)
+        self._hold(reservation)
         try:
             yield reservation
         finally:
-            self._let_go(reservation, texts)
+            self._let_go(reservation)
 
     @property
     def requests(self) -> int:
@@ -181,6 +181,25 @@ class Admission:
             average = self.tokens // self.requests
             raise CapacityError(msg, self._backlog.retry_after_s(max(tokens, average), background=background))
 
+    def check_hanging(self, model: str) -> None:
+        """Check that models which answer nothing, of which `model` is one, leave half of the room to others.
+
+        Raises:
+            CapacityError: they would not.
+        """
+        held = [reservation for reservation in self.reservations if reservation.hangs]
+        half = (
+            2 * len(held) >= self._max_requests
+            or 2 * sum(reservation.texts for reservation in held) >= self._max_texts
+            or 2 * sum(reservation.counted for reservation in held) >= self._max_tokens
+        )
+        if half:
+            msg = (
+                f"model {model!r} has answered nothing for a while, and {len(held)} requests wait already for models "
+                "that do not answer; retry when it does"
+            )
+            raise CapacityError(msg, _LONGEST_S)
+
     def _check_background(self, texts: int, tokens: int) -> None:
         held = self._in_background
         full = (
@@ -192,18 +211,18 @@ class Admission:
             msg = "as much is computed in the background as may be; retry when some of it is done"
             raise CapacityError(msg, self._backlog.retry_after_s(tokens, background=True))
 
-    def _hold(self, reservation: Reservation, texts: int) -> None:
+    def _hold(self, reservation: Reservation) -> None:
         self.reservations.add(reservation)
-        self.texts += texts
+        self.texts += reservation.texts
         self.tokens += reservation.counted
         if reservation.background:
-            self._in_background.add(1, texts, reservation.counted)
+            self._in_background.add(1, reservation.texts, reservation.counted)
 
-    def _let_go(self, reservation: Reservation, texts: int) -> None:
+    def _let_go(self, reservation: Reservation) -> None:
         self.reservations.discard(reservation)
-        self.texts -= texts
+        self.texts -= reservation.texts
         if reservation.background:
-            self._in_background.add(-1, -texts, 0)
+            self._in_background.add(-1, -reservation.texts, 0)
         # The reservation gives back the tokens: it alone knows how many, once the estimate was corrected.
         reservation.end()
 
@@ -242,6 +261,7 @@ class Reservation:
         admission: where it has room.
         request_id: of the request.
         caller: whose flows its calls are queued in.
+        texts: that it counts as in the gateway.
         tokens: an estimate, until the request joins a backlog.
         stated_s: how long the caller says it waits.
         since: when it was made.
@@ -255,6 +275,7 @@ class Reservation:
     admission: Admission
     request_id: str
     caller: str
+    texts: int
     tokens: int
     stated_s: float
     since: float
@@ -274,6 +295,11 @@ class Reservation:
         """Seconds that its first call waited for a slot; None if it got none."""
         return None if self.backlog is None else self.entry.waited_s
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it waits for a model that has answered nothing for long."""
+        return self.backlog is not None and self.backlog.slots.is_silent(self.model)
+
     def spent(self, *, under_way: bool) -> int:
         """Return the tokens of the calls that were answered, and of those `under_way` too if these go on."""
         if self.backlog is None:
@@ -289,8 +315,10 @@ class Reservation:
             max_rows: most rows of a call.
 
         Raises:
-            CapacityError: the request would wait too long.
+            CapacityError: the request would wait too long, or for a model that hangs.
         """
+        if backlog.slots.is_silent(self.model):
+            self.admission.check_hanging(self.asked)
         tokens = sum(sizes)
         # Decided once: what is added to a request later stays in its flow, so that it leaves the flow that it joined.
         work = work_of(len(sizes), tokens, max_rows, background=self.background)
@@ -299,7 +327,7 @@ class Reservation:
         if self.backlog is None:
             self._count(-self.tokens)  # the estimate
             self.backlog = backlog
-            self.entry = backlog.slots.enter(self.request_id, flow)
+            self.entry = backlog.slots.enter(self.request_id, flow, self.model)
         self._count(tokens)
         backlog.add(flow, tokens)
 

@@ -14,15 +14,19 @@ who alternates between the two, as a search that embeds its query and then reran
 
 Background work, for which nobody waits, has a queue and a virtual time of its own. None of its calls starts while any
 other waits. While callers are there at all, its calls are short and leave an instance free.
+
+The models of a backend share its slots, as they share its machine. A model whose calls are under way and which has
+answered none for `_SILENT_S` is silent: it may hang. Other models' calls then start as if it had neither calls under
+way nor calls that wait. A model that is only slow has more calls beside it for a while, which is no harm.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
 from itertools import chain, count
@@ -35,6 +39,8 @@ Clock = Callable[[], float]
 
 _SINGLES_COME_S = 10.0  # large requests leave an instance free for so long after a single text came beside them
 _CALLERS_STAY_S = 5.0  # callers count as being there for so long after their last call
+_SILENT_S = 10.0  # after which a model that answers nothing holds up no other
+_LOOK_S = 1.0  # between two looks for such models while calls wait
 _MEMORY_S = 10.0  # of the throughput
 # What is predicted. A backend that has failed for minutes would seem to need numbers that autoscalers cannot hold.
 _LONGEST_S = 86_400.0
@@ -76,6 +82,7 @@ class Entry:
     Attributes:
         request_id: of the request.
         flow: that its calls are queued in.
+        model: that its calls are for.
         queued_at: when its first call was queued.
         waited_s: how long its first call waited for its slot; None until it has one.
         begun_tokens: of its calls that have begun.
@@ -84,6 +91,7 @@ class Entry:
 
     request_id: str
     flow: Flow
+    model: str = ""
     queued_at: float | None = None
     waited_s: float | None = None
     begun_tokens: int = 0
@@ -99,6 +107,29 @@ class Ticket:
     tag: float
     start: Callable[[], None]
     waits: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class _Model:
+    """The calls for one model of a backend.
+
+    Attributes:
+        heard_at: when it last answered a call or, if later, got one while it had none.
+        under_way: calls that have a slot.
+        queues: calls that wait for one.
+    """
+
+    heard_at: float
+    under_way: Counter[Work] = field(default_factory=Counter)
+    queues: dict[Work, list[tuple[float, int, Ticket]]] = field(default_factory=lambda: {work: [] for work in Work})
+
+    def waits(self, works: Iterable[Work]) -> bool:
+        return any(_drop_gone(self.queues[work]) for work in works)
+
+    def begin(self, work: Work, now: float) -> None:
+        if not self.under_way.total():
+            self.heard_at = now
+        self.under_way[work] += 1
 
 
 class Slots:
@@ -119,8 +150,8 @@ class Slots:
         self._virtual_times = {False: 0.0, True: 0.0}  # of background work: True
         self._numbers = count()
         self._flows: dict[Flow, _FlowState] = {}
-        self._under_way = dict.fromkeys(Work, 0)
-        self._queues: dict[Work, list[tuple[float, int, Ticket]]] = {work: [] for work in Work}
+        self._models: dict[str, _Model] = {}
+        self._looks_again = False
         self._single_beside_at = self._caller_at = -inf
         self._throughput = _Throughput(clock())
         self._full = False
@@ -131,11 +162,12 @@ class Slots:
             self.calls, self._instances = calls, max(1, calls // 2)
             self.grant()
 
-    def enter(self, request_id: str, flow: Flow) -> Entry:
-        """Open a request, whose calls may be queued until it leaves."""
+    def enter(self, request_id: str, flow: Flow, model: str = "") -> Entry:
+        """Open a request for a model, whose calls may be queued until it leaves."""
         state = self._flows.setdefault(flow, _FlowState(self._virtual_times[flow.in_background]))
         state.requests += 1
-        return Entry(request_id, flow)
+        self._models.setdefault(model, _Model(self.clock()))
+        return Entry(request_id, flow, model)
 
     def leave(self, entry: Entry) -> None:
         """Close a request."""
@@ -147,7 +179,7 @@ class Slots:
 
     def note_single(self) -> None:
         """Take note of a request that is a single short text, for which somebody waits."""
-        if self._under_way[Work.LARGE] or _drop_gone(self._queues[Work.LARGE]):
+        if any(model.under_way[Work.LARGE] or model.waits([Work.LARGE]) for model in self._models.values()):
             self._single_beside_at = self.clock()
 
     def queue(self, entry: Entry, tokens: int, start: Callable[[], None]) -> Ticket:
@@ -161,7 +193,7 @@ class Slots:
         state.tag = max(state.tag, self._virtual_times[background]) + tokens
         ticket = Ticket(entry, tokens, state.tag, start)
         # The number keeps equal tags in the order of arrival, and tickets, which have no order, from being compared.
-        heappush(self._queues[entry.flow.work], (ticket.tag, next(self._numbers), ticket))
+        heappush(self._models[entry.model].queues[entry.flow.work], (ticket.tag, next(self._numbers), ticket))
         return ticket
 
     def grant(self) -> None:
@@ -171,7 +203,7 @@ class Slots:
             background = entry.flow.in_background
             # Large calls that were held back start later with lower tags, and virtual time never runs backwards.
             self._virtual_times[background] = max(self._virtual_times[background], ticket.tag)
-            self._under_way[entry.flow.work] += 1
+            self._models[entry.model].begin(entry.flow.work, self.clock())
             if entry.waited_s is None and entry.queued_at is not None:
                 entry.waited_s = self.clock() - entry.queued_at
             # In this order: what `start` begins takes texts whose tickets wait, and this ticket's must be among them.
@@ -182,12 +214,15 @@ class Slots:
             # The stretch that ends here counts by whether calls waited during it, not by whether they do now.
             self._throughput.note(self.clock(), full=self._full)
             self._full = full
+        self._look_again()
 
-    def release(self, work: Work, tokens: int) -> None:
-        """Free the slot of a call that has computed so many tokens; 0 if it failed."""
+    def release(self, work: Work, tokens: int, model: str = "") -> None:
+        """Free the slot of a call for a model that has computed so many tokens; 0 if it failed."""
         # Before `grant`, which may empty the queue: these tokens were computed while it was as `_full` says.
         self._throughput.note(self.clock(), full=self._full, tokens=tokens)
-        self._under_way[work] -= 1
+        self._models[model].under_way[work] -= 1
+        if tokens:
+            self._models[model].heard_at = self.clock()
         if work is not Work.BACKGROUND:
             self._caller_at = self.clock()
         self.grant()
@@ -199,7 +234,7 @@ class Slots:
     @property
     def under_way(self) -> int:
         """Number of calls that have a slot."""
-        return sum(self._under_way.values())
+        return _under_way(self._models.values())
 
     @property
     def idle(self) -> int:
@@ -209,7 +244,8 @@ class Slots:
     def waiting_tokens(self) -> Counter[Entry]:
         """Return how many tokens each request has in calls that wait for a slot, background work apart."""
         waiting: Counter[Entry] = Counter()
-        for _, _, ticket in chain(*(self._queues[work] for work in _OF_CALLERS)):
+        queues = (model.queues[work] for model in self._models.values() for work in _OF_CALLERS)
+        for _, _, ticket in chain(*queues):
             if ticket.waits:
                 waiting[ticket.entry] += ticket.tokens
         return waiting
@@ -241,26 +277,53 @@ class Slots:
             if ticket.waits:
                 ticket.waits = False
             else:
-                self.release(entry.flow.work, done)
+                self.release(entry.flow.work, done, entry.model)
+
+    def is_silent(self, model: str) -> bool:
+        """Return whether a model has answered nothing for long, although it had calls under way all the time."""
+        calls = self._models.get(model)
+        return calls is not None and bool(calls.under_way.total()) and self.clock() - calls.heard_at > _SILENT_S
 
     def _next(self) -> Ticket | None:
-        if self.under_way >= self.calls:
+        heads = [queue for model in self._models for queue in self._heads(model)]
+        if not heads:
             return None
-        works = _OF_CALLERS if self._callers_wait() else (Work.BACKGROUND,)
-        heads = [self._queues[work] for work in works if self._may_start(work) and _drop_gone(self._queues[work])]
-        # Heaps compare by their first entries, which never tie: the numbers in them are unique over both queues.
-        return heappop(min(heads))[-1] if heads else None
+        # Callers first. Entries of heaps never tie: the numbers in them are unique over all queues.
+        first = min(heads, key=lambda queue: (queue[0][-1].entry.flow.in_background, queue[0]))
+        return heappop(first)[-1]
 
-    def _may_start(self, work: Work) -> bool:
+    def _heads(self, model: str) -> list[list[tuple[float, int, Ticket]]]:
+        """Return the queues of a model of which the first call may start now."""
+        own = self._models[model]
+        if not own.waits(Work):
+            return []
+        beside = [own, *(each for name, each in self._models.items() if each is not own and not self.is_silent(name))]
+        if _under_way(beside) >= self.calls:
+            return []
+        works = _OF_CALLERS if any(each.waits(_OF_CALLERS) for each in beside) else (Work.BACKGROUND,)
+        return [own.queues[work] for work in works if own.waits([work]) and self._may_start(work, beside)]
+
+    def _may_start(self, work: Work, beside: Collection[_Model]) -> bool:
         # At least one call may run, so that callers can slow down large requests and background work but never stop
         # them; background work also counts the calls of others.
         most = max(1, self._instances - 1)
         if work is Work.BACKGROUND:
-            return not self._callers_are_there or self.under_way < most
-        return work is Work.SMALL or not self._singles_come or self._under_way[work] < most
+            return not self._callers_are_there or _under_way(beside) < most
+        return work is Work.SMALL or not self._singles_come or sum(each.under_way[work] for each in beside) < most
 
     def _callers_wait(self) -> bool:
-        return any(_drop_gone(self._queues[work]) for work in _OF_CALLERS)
+        return any(model.waits(_OF_CALLERS) for model in self._models.values())
+
+    def _look_again(self) -> None:
+        """Grant later what may start then: a model that hangs ends no call at whose end others would start."""
+        models = self._models.values()
+        if not self._looks_again and len(models) > 1 and any(model.waits(Work) for model in models):
+            self._looks_again = True
+            asyncio.get_running_loop().call_later(_LOOK_S, self._grant_again)
+
+    def _grant_again(self) -> None:
+        self._looks_again = False
+        self.grant()
 
     @property
     def _callers_are_there(self) -> bool:
@@ -293,6 +356,10 @@ class _Throughput:
     def seconds_for(self, tokens: int) -> float | None:
         """Return how long so many tokens take, a day at most; None if nothing has been measured."""
         return min(tokens * self._seconds / self._tokens, _LONGEST_S) if self._tokens else None
+
+
+def _under_way(models: Iterable[_Model]) -> int:
+    return sum(model.under_way.total() for model in models)
 
 
 def _drop_gone(queue: list[tuple[float, int, Ticket]]) -> bool:

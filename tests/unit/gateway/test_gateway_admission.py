@@ -118,7 +118,7 @@ def test_calls_that_are_waiting_start_when_there_turn_out_to_be_more_instances()
     triton = triton_of()
     assert under_way(triton) == 2
     triton._backlog_for(model_info("a", "embedding", instances=4))
-    assert triton.shared_backlog.slots._under_way[Work.SMALL] == 8
+    assert triton.shared_backlog.slots.under_way == 8
 
 
 def test_the_settings_have_the_last_word_on_calls() -> None:
