@@ -9,6 +9,7 @@ probed: that may cost money, and one that is away must not take this gateway out
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -21,10 +22,12 @@ from conch_gateway.auth.keys import Key
 from conch_gateway.backends.triton import Triton
 from conch_gateway.background import start
 from conch_gateway.concurrency import all_of
+from conch_gateway.errors import problem_of
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission
 from conch_gateway.settings import GatewaySettings
 
+_log = logging.getLogger("conch_gateway")
 _KEEP_S = 1.0  # probes arriving faster than this share one answer
 
 
@@ -75,6 +78,7 @@ class Readiness:
         self._busy_timeout_s = settings.readiness_busy_timeout_s
         self._requests_wait = settings.triton_wait_s > 0
         self._unanswered: dict[str, _Probe] = {}
+        self._logged: dict[str, str] = {}
         self._verdict = Verdict({}, "not asked yet")
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
@@ -96,10 +100,11 @@ class Readiness:
             # address of one that has ended answers nothing at all, the time runs out.
             if self._requests_wait:
                 return Verdict({})
-            reason = f" within {self._timeout_s} s" if isinstance(error, TimeoutError) else f": {error}"
+            in_time = isinstance(error, TimeoutError)
+            reason = f" within {self._timeout_s} s" if in_time else f": {self._told(error, 'Triton')}"
             return Verdict({}, f"Triton did not list its models{reason}")
         except ConchError as error:
-            return Verdict({}, f"Triton did not list its models: {error}")
+            return Verdict({}, f"Triton did not list its models: {self._told(error, 'Triton')}")
         names = {info.name for info in infos}
         self._unanswered = {
             name: probe for name, probe in self._unanswered.items() if name in names or not probe.answer.done()
@@ -135,5 +140,12 @@ class Readiness:
         except OverloadedError:
             return None
         except ConchError as error:
-            return str(error)
+            return self._told(error, f"model {info.name!r}")
         return None
+
+    def _told(self, error: Exception, whose: str) -> str:
+        """Return what anybody may read about an error; the log has its message, which may name addresses and paths."""
+        if self._logged.get(whose) != str(error):
+            self._logged[whose] = str(error)
+            _log.warning("not ready: %s: %s", whose, error)
+        return f"{problem_of(error).code}; the gateway's log says more"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from conch_client import DeadlineExceededError, NotComputedError, OverloadedError, UnavailableError
+from conch_client import DeadlineExceededError, NotComputedError, OverloadedError, ServerError, UnavailableError
 from conch_gateway.errors import RULES
 
 if TYPE_CHECKING:
@@ -26,19 +26,28 @@ async def test_it_is_ready_when_every_model_answers(http: httpx.AsyncClient, cli
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        pytest.param(UnavailableError("nobody there"), "nobody there", id="Triton is away"),
-        pytest.param(DeadlineExceededError("too slow"), "too slow", id="Triton hangs"),
+        pytest.param(UnavailableError("ipv4:10.0.0.3:8001"), "unavailable", id="Triton is away"),
+        pytest.param(DeadlineExceededError("ipv4:10.0.0.3:8001"), "deadline_exceeded", id="Triton hangs"),
+        pytest.param(ServerError("ipv4:10.0.0.3:8001"), "inference_failed", id="Triton fails"),
     ],
 )
-async def test_it_is_not_ready_without_triton_but_alive(
-    http: httpx.AsyncClient, client: StandIn, failure: Exception, reason: str
+@pytest.mark.parametrize("of", ["failure", "busy"], ids=["everything", "a model"])
+async def test_it_is_not_ready_without_triton_but_alive_and_names_addresses_in_the_log_only(
+    http: httpx.AsyncClient,
+    client: StandIn,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    reason: str,
+    of: str,
 ) -> None:
-    client.failure = failure
+    setattr(client, of, failure)
 
     response = await http.get("/health/ready")
 
     assert response.status_code == 503
     assert reason in response.json()["reasons"][0]
+    assert "10.0.0.3" not in response.text
+    assert "10.0.0.3" in caplog.text
     assert (await http.get("/health/live")).status_code == 200
 
 
