@@ -22,6 +22,7 @@ GatewayError
 ├ StoppingError
 ├ LoadingError
 ├ UpstreamError
+├ LoopError
 ├ ModelsFileError
 ├ KeysError     (ends the process before it listens)
 ├ SettingError  (ends the process before it listens)
@@ -134,6 +135,10 @@ class UpstreamError(GatewayError):
     """The upstream that has the model cannot be reached, failed, or sent an answer that cannot be used."""
 
 
+class LoopError(GatewayError):
+    """The request has come back to a gateway that it came through, by an upstream's address in a models file."""
+
+
 class ModelsFileError(GatewayError):
     """The models file cannot be read, or is invalid."""
 
@@ -194,6 +199,7 @@ RULES: dict[type[Exception], Rule] = {
     cc.OverloadedError: Rule(429, "overloaded", retry_after_s=1, message=_QUEUES_FULL),
     UpstreamBusyError: Rule(429, "upstream_overloaded"),
     UpstreamError: Rule(502, "upstream_failed", retry_after_s=2),
+    LoopError: Rule(508, "loop_detected"),
     LoadingError: Rule(503, "model_loading", retry_after_s=2),
     StoppingError: Rule(503, "stopping", retry_after_s=1),
     DatabaseError: Rule(503, "storage_unavailable", retry_after_s=2, message=_STORE_AWAY),

@@ -17,6 +17,7 @@ from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import ANYBODY, NOBODY, Key
 from conch_gateway.auth.quota import Quotas
 from conch_gateway.errors import ForbiddenError, UnauthenticatedError
+from conch_gateway.hops import note_hops
 from conch_gateway.scheduling.admission import Admission, Backlog, work_of
 from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN, LONGEST_ROW
 from conch_gateway.scheduling.slots import Flow
@@ -72,6 +73,7 @@ class Guard:
             key = await self._authorised(headers, admin=admin)
             identify(scope, key=key, caller=key.name)
         if scope["method"] == "POST" and not admin and not path.startswith(_STORED):
+            note_hops(scope["headers"])
             # Before the body is read only its length is known: at least one text, of at least so many tokens.
             tokens = _least_tokens(headers.get(b"content-length", b""))
             backlog, context = self._backlog(), context_of(scope)

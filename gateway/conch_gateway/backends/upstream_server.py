@@ -19,10 +19,18 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from conch_gateway.backends.upstream_answers import NonsenseError
 from conch_gateway.backends.upstream_table import UpstreamTable
 from conch_gateway.errors import ModelsFileError, UpstreamBusyError, UpstreamError
+from conch_gateway.hops import via
 
 _CONNECT_TIMEOUT_S = 5.0
 _RETRIED_STATUSES = frozenset({500, 502, 503, 504})
 _REFUSED_STATUSES = frozenset({400, 413, 422})
+_KEY_REFUSED = "it refused the gateway's key; set the one that api_key_env or api_key_file names"
+_REASONS = {
+    401: _KEY_REFUSED,
+    403: _KEY_REFUSED,
+    404: "it has no such model or path; check `url` and `model` in the models file",
+    508: "its `url` in the models file leads back to a gateway that the request came through; correct it",
+}
 _LONGEST_RETRY_AFTER_S = 120
 _SHOWN_CHARACTERS = 300
 # Of other encodings a few bytes may become gigabytes at once; how many gzip's can is known.
@@ -99,7 +107,7 @@ class UpstreamServers:
             wait=wait_random_exponential(multiplier=0.1, max=2),
             reraise=True,
         )
-        headers = {"content-type": "application/json", "x-request-id": request_id}
+        headers = {"content-type": "application/json", "x-request-id": request_id, "via": via()}
         content = orjson.dumps(body)
         return await attempts(self._ask_in_turn, tokens, lambda server: _ask(server, path, content, headers), read)
 
@@ -214,11 +222,7 @@ def _refusal(answer: httpx.Response, body: bytes) -> Exception:
         found = _INDICES.search(message)
         indices = [int(index) for index in found[1].split(", ")] if found is not None else []
         return InvalidInputError(f"the server of the model refused the request: {message}", indices)
-    if status in {401, 403}:
-        return failure("it refused the gateway's key; set the one that api_key_env or api_key_file names")
-    if status == httpx.codes.NOT_FOUND:
-        return failure("it has no such model or path; check `url` and `model` in the models file")
-    return failure(f"it answered {status}")
+    return failure(_REASONS.get(status, f"it answered {status}"))
 
 
 def _retry_after_s(answer: httpx.Response) -> int:
