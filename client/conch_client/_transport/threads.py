@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from time import sleep
@@ -145,20 +146,39 @@ class Computation:
 def each(items: Sequence[Item], work: Callable[[Item], Result], *, max_in_flight: int) -> list[Result]:
     """Results of all items, in their order, of which so many are worked on at once.
 
-    The first failure ends the call; items that were not begun never are.
+    The first failure ends the call when the items that were begun have ended; others never are begun. An interrupt
+    (Ctrl-C) ends it at once.
     """
     if len(items) <= 1:
         return [work(item) for item in items]
-    pool = ThreadPoolExecutor(min(max_in_flight, len(items)), "conch-client")
+    futures: list[Future[Result]] = [Future() for _ in items]
+    waiting = deque(zip(items, futures, strict=True))
+
+    def work_on() -> None:
+        with suppress(IndexError):
+            while True:
+                item, future = waiting.popleft()
+                try:
+                    future.set_result(work(item))
+                except BaseException as failure:  # noqa: BLE001 - the caller's thread raises it
+                    future.set_exception(failure)
+                    del future  # which leads back here by the traceback of the failure
+
+    # Not an executor, whose threads keep the process from ending until a server that hangs has answered.
+    count = min(max_in_flight, len(items))
+    threads = [Thread(target=work_on, name=f"conch-client-{number}", daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
     try:
-        futures = [pool.submit(work, item) for item in items]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        # After a failure only these can be asked without waiting; the failure is among them.
-        for future in done:
-            future.result()
-        return [future.result() for future in futures]
     finally:
-        pool.shutdown(cancel_futures=True)
+        waiting.clear()
+    for thread in threads:
+        thread.join()
+    # After a failure only these have results; the failure is among them.
+    for future in done:
+        future.result()
+    return [future.result() for future in futures]
 
 
 @contextmanager
