@@ -13,7 +13,7 @@ from random import uniform
 from time import monotonic, perf_counter
 from typing import Any
 
-from conch_client import ModelReplacedError, OverloadedError, UnavailableError
+from conch_client import DeadlineExceededError, ModelReplacedError, OverloadedError, UnavailableError
 
 from conch_gateway.auth.keys import Key
 from conch_gateway.batches.computing import Computing
@@ -22,6 +22,7 @@ from conch_gateway.batches.pace import Pace, Resting, Rests
 from conch_gateway.errors import (
     CapacityError,
     CrashError,
+    DeadlineError,
     NotStoredError,
     UnauthenticatedError,
     UpstreamError,
@@ -31,7 +32,8 @@ from conch_gateway.scheduling.sizes import CHARACTERS_PER_TOKEN
 from conch_gateway.telemetry.request import RequestContext, Usage
 
 _log = logging.getLogger("conch_gateway")
-_TRIED_AGAIN = frozenset({429, 502, 503})
+_TRIED_AGAIN = frozenset({429, 502, 503, 504})
+_FAILURES = (UnavailableError, UpstreamError, DeadlineExceededError, DeadlineError)  # of a server
 _MOST_CRASHES = 3
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, LEASE_S  # before a line is tried again
 _SHORTEST_REST_S = 2.0  # of an owner without tokens, so that lines are not claimed in vain too often
@@ -99,9 +101,9 @@ class Attempts:
         problem, crashed = problem_of(error), _is_crash(error)
         if crashed and line.crashes + 1 >= _MOST_CRASHES:
             error = CrashError(
-                f"the server of the model ended or failed each of the {_MOST_CRASHES} times that it computed this "
-                "line, though before all but the first it had just computed another text; divide the line to find "
-                "the text at fault"
+                f"the server of the model ended, failed or did not answer each of the {_MOST_CRASHES} times that "
+                "it computed this line, though before all but the first it had just computed another text; divide the "
+                "line to find the text at fault"
             )
             problem = problem_of(error)
         elif problem.status in _TRIED_AGAIN:
@@ -135,8 +137,8 @@ class Attempts:
 
 
 def _is_crash(error: Exception) -> bool:
-    """Whether the server may have failed because of the line."""
-    return isinstance(error, (UnavailableError, UpstreamError)) and not isinstance(error, ModelReplacedError)
+    """Whether the server may have failed, or not have answered, because of the line."""
+    return isinstance(error, _FAILURES) and not isinstance(error, ModelReplacedError)
 
 
 def _context(line: Line, key: Key, usages: list[Usage]) -> RequestContext:

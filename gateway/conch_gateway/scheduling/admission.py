@@ -317,7 +317,8 @@ class Reservation:
         Raises:
             CapacityError: the request would wait too long, or for a model that hangs.
         """
-        if backlog.slots.is_silent(self.model):
+        # Background work has a smaller part of the room anyway, and a refusal would slow down that of all models.
+        if backlog.slots.is_silent(self.model) and not self.background:
             self.admission.check_hanging(self.asked)
         tokens = sum(sizes)
         # Decided once: what is added to a request later stays in its flow, so that it leaves the flow that it joined.

@@ -178,7 +178,9 @@ class Dying:
 
 
 @pytest.mark.parametrize(
-    "error", [UnavailableError("away"), UpstreamError("it answered 500")], ids=["Triton", "upstream"]
+    "error",
+    [UnavailableError("away"), UpstreamError("it answered 500"), DeadlineExceededError("slow")],
+    ids=["Triton", "upstream", "Triton hangs"],
 )
 async def test_a_line_that_ends_the_server_each_time_is_answered_with_an_error_and_no_other_is(
     storing: Serve, client: StandIn, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -199,8 +201,11 @@ async def test_a_line_that_ends_the_server_each_time_is_answered_with_an_error_a
     assert dying.deaths == 3
 
 
-async def test_a_server_that_is_away_for_long_is_no_lines_fault(storing: Serve, client: StandIn) -> None:
-    client.busy = UnavailableError("away")
+@pytest.mark.parametrize("failure", [UnavailableError("away"), DeadlineExceededError("slow")], ids=["away", "hangs"])
+async def test_a_server_that_is_away_or_hangs_for_long_is_no_lines_fault(
+    storing: Serve, client: StandIn, failure: Exception
+) -> None:
+    client.busy = failure
     async with storing() as http:
         batch = await created(http, embeddings_of("abc"))
         await eventually(lambda: len(client.calls) > 60)
