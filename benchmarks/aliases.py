@@ -13,7 +13,7 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conch.load.texts import Lengths, synthetic_texts
 from conch_export import Options, export
@@ -21,7 +21,7 @@ from conch_export import Options, export
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,13 +65,7 @@ def main() -> None:
         }
     aliases, exports = measured["two aliases more"], measured["two exports"]
     saved = {kind: round(1 - aliases[kind] / exports[kind], 3) for kind in ("pss", "children_pss")}
-    result: dict[str, Any] = {
-        **measured_by("python benchmarks/aliases.py"),
-        "memory_mb": measured,
-        "saved_by_aliases": saved,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"memory_mb": measured, "saved_by_aliases": saved}, indent=1))
+    keep(RESULT, "python benchmarks/aliases.py", {"memory_mb": measured, "saved_by_aliases": saved})
 
 
 if __name__ == "__main__":

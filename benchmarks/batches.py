@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.overload import Asker, singles  # noqa: E402
 from benchmarks.servers import HOST, free_ports  # noqa: E402
 
@@ -220,13 +220,8 @@ def main() -> None:
             measured = uvloop.run(beside(url, texts, arguments.seconds))
             others = disturbance.cores()
             measured["killed"] = uvloop.run(killed(folder, triton, arguments.kills, arguments.seed))
-    result = {
-        **measured_by(f"python benchmarks/batches.py --seconds {arguments.seconds:g} --kills {arguments.kills}"),
-        "others_cores": others,
-        **measured,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(measured, indent=1))
+    command = f"python benchmarks/batches.py --seconds {arguments.seconds:g} --kills {arguments.kills}"
+    keep(RESULT, command, {"others_cores": others, **measured})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.machine import measured_by  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.machine import keep  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.retrieval import pairs as questions_and_answers  # noqa: E402
 
 if TYPE_CHECKING:
@@ -216,14 +216,13 @@ def main() -> None:
         bridges.append(found)
         print(json.dumps(found, indent=1), flush=True)
     result = {
-        **measured_by("python benchmarks/bridge.py"),
         "texts": len(texts),
         "questions": len(questions),
         "models": {name: each.what for name, each in models.items()},
         "int8": same_space(models["fp32"], models["int8"]),
         "bridges": bridges,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(RESULT, "python benchmarks/bridge.py", result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import json
 import math
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -89,22 +88,13 @@ def main() -> None:
         runs[which].append(measured(chosen.checkouts[which].resolve(), chosen.seconds, scratch))
     records = compared(*runs)
     options = f"--rounds {chosen.rounds} --seconds {chosen.seconds:g}"
-    RESULT.write_text(
-        json.dumps(
-            {
-                "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "command": f"python benchmarks/compare_checkouts.py OLD NEW {options}",
-                "machine": machine.machine(),
-                "versions": machine.versions(),
-                "old": runs[0][0]["git"],
-                "new": runs[1][0]["git"],
-                "records": records,
-            },
-            indent=1,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
+    result = {
+        **machine.measured_by(f"python benchmarks/compare_checkouts.py OLD NEW {options}"),
+        "old": runs[0][0]["git"],
+        "new": runs[1][0]["git"],
+        "records": records,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = Table("system", "workload", "old tokens/s", "new tokens/s", "ratio", "of single rounds")
     for record in records:
         speeds = (f"{median(record[side]):,.0f}" for side in ("old", "new"))

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Two graphs, by their paths; `threads` are onnxruntime's inside one operator."""
+    """Two graphs, by their paths, on one thread."""
 
-    def __init__(self, encoder: Path, head: Path, threads: int = 1) -> None:
-        self.encoder = EncoderGraph(encoder, threads)
-        self._head = HeadGraph(head, threads)
+    def __init__(self, encoder: Path, head: Path) -> None:
+        self.encoder, self._head = EncoderGraph(encoder), HeadGraph(head)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """The head's first output, FP32 [rows, dimension] or [rows, 1], of rows that are one request."""

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.overload import Asker, singles  # noqa: E402
 
 if TYPE_CHECKING:
@@ -109,13 +109,8 @@ def main() -> None:
         disturbance = Disturbance()
         measured = uvloop.run(measure(url, server, arguments.seconds))
         others = disturbance.cores()
-    result = {
-        **measured_by(f"python benchmarks/large_text.py --seconds {arguments.seconds:g}"),
-        "others_cores": others,
-        **measured,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(measured, indent=1))
+    command = f"python benchmarks/large_text.py --seconds {arguments.seconds:g}"
+    keep(RESULT, command, {"others_cores": others, **measured})
 
 
 if __name__ == "__main__":

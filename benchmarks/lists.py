@@ -18,14 +18,14 @@ import time
 from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 from conch.load.texts import Lengths, synthetic_texts
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.machine import measured_by  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.machine import keep  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.results import FOLDER  # noqa: E402
 from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
 
@@ -115,13 +115,9 @@ def main() -> None:
         request: {name: round(statistics.median(times), 1) for name, times in by_name.items()}
         for request, by_name in found.items()
     }
-    result: dict[str, Any] = {
-        **measured_by(f"python benchmarks/lists.py OLD NEW --rounds {arguments.rounds}"),
-        "checkouts": {name: _revision(checkout) for name, checkout in checkouts.items()},
-        "median_ms": rows,
-    }
-    (FOLDER / "lists.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(rows, indent=1))
+    compared = {name: _revision(checkout) for name, checkout in checkouts.items()}
+    command = f"python benchmarks/lists.py OLD NEW --rounds {arguments.rounds}"
+    keep(FOLDER / "lists.json", command, {"checkouts": compared, "median_ms": rows})
 
 
 def _revision(checkout: Path) -> str:

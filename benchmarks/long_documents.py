@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments, nomic  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.disturbance import Disturbance  # noqa: E402
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,13 +125,8 @@ def main() -> None:
         measured = asyncio.run(measure(url, server, arguments.seconds))
         others, memory = disturbance.cores(), server.memory_mb()
     command = f"python benchmarks/long_documents.py --seconds {arguments.seconds:g}"
-    result = {
-        **measured_by(command, openai=openai.__version__, psutil=psutil.__version__),
-        "others_cores": others,
-        "memory_mb": memory,
-        **measured,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    found = {"others_cores": others, "memory_mb": memory, **measured}
+    keep(RESULT, command, found, openai=openai.__version__, psutil=psutil.__version__)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from conch_contract import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
@@ -36,6 +40,12 @@ def measured_by(command: str, **peers: str) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions() | peers,
     }
+
+
+def keep(path: Path, command: str, measured: Mapping[str, Any], **peers: str) -> None:
+    """Write what was measured into the file, after where and when (see `measured_by`), and print it."""
+    path.write_text(json.dumps({**measured_by(command, **peers), **measured}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=1))
 
 
 def machine() -> dict[str, Any]:

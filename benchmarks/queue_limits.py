@@ -9,7 +9,6 @@ of the gRPC API that each send their next text when they have the answer to the 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from conch_export import Options, Queue, export, plan
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
 
 MODEL = "all-minilm-l6-v2"
@@ -43,14 +42,11 @@ def main() -> None:
                     for clients, latencies in _served(Path(name), queue, cores).items():
                         seen.setdefault((queue, cores, clients), []).append(latencies)
                         print(number + 1, queue, cores, clients, len(latencies), f"{max(latencies):.3f} s at most")
-    result = {
-        **measured_by("python benchmarks/queue_limits.py"),
-        "measured": [
-            {"queue": queue, "cores": cores, "clients": clients, **_summary(rounds)}
-            for (queue, cores, clients), rounds in seen.items()
-        ],
-    }
-    (FOLDER / "queue_limits.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    measured = [
+        {"queue": queue, "cores": cores, "clients": clients, **_summary(rounds)}
+        for (queue, cores, clients), rounds in seen.items()
+    ]
+    keep(FOLDER / "queue_limits.json", "python benchmarks/queue_limits.py", {"measured": measured})
 
 
 def _served(work: Path, queue: str, cores: int) -> dict[int, list[float]]:

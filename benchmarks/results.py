@@ -88,9 +88,9 @@ def texts_per_s(result: Result, system: str, workload: str) -> float:
     return _median([record["texts_per_s"] for record in _records(result, system, workload)])
 
 
-def latency_ms(result: Result, system: str, workload: str, percentile: str = "p50") -> float:
-    """Median over the rounds of a percentile; NaN where nothing was measured."""
-    return _median([record["latency_ms"][percentile] for record in _records(result, system, workload)])
+def latency_ms(result: Result, system: str, workload: str) -> float:
+    """Median over the rounds of the median; NaN where nothing was measured."""
+    return _median([record["latency_ms"]["p50"] for record in _records(result, system, workload)])
 
 
 def errors(result: Result) -> int:

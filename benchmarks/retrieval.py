@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments, venvs  # noqa: E402 - the folder of the script is not its package's
 from benchmarks.corpora.docstrings import docstrings, modules  # noqa: E402
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.models import NAME, prepare  # noqa: E402
 
 if TYPE_CHECKING:
@@ -127,12 +127,8 @@ def measure(models: Models) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write the result."""
-    result = {
-        **measured_by("python benchmarks/retrieval.py", **venvs.versions("mteb")),
-        **measure(prepare(WORK)),
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result["ndcg_at_10"], indent=1))
+    found = measure(prepare(WORK))
+    keep(RESULT, "python benchmarks/retrieval.py", found, **venvs.versions("mteb"))
 
 
 if __name__ == "__main__":

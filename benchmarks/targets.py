@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
-from benchmarks.machine import measured_by  # noqa: E402
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
 from benchmarks.true_sizes.checkpoint import made  # noqa: E402
@@ -87,14 +87,9 @@ def main() -> None:
         folder = Path(name)
         measured = {MINILM: _minilm(folder / "minilm"), BASE: _base(folder / "base")}
         names = _names(folder / "names")
-    result = {
-        **measured_by("python benchmarks/targets.py"),
-        "measured": measured,
-        "gateway_packages_mb": round(_packages_mb("gateway", "otel")),
-        "names": names,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"measured": measured, "names": names}, indent=1))
+    packages = round(_packages_mb("gateway", "otel"))
+    found = {"measured": measured, "gateway_packages_mb": packages, "names": names}
+    keep(RESULT, "python benchmarks/targets.py", found)
 
 
 def _minilm(folder: Path) -> dict[str, float]:

@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 from benchmarks import nomic, venvs
 from benchmarks.corpora.watching import timed
 from benchmarks.disturbance import Disturbance
-from benchmarks.machine import ROOT, measured_by
+from benchmarks.machine import ROOT, keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,10 +63,6 @@ def main() -> None:
     theirs = found["transformers, one by one"].pop("vectors")
     found["transformers, batches of 16"].pop("vectors")
     result = {
-        **measured_by(
-            " ".join(["python -m benchmarks.corpora.long_chunks", *sys.argv[1:]]),
-            **{"transformers (peer)": venvs.versions("transformers")["transformers"]},
-        ),
         "others_cores": disturbance.cores(),
         "chunks": CHUNKS,
         "mean_tokens": round(float(np.mean(_lengths(checkpoint, texts))), 1),
@@ -75,8 +71,8 @@ def main() -> None:
         ),
         "ways": found,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(json.dumps(found, indent=1))
+    command = " ".join(["python -m benchmarks.corpora.long_chunks", *sys.argv[1:]])
+    keep(RESULT, command, result, **{"transformers (peer)": venvs.versions("transformers")["transformers"]})
 
 
 def chunks(checkpoint: Path, count: int) -> list[str]:

@@ -10,14 +10,13 @@ files, and in one that tells nothing.
 
 from __future__ import annotations
 
-import json
 import random
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
 from benchmarks.corpora.docstrings import docstrings, modules
-from benchmarks.machine import ROOT, measured_by
+from benchmarks.machine import ROOT, keep
 from benchmarks.models import NAME
 
 if TYPE_CHECKING:
@@ -30,12 +29,7 @@ DISTINCT = 50_000
 
 
 def main() -> None:
-    result = {
-        **measured_by("python -m benchmarks.corpora.repeats"),
-        **repeats(with_repetitions()),
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(json.dumps(result, indent=1))
+    keep(RESULT, "python -m benchmarks.corpora.repeats", repeats(with_repetitions()))
 
 
 def with_repetitions() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pyarrow as pa
 from conch_client import InvalidInputError, jobs
 from conch_contract import Task
 
@@ -16,7 +17,6 @@ from conch_batch.outputs import columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
     from conch_client.jobs import LoadedModel
 
     Run = Callable[[jobs.Job[Any]], Any]
@@ -45,7 +45,8 @@ class Calls:
         job = self._embedding(self._task, items)
         arrays = columns.arrays_of(self._task, self._model.info, run(job))
         counts = columns.counts(job.lengths, job.truncated)
-        return Answers(columns.answer_batch(schema, [*arrays, *counts]), int(job.lengths.sum()), {})
+        batch = pa.RecordBatch.from_arrays([*arrays, *counts], schema=schema)
+        return Answers(batch, int(job.lengths.sum()), {})
 
     def refusal(self, item: Item) -> str | None:
         """The reason why an item cannot be answered; None if it can."""
@@ -87,7 +88,7 @@ class Calls:
         tokens = np.array([each.tokens for each in rankings])
         truncated = np.flatnonzero([bool(each.truncated) for each in rankings]).tolist()
         arrays = columns.arrays_of(task, self._model.info, rankings)
-        batch = columns.answer_batch(schema, [*arrays, *columns.counts(tokens, truncated)])
+        batch = pa.RecordBatch.from_arrays([*arrays, *columns.counts(tokens, truncated)], schema=schema)
         return Answers(batch, int(tokens.sum()), {})
 
     def _ranking(self, task: Reranking, item: Item) -> jobs.Job[Any]:

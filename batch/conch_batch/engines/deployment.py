@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import httpx
 import numpy as np
+import pyarrow as pa
 from conch_client import InvalidInputError, Ranked, Ranking, SparseVector
 from conch_contract import ModelInfo, Task
 
@@ -98,7 +99,7 @@ class Deployment:
             return no_answers(self.schema, refused)
         in_order = [answers[place] for place in sorted(answers)]
         arrays = columns.arrays_of(self._job.task, self._model.info, in_order)
-        return Answers(columns.answer_batch(self.schema, arrays), tokens, refused)
+        return Answers(pa.RecordBatch.from_arrays(arrays, schema=self.schema), tokens, refused)
 
     def close(self) -> None:
         """See `Engine`."""

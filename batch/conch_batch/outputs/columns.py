@@ -83,11 +83,6 @@ def counts(tokens: NDArray[np.int64], truncated: Sequence[int]) -> list[pa.Array
     return [pa.array(tokens, pa.int32()), pa.array(lost)]
 
 
-def answer_batch(schema: pa.Schema, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
-    """Columns as a record batch."""
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
 def _sparse_arrays(rows: Sequence[SparseVector]) -> list[pa.Array]:
     offsets = _offsets([len(row.indices) for row in rows])
     indices = np.concatenate([row.indices for row in rows]).astype(np.int32)

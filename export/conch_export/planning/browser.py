@@ -159,11 +159,6 @@ def browser_plan(options: Options, progress: Progress = silent) -> BrowserPlan:
         options.precision,
         Footprint.of(encoder, options.precision),
         tuple(HeadFootprint.of(head, description.hidden, options.precision) for head in heads),
-        tokenizer_bytes(checkpoint.tokenizer),
+        held_bytes(checkpoint.tokenizer, _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES),
         description.max_length,
     )
-
-
-def tokenizer_bytes(tokenizer: bytes) -> int:
-    """Return the bytes of the JavaScript objects of this tokenizer.json."""
-    return held_bytes(tokenizer, _TOKEN_BYTES, _MERGE_BYTES, _NODE_BYTES)
