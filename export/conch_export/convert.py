@@ -13,7 +13,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from conch_export.checkpoints import remote_code
 from conch_export.errors import UnsupportedError, reason_of
-from conch_export.onnx.builder import ONNX_OPSET, WEIGHT_BYTES
+from conch_export.onnx.builder import ONNX_OPSET, WEIGHT_BYTES, graphs_in
 from conch_export.onnx.graph import GRAPH_FILE
 from conch_export.scratch import temporary_folder, temporary_writes
 
@@ -106,9 +106,8 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Have its nodes, and those of graphs inside them, read other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _rename(attribute.g, names)
+        for inner in graphs_in(node):
+            _rename(inner, names)
 
 
 def _export(folder: Path, scratch: str) -> None:

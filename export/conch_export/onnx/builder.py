@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -237,7 +237,11 @@ def _used(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodePr
     return kept[::-1]
 
 
+def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node: the body of a loop, or the branches of a condition."""
+    return (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
+
+
 def reads(node: onnx.NodeProto) -> set[str]:
     """Names the node reads, those of the graphs inside it included."""
-    inner = (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
-    return set(node.input).union(*(reads(child) for graph in inner for child in graph.node))
+    return set(node.input).union(*(reads(child) for graph in graphs_in(node) for child in graph.node))

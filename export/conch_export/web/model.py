@@ -13,7 +13,7 @@ from conch_contract import FORMAT_PARAMETER, WEB_TASKS, ModelInfo
 
 from conch_export.errors import UnsupportedError
 from conch_export.model.description import Precision, Target
-from conch_export.onnx.builder import MICROSOFT
+from conch_export.onnx.builder import MICROSOFT, graphs_in
 from conch_export.onnx.graph import WEIGHTS_FILE
 from conch_export.triton.configuration import TOKENIZER_FILE
 from conch_export.triton.published import published
@@ -147,10 +147,5 @@ def _refuse_unrunnable(name: str, files: GraphFiles, precision: str) -> None:
 
 def _operators(graph: onnx.GraphProto) -> set[tuple[str, str]]:
     """Return domain and name of every operator, including those of subgraphs."""
-    inner = [
-        child
-        for node in graph.node
-        for attribute in node.attribute
-        for child in ([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    ]
+    inner = (child for node in graph.node for child in graphs_in(node))
     return {(node.domain, node.op_type) for node in graph.node}.union(*map(_operators, inner))

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from conch_export.model.arrays import LazyArray
-from conch_export.onnx.builder import MICROSOFT, GraphBuilder, reads
+from conch_export.onnx.builder import MICROSOFT, GraphBuilder, graphs_in, reads
 from conch_export.onnx.graph import Graph
 from conch_export.onnx.quantization.schemes import to_int8
 
@@ -62,9 +62,8 @@ class _Rewriter:
         biases = self._take_biases(graph)
         inputs = _Inputs(g)
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    self.rewrite(attribute.g, GraphBuilder(g))
+            for inner in graphs_in(node):
+                self.rewrite(inner, GraphBuilder(g))
             if self._is_product(node):
                 self._multiply(g, node, inputs, biases.get(node.output[0], ""))
             elif node.op_type == "Gather" and self._is_large(node.input[0]):
