@@ -26,13 +26,14 @@ def conch(
     environment: dict[str, str] | None = None,
     *,
     question: tuple[str, dict[str, Any]] = ("/v1/embeddings", {"input": "ready"}),
+    interpreter: Path = Path(sys.executable),
 ) -> Server:
     """`conch serve` with its defaults over a model repository; the gateway is in its first process.
 
-    The question is the path and the body of the first request.
+    The question is the path and the body of the first request, the interpreter that of the environment with conch.
     """
     command = [
-        *(str(Path(sys.executable).parent / "conch"), "serve"),
+        *(str(interpreter.parent / "conch"), "serve"),
         *("--repository", str(repository)),
         *("--port", str(http_port)),
         *("--triton-grpc-port", str(grpc_port)),

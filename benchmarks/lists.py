@@ -9,7 +9,6 @@ the same kind of request: lists of texts of 64 tokens, and a search, which embed
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -25,9 +24,9 @@ from conch.load.texts import Lengths, synthetic_texts
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.machine import keep  # noqa: E402 - the folder of the script is not its package's
+from benchmarks import deployments  # noqa: E402 - the folder of the script is not its package's
+from benchmarks.machine import keep  # noqa: E402
 from benchmarks.results import FOLDER  # noqa: E402
-from benchmarks.servers import HOST, Server, free_ports  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,19 +38,13 @@ WARM_UP = 3
 
 
 class Deployment:
-    """`conch serve` of a checkout, and one client of it."""
+    """`conch serve` of a checkout, and one client of it; both end with the stack."""
 
-    def __init__(self, checkout: Path, folder: Path) -> None:
-        grpc_port, port = free_ports(2)
+    def __init__(self, checkout: Path, folder: Path, stack: ExitStack) -> None:
         folder.mkdir()
-        command = [
-            *(str(checkout / ".venv" / "bin" / "conch"), "serve", "--repository", str(ROOT / "model_repository")),
-            *("--port", str(port), "--triton-grpc-port", str(grpc_port), "--triton-metrics-port", "0"),
-            *("--run-directory", str(folder / "conch")),
-        ]
-        asked = (f"http://{HOST}:{port}/v1/embeddings", json.dumps({"input": "ready"}).encode())
-        self._server = Server(command, folder / "conch.log", asked, folder, {})
-        self._http = httpx.Client(base_url=f"http://{HOST}:{port}", timeout=60, trust_env=False)
+        models, interpreter = ROOT / "model_repository", checkout / ".venv" / "bin" / "python"
+        served = stack.enter_context(deployments.served(models, folder, interpreter=interpreter))
+        self._http = stack.enter_context(httpx.Client(base_url=served.url, timeout=60, trust_env=False))
 
     def embed(self, texts: list[str]) -> None:
         """Embed a list in one request."""
@@ -63,18 +56,13 @@ class Deployment:
         body = {"model": RERANKER, "query": query, "documents": passages}
         self._http.post("/v1/rerank", json=body).raise_for_status()
 
-    def close(self) -> None:
-        """Stop the server."""
-        self._http.close()
-        self._server.stop()
 
-
-def measured(deployments: dict[str, Deployment], rounds: int) -> dict[str, dict[str, list[float]]]:
+def measured(both: dict[str, Deployment], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Return milliseconds by request and checkout."""
     texts, queries = _endless(TOKENS), _endless(QUERY_TOKENS)
     found: dict[str, dict[str, list[float]]] = {}
     for round_ in range(WARM_UP + rounds):
-        for name, deployment in list(deployments.items())[:: 1 if round_ % 2 else -1]:
+        for name, deployment in list(both.items())[:: 1 if round_ % 2 else -1]:
             for size in LISTS:
                 asked = list(islice(texts, size))
                 began = time.perf_counter()
@@ -107,10 +95,8 @@ def main() -> None:
     arguments = parser.parse_args()
     checkouts = {"old": arguments.old.resolve(), "new": arguments.new.resolve()}
     with tempfile.TemporaryDirectory(prefix="conch-lists-") as place, ExitStack() as stack:
-        deployments = {name: Deployment(checkout, Path(place) / name) for name, checkout in checkouts.items()}
-        for deployment in deployments.values():
-            stack.callback(deployment.close)
-        found = measured(deployments, arguments.rounds)
+        both = {name: Deployment(checkout, Path(place) / name, stack) for name, checkout in checkouts.items()}
+        found = measured(both, arguments.rounds)
     rows = {
         request: {name: round(statistics.median(times), 1) for name, times in by_name.items()}
         for request, by_name in found.items()
