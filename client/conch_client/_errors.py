@@ -68,24 +68,19 @@ class Item(NamedTuple):
     indices: tuple[int, ...] = ()
 
     @classmethod
+    def of(cls, values: str, index: int, suffix: str = "") -> Item:
+        """Item of the caller's list of that name; ``suffix`` says what it was joined with."""
+        return cls(f"{values}[{index}]{suffix}", (index,))
+
+    @classmethod
     def text(cls, index: int) -> Item:
         """Item of ``texts``."""
-        return cls(f"texts[{index}]", (index,))
-
-    @classmethod
-    def input(cls, index: int) -> Item:
-        """Item of ``inputs``."""
-        return cls(f"inputs[{index}]", (index,))
-
-    @classmethod
-    def chunk(cls, index: int) -> Item:
-        """Item of ``chunks``."""
-        return cls(f"chunks[{index}]", (index,))
+        return cls.of("texts", index)
 
     @classmethod
     def document(cls, index: int, suffix: str = "") -> Item:
         """Item of ``documents``; ``suffix`` says what it was joined with."""
-        return cls(f"documents[{index}]{suffix}", (index,))
+        return cls.of("documents", index, suffix)
 
     def error(self, problem: str) -> InvalidInputError:
         """The error about this item; ``problem`` is the rest of the sentence."""

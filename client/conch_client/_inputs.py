@@ -54,7 +54,7 @@ def check_texts(values: object, name: str = "texts") -> list[str]:
     """
     items = _items(values, name)
     for index, value in enumerate(items):
-        check_text(value, Item(f"{name}[{index}]", (index,)))
+        check_text(value, Item.of(name, index))
     return items
 
 
@@ -94,7 +94,7 @@ def check_classified(values: object) -> list[str | tuple[str, str]]:
         InvalidInputError: Empty, not a list, or an item is neither; the error has the index.
     """
     items = _items(values, "inputs")
-    return [_text_or_pair(value, Item.input(index)) for index, value in enumerate(items)]
+    return [_text_or_pair(value, Item.of("inputs", index)) for index, value in enumerate(items)]
 
 
 def check_ids(values: object) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conch_client._async.servers import AsyncServers
 from conch_client._async.session import AsyncSession
 from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_texts, is_heavy
 from conch_client._requests.options import TokenOptions
@@ -38,7 +39,8 @@ class AsyncModels:
         tls: TLS | bool = False,
     ) -> None:
         self._limits = Limits(timeout_s, max_in_flight, retries)
-        self._session = AsyncSession(Targets.parse(url, tls=tls), self._limits)
+        self._servers = AsyncServers(Targets.parse(url, tls=tls), self._limits)
+        self._session = AsyncSession(self._servers, self._limits)
 
     async def tokenize(
         self,
@@ -124,15 +126,15 @@ class AsyncModels:
     @property
     def replicas(self) -> list[Replica]:
         """Each server as it stands now, without asking it."""
-        return self._session.replicas
+        return self._servers.replicas
 
     async def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""
-        return await self._session.models(self._deadline(timeout_s))
+        return await self._servers.models(self._deadline(timeout_s))
 
     async def model(self, name: str, *, timeout_s: float | None = None) -> ModelInfo:
         """One model, loaded or not; raises ModelNotFoundError if the server has none of that name."""
-        return await self._session.find(name, ANY_TASK, self._deadline(timeout_s))
+        return await self._servers.find(name, ANY_TASK, self._deadline(timeout_s))
 
     async def is_ready(self) -> bool:
         """Whether the server answers and can run at least one conch model now; False if it says nothing for 5 s."""

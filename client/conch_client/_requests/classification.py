@@ -100,8 +100,12 @@ def _group(model: LoadedModel, question: ClassificationQuestion, first: str | No
     prompt = model.info.prompt_text()
     limits: Any = {"max_length": model.info.max_length, "truncate": question.truncate, "prompt": prompt}
     inputs = [question.inputs[place] for place in places]
+
+    def item(row: int, _: str = "") -> Item:
+        return Item.of("inputs", places[row])
+
     if first is None:
         texts = [prompt + text for text in inputs if isinstance(text, str)]
-        return model.tokenizer.encode(texts, **limits, item=lambda row: Item.input(places[row]))
+        return model.tokenizer.encode(texts, **limits, item=item)
     seconds = [pair[1] for pair in inputs]
-    return model.tokenizer.encode_pairs(prompt + first, seconds, **limits, item=lambda row, _: Item.input(places[row]))
+    return model.tokenizer.encode_pairs(prompt + first, seconds, **limits, item=item)

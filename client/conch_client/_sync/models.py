@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from conch_client._inputs import Texts, check_count, check_ids, check_inputs, check_texts, is_heavy
 from conch_client._requests.options import TokenOptions
+from conch_client._sync.servers import Servers
 from conch_client._sync.session import Session
 from conch_client._transport.catalog import ANY_TASK
 from conch_client._transport.deadline import Deadline
@@ -39,7 +40,8 @@ class Models:
         tls: TLS | bool = False,
     ) -> None:
         self._limits = Limits(timeout_s, max_in_flight, retries)
-        self._session = Session(Targets.parse(url, tls=tls), self._limits)
+        self._servers = Servers(Targets.parse(url, tls=tls), self._limits)
+        self._session = Session(self._servers, self._limits)
 
     def tokenize(
         self,
@@ -125,15 +127,15 @@ class Models:
     @property
     def replicas(self) -> list[Replica]:
         """Each server as it stands now, without asking it."""
-        return self._session.replicas
+        return self._servers.replicas
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
         """All conch models of the server, by name."""
-        return self._session.models(self._deadline(timeout_s))
+        return self._servers.models(self._deadline(timeout_s))
 
     def model(self, name: str, *, timeout_s: float | None = None) -> ModelInfo:
         """One model, loaded or not; raises ModelNotFoundError if the server has none of that name."""
-        return self._session.find(name, ANY_TASK, self._deadline(timeout_s))
+        return self._servers.find(name, ANY_TASK, self._deadline(timeout_s))
 
     def is_ready(self) -> bool:
         """Whether the server answers and can run at least one conch model now; False if it says nothing for 5 s."""

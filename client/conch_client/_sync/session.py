@@ -10,9 +10,8 @@ from conch_contract import ConchError, ModelInfo
 
 from conch_client._errors import DeadlineExceededError, ModelReplacedError, ServerError, UnavailableError
 from conch_client._requests.job import LoadedModel
-from conch_client._sync.servers import Servers
 from conch_client._tokenization.steps import Stepper
-from conch_client._transport.catalog import ModelChangedError, require_ready, require_task
+from conch_client._transport.catalog import ModelChangedError, require_task
 from conch_client._transport.deadline import Deadline
 from conch_client._transport.limits import READY_POLL_S, READY_TIMEOUT_S, STARTS
 from conch_client._transport.threads import Computation, Lock, Outcome, each, exclusive, sleep
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as pb
 
     from conch_client._requests.job import Prepare
+    from conch_client._sync.servers import Servers
     from conch_client._tokenization.steps import Steps
     from conch_client._transport.limits import Limits
-    from conch_client._transport.targets import Targets
-    from conch_client.routing import Replica
 
 Result = TypeVar("Result")
 
@@ -38,17 +36,12 @@ Result = TypeVar("Result")
 class Session:
     """The servers of a client, and the tokenizers of their models."""
 
-    def __init__(self, targets: Targets, limits: Limits) -> None:
+    def __init__(self, servers: Servers, limits: Limits) -> None:
         self._limits = limits
-        self._servers = Servers(targets, limits)
+        self._servers = servers
         self._computation = Computation()
         self._tokenizers = Tokenizers()
         self._fetching = Lock()
-
-    @property
-    def replicas(self) -> list[Replica]:
-        """Each server as it stands now."""
-        return self._servers.replicas
 
     def run(
         self,
@@ -76,21 +69,13 @@ class Session:
         """The model and its tokenizer; only what is not known is requested from a server."""
         return _begun_anew(model, lambda: self._load(model, tasks, deadline))
 
-    def find(self, name: str | None, tasks: Sequence[Task], deadline: Deadline) -> ModelInfo:
-        """The model's description, whether it is loaded or not."""
-        return self._servers.find(name, tasks, deadline)
-
-    def models(self, deadline: Deadline) -> list[ModelInfo]:
-        """All models, as they were a moment ago."""
-        return self._servers.models(deadline)
-
     def is_ready(self, deadline: Deadline) -> bool:
         """Whether a server answers and can run at least one model now."""
         try:
             return any(info.ready for info in self._servers.models_now(deadline))
         except ConchError:
             # A client that was closed is a mistake of its user, and not a server that is not ready.
-            self.check_open()
+            self._servers.check_open()
             return False
 
     def wait_until_ready(self, deadline: Deadline) -> None:
@@ -109,15 +94,11 @@ class Session:
         """
         stepper = Stepper(steps)
         # Before every step: once closed, a client for an event loop has no threads left that could run it.
-        self.check_open()
+        self._servers.check_open()
         while self._computation.run(stepper.step, heavy=heavy):
             deadline.remaining_s()
-            self.check_open()
+            self._servers.check_open()
         return stepper.result
-
-    def check_open(self) -> None:
-        """Raises ConchError when the client was closed."""
-        self._servers.check_open()
 
     def close(self) -> None:
         """Closes the connections; calls under way fail."""
@@ -125,8 +106,12 @@ class Session:
         self._servers.close()
 
     def _load(self, model: str | ModelInfo | None, tasks: Sequence[Task], deadline: Deadline) -> LoadedModel:
-        info = require_task(model, tasks) if isinstance(model, ModelInfo) else self.find(model, tasks, deadline)
-        require_ready(info)
+        if isinstance(model, ModelInfo):
+            info = require_task(model, tasks)
+        else:
+            info = self._servers.find(model, tasks, deadline)
+        if not info.ready:
+            raise UnavailableError(f"{info.name} is not loaded; see the server's log")
         return LoadedModel(info, self._tokenizers.get(info) or self._fetch_tokenizer(info, deadline))
 
     def _run_on(
@@ -152,7 +137,7 @@ class Session:
                 return self._servers.infer(info, request, 0, deadline)
 
             parts = each(tokenizer_requests(info), send, max_in_flight=self._limits.max_in_flight)
-            self.check_open()
+            self._servers.check_open()
             self._tokenizers.keep([info, *self._servers.listed])
             try:
                 return self._computation.run(lambda: self._tokenizers.add(info, parts))

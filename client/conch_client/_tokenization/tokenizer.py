@@ -363,7 +363,7 @@ def _chunk_ends(encoding: Encoding, lengths: Sequence[int]) -> list[int]:
     counts = np.searchsorted(stops[places], np.cumsum(lengths), side="right").tolist()
     for chunk, (before, upto) in enumerate(pairwise(counts)):
         if before == upto:
-            raise Item.chunk(chunk).error("has no token of its own; join it with a neighbour")
+            raise Item.of("chunks", chunk).error("has no token of its own; join it with a neighbour")
     return [*(int(places[count]) for count in counts[1:-1]), len(special)]
 
 

@@ -54,7 +54,8 @@ class Connection:
 
     async def call(self, method: str, request: object, deadline: Deadline) -> Any:
         """The response to one request of Triton's service; raises the client's errors."""
-        self.check_open()
+        if self.closed:
+            raise ConchError(SESSION_CLOSED)
         loop = asyncio.get_running_loop()
         if self._channel is None:  # made here and not in __init__, where no loop may run yet
             self._channel, self._loop = _channel(self._address), loop
@@ -67,11 +68,6 @@ class Connection:
             raise error_from_rpc(failure) from failure
         except (_CutOffError, grpc.aio.UsageError) as failure:
             raise (ConchError(SESSION_CLOSED) if self.closed else UnavailableError(GIVEN_UP)) from failure
-
-    def check_open(self) -> None:
-        """Raises ConchError when the connection was closed."""
-        if self.closed:
-            raise ConchError(SESSION_CLOSED)
 
     async def reset(self) -> None:
         """Gives up the calls under way, which fail with UnavailableError; the next one connects anew."""

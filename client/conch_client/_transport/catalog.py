@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from conch_contract import ENCODER, FORMAT_PARAMETER, INNER_NAMES, DescriptionError, InvalidInputError, ModelInfo, Task
 
-from conch_client._errors import ModelNotFoundError, ServerError, UnavailableError
+from conch_client._errors import ModelNotFoundError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -186,13 +186,6 @@ def require_task(info: ModelInfo, tasks: Sequence[Task]) -> ModelInfo:
     """The model itself; raises InvalidInputError when it is of another task than these."""
     if info.task not in tasks:
         raise _other_task(info, f"pass one for {' or '.join(tasks)}")
-    return info
-
-
-def require_ready(info: ModelInfo) -> ModelInfo:
-    """The model itself; raises UnavailableError when the server has not loaded it."""
-    if not info.ready:
-        raise UnavailableError(f"{info.name} is not loaded; see the server's log")
     return info
 
 

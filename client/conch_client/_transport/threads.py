@@ -49,7 +49,8 @@ class Connection:
 
     def call(self, method: str, request: object, deadline: Deadline) -> Any:
         """The response to one request of Triton's service; raises the client's errors."""
-        self.check_open()
+        if self.closed:
+            raise ConchError(SESSION_CLOSED)
         channel = self._channel
         try:
             return getattr(channel.stub, method)(request, timeout=deadline.remaining_s())
@@ -63,11 +64,6 @@ class Connection:
             if channel is not self._channel:
                 raise UnavailableError(GIVEN_UP) from failure
             raise
-
-    def check_open(self) -> None:
-        """Raises ConchError when the connection was closed."""
-        if self.closed:
-            raise ConchError(SESSION_CLOSED)
 
     def reset(self) -> None:
         """Gives up the calls under way, which fail with UnavailableError; the next one connects anew."""

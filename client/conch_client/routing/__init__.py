@@ -6,11 +6,10 @@ clock. docs/adr/0030-routing.md has the reasons, and ``benchmarks/replicas.py`` 
 
 from __future__ import annotations
 
-from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
 from conch_client.routing.pool import Call, Member, Outcome, Pool
 from conch_client.routing.replica import Replica
-from conch_client.routing.standing import Standing, State
+from conch_client.routing.standing import State
 
 __all__ = [
     "Call",
@@ -19,7 +18,5 @@ __all__ = [
     "Outcome",
     "Pool",
     "Replica",
-    "RetryBudget",
-    "Standing",
     "State",
 ]

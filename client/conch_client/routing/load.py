@@ -53,19 +53,6 @@ class Load:
         finished_at: When a call was last answered.
     """
 
-    __slots__ = (
-        "_clock",
-        "_mute_s",
-        "_mute_until",
-        "_seconds",
-        "_seconds_of",
-        "_tasks",
-        "finished_at",
-        "most",
-        "parallel",
-        "tokens",
-    )
-
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[int, Task] = {}

@@ -13,7 +13,6 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from conch_client.routing.budget import RetryBudget
 from conch_client.routing.load import Load
 from conch_client.routing.replica import Replica
 from conch_client.routing.standing import Standing
@@ -42,6 +41,10 @@ class Outcome(str, Enum):
     ABANDONED = "abandoned"
     """Cancelled by the caller."""
 
+
+_RETRIES_PER_CALL = 0.2
+_MOST_RETRIES = 256.0
+"""Most calls under way at one server when it dies, all of which are repeated at once."""
 
 _UNHEARD = frozenset({Outcome.LOST, Outcome.ABANDONED})
 
@@ -88,13 +91,15 @@ class Call(Generic[Server]):
 
 
 class Pool(Generic[Server]):
-    """Chooses the server that is predicted to answer first; any number of threads may use it."""
+    """Chooses the server that is predicted to answer first; any number of threads may use it.
 
-    def __init__(
-        self, clock: Clock = monotonic, budget: RetryBudget | None = None, draw: Callable[[], float] = random
-    ) -> None:
+    One call in five may be repeated, and a burst of ``_MOST_RETRIES`` beyond that (as Finagle's budget does), so that
+    retries do not overload servers that fail.
+    """
+
+    def __init__(self, clock: Clock = monotonic, draw: Callable[[], float] = random) -> None:
         self._clock = clock
-        self._budget = budget or RetryBudget()
+        self._retries = _MOST_RETRIES
         self._draw = draw
         self._numbers = count(1)
         self._lock = Lock()
@@ -138,7 +143,7 @@ class Pool(Generic[Server]):
         """
         with self._lock:
             if not tried:
-                self._budget.earn()
+                self._retries = min(_MOST_RETRIES, self._retries + _RETRIES_PER_CALL)
             fitting = [member for member in self.members if member not in tried and fits(member.server)]
             if not fitting:
                 return None
@@ -162,10 +167,13 @@ class Pool(Generic[Server]):
                 standing.rest(rests_s)
 
     def may_repeat(self, fits: Callable[[Server], bool], tried: Collection[Member[Server]]) -> bool:
-        """Return whether a call may be repeated on another server, and count the retry against the budget."""
+        """Return whether a call may be repeated on another server, and count the retry."""
         with self._lock:
             left = any(member not in tried and fits(member.server) for member in self.members)
-            return left and self._budget.spend()
+            if not left or self._retries < 1:
+                return False
+            self._retries -= 1
+            return True
 
     def is_stalled(self, member: Member[Server]) -> bool:
         """Return whether a server seems to hang; see `Load.is_stalled`."""

@@ -37,7 +37,7 @@ async def test_when_its_connection_is_given_up(server: FakeServer, given_up: str
         server.gate.clear()
         call = asyncio.create_task(client.embed(["x"]))
         await eventually(lambda: server.received)
-        connection = client._session._servers._pool.members[0].server.connection
+        connection = client._servers._pool.members[0].server.connection
         ending = Background()
         await cancelled(call, lambda: ending.start(getattr(connection, given_up)), rounds)
         server.gate.set()
