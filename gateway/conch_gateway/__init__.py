@@ -7,42 +7,16 @@
 from __future__ import annotations
 
 from conch_gateway.app import app, create_app
-from conch_gateway.errors import (
-    BodyTooLargeError,
-    CapacityError,
-    ForbiddenError,
-    GatewayError,
-    InvalidValueError,
-    KeysError,
-    ListenError,
-    MalformedBodyError,
-    QuotaError,
-    RequestError,
-    StoppingError,
-    UnauthenticatedError,
-    UnsupportedCodingError,
-    WrongTypeError,
-)
+from conch_gateway.errors import GatewayError, KeysError, ListenError
 from conch_gateway.server import Gateway
 from conch_gateway.settings import GatewaySettings
 
 __all__ = [
-    "BodyTooLargeError",
-    "CapacityError",
-    "ForbiddenError",
     "Gateway",
     "GatewayError",
     "GatewaySettings",
-    "InvalidValueError",
     "KeysError",
     "ListenError",
-    "MalformedBodyError",
-    "QuotaError",
-    "RequestError",
-    "StoppingError",
-    "UnauthenticatedError",
-    "UnsupportedCodingError",
-    "WrongTypeError",
     "app",
     "create_app",
 ]

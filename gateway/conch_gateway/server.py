@@ -109,12 +109,10 @@ class Gateway:
         await self._resources.aclose()
 
     async def __aenter__(self) -> Self:
-        """Start."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop."""
         await self.stop()
 
 

@@ -7,21 +7,18 @@ our half is closed at first; the other stays open until the peer closes it, or h
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 
-def lingering(transport: asyncio.Transport, *, patience_s: float, linger_s: float) -> asyncio.Transport:
-    """Return the transport with a lingering `close()`; its protocol must ignore data that arrives afterwards.
+class Lingering:
+    """A transport with a lingering `close()`; its protocol must ignore data that arrives afterwards.
 
     Args:
         transport: of a connection.
         patience_s: in which the peer must read something of what is still to be written.
         linger_s: in which it must close the connection after that.
     """
-    return cast("asyncio.Transport", _Lingering(transport, patience_s, linger_s))
 
-
-class _Lingering:
     def __init__(self, transport: asyncio.Transport, patience_s: float, linger_s: float) -> None:
         self._transport = transport
         self._patience_s, self._linger_s = patience_s, linger_s
@@ -32,9 +29,11 @@ class _Lingering:
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
+        """Whether `close` was called, or the transport itself is closing."""
         return self._closed or self._transport.is_closing()
 
     def close(self) -> None:
+        """Close our half, and the other once the peer has."""
         if self.is_closing():
             return
         self._closed = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import orjson
@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from conch_gateway.api.route import Route
 from conch_gateway.errors import Problem
 from conch_gateway.middleware.head import MAX_HEAD_BYTES, RefusalError, check_head, head_too_large, head_without_offer
-from conch_gateway.middleware.lingering import lingering
+from conch_gateway.middleware.lingering import Lingering
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Protocol(HttpToolsProtocol):
         """Wait for a request, but not for ever."""
         # uvicorn gets a transport that lingers when it is closed; `_socket` is for what has to close at once.
         self._socket = transport
-        patience_s, linger_s = self.pace.patience_s, self.pace.linger_s
-        super().connection_made(lingering(transport, patience_s=patience_s, linger_s=linger_s))
+        lingering = Lingering(transport, self.pace.patience_s, self.pace.linger_s)
+        super().connection_made(cast("asyncio.Transport", lingering))
         self._running: RequestResponseCycle | None = None
         self._reading_head = self._reading_body = False
         self._message_bytes = self._body_bytes = 0

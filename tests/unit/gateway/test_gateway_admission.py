@@ -7,8 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_gateway import CapacityError, GatewaySettings
+from conch_gateway import GatewaySettings
 from conch_gateway.backends.triton import Triton
+from conch_gateway.errors import CapacityError
 from conch_gateway.scheduling.admission import Admission, Backlog, Reservation, work_of
 from conch_gateway.scheduling.slots import Flow, Slots, Work
 

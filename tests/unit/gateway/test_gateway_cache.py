@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conch_client import InvalidInputError
 from conch_contract import space_of
-from conch_gateway import CapacityError
+from conch_gateway.errors import CapacityError
 from conch_gateway.inference.cache import VectorCache
 from conch_gateway.jobs import Answer, EmbeddingJob
 from conch_gateway.scheduling.admission import Backlog

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conch.app import app as command_line
 from conch_client import InvalidInputError, UnavailableError
-from conch_gateway import GatewaySettings, KeysError, QuotaError, create_app
+from conch_gateway import GatewaySettings, KeysError, create_app
 from conch_gateway.auth import keyring as _keyring
 from conch_gateway.auth.keyring import Keyring
 from conch_gateway.auth.keys import Key, create_key, digest, read_keys, revoke_key
 from conch_gateway.auth.quota import Charge, Quotas, Refusal
-from conch_gateway.errors import ModelsFileError
+from conch_gateway.errors import ModelsFileError, QuotaError
 from pydantic import ValidationError
 from typer.testing import CliRunner
 

@@ -158,7 +158,7 @@ def router(services: Services) -> Router:
 
     @routes.on_get("/v1/batches", BatchList, "List batches", openapi_extra={"parameters": query_parameters(BatchQuery)})
     async def list_batches(request: Request) -> Any:
-        ledger, query = stored(services).ledger, read_query(request, BatchQuery)
+        ledger, query = stored(services).ledger, read_query(request.query_params, BatchQuery)
         page = await ledger.listed(owner_of(request), limit=query.limit, after=query.after)
         return listed([_entry(batch) for batch in page.items], has_more=page.has_more)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import anyio
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from conch_gateway.api.batches.upload import Form, read_form
-from conch_gateway.api.fields.body import explained
 from conch_gateway.api.fields.query import Query, query_parameters, read_query
 from conch_gateway.api.route import Router, path_parameter
 from conch_gateway.api.services import Services
@@ -97,7 +95,7 @@ def router(services: Services) -> Router:
         upload = await stored(services).files.upload(owner_of(request))
         try:
             form = await read_form(request, upload.write)
-            fields = _checked(form.fields)
+            fields = read_query(form.fields, UploadRequest)
             return _entry(await upload.complete(_name(form), fields.seconds))
         except BaseException:
             with anyio.CancelScope(shield=True):  # also if the caller has disconnected
@@ -106,7 +104,7 @@ def router(services: Services) -> Router:
 
     @routes.on_get("/v1/files", FileList, "List files", openapi_extra={"parameters": query_parameters(FileQuery)})
     async def list_files(request: Request) -> Any:
-        files, query = stored(services).files, read_query(request, FileQuery)
+        files, query = stored(services).files, read_query(request.query_params, FileQuery)
         page = await files.listed(
             owner_of(request),
             limit=query.limit,
@@ -151,13 +149,6 @@ def listed(entries: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
     """Return a page of a list in OpenAI's format."""
     first, last = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "first_id": first, "last_id": last, "has_more": has_more}
-
-
-def _checked(fields: Mapping[str, str]) -> UploadRequest:
-    try:
-        return UploadRequest.model_validate(dict(fields))
-    except ValidationError as error:
-        raise explained(error) from error
 
 
 def _name(form: Form) -> str:

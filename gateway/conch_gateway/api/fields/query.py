@@ -1,12 +1,12 @@
-"""The parameters in a request's address: a checked model of them, and their description."""
+"""The parameters in a request's address or form: a checked model of them, and their description."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
 
 from conch_gateway.api.fields.body import explained
 
@@ -20,10 +20,10 @@ class Query(BaseModel):
 Parameters = TypeVar("Parameters", bound=Query)
 
 
-def read_query(request: Request, model: type[Parameters]) -> Parameters:
+def read_query(given: Mapping[str, str], model: type[Parameters]) -> Parameters:
     """Check the parameters; raises RequestError, of which WrongTypeError and InvalidValueError are."""
     try:
-        return model.model_validate(dict(request.query_params))
+        return model.model_validate(dict(given))
     except ValidationError as error:
         raise explained(error) from error
 
