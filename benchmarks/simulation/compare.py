@@ -5,6 +5,7 @@ python -m benchmarks.simulation.compare      reads results/capacity.json and wri
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from conch.capacity.profile import Profile
-from conch.simulation.clock import simulated
+from conch.simulation.clock import now_s, simulated
 from conch.simulation.costs import FREE
 from conch.simulation.deployment import Deployment, Design
-from conch.simulation.load import Outcome, closed_loop, open_loop
+from conch.simulation.load import Outcome, open_loop
 
 from benchmarks.simulation import traces
 
 if TYPE_CHECKING:
-    from conch.simulation.load import Request
+    from collections.abc import Sequence
+
+    from conch.simulation.load import Answering, Request
 
 FOLDER = Path(__file__).parents[1] / "results"
 MEASURED, SIMULATED = FOLDER / "capacity.json", FOLDER / "simulated.json"
@@ -45,6 +48,18 @@ def designs(measured: dict[str, Any]) -> dict[str, Design]:
         profile = Profile.of(measured["stand-ins"]["profile"])
         found["stand-ins"] = Design(profile.engine, profile.gateway or FREE, replicas=3)
     return {name: design for name, design in found.items() if name in measured}
+
+
+async def closed_loop(target: Answering, lengths: Sequence[int], *, clients: int, seconds: float) -> Outcome:
+    """Let clients send single texts, each as soon as its last one is answered; lengths are used in turn."""
+    outcome, numbers = Outcome(), iter(range(1 << 62))
+
+    async def client() -> None:
+        while now_s() < seconds:
+            await outcome.watch(target, [lengths[next(numbers) % len(lengths)]])
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return outcome
 
 
 def closed(design: Design, clients: int, seconds: float) -> Outcome:

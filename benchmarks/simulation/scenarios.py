@@ -17,7 +17,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from conch.capacity.profile import Profile
-from conch.simulation.autoscaling import Autoscaler, Scaling
 from conch.simulation.clock import simulated
 from conch.simulation.costs import FREE
 from conch.simulation.deployment import Deployment, Design
@@ -26,6 +25,7 @@ from conch_client.routing import Outcome as Ended
 from conch_client.routing import Pool
 
 from benchmarks.simulation import traces
+from benchmarks.simulation.autoscaling import Autoscaler, Scaling
 from benchmarks.simulation.compare import MEASURED, SIMULATED
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import httpx
     from conch_gateway import Gateway, GatewaySettings
     from conch_server import ServerSettings, Supervisor
-    from prometheus_client.registry import Collector
 
 POLL_S = 0.5
 SAY_EVERY_S = 10.0
@@ -177,7 +176,9 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
     supervisor = None if server is None else _supervisor_of(settings, server)
     # Made and checked before models are loaded: files and databases that cannot be used are told at once.
     with importing():
-        gateway = Gateway(settings, collectors=_collectors(supervisor))
+        from conch_gateway.telemetry.embedded import EmbeddedTriton  # noqa: PLC0415
+
+        gateway = Gateway(settings, collectors=[] if supervisor is None else [EmbeddedTriton(supervisor)])
     _stop_on_signals(supervisor)
     with contextlib.suppress(asyncio.CancelledError):
         # Exited in reverse order: the gateway finishes its requests while Triton still serves.
@@ -190,13 +191,6 @@ async def _serve(settings: GatewaySettings, server: ServerSettings | None) -> No
             # A part that stops serving before its exit raises, which ends the process.
             ends = [part.wait() for part in (gateway, supervisor) if part is not None]
             await asyncio.gather(_announce(gateway, settings), *ends)
-
-
-def _collectors(supervisor: Supervisor | None) -> list[Collector]:
-    """Return what the process measures beside the gateway."""
-    from conch_gateway.telemetry.embedded import EmbeddedTriton  # noqa: PLC0415
-
-    return [] if supervisor is None else [EmbeddedTriton(supervisor)]
 
 
 async def _serve_triton(server: ServerSettings) -> None:

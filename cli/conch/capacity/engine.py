@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conch_contract import encoder_name
 from tritonclient.grpc import model_config_pb2
@@ -33,8 +32,7 @@ COUNTED_WITHIN_S = 5.0
 FIRST_ID = 1000  # a word in most vocabularies
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """Counters of a Triton since it started: runs of the encoder, and calls to the model."""
 
     runs: int
@@ -44,12 +42,7 @@ class Counted:
 
     def since(self, earlier: Counted) -> Counted:
         """Return the difference to earlier counters."""
-        return Counted(
-            self.runs - earlier.runs,
-            self.rows - earlier.rows,
-            self.run_ns - earlier.run_ns,
-            self.calls - earlier.calls,
-        )
+        return Counted(*(now - then for now, then in zip(self, earlier, strict=True)))
 
 
 class EngineProbe:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from conch.capacity.profile import RequestLoad, latency_ms
 from conch.load.closed_loop import Done, closed_loop
-from conch.load.http import Address, Connection
+from conch.load.http import Address
 from conch.load.target import BenchError, target_of
 from conch.load.texts import Lengths, synthetic_texts
 
@@ -84,12 +84,7 @@ class GatewayProbe:
         )
 
     async def _counted(self) -> _Counted:
-        address = Address.of(f"{self.url}/metrics", self._key)
-        connection = Connection(address)
-        try:
-            page = await connection.send(address.request("GET"))
-        finally:
-            connection.close()
+        page = await Address.of(f"{self.url}/metrics", self._key).get()
         processor_s = _PROCESSOR_S.search(page)
         if processor_s is None:
             raise BenchError(f"{self.url}/metrics has no process_cpu_seconds_total; measure a gateway of this release")

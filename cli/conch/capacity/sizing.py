@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from conch_gateway.scheduling.sizes import CALL_TOKENS
@@ -90,10 +90,6 @@ class Sizing:
     tried: list[Simulated]
     without_one: Simulated | None
     simulated_requests: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return asdict(self)
 
 
 def size(profile: Profile, need: Need, say: Callable[[str], None] = lambda _: None) -> Sizing:

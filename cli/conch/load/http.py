@@ -56,6 +56,14 @@ class Address:
             fields += f"\r\nAuthorization: Bearer {self.key}"
         return f"{method} {self.path} HTTP/1.1\r\n{fields}".encode() + _HEADER_END + body
 
+    async def get(self) -> bytes:
+        """Return what is there, over a connection of its own; raises as `Connection.send`."""
+        connection = Connection(self)
+        try:
+            return await connection.send(self.request("GET"))
+        finally:
+            connection.close()
+
 
 class Connection:
     """One connection, opened by the first request and again after it was lost."""

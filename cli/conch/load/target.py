@@ -110,17 +110,14 @@ async def _gateway(
 
 async def _embedding_models(url: str, key: str | None) -> list[str]:
     address = Address.of(f"{url}/v1/models", key)
-    connection = Connection(address)
     try:
-        models: list[dict[str, Any]] = json.loads(await connection.send(address.request("GET")))["data"]
+        models: list[dict[str, Any]] = json.loads(await address.get())["data"]
     except (OSError, HttpError, ValueError, KeyError) as error:
         msg = (
             f"{url} does not answer as a gateway does: {error}; give the address of one that runs, and its key in "
             "CONCH_API_KEY if it takes one"
         )
         raise BenchError(msg) from error
-    finally:
-        connection.close()
     return [model["id"] for model in models if model.get("task", EMBEDDING) == EMBEDDING]
 
 

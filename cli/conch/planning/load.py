@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -53,7 +54,7 @@ def plan_load(
     except (ProfileError, TooSlowError, ValueError) as error:
         fail(str(error))
     if as_json:
-        typer.echo(json.dumps(sizing.as_dict(), indent=2))
+        typer.echo(json.dumps(asdict(sizing), indent=2))
     else:
         stdout.print(_table(profile, sizing))
 

@@ -90,22 +90,21 @@ class Outcome:
 
 
 def poisson(
-    per_s: float, lengths: Sequence[int], *, seconds: float, seed: int, texts: int = 1, begin_s: float = 0.0
+    per_s: float, lengths: Sequence[int], *, seconds: float, seed: int, begin_s: float = 0.0
 ) -> Iterator[Request]:
-    """Yield requests at random moments (a Poisson process), with lengths drawn from a sample.
+    """Yield requests with one text at random moments (a Poisson process), with lengths drawn from a sample.
 
     Args:
         per_s: Mean requests per second.
         lengths: The sample, in tokens.
         seconds: Time in which requests are sent.
         seed: Equal seeds give equal requests.
-        texts: Texts in a request.
         begin_s: Time from which requests are sent.
     """
     source = random.Random(seed)  # noqa: S311 - no secret
     at_s = begin_s + source.expovariate(per_s)
     while at_s < begin_s + seconds:
-        yield Request(at_s, tuple(source.choices(lengths, k=texts)))
+        yield Request(at_s, tuple(source.choices(lengths, k=1)))
         at_s += source.expovariate(per_s)
 
 
@@ -118,16 +117,4 @@ async def open_loop(target: Answering, requests: Iterable[Request]) -> Outcome:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
-    return outcome
-
-
-async def closed_loop(target: Answering, lengths: Sequence[int], *, clients: int, seconds: float) -> Outcome:
-    """Let clients send single texts, each as soon as its last one is answered; lengths are used in turn."""
-    outcome, numbers = Outcome(), iter(range(1 << 62))
-
-    async def client() -> None:
-        while now_s() < seconds:
-            await outcome.watch(target, [lengths[next(numbers) % len(lengths)]])
-
-    await asyncio.gather(*(client() for _ in range(clients)))
     return outcome

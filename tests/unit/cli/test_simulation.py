@@ -10,14 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from conch.simulation.autoscaling import Autoscaler, Scaling
 from conch.simulation.clock import now_s, simulated
 from conch.simulation.cores import TICK_S, Cores, Thread
 from conch.simulation.costs import PAUSE_S, EngineCosts, GatewayCosts
 from conch.simulation.deployment import Deployment, Design
-from conch.simulation.load import Outcome, Request, closed_loop, open_loop, poisson
+from conch.simulation.load import Outcome, Request, open_loop, poisson
 from conch.simulation.replica import Replica
 from conch_client import UnavailableError
+
+from benchmarks.simulation.autoscaling import Autoscaler, Scaling
+from benchmarks.simulation.compare import closed_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
