@@ -78,7 +78,7 @@ def planned_encoder(description: Description, checkpoint: Checkpoint) -> Encoder
 
 
 def refuse_unbuildable(description: Description, checkpoint: Checkpoint, target: Target) -> None:
-    """Refuse what no graph can be built of, by names, types and shapes alone: no matrix is read.
+    """Refuse what no graph can be built of, by names, types and shapes: no matrix is read that is stored once.
 
     Raises:
         UnsupportedError: the target does not have the precision, or the family does not know the variant.

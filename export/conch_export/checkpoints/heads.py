@@ -315,39 +315,31 @@ def _norm(checkpoint: Checkpoint, name: str) -> Norm:
 
 
 def _logit_difference(checkpoint: Checkpoint, yes: str, no: str) -> Linear:
-    """The logit of one token less that of the other, as one layer.
-
-    Raises:
-        UnsupportedError: the head is stated to be the embedding table, and is another as well.
-    """
-    chosen, other = map(checkpoint.token_id, (yes, no))
-
-    def difference(table: LazyArray) -> NDArray[np.float32]:
-        return np.subtract(table[chosen : chosen + 1], table[other : other + 1], dtype=np.float32)
-
-    found, weights = difference(_decoder_table(checkpoint, _HEAD)), checkpoint.weights
-    if f"{_HEAD}.weight" in weights and not np.array_equal(found, difference(weights.array(f"{_HEAD}.weight"))):
-        msg = (
-            f"config.json states {_TIED} = true, but the tensor '{_HEAD}.weight' is not the embedding table. Versions "
-            f"of transformers differ in which they take: export a copy of the folder that states {_TIED} = false, or "
-            "that lacks the tensor"
-        )
-        raise UnsupportedError(msg)
-    return Linear(np.ascontiguousarray(found.T))
+    """The logit of one token less that of the other, as one layer."""
+    table = _decoder_table(checkpoint, _HEAD)
+    chosen, other = (table[number : number + 1] for number in map(checkpoint.token_id, (yes, no)))
+    return Linear(np.ascontiguousarray(np.subtract(chosen, other, dtype=np.float32).T))
 
 
 def _decoder_table(checkpoint: Checkpoint, name: str) -> LazyArray:
-    """[vocabulary, hidden]: the decoder's own weight, or the embedding table where config.json says that it is that."""
+    """[vocabulary, hidden]: the decoder's own weight, or the embedding table where config.json says that it is that.
+
+    Raises:
+        SourceError: there is none.
+        UnsupportedError: it should be the embedding table, and is stored as another.
+    """
+    weights, own = checkpoint.weights, f"{name}.weight"
     tied = checkpoint.config.of(_TIED, bool, default=True)
-    for candidate in (*_EMBEDDINGS, name) if tied else (name,):
-        if f"{candidate}.weight" in checkpoint.weights:
-            return checkpoint.weights.array(f"{candidate}.weight")
-    msg = f"the checkpoint has no tensor '{name}.weight', and config.json does not say that it is the embedding table"
-    raise SourceError(f"{msg} ({_TIED}): fetch it again")
+    table = next((f"{each}.weight" for each in _EMBEDDINGS if tied and f"{each}.weight" in weights), own)
+    if table not in weights:
+        msg = f"the checkpoint has no tensor '{own}', and config.json does not say that it is the embedding table"
+        raise SourceError(f"{msg} ({_TIED}): fetch it again")
+    if table != own:
+        weights.refuse_apart(own, table, f"config.json does not state {_TIED} = false")
+    return weights.array(table)
 
 
 def _decoder_bias(weights: Weights, name: str) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-    for candidate in (f"{name}.bias", f"{name.rpartition('.')[0]}.bias"):
-        if candidate in weights:
-            return np.asarray(weights.array(candidate))
-    return None
+    own, outer = f"{name}.bias", f"{name.rpartition('.')[0]}.bias"
+    weights.refuse_apart(own, outer, "a decoder has one bias")
+    return next((np.asarray(weights.array(each)) for each in (own, outer) if each in weights), None)

@@ -46,6 +46,8 @@ _PARTS = re.compile(r"(.*\b(?:layers?\.\d+|embeddings))\.(.+)")
 """A layer or the embeddings, and the name of a tensor in it."""
 _COMPUTED = ("position_ids", "token_type_ids", "inv_freq", "norm_factor")
 """Ends of names of what modules compute from their settings, and some save."""
+_COMPARED_ROWS = 4096
+"""Rows of two tensors that are read at a time to compare them."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,24 @@ class Weights:
         if full not in self.tensors:
             raise self._missing(name)
         return tuple(self._of_numbers(full).get_shape())
+
+    def refuse_apart(self, one: str, other: str, why: str) -> None:
+        """Refuse two tensors that should be one, and are stored as two that differ. Some rows are read at a time.
+
+        Args:
+            one: name of a tensor; there need not be any.
+            other: name of the other.
+            why: they should be one.
+
+        Raises:
+            UnsupportedError: they differ.
+        """
+        if one in self and other in self and not _are_equal(self.array(one), self.array(other)):
+            msg = (
+                f"{why}, but the tensor {one!r} is not {other!r}. Versions of transformers differ in which they take: "
+                "export a copy of the folder without the wrong one"
+            )
+            raise UnsupportedError(msg)
 
     def part(self, name: str, index: int) -> NDArray[np.float32]:
         """One of several tensors that lie one behind the other in one; the others are not read."""
@@ -254,6 +274,11 @@ class _Merged(LazyArray):
 
 def _numbers(stored: NDArray[Any]) -> NDArray[np.float32]:
     return stored.astype(np.float32, copy=False)
+
+
+def _are_equal(one: LazyArray, other: LazyArray) -> bool:
+    parts = (slice(begin, begin + _COMPARED_ROWS) for begin in range(0, len(one), _COMPARED_ROWS))
+    return one.shape == other.shape and all(np.array_equal(one[part], other[part]) for part in parts)
 
 
 def _renamed(name: str) -> str:

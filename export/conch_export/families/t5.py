@@ -45,6 +45,7 @@ class T5(Family):
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights; a decoder in the same files is left."""
+        weights.refuse_apart("encoder.embed_tokens.weight", "shared.weight", "a T5 has one embedding table")
         # Saved under one of the names that share it, or under all of them.
         table = "shared" if "shared.weight" in weights else "encoder.embed_tokens"
         return Encoder(

@@ -15,7 +15,7 @@ from conch_export.options import public_name
 from conch_export.triton.published import published
 from conch_export.verification.rows import Rows
 from conch_export.verification.samples import Item, Role
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
@@ -115,6 +115,64 @@ def test_int8_keeps_the_direction_of_sparse_vectors(serve: Callable[..., Served]
     exact, rounded = (dense(serve(checkpoint, precision)("splade.sparse"), 30522) for precision in ("fp32", "int8"))
     cosines = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     assert cosines.min() > 0.99
+
+
+DECODERS = {
+    "bert": "cls.predictions.decoder",
+    "xlm-roberta": "lm_head.decoder",
+    "mpnet": "lm_head.decoder",
+    "distilbert": "vocab_projector",
+    "modernbert": "decoder",
+}
+"""The last layer of a masked language model, by kind."""
+TABLES = ("word_embeddings.weight", "tok_embeddings.weight")
+
+
+def with_tensor(folder: Path, name: str, like: str | tuple[str, ...], *, other: bool = True, **config: Any) -> Path:
+    """The checkpoint with a further tensor, a copy of the one whose name ends so, or its rows in reverse."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    copy = next(tensor for stored, tensor in tensors.items() if stored.endswith(like)).clone()
+    save_file({**tensors, name: copy.flip(0).contiguous() if other else copy}, path, {"format": "pt"})
+    stated = json.loads((folder / "config.json").read_text())
+    assert "tie_word_embeddings" not in stated
+    (folder / "config.json").write_text(json.dumps(stated | config))
+    return folder
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("stated", [{}, {"tie_word_embeddings": True}], ids=["not stated", "tied"])
+def test_a_decoder_of_its_own_beside_the_table_that_it_should_be_is_refused(
+    tmp_path: Path, kind: str, stated: dict[str, bool]
+) -> None:
+    name = f"{DECODERS[kind]}.weight"
+    folder = with_tensor(head_checkpoints.splade(tmp_path / "m", kind), name, TABLES, **stated)
+    with pytest.raises(UnsupportedError, match=f"tie_word_embeddings = false, but the tensor '{name}' is not '"):
+        export(Options(str(folder), tmp_path / "models", precision=Precision.FP32))
+    assert not list(tmp_path.glob("models/*"))
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_decoder_that_is_not_tied_is_served(serve: Callable[..., Served], tmp_path: Path, kind: str) -> None:
+    folder = head_checkpoints.splade(tmp_path / "own", kind)
+    serve(with_tensor(folder, f"{DECODERS[kind]}.weight", TABLES, tie_word_embeddings=False))  # which verifies answers
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "mpnet"])
+def test_a_bias_that_is_stored_twice_is_one(serve: Callable[..., Served], tmp_path: Path, kind: str) -> None:
+    name, outer = f"{DECODERS[kind]}.bias", f"{DECODERS[kind].rpartition('.')[0]}.bias"
+    serve(with_tensor(head_checkpoints.splade(tmp_path / "same", kind), name, outer, other=False))
+    apart = with_tensor(head_checkpoints.splade(tmp_path / "apart", kind), name, outer)
+    with pytest.raises(UnsupportedError, match=f"a decoder has one bias, but the tensor '{name}' is not '{outer}'"):
+        serve(apart)
+
+
+def test_the_table_of_t5_that_is_stored_twice_is_one(serve: Callable[..., Served], tmp_path: Path) -> None:
+    name = "encoder.embed_tokens.weight"
+    serve(with_tensor(head_checkpoints.instructor(tmp_path / "same"), name, "shared.weight", other=False))
+    apart = with_tensor(head_checkpoints.instructor(tmp_path / "apart"), name, "shared.weight")
+    with pytest.raises(UnsupportedError, match=f"one embedding table, but the tensor '{name}' is not 'shared.weight'"):
+        serve(apart)
 
 
 POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
