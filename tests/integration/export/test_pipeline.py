@@ -105,6 +105,14 @@ def test_the_report_says_what_was_measured_and_what_was_written(options: Options
     assert all(written.values())
 
 
+def test_folders_of_modules_may_be_links(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    shutil.copytree(checkpoints.bert(), folder)
+    (folder / "1_Pooling").rename(elsewhere := tmp_path / "elsewhere")
+    (folder / "1_Pooling").symlink_to(elsewhere)
+    export(Options(str(folder), tmp_path / "repository", precision=Precision.FP32))
+
+
 def written_by(options: Options) -> list[Path]:
     return list(options.repository.glob("*/1/*"))
 

@@ -62,8 +62,8 @@ def as_installed(checkpoint: Checkpoint, *, trusted: bool = False) -> Iterator[P
         return
     with temporary_folder() as copy:
         with temporary_writes(copy):
-            for file in folder.rglob("*"):
-                if file.is_file() and file not in translated and file.name not in OF_PROCESSORS:
+            for file in _files(folder):
+                if file not in translated and file.name not in OF_PROCESSORS:
                     _place(file, folder, copy).symlink_to(file.resolve())
             for file, content in translated.items():
                 _place(file, folder, copy).write_text(json.dumps(content), encoding="utf-8")
@@ -95,7 +95,7 @@ def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:
     """New contents of the JSON files that have another form, by path."""
     config = checkpoint.transformer / "config.json"
     changed: dict[Path, Any] = {config: checkpoint.stated_config} if config.exists() else {}
-    for path in checkpoint.folder.rglob("tokenizer_config.json"):
+    for path in (each for each in _files(checkpoint.folder) if each.name == "tokenizer_config.json"):
         stated = read_settings(path)
         changed[path] = {key: value for key, value in stated.items() if key != "processor_class"}
         changed[path] |= tokenizer_changes(stated)
@@ -110,6 +110,11 @@ def _translated(checkpoint: Checkpoint, *, trusted: bool) -> dict[Path, Any]:
                 types = {name: _installed(kind) for name, kind in stated.inner("types").items()}
                 changed[router] = {**stated, "types": types}
     return {path: content for path, content in changed.items() if path.exists() and content != read_json(path)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of a checkpoint: in its folder and in those of its modules, which may be links to other folders."""
+    return (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
 
 
 def _installed(path: str) -> str:
