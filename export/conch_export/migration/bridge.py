@@ -119,10 +119,10 @@ def fit(
     # Imported here, because only fitting needs PyTorch, which takes seconds to load.
     from conch_export.migration.learning import Parts, applied, learned  # noqa: PLC0415
 
-    texts = distinct(texts, FEWEST_TEXTS)
     exported = Published.find(repository, new).graphs_sha256()
     before, after = InProcess(repository, old, old_prompt), InProcess(repository, new, new_prompt)
     _refuse_unbridgeable(before, after)
+    texts = distinct(texts, FEWEST_TEXTS, (before, after))
     y, x = (model.embed(texts, progress).vectors for model in (before, after))
     pairs, held_out = Pairs(before.info, after.info, x, y), Parts.of(len(texts)).held_out
     candidates = learned(pairs, Parts.of(len(texts)), progress)

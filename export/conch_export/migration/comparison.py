@@ -145,8 +145,8 @@ def compare(
         SourceError: a model is not in the repository, or damaged.
         ExportError: a graph could not be run.
     """
-    texts = distinct(texts, FEWEST_TEXTS)
     models = InProcess(repository, old, old_prompt), InProcess(repository, new, new_prompt)
+    texts = distinct(texts, FEWEST_TEXTS, models)
     embedded = [model.embed(texts, progress) for model in models]
     progress("comparing neighbours and scores")
     vectors = [compared(each.vectors, model.info) for model, each in zip(models, embedded, strict=True)]
@@ -166,13 +166,14 @@ def compare(
     )
 
 
-def distinct(texts: Sequence[str], fewest: int) -> list[str]:
-    """Return the texts without repeated and blank ones.
+def distinct(texts: Sequence[str], fewest: int, models: Sequence[InProcess] = ()) -> list[str]:
+    """Return the texts without repeated and blank ones, and without those of which a model reads no token.
 
     Raises:
         UnsupportedError: there are fewer than `fewest`.
     """
-    found = list(dict.fromkeys(text for text in texts if text.strip()))
+    different = dict.fromkeys(text for text in texts if text.strip())
+    found = [text for text in different if all(model.reads(text) for model in models)]
     if len(found) < fewest:
         msg = f"{len(found)} different texts are too few: give {fewest} or more, like those of the index"
         raise UnsupportedError(msg)

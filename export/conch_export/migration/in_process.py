@@ -101,6 +101,10 @@ class InProcess:
         other.info, other._head = info, HeadGraph(head)
         return other
 
+    def reads(self, text: str) -> bool:
+        """Whether it reads a token of a text: the vector of one without any is NaN, and clients do not send it."""
+        return self._rows_of.is_sent(Item(Role.TEXT, text))
+
     def embed(self, texts: Sequence[str], progress: Progress = silent) -> Embedded:
         """Embed texts, those of similar length together; see `Embedded`."""
         begun = time.process_time()

@@ -72,13 +72,14 @@ class Rows:
         """How many tokens an item has."""
         return len(self(item).ids)
 
-    def items(self, sample: Sample, model: PublicModel) -> list[Item]:
-        """The items of a public model that clients send.
+    def is_sent(self, item: Item) -> bool:
+        """Whether clients send it: they refuse texts without tokens, or without any beside a prompt not pooled."""
+        row = self(item)
+        return len(row.ids) > row.prompt
 
-        They refuse texts without tokens, and without any beside a prompt that is not pooled.
-        """
-        items = sample.items(self._description, model, self.count)
-        return [item for item in items if len((row := self(item)).ids) > row.prompt]
+    def items(self, sample: Sample, model: PublicModel) -> list[Item]:
+        """The items of a public model that clients send."""
+        return list(filter(self.is_sent, sample.items(self._description, model, self.count)))
 
     def _of_a_side(self, description: SparseModel, item: Item) -> Row:
         """A query without special tokens, or a document."""

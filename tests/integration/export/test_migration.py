@@ -17,6 +17,7 @@ from conch_export import (
     SourceError,
     UnsupportedError,
     VerificationError,
+    compare,
     fit,
     inspect,
 )
@@ -27,7 +28,7 @@ from conch_export.triton.repository import owned
 from conch_export.verification.texts import docstrings, spread
 from typer.testing import CliRunner
 
-from tests import head_checkpoints
+from tests import head_checkpoints, lookup_checkpoints
 from tests.documented import keys_of
 from tests.exports import ONE_CORE, export_once
 
@@ -187,3 +188,12 @@ def test_a_model_agrees_with_itself(exported: Path) -> None:
     assert all(each["new"] == pytest.approx(each["old"], abs=0.01) for each in found["thresholds"])
     told = compared(exported, MEAN, MEAN)
     assert "100.0% of the old model's are the new one's" in told
+
+
+def test_texts_of_which_a_model_reads_no_token_do_not_count(repository: Path, tmp_path: Path) -> None:
+    export_once(Options(str(lookup_checkpoints.static(tmp_path / "static")), repository, precision=Precision.FP32))
+    sample = [*TEXTS, "\u200b"]  # which its tokenizer leaves out, and it adds no special tokens
+    found = compare("static", MEAN, repository, sample)
+    assert found.texts == len(TEXTS)
+    assert 0 < found.rank_correlation < 1
+    assert fit("static", MEAN, repository, sample, least_recall=0.0).texts == len(TEXTS)
