@@ -31,6 +31,8 @@ class Verification:
         min_cosine: the worst of them.
         centred_cosine: the mean after the mean of all expected vectors was taken from both. Where all vectors of a
             model point the same way, plain cosines are near 1 whatever is wrong. None for rerankers and sparse vectors.
+        length_error: root mean square difference of the lengths of exported and expected vectors, as a share of the
+            expected ones: nothing else here tells them apart. None for rerankers and sparse vectors.
         rank_correlation: of exported and expected scores of the documents for one query (Spearman), the mean over the
             queries, each by the variance of its scores; of a classifier's texts for one label. None for others than
             rerankers and classifiers.
@@ -46,6 +48,7 @@ class Verification:
     mean_cosine: float | None = None
     min_cosine: float | None = None
     centred_cosine: float | None = None
+    length_error: float | None = None
     rank_correlation: float | None = None
     score_error: float | None = None
 
@@ -63,7 +66,9 @@ def agreement(task: Task, found: Floats, expected: Floats, queries: int) -> dict
         return score_agreement(found.T, expected.T)
     if task in RERANKERS:
         return score_agreement(found.reshape(queries, -1), expected.reshape(queries, -1))
-    return vector_agreement(*_equally_wide(found, expected), centred=task is not Task.SPARSE)
+    if task is Task.SPARSE:
+        return vector_agreement(*_equally_wide(found, expected), centred=False)
+    return vector_agreement(found, expected, centred=True) | length_agreement(found, expected)
 
 
 def difference(task: Task, found: Floats, expected: Floats) -> float:
@@ -85,17 +90,27 @@ def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[
     return measured
 
 
+def length_agreement(found: Floats, expected: Floats) -> dict[str, float]:
+    """The difference of the lengths of [n, d] vectors."""
+    lengths, wanted = (np.linalg.norm(vectors, axis=1) for vectors in (found, expected))
+    return {"length_error": _root_mean_square(lengths - wanted) / max(_root_mean_square(wanted), 1e-30)}
+
+
 def score_agreement(found: Floats, expected: Floats) -> dict[str, float]:
     """Ranks and differences of [queries, documents] or [labels, texts] scores."""
     # Within each query, because only its own documents are ranked against each other.
     ranks = [float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) for a, b in zip(found, expected, strict=True)]
     variances = np.maximum(expected.var(axis=1), 1e-30)
-    error = float(np.sqrt(np.square(found - expected).mean()))
+    error = _root_mean_square(found - expected)
     # A query that fills the pair scores all documents nearly alike: their order is noise, and it counts as little.
     return {
         "rank_correlation": float(np.average(ranks, weights=variances)),
         "score_error": error / max(float(np.sqrt(variances.mean())), 1e-30),
     }
+
+
+def _root_mean_square(numbers: Floats) -> float:
+    return float(np.sqrt(np.square(numbers).mean()))
 
 
 def stacked(answers: list[Floats]) -> Floats:

@@ -36,6 +36,7 @@ class Standard:
         token_cosine: the same of vectors of single tokens, which no pooling evens out, and of sparse vectors.
         centred_cosine: mean, without what all vectors share; of vectors of single tokens too.
         rank_correlation: of exported and expected scores of a query's documents (Spearman), mean.
+        length_error: of the lengths of vectors, as a share of the expected ones.
         score_error: of the scores, in standard deviations of the expected ones.
     """
 
@@ -43,13 +44,14 @@ class Standard:
     token_cosine: float
     centred_cosine: float
     rank_correlation: float
+    length_error: float
     score_error: float
 
 
 STANDARDS = {
-    Precision.FP32: Standard(0.99999, 0.99999, 0.9999, 0.999, 0.001),
-    Precision.FP16: Standard(0.999, 0.999, 0.995, 0.995, 0.05),
-    Precision.INT8: Standard(0.995, 0.99, 0.98, 0.98, 0.2),
+    Precision.FP32: Standard(0.99999, 0.99999, 0.9999, 0.999, 0.001, 0.001),
+    Precision.FP16: Standard(0.999, 0.999, 0.995, 0.995, 0.05, 0.05),
+    Precision.INT8: Standard(0.995, 0.99, 0.98, 0.98, 0.2, 0.2),
 }
 
 
@@ -85,5 +87,9 @@ def _misses(standard: Standard, task: Task, found: Verification) -> Iterator[str
     ):
         if value is not None and not value >= bar:
             yield f"{what} {value:.4f}, needed {bar}"
-    if found.score_error is not None and not found.score_error <= standard.score_error:
-        yield f"scores are off by {found.score_error:.2f} of their spread, allowed {standard.score_error}"
+    for what, value, bar in (
+        ("lengths of vectors are off by {:.2f} of theirs", found.length_error, standard.length_error),
+        ("scores are off by {:.2f} of their spread", found.score_error, standard.score_error),
+    ):
+        if value is not None and not value <= bar:
+            yield f"{what.format(value)}, allowed {bar}"

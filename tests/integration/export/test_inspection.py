@@ -195,6 +195,7 @@ def test_the_command_prints_a_card_and_succeeds(exported: Published, checkpoints
     for line in (
         "against its reference",
         "after the common mean is subtracted",
+        "lengths of vectors off by",
         "rank correlation",
         "merged against alone",
         "size on disk",

@@ -14,7 +14,7 @@ from conch_export.model.network import Rotary
 from conch_export.model.public_models import PublicModel
 from conch_export.onnx.feed_forward import _OPERATORS
 from conch_export.verification import rows
-from conch_export.verification.agreement import Verification, score_agreement, vector_agreement
+from conch_export.verification.agreement import Verification, agreement, score_agreement, vector_agreement
 from conch_export.verification.standards import judge
 from tokenizers import Tokenizer, normalizers
 
@@ -165,6 +165,16 @@ def test_errors_of_narrow_vectors_are_seen_without_what_they_share() -> None:
     measured = vector_agreement(found, expected, centred=True)
     assert measured["mean_cosine"] > 0.9995
     assert measured["centred_cosine"] == pytest.approx(1 / np.sqrt(1 + 0.3**2), abs=0.005)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_vectors_that_are_too_long_are_not_published_though_all_directions_are_right(precision: Precision) -> None:
+    model, expected = PublicModel("m", Task.EMBEDDING, None), np.repeat(np.eye(8, dtype=np.float32), 2, axis=0)
+    expected[::2] *= -1  # so that their mean is zero
+    same, longer = (agreement(Task.EMBEDDING, found, expected, 0) for found in (expected, 1.3 * expected))
+    judge(precision, model, Verification("x", 16, 99, 0.0, 0.0, **same))
+    with pytest.raises(VerificationError, match="lengths of vectors are off by"):
+        judge(precision, model, Verification("x", 16, 99, 0.0, 0.0, **longer))
 
 
 def test_a_vector_of_zeros_agrees_with_zeros_alone() -> None:
