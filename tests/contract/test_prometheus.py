@@ -168,7 +168,7 @@ QUIET = [
 def promtool(*arguments: object) -> str:
     """What it says; fails where it finds a fault."""
     assert shutil.which("promtool"), INSTALL
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

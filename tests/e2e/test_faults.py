@@ -72,7 +72,7 @@ async def test_a_killed_triton_costs_503s_for_less_than_five_seconds_and_no_wron
     within_s = max(
         5, time.monotonic() - began
     )  # a machine that is busy with other things takes longer to start anything
-    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
         alone = [vector_of(await http.post(EMBEDDINGS, json=body(number))) for number in range(len(TEXTS))]
         load, stop = Load(http, np.array(alone)), asyncio.Event()
         running = asyncio.create_task(load.run(stop))
@@ -115,7 +115,7 @@ NUL_AND_SURROGATES = [
 
 @pytest.mark.parametrize(("content", "status"), NUL_AND_SURROGATES)
 async def test_a_malformed_text_or_body_has_its_status(gateway_url: str, content: bytes, status: int) -> None:
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=60) as http:
         alone = vector_of(await http.post(EMBEDDINGS, json=body(0)))
         refused, beside = await asyncio.gather(
             http.post(EMBEDDINGS, content=content, headers={"content-type": "application/json"}),
@@ -127,7 +127,7 @@ async def test_a_malformed_text_or_body_has_its_status(gateway_url: str, content
 
 @pytest.mark.parametrize("query", ["", "\0", " "], ids=ascii)
 async def test_odd_queries_rank_or_are_refused_as_input(gateway_url: str, query: str) -> None:
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=60) as http:
         response = await http.post("/v1/rerank", json={"query": query, "documents": ["a", "\0", "b"]})
     assert response.status_code == (200 if query else 400)
     if query:

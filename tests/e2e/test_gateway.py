@@ -26,7 +26,7 @@ GOOD = {"model": MODEL, "input": "a cat sat on the mat", "encoding_format": "bas
 
 @pytest.fixture
 async def http(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as connection:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=60) as connection:
         yield connection
 
 
@@ -158,7 +158,7 @@ async def test_vectors_name_their_space_and_another_one_is_a_conflict(http: http
 
 async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: Path) -> None:
     serving = Serving(None, tmp_path, CONCH_TRITON_URL="127.0.0.1:1").launch()
-    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
         await asyncio.to_thread(until, lambda: serving.http.get("/health/live").is_success)
         refused, ready, live = [
             await http.post(EMBEDDINGS, json=GOOD),
@@ -176,7 +176,7 @@ async def test_without_triton_requests_get_503_and_the_gateway_lives(tmp_path: P
 async def test_a_gateway_whose_requests_wait_for_triton_starts_without_one(tmp_path: Path) -> None:
     settings = {"CONCH_TRITON_URL": "127.0.0.1:1", "CONCH_TRITON_WAIT_S": "1"}
     serving = await asyncio.to_thread(Serving(None, tmp_path, **settings).start)
-    async with httpx.AsyncClient(base_url=serving.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=serving.url, timeout=60) as http:
         refused = await http.post(EMBEDDINGS, json=GOOD)
     assert await asyncio.to_thread(serving.stop) == 0
 

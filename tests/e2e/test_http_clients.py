@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent / "http_clients"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 class Said(NamedTuple):

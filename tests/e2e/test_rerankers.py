@@ -113,7 +113,7 @@ def test_late_interaction_is_maxsim_over_the_models_own_token_vectors(client: Cl
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
 def test_the_gateway_gives_the_same_scores(gateway_url: str, maxsim_scores: Floats, path: str) -> None:
     body = {"model": f"{MINILM}-maxsim", "query": QUERY, "documents": DOCUMENTS, "raw_scores": True}
-    answer = httpx.post(f"{gateway_url}{path}", json=body, timeout=30).json()
+    answer = httpx.post(f"{gateway_url}{path}", json=body, timeout=60).json()
     scores = {result["index"]: result["relevance_score"] for result in answer["results"]}
     np.testing.assert_allclose([scores[i] for i in range(len(DOCUMENTS))], maxsim_scores, rtol=0, atol=1e-5)
     assert list(scores) == np.argsort(-maxsim_scores, kind="stable").tolist()
@@ -142,7 +142,7 @@ def test_the_gateway_serves_cross_encoders_too(gateway_url: str, client: Client,
     served = Served(client, "tiny-cross-encoder", checkpoints.bert_cross_encoder())
     expected = logits(served, [(QUERY, document) for document in DOCUMENTS], "only_second")
     body = {"model": served.name, "query": QUERY, "documents": DOCUMENTS, "top_n": 3}
-    answer = httpx.post(f"{gateway_url}/v1/rerank", json=body, timeout=30).json()
+    answer = httpx.post(f"{gateway_url}/v1/rerank", json=body, timeout=60).json()
     assert [result["index"] for result in answer["results"]] == np.argsort(-expected, kind="stable")[:3].tolist()
     scores = [result["relevance_score"] for result in answer["results"]]
     np.testing.assert_allclose(scores, np.sort(1 / (1 + np.exp(-expected)))[::-1][:3], rtol=0, atol=1e-5)
@@ -157,7 +157,7 @@ def test_a_long_document_has_the_score_of_its_best_part(
     parts = ["cat " * room, "cat " * room, "cat " * 7]  # a token each
     expected = logits(served, [(QUERY, part) for part in [*parts, "a mat"]], "only_second")
     body = {"model": served.name, "query": QUERY, "documents": ["".join(parts), "a mat"], "raw_scores": True}
-    answer = httpx.post(f"{gateway_url}/v1/rerank", json={**body, "max_chunks_per_doc": 5}, timeout=30).json()
+    answer = httpx.post(f"{gateway_url}/v1/rerank", json={**body, "max_chunks_per_doc": 5}, timeout=60).json()
     scores = {result["index"]: result["relevance_score"] for result in answer["results"]}
     np.testing.assert_allclose([scores[0], scores[1]], [expected[:3].max(), expected[3]], rtol=0, atol=1e-5)
     assert "[0] were read in parts" in answer["meta"]["warnings"][0]
