@@ -76,7 +76,7 @@ def test_no_version_is_for_other_pythons_only(python: str) -> None:
             installed = distribution(pin.name)
         except PackageNotFoundError:
             continue
-        allowed = SpecifierSet(installed.metadata["Requires-Python"] or "")
+        allowed = SpecifierSet(",".join(installed.metadata.get_all("Requires-Python", [])))
         if pin.specifier.contains(installed.version) and applies(pin, on(python)) and not allowed.contains(python):
             unfit.append(str(pin))
 

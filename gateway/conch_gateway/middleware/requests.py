@@ -76,9 +76,12 @@ class Observer:
         try:
             await self._app(scope, receive, send_marked)
         finally:
-            ended = end_request(scope, status)
-            for record in self._recorders:
-                record(ended)
+            self._record(end_request(scope, status))
+
+    def _record(self, ended: Ended) -> None:
+        # In a frame of its own: `__call__`'s is kept by its error's traceback, and would keep the error.
+        for record in self._recorders:
+            record(ended)
 
 
 class Answerer:
