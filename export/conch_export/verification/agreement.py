@@ -27,7 +27,7 @@ class Verification:
         tokens: of all of them.
         max_difference: largest |difference| of a vector's number (vectors of length 1), of a weight or of a raw score.
         max_merged_difference: largest |difference| between a text alone and the same text merged with others.
-        mean_cosine: of exported and expected vectors; None for rerankers.
+        mean_cosine: of exported and expected vectors, sparse ones by their lengths; None for rerankers.
         min_cosine: the worst of them.
         centred_cosine: the mean after the mean of all expected vectors was taken from both. Where all vectors of a
             model point the same way, plain cosines are near 1 whatever is wrong. None for rerankers and sparse vectors.
@@ -67,8 +67,8 @@ def agreement(task: Task, found: Floats, expected: Floats, queries: int) -> dict
     if task in RERANKERS:
         return score_agreement(found.reshape(queries, -1), expected.reshape(queries, -1))
     if task is Task.SPARSE:
-        return vector_agreement(*_equally_wide(found, expected), centred=False)
-    return vector_agreement(found, expected, centred=True) | length_agreement(found, expected)
+        return sparse_agreement(*_equally_wide(found, expected))
+    return vector_agreement(found, expected) | length_agreement(found, expected)
 
 
 def difference(task: Task, found: Floats, expected: Floats) -> float:
@@ -79,15 +79,26 @@ def difference(task: Task, found: Floats, expected: Floats) -> float:
     return float(np.abs(found - expected).max())
 
 
-def vector_agreement(found: Floats, expected: Floats, *, centred: bool) -> dict[str, float]:
+def vector_agreement(found: Floats, expected: Floats) -> dict[str, float]:
     """Cosines of [n, d] vectors row by row; NaN where the vectors are."""
     cosines = _cosines(found, expected)
     measured = {"mean_cosine": float(cosines.mean()), "min_cosine": float(cosines.min())}
-    if centred and len(expected) > 1:
+    if len(expected) > 1:
         # The same mean for both: with a mean of its own each side would hide a shift that all its vectors share.
         mean = expected.mean(axis=0)
         measured["centred_cosine"] = float(_cosines(found - mean, expected - mean).mean())
     return measured
+
+
+def sparse_agreement(found: Floats, expected: Floats) -> dict[str, float]:
+    """Cosines of [n, d] weights row by row, each of which counts by the length of the longer row.
+
+    A text whose tokens weigh next to nothing has no direction: rounding makes all of its weights zero.
+    """
+    cosines = _cosines(found, expected)
+    lengths = np.maximum(np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1))
+    mean = float(np.average(cosines, weights=lengths)) if lengths.any() else 1.0
+    return {"mean_cosine": mean, "min_cosine": float(cosines.min())}
 
 
 def length_agreement(found: Floats, expected: Floats) -> dict[str, float]:

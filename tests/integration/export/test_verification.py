@@ -14,7 +14,13 @@ from conch_export.model.network import Rotary
 from conch_export.model.public_models import PublicModel
 from conch_export.onnx.feed_forward import _OPERATORS
 from conch_export.verification import rows
-from conch_export.verification.agreement import Verification, agreement, score_agreement, vector_agreement
+from conch_export.verification.agreement import (
+    Verification,
+    agreement,
+    score_agreement,
+    sparse_agreement,
+    vector_agreement,
+)
 from conch_export.verification.standards import judge
 from tokenizers import Tokenizer, normalizers
 
@@ -162,7 +168,7 @@ def test_errors_of_narrow_vectors_are_seen_without_what_they_share() -> None:
     own = random.normal(size=(200, 64)).astype(np.float32)
     expected = 20 * np.ones(64, np.float32) + own
     found = expected + 0.3 * random.normal(size=own.shape).astype(np.float32)
-    measured = vector_agreement(found, expected, centred=True)
+    measured = vector_agreement(found, expected)
     assert measured["mean_cosine"] > 0.9995
     assert measured["centred_cosine"] == pytest.approx(1 / np.sqrt(1 + 0.3**2), abs=0.005)
 
@@ -179,10 +185,21 @@ def test_vectors_that_are_too_long_are_not_published_though_all_directions_are_r
 
 def test_a_vector_of_zeros_agrees_with_zeros_alone() -> None:
     expected = np.array([[1, 2], [0, 0]], np.float32)
-    assert vector_agreement(expected, expected, centred=False)["mean_cosine"] == 1
+    assert vector_agreement(expected, expected)["mean_cosine"] == 1
     zeros = np.zeros_like(expected)
     for one, other in ((zeros, expected), (expected, zeros)):
-        assert vector_agreement(one, other, centred=False) == {"mean_cosine": 0.5, "min_cosine": 0}
+        measured = vector_agreement(one, other)
+        assert (measured["mean_cosine"], measured["min_cosine"]) == (0.5, 0)
+
+
+def test_a_text_whose_tokens_weigh_next_to_nothing_says_nothing_of_a_sparse_model() -> None:
+    expected = np.array([[0, 1.0], [0.5, 0.5], [0, 0.002]], np.float32)
+    rounded = np.where(expected < 0.01, 0, expected).astype(np.float32)
+    assert sparse_agreement(rounded, expected) == {"mean_cosine": pytest.approx(1, abs=0.002), "min_cosine": 0}
+    for one, other in ((expected[:, ::-1], expected), (np.zeros_like(expected), expected), (expected, 0 * expected)):
+        assert sparse_agreement(one, other)["mean_cosine"] < 0.5
+    assert sparse_agreement(0 * expected, 0 * expected) == {"mean_cosine": 1, "min_cosine": 1}
+    assert np.isnan(sparse_agreement(np.nan * expected, expected)["mean_cosine"])
 
 
 @pytest.mark.parametrize("task", [Task.EMBEDDING, Task.SPARSE, Task.CROSS_ENCODER])
