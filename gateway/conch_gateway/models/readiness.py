@@ -78,7 +78,7 @@ class Readiness:
         self._busy_timeout_s = settings.readiness_busy_timeout_s
         self._requests_wait = settings.triton_wait_s > 0
         self._unanswered: dict[str, _Probe] = {}
-        self._logged: dict[str, str] = {}
+        self._logged: dict[str | None, str] = {}  # by model, that of Triton by None
         self._verdict = Verdict({}, "not asked yet")
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
@@ -101,11 +101,12 @@ class Readiness:
             if self._requests_wait:
                 return Verdict({})
             in_time = isinstance(error, TimeoutError)
-            reason = f" within {self._timeout_s} s" if in_time else f": {self._told(error, 'Triton')}"
+            reason = f" within {self._timeout_s} s" if in_time else f": {self._told(error)}"
             return Verdict({}, f"Triton did not list its models{reason}")
         except ConchError as error:
-            return Verdict({}, f"Triton did not list its models: {self._told(error, 'Triton')}")
+            return Verdict({}, f"Triton did not list its models: {self._told(error)}")
         names = {info.name for info in infos}
+        self._logged = {name: message for name, message in self._logged.items() if name in names}
         self._unanswered = {
             name: probe for name, probe in self._unanswered.items() if name in names or not probe.answer.done()
         }
@@ -140,12 +141,13 @@ class Readiness:
         except OverloadedError:
             return None
         except ConchError as error:
-            return self._told(error, f"model {info.name!r}")
+            return self._told(error, info.name)
+        self._logged.pop(info.name, None)
         return None
 
-    def _told(self, error: Exception, whose: str) -> str:
+    def _told(self, error: Exception, model: str | None = None) -> str:
         """Return what anybody may read about an error; the log has its message, which may name addresses and paths."""
-        if self._logged.get(whose) != str(error):
-            self._logged[whose] = str(error)
-            _log.warning("not ready: %s: %s", whose, error)
+        if self._logged.get(model) != str(error):  # not with every probe
+            self._logged[model] = str(error)
+            _log.warning("not ready: %s: %s", "Triton" if model is None else f"model {model!r}", error)
         return f"{problem_of(error).code}; the gateway's log says more"

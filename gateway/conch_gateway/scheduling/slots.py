@@ -91,7 +91,7 @@ class Entry:
 
     request_id: str
     flow: Flow
-    model: str = ""
+    model: str
     queued_at: float | None = None
     waited_s: float | None = None
     begun_tokens: int = 0
@@ -114,12 +114,14 @@ class _Model:
     """The calls for one model of a backend.
 
     Attributes:
+        requests: that are open.
         heard_at: when it last answered a call or, if later, got one while it had none.
         under_way: calls that have a slot.
         queues: calls that wait for one.
     """
 
     heard_at: float
+    requests: int = 0
     under_way: Counter[Work] = field(default_factory=Counter)
     queues: dict[Work, list[tuple[float, int, Ticket]]] = field(default_factory=lambda: {work: [] for work in Work})
 
@@ -162,11 +164,11 @@ class Slots:
             self.calls, self._instances = calls, max(1, calls // 2)
             self.grant()
 
-    def enter(self, request_id: str, flow: Flow, model: str = "") -> Entry:
+    def enter(self, request_id: str, flow: Flow, model: str) -> Entry:
         """Open a request for a model, whose calls may be queued until it leaves."""
         state = self._flows.setdefault(flow, _FlowState(self._virtual_times[flow.in_background]))
         state.requests += 1
-        self._models.setdefault(model, _Model(self.clock()))
+        self._models.setdefault(model, _Model(self.clock())).requests += 1
         return Entry(request_id, flow, model)
 
     def leave(self, entry: Entry) -> None:
@@ -176,6 +178,8 @@ class Slots:
         # Otherwise a flow would stay for every address that has ever called.
         if not state.requests:
             del self._flows[entry.flow]
+        self._models[entry.model].requests -= 1
+        self._forget(entry.model)
 
     def note_single(self) -> None:
         """Take note of a request that is a single short text, for which somebody waits."""
@@ -216,7 +220,7 @@ class Slots:
             self._full = full
         self._look_again()
 
-    def release(self, work: Work, tokens: int, model: str = "") -> None:
+    def release(self, work: Work, tokens: int, model: str) -> None:
         """Free the slot of a call for a model that has computed so many tokens; 0 if it failed."""
         # Before `grant`, which may empty the queue: these tokens were computed while it was as `_full` says.
         self._throughput.note(self.clock(), full=self._full, tokens=tokens)
@@ -225,6 +229,7 @@ class Slots:
             self._models[model].heard_at = self.clock()
         if work is not Work.BACKGROUND:
             self._caller_at = self.clock()
+        self._forget(model)
         self.grant()
 
     def seconds_for(self, tokens: int) -> float | None:
@@ -283,6 +288,12 @@ class Slots:
         """Return whether a model has answered nothing for long, although it had calls under way all the time."""
         calls = self._models.get(model)
         return calls is not None and bool(calls.under_way.total()) and self.clock() - calls.heard_at > _SILENT_S
+
+    def _forget(self, model: str) -> None:
+        """Drop a model without requests; calls may outlast the requests that they were for."""
+        calls = self._models[model]
+        if not (calls.requests or calls.under_way.total()):
+            del self._models[model]
 
     def _next(self) -> Ticket | None:
         heads = [queue for model in self._models for queue in self._heads(model)]

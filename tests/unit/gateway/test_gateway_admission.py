@@ -72,13 +72,13 @@ def measured(clock: Clock, **limits: Any) -> Gateway:
 
 def work(slots: Slots, clock: Clock, tokens: int, seconds: float) -> None:
     """A call of one at a time, while another has to wait for it."""
-    entry = slots.enter("request", ANYBODY)
+    entry = slots.enter("request", ANYBODY, "a-model")
     for _ in range(2):
         slots.queue(entry, tokens, lambda: None)
     slots.grant()
     clock.now += seconds
-    slots.release(Work.SMALL, tokens)
-    slots.release(Work.SMALL, 0)
+    slots.release(Work.SMALL, tokens, "a-model")
+    slots.release(Work.SMALL, 0, "a-model")
     slots.leave(entry)
 
 
@@ -87,7 +87,7 @@ def under_way(triton: Triton, *models: tuple[str, int | None, int]) -> int:
     for name, instances, max_rows in models:
         triton._backlog_for(model_info(name, "embedding", instances=instances, max_rows=max_rows))
     slots, started = triton.shared_backlog.slots, list[None]()
-    entry = slots.enter("request", ANYBODY)
+    entry = slots.enter("request", ANYBODY, "a-model")
     for _ in range(200):
         slots.queue(entry, 1, lambda: started.append(None))
     slots.grant()
@@ -206,10 +206,10 @@ def test_nobody_is_sent_away_for_longer_than_half_a_minute(clock: Clock) -> None
 def test_time_in_which_nobody_has_to_wait_does_not_count_as_slowness(clock: Clock) -> None:
     gateway = measured(clock, requests=1)
     clock.now += 3600.0
-    gateway.slots.queue(gateway.slots.enter("lone", ANYBODY), 3, lambda: None)
+    gateway.slots.queue(gateway.slots.enter("lone", ANYBODY, "a-model"), 3, lambda: None)
     gateway.slots.grant()
     clock.now += 10.0
-    gateway.slots.release(Work.SMALL, 3)
+    gateway.slots.release(Work.SMALL, 3, "a-model")
 
     with gateway.held(PER_S), pytest.raises(CapacityError) as refused:
         gateway.check(PER_S)

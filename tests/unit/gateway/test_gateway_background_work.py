@@ -20,7 +20,7 @@ class Queue:
         self.now = 100.0
         self.slots = Slots(calls, lambda: self.now)
         self.started: list[str] = []
-        self._entries = {work: self.slots.enter("request", Flow("somebody", work)) for work in Work}
+        self._entries = {work: self.slots.enter("request", Flow("somebody", work), "a-model") for work in Work}
 
     def queue(self, work: Work, *names: str, tokens: int = 10) -> None:
         for name in names:
@@ -28,7 +28,7 @@ class Queue:
         self.slots.grant()
 
     def end(self, work: Work) -> None:
-        self.slots.release(work, 10)
+        self.slots.release(work, 10, "a-model")
 
 
 def test_without_callers_it_has_every_slot() -> None:

@@ -60,7 +60,7 @@ class Callers:
         self, ids: list[list[int]], max_rows: int = 8, caller: str = "somebody", options: Options = OPTIONS
     ) -> Any:
         flow = Flow(caller, work_of(len(ids), sum(map(len, ids)), max_rows))
-        entry = self.slots.enter("a-request", flow)
+        entry = self.slots.enter("a-request", flow, options.model.name)
         self.entries.append(entry)
         try:
             return await self.coalescer.embed(ids, options, max_rows, entry)

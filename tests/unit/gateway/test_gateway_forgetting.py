@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conch_client import AsyncClient, ServerError
+from conch_client import AsyncClient, ServerError, UnavailableError
 from conch_gateway import GatewaySettings
 from conch_gateway.api.browser.folder import WebFolder
 from conch_gateway.auth.keys import Key
@@ -24,7 +24,7 @@ from conch_gateway.models.loader import Loader
 from conch_gateway.models.readiness import Readiness
 from conch_gateway.models.registry import Models
 from conch_gateway.scheduling.admission import Admission, work_of
-from conch_gateway.scheduling.slots import Flow, Slots
+from conch_gateway.scheduling.slots import Flow, Slots, Work
 from conch_gateway.telemetry.request import RequestContext, Usage
 from conch_gateway.telemetry.shadows import ShadowMetrics
 from prometheus_client import CollectorRegistry
@@ -128,11 +128,11 @@ async def test_when_tritons_that_are_gone_may_be_tried_again_is_forgotten(monkey
 async def test_texts_that_left_leave_nothing_whatever_they_asked_for() -> None:
     slots = Slots(1)
     coalescer = Coalescer(StandIn(), slots, timeout_s=1)
-    busy = slots.enter("busy", Flow("somebody", work_of(1, 1, 8)))
+    busy = slots.enter("busy", Flow("somebody", work_of(1, 1, 8)), "letters")
     async with slots.slot(busy, 1):
         for dimensions in range(1, 20):
             options = Options(model_info("letters", "embedding"), dimensions, normalize=True)
-            entry = slots.enter("a-request", Flow("another", work_of(1, 1, 8)))
+            entry = slots.enter("a-request", Flow("another", work_of(1, 1, 8)), "letters")
             asked = asyncio.create_task(coalescer.embed([[1]], options, 8, entry))
             await asyncio.sleep(0)
             asked.cancel()
@@ -140,6 +140,37 @@ async def test_texts_that_left_leave_nothing_whatever_they_asked_for() -> None:
             slots.leave(entry)
         assert not kept(coalescer)
     slots.leave(busy)
+
+
+async def test_models_whose_requests_have_ended_leave_nothing() -> None:
+    slots = Slots(1)
+    for number in range(20):
+        entry = slots.enter("a-request", Flow("somebody", Work.SMALL), f"model-{number}")
+        slots.queue(entry, 1, lambda: None)
+        slots.grant()
+        slots.leave(entry)  # its call goes on
+        assert slots.under_way == 1
+        slots.release(Work.SMALL, 1, f"model-{number}")
+        assert kept(slots) == len(slots._virtual_times)
+
+
+async def test_a_fault_is_logged_once_and_again_when_it_comes_back(
+    client: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = GatewaySettings()
+    triton = Triton(settings, client)
+    admission = Admission(triton.shared_backlog, max_requests=9, max_texts=9, max_tokens=999)
+    readiness = Readiness(settings, triton, Models(settings, triton, None, {}), admission)
+    for fault, times in ((True, 1), (True, 1), (False, 1), (True, 2)):
+        client.busy = UnavailableError("a reason") if fault else None
+        readiness._asked_at = float("-inf")
+        assert (await readiness.verdict()).ready is not fault
+        # Of each model that is served.
+        assert caplog.text.count("a reason") == times * len(client.served)
+    client.served = []
+    readiness._asked_at = float("-inf")
+    await readiness.verdict()
+    assert not kept(readiness)
 
 
 def test_quotas_of_keys_that_are_gone_are_forgotten() -> None:

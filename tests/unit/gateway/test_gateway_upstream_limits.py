@@ -384,7 +384,7 @@ async def test_background_work_waits_for_its_slot_as_long_as_others_have_it(othe
     upstream = Upstream("far", table, "end")
     slots = upstream._backlog.slots
     admission = Admission(upstream._backlog, max_requests=9, max_texts=99, max_tokens=999)
-    another = slots.enter("another", Flow("somebody", Work.LARGE))
+    another = slots.enter("another", Flow("somebody", Work.LARGE), "a-model")
     with admission.reserve("request", "me", ["a"], background=True) as reservation:
         async with slots.slot(another, 1):
             info = await upstream.model("far")
