@@ -70,7 +70,7 @@ def _agreement(found: Verification) -> Iterator[str]:
     if found.centred_cosine is not None:
         yield f"after the common mean is subtracted: cosine {found.centred_cosine:.5f}"
     if found.length_error is not None:
-        yield f"lengths of vectors off by {found.length_error:.5f} of theirs"
+        yield f"lengths of vectors off by {found.length_error:.2%}"
     if found.rank_correlation is not None:
         yield f"rank correlation {found.rank_correlation:.4f}, scores off by {found.score_error:.3f} of their spread"
     yield f"merged against alone: {found.max_merged_difference:.1e}"

@@ -88,7 +88,7 @@ def _misses(standard: Standard, task: Task, found: Verification) -> Iterator[str
         if value is not None and not value >= bar:
             yield f"{what} {value:.4f}, needed {bar}"
     for what, value, bar in (
-        ("lengths of vectors are off by {:.2f} of theirs", found.length_error, standard.length_error),
+        ("lengths of vectors are off by {:.3f} of the expected ones", found.length_error, standard.length_error),
         ("scores are off by {:.2f} of their spread", found.score_error, standard.score_error),
     ):
         if value is not None and not value <= bar:
