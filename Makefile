@@ -19,6 +19,8 @@ WORKERS := --numprocesses auto --maxprocesses 8 --dist worksteal
 # Two workers more than cores, as those wait for servers, beside files that compute; a file with its servers and
 # exports stays on one worker, and so do all files that use the same deployment (tests/e2e/conftest.py).
 SLOW_WORKERS := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# For single tests that take up to an hour.
+PATIENTLY := --override-ini=faulthandler_timeout=3600
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 # Steps that do not depend on each other share the cores; what a step prints comes when it ends.
@@ -65,14 +67,14 @@ test-dependencies: $(STAMP) ## each package with its own extra only, at the lowe
 	$(BIN)/python -m pytest tests/dependencies
 
 test-upstreams: $(STAMP) ## models of llama.cpp behind a gateway; builds llama-cpp-python first, which takes minutes
-	$(BIN)/python -m pytest tests/upstreams
+	$(BIN)/python -m pytest $(PATIENTLY) tests/upstreams
 
 fuzz: $(STAMP) ## a million hostile files and bodies, and thousands of hostile requests: nothing crashes, no unexpected 5xx
 	$(BIN)/python -m tests.fuzz 130000
 	$(BIN)/conch export --missing
-	$(BIN)/python -m pytest -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
+	$(BIN)/python -m pytest $(PATIENTLY) -s tests/clients/test_fuzzing.py tests/clients/test_hostile_http.py
 	CONCH_HOSTILE_REQUESTS=10000 CONCH_HOSTILE_RESULT=benchmarks/results/hostile-grpc.json \
-		$(BIN)/python -m pytest -s tests/e2e/test_hostile_grpc.py
+		$(BIN)/python -m pytest $(PATIENTLY) -s tests/e2e/test_hostile_grpc.py
 
 MINUTES ?= 30
 soak: $(STAMP) ## MINUTES of load and faults, every answer checked; then docs/failures.md is what was seen

@@ -11,7 +11,6 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
-import pytest
 from jsonschema import Draft202012Validator
 
 from tests import environments
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.clients.conftest import Served
-
-pytestmark = pytest.mark.timeout(1_800)
 
 DOCUMENT = ROOT / "docs" / "openapi.json"
 CHECKS = ",".join(

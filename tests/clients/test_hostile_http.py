@@ -7,8 +7,6 @@ from datetime import date
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import pytest
-
 from benchmarks.machine import machine, revision, versions
 from tests.clients.conftest import ROOT
 from tests.hostile.http_run import attack
@@ -16,8 +14,6 @@ from tests.serving import Serving
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.timeout(3_600)
 
 COUNT, SEED = 20_800, 20
 RESULT = ROOT / "benchmarks" / "results" / "hostile-http.json"

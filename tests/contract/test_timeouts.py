@@ -16,7 +16,12 @@ def test_a_test_that_waits_for_ever_on_the_event_loop_is_ended(tmp_path: Path) -
     (tmp_path / "test_waiting.py").write_text(WAITS)
     command = [sys.executable, "-m", "pytest", f"--config-file={ROOT / 'pyproject.toml'}", f"--rootdir={tmp_path}"]
     done = subprocess.run(
-        [*command, "--timeout=1", str(tmp_path)], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [*command, "--override-ini=faulthandler_timeout=1", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 1, done.stdout
     assert "Timeout" in done.stdout + done.stderr

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from tests.serving import Serving
 
-pytestmark = pytest.mark.timeout(3_600)
-
 REQUESTS = int(os.environ.get("CONCH_HOSTILE_REQUESTS", "400"))
 RESULT = os.environ.get("CONCH_HOSTILE_RESULT")
 SEED, AT_ONCE, TIMEOUT_S = 1, 16, 60

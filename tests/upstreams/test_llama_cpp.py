@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 OURS, DIMENSION, SHORTER = "all-minilm-l6-v2", 384, 64
 TEXTS = ["A cat sat on the mat.", "Wie spät ist es?", "größer, 日本語 and 🐚!", "def embed(texts): ...", "a " * 200]
-pytestmark = pytest.mark.timeout(1800)  # the first test waits for the build
 
 
 @pytest.fixture(scope="module")
