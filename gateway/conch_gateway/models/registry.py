@@ -147,7 +147,7 @@ class Models:
     @property
     def aliases(self) -> dict[str, str]:
         """The model that each alias stands for."""
-        return {name: table.model for name, table in self._file.aliases.items()}
+        return {name: table.model for name, table in sorted(self._file.aliases.items())}
 
     @property
     def shadows(self) -> set[str]:
@@ -255,7 +255,7 @@ class Models:
     async def _opened(self, key: Key) -> dict[str, ModelInfo]:
         """Return the models by public name, as far as the key opens them; aliases come last."""
         own: dict[str, ModelInfo] = {}
-        for backend in (self.repository, *self._others.values()):
+        for backend in (self.repository, *(self._others[name] for name in self.others)):
             own |= {info.name: info for info in await backend.models()}
         aliases = {alias: own[model] for alias, model in self.aliases.items() if model in own}
         return {name: info for name, info in {**own, **aliases}.items() if key.opens(name, info.name)}

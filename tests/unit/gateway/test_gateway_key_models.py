@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.unit.gateway.conftest import Serve, StandIn
+    from tests.unit.gateway.other_server import OtherServer
 
     Opened = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -155,6 +156,16 @@ async def test_without_a_model_the_first_that_it_opens_answers(opened: Opened, s
         answer = await ask(http, surface, None)
     assert answer.status_code == 200, answer.text
     assert names_in(answer) <= {"finder", "ranks"}
+
+
+@pytest.mark.parametrize("table", ['[{name}]\nurl = "{url}"\nmodel = "far"\n', '[{name}]\nmodel = "letters"\n'])
+async def test_without_a_model_the_first_by_name_answers_not_the_first_of_the_models_file(
+    opened: Opened, other: OtherServer, tmp_path: Path, table: str
+) -> None:
+    (tmp_path / "models.toml").write_text("".join(table.format(name=name, url=other.url) for name in ("zeta", "alpha")))
+    async with opened("zeta", "alpha") as http:
+        answer = await ask(http, "OpenAI's vectors", None)
+    assert answer.json()["model"] == "alpha"
 
 
 @pytest.mark.parametrize("path", ["/v1/models/overlap", "/v1/models/ranks", "/v1/models/nowhere"])
