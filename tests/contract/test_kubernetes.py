@@ -184,6 +184,16 @@ def test_no_container_can_write_its_image_or_gain_privileges(overlay: str, name:
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+@each_overlay
+def test_pods_of_triton_are_the_last_to_be_evicted(overlay: str) -> None:
+    # Kubernetes' class "Guaranteed": of every container, those that only prepare included, request and limit are equal.
+    for each in containers(overlay, "triton"):
+        resources = each["resources"]
+        assert [resources["requests"][key] for key in ("cpu", "memory")] == [
+            resources["limits"][key] for key in ("cpu", "memory")
+        ], each["name"]
+
+
 def test_requests_in_flight_may_finish_before_kubernetes_ends_a_pod() -> None:
     gateway = GatewaySettings.model_fields["shutdown_grace_s"].default
     triton = ServerSettings.model_fields["exit_timeout_s"].default
