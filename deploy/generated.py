@@ -38,6 +38,8 @@ VARIABLES = {
     "CONCH_CONFIG": "Folder of keys, models file and certificates, which the gateway reads as /etc/conch.",
     "CONCH_GATEWAY_USER": "User and group of the gateway, who must be able to read those files (`id -u`, `id -g`).",
     "CONCH_EXPORT_MODEL": "What the service `export` exports (profile cpu): a known name or a Hub id.",
+    "PIP_EXTRA_INDEX_URL": "A further package index for the image of `export`: that of PyTorch's CPU wheels spares it "
+    "gigabytes of CUDA libraries, which conch does not use.",
     "HF_ENDPOINT": "Address of the Hub, for `export`.",
     "HF_TOKEN": "Token of the Hub, for `export`.",
     "HF_HUB_OFFLINE": "1 keeps `export` away from the Hub.",
