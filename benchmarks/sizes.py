@@ -7,7 +7,7 @@
 A shape is the configuration, element type, files and size of tokenizer that a model was published with; its weights
 are random. For each there are these parts, each in fp32 and in int8:
 
-    plan      `conch plan` for two and for eight instances
+    plan      `conch plan` for two and for eight instances and texts of 512 tokens, and for the export
     export    `conch export`
     serve     `conch serve` with two and with eight instances
     peers     what users make of the checkpoint with its peers, and conch in turns with them
@@ -76,7 +76,8 @@ def _plan(subject: Subject, precision: str, _: argparse.Namespace, say: Callable
         f"plan_{count}": _step(say, f"plan for {count}", partial(ours.plan, subject, precision, count))
         for count in (FEW, MANY)
     }
-    return {precision: plans}
+    longest = partial(ours.plan, subject, precision, FEW, subject.shape.longest)
+    return {precision: {**plans, "plan_export": _step(say, "plan for the export", longest)}}
 
 
 def _export(subject: Subject, precision: str, _: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

@@ -70,15 +70,15 @@ def checkpoint(subject: Subject) -> dict[str, Any]:
     return {"dtype": dtype, "weights_mb": weights / 1e6, "parameters": parameters, "tokenizer_mb": tokenizer / 1e6}
 
 
-def plan(subject: Subject, precision: str, instances: int) -> dict[str, Any]:
-    """What `conch plan` says of so many instances and texts of 512 tokens, and what planning takes."""
-    length = str(min(loads.MIDDLE_TOKENS, subject.shape.longest))
+def plan(subject: Subject, precision: str, instances: int, length: int = loads.MIDDLE_TOKENS) -> dict[str, Any]:
+    """What `conch plan` says of so many instances and texts of so many tokens, and what planning takes."""
+    length = min(length, subject.shape.longest)
     ran = run(
         [
             *(_CONCH, "plan", str(subject.checkpoint), "--precision", precision, "--cores", str(instances)),
-            *("--max-length", length, "--json"),
+            *("--max-length", str(length), "--json"),
         ],
-        subject.log(f"plan-{precision}-{instances}"),
+        subject.log(f"plan-{precision}-{instances}-{length}"),
     )
     return {"seconds": ran.seconds, "peak_mb": ran.peak_mb, **json.loads(ran.printed)}
 

@@ -54,7 +54,7 @@ def _exports(shapes: Mapping[str, dict[str, Any]]) -> Iterator[str]:
 def _export_rows(name: str, shape: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for precision in PRECISIONS:
         found = shape.get(precision, {})
-        export, plan = found.get("export"), found.get("plan_2", {})
+        export, plan = found.get("export"), found.get("plan_export", {})
         if export is None:
             continue
         about = (name, f"{_mb(shape['checkpoint']['weights_mb'])} {shape['checkpoint']['dtype']}", precision)
