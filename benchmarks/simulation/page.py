@@ -143,7 +143,7 @@ def choosing() -> str:
 def zone() -> str:
     """Return what the loss of a third of the replicas does."""
     told = "; ".join(
-        f"at {used} {found['refused'] + found['failed']:,} of {found['sent']:,} requests got no answer"
+        f"at {used} {found['refused'] + found['failed']:,} of {found['sent']:,} requests were refused or failed"
         for used, found in _simulated()["zone"].items()
     )
     return f"![Latency while a third of the replicas is gone](scale-zone.svg)\n\nSimulated: {told}."
@@ -153,7 +153,7 @@ def burst() -> str:
     """Return what an autoscaler makes of a burst."""
     told = "; ".join(
         f"by {name} {max(moment['replicas'] for moment in found['seen'])} replicas at most, and "
-        f"{found['refused'] + found['failed']:,} of {found['sent']:,} requests got no answer"
+        f"{found['refused'] + found['failed']:,} of {found['sent']:,} requests were refused or failed"
         for name, found in _simulated()["burst"].items()
     )
     return (

@@ -148,8 +148,8 @@ class GatewaySettings(BaseSettings):
         None,
         ge=1,
         description="Most calls to each Triton at once; further ones wait in the gateway, where small requests are "
-        "merged and overtake long lists. Unset, twice as many as the Triton has instances of the encoder that has "
-        "most, for every 8 rows that these merge.",
+        "merged and overtake long lists. Unset, two for each instance of the encoder that has most, times an "
+        "eighth of its max_batch_size where that is more than 8.",
     )
     triton_wait_s: float = Field(
         0.0,

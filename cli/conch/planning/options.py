@@ -25,7 +25,7 @@ Precision = Annotated[Literal["fp32", "int8"], typer.Option(help="Number format 
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores to plan for. [default: those of this machine]")]
 Rows = Annotated[int, typer.Option(min=1, help="Texts of that length in one run; Triton merges up to 8.")]
 Measure = Annotated[
-    bool, typer.Option("--measure", help="Run the graph once in a process of its own and print its peak memory.")
+    bool, typer.Option("--measure", help="Run the graph in a process of its own and print its peak memory.")
 ]
 Web = Annotated[
     bool,
