@@ -85,7 +85,7 @@ def _heads(checkpoint: Checkpoint) -> int:
 
 
 def _comparing_bytes(description: Description, checkpoint: Checkpoint, precision: Precision) -> int:
-    """Of the authors' library, which is gone before the graph is run, or of the graph.
+    """Of the authors' library and the tokenizers, which are gone before the graph is run, or of the graph.
 
     The library holds all weights in fp32; where they are stored so, PyTorch maps the file. It holds all attention
     scores of a text at once. The graph's embedding table is looked up in the mapped file; its matrices are packed as
@@ -99,7 +99,7 @@ def _comparing_bytes(description: Description, checkpoint: Checkpoint, precision
     scores = _LIBRARY_SCORE_COPIES * _heads(checkpoint) * length**2
     library = _FLOAT_BYTES * (scores + (0 if maps else total))
     tokenizers = _TOKENIZERS * tokenizer_bytes(checkpoint.tokenizer)
-    return tokenizers + max(library, _STORED_BYTES[precision] * (total - largest))
+    return max(tokenizers + library, _STORED_BYTES[precision] * (total - largest))
 
 
 def refuse_too_large(description: Description, checkpoint: Checkpoint) -> None:
