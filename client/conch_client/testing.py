@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]")
 
 
+@lru_cache
 def fake_tokenizer_json(special_tokens: tuple[str, ...] = _SPECIAL_TOKENS) -> bytes:
     """A ``tokenizer.json`` with one token for each byte, and BERT's template around texts and pairs."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -136,22 +138,23 @@ class FakeModel:
         return {self.outputs[0]: rows[self.task](counts)}
 
     def _counts(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        size = Tokenizer.from_str(self.tokenizer_json.decode()).get_vocab_size()
+        size = _vocabulary_size(self.tokenizer_json)
         return np.bincount(ids % size, minlength=size).astype(np.float32)
 
     def _token_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        each = np.stack([self._counts(row[:1]) for row in ids.reshape(-1, 1)])
-        return self._vectors(each).reshape(*ids.shape, self.dimension)
+        size = _vocabulary_size(self.tokenizer_json)
+        return self._scaled(_table(size, self.dimension)[ids % size])
 
     def _chunks(self, ids: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float32]:
         rows = [np.split(row, own[:-1]) for row, own in zip(ids, ends, strict=True)]
         return np.stack([self._vectors(np.stack([self._counts(chunk) for chunk in row])) for row in rows])
 
     def _vectors(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-        table = np.random.default_rng(0).normal(size=(counts.shape[1], self.dimension)).astype(np.float32)
-        vectors = counts @ table
+        return self._scaled(counts @ _table(counts.shape[1], self.dimension))
+
+    def _scaled(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.parameters.get("normalize", "true") == "true":
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
         return vectors
 
     @staticmethod
@@ -267,6 +270,16 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if name not in self.models:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
         return self.models[name]
+
+
+@lru_cache
+def _vocabulary_size(tokenizer_json: bytes) -> int:
+    return int(Tokenizer.from_str(tokenizer_json.decode()).get_vocab_size())
+
+
+@lru_cache
+def _table(size: int, dimension: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(size, dimension)).astype(np.float32)
 
 
 def _response(**tensors: NDArray[Any]) -> service_pb2.ModelInferResponse:
