@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
+import anyio
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 _log = logging.getLogger("conch_gateway")
@@ -34,17 +35,26 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, left = await asyncio.wait(left, timeout=_AGAIN_S)
 
 
-async def repeat(step: Callable[[], Awaitable[None]], every_s: float, name: str, *, longest_s: float = 0.0) -> None:
-    """Do something every `every_s` seconds until cancelled.
+async def repeat(
+    step: Callable[[], Awaitable[None]],
+    every_s: float,
+    name: str,
+    *,
+    longest_s: float = 0.0,
+    soon: asyncio.Event | None = None,
+) -> None:
+    """Do something every `every_s` seconds until cancelled, and sooner whenever `soon` is set.
 
     After failures in a row the pauses double, up to `longest_s`. A failure is logged, unless it is the last one again.
     """
-    longest_s = max(every_s, longest_s)
+    longest_s, soon = max(every_s, longest_s), soon or asyncio.Event()
     pauses = wait_exponential(multiplier=every_s, max=longest_s)
     while True:
         failures = _Failures(f"{name} failed and is tried again within {longest_s:g} s")
         await AsyncRetrying(wait=pauses, before_sleep=failures.log)(step)
-        await asyncio.sleep(every_s)
+        with anyio.move_on_after(every_s):
+            await soon.wait()
+        soon.clear()
 
 
 class _Failures:

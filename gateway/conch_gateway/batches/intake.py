@@ -30,7 +30,11 @@ _LONGEST_ID = 256
 
 
 class Intake:
-    """Reads the inputs of batches that this gateway claims."""
+    """Reads the inputs of batches that this gateway claims.
+
+    Attributes:
+        has_read: set when an input was read, so that its lines can begin.
+    """
 
     def __init__(self, database: Database, files: Files, limits: Limits, gateway_id: str, clock: Clock = time) -> None:
         self._database = database
@@ -39,6 +43,7 @@ class Intake:
         self._gateway_id = gateway_id
         self._clock = clock
         self._reading: str | None = None
+        self.has_read = asyncio.Event()
 
     async def step(self) -> None:
         """Read all batches that are new, or whose gateway died while it read them."""
@@ -61,6 +66,7 @@ class Intake:
                 # Where it is no longer ours, the lines are those of the gateway that has taken it over.
                 if errors and ended.rowcount:
                     await connection.execute(delete(lines).where(lines.c.batch_id == batch.id))
+            self.has_read.set()
 
     async def hold(self) -> None:
         """Renew the claim of the batch that is being read."""

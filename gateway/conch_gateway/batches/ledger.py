@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from time import time
@@ -18,12 +19,17 @@ from conch_gateway.errors import ConflictError, InvalidValueError, NotStoredErro
 
 
 class Ledger:
-    """The batches of all keys. A batch of another key is reported as not found."""
+    """The batches of all keys. A batch of another key is reported as not found.
+
+    Attributes:
+        has_new: set when a batch was created.
+    """
 
     def __init__(self, database: Database, limits: Limits, clock: Clock = time) -> None:
         self._database = database
         self._limits = limits
         self._clock = clock
+        self.has_new = asyncio.Event()
 
     async def create(self, owner: str, order: BatchOrder) -> Batch:
         """Add a batch; its input file is read in the background.
@@ -45,7 +51,9 @@ class Ledger:
             values |= {"metadata": json.dumps(dict(order.metadata)), "errors": "[]"}
             values |= {"created_us": int(1e6 * now), "expires_at": int(now) + order.window_s}
             await connection.execute(insert(batches).values(values))
-            return batch_of(await self._find(connection, owner, values["id"]))
+            batch = batch_of(await self._find(connection, owner, values["id"]))
+        self.has_new.set()
+        return batch
 
     async def get(self, owner: str, batch_id: str) -> Batch:
         """Return a batch; raises NotStoredError."""

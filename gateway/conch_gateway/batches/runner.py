@@ -39,6 +39,7 @@ class Runner:
 
     Attributes:
         results: number of lines so far, by result.
+        has_ended: set when all that was begun has been stored, so that batches may end.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Runner:
         self._outcomes: list[Outcome] = []
         self._unstored_bytes = 0
         self._has_outcomes = asyncio.Event()
+        self.has_ended = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -105,6 +107,8 @@ class Runner:
             raise
         self._unstored_bytes -= sum(map(_bytes_of, outcomes))
         self._ended.set()
+        if not (self._running or self._outcomes):
+            self.has_ended.set()
 
     async def hold(self) -> None:
         """Renew the claims of lines that are being computed or whose answers are not stored yet."""

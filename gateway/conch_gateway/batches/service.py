@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -29,7 +30,7 @@ from conch_gateway.errors import DatabaseError
 from conch_gateway.settings import GatewaySettings
 
 _log = logging.getLogger("conch_gateway")
-_LOOK_S = 0.5  # interval of looking for new work
+_LOOK_S = 0.5  # interval of looking for work that other gateways have made, or that is due
 _STORE_S = 0.1  # time in which answers are collected for one transaction
 _SWEEP_S = 60.0
 _LONGEST_PAUSE_S = 5.0  # while the database is away; far less than claims last
@@ -69,20 +70,20 @@ class Batches(Collector):
         """Run the background tasks inside the block; failures are logged and tried again."""
         async with self._database.opened():
             await self._tidy()
-            work = {
-                "making the tables of batches": (self._database.prepare, _LOOK_S),
-                "reading batches": (self._intake.step, _LOOK_S),
-                "beginning lines of batches": (self._runner.fill, _LOOK_S),
-                "storing answers of batches": (self._runner.settle, _STORE_S),
-                "holding lines of batches": (self._runner.hold, LEASE_S / 4),
-                "holding batches that are read": (self._intake.hold, LEASE_S / 4),
-                "ending lines of batches": (self._runner.end_late, _LOOK_S),
-                "ending batches": (self._close, _LOOK_S),
-                "deleting old files and batches": (self._sweep, _SWEEP_S),
+            work: dict[str, tuple[Callable[[], Awaitable[None]], float, asyncio.Event | None]] = {
+                "making the tables of batches": (self._database.prepare, _LOOK_S, None),
+                "reading batches": (self._intake.step, _LOOK_S, self.ledger.has_new),
+                "beginning lines of batches": (self._runner.fill, _LOOK_S, self._intake.has_read),
+                "storing answers of batches": (self._runner.settle, _STORE_S, None),
+                "holding lines of batches": (self._runner.hold, LEASE_S / 4, None),
+                "holding batches that are read": (self._intake.hold, LEASE_S / 4, None),
+                "ending lines of batches": (self._runner.end_late, _LOOK_S, None),
+                "ending batches": (self._close, _LOOK_S, self._runner.has_ended),
+                "deleting old files and batches": (self._sweep, _SWEEP_S, None),
             }
             tasks = [
-                start(repeat(step, every_s, name, longest_s=_LONGEST_PAUSE_S), name)
-                for name, (step, every_s) in work.items()
+                start(repeat(step, every_s, name, longest_s=_LONGEST_PAUSE_S, soon=soon), name)
+                for name, (step, every_s, soon) in work.items()
             ]
             try:
                 yield

@@ -68,6 +68,21 @@ async def test_pauses_after_failures_grow_up_to_a_longest() -> None:
     assert all(pause >= least - 1e-3 for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.04), strict=False))
 
 
+async def test_what_is_repeated_comes_sooner_when_there_is_a_reason() -> None:
+    done, reason = asyncio.Event(), asyncio.Event()
+
+    async def step() -> None:
+        done.set()
+
+    repeating = start(repeat(step, 3600, "looking", soon=reason), "a task")
+    with anyio.fail_after(60):
+        for _ in range(3):
+            await done.wait()
+            done.clear()
+            reason.set()
+    repeating.cancel()
+
+
 async def test_a_task_ends_although_its_first_cancellation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conch_gateway.background._AGAIN_S", 0.01)
     begun, never, lost = asyncio.Event(), asyncio.Event(), 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conch_client import DeadlineExceededError, OverloadedError, ServerError, UnavailableError
-from conch_gateway.batches import attempts, pace
+from conch_gateway.batches import attempts, pace, service
 from conch_gateway.batches.lines import Answered, Lines, Outcome, output_line
 from conch_gateway.errors import UpstreamError
 
@@ -36,6 +36,14 @@ async def test_every_line_has_the_answer_that_a_request_gets(storing: Serve) -> 
     assert (batch["error_file_id"], batch["errors"], batch["metadata"]) == (None, None, {"mine": "yes"})
     assert batch["usage"]["total_tokens"] == sum(answer["usage"]["total_tokens"] for answer in asked)
     assert batch["created_at"] <= batch["in_progress_at"] <= batch["finalizing_at"] <= batch["completed_at"]
+
+
+async def test_a_batch_begins_and_ends_at_once(storing: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_LOOK_S", 3600)
+    async with storing() as http:
+        for texts in (["one"], ["two", "three"]):
+            batch = await over(http, await created(http, embeddings_of(texts)))
+            assert batch["request_counts"]["completed"] == len(texts)
 
 
 async def test_a_line_that_is_wrong_fails_alone(storing: Serve) -> None:
