@@ -54,6 +54,7 @@ class Work(Enum):
     BACKGROUND = "background"
 
 
+_ALL = tuple(Work)
 _OF_CALLERS = (Work.SMALL, Work.LARGE)
 
 
@@ -123,7 +124,7 @@ class _Model:
     heard_at: float
     requests: int = 0
     under_way: Counter[Work] = field(default_factory=Counter)
-    queues: dict[Work, list[tuple[float, int, Ticket]]] = field(default_factory=lambda: {work: [] for work in Work})
+    queues: dict[Work, list[tuple[float, int, Ticket]]] = field(default_factory=lambda: {work: [] for work in _ALL})
 
     def waits(self, works: Iterable[Work]) -> bool:
         return any(_drop_gone(self.queues[work]) for work in works)
@@ -168,7 +169,10 @@ class Slots:
         """Open a request for a model, whose calls may be queued until it leaves."""
         state = self._flows.setdefault(flow, _FlowState(self._virtual_times[flow.in_background]))
         state.requests += 1
-        self._models.setdefault(model, _Model(self.clock())).requests += 1
+        calls = self._models.get(model)
+        if calls is None:
+            calls = self._models[model] = _Model(self.clock())
+        calls.requests += 1
         return Entry(request_id, flow, model)
 
     def leave(self, entry: Entry) -> None:
@@ -306,7 +310,7 @@ class Slots:
     def _heads(self, model: str) -> list[list[tuple[float, int, Ticket]]]:
         """Return the queues of a model of which the first call may start now."""
         own = self._models[model]
-        if not own.waits(Work):
+        if not own.waits(_ALL):
             return []
         beside = [own, *(each for name, each in self._models.items() if each is not own and not self.is_silent(name))]
         if _under_way(beside) >= self.calls:
@@ -328,7 +332,7 @@ class Slots:
     def _look_again(self) -> None:
         """Grant later what may start then: a model that hangs ends no call at whose end others would start."""
         models = self._models.values()
-        if not self._looks_again and len(models) > 1 and any(model.waits(Work) for model in models):
+        if not self._looks_again and len(models) > 1 and any(model.waits(_ALL) for model in models):
             self._looks_again = True
             asyncio.get_running_loop().call_later(_LOOK_S, self._grant_again)
 

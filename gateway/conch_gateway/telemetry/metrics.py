@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from conch_client import NotComputedError
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -70,7 +70,7 @@ class Metrics:
         told = "Most calls to Triton at once; half of them keep every instance busy."
         gauge("conch_gateway_triton_slots", told).set_function(lambda: slots.calls)
         registry.register(_Backlog(admission))
-        ProcessCollector(registry=registry)
+        registry.register(PROCESS_COLLECTOR)
 
     def record(self, ended: Ended) -> None:
         """Count a request that has ended."""

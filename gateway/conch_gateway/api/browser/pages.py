@@ -9,6 +9,7 @@ for the browser, `/` may load the module that computes them, too.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -31,10 +32,15 @@ def router(services: Services) -> Router:
 
 
 def _endpoint(name: str, *, computes: bool) -> Callable[[Request], Awaitable[Response]]:
-    page = files(__package__ or "").joinpath(name).read_text(encoding="utf-8")
+    page = _content(name)
     headers = page_headers(page, computes=computes)
 
     async def show(_: Request) -> Response:
         return HTMLResponse(page, headers=headers)
 
     return show
+
+
+@cache
+def _content(name: str) -> str:
+    return files(__package__ or "").joinpath(name).read_text(encoding="utf-8")

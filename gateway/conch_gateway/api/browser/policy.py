@@ -10,6 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'"
 _COMPUTES = "'self' 'wasm-unsafe-eval'"
@@ -45,6 +46,7 @@ FILE_HEADERS: Mapping[str, str] = {
 """Of the module's and models' files."""
 
 
+@cache
 def _hash_of(tag: str, page: str) -> str:
     """Return the source expression of the page's one block between `<tag>` and `</tag>`."""
     (block,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
