@@ -60,12 +60,15 @@ async def fetched(http: httpx.AsyncClient, batch: Fields) -> Fields:
 
 async def over(http: httpx.AsyncClient, batch: Fields) -> Fields:
     """The batch once it is over."""
+    found = batch
 
     async def is_over() -> bool:
-        return (await fetched(http, batch))["status"] in OVER
+        nonlocal found
+        found = await fetched(http, batch)
+        return found["status"] in OVER
 
     await eventually(is_over)
-    return await fetched(http, batch)
+    return found
 
 
 async def answers(http: httpx.AsyncClient, file_id: str | None) -> list[Fields]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -23,13 +24,21 @@ if TYPE_CHECKING:
 
 PASSWORD = "passw0rd-of-postgres-in-tests"
 USER = "conch"
-_FAST = ("fsync=off", "full_page_writes=off", "unix_socket_directories=", "listen_addresses=127.0.0.1")
+_SETTINGS = (
+    *("fsync=off", "full_page_writes=off", "autovacuum=off", "unix_socket_directories=", "listen_addresses=127.0.0.1"),
+    "dynamic_shared_memory_type=mmap",  # killed, it leaves nothing in /dev/shm
+)
 
 
 class PostgresServer:
-    """Entered, it answers; left, it has ended and its files are gone."""
+    """Entered, it answers; left, it has ended and its files are gone.
 
-    def __init__(self) -> None:
+    Args:
+        made: What `initdb` makes, which takes seconds; the first of all workers that needs it puts it there.
+    """
+
+    def __init__(self, made: Path) -> None:
+        self._made = made
         (self._port,) = free_ports(1)
         self._numbers = count()
         self._folder = Path(tempfile.mkdtemp(prefix="conch-postgres-"))
@@ -44,15 +53,8 @@ class PostgresServer:
     def start(self) -> None:
         data, log = self._folder / "data", self._folder / "postgres.log"
         if not data.exists():
-            secret = self._folder / "password"
-            secret.write_text(PASSWORD)
-            if os.geteuid() == 0:
-                user = _other_user()
-                for path in (self._folder, secret):
-                    os.chown(path, user.pw_uid, user.pw_gid)
-            options = ("--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync", "--locale=C", "--encoding=UTF8")
-            self._run("initdb", f"--pgdata={data}", f"--username={USER}", *options)
-        settings = [f"-c{setting}" for setting in _FAST]
+            self._make(data)
+        settings = [f"-c{setting}" for setting in _SETTINGS]
         command = [*_as_other_user(), _program("postgres"), "-D", str(data), "-p", str(self._port), *settings]
         with log.open("ab") as output:
             self._process = subprocess.Popen([*WITH_ITS_PARENT, *command], stdout=output, stderr=output)
@@ -86,6 +88,22 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._folder)
 
+    def _make(self, data: Path) -> None:
+        secret = self._folder / "password"
+        secret.write_text(PASSWORD)
+        if os.geteuid() == 0:
+            user = _other_user()
+            for path in (self._folder, secret):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        with self._made.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._made.exists():
+                _copy(self._made, data)
+            else:
+                options = ("--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync", "--locale=C", "--encoding=UTF8")
+                self._run("initdb", f"--pgdata={data}", f"--username={USER}", *options)
+                _copy(data, self._made)
+
     def _answers(self) -> bool:
         asked = [_program("pg_isready"), "--host=127.0.0.1", f"--port={self._port}", "--quiet"]
         return subprocess.run(asked, check=False).returncode == 0
@@ -95,6 +113,11 @@ class PostgresServer:
         environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode == 0, done.stderr
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """With owners, which differ from ours for root."""
+    subprocess.run(["cp", "--archive", folder, copy], check=True)
 
 
 def _other_user() -> pwd.struct_passwd:

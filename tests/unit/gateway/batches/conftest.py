@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from tests.postgres_server import PostgresServer
 from tests.unit.gateway.batches.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.unit.gateway.conftest import Serve
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_LOOK_S", 0.03)
+    monkeypatch.setattr(service, "_LOOK_S", 0.15)
+    monkeypatch.setattr(service, "_STORE_S", 0.01)
     monkeypatch.setattr(service, "_LONGEST_PAUSE_S", 0.1)
     monkeypatch.setattr(attempts, "_SHORTEST_PAUSE_S", 0.01)
     monkeypatch.setattr(attempts, "_LONGEST_PAUSE_S", 0.02)
@@ -36,8 +39,16 @@ def storing(http_with: Serve, quick: None, tmp_path: Path) -> Serve:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
+def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PostgresServer]:
+    """Makes servers that a test may stop."""
+    own = tmp_path_factory.getbasetemp()
+    of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return partial(PostgresServer, of_all_workers / "postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres(new_postgres: Callable[[], PostgresServer]) -> Iterator[PostgresServer]:
+    with new_postgres() as server:
         yield server
 
 

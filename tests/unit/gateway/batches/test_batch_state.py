@@ -17,11 +17,14 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
 from tests.batching import answers, created, embeddings_of, fetched, jsonl, over
-from tests.postgres_server import PASSWORD, PostgresServer
+from tests.postgres_server import PASSWORD
 from tests.unit.gateway.batches.state import LIMITS, MOST, State, answered
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.postgres_server import PostgresServer
     from tests.unit.gateway.conftest import Serve, StandIn
 
 
@@ -233,8 +236,10 @@ async def test_tables_of_another_version_are_refused(state: State) -> None:
         await state.database.prepare()
 
 
-async def test_tables_of_another_version_are_not_used_either_when_the_database_comes_later() -> None:
-    with PostgresServer() as server:
+async def test_tables_of_another_version_are_not_used_either_when_the_database_comes_later(
+    new_postgres: Callable[[], PostgresServer],
+) -> None:
+    with new_postgres() as server:
         url = SecretStr(server.new_database())
         earlier, late = State(Database(url)), State(Database(url))
         async with earlier.database.opened(), earlier.database.begin() as connection:
@@ -286,9 +291,13 @@ async def test_a_gateway_that_is_stopped_leaves_its_lines_to_the_other_at_once(
 
 
 async def test_while_the_database_is_away_requests_are_answered_and_batches_go_on_later(
-    http_with: Serve, quick: None, client: StandIn, caplog: pytest.LogCaptureFixture
+    http_with: Serve,
+    new_postgres: Callable[[], PostgresServer],
+    quick: None,
+    client: StandIn,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with PostgresServer() as server:
+    with new_postgres() as server:
         async with http_with(batch_database=server.new_database()) as http:
             client.gate = asyncio.Event()
             batch = await created(http, embeddings_of("abc"))
@@ -306,8 +315,10 @@ async def test_while_the_database_is_away_requests_are_answered_and_batches_go_o
     assert PASSWORD not in caplog.text
 
 
-async def test_a_database_that_is_away_at_the_start_is_used_when_it_comes(http_with: Serve, quick: None) -> None:
-    with PostgresServer() as server:
+async def test_a_database_that_is_away_at_the_start_is_used_when_it_comes(
+    http_with: Serve, new_postgres: Callable[[], PostgresServer], quick: None
+) -> None:
+    with new_postgres() as server:
         url = server.new_database()
         server.stop()
         async with http_with(batch_database=url) as http:
