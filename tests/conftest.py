@@ -67,3 +67,4 @@ def pytest_runtestloop() -> None:
     """Exempt all that imports and collection have made from garbage collection, which walks it again and again else."""
     gc.freeze()
     gc.enable()
+    gc.set_threshold(5_000)  # looking through what tests make took a fiftieth of their time

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
+from functools import cache
+from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +38,15 @@ def pins_of(name: str, environment: dict[str, Any]) -> list[Requirement]:
     return [pin for pin in same if applies(pin, environment)]
 
 
+@cache
+def installed_as(name: str) -> PackageMetadata | None:
+    """The metadata of what is installed here under a name."""
+    try:
+        return metadata(name)
+    except PackageNotFoundError:
+        return None
+
+
 def all_needed(environment: dict[str, Any]) -> Iterator[Requirement]:
     """What is declared, and what it needs, by the versions that are installed here."""
     optional = PROJECT["optional-dependencies"].values()
@@ -48,13 +58,12 @@ def all_needed(environment: dict[str, Any]) -> Iterator[Requirement]:
             continue
         seen.add(what)
         yield requirement
-        try:
-            installed = distribution(requirement.name)
-        except PackageNotFoundError:  # it is for another Python
+        installed = installed_as(requirement.name)
+        if installed is None:  # it is for another Python
             continue
-        if not any(pin.specifier.contains(installed.version) for pin in pins_of(requirement.name, environment)):
+        if not any(pin.specifier.contains(installed["Version"]) for pin in pins_of(requirement.name, environment)):
             continue  # that version is for another Python, and may need other packages
-        lines = map(Requirement, installed.requires or ())
+        lines = map(Requirement, installed.get_all("Requires-Dist", []))
         waiting += [each for each in lines if applies(each, environment, requirement.extras)]
 
 
@@ -72,12 +81,11 @@ def test_whatever_is_installed_has_a_version(python: str) -> None:
 def test_no_version_is_for_other_pythons_only(python: str) -> None:
     unfit = []
     for pin in (each for each in CONSTRAINTS if each.name != PROGRAM):
-        try:
-            installed = distribution(pin.name)
-        except PackageNotFoundError:
+        installed = installed_as(pin.name)
+        if installed is None:
             continue
-        allowed = SpecifierSet(",".join(installed.metadata.get_all("Requires-Python", [])))
-        if pin.specifier.contains(installed.version) and applies(pin, on(python)) and not allowed.contains(python):
+        allowed = SpecifierSet(",".join(installed.get_all("Requires-Python", [])))
+        if pin.specifier.contains(installed["Version"]) and applies(pin, on(python)) and not allowed.contains(python):
             unfit.append(str(pin))
 
     assert unfit == []

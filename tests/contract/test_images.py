@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def applies(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
 
 
+@cache
 def installed_mb(name: str) -> float:
     places = (Path(str(file.locate())) for file in importlib.metadata.distribution(name).files or ())
     return sum(place.stat().st_size for place in places if place.is_file()) / 1e6

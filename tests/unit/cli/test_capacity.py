@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -254,6 +255,7 @@ def test_lengths_may_be_saved_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_more_load_or_less_time_takes_no_fewer_replicas() -> None:
+    @cache
     def replicas(per_s: float, p99_s: float) -> int:
         return size(PROFILE, Need(per_s, [20, 60, 120], p99_s)).replicas
 

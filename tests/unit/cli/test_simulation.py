@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,6 +125,7 @@ def test_a_run_is_the_same_each_time_and_another_seed_is_another_run() -> None:
 
 
 def test_latency_grows_with_the_rate_and_shrinks_with_replicas() -> None:
+    @cache
     def p99_s(per_s: float, replicas: int) -> float:
         return outcome(Design(MERGING, replicas=replicas), poisson(per_s, MIXED, seconds=2, seed=1)).latency_s(99)
 

@@ -55,5 +55,5 @@ async def connect(request: pytest.FixtureRequest, server: FakeServer) -> AsyncIt
 
 
 @pytest.fixture
-async def client(connect: Callable[..., Both]) -> Both:
+def client(connect: Callable[..., Both]) -> Both:
     return connect()

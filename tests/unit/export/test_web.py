@@ -48,6 +48,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
+@pytest.fixture(scope="module")
+def web(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for browsers, which no test changes."""
+    folder = tmp_path_factory.mktemp("web")
+    write_web([NAME], exported, folder)
+    return folder
+
+
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
@@ -84,23 +92,21 @@ def change(repository: Path, name: str, old: str, new: str) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-def test_files_are_named_by_the_hashes_of_their_content(exported: Path, tmp_path: Path) -> None:
-    write_web([NAME], exported, tmp_path)
-    stated = manifest_of(tmp_path)["files"]
+def test_files_are_named_by_the_hashes_of_their_content(web: Path) -> None:
+    stated = manifest_of(web)["files"]
 
-    there = {path.name: path.read_bytes() for path in (tmp_path / NAME).iterdir() if path.suffix != ".gz"}
+    there = {path.name: path.read_bytes() for path in (web / NAME).iterdir() if path.suffix != ".gz"}
     there.pop(WEB_MANIFEST)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in there.items()}
     assert stated == {name: {"bytes": len(there[name]), "sha256": sha256} for name, sha256 in hashes.items()}
     assert all(sha256[:16] in name for name, sha256 in hashes.items())
 
 
-def test_graphs_are_the_repositorys_own_bytes(exported: Path, tmp_path: Path) -> None:
-    write_web([NAME], exported, tmp_path)
-    stated = manifest_of(tmp_path)
+def test_graphs_are_the_repositorys_own_bytes(exported: Path, web: Path) -> None:
+    stated = manifest_of(web)
 
     def written(name: str) -> bytes:
-        return (tmp_path / NAME / name).read_bytes()
+        return (web / NAME / name).read_bytes()
 
     graphs = {"encoder": stated["encoder"], "pooling": stated["models"][0]["head"]}
     for part, graph in graphs.items():
@@ -134,10 +140,8 @@ def test_a_bridge_is_left_out_and_named(repository: Path, tmp_path: Path) -> Non
     assert [each["name"] for each in manifest_of(tmp_path / "web")["models"]] == [NAME, f"{NAME}-maxsim"]
 
 
-def test_probes_have_the_ids_that_clients_send(exported: Path, tmp_path: Path) -> None:
-    write_web([NAME], exported, tmp_path)
-
-    stated = manifest_of(tmp_path)["probes"]
+def test_probes_have_the_ids_that_clients_send(exported: Path, web: Path) -> None:
+    stated = manifest_of(web)["probes"]
     content = (exported / f"{NAME}.tokenizer" / "1" / "tokenizer.json").read_bytes()
     model = FakeModel(tokenizer_json=content, parameters={"max_length": "512"})
     with FakeServer({NAME: model}) as server, Client(server.url) as client:
@@ -145,10 +149,8 @@ def test_probes_have_the_ids_that_clients_send(exported: Path, tmp_path: Path) -
     assert any("[CLS]" in probe["text"] for probe in stated)
 
 
-def test_the_compressed_form_is_of_the_same_content_and_not_of_weights(exported: Path, tmp_path: Path) -> None:
-    write_web([NAME], exported, tmp_path)
-
-    short = list((tmp_path / NAME).glob("*.gz"))
+def test_the_compressed_form_is_of_the_same_content_and_not_of_weights(web: Path) -> None:
+    short = list((web / NAME).glob("*.gz"))
     assert any(path.name.startswith("tokenizer-") for path in short)
     assert not any(".data" in path.name for path in short)
     for path in short:
@@ -166,9 +168,8 @@ def test_a_gateway_reads_what_it_may_serve(exported: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["../keys.json", "/etc/passwd", "encoder.onnx", "encoder-0123456789abcdef.onnx/../x", "conch.json"]
 )
-def test_a_manifest_that_lists_other_files_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
-    write_web([NAME], exported, tmp_path)
-    stated = manifest_of(tmp_path)
+def test_a_manifest_that_lists_other_files_is_refused(web: Path, tmp_path: Path, name: str) -> None:
+    stated = manifest_of(shutil.copytree(web, tmp_path, dirs_exist_ok=True))
     stated["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     (tmp_path / NAME / WEB_MANIFEST).write_text(json.dumps(stated), encoding="utf-8")
 

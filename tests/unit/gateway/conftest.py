@@ -185,7 +185,7 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-async def client() -> StandIn:
+def client() -> StandIn:
     return StandIn()
 
 
